@@ -1,0 +1,75 @@
+"""From int16 samples to encoder frames: log-mel, SpecAugment, causal subsampling by four."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from joint_st.config import SUBSAMPLING, FeaturesConfig, SpecAugmentConfig
+from joint_st.models.convolution import StridedConvolution
+from joint_st.ops.log_mel import log_mel
+from joint_st.ops.masks import length_mask, zero_padding
+from joint_st.ops.spec_augment import spec_augment
+
+
+class FrontEnd(nnx.Module):
+    """`audio` int16 [B, S] -> [B, T, D], where `T = S / samples_per_frame`.
+
+    Encoder frame `t` sees samples before `(t + 1) * samples_per_frame` only. An utterance whose length is no
+    multiple of that is continued with silence, so that the whole form and the step form agree to its last frame.
+    """
+
+    def __init__(self, features: FeaturesConfig, width: int, *, dtype, rngs: nnx.Rngs):
+        self.features = features
+        self.first = StridedConvolution(features.mels, width, dtype=dtype, rngs=rngs)
+        self.second = StridedConvolution(width, width, dtype=dtype, rngs=rngs)
+        self.out = nnx.Linear(width, width, dtype=dtype, rngs=rngs)
+
+    def _log_mel(self, audio, past):
+        f = self.features
+        return log_mel(
+            audio, sample_rate=f.sample_rate, window=f.window, hop=f.hop, mels=f.mels, low_hz=f.low_hz,
+            high_hz=f.high_hz, past=past,
+        )  # fmt: skip
+
+    def frame_mask(self, lengths: jax.Array, samples: int) -> jax.Array:
+        """Mask [B, T] of the encoder frames of utterances of `lengths` [B] samples, padded to `samples`."""
+        return length_mask(self.features.frames(lengths), samples // self.features.samples_per_frame)
+
+    def __call__(
+        self,
+        audio: jax.Array,
+        lengths: jax.Array,
+        augment: SpecAugmentConfig | None = None,
+        key: jax.Array | None = None,
+    ) -> jax.Array:
+        """Whole-sequence form; masks of `augment` are drawn when `key` is given."""
+        state = self.init_state(audio.shape[0])
+        x = self._log_mel(zero_padding(audio, length_mask(lengths, audio.shape[1])), None)
+        if key is not None and augment is not None:
+            feature_frames = self.features.frames(lengths) * SUBSAMPLING
+            x = spec_augment(x, feature_frames, key, **augment.model_dump())
+        return self._subsample(x, state)[0]
+
+    def _subsample(self, x, state):
+        x, first = self.first(x, state["first"])
+        x, second = self.second(x, state["second"])
+        return self.out(x), {"first": first, "second": second}
+
+    def init_state(self, batch: int):
+        """State before the first sample, for `batch` utterances."""
+        f = self.features
+        return {
+            "samples": jnp.zeros((batch, f.window - f.hop), jnp.int16),
+            "first": self.first.init_state(batch),
+            "second": self.second.init_state(batch),
+        }
+
+    def step(self, audio: jax.Array, state):
+        """Frames [B, C, D] of the next `C * samples_per_frame` samples, and the state after them."""
+        features = self._log_mel(audio, state["samples"])
+        y, after = self._subsample(features, state)
+        kept = jnp.concatenate([state["samples"], audio], axis=1)
+        after["samples"] = kept[:, kept.shape[1] - state["samples"].shape[1] :]
+        return y, after

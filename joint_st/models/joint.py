@@ -1,0 +1,118 @@
+"""The joint encoder: an audio encoder, shared streaming layers, shared full-context layers, a CTC head on each."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from joint_st.config import ModelConfig, SpecAugmentConfig
+from joint_st.models.conformer import ConformerLayer
+from joint_st.models.front_end import FrontEnd
+from joint_st.models.layer import Stack
+from joint_st.ops.masks import length_mask, zero_padding
+
+
+class Outputs(NamedTuple):
+    """What the heads say of a batch."""
+
+    streaming: jax.Array
+    """Logits [B, T, V], float32, of the streaming head."""
+    full_context: jax.Array
+    """Logits [B, T, V], float32, of the full-context head."""
+    mask: jax.Array
+    """Valid frames [B, T]."""
+
+
+class Head(nnx.Module):
+    """Logits [B, T, V] in float32, blank at 0, of embeddings [B, T, D]."""
+
+    def __init__(self, width: int, vocabulary: int, *, rngs: nnx.Rngs):
+        self.linear = nnx.Linear(width, vocabulary, dtype=jnp.float32, rngs=rngs)
+
+    def __call__(self, x):
+        return self.linear(x.astype(jnp.float32))
+
+
+class JointModel(nnx.Module):
+    """Speech to logits on two heads, as a whole or in a stream.
+
+    The layers named `streaming` and `full_context` are shared: they exist once, here, and whatever modality comes
+    in passes through `shared`. Cascade as in arXiv 2010.14606: the full-context layers stand on the streaming ones.
+    """
+
+    def __init__(self, config: ModelConfig, vocabulary: int, *, rngs: nnx.Rngs):
+        self.config = config
+        dtype = jnp.dtype(config.compute_dtype)
+
+        def layers(count, left_context):
+            def make(rngs):
+                return ConformerLayer(
+                    config.width,
+                    heads=config.heads,
+                    feed_forward=config.feed_forward,
+                    kernel=config.kernel,
+                    left_context=left_context,
+                    dropout=config.dropout,
+                    dtype=dtype,
+                    rngs=rngs,
+                )
+
+            return Stack(make, count, remat=config.remat, rngs=rngs)
+
+        self.front_end = FrontEnd(config.features, config.width, dtype=dtype, rngs=rngs)
+        self.audio = layers(config.audio_layers, config.left_context)
+        self.streaming = layers(config.streaming_layers, config.left_context)
+        self.full_context = layers(config.full_context_layers, None)
+        self.streaming_head = Head(config.width, vocabulary, rngs=rngs)
+        self.full_context_head = Head(config.width, vocabulary, rngs=rngs)
+
+    def encode_audio(self, audio, lengths, augment: SpecAugmentConfig | None = None, key=None):
+        """Embeddings [B, T, D] and mask [B, T] of `audio` int16 [B, S] with `lengths` [B] samples."""
+        augment_key, dropout_key = (None, None) if key is None else jax.random.split(key)
+        mask = self.front_end.frame_mask(lengths, audio.shape[1])
+        x = zero_padding(self.front_end(audio, lengths, augment, augment_key), mask)
+        return self.audio(x, mask, dropout_key), mask
+
+    def shared(self, x, mask, key=None) -> Outputs:
+        """Both heads' logits of embeddings `x` [B, T, D], of whichever modality."""
+        keys = (None, None) if key is None else jax.random.split(key)
+        streaming = self.streaming(x, mask, keys[0])
+        full = self.full_context(streaming, mask, keys[1])
+        return Outputs(self.streaming_head(streaming), self.full_context_head(full), mask)
+
+    def __call__(self, audio, lengths, augment: SpecAugmentConfig | None = None, key=None) -> Outputs:
+        """Logits of `audio` int16 [B, S] with `lengths` [B] samples; `key` turns dropout and SpecAugment on."""
+        keys = (None, None) if key is None else jax.random.split(key)
+        x, mask = self.encode_audio(audio, lengths, augment, keys[0])
+        return self.shared(x, mask, keys[1])
+
+    @property
+    def latency_ms(self) -> float:
+        """Time the streaming head lags behind the audio: one frame, and the look-ahead of its layers."""
+        frames = 1 + self.audio.look_ahead + self.streaming.look_ahead
+        return frames * 1000 * self.config.features.samples_per_frame / self.config.features.sample_rate
+
+    def init_state(self, batch: int):
+        """State of a stream before its first sample, for `batch` utterances."""
+        return {
+            "front_end": self.front_end.init_state(batch),
+            "audio": self.audio.init_state(batch),
+            "streaming": self.streaming.init_state(batch),
+        }
+
+    def step(self, audio, lengths, state):
+        """Streaming logits [B, C, V] and mask [B, C] of the next piece of audio, and the state after it.
+
+        `audio` is int16 [B, C * samples_per_frame]; `lengths` [B] of its samples are valid, fewer only where an
+        utterance ends.
+        """
+        mask = self.front_end.frame_mask(lengths, audio.shape[1])
+        audio = zero_padding(audio, length_mask(lengths, audio.shape[1]))
+        after = {}
+        x, after["front_end"] = self.front_end.step(audio, state["front_end"])
+        x, after["audio"] = self.audio.step(zero_padding(x, mask), mask, state["audio"])
+        x, after["streaming"] = self.streaming.step(x, mask, state["streaming"])
+        return self.streaming_head(x), mask, after

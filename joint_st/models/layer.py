@@ -1,0 +1,108 @@
+"""What every layer of the encoder is, and how equal layers are stacked.
+
+A *layer* maps `x` [B, T, D] and its mask [B, T] to [B, T, D]. Its whole-sequence form is the call. A streaming
+layer also has a step form, which takes the sequence in pieces of any length C and returns the same values:
+
+    state = layer.init_state(batch)
+    y, state = layer.step(x[:, a:b], mask[:, a:b], state)
+
+`look_ahead` is the number of future frames the output at a frame depends on; `None` means the whole sequence, and
+such a layer has no step form. Values under a `False` mask, NaN included, never reach a valid frame.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Callable
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+State = Any
+
+
+class Layer(nnx.Module):
+    """The interface of a layer; see the module's docstring."""
+
+    look_ahead: int | None = 0
+
+    def __call__(self, x: jax.Array, mask: jax.Array, key: jax.Array | None = None) -> jax.Array:
+        """Whole-sequence form. `key` draws dropout; `None` means evaluation."""
+        raise NotImplementedError
+
+    def init_state(self, batch: int) -> State:
+        """State before the first frame, for `batch` utterances."""
+        raise NotImplementedError
+
+    def step(self, x: jax.Array, mask: jax.Array, state: State) -> tuple[jax.Array, State]:
+        """Outputs [B, C, D] for the next C frames, and the state after them."""
+        raise NotImplementedError
+
+
+def dropout(x: jax.Array, rate: float, key: jax.Array | None) -> jax.Array:
+    """`x` with a share `rate` of its values zeroed and the rest scaled up; `x` itself where `key` is `None`."""
+    if key is None or not rate:
+        return x
+    kept = jax.random.bernoulli(key, 1 - rate, x.shape)
+    return jnp.where(kept, x / (1 - rate), 0).astype(x.dtype)
+
+
+class Stack(Layer):
+    """`count` layers of one kind, one after the other, their parameters stacked along a first axis.
+
+    The layers are scanned, so compile time does not grow with their number.
+    """
+
+    def __init__(self, make: Callable[[nnx.Rngs], Layer], count: int, *, remat: bool, rngs: nnx.Rngs):
+        self.count = count
+        self.remat = remat
+        self.look_ahead = 0
+        if count:
+
+            @nnx.split_rngs(splits=count)
+            @nnx.vmap(in_axes=0, out_axes=0)
+            def make_all(rngs):
+                return make(rngs)
+
+            self.layers = make_all(rngs)
+            self.look_ahead = None if self.layers.look_ahead is None else count * self.layers.look_ahead
+
+    def every_layer(self, x, mask, key=None) -> jax.Array:
+        """Outputs of all layers [L, B, T, D]; the last is the stack's."""
+        keys = None if key is None else jax.random.split(key, self.count)
+
+        def body(x, layer_and_key):
+            layer, key = layer_and_key
+            y = layer(x, mask, key)
+            return y, y
+
+        return jax.lax.scan(self._maybe_remat(body), x, (self.layers, keys))[1]
+
+    def __call__(self, x, mask, key=None):
+        if not self.count:
+            return x
+        keys = None if key is None else jax.random.split(key, self.count)
+
+        def body(x, layer_and_key):
+            layer, key = layer_and_key
+            return layer(x, mask, key), None
+
+        return jax.lax.scan(self._maybe_remat(body), x, (self.layers, keys))[0]
+
+    def _maybe_remat(self, body):
+        return jax.checkpoint(body) if self.remat else body
+
+    def init_state(self, batch):
+        if not self.count:
+            return ()
+        return jax.vmap(lambda layer: layer.init_state(batch))(self.layers)
+
+    def step(self, x, mask, state):
+        if not self.count:
+            return x, state
+
+        def body(x, layer_and_state):
+            layer, state = layer_and_state
+            return layer.step(x, mask, state)
+
+        return jax.lax.scan(body, x, (self.layers, state))

@@ -1,0 +1,65 @@
+"""Log-mel features of int16 audio, causal: a feature frame ends with the hop it belongs to.
+
+Feature frame `f` is the window of `window` samples that ends at sample `(f + 1) * hop`; samples before the start
+are zero. So a stream that delivers one hop delivers one feature frame, with no look-ahead.
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+FLOOR = 1e-6
+"""Added to the mel power before the logarithm; about 20 dB above the quantisation noise of int16."""
+
+MEAN, SCALE = -6.0, 4.0
+"""Fixed normalisation of the logarithm, so that speech at a usual level lies within about ±2."""
+
+
+def hertz_to_mel(hertz):
+    """The mel scale of O'Shaughnessy: `2595 log10(1 + f / 700)`."""
+    return 2595.0 * np.log10(1.0 + np.asarray(hertz) / 700.0)
+
+
+def mel_matrix(sample_rate: int, fft: int, mels: int, low_hz: float, high_hz: float) -> np.ndarray:
+    """Triangular filters [fft // 2 + 1, mels], evenly spaced in mel, with a peak of 1.
+
+    The triangles are linear in mel, not in Hz, so that a narrow low filter between two bins is not empty.
+    """
+    edges = np.linspace(hertz_to_mel(low_hz), hertz_to_mel(high_hz), mels + 2)
+    bins = hertz_to_mel(np.arange(fft // 2 + 1) * sample_rate / fft)[:, None]
+    rising = (bins - edges[:-2]) / (edges[1:-1] - edges[:-2])
+    falling = (edges[2:] - bins) / (edges[2:] - edges[1:-1])
+    return np.maximum(0.0, np.minimum(rising, falling)).astype(np.float32)
+
+
+def log_mel(
+    audio: jax.Array,
+    *,
+    sample_rate: int,
+    window: int,
+    hop: int,
+    mels: int,
+    low_hz: float,
+    high_hz: float,
+    past: jax.Array | None = None,
+) -> jax.Array:
+    """Normalised log-mel power [B, F, mels] in float32 of `audio` int16 [B, F * hop].
+
+    `past` int16 [B, window - hop] holds the samples before `audio`; zeros when it is `None`.
+    """
+    batch, samples = audio.shape
+    if past is None:
+        past = jnp.zeros((batch, window - hop), audio.dtype)
+    padded = jnp.concatenate([past, audio], axis=1).astype(jnp.float32) / 32768.0
+    frames = samples // hop
+    index = np.arange(frames)[:, None] * hop + np.arange(window)
+    fft = 1 << (window - 1).bit_length()
+    taper = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(window) / window)
+    spectrum = jnp.fft.rfft(padded[:, index] * taper.astype(np.float32), n=fft)
+    power = jnp.square(spectrum.real) + jnp.square(spectrum.imag)
+    mel = jnp.einsum(
+        "bfk,km->bfm", power, mel_matrix(sample_rate, fft, mels, low_hz, high_hz), precision="highest"
+    )
+    return (jnp.log(mel + FLOOR) - MEAN) / SCALE

@@ -4,7 +4,7 @@ Every field has a docstring, which is also its help text (`joint-st train CONFIG
 field changes something (`tests/test_config_fields.py`). Lengths of time carry their unit in the name;
 a frame is one frame of the encoder (`FeaturesConfig.hop_ms` times the subsampling, 40 ms by default).
 
-This module knows no other module of the package and imports neither JAX nor NumPy.
+This module knows no other module of the package.
 """
 
 from __future__ import annotations

@@ -1,0 +1,61 @@
+"""The whole configuration of a run: its schema, config files, overrides by dotted path, and how it is shown.
+
+A config file is Python and defines `config() -> Config`; a run keeps the resolved config as JSON; single
+fields are overridden by dotted path (`model.width`), from the command line and from sweeps alike. A mistake
+in any of them is a `joint_st.errors.UserError` of one line that names the dotted path and the value.
+
+This package knows no room of the package, and imports neither JAX nor NumPy.
+"""
+
+from joint_st.config.devices import check_devices
+from joint_st.config.file import load, save
+from joint_st.config.override import override, parse_source
+from joint_st.config.schema import (
+    SUBSAMPLING,
+    Config,
+    DataConfig,
+    EvaluationConfig,
+    FeaturesConfig,
+    ManifestSource,
+    ModelConfig,
+    ObjectiveConfig,
+    OptimizerConfig,
+    ParallelConfig,
+    Section,
+    Source,
+    SpecAugmentConfig,
+    TextSource,
+    TfdsSource,
+    TokenizerConfig,
+    TrainingConfig,
+    clash,
+)
+from joint_st.config.show import describe, show
+
+__all__ = [
+    "SUBSAMPLING",
+    "Config",
+    "DataConfig",
+    "EvaluationConfig",
+    "FeaturesConfig",
+    "ManifestSource",
+    "ModelConfig",
+    "ObjectiveConfig",
+    "OptimizerConfig",
+    "ParallelConfig",
+    "Section",
+    "Source",
+    "SpecAugmentConfig",
+    "TextSource",
+    "TfdsSource",
+    "TokenizerConfig",
+    "TrainingConfig",
+    "check_devices",
+    "clash",
+    "describe",
+    "load",
+    "override",
+    "parse_source",
+    "save",
+    "show",
+]

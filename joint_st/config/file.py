@@ -1,0 +1,102 @@
+"""Config files: Python files that define `config()`, and the JSON that a run keeps."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import traceback
+import types
+from pathlib import Path
+from typing import Any
+
+import pydantic
+
+from joint_st.config.problems import explain, one_line
+from joint_st.config.schema import Config
+from joint_st.errors import UserError
+
+FILE_NAME = "config.json"
+"""The resolved config within a run."""
+
+
+def load(path: str | os.PathLike[str]) -> Config:
+    """The config of a Python file, of a JSON file, or of a run's directory.
+
+    A Python file may itself load another one and change it:
+    `override(load(Path(__file__).with_name("quickstart.py")), {"model.width": 256})`.
+    Raises `UserError` with one line; a mistake in a Python file is named with its line.
+    """
+    path = Path(path)
+    if path.is_dir():
+        if not (path / FILE_NAME).is_file():
+            raise UserError(f"{path}: a folder without {FILE_NAME}; give a config file or the directory of a run")
+        path = path / FILE_NAME
+    if not path.is_file():
+        raise UserError(f"{path}: no such file{_hint(path)}")
+    if path.suffix == ".json":
+        return _from_json(path)
+    if path.suffix == ".py":
+        return _from_python(path)
+    raise UserError(f"{path}: a config is a Python file, a JSON file or the directory of a run")
+
+
+def save(config: Config, path: str | os.PathLike[str]) -> None:
+    """Writes the config as JSON; a reader sees the old file or the whole new one."""
+    path = Path(path)
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    draft.write_text(config.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    os.replace(draft, path)
+
+
+def docstring(path: str | os.PathLike[str]) -> str:
+    """The docstring of a Python config file, without running it; "" for other files."""
+    path = Path(path)
+    if path.suffix != ".py":
+        return ""
+    import ast
+
+    return ast.get_docstring(ast.parse(path.read_bytes())) or ""
+
+
+def _from_json(path: Path) -> Config:
+    try:
+        return Config.model_validate_json(path.read_bytes())
+    except pydantic.ValidationError as error:
+        raise UserError(f"{path}: {one_line(explain(error))}") from error
+
+
+def _from_python(path: Path) -> Config:
+    module = types.ModuleType("joint_st_config_file")
+    module.__file__ = str(path)
+    # The file is the user's and may raise anything: whatever it is, its place and its message are the answer.
+    try:
+        exec(compile(path.read_bytes(), str(path), "exec"), module.__dict__)
+        if not callable(getattr(module, "config", None)):
+            raise UserError(f"{path}: defines no function config(); it should return a joint_st.config.Config")
+        result: Any = module.config()
+    except UserError:
+        raise
+    except SyntaxError as error:
+        raise UserError(f"{error.filename}:{error.lineno}: {error.msg}") from error
+    except pydantic.ValidationError as error:
+        raise UserError(f"{_place(error, path)}: {one_line(explain(error))}") from error
+    except Exception as error:
+        message = one_line([f"{type(error).__name__}: {error}".rstrip(": ")])
+        raise UserError(f"{_place(error, path)}: {message}") from error
+    if not isinstance(result, Config):
+        raise UserError(f"{path}: config() returned {type(result).__name__}, not joint_st.config.Config")
+    return result
+
+
+def _place(error: Exception, path: Path) -> str:
+    """The last line of the config file that took part in an error."""
+    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
+    return f"{path}:{lines[-1]}" if lines else str(path)
+
+
+def _hint(path: Path) -> str:
+    """The file beside a missing one that is named alike."""
+    if not path.parent.is_dir():
+        return ""
+    near = difflib.get_close_matches(path.name, sorted(entry.name for entry in path.parent.iterdir()), n=1)
+    return f"; did you mean {path.parent / near[0]}?" if near else ""

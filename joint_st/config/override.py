@@ -1,0 +1,127 @@
+"""Overriding fields of a config by dotted path, from the command line and from sweeps."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Mapping
+from typing import Any, get_origin
+
+import pydantic
+
+from joint_st.config.problems import explain, one_line, shown, unknown_key, wrong_kind
+from joint_st.config.schema import Config, ManifestSource, Section, Source, TextSource, TfdsSource
+from joint_st.config.tree import element, is_section, join, kinds, members, plain
+from joint_st.errors import UserError
+
+
+def override(config: Config, changes: Mapping[str, Any]) -> Config:
+    """The config with the value at each dotted path replaced.
+
+    A path ends at a field (`model.width`), a section (`model`), an item of a tuple (`data.train.0`; the index
+    after the last one appends) or of a dict (`data.test.dev`), or goes on into it (`data.train.0.path`). A value
+    is of the field's type, or a string that is parsed by it: numbers, `true`, JSON for sections, dicts and
+    tuples; items of a tuple may be separated by commas, and a source may be written as in `parse_source`.
+
+    The whole is validated once, at the end, so changes that fit only together may be given together.
+    Raises `UserError` with one line.
+    """
+    tree = config.model_dump(mode="json")
+    problems = []
+    for path in sorted(changes, key=_order):
+        try:
+            tree = _replaced(tree, Config, path.split("."), changes[path], "")
+        except UserError as problem:
+            problems.append(str(problem))
+    if not problems:
+        try:
+            return Config.model_validate(tree)
+        except pydantic.ValidationError as error:
+            problems = explain(error)
+    raise UserError(one_line(problems))
+
+
+def parse_source(spec: str) -> Source:
+    """A source written short: `tfds:NAME:SPLIT`, `text:FILE`, or the path of a manifest."""
+    if spec.startswith("tfds:"):
+        # The name may carry a version (`name/config:1.0.0`), the split a slice (`train[:10%]`).
+        match = re.fullmatch(r"tfds:([^:\[]+(?::\d+\.\d+\.\d+)?):(.+)", spec)
+        if not match:
+            raise UserError(f"{spec}: names no split; a TFDS dataset is written tfds:NAME:SPLIT")
+        return TfdsSource(name=match[1], split=match[2])
+    if spec.startswith("text:"):
+        return TextSource(path=spec.removeprefix("text:"))
+    return ManifestSource(path=spec)
+
+
+def _order(path: str) -> tuple[int, bool, str]:
+    """Sections before their fields, and the kind of a source before its other fields."""
+    parts = path.split(".")
+    return len(parts), parts[-1] != "kind", path
+
+
+def _replaced(node: Any, annotation: Any, parts: list[str], value: Any, at: str) -> Any:
+    """`node`, of type `annotation` and at the path `at`, with what lies below it at `parts` replaced."""
+    if not parts:
+        return _parsed(value, annotation, at)
+    part, rest = parts[0], parts[1:]
+    here = join(at, part)
+    tags = kinds(annotation)
+    if tags and part == "kind" and not rest:
+        # Sources of different kinds have different fields: another kind starts afresh.
+        return node if node and node["kind"] == value else {"kind": value}
+    section = tags.get((node or {}).get("kind")) if tags else plain(annotation)
+    if section is None:
+        raise UserError(wrong_kind(at, node["kind"] if node else None, annotation))
+    if is_section(section):
+        if part not in section.model_fields:
+            raise UserError(unknown_key(".".join([here, *rest]), value, at, section))
+        return {**node, part: _replaced(node.get(part), section.model_fields[part].annotation, rest, value, here)}
+    if get_origin(section) is tuple:
+        if not (part.isdecimal() and int(part) <= len(node)):
+            raise UserError(f"{here}: no such item; {at} has {len(node)}, counted from 0")
+        item = node[int(part)] if int(part) < len(node) else None
+        replaced = _replaced(item, element(section), rest, value, here)
+        return [*node[: int(part)], replaced, *node[int(part) + 1 :]]
+    if get_origin(section) is dict:
+        return {**node, part: _replaced(node.get(part), element(section), rest, value, here)}
+    raise UserError(f"{'.'.join([here, *rest])}: unknown key (= {shown(value)}); did you mean {at}?")
+
+
+def _parsed(value: Any, annotation: Any, at: str) -> Any:
+    """A value as plain data; strings are parsed as far as pydantic does not do it."""
+    if not isinstance(value, str):
+        return _plain(value)
+    text = value.strip()
+    if type(None) in members(annotation) and text.lower() == "none":
+        return None
+    if kinds(annotation):
+        return _from_json(text, at) if text.startswith("{") else _plain(parse_source(text))
+    annotation = plain(annotation)
+    if get_origin(annotation) is tuple:
+        items = _from_json(text, at) if text.startswith("[") else [item for item in text.split(",") if item]
+        return [_parsed(item, element(annotation), at) for item in items]
+    if get_origin(annotation) is dict or is_section(annotation):
+        return _from_json(text, at) if text.startswith("{") else value
+    return value
+
+
+def _from_json(text: str, at: str) -> Any:
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        raise UserError(f"{at} = {shown(text)}: not JSON: {error}") from None
+
+
+def _plain(value: Any) -> Any:
+    """Sections as dicts and paths as strings, wherever they lie in a value."""
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    if isinstance(value, Section):
+        return value.model_dump(mode="json")
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    return value

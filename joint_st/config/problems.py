@@ -1,0 +1,140 @@
+"""What is wrong with a config, in one line."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import re
+from typing import Any
+
+import pydantic
+
+from joint_st.config.schema import Config, Section
+from joint_st.config.tree import element, is_section, join, kinds, paths, plain, sections
+
+
+def explain(error: pydantic.ValidationError) -> list[str]:
+    """One line for each problem, each with its dotted path from the root of the config."""
+    root, prefix = _root(error.title)
+    errors = error.errors(include_url=False)
+    # Pydantic also finds a tuple too short when one of its items is wrong.
+    wrong_items = {item["loc"][: len(item["loc"]) - k] for item in errors for k in range(1, len(item["loc"]) + 1)}
+    return [
+        _line(item, root, prefix)
+        for item in errors
+        if not (item["type"] == "too_short" and item["loc"] in wrong_items)
+    ]
+
+
+def one_line(problems: list[str]) -> str:
+    """The first problem, and how many more there are."""
+    first = " ".join(problems[0].split())
+    return first if len(problems) == 1 else f"{first} (and {len(problems) - 1} more)"
+
+
+def unknown_key(path: str, value: Any, at: str, section: type[Section]) -> str:
+    """A line for a dotted path that leaves the schema in `section`, which lies at the path `at`."""
+    siblings = [join(at, name) for name in section.model_fields]
+    # Further fields are meant only where a section has one place; the fields of a source depend on its kind.
+    elsewhere = [known for known in paths() if known not in siblings] if (at, section) in sections() else []
+    near = nearest(path, siblings + elsewhere)
+    hint = f"did you mean {near}?" if near else f"{at or 'a config'} has {', '.join(section.model_fields)}"
+    return f"{path}: unknown key (= {shown(value)}); {hint}"
+
+
+def wrong_kind(at: str, kind: str | None, annotation: Any) -> str:
+    """A line for a source at the path `at` whose kind is missing or unknown."""
+    *others, last = (repr(known) for known in kinds(annotation))
+    problem = f"{join(at, 'kind')}: missing;" if kind is None else f"{join(at, 'kind')} = {shown(kind)}:"
+    return f"{problem} should be {', '.join(others)} or {last}"
+
+
+def nearest(path: str, known: list[str]) -> str | None:
+    """The known path whose last name is alike; between equals the one that lies alike."""
+
+    def alike(a: str, b: str) -> float:
+        return difflib.SequenceMatcher(None, a, b).ratio()
+
+    parent, _, name = path.rpartition(".")
+    scores = {}
+    for candidate in known:
+        place, _, last = candidate.rpartition(".")
+        if (likeness := alike(name, last)) >= 0.6:
+            scores[candidate] = likeness + 0.5 * alike(parent, place)
+    return max(scores, key=scores.get) if scores else None
+
+
+def shown(value: Any) -> str:
+    """A value as short text; strings as they would be typed."""
+    if isinstance(value, str):
+        text = value if value and re.fullmatch(r"[^\s'\"]+", value) else repr(value)
+    elif isinstance(value, Section):
+        text = value.model_dump_json()
+    else:
+        try:
+            text = json.dumps(value)
+        except TypeError:
+            text = repr(value)
+    return text if len(text) <= 80 else text[:77] + "..."
+
+
+def _root(title: str) -> tuple[type[Section], str]:
+    """The section pydantic names, and where it lies in a config; "" where that is not one place."""
+    found, todo = Config, [Section]
+    while todo:
+        section = todo.pop()
+        todo.extend(section.__subclasses__())
+        if section.__name__ == title:
+            found = section
+    for prefix, section in sections():
+        if section is found:
+            return found, prefix
+    return found, found.__name__
+
+
+def _line(error: dict[str, Any], root: type[Section], prefix: str) -> str:
+    path, section = _dotted(error["loc"], root, prefix)
+    value, context = error["input"], error.get("ctx", {})
+    match error["type"]:
+        case "clash":
+            return f"{join(path, context['path'])}: {context['message']}"
+        case "extra_forbidden":
+            parent = path.rpartition(".")[0]
+            return unknown_key(path, value, parent, section)
+        case "missing":
+            return f"{path}: missing"
+        case "union_tag_not_found":
+            return wrong_kind(path, None, _type_at(error["loc"], root))
+        case "union_tag_invalid":
+            return wrong_kind(path, context["tag"], _type_at(error["loc"], root))
+    message = error["msg"].removeprefix("Input ").removeprefix("Tuple ").removesuffix(" after validation, not 0")
+    message = re.sub(r", unable to .*$", "", message)
+    return f"{path} = {shown(value)}: {message[0].lower()}{message[1:]}"
+
+
+def _type_at(location: tuple[str | int, ...], annotation: Any) -> Any:
+    """The type at a location that leads to a source."""
+    for part in location:
+        annotation = plain(annotation)
+        annotation = annotation.model_fields[part].annotation if is_section(annotation) else element(annotation)
+    return annotation
+
+
+def _dotted(location: tuple[str | int, ...], root: type[Section], prefix: str) -> tuple[str, type[Section]]:
+    """The dotted path of pydantic's location, which also holds the kind of a source; and the last section on it."""
+    path, section = prefix, root
+    annotation: Any = root
+    for part in location:
+        if part in kinds(annotation):
+            annotation = kinds(annotation)[part]
+            section = annotation
+            continue
+        path = join(path, part)
+        annotation = plain(annotation)
+        if is_section(annotation):
+            section = annotation
+            field = annotation.model_fields.get(part)
+            annotation = field.annotation if field else None
+        else:
+            annotation = element(annotation)
+    return path, section

@@ -1,0 +1,77 @@
+"""A config as text: its values, and what every field means."""
+
+from __future__ import annotations
+
+import json
+import textwrap
+from typing import Any, Literal, get_args, get_origin
+
+from joint_st.config.schema import Config, Section
+from joint_st.config.tree import UNSET, element, is_section, join, kinds, leaves, members, plain, sections
+
+
+def show(config: Config) -> str:
+    """`dotted.path = value` for every field, aligned; what differs from its default is marked with it."""
+    rows = list(leaves(config))
+    width = max(len(row.path) for row in rows)
+    lines = []
+    for row in rows:
+        line = f"{row.path:<{width}} = {_json(row.value)}"
+        if row.default is not UNSET and row.default != row.value:
+            line = f"{line}   # default {_json(row.default)}"
+        lines.append(line)
+    return "\n".join(lines)
+
+
+def describe(config: Config) -> str:
+    """Every field with its flag, its type, its value in this config and its meaning."""
+    lines = []
+    for prefix, section in sections():
+        if prefix:
+            lines += ["", _paragraph(section, prefix)]
+        for name, field in section.model_fields.items():
+            if is_section(plain(field.annotation)):
+                continue
+            value = _at(config, prefix)
+            lines.append(f"  --{join(prefix, name)} {type_name(field.annotation)}   = {_json(getattr(value, name))}")
+            lines += textwrap.wrap(field.description or "", 100, initial_indent=" " * 6, subsequent_indent=" " * 6)
+    lines += ["", "A source is written tfds:NAME:SPLIT, text:FILE, as the path of a manifest, or as JSON; its fields"]
+    lines += ["are overridden singly, as in --data.train.0.path FILE."]
+    for kind, section in kinds(element(type(config.data).model_fields["train"].annotation)).items():
+        names = ", ".join(name for name in section.model_fields if name != "kind")
+        lines.append(f"  {kind}: {names}")
+    return "\n".join(lines)
+
+
+def type_name(annotation: Any) -> str:
+    """The type of a field in the words of its flag."""
+    if kinds(annotation):
+        return "SOURCE"
+    names = []
+    for member in members(annotation):
+        if get_origin(member) is Literal:
+            names.append("|".join(map(str, get_args(member))))
+        elif get_origin(member) is tuple:
+            names.append(f"{type_name(element(member))},...")
+        elif get_origin(member) is dict:
+            names.append(f"{{NAME: {type_name(element(member))}}}")
+        else:
+            known = {bool: "true|false", int: "INTEGER", float: "NUMBER", str: "TEXT", type(None): "none"}
+            names.append(known.get(member, str(member)))
+    return "|".join(names)
+
+
+def _paragraph(section: type[Section], prefix: str) -> str:
+    text = " ".join((section.__doc__ or "").split())
+    return textwrap.fill(f"{prefix}: {text}", 100, subsequent_indent="  ")
+
+
+def _at(config: Config, prefix: str) -> Any:
+    value: Any = config
+    for part in prefix.split(".") if prefix else ():
+        value = getattr(value, part)
+    return value
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, default=lambda section: section.model_dump(mode="json"))

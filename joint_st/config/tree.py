@@ -1,0 +1,98 @@
+"""Walking the schema and a config by dotted path."""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+from collections.abc import Iterator
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+from joint_st.config.schema import Config, Section
+
+UNSET = object()
+"""The default of a field that must be given."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Leaf:
+    """A field that holds a plain value."""
+
+    path: str
+    value: Any
+    default: Any
+    annotation: Any
+    help: str
+
+
+def plain(annotation: Any) -> Any:
+    """The type without what `Annotated` adds."""
+    while get_origin(annotation) is Annotated:
+        annotation = get_args(annotation)[0]
+    return annotation
+
+
+def is_section(annotation: Any) -> bool:
+    return isinstance(annotation, type) and issubclass(annotation, Section)
+
+
+def members(annotation: Any) -> tuple[Any, ...]:
+    """The types a union admits; any other type alone."""
+    annotation = plain(annotation)
+    if get_origin(annotation) in (Union, types.UnionType):
+        return tuple(plain(member) for member in get_args(annotation))
+    return (annotation,)
+
+
+def kinds(annotation: Any) -> dict[str, type[Section]]:
+    """The sections a union tells apart by `kind`; empty for other types."""
+    found = members(annotation)
+    if len(found) == 1 or not all(is_section(member) for member in found):
+        return {}
+    return {get_args(member.model_fields["kind"].annotation)[0]: member for member in found}
+
+
+def element(annotation: Any) -> Any:
+    """The type of what a tuple or a dict holds; None for other types."""
+    annotation = plain(annotation)
+    arguments = get_args(annotation)
+    if get_origin(annotation) is tuple:
+        return arguments[0]
+    if get_origin(annotation) is dict:
+        return arguments[1]
+    return None
+
+
+def sections(root: type[Section] = Config, prefix: str = "") -> Iterator[tuple[str, type[Section]]]:
+    """(dotted path, section) of every section that lies directly in another one, the root first."""
+    yield prefix, root
+    for name, field in root.model_fields.items():
+        annotation = plain(field.annotation)
+        if is_section(annotation):
+            yield from sections(annotation, join(prefix, name))
+
+
+def paths() -> list[str]:
+    """Dotted path of every field and section that every config has."""
+    return [join(prefix, name) for prefix, section in sections() for name in section.model_fields]
+
+
+def leaves(section: Section, prefix: str = "") -> Iterator[Leaf]:
+    """Every plain value of a config; a source in a tuple or a dict has its index or name in its path."""
+    for name, field in type(section).model_fields.items():
+        path = join(prefix, name)
+        value = getattr(section, name)
+        if isinstance(value, Section):
+            yield from leaves(value, path)
+        elif value and isinstance(value, (tuple, dict)) and kinds(element(field.annotation)):
+            items = value.items() if isinstance(value, dict) else enumerate(value)
+            for key, item in items:
+                yield from leaves(item, join(path, key))
+        else:
+            # `kind` has a default only to make it optional in Python; what tells sources apart is no setting.
+            tag = get_origin(plain(field.annotation)) is Literal and len(get_args(field.annotation)) == 1
+            default = UNSET if field.is_required() or tag else field.get_default(call_default_factory=True)
+            yield Leaf(path, value, default, field.annotation, field.description or "")
+
+
+def join(prefix: str, name: Any) -> str:
+    return f"{prefix}.{name}" if prefix else str(name)

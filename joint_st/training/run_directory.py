@@ -1,0 +1,112 @@
+"""The files of a run, and whether an existing run may go on with a config."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+from joint_st.config import Config, load, save
+from joint_st.config.problems import shown
+from joint_st.config.tree import leaves
+from joint_st.errors import UserError
+
+CHANGEABLE = (
+    "training.steps",
+    "training.log_every",
+    "training.evaluate_every",
+    "training.checkpoint_every",
+    "training.keep_latest",
+    "training.keep_best",
+    "training.loggers",
+    "training.compilation_cache",
+    "evaluation.",
+    "data.read_threads",
+    "data.prefetch_batches",
+    "data.strict",
+    "parallel.",
+)
+"""Fields (and, with a dot at the end, sections) that may change when a run goes on: none of them changes what a
+step computes, but for `training.steps`, which also stretches the learning rate's decay."""
+
+
+@dataclasses.dataclass(frozen=True)
+class RunDirectory:
+    """Where a run keeps what. Everything in it is relative to it, so a run can be moved."""
+
+    root: Path
+
+    @property
+    def config(self) -> Path:
+        """The resolved config."""
+        return self.root / "config.json"
+
+    @property
+    def tokenizer(self) -> Path:
+        """Folder of the tokenizer."""
+        return self.root / "tokenizer"
+
+    @property
+    def vocabulary(self) -> Path:
+        """Words heard and words only read."""
+        return self.root / "vocabulary.json"
+
+    @property
+    def metrics(self) -> Path:
+        """A row of numbers every `training.log_every` steps."""
+        return self.root / "metrics.csv"
+
+    @property
+    def checkpoints(self) -> Path:
+        """Folder of Orbax checkpoints, one folder a step."""
+        return self.root / "checkpoints"
+
+    @property
+    def evaluations(self) -> Path:
+        """Folder of tables and per-utterance results."""
+        return self.root / "evaluations"
+
+
+def open_run(workdir: Path, config: Config) -> RunDirectory:
+    """Makes the directory of a run, or checks that the run there may go on with `config`; stores the config.
+
+    Raises `UserError` that names the field in which the two configs differ, and both values.
+    """
+    run = RunDirectory(Path(workdir))
+    if run.config.exists():
+        _check_same(run, load(run.config), config)
+    elif run.root.exists() and not run.root.is_dir():
+        raise UserError(f"{run.root}: a file, where the directory of a run should be; name another --workdir")
+    run.root.mkdir(parents=True, exist_ok=True)
+    save(config, run.config)
+    return run
+
+
+def existing_run(workdir: Path) -> RunDirectory:
+    """The run in a directory; raises `UserError` where there is none."""
+    run = RunDirectory(Path(workdir))
+    if not run.config.is_file():
+        problem = f"no run (no {run.config.name} in it)" if run.root.is_dir() else "no such directory"
+        raise UserError(f"{run.root}: {problem}")
+    return run
+
+
+def _changeable(path: str) -> bool:
+    return any(path == known or known.endswith(".") and path.startswith(known) for known in CHANGEABLE)
+
+
+def _check_same(run: RunDirectory, stored: Config, config: Config) -> None:
+    before = {leaf.path: leaf.value for leaf in leaves(stored)}
+    now = {leaf.path: leaf.value for leaf in leaves(config)}
+    differing = [
+        path
+        for path in {**before, **now}
+        if not _changeable(path) and (path in before, before.get(path)) != (path in now, now.get(path))
+    ]
+    if differing:
+        path = differing[0]
+        values = [shown(side[path]) if path in side else "absent" for side in (before, now)]
+        more = f" (and {len(differing) - 1} more)" if len(differing) > 1 else ""
+        raise UserError(
+            f"{path}: {values[0]} in {run.config}, {values[1]} now{more}; "
+            "go on with the run's own value, or name another --workdir"
+        )

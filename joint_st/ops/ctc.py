@@ -1,0 +1,231 @@
+"""Connectionist temporal classification (Graves et al., ICML 2006), with its gradient in closed form.
+
+The lattice of an utterance with `U` labels has `U + 1` blank states and `U` label states. They are kept in
+two arrays of `U + 1` columns:
+
+- column `n` of the blank states: `n` labels are spelled, and the frame is a blank;
+- column `n` of the label states: the frame spells label `n`, counted from 0. Column `U` is never reached.
+
+With `s = logaddexp(blank, label moved right by a column)`, one frame takes them to
+
+    blank' = s + log_prob(blank)
+    label' = logaddexp(label, s) + log_prob(label n),   with `blank` for `s` where label n repeats label n - 1
+
+and back in time likewise. The gradient for the logits of a frame is `softmax(logits)` minus the posterior
+probability of each symbol (equation 16 of the paper).
+
+Everything runs in float32. Scores are shifted after each frame so that their maximum is 0, and the shifts are
+summed apart: the size of the scores, and with it their rounding, does not grow with time. The posteriors of a
+frame are normalised among themselves, which removes what rounding its states have in common.
+
+Symbols are picked by products with one-hot vectors. On a CPU that takes as long as a gather and a scatter-add;
+on accelerators a scatter-add is slow (TPU) or adds in an order that changes from run to run (GPU).
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+IMPOSSIBLE = -1e30
+"""Log probability of what cannot happen: finite, so that no difference of two of them is NaN."""
+
+
+def ctc_loss(
+    logits: jax.Array,
+    logit_lengths: jax.Array,
+    labels: jax.Array,
+    label_lengths: jax.Array,
+    blank: int = 0,
+) -> tuple[jax.Array, jax.Array]:
+    """Negative log likelihood of each utterance's labels, and whether its frames can spell them at all.
+
+    logits: float [B, T, V] of any precision, not normalised. logit_lengths: int [B], frames, at most T.
+    labels: int [B, U], never the blank. label_lengths: int [B], at most U. blank: id of the blank, static.
+
+    Returns the loss in nats, float32 [B], never below 0, and `feasible`, bool [B]. An utterance that is not
+    feasible (fewer frames than `frames_needed`, no frames, or no labels) has loss 0 and gradient 0.
+    What stands in the padding of logits and labels, NaN included, changes no loss and no gradient, and the
+    gradient there is exactly 0. NaN in a frame of a feasible utterance makes its loss NaN.
+    """
+    feasible = (label_lengths > 0) & (frames_needed(labels, label_lengths) <= logit_lengths)
+    loss = _loss(logits, jnp.where(feasible, logit_lengths, 0), labels, label_lengths, blank)
+    return jnp.where(feasible, loss, 0.0), feasible
+
+
+def frames_needed(labels: jax.Array, label_lengths: jax.Array) -> jax.Array:
+    """The fewest frames that can spell the labels: one for each, and a blank between two that are equal.
+
+    labels: int [B, U], label_lengths: int [B] -> int32 [B].
+    """
+    in_label = jnp.arange(1, labels.shape[1]) < label_lengths[:, None]
+    repeats = (labels[:, 1:] == labels[:, :-1]) & in_label
+    return (label_lengths + repeats.sum(axis=1)).astype(jnp.int32)
+
+
+class _Lattice(NamedTuple):
+    """What the recursions need of a batch. Time comes first, as the scans want it."""
+
+    blank_log_probs: jax.Array
+    """[T, B]"""
+    label_log_probs: jax.Array
+    """[T, B, U + 1]; impossible from the utterance's own length on."""
+    in_audio: jax.Array
+    """bool [T, B]"""
+    repeats: jax.Array
+    """bool [B, U + 1]: the label equals the one before it."""
+    blank_end: jax.Array
+    """[B, U + 1]: 0 at the blank state an alignment may end in, impossible elsewhere."""
+    label_end: jax.Array
+    """[B, U + 1]: the same of the label states."""
+
+
+class _Scores(NamedTuple):
+    """Log scores of the states, up to a constant for each utterance."""
+
+    blank: jax.Array
+    """[B, U + 1]"""
+    label: jax.Array
+    """[B, U + 1]"""
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(4,))
+def _loss(logits, logit_lengths, labels, label_lengths, blank):
+    """Loss, float32 [B], where it has a meaning. An utterance of 0 frames has gradient 0."""
+    ids = _padded(labels, label_lengths)
+    lattice, _ = _lattice(logits, logit_lengths, ids, label_lengths, blank)
+    loss, _ = _forward(lattice, keep=False)
+    return loss
+
+
+def _loss_forward(logits, logit_lengths, labels, label_lengths, blank):
+    ids = _padded(labels, label_lengths)
+    lattice, log_totals = _lattice(logits, logit_lengths, ids, label_lengths, blank)
+    loss, prefixes = _forward(lattice, keep=True)
+    return loss, (logits, ids, log_totals, lattice, prefixes)
+
+
+def _loss_backward(blank, residuals, loss_gradient):
+    logits, ids, log_totals, lattice, prefixes = residuals
+    suffixes = _backward(lattice)
+
+    blank_states = prefixes.blank + suffixes.blank
+    label_states = prefixes.label + suffixes.label
+    highest = jnp.maximum(blank_states.max(axis=2), label_states.max(axis=2))[..., None]
+    blank_posteriors = jnp.exp(blank_states - highest).sum(axis=2)
+    label_posteriors = jnp.exp(label_states - highest)
+    total = blank_posteriors + label_posteriors.sum(axis=2)
+
+    gradient = jnp.exp(logits.astype(jnp.float32) - log_totals[..., None])
+    symbols = jax.nn.one_hot(ids, logits.shape[2])
+    gradient -= jnp.einsum("tbu,buv->btv", label_posteriors / total[..., None], symbols, precision="highest")
+    gradient = gradient.at[:, :, blank].add(-(blank_posteriors / total).T)
+    gradient = jnp.where(lattice.in_audio.T[..., None], gradient * loss_gradient[:, None, None], 0.0)
+    return gradient.astype(logits.dtype), None, None, None
+
+
+_loss.defvjp(_loss_forward, _loss_backward)
+
+
+def _padded(labels, label_lengths):
+    """The labels with a column more, int [B, U + 1], and -1 (whose one-hot vector is 0) in the padding."""
+    labels = jnp.pad(labels, ((0, 0), (0, 1)))
+    return jnp.where(jnp.arange(labels.shape[1]) < label_lengths[:, None], labels, -1)
+
+
+def _lattice(logits, logit_lengths, ids, label_lengths, blank) -> tuple[_Lattice, jax.Array]:
+    """The lattice, and the logarithm of the sum of each frame's exponentiated logits, [B, T]."""
+    in_audio = jnp.arange(logits.shape[1]) < logit_lengths[:, None]
+    logits = jnp.where(in_audio[..., None], logits, 0).astype(jnp.float32)
+    # A logit of -inf is legal (a symbol ruled out) and would turn into NaN in the product below.
+    logits = jnp.maximum(logits, IMPOSSIBLE)
+    log_totals = jax.nn.logsumexp(logits, axis=2)
+
+    symbols = jax.nn.one_hot(ids, logits.shape[2])
+    label_logits = jnp.einsum("btv,buv->tbu", logits, symbols, precision="highest")
+    label_log_probs = jnp.where(ids >= 0, label_logits - log_totals.T[..., None], IMPOSSIBLE)
+    repeats = jnp.pad(ids[:, 1:] == ids[:, :-1], ((0, 0), (1, 0))) & (ids >= 0)
+
+    column = jnp.arange(ids.shape[1])
+    lattice = _Lattice(
+        blank_log_probs=(logits[:, :, blank] - log_totals).T,
+        label_log_probs=label_log_probs,
+        in_audio=in_audio.T,
+        repeats=repeats,
+        blank_end=jnp.where(column == label_lengths[:, None], 0.0, IMPOSSIBLE),
+        label_end=jnp.where(column == label_lengths[:, None] - 1, 0.0, IMPOSSIBLE),
+    )
+    return lattice, log_totals
+
+
+def _forward(lattice: _Lattice, keep: bool) -> tuple[jax.Array, _Scores | None]:
+    """The loss [B] and, if kept, the scores of all beginnings that end in each state, [T, B, U + 1]."""
+
+    def advance(scores, frame):
+        blank_log_prob, label_log_prob, in_audio = frame
+        entering = _logaddexp(scores.blank, _move_right(scores.label))
+        changed = jnp.where(lattice.repeats, scores.blank, entering)
+        label = _logaddexp(scores.label, changed) + label_log_prob
+        after, shift = _shifted(entering + blank_log_prob[:, None], label)
+        scores = _select(in_audio, after, scores)
+        return scores, (jnp.where(in_audio, shift, 0.0), scores if keep else None)
+
+    # Before the first frame no label is spelled, as if after a blank. (Made from the batch's own arrays, so that
+    # inside `jax.shard_map` it varies over the devices as they do.)
+    nowhere = jnp.full_like(lattice.blank_end, IMPOSSIBLE)
+    start = _Scores(nowhere.at[:, 0].set(0.0), nowhere)
+    scores, (shifts, prefixes) = lax.scan(advance, start, _frames(lattice))
+    ends = jnp.concatenate([scores.blank + lattice.blank_end, scores.label + lattice.label_end], axis=1)
+    log_likelihood = jax.nn.logsumexp(ends, axis=1) + shifts.sum(axis=0)
+    # Rounding can leave a certain utterance a little above probability 1.
+    return jnp.maximum(-log_likelihood, 0.0), prefixes
+
+
+def _backward(lattice: _Lattice) -> _Scores:
+    """The scores of all ways on from each state after each frame, [T, B, U + 1]."""
+    next_repeats = _move_left(lattice.repeats, False)
+
+    def retreat(scores, frame):
+        blank_log_prob, label_log_prob, in_audio = frame
+        blank = scores.blank + blank_log_prob[:, None]
+        label = scores.label + label_log_prob
+        leaving = _logaddexp(blank, label)
+        changed = jnp.where(next_repeats, _move_left(blank), _move_left(leaving))
+        before, _ = _shifted(leaving, _logaddexp(label, changed))
+        return _select(in_audio, before, scores), scores
+
+    end = _Scores(lattice.blank_end, lattice.label_end)
+    _, suffixes = lax.scan(retreat, end, _frames(lattice), reverse=True)
+    return suffixes
+
+
+def _frames(lattice):
+    return lattice.blank_log_probs, lattice.label_log_probs, lattice.in_audio
+
+
+def _shifted(blank, label) -> tuple[_Scores, jax.Array]:
+    """The scores moved so that each utterance's highest is 0, and by how much, [B]."""
+    highest = jnp.maximum(blank.max(axis=1), label.max(axis=1))
+    return _Scores(blank - highest[:, None], label - highest[:, None]), highest
+
+
+def _select(condition, a: _Scores, b: _Scores) -> _Scores:
+    """Utterances [B] of `a` where the condition holds, of `b` elsewhere."""
+    return _Scores(*(jnp.where(condition[:, None], x, y) for x, y in zip(a, b)))
+
+
+def _move_right(x, fill=IMPOSSIBLE):
+    return jnp.concatenate([jnp.full_like(x[:, :1], fill), x[:, :-1]], axis=1)
+
+
+def _move_left(x, fill=IMPOSSIBLE):
+    return jnp.concatenate([x[:, 1:], jnp.full_like(x[:, :1], fill)], axis=1)
+
+
+def _logaddexp(a, b):
+    """As `jnp.logaddexp`, without its care for infinities, which do not occur here."""
+    return jnp.maximum(a, b) + jnp.log1p(jnp.exp(-jnp.abs(a - b)))

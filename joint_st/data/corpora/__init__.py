@@ -1,0 +1,15 @@
+"""Our own TFDS corpora, built on first use."""
+
+from __future__ import annotations
+
+
+def build_if_absent(name: str, data_dir: str = "") -> None:
+    """Builds the corpus `name` (`name` or `name/config`) under `data_dir` if it is ours and not there yet.
+
+    Does nothing for names that are not ours. `data_dir` as in `joint_st.config.TfdsSource`.
+    """
+    corpus, _, config = name.partition("/")
+    if corpus == "spoken_grammar":
+        from joint_st.data.corpora import spoken_grammar
+
+        spoken_grammar.build(data_dir, config or "default")

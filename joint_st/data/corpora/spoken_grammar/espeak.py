@@ -1,0 +1,152 @@
+"""Speech synthesis by espeak-ng, through the shared library of the wheel `espeakng-loader`.
+
+espeak-ng keeps its state (the phase of its flutter, its random numbers) in global variables from one
+utterance to the next, and has no way to reset it. So that the samples of an utterance depend on nothing but
+the call, each utterance gets its library fresh: a `Synthesizer` loads a private copy of it, speaks and
+unloads it, which costs about 2 ms. Private copies also let several threads speak at once.
+"""
+
+from __future__ import annotations
+
+import _ctypes
+import ctypes
+import dataclasses
+import pathlib
+import shutil
+import tempfile
+import weakref
+
+import numpy as np
+
+SYNCHRONOUS = 2
+PHONEME_EVENTS = 0x0001
+PHONEME_IPA = 0x0002
+DONT_EXIT = 0x8000
+UTF8 = 1
+RATE, PITCH, RANGE = 1, 3, 4
+LIST_END, WORD, PHONEME = 0, 1, 7
+BUFFER_MS = 1_000
+
+
+class EspeakError(RuntimeError):
+    """espeak-ng refused a call."""
+
+
+class _Id(ctypes.Union):
+    _fields_ = [("number", ctypes.c_int), ("name", ctypes.c_char_p), ("string", ctypes.c_char * 8)]
+
+
+class _Event(ctypes.Structure):
+    """`espeak_EVENT` of speak_lib.h."""
+
+    _fields_ = [
+        ("type", ctypes.c_int),
+        ("unique_identifier", ctypes.c_uint),
+        ("text_position", ctypes.c_int),
+        ("length", ctypes.c_int),
+        ("audio_position", ctypes.c_int),
+        ("sample", ctypes.c_int),
+        ("user_data", ctypes.c_void_p),
+        ("id", _Id),
+    ]
+
+
+_Callback = ctypes.CFUNCTYPE(
+    ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.POINTER(_Event)
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Word:
+    """A word event: the word at character `start` of the text begins at `sample`."""
+
+    start: int
+    sample: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Phoneme:
+    """A phoneme event: the IPA symbol (empty for a pause) begins at `sample`."""
+
+    symbol: str
+    sample: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Speech:
+    """Synthesised audio, int16 [samples], and its events in order of time."""
+
+    audio: np.ndarray
+    sample_rate: int
+    words: tuple[Word, ...]
+    phonemes: tuple[Phoneme, ...]
+
+
+class Synthesizer:
+    """espeak-ng for one thread at a time."""
+
+    def __init__(self):
+        import espeakng_loader
+
+        folder = tempfile.TemporaryDirectory(prefix="joint_st_espeak_")
+        self._close = weakref.finalize(self, folder.cleanup)
+        self._path = pathlib.Path(folder.name) / "espeak-ng.so"
+        shutil.copyfile(espeakng_loader.get_library_path(), self._path)
+        self._data = pathlib.Path(espeakng_loader.get_data_path())
+
+    def speak(
+        self, text: str, voice: str, *, rate: int = 175, pitch: int = 50, pitch_range: int = 50, seed: int = 0
+    ) -> Speech:
+        """`text` in a voice: a language or an identifier, with a variant or not (`gmw/en-US+f3`).
+
+        `rate` in words per minute, 80 to 450; `pitch` and `pitch_range` from 0 to 100; `seed` for the noise of
+        breath. Raises `EspeakError` for a voice or variant that is unknown: the library itself would go on
+        with the voice it had.
+        """
+        accent, _, variant = voice.partition("+")
+        if variant and not (self._data / "voices" / "!v" / variant).is_file():
+            raise EspeakError(f"espeak-ng has no variant {variant!r} (voice {voice!r})")
+        library = ctypes.CDLL(str(self._path))
+        try:
+            return self._speak(library, text, voice, rate, pitch, pitch_range, seed)
+        finally:
+            library.espeak_Terminate()
+            _ctypes.dlclose(library._handle)
+
+    def _speak(self, library, text, voice, rate, pitch, pitch_range, seed) -> Speech:
+        options = PHONEME_EVENTS | PHONEME_IPA | DONT_EXIT
+        sample_rate = library.espeak_Initialize(SYNCHRONOUS, BUFFER_MS, str(self._data).encode(), options)
+        if sample_rate <= 0:
+            raise EspeakError(f"espeak_Initialize returned {sample_rate} for the data in {self._data}")
+        code = library.espeak_SetVoiceByName(voice.encode())
+        if code:
+            raise EspeakError(f"espeak-ng has no voice {voice!r} (espeak_SetVoiceByName returned {code})")
+        for parameter, value in ((RATE, rate), (PITCH, pitch), (RANGE, pitch_range)):
+            library.espeak_SetParameter(parameter, value, 0)
+        library.espeak_ng_SetRandSeed(ctypes.c_long(seed))
+        chunks: list[np.ndarray] = []
+        words: list[Word] = []
+        phonemes: list[Phoneme] = []
+
+        def receive(samples, count, events) -> int:
+            if samples and count > 0:
+                chunks.append(np.ctypeslib.as_array(samples, shape=(count,)).copy())
+            i = 0
+            while events[i].type != LIST_END:
+                event = events[i]
+                if event.type == WORD:
+                    words.append(Word(event.text_position - 1, event.sample))
+                elif event.type == PHONEME:
+                    phonemes.append(Phoneme(event.id.string.decode(), event.sample))
+                i += 1
+            return 0  # go on
+
+        callback = _Callback(receive)
+        library.espeak_SetSynthCallback(callback)
+        data = text.encode() + b"\0"
+        code = library.espeak_Synth(
+            data, ctypes.c_size_t(len(data)), ctypes.c_uint(0), 1, ctypes.c_uint(0), ctypes.c_uint(UTF8), None, None
+        )
+        if code:
+            raise EspeakError(f"espeak_Synth returned {code} for {text!r}")
+        return Speech(np.concatenate([np.zeros(0, np.int16), *chunks]), sample_rate, tuple(words), tuple(phonemes))

@@ -1,0 +1,119 @@
+"""An utterance: a sentence in a voice, with silence around it, some noise, and the true times of its words."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+
+import numpy as np
+import soxr
+
+from joint_st.data.corpora.spoken_grammar.espeak import Speech, Synthesizer
+
+SAMPLE_RATE = 16_000
+"""Hz."""
+RATES = (140, 190)
+"""Words per minute."""
+PITCHES = (35, 65)
+"""espeak-ng's scale, 0 to 100."""
+PITCH_RANGES = (30, 70)
+"""espeak-ng's scale, 0 to 100."""
+SILENCE_S = (0.05, 0.2)
+"""Before the first and after the last word."""
+PEAK = (0.15, 0.8)
+"""Peak of the speech over full scale."""
+NOISY_SHARE = 0.5
+"""Utterances with noise."""
+SNR_DB = (10.0, 40.0)
+"""Power of the speech over power of the noise, in noisy utterances."""
+MERGED = {"the": 2, "a": 1}
+"""Words that espeak-ng joins to the word before (`on the` has one word event), and their phonemes."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Spoken:
+    """Audio int16 [samples] at `SAMPLE_RATE`, and the first and last sample (exclusive) of each word, int32 [words]."""
+
+    audio: np.ndarray
+    word_starts: np.ndarray
+    word_ends: np.ndarray
+
+
+def speak(synthesizer: Synthesizer, key: str, text: str, voice: str) -> Spoken:
+    """`text` in a voice; rate, pitch, silence, gain and noise are drawn from `key`."""
+    rng = np.random.default_rng(list(hashlib.sha256(key.encode()).digest()))
+    speech = synthesizer.speak(
+        text,
+        voice,
+        rate=int(rng.integers(*RATES, endpoint=True)),
+        pitch=int(rng.integers(*PITCHES, endpoint=True)),
+        pitch_range=int(rng.integers(*PITCH_RANGES, endpoint=True)),
+        seed=int(rng.integers(1 << 31)),
+    )
+    starts, ends = word_times(speech, text)
+    voiced = speech.audio[: ends[-1]].astype(np.float32)
+    resampled = soxr.resample(voiced, speech.sample_rate, SAMPLE_RATE, quality="HQ")
+    before, after = (int(rng.uniform(*SILENCE_S) * SAMPLE_RATE) for _ in range(2))
+    audio = np.zeros(before + len(resampled) + after, np.float32)
+    audio[before : before + len(resampled)] = resampled * (rng.uniform(*PEAK) * 32767 / np.abs(resampled).max())
+    if rng.random() < NOISY_SHARE:
+        audio += noise(rng, len(audio)) * (rms(audio) * 10 ** (-rng.uniform(*SNR_DB) / 20))
+    audio += rng.triangular(-1, 0, 1, len(audio))  # dither: no digital silence
+    scale = SAMPLE_RATE / speech.sample_rate
+    starts, ends = (before + np.rint(times * scale).astype(np.int32) for times in (starts, ends))
+    return Spoken(np.rint(np.clip(audio, -32768, 32767)).astype(np.int16), starts, ends)
+
+
+def rms(audio: np.ndarray) -> float:
+    """Root mean square."""
+    return float(np.sqrt(np.mean(np.square(audio))))
+
+
+def noise(rng: np.random.Generator, samples: int) -> np.ndarray:
+    """White noise, pink noise or mains hum of unit power, float32 [samples]."""
+    kind = rng.integers(3)
+    if kind == 2:
+        phase = (rng.choice((50.0, 60.0)) * 2 * np.pi / SAMPLE_RATE * np.arange(samples)).astype(np.float32)
+        out = sum(np.sin(np.float32(k) * phase + np.float32(rng.uniform(0, 2 * np.pi))) / k for k in range(1, 8))
+    elif kind == 1:
+        length = 1 << (samples - 1).bit_length()
+        spectrum = np.fft.rfft(rng.standard_normal(length, dtype=np.float32))
+        spectrum[1:] /= np.sqrt(np.arange(1, len(spectrum), dtype=np.float32))
+        spectrum[0] = 0
+        out = np.fft.irfft(spectrum, length)[:samples]
+    else:
+        out = rng.standard_normal(samples, dtype=np.float32)
+    return (out / rms(out)).astype(np.float32)
+
+
+def word_times(speech: Speech, text: str) -> tuple[np.ndarray, np.ndarray]:
+    """First and last sample (exclusive) of each word of `text`, int64 [words], at the rate of the speech.
+
+    A word ends where the next begins, or where the pause between them begins. Raises `ValueError` where the
+    events do not tell the words apart.
+    """
+    begun = {word.start: word.sample for word in speech.words}
+    starts: list[int] = []
+    position = 0
+    words = text.split(" ")
+    for i, word in enumerate(words):
+        if position in begun:
+            starts.append(begun.pop(position))
+        elif word in MERGED:
+            following = position + len(word) + 1
+            until = begun.get(following, np.inf)
+            group = [p.sample for p in speech.phonemes if p.symbol and starts[-1] <= p.sample < until]
+            starts.append(group[-MERGED[word]])
+        else:
+            raise ValueError(f"espeak-ng gave no event for word {i} of {text!r}")
+        position += len(word) + 1
+    if begun or any(a >= b for a, b in zip(starts, starts[1:])):
+        raise ValueError(f"espeak-ng's words do not match those of {text!r}")
+    sounds = [p.sample for p in speech.phonemes if p.symbol]
+    pauses = [p.sample for p in speech.phonemes if not p.symbol]
+    ends = []
+    for i, start in enumerate(starts):
+        until = starts[i + 1] if i + 1 < len(starts) else len(speech.audio)
+        last = max(sample for sample in sounds if sample < until)
+        ends.append(min((sample for sample in pauses if last < sample <= until), default=until))
+    return np.array(starts), np.array(ends)

@@ -1,0 +1,17 @@
+"""Voices: English accents of espeak-ng with its variants of a speaker. Training, dev and test share accents,
+never a variant."""
+
+from __future__ import annotations
+
+ACCENTS = ("gmw/en-US", "gmw/en", "gmw/en-GB-x-rp", "gmw/en-GB-scotland", "gmw/en-GB-x-gbclan")
+"""General American, British, Received Pronunciation, Scotland, Lancaster."""
+VARIANTS = {
+    "train": ("m1", "m2", "m4", "m5", "m7", "m8", "f1", "f2", "f4", "Alicia", "ed", "linda"),
+    "dev": ("m6", "f5"),
+    "test": ("m3", "f3", "steph", "edward"),
+}
+
+
+def voices(split: str) -> tuple[str, ...]:
+    """The voices of a split with audio, as espeak-ng names them."""
+    return tuple(f"{accent}+{variant}" for accent in ACCENTS for variant in VARIANTS[split])

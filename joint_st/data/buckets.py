@@ -1,0 +1,80 @@
+"""Length buckets: the few fixed shapes that batches have, chosen to waste the least padding."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+LABEL_MULTIPLE = 8
+"""Label bounds are rounded up to this, so that a change of the data seldom means another compilation."""
+
+GRID = 512
+"""Bounds tried at most; finer grids change the padding by less than a percent."""
+
+WORTH = 0.02
+"""A further bucket costs a compilation, and must save this share of a pass."""
+
+
+@dataclass(frozen=True)
+class Buckets:
+    """`K` buckets by increasing bound. Bucket `k` holds batches of `batch_sizes[k]` rows of `bounds[k]` each."""
+
+    bounds: tuple[int, ...]
+    """Longest length in each bucket."""
+    label_bounds: tuple[int, ...]
+    """Most labels in each bucket."""
+    batch_sizes: tuple[int, ...]
+    """Rows of a batch of each bucket."""
+
+    def __len__(self) -> int:
+        return len(self.bounds)
+
+    def of(self, lengths: np.ndarray) -> np.ndarray:
+        """The bucket of each length [N]."""
+        return np.searchsorted(self.bounds, lengths, side="left")
+
+    @classmethod
+    def choose(
+        cls, lengths: np.ndarray, label_lengths: np.ndarray, *, count: int, multiple: int, batch_size: int
+    ) -> Buckets:
+        """At most `count` buckets for `lengths` [N], each bound a multiple of `multiple`.
+
+        Minimises what one pass computes, `sum_k batches_k * batch_sizes_k * bounds_k`, the empty rows of each
+        bucket's last batch included, by dynamic programming over the distinct rounded lengths. A batch has
+        `batch_size` rows in the longest bucket, and a whole multiple of it in a bucket that much shorter.
+        """
+        units = np.maximum(-(-np.asarray(lengths) // multiple), 1)
+        step = -(-int(units.max()) // GRID)
+        candidates, counts = np.unique(-(-units // step) * step, return_counts=True)
+        candidates[-1] = units.max()
+        sizes = batch_size * np.maximum(candidates[-1] // candidates, 1)
+        bounds = candidates[_cuts(candidates, counts, sizes, count)] * multiple
+        bucket = np.searchsorted(bounds, lengths)
+        labels = [int(np.max(label_lengths[bucket == k], initial=1)) for k in range(len(bounds))]
+        return cls(
+            bounds=tuple(int(b) for b in bounds),
+            label_bounds=tuple(-(-most // LABEL_MULTIPLE) * LABEL_MULTIPLE for most in labels),
+            batch_sizes=tuple(int(batch_size * max(1, bounds[-1] // b)) for b in bounds),
+        )
+
+
+def _cuts(bounds: np.ndarray, counts: np.ndarray, sizes: np.ndarray, most: int) -> np.ndarray:
+    """Which of the candidate bounds [C] to keep: the fewest, up to `most`, within `WORTH` of the cheapest."""
+    through = np.concatenate([[0], np.cumsum(counts)])
+    held = through[None, 1:] - through[:-1, None]
+    # cost[a, b]: what the bucket of candidates a..b computes in a pass.
+    cost = -(-held // sizes) * sizes * bounds.astype(float)
+    cost[held < counts] = np.inf  # a > b
+    best, back = [cost[0]], [np.zeros(len(bounds), int)]
+    for _ in range(1, min(most, len(bounds))):
+        total = best[-1][:-1, None] + cost[1:]
+        back.append(total.argmin(0) + 1)
+        best.append(total.min(0))
+    costs = np.array([row[-1] for row in best])
+    used = int(np.flatnonzero(costs <= costs.min() * (1 + WORTH))[0])
+    cuts, end = [], len(bounds) - 1
+    for k in range(used, -1, -1):
+        cuts.append(end)
+        end = back[k][end] - 1
+    return np.array(cuts[::-1])

@@ -1,0 +1,93 @@
+"""Text normalisers, each with a name and a version that is stored in a run.
+
+A change in what a normaliser returns takes a new version: WERs of two versions do not compare.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+import unicodedata
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from joint_st.data.numbers_in_words import spell
+from joint_st.errors import UserError
+
+
+@dataclass(frozen=True)
+class Normalizer:
+    """A function of text that leaves what it returned unchanged when applied again."""
+
+    name: str
+    version: int
+    apply: Callable[[str], str]
+
+    def __call__(self, text: str) -> str:
+        return self.apply(text)
+
+    def __str__(self) -> str:
+        return f"{self.name} v{self.version}"
+
+
+def normalizer(name: str) -> Normalizer:
+    """The normaliser of that name; raises `UserError` naming the nearest."""
+    if name not in NORMALIZERS:
+        near = difflib.get_close_matches(name, NORMALIZERS, n=1, cutoff=0)[0]
+        raise UserError(f"data.normalizer: no normaliser {name!r}, perhaps {near!r}; there is {', '.join(NORMALIZERS)}")
+    return NORMALIZERS[name]
+
+
+def none(text: str) -> str:
+    """White space collapsed to single spaces, nothing else."""
+    return " ".join(text.split())
+
+
+def basic(text: str) -> str:
+    """NFKC, lower case, no punctuation but apostrophes inside words; letters, marks and digits of any script."""
+    text = text.translate(_APOSTROPHES)
+    # Twice NFKC: lower case can leave a letter and a mark that compose.
+    text = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).lower())
+    text = text.translate(_BARE)
+    text = re.sub("''+", " ", text)
+    text = re.sub(r"(?<![^ ])'|'(?![^ ])", "", text)
+    return none(text)
+
+
+def english(text: str) -> str:
+    """`basic`, then only a-z, apostrophes and spaces.
+
+    Accents are dropped (`café`, `cafe`), whole numbers are spelt as cardinals (`1984`, `one thousand nine hundred
+    eighty four`; `1,984` too), with a leading zero or above 10^12 digit by digit. Other scripts disappear.
+    """
+    text = re.sub(r"(?<=\d),(?=\d{3}(?!\d))", "", text)
+    text = unicodedata.normalize("NFKD", basic(text)).translate(_LATIN)
+    text = re.sub(r"\d+", lambda match: f" {spell(match[0])} ", text, flags=re.ASCII)
+    return basic(re.sub("[^a-z' ]", "", text))
+
+
+class _Bare(dict):
+    """Characters to what `basic` makes of them, filled in as they come up."""
+
+    def __missing__(self, code: int) -> int | None:
+        kind = unicodedata.category(chr(code))
+        if chr(code) == "'" or kind[0] in "LMN":
+            kept = code
+        elif kind == "Cf":  # soft hyphens and joiners sit inside words
+            kept = None
+        else:
+            kept = ord(" ")
+        self[code] = kept
+        return kept
+
+
+_BARE = _Bare()
+_APOSTROPHES = dict.fromkeys(map(ord, "’ʼ‘`´＇"), "'")
+_LATIN = str.maketrans(
+    {"ß": "ss", "æ": "ae", "œ": "oe", "ø": "o", "ł": "l", "đ": "d", "ð": "d", "þ": "th", "ħ": "h", "ı": "i"}
+)
+
+NORMALIZERS = {
+    made.name: made
+    for made in (Normalizer("none", 1, none), Normalizer("basic", 1, basic), Normalizer("english", 1, english))
+}

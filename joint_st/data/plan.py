@@ -1,0 +1,87 @@
+"""Which utterances are in batch `i`: a pure function of the lengths, a few numbers of the config, the seed, and `i`."""
+
+from __future__ import annotations
+
+import functools
+from typing import NamedTuple
+
+import numpy as np
+
+from joint_st.data.buckets import Buckets
+
+
+class PlannedBatch(NamedTuple):
+    """One batch of the plan, over all hosts."""
+
+    bucket: int
+    rows: np.ndarray
+    """int64 [B], rows of the dataset; -1 where the batch has none."""
+
+
+class BatchPlan:
+    """Random access to batches, for any `i` from 0 on, with nothing to remember between them.
+
+    With `shuffle`, epoch `e` holds every row once, in an order drawn from (seed, e) alone: rows are shuffled within
+    their bucket and cut into batches, the last of a bucket filled up with -1, and the batches are shuffled. The
+    plan goes on for ever. Without, it is one pass, the longest first.
+
+    Lengths are whole numbers of any unit: samples of audio, labels of text.
+    """
+
+    def __init__(self, lengths: np.ndarray, buckets: Buckets, *, seed: int = 0, shuffle: bool):
+        self.lengths = np.asarray(lengths)
+        self.buckets = buckets
+        self.seed = seed
+        self.shuffle = shuffle
+        bucket = buckets.of(self.lengths)
+        longest_first = np.argsort(-self.lengths, kind="stable")
+        self._members = [longest_first[bucket[longest_first] == k] for k in range(len(buckets))]
+        self.batches_per_bucket = tuple(
+            -(-len(members) // size) for members, size in zip(self._members, buckets.batch_sizes)
+        )
+        self.steps_per_epoch = sum(self.batches_per_bucket)
+        # Two epochs, so that threads on both sides of a boundary do not redo them in turn.
+        self._epoch = functools.lru_cache(maxsize=2)(self._make_epoch)
+
+    def __getitem__(self, i: int) -> PlannedBatch:
+        if i < 0 or (not self.shuffle and i >= self.steps_per_epoch):
+            raise IndexError(f"batch {i} of a plan of {self.steps_per_epoch}")
+        epoch, step = divmod(i, self.steps_per_epoch)
+        order, rows = self._epoch(epoch)
+        bucket, batch = order[step]
+        return PlannedBatch(int(bucket), rows[bucket][batch])
+
+    @property
+    def padding_share(self) -> float:
+        """Share of what a pass computes that is padding, empty rows included."""
+        return 1 - int(self.lengths.sum()) / sum(self._computed())
+
+    def describe(self, unit: float, name: str) -> str:
+        """The buckets in one line for people; `unit` is the length of one `name` (16000 samples: one s)."""
+        shapes = [
+            f"{size} × {bound / unit:.4g} {name}, {labels} labels ({batches} batches)"
+            for size, bound, labels, batches in zip(
+                self.buckets.batch_sizes, self.buckets.bounds, self.buckets.label_bounds, self.batches_per_bucket
+            )
+        ]
+        return f"{'; '.join(shapes)}; {self.steps_per_epoch} steps per epoch, {self.padding_share:.1%} padding"
+
+    def _computed(self) -> list[int]:
+        shapes = zip(self.batches_per_bucket, self.buckets.batch_sizes, self.buckets.bounds)
+        return [batches * size * bound for batches, size, bound in shapes]
+
+    def _make_epoch(self, epoch: int) -> tuple[np.ndarray, list[np.ndarray]]:
+        """The order, int [steps, (bucket, batch)], and per bucket the rows, int64 [batches, B]."""
+        order = [(k, b) for k in reversed(range(len(self.buckets))) for b in range(self.batches_per_bucket[k])]
+        order = np.array(order, int).reshape(-1, 2)
+        members = self._members
+        if self.shuffle:
+            random = np.random.Generator(np.random.Philox(np.random.SeedSequence([self.seed, epoch])))
+            members = [random.permutation(rows) for rows in members]
+            order = random.permutation(order)
+        filled = []
+        for rows, batches, size in zip(members, self.batches_per_bucket, self.buckets.batch_sizes):
+            table = np.full(batches * size, -1, np.int64)
+            table[: len(rows)] = rows
+            filled.append(table.reshape(batches, size))
+        return order, filled

@@ -1,0 +1,154 @@
+"""A dataset made ready for batches: what is in it, how long everything is, and what was left out and why."""
+
+from __future__ import annotations
+
+import logging
+import math
+import threading
+from array import array
+from collections import Counter
+from collections.abc import Iterable
+
+import numpy as np
+import tqdm
+
+from joint_st.config import DataConfig, FeaturesConfig, Source
+from joint_st.data.audio import UnreadableAudio, resample
+from joint_st.data.normalizers import Normalizer
+from joint_st.data.sources import Concatenated, Corpus, open_source
+from joint_st.data.tokenizers import Tokenizer
+from joint_st.data.utterance import Utterance
+from joint_st.errors import UserError
+
+log = logging.getLogger(__name__)
+
+
+class Prepared:
+    """`N` utterances of a corpus, indexed. Twenty-odd bytes an utterance; text and audio are read when asked for."""
+
+    def __init__(
+        self,
+        corpus: Corpus,
+        rows: np.ndarray,
+        lengths: np.ndarray,
+        label_lengths: np.ndarray,
+        dropped: dict[str, int],
+        features: FeaturesConfig,
+        normalizer: Normalizer,
+        tokenizer: Tokenizer,
+        strict: bool,
+    ):
+        self.corpus = corpus
+        self.rows = rows
+        """Row in the corpus of each utterance, int64 [N]."""
+        self.lengths = lengths
+        """Samples at the model's rate as the source states them, int32 [N]."""
+        self.label_lengths = label_lengths
+        """Labels, int32 [N]."""
+        self.dropped = dropped
+        """How many utterances were left out, by reason."""
+        self.unreadable: dict[str, str] = {}
+        """Utterances of this host that could not be read so far, and why, by id."""
+        self.features = features
+        self.normalizer = normalizer
+        self.tokenizer = tokenizer
+        self.strict = strict
+        self._lock = threading.Lock()
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def id(self, n: int) -> str:
+        """The id of utterance `n` in its corpus."""
+        return self.corpus.entry(int(self.rows[n])).id
+
+    def text(self, n: int) -> str:
+        """The normalised transcript of utterance `n`."""
+        return self.normalizer(self.corpus.entry(int(self.rows[n])).text)
+
+    def utterance(self, n: int) -> Utterance:
+        """Utterance `n` as its source holds it. Raises `UnreadableAudio`."""
+        return self.corpus[int(self.rows[n])]
+
+    def load(self, n: int) -> tuple[np.ndarray, np.ndarray]:
+        """Audio int16 [samples] at the model's rate and labels int32 [U] of utterance `n`. Raises `UnreadableAudio`."""
+        utterance = self.utterance(n)
+        audio = resample(utterance.audio, utterance.sample_rate, self.features.sample_rate)
+        return audio, self.tokenizer.encode(self.normalizer(utterance.text))
+
+    def note_unreadable(self, n: int, error: UnreadableAudio) -> None:
+        """Counts utterance `n` as unreadable and warns, once; raises the error where the config is strict."""
+        if self.strict:
+            raise error
+        with self._lock:
+            new = self.unreadable.setdefault(self.id(n), error.why) is error.why
+        if new:
+            log.warning("skipped %s: %s", error.path, error.why)
+
+    @property
+    def seconds(self) -> float:
+        """Length of the audio."""
+        return int(self.lengths.sum(dtype=np.int64)) / self.features.sample_rate
+
+    def describe(self) -> str:
+        """What is in it and what was dropped, in one line."""
+        dropped = ", ".join(f"{count} {reason}" for reason, count in self.dropped.items())
+        return f"{len(self)} utterances, {self.seconds / 3600:.2f} h; dropped {dropped or 'none'}"
+
+
+def prepare(
+    sources: Iterable[Source],
+    data: DataConfig,
+    features: FeaturesConfig,
+    normalizer: Normalizer,
+    tokenizer: Tokenizer,
+    *,
+    training: bool,
+) -> Prepared:
+    """Goes once through the sources, without decoding audio.
+
+    Left out are utterances without audio and those known to be unreadable; in training also those outside
+    `min_seconds`..`max_seconds`, those without text, and those with more labels than CTC can emit in their frames
+    (a repeated label needs a blank between). Raises `UserError` where none is left, and, where the config is
+    strict, for the first that is unreadable.
+    """
+    corpus = Concatenated([open_source(source) for source in sources])
+    rows, lengths, label_lengths = array("q"), array("i"), array("i")
+    dropped = Counter()
+    for i in tqdm.trange(len(corpus), desc=f"indexing {corpus.name}", unit="utt", delay=1, leave=False, disable=None):
+        entry = corpus.entry(i)
+        labels = tokenizer.encode(normalizer(entry.text))
+        # A duration of 0.3 s is 4800.000000000001 samples or so: not one more.
+        samples = math.ceil(entry.seconds * features.sample_rate - 1e-3)
+        if entry.problem and data.strict:
+            raise UserError(f"{entry.id} in {corpus.name}: {entry.problem}; mend the file, or set data.strict to false")
+        if not entry.has_audio:
+            dropped["without audio"] += 1
+        elif entry.problem:
+            dropped["unreadable"] += 1
+        elif training and entry.seconds < data.min_seconds:
+            dropped["too short"] += 1
+        elif training and entry.seconds > data.max_seconds:
+            dropped["too long"] += 1
+        elif training and not len(labels):
+            dropped["with empty text"] += 1
+        elif training and features.frames(samples) < len(labels) + np.count_nonzero(labels[1:] == labels[:-1]):
+            dropped["too short for CTC"] += 1
+        else:
+            rows.append(i)
+            lengths.append(samples)
+            label_lengths.append(len(labels))
+    if not rows:
+        why = ", ".join(f"{count} {reason}" for reason, count in dropped.items()) or "the sources are empty"
+        raise UserError(f"data: no utterance of {corpus.name} is left ({why}); correct the sources or data.min_seconds")
+    return Prepared(
+        corpus,
+        np.array(rows, np.int64),
+        np.array(lengths, np.int32),
+        np.array(label_lengths, np.int32),
+        dict(dropped),
+        features,
+        normalizer,
+        tokenizer,
+        data.strict,
+    )

@@ -1,0 +1,47 @@
+"""Random access to the lines of a text file, holding eight bytes a line in memory."""
+
+from __future__ import annotations
+
+import codecs
+from pathlib import Path
+
+import numpy as np
+
+from joint_st.errors import UserError
+
+
+class Lines:
+    """The lines of a UTF-8 file that hold more than white space."""
+
+    def __init__(self, path: Path):
+        self.path = path
+        offsets = []
+        position = 0
+        with open(path, "rb") as file:
+            for line in file:
+                start = position
+                position += len(line)
+                if start == 0 and line.startswith(codecs.BOM_UTF8):
+                    start, line = len(codecs.BOM_UTF8), line[len(codecs.BOM_UTF8) :]
+                if not line.isspace():
+                    offsets.append(start)
+        self._offsets = np.asarray(offsets, np.int64)
+
+    def __len__(self) -> int:
+        return len(self._offsets)
+
+    def __getitem__(self, i: int) -> str:
+        """Line `i` without the white space around it."""
+        with open(self.path, "rb") as file:
+            file.seek(self._offsets[i])
+            line = file.readline()
+        try:
+            return line.decode("utf-8").strip()
+        except UnicodeDecodeError as error:
+            raise UserError(f"{self.where(i)}: not UTF-8 ({error.reason}); convert the file") from None
+
+    def where(self, i: int) -> str:
+        """`file:line` for messages; counts the lines before it anew."""
+        with open(self.path, "rb") as file:
+            before = file.read(int(self._offsets[i])).count(b"\n")
+        return f"{self.path}:{before + 1}"

@@ -1,0 +1,94 @@
+"""JSONL manifests in NeMo's form: one utterance a line, its audio in a file of its own."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from joint_st.config import ManifestSource
+from joint_st.data.audio import UnreadableAudio, audio_seconds, read_audio
+from joint_st.data.paths import existing
+from joint_st.data.sources.lines import Lines
+from joint_st.data.utterance import Entry, Utterance
+from joint_st.errors import UserError
+
+KNOWN = {"id", "audio_filepath", "offset", "duration", "text", "language", "speaker"}
+"""Keys with a meaning of their own; all others go to `Utterance.extra`."""
+
+
+class Manifest:
+    """The utterances of a manifest.
+
+    `audio_filepath` is relative to the manifest's folder or absolute, `duration` and `offset` are in seconds.
+    Without `offset` the whole file is the utterance; with it, `duration` seconds from there, or the rest.
+    """
+
+    def __init__(self, config: ManifestSource):
+        path = existing(config.path)
+        self.name = config.corpus or path.resolve().parent.name
+        self._folder = path.parent
+        self._lines = Lines(path)
+
+    def __len__(self) -> int:
+        return len(self._lines)
+
+    def entry(self, i: int) -> Entry:
+        """Utterance `i` without its audio; its length is looked up in the file where the manifest has none."""
+        fields = self._fields(i)
+        path = self._path(fields)
+        seconds, problem = fields.get("duration"), ""
+        if not path.is_file():
+            seconds, problem = seconds or 0.0, "missing file"
+        elif seconds is None:
+            try:
+                seconds = audio_seconds(path) - fields.get("offset", 0.0)
+            except UnreadableAudio as error:
+                seconds, problem = 0.0, error.why
+        return Entry(self._id(fields), float(seconds), fields["text"], has_audio=True, problem=problem)
+
+    def __getitem__(self, i: int) -> Utterance:
+        fields = self._fields(i)
+        path = self._path(fields)
+        if "offset" in fields:
+            audio, rate = read_audio(path, fields["offset"], fields.get("duration"))
+        else:
+            audio, rate = read_audio(path)
+        return Utterance(
+            id=self._id(fields),
+            audio=audio,
+            sample_rate=rate,
+            text=fields["text"],
+            language=str(fields.get("language") or ""),
+            speaker=str(fields.get("speaker") or ""),
+            corpus=self.name,
+            extra={key: value for key, value in fields.items() if key not in KNOWN},
+        )
+
+    def _path(self, fields: dict) -> Path:
+        return self._folder / fields["audio_filepath"]
+
+    def _id(self, fields: dict) -> str:
+        return str(fields["id"]) if fields.get("id") is not None else Path(fields["audio_filepath"]).stem
+
+    def _fields(self, i: int) -> dict:
+        """The keys and values of line `i`, those with a meaning checked; `None` counts as absent."""
+        line = self._lines[i]
+        try:
+            fields = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise UserError(
+                f"{self._lines.where(i)}: not JSON ({error.msg} at column {error.colno}); mend or delete the line"
+            ) from None
+        if not isinstance(fields, dict):
+            raise UserError(f"{self._lines.where(i)}: a {type(fields).__name__}; each line must be a JSON object")
+        for key in ("offset", "duration"):
+            value = fields.get(key)
+            if value is None:
+                fields.pop(key, None)
+            elif isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < float("inf"):
+                raise UserError(f"{self._lines.where(i)}: {key} is {value!r}; it must be a number of seconds")
+        for key in ("audio_filepath", "text"):
+            if not isinstance(fields.get(key), str):
+                has = repr(fields[key]) if key in fields else "missing"
+                raise UserError(f"{self._lines.where(i)}: {key} is {has}; it must be a string")
+        return fields

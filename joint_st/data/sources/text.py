@@ -1,0 +1,40 @@
+"""Sentences without audio, one a line."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from joint_st.config import TextSource
+from joint_st.data.paths import existing
+from joint_st.data.sources.lines import Lines
+from joint_st.data.utterance import Entry, Utterance
+
+
+class Sentences:
+    """A text file as utterances of no audio."""
+
+    def __init__(self, config: TextSource):
+        path = existing(config.path)
+        self.name = path.stem
+        self._language = config.language
+        self._lines = Lines(path)
+
+    def __len__(self) -> int:
+        return len(self._lines)
+
+    def entry(self, i: int) -> Entry:
+        return Entry(id=self._id(i), seconds=0.0, text=self._lines[i], has_audio=False)
+
+    def __getitem__(self, i: int) -> Utterance:
+        return Utterance(
+            id=self._id(i),
+            audio=np.zeros(0, np.int16),
+            sample_rate=0,
+            text=self._lines[i],
+            language=self._language,
+            speaker="",
+            corpus=self.name,
+        )
+
+    def _id(self, i: int) -> str:
+        return f"{self.name}-{i}"

@@ -1,0 +1,120 @@
+"""TFDS datasets stored as ArrayRecord, read without TensorFlow."""
+
+from __future__ import annotations
+
+import os
+
+import numpy as np
+import tensorflow_datasets as tfds
+from tensorflow_datasets.core.read_only_builder import builder_from_files
+
+from joint_st.config import TfdsSource
+from joint_st.data.paths import expand
+from joint_st.data.utterance import Entry, Utterance
+from joint_st.errors import UserError
+
+KNOWN = {"id", "audio", "sample_rate", "num_samples", "text", "language", "speaker"}
+"""Features with a meaning of their own; all others go to `Utterance.extra`."""
+
+
+class Tfds:
+    """The utterances of one split.
+
+    Features: `text`, and for speech `audio` (int16 [samples]) and `sample_rate` (Hz); optionally `id`,
+    `language`, `speaker` and `num_samples`, which spares the index a look at the audio. An utterance without
+    samples is text alone.
+    """
+
+    def __init__(self, config: TfdsSource):
+        # Here, because the builders of our own import TFDS, which takes a while.
+        from joint_st.data.corpora import build_if_absent
+
+        data_dir = str(expand(config.data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"))
+        build_if_absent(config.name, data_dir)
+        builder = _builder(config.name, data_dir)
+        self.name = builder.name
+        self._split = config.split
+        try:
+            source = builder.as_data_source(config.split)
+        except ValueError:
+            splits = ", ".join(builder.info.splits)
+            raise UserError(
+                f"{config.name} in {data_dir}: no split {config.split!r}; it has {splits} (and slices such as train[:10%])"
+            ) from None
+        except NotImplementedError:
+            raise UserError(
+                f"{config.name} in {data_dir}: stored as {builder.info.file_format.name}, which needs TensorFlow; "
+                "prepare it with file_format='array_record'"
+            ) from None
+        self._features = builder.info.features
+        if "text" not in self._features or ("audio" in self._features) != ("sample_rate" in self._features):
+            raise UserError(
+                f"{config.name} in {data_dir}: its features are {', '.join(self._features)}; "
+                "speech needs audio, sample_rate and text"
+            )
+        self._records = source.data_source
+        wanted = ("id", "text", "sample_rate", "num_samples" if "num_samples" in self._features else "audio")
+        self._brief = tfds.features.FeaturesDict({k: self._features[k] for k in wanted if k in self._features})
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    def entry(self, i: int) -> Entry:
+        example = self._brief.deserialize_example_np(self._records[i])
+        samples = example["num_samples"] if "num_samples" in example else len(example.get("audio", ()))
+        return Entry(
+            id=self._id(example, i),
+            seconds=int(samples) / int(example["sample_rate"]) if samples else 0.0,
+            text=_plain(example["text"]),
+            has_audio=bool(samples),
+        )
+
+    def __getitem__(self, i: int) -> Utterance:
+        example = self._features.deserialize_example_np(self._records[i])
+        return Utterance(
+            id=self._id(example, i),
+            audio=np.asarray(example.get("audio", ()), np.int16),
+            sample_rate=int(example.get("sample_rate", 0)),
+            text=_plain(example["text"]),
+            language=_plain(example.get("language", "")),
+            speaker=_plain(example.get("speaker", "")),
+            corpus=self.name,
+            extra={key: _plain(value) for key, value in example.items() if key not in KNOWN},
+        )
+
+    def _id(self, example: dict, i: int) -> str:
+        return _plain(example["id"]) if "id" in example else f"{self._split}-{i}"
+
+
+def _builder(name: str, data_dir: str):
+    # Straight from the files: the code that made a dataset may need TensorFlow, its files do not.
+    try:
+        return builder_from_files(name, data_dir=data_dir)
+    except ImportError:
+        raise UserError(
+            f"{name} in {data_dir}: it has features that need TensorFlow; store speech as an int16 Tensor with its "
+            "sample_rate beside it"
+        ) from None
+    except ValueError:  # DatasetNotFoundError, or a name that cannot be one
+        raise UserError(f"{name} in {data_dir}: no such TFDS dataset; there is {_present(data_dir)}") from None
+
+
+def _present(data_dir: str) -> str:
+    if not os.path.isdir(data_dir):
+        return "no such folder"
+    names = sorted(e.name for e in os.scandir(data_dir) if e.is_dir() and e.name != "downloads")
+    return ", ".join(names) or "none there"
+
+
+def _plain(value):
+    """Bytes as text, sequences of scalars as arrays, sequences of bytes as lists of text."""
+    if isinstance(value, bytes):
+        return value.decode("utf-8")
+    if isinstance(value, dict):
+        return {key: _plain(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        values = [_plain(inner) for inner in value]
+        return np.asarray(values) if values and all(np.isscalar(v) and not isinstance(v, str) for v in values) else values
+    if isinstance(value, np.ndarray) and value.dtype == object:
+        return [_plain(inner) for inner in value]
+    return value

@@ -1,0 +1,151 @@
+"""What the CTC heads spell: characters, or SentencePiece wordpieces. Id 0 is the CTC blank, id 1 is unknown."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import sentencepiece
+
+from joint_st.config import TokenizerConfig
+from joint_st.data.paths import expand
+from joint_st.errors import UserError
+
+BLANK = 0
+UNKNOWN = 1
+UNKNOWN_MARK = "\u2047"
+"""How an unknown symbol is written out, in SentencePiece too."""
+
+
+class Tokenizer(Protocol):
+    """Text to labels and back; texts are normalised before they come here. It pickles."""
+
+    size: int
+    """V, the blank included."""
+
+    def encode(self, text: str) -> np.ndarray:
+        """Labels int32 [U], none of them the blank."""
+        ...
+
+    def decode(self, ids) -> str:
+        """The text of labels [U]; blanks are skipped."""
+        ...
+
+    def save(self, folder: Path | str) -> None:
+        """Writes what `load_tokenizer` reads into a folder, which is made."""
+        ...
+
+
+class Characters:
+    """One label per character."""
+
+    def __init__(self, characters: Iterable[str]):
+        self.characters = tuple(characters)
+        self.size = 2 + len(self.characters)
+        self._ids = {character: 2 + i for i, character in enumerate(self.characters)}
+
+    def encode(self, text: str) -> np.ndarray:
+        return np.fromiter((self._ids.get(character, UNKNOWN) for character in text), np.int32, len(text))
+
+    def decode(self, ids) -> str:
+        written = ("", UNKNOWN_MARK, *self.characters)
+        return "".join(written[i] for i in ids)
+
+    def save(self, folder: Path | str) -> None:
+        _write(folder, {"kind": "characters", "characters": list(self.characters)})
+
+
+class Wordpieces:
+    """The pieces of a SentencePiece model."""
+
+    def __init__(self, model: bytes):
+        self.model = model
+        self._processor = sentencepiece.SentencePieceProcessor(model_proto=model)
+        self.size = self._processor.get_piece_size()
+
+    def encode(self, text: str) -> np.ndarray:
+        return np.asarray(self._processor.encode(text), np.int32)
+
+    def decode(self, ids) -> str:
+        return self._processor.decode([int(i) for i in ids if i != BLANK]).strip()
+
+    def save(self, folder: Path | str) -> None:
+        _write(folder, {"kind": "sentencepiece", "model": MODEL})
+        (Path(folder) / MODEL).write_bytes(self.model)
+
+    def __reduce__(self):
+        return Wordpieces, (self.model,)
+
+
+DESCRIPTION = "tokenizer.json"
+MODEL = "tokenizer.model"
+
+
+def make_tokenizer(config: TokenizerConfig, texts: Iterable[str]) -> Tokenizer:
+    """The tokenizer saved at `config.path`, or else one made from normalised `texts`.
+
+    Raises `UserError` where there is no text, and where SentencePiece cannot make so many pieces of it.
+    """
+    if config.path:
+        return load_tokenizer(expand(config.path))
+    if config.kind == "characters":
+        characters = sorted(set().union(*texts))
+        if not characters:
+            raise UserError("data.tokenizer: the training texts are empty; correct data.train or data.normalizer")
+        return Characters(characters)
+    return _train_wordpieces(config.vocabulary_size, texts)
+
+
+def load_tokenizer(folder: Path | str) -> Tokenizer:
+    """The tokenizer that `save` wrote into `folder`; raises `UserError` where there is none."""
+    path = Path(folder) / DESCRIPTION
+    if not path.is_file():
+        raise UserError(f"{path}: no such file; data.tokenizer.path takes a folder written by `joint-st data tokenizer`")
+    description = json.loads(path.read_text(encoding="utf-8"))
+    if description["kind"] == "characters":
+        return Characters(description["characters"])
+    return Wordpieces((Path(folder) / description["model"]).read_bytes())
+
+
+def _train_wordpieces(size: int, texts: Iterable[str]) -> Wordpieces:
+    model = io.BytesIO()
+    try:
+        sentencepiece.SentencePieceTrainer.train(
+            sentence_iterator=(text for text in texts if text),
+            model_writer=model,
+            model_type="unigram",
+            vocab_size=size,
+            # The padding symbol is never emitted by the encoder: its id serves as the blank.
+            pad_id=BLANK,
+            pad_piece="<blank>",
+            unk_id=UNKNOWN,
+            bos_id=-1,
+            eos_id=-1,
+            normalization_rule_name="identity",
+            character_coverage=1.0,
+            max_sentence_length=1 << 16,
+            minloglevel=3,
+        )
+    except RuntimeError as error:
+        raise UserError(_complaint(size, str(error))) from None
+    return Wordpieces(model.getvalue())
+
+
+def _complaint(size: int, message: str) -> str:
+    """SentencePiece's refusal in our words, its numbers kept."""
+    if most := re.search(r"too high .*<= (\d+)", message):
+        return f"data.tokenizer.vocabulary_size: {size} is too large for the training texts; at most {most[1]}"
+    if least := re.search(r"required_chars\. \d+ vs (\d+)", message):
+        return f"data.tokenizer.vocabulary_size: {size} is too small for the training texts; at least {least[1]}"
+    return f"data.tokenizer: SentencePiece cannot train on the training texts: {message.splitlines()[0]}"
+
+
+def _write(folder: Path | str, description: dict) -> None:
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    text = json.dumps(description, ensure_ascii=False, indent=1)
+    (Path(folder) / DESCRIPTION).write_text(text + "\n", encoding="utf-8")

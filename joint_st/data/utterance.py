@@ -1,0 +1,43 @@
+"""An utterance, and what is known of one without decoding its audio."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Utterance:
+    """A piece of speech with its transcript, as its source holds it."""
+
+    id: str
+    """Unique in its corpus."""
+    audio: np.ndarray
+    """int16 [samples], mono; no samples where the source is text alone."""
+    sample_rate: int
+    """Hz."""
+    text: str
+    """The transcript as written, not normalised."""
+    language: str
+    """BCP 47 tag; empty where the source does not say."""
+    speaker: str
+    """Empty where the source does not say."""
+    corpus: str
+    """Name of the corpus it comes from."""
+    extra: dict = field(default_factory=dict)
+    """Further keys of a manifest, further features of a TFDS dataset."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What an index needs to know of an utterance; cheap to get."""
+
+    id: str
+    seconds: float
+    """Length of the audio as the source states it; 0 where there is none."""
+    text: str
+    """The transcript as written, not normalised."""
+    has_audio: bool
+    problem: str = ""
+    """Why the audio cannot be read, where that is known without decoding it."""

@@ -1,0 +1,49 @@
+"""Words that training heard spoken, and words that it only read."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from joint_st.errors import UserError
+
+FILE = "vocabulary.json"
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """The words of normalised training texts."""
+
+    heard: frozenset[str]
+    """In a transcript of training audio."""
+    read: frozenset[str]
+    """In text without audio, and in no transcript."""
+
+    @classmethod
+    def of(cls, heard: Iterable[str], read: Iterable[str]) -> Vocabulary:
+        """From the normalised transcripts of training audio, and the normalised texts without audio."""
+        spoken = frozenset(word for text in heard for word in text.split())
+        return cls(spoken, frozenset(word for text in read for word in text.split()) - spoken)
+
+    def subset_of(self, word: str) -> Literal["heard", "only_read"] | None:
+        """Where training met the word; None where it never did."""
+        if word in self.heard:
+            return "heard"
+        return "only_read" if word in self.read else None
+
+    def save(self, folder: Path | str) -> None:
+        """Writes `vocabulary.json` into a folder, which must exist."""
+        words = {"heard": sorted(self.heard), "read": sorted(self.read)}
+        (Path(folder) / FILE).write_text(json.dumps(words, ensure_ascii=False) + "\n", encoding="utf-8")
+
+    @classmethod
+    def load(cls, folder: Path | str) -> Vocabulary:
+        """From a folder that `save` wrote into; raises `UserError` where there is none."""
+        path = Path(folder) / FILE
+        if not path.is_file():
+            raise UserError(f"{path}: no such file; is this the folder of a run?")
+        words = json.loads(path.read_text(encoding="utf-8"))
+        return cls(frozenset(words["heard"]), frozenset(words["read"]))

@@ -4,20 +4,28 @@ from __future__ import annotations
 
 import collections
 import concurrent.futures
+import contextlib
 import dataclasses
+import fcntl
+import io
 import itertools
 import os
+import pathlib
 import random
+import shutil
+import tempfile
 import threading
 from typing import Iterator
 
 import numpy as np
 import tensorflow_datasets as tfds
+import tqdm
 
 from joint_st.data.corpora.spoken_grammar import synthesis
 from joint_st.data.corpora.spoken_grammar.espeak import Synthesizer
 from joint_st.data.corpora.spoken_grammar.grammar import sentences
 from joint_st.data.corpora.spoken_grammar.voices import voices
+from joint_st.errors import UserError
 
 AHEAD = 64
 """Utterances synthesised ahead of the one being written."""
@@ -58,7 +66,9 @@ class SpokenGrammar(tfds.core.GeneratorBasedBuilder):
             name="tiny", description="A few utterances, for tests.", train=24, dev=8, test=8, text=40
         ),
     ]
-    pkg_dir_path = None
+    pkg_dir_path = None  # no files of TFDS's kind (README, TAGS, CITATIONS) lie beside this module
+    bar: tqdm.tqdm | None = None
+    """Told of each spoken utterance built."""
 
     def _info(self) -> tfds.core.DatasetInfo:
         return tfds.core.DatasetInfo(
@@ -80,10 +90,12 @@ class SpokenGrammar(tfds.core.GeneratorBasedBuilder):
         )
 
     def _split_generators(self, dl_manager):
-        return {split: self._generate_examples(list_) for split, list_ in scripts(self.builder_config).items()}
+        return {split: self._generate_examples(said) for split, said in scripts(self.builder_config).items()}
 
     def _generate_examples(self, scripts: list[Script]) -> Iterator[tuple[str, dict]]:
         for script, spoken in zip(scripts, spoken_in_order(scripts)):
+            if self.bar is not None and script.voice:
+                self.bar.update()
             yield (
                 script.id,
                 {
@@ -152,10 +164,42 @@ def spoken_in_order(scripts: list[Script]) -> Iterator[synthesis.Spoken]:
 
 
 def build(data_dir: str = "", config: str = "default", progress: bool = True) -> SpokenGrammar:
-    """The builder, its dataset built if absent. `data_dir` as in `joint_st.config.TfdsSource`."""
-    folder = data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
-    builder = SpokenGrammar(
-        config=config, data_dir=os.path.expanduser(folder), file_format=tfds.core.FileFormat.ARRAY_RECORD
-    )
-    builder.download_and_prepare(download_config=tfds.download.DownloadConfig(try_download_gcs=False))
-    return builder
+    """The builder, its dataset built if absent.
+
+    Several processes may call this at once: one builds, the others wait. What a killed build left is removed.
+    """
+    known = [c.name for c in SpokenGrammar.BUILDER_CONFIGS]
+    if config not in known:
+        raise UserError(f"spoken_grammar has no config {config!r}; it has {', '.join(known)}")
+    folder = os.path.expanduser(data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets")
+    builder = SpokenGrammar(config=config, data_dir=folder, file_format=tfds.core.FileFormat.ARRAY_RECORD)
+    if builder.data_path.exists():
+        return builder
+    versions = pathlib.Path(builder.data_path).parent
+    versions.mkdir(parents=True, exist_ok=True)
+    with open(versions / ".lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # released when the process ends, however it ends
+        if not builder.data_path.exists():
+            for left in versions.glob("incomplete.*"):
+                shutil.rmtree(left)
+            _prepare(builder, progress)
+    return SpokenGrammar(config=config, data_dir=folder)
+
+
+def _prepare(builder: SpokenGrammar, progress: bool) -> None:
+    """Builds, with one progress bar on stderr in place of TFDS's several, and its messages on stdout."""
+    config = builder.builder_config
+    total = config.train + config.dev + config.test
+    shown = tfds.core.utils.tqdm_utils._active
+    with (
+        tqdm.tqdm(total=total, desc=f"building {builder.info.full_name}", unit=" utterances", disable=not progress) as bar,
+        tempfile.TemporaryDirectory(prefix="joint_st_") as nothing,
+        contextlib.redirect_stdout(io.StringIO()),
+    ):
+        builder.bar = bar
+        tfds.disable_progress_bar()
+        try:
+            builder.download_and_prepare(download_dir=nothing)
+        finally:
+            tfds.display_progress_bar(shown)
+            builder.bar = None

@@ -111,7 +111,7 @@ def _from_json(text: str, at: str) -> Any:
     try:
         return json.loads(text)
     except json.JSONDecodeError as error:
-        raise UserError(f"{at} = {shown(text)}: not JSON: {error}") from None
+        raise UserError(f"{at} = {shown(text)}: not JSON at character {error.pos}") from None
 
 
 def _plain(value: Any) -> Any:

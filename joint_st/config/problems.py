@@ -107,9 +107,10 @@ def _line(error: dict[str, Any], root: type[Section], prefix: str) -> str:
             return wrong_kind(path, None, _type_at(error["loc"], root))
         case "union_tag_invalid":
             return wrong_kind(path, context["tag"], _type_at(error["loc"], root))
-    message = error["msg"].removeprefix("Input ").removeprefix("Tuple ").removesuffix(" after validation, not 0")
-    message = re.sub(r", unable to .*$", "", message)
-    return f"{path} = {shown(value)}: {message[0].lower()}{message[1:]}"
+        case "json_invalid":
+            return f"not JSON: {context['error']}"
+    message = re.sub(r"^(Input|String|Tuple) | after validation, not 0$|, unable to .*$", "", error["msg"])
+    return f"{path} = {shown(value)}: {message}"
 
 
 def _type_at(location: tuple[str | int, ...], annotation: Any) -> Any:

@@ -1,0 +1,332 @@
+"""The command `joint-st`. Each subcommand imports what it needs when it runs, so that `--help` is instant."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NoReturn
+
+import joint_st
+from joint_st.errors import UserError
+
+EXIT_USER_ERROR = 2
+EXIT_INTERRUPTED = 130
+EXIT_BROKEN_PIPE = 141
+
+OVERRIDES = "[--dotted.path VALUE ...]"
+OWN_OPTIONS = {
+    ("train",): {"--help": False, "--workdir": True, "--print-config": False},
+    ("data", "tokenizer"): {"--help": False, "--out": True},
+    ("data", "inspect"): {"--help": False},
+}
+"""Commands that take a config: their own options, and whether each takes a value. Any other option overrides."""
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser that keeps the lines of its examples and reports a mistake in one line."""
+
+    def __init__(self, **keywords) -> None:
+        super().__init__(formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False, **keywords)
+
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"{message.removeprefix('argument COMMAND: ')} (see `{self.prog} --help`)")
+
+
+class Commands:
+    """The subcommands of a parser, listed in its help."""
+
+    def __init__(self, parser: Parser) -> None:
+        self._parser = parser
+        self._actions = parser.add_subparsers(
+            prog=parser.prog, metavar="COMMAND", help=argparse.SUPPRESS, required=True
+        )
+        # Written by hand, because argparse breaks its own list of subcommands over two lines.
+        parser.usage = "%(prog)s [-h] COMMAND ..."
+        parser.epilog = "commands:"
+
+    def add(self, name: str, summary: str, examples: str, usage: str | None = None) -> Parser:
+        """A subcommand; `usage` for one that takes a config, whose help also lists the config's fields."""
+        lines = [line.strip() for line in examples.strip().splitlines()]
+        self._parser.epilog += f"\n  {name:<12}{summary}"
+        return self._actions.add_parser(
+            name,
+            usage=usage,
+            description=f"{summary[0].upper()}{summary[1:]}.",
+            epilog="\n  ".join([f"example{'s' * (len(lines) > 1)}:", *lines]),
+            add_help=usage is None,
+        )
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command line and returns its exit status."""
+    # Small matrix products, as in log-mel on the host, ran 20 times slower with OpenBLAS's threads than
+    # without; it reads this when NumPy is first imported.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    try:
+        _run(list(sys.argv[1:] if arguments is None else arguments))
+        sys.stdout.flush()
+    except UserError as error:
+        print(f"joint-st: error: {error}", file=sys.stderr)
+        return EXIT_USER_ERROR
+    except KeyboardInterrupt:
+        print("joint-st: interrupted", file=sys.stderr)
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:
+        # The reader of our output has left (`| head`); the flush at exit must not fail on it again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_BROKEN_PIPE
+    return 0
+
+
+def _run(arguments: list[str]) -> None:
+    words = 2 if arguments[:1] == ["data"] else 1
+    own = OWN_OPTIONS.get(tuple(arguments[:words]), {})
+    overrides = {}
+    if own and any(name.startswith("--") and name.partition("=")[0] not in own for name in arguments):
+        from joint_st.config.arguments import split_overrides
+
+        overrides, rest = split_overrides(arguments[words:], own)
+        arguments = arguments[:words] + rest
+    options = _parser().parse_args(arguments)
+    options.overrides = overrides
+    options.run(options)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = Parser(prog="joint-st", description="Train and evaluate joint speech-text encoders.")
+    parser.add_argument("--version", action="version", version=f"joint-st {joint_st.__version__}")
+    commands = Commands(parser)
+    train = commands.add(
+        "train",
+        "train a model, or go on with a run",
+        """
+        joint-st train configs/quickstart.py
+        joint-st train configs/quickstart.py --workdir runs/wide --model.width 256
+        joint-st train configs/quickstart.py --model.width 256 --print-config
+        joint-st train configs/quickstart.py --help
+        """,
+        f"%(prog)s CONFIG [--workdir RUN] [--print-config] {OVERRIDES}",
+    )
+    _config_argument(train)
+    train.add_argument(
+        "--workdir", metavar="RUN", type=Path, help="directory of the run; `runs/NAME` by default, NAME from the config"
+    )
+    train.add_argument("--print-config", action="store_true", help="print the resolved config, and stop")
+    train.set_defaults(run=_train)
+
+    evaluate = commands.add(
+        "evaluate",
+        "measure the word error rate of a run's checkpoint",
+        """
+        joint-st evaluate runs/quickstart
+        joint-st evaluate runs/quickstart --data mine=corpus/test.jsonl --json table.json
+        joint-st evaluate runs/quickstart --data seen=tfds:spoken_grammar:train --checkpoint 1000
+        """,
+    )
+    _run_arguments(evaluate)
+    evaluate.add_argument(
+        "--data",
+        metavar="NAME=SOURCE",
+        nargs="+",
+        action="extend",
+        default=[],
+        help="what to evaluate instead of the config's test splits: a manifest, or tfds:NAME:SPLIT",
+    )
+    evaluate.add_argument("--json", metavar="FILE", type=Path, help="write the table as a list of rows")
+    evaluate.add_argument("--jsonl", metavar="FILE", type=Path, help="write one line per utterance")
+    evaluate.set_defaults(run=_evaluate)
+
+    transcribe = commands.add(
+        "transcribe",
+        "print the text of audio files",
+        """
+        joint-st transcribe runs/quickstart one.wav
+        joint-st transcribe runs/quickstart *.flac --head streaming
+        """,
+    )
+    _run_arguments(transcribe)
+    transcribe.add_argument("files", metavar="FILE", type=Path, nargs="+", help="WAV, FLAC, OGG/Opus or MP3")
+    transcribe.add_argument(
+        "--head", choices=("full_context", "streaming"), default="full_context", help="%(default)s by default"
+    )
+    transcribe.set_defaults(run=_transcribe)
+
+    data = commands.add("data", "build corpora and tokenizers, inspect what a config reads", "")
+    data_commands = Commands(data)
+
+    build = data_commands.add("build", "build a corpus that this package defines", "joint-st data build spoken_grammar")
+    build.add_argument("name", metavar="NAME", help="the corpus")
+    build.add_argument(
+        "--data-dir", metavar="DIR", default="", help="$TFDS_DATA_DIR or ~/tensorflow_datasets by default"
+    )
+    build.set_defaults(run=_data_build)
+
+    tokenizer = data_commands.add(
+        "tokenizer",
+        "make the tokenizer of a config from its texts",
+        """
+        joint-st data tokenizer configs/quickstart.py --out tokenizers/pieces --data.tokenizer.kind sentencepiece
+        joint-st train configs/quickstart.py --data.tokenizer.path tokenizers/pieces
+        """,
+        f"%(prog)s CONFIG --out DIR {OVERRIDES}",
+    )
+    _config_argument(tokenizer)
+    tokenizer.add_argument("--out", metavar="DIR", type=Path, help="where the tokenizer is written")
+    tokenizer.set_defaults(run=_data_tokenizer)
+
+    inspect = data_commands.add(
+        "inspect",
+        "count what a config reads: utterances, hours, what is dropped and why, buckets, padding",
+        "joint-st data inspect configs/quickstart.py --data.buckets 4",
+        f"%(prog)s CONFIG {OVERRIDES}",
+    )
+    _config_argument(inspect)
+    inspect.set_defaults(run=_data_inspect)
+    return parser
+
+
+def _config_argument(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "config", metavar="CONFIG", nargs="?", help="a Python config file, the JSON of one, or a run's directory"
+    )
+    parser.add_argument(
+        "-h", "--help", action="store_true", help="with a CONFIG, also show every field of it that can be overridden"
+    )
+    parser.set_defaults(parser=parser)
+
+
+def _run_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("directory", metavar="RUN", type=Path, help="directory of a run")
+    parser.add_argument(
+        "--checkpoint",
+        metavar="best|latest|STEP",
+        type=_checkpoint,
+        default="best",
+        help="best by the dev set's WER (the default), latest, or the one of a step",
+    )
+
+
+def _checkpoint(text: str) -> str:
+    if text not in ("best", "latest") and not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is neither best, latest nor a step")
+    return text
+
+
+def _load_config(options: argparse.Namespace):
+    """The resolved config of a command that takes one; None after its help was printed."""
+    if options.config is None:
+        if not options.help:
+            options.parser.error("CONFIG is missing")
+        options.parser.print_help()
+        return None
+    from joint_st.config import describe, load, override
+
+    config = override(load(options.config), options.overrides)
+    if options.help:
+        from joint_st.config.file import docstring
+
+        options.parser.print_help()
+        heading = docstring(options.config)
+        print(f"\n{options.config}:\n" + (f"\n{heading}\n" if heading else ""))
+        print(describe(config))
+        return None
+    return config
+
+
+def _train(options: argparse.Namespace) -> None:
+    config = _load_config(options)
+    if config is None:
+        return
+    if options.print_config:
+        from joint_st.config import show
+
+        print(show(config))
+        return
+    _quiet_libraries()
+    from joint_st.training.loop import train
+
+    train(config, options.workdir or Path("runs") / config.name)
+
+
+def _evaluate(options: argparse.Namespace) -> None:
+    from joint_st.config import parse_source
+    from joint_st.training.run_directory import existing_run
+
+    existing_run(options.directory)
+    data = {}
+    for item in options.data:
+        name, equals, source = item.partition("=")
+        if not (name and equals and source):
+            raise UserError(f"--data {item}: written NAME=SOURCE, as in mine=corpus/test.jsonl")
+        data[name] = parse_source(source)
+    _quiet_libraries()
+    from joint_st.evaluation.evaluate import evaluate_run
+
+    evaluate_run(
+        options.directory, data=data, checkpoint=options.checkpoint, json_file=options.json, jsonl_file=options.jsonl
+    )
+
+
+def _transcribe(options: argparse.Namespace) -> None:
+    from joint_st.training.run_directory import existing_run
+
+    existing_run(options.directory)
+    for file in options.files:
+        if not file.is_file():
+            raise UserError(f"{file}: no such file")
+    _quiet_libraries()
+    from joint_st.decoding.transcribe import transcribe_files
+
+    texts = transcribe_files(options.directory, options.files, head=options.head, checkpoint=options.checkpoint)
+    for file, text in zip(options.files, texts, strict=True):
+        print(text if len(options.files) == 1 else f"{file}\t{text}", flush=True)
+
+
+def _data_build(options: argparse.Namespace) -> None:
+    _quiet_libraries()
+    import pkgutil
+
+    from joint_st.data import corpora
+
+    known = [module.name for module in pkgutil.iter_modules(corpora.__path__) if module.ispkg]
+    if options.name.partition("/")[0] not in known:
+        raise UserError(f"{options.name}: this package builds no such corpus; it builds {', '.join(known)}")
+    corpora.build_if_absent(options.name, options.data_dir)
+
+
+def _data_tokenizer(options: argparse.Namespace) -> None:
+    config = _load_config(options)
+    if config is None:
+        return
+    if options.out is None:
+        options.parser.error("--out DIR is missing")
+    if config.data.tokenizer.path:
+        raise UserError("data.tokenizer.path: empty it to make a tokenizer from the texts")
+    _quiet_libraries()
+    from joint_st.data.texts import train_tokenizer
+
+    tokenizer = train_tokenizer(config)
+    tokenizer.save(options.out)
+    print(f"{options.out}: {config.data.tokenizer.kind}, {tokenizer.size} units, the CTC blank included")
+
+
+def _data_inspect(options: argparse.Namespace) -> None:
+    config = _load_config(options)
+    if config is None:
+        return
+    _quiet_libraries()
+    from joint_st.data.inspection import inspect
+
+    for line in inspect(config):
+        print(line, flush=True)
+
+
+def _quiet_libraries() -> None:
+    """Keeps routine messages of Orbax (absl) and of XLA's C++ out of the progress; errors still show."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    import absl.logging
+
+    absl.logging.set_verbosity(absl.logging.ERROR)

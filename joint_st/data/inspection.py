@@ -1,0 +1,43 @@
+"""What a config reads: utterances, hours, what is left out and why, buckets and padding."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from joint_st.config import Config, Source
+from joint_st.data.buckets import Buckets
+from joint_st.data.normalizers import normalizer
+from joint_st.data.plan import BatchPlan
+from joint_st.data.prepared import prepare
+from joint_st.data.texts import train_tokenizer, training_vocabulary
+
+
+def inspect(config: Config) -> Iterator[str]:
+    """Lines about each split, as it is found; no audio is decoded."""
+    data, features = config.data, config.model.features
+    normalize = normalizer(data.normalizer)
+    tokenizer = train_tokenizer(config)
+    yield f"tokenizer: {data.tokenizer.kind}, {tokenizer.size} units, the CTC blank included"
+    vocabulary = training_vocabulary(data)
+    yield f"words: {len(vocabulary.heard)} heard in training, {len(vocabulary.read)} only read"
+
+    splits: dict[str, tuple[tuple[Source, ...], int]] = {
+        "train": (data.train, data.batch_size),
+        "dev": (data.dev, config.evaluation.batch_size),
+    }
+    splits |= {f"test.{name}": ((source,), config.evaluation.batch_size) for name, source in data.test.items()}
+    for name, (sources, batch_size) in splits.items():
+        if not sources:
+            continue
+        training = name == "train"
+        prepared = prepare(sources, data, features, normalize, tokenizer, training=training)
+        buckets = Buckets.choose(
+            prepared.lengths,
+            prepared.label_lengths,
+            count=data.buckets,
+            multiple=features.samples_per_frame,
+            batch_size=batch_size,
+        )
+        plan = BatchPlan(prepared.lengths, buckets, seed=config.seed, shuffle=training)
+        yield f"{name}: {prepared.describe()}"
+        yield f"  {plan.describe(features.sample_rate, 's')}"

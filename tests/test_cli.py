@@ -1,0 +1,196 @@
+"""The command line: what it imports, what it passes on, and what it says to mistakes."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import types
+from pathlib import Path
+
+import pytest
+
+from joint_st.cli import main
+from joint_st.config import ManifestSource, TfdsSource
+from joint_st.training.run_directory import open_run
+
+CONFIG_FILE = '''"""A small config.
+
+WER 3 %."""
+from joint_st.config import Config, DataConfig, TfdsSource
+
+def config():
+    return Config(name="small", data=DataConfig(train=[TfdsSource(name="grammar", split="train")]))
+'''
+
+
+@pytest.fixture
+def config(tmp_path) -> Path:
+    file = tmp_path / "small.py"
+    file.write_text(CONFIG_FILE)
+    return file
+
+
+@pytest.fixture
+def run(config) -> Path:
+    from joint_st.config import load
+
+    return open_run(config.with_name("run"), load(config)).root
+
+
+@pytest.fixture
+def stand_in(monkeypatch):
+    """Puts a function in place of the one that does the work, and returns the calls it gets."""
+
+    def put(module: str, function: str, result=None):
+        calls = []
+        stub = types.ModuleType(module)
+        setattr(stub, function, lambda *arguments, **keywords: (calls.append((arguments, keywords)), result)[1])
+        monkeypatch.setitem(sys.modules, module, stub)
+        return calls
+
+    return put
+
+
+def imported(*arguments: str) -> set[str]:
+    """Modules that a run of the command imports."""
+    program = (
+        "import json, sys\nfrom joint_st.cli import main\n"
+        "try: main(sys.argv[1:])\nexcept SystemExit: pass\n"
+        "print(json.dumps(list(sys.modules)), file=sys.stderr)"
+    )
+    # A coverage or distribution plugin of pytest must not bring its own modules in.
+    done = subprocess.run([sys.executable, "-c", program, *arguments], capture_output=True, text=True, check=True)
+    return set(json.loads(done.stderr.splitlines()[-1]))
+
+
+HEAVY = {"jax", "flax", "optax", "orbax", "grain", "numpy", "tensorflow_datasets", "rich"}
+
+
+@pytest.mark.parametrize("arguments", [[], ["train"], ["evaluate"], ["transcribe"], ["data"], ["data", "inspect"]])
+def test_help_imports_nothing_heavy(arguments):
+    assert imported(*arguments, "--help") & (HEAVY | {"pydantic"}) == set()
+
+
+def test_showing_a_config_imports_no_jax(config):
+    assert imported("train", str(config), "--print-config") & HEAVY == set()
+    assert imported("train", str(config), "--help") & HEAVY == set()
+
+
+def test_openblas_gets_one_thread_unless_told_otherwise(monkeypatch, capsys, config):
+    monkeypatch.delenv("OPENBLAS_NUM_THREADS", raising=False)
+    main(["train", str(config), "--print-config"])
+    assert os.environ["OPENBLAS_NUM_THREADS"] == "1"
+    monkeypatch.setenv("OPENBLAS_NUM_THREADS", "3")
+    main(["train", str(config), "--print-config"])
+    assert os.environ["OPENBLAS_NUM_THREADS"] == "3"
+
+
+def test_every_command_has_examples(capsys):
+    for command in (["train"], ["evaluate"], ["transcribe"], *(["data", c] for c in ("build", "tokenizer", "inspect"))):
+        try:
+            main([*command, "--help"])
+        except SystemExit as exit:
+            assert exit.code == 0
+        assert f"joint-st {' '.join(command)}" in capsys.readouterr().out.split("example")[1]
+
+
+def test_help_of_a_config_shows_its_docstring_and_its_fields(capsys, config):
+    assert main(["train", str(config), "--model.width", "256", "--help"]) == 0
+    out = capsys.readouterr().out
+    assert "A small config.\n\nWER 3 %." in out
+    assert "--model.width INTEGER   = 256\n      Width of every layer (D)." in out
+
+
+def test_print_config_is_the_resolved_config(capsys, config):
+    assert main(["train", "--data.strict", str(config), "--parallel.data", "-1", "--print-config"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert any(line.split() == ["data.strict", "=", "true", "#", "default", "false"] for line in lines)
+
+
+def test_train_gets_the_config_and_the_directory(stand_in, config):
+    calls = stand_in("joint_st.training.loop", "train")
+    assert main(["train", str(config), "--model.width=256"]) == 0
+    assert main(["train", str(config), "--workdir", "elsewhere"]) == 0
+    (first, default), (_, given) = (arguments for arguments, _ in calls)
+    assert (first.model.width, default, given) == (256, Path("runs/small"), Path("elsewhere"))
+
+
+def test_evaluate_passes_sources_and_files_on(stand_in, run):
+    calls = stand_in("joint_st.evaluation.evaluate", "evaluate_run")
+    assert main(["evaluate", str(run)]) == 0
+    arguments = ["--data", "a=x.jsonl", "b=tfds:g:test[:9]", "--data", "c=y=z", "--checkpoint", "100", "--json", "t"]
+    assert main(["evaluate", str(run), *arguments]) == 0
+    default, given = (keywords for _, keywords in calls)
+    assert default == {"data": {}, "checkpoint": "best", "json_file": None, "jsonl_file": None}
+    assert given["data"] == {
+        "a": ManifestSource(path="x.jsonl"),
+        "b": TfdsSource(name="g", split="test[:9]"),
+        "c": ManifestSource(path="y=z"),
+    }
+    assert (given["checkpoint"], given["json_file"]) == ("100", Path("t"))
+
+
+def test_transcribe_prints_names_only_for_several_files(stand_in, capsys, run, tmp_path):
+    one, two = tmp_path / "1.wav", tmp_path / "2.wav"
+    one.touch()
+    two.touch()
+    calls = stand_in("joint_st.decoding.transcribe", "transcribe_files", ["one"])
+    assert main(["transcribe", str(run), str(one), "--head", "streaming"]) == 0
+    assert capsys.readouterr().out == "one\n"
+    assert calls == [((run, [one]), {"head": "streaming", "checkpoint": "best"})]
+    stand_in("joint_st.decoding.transcribe", "transcribe_files", ["one", "two"])
+    assert main(["transcribe", str(run), str(one), str(two)]) == 0
+    assert capsys.readouterr().out == f"{one}\tone\n{two}\ttwo\n"
+
+
+@pytest.mark.parametrize(
+    "arguments, line",
+    [
+        ("trian", "invalid choice: 'trian' (choose from"),
+        ("", "the following arguments are required: COMMAND (see `joint-st --help`)"),
+        ("data bild", "invalid choice: 'bild' (choose from"),
+        ("data build nope", "nope: this package builds no such corpus; it builds spoken_grammar"),
+        ("train", "CONFIG is missing (see `joint-st train --help`)"),
+        ("train {missing}", "{missing}: no such file"),
+        ("train {config} more", "unrecognized arguments: more"),
+        ("train {config} --model.widht 3", "model.widht: unknown key (= 3); did you mean model.width?"),
+        ("train {config} --workdri x", "--workdri: unknown option; did you mean --workdir?"),
+        ("train {config} --model.heads 5", "model.heads: 5 heads must divide width 144 into even parts"),
+        ("data tokenizer {config}", "--out DIR is missing (see `joint-st data tokenizer --help`)"),
+        ("evaluate", "the following arguments are required: RUN (see `joint-st evaluate --help`)"),
+        ("evaluate {missing}", "{missing}: no such directory"),
+        ("evaluate {run} --data x.jsonl", "--data x.jsonl: written NAME=SOURCE, as in mine=corpus/test.jsonl"),
+        ("evaluate {run} --data a=tfds:b", "tfds:b: names no split; a TFDS dataset is written tfds:NAME:SPLIT"),
+        ("evaluate {run} --checkpoint bst", "argument --checkpoint: 'bst' is neither best, latest nor a step"),
+        ("evaluate {run} --widht 3", "unrecognized arguments: --widht 3"),
+        ("transcribe {run} {missing}", "{missing}: no such file"),
+        ("transcribe {run} {config} --head ful", "argument --head: invalid choice: 'ful' (choose from"),
+    ],
+)
+def test_a_mistake_is_one_line_and_status_2(capsys, config, run, arguments, line):
+    names = {"config": config, "run": run, "missing": "nowhere/missing"}
+    assert main(arguments.format(**names).split()) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith(f"joint-st: error: {line.format(**names)}")
+    assert err.count("\n") == 1
+
+
+def test_an_interrupt_is_one_line(monkeypatch, capsys, config):
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    stub = types.ModuleType("joint_st.training.loop")
+    stub.train = interrupt
+    monkeypatch.setitem(sys.modules, stub.__name__, stub)
+    assert main(["train", str(config)]) == 130
+    assert capsys.readouterr().err == "joint-st: interrupted\n"
+
+
+def test_a_reader_that_leaves_is_no_error(config):
+    command = f"{sys.executable} -m joint_st train {config} --print-config | head -n 1"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True)
+    assert done.stdout.split() == ["name", "=", '"small"', "#", "default", '"run"']
+    assert done.stderr == ""

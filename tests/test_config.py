@@ -1,0 +1,337 @@
+"""Config files, overrides by dotted path, and the one line that each mistake gets."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from joint_st.config import (
+    Config,
+    DataConfig,
+    ManifestSource,
+    ModelConfig,
+    TextSource,
+    TfdsSource,
+    check_devices,
+    describe,
+    load,
+    override,
+    parse_source,
+    save,
+    show,
+)
+from joint_st.config.arguments import split_overrides
+from joint_st.config.tree import leaves, paths
+from joint_st.errors import UserError
+
+CONFIG = Config(
+    name="small",
+    data=DataConfig(
+        train=(TfdsSource(name="grammar", split="train"),),
+        test={"held_out": ManifestSource(path="test.jsonl")},
+    ),
+)
+
+
+def message(function, *arguments) -> str:
+    with pytest.raises(UserError) as caught:
+        function(*arguments)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("value", [256, "256"])
+def test_a_value_is_taken_as_is_or_parsed(value):
+    assert override(CONFIG, {"model.width": value}) == Config(
+        name="small", data=CONFIG.data, model=ModelConfig(width=256)
+    )
+    assert CONFIG.model.width == 144
+
+
+@pytest.mark.parametrize(
+    "path, text, value",
+    [
+        ("seed", "7", 7),
+        ("parallel.data", "-1", -1),
+        ("optimizer.peak_learning_rate", "1e-3", 1e-3),
+        ("data.strict", "true", True),
+        ("data.strict", "off", False),
+        ("model.compute_dtype", "bfloat16", "bfloat16"),
+        ("training.compilation_cache", "", ""),
+        ("training.loggers", "tensorboard,wandb", ("tensorboard", "wandb")),
+        ("training.loggers", '["wandb"]', ("wandb",)),
+        ("training.loggers", "", ()),
+        ("data.train", "a.jsonl,tfds:b:test", (ManifestSource(path="a.jsonl"), TfdsSource(name="b", split="test"))),
+        ("data.train.0", "a.jsonl", ManifestSource(path="a.jsonl")),
+        ("data.train.0", '{"kind": "text", "path": "a.txt"}', TextSource(path="a.txt")),
+        ("data.train.1", "a.jsonl", ManifestSource(path="a.jsonl")),
+        ("data.train.0.split", "train[:10%]", "train[:10%]"),
+        ("data.test.new", "tfds:b:test", TfdsSource(name="b", split="test")),
+        ("data.test.held_out.path", "b.jsonl", "b.jsonl"),
+        ("model.features", '{"mels": 40}', ModelConfig(features={"mels": 40}).features),
+        ("data.train.0.path", Path("a.jsonl"), None),
+    ],
+)
+def test_strings_are_parsed_by_the_type_of_the_field(path, text, value):
+    changes = {path: text} if value is not None else {"data.train.0": ManifestSource(path="x"), path: text}
+    found = override(CONFIG, changes)
+    for part in path.split("."):
+        if isinstance(found, dict):
+            found = found[part]
+        else:
+            found = found[int(part)] if isinstance(found, tuple) else getattr(found, part)
+    assert found == (str(text) if value is None else value)
+
+
+def test_changes_that_fit_only_together_may_be_given_together():
+    message(override, CONFIG, {"model.heads": 5})
+    message(override, CONFIG, {"model.width": 160, "model.heads": 6})
+    changed = override(CONFIG, {"model.heads": 5, "model.width": 160})
+    assert (changed.model.heads, changed.model.width) == (5, 160)
+
+
+def test_another_kind_of_source_starts_afresh():
+    changed = override(CONFIG, {"data.train.0.path": "a.jsonl", "data.train.0.kind": "manifest"})
+    assert changed.data.train == (ManifestSource(path="a.jsonl"),)
+
+
+@pytest.mark.parametrize(
+    "changes, line",
+    [
+        ({"model.widht": 3}, "model.widht: unknown key (= 3); did you mean model.width?"),
+        ({"modle.width": "3"}, "modle.width: unknown key (= 3); did you mean model.width?"),
+        ({"width": 3}, "width: unknown key (= 3); did you mean model.width?"),
+        ({"model.batch_size": 8}, "model.batch_size: unknown key (= 8); did you mean data.batch_size?"),
+        ({"model.width.x": 3}, "model.width.x: unknown key (= 3); did you mean model.width?"),
+        (
+            {"model.features.zzz": 3},
+            "model.features.zzz: unknown key (= 3); "
+            "model.features has sample_rate, window_ms, hop_ms, mels, low_hz, high_hz",
+        ),
+        ({"data.train.0.spilt": "a"}, "data.train.0.spilt: unknown key (= a); did you mean data.train.0.split?"),
+        (
+            {"data.train.0.path": "a"},
+            "data.train.0.path: unknown key (= a); data.train.0 has kind, name, split, data_dir",
+        ),
+        ({"model": {"widht": 3}}, "model.widht: unknown key (= 3); did you mean model.width?"),
+        ({"model.width": "wide"}, "model.width = wide: should be a valid integer"),
+        ({"model.width": 2.5}, "model.width = 2.5: should be a valid integer, got a number with a fractional part"),
+        ({"model.width": None}, "model.width = null: should be a valid integer"),
+        ({"model.dropout": "nan"}, "model.dropout = nan: should be a finite number"),
+        ({"data.strict": "perhaps"}, "data.strict = perhaps: should be a valid boolean"),
+        ({"model.compute_dtype": "int8"}, "model.compute_dtype = int8: should be 'float32' or 'bfloat16'"),
+        ({"training.loggers": "csv"}, "training.loggers.0 = csv: should be 'tensorboard' or 'wandb'"),
+        ({"optimizer.beta1": 1.0}, "optimizer.beta1 = 1.0: should be less than 1"),
+        ({"name": ""}, "name = '': should have at least 1 character"),
+        ({"data.train": ""}, "data.train = []: should have at least 1 item"),
+        ({"data.test": "{"}, "data.test = {: not JSON at character 1"),
+        ({"data.train.0.kind": "manifst"}, "data.train.0.kind = manifst: should be 'manifest', 'tfds' or 'text'"),
+        ({"data.train": [{"path": "a"}]}, "data.train.0.kind: missing; should be 'manifest', 'tfds' or 'text'"),
+        ({"data.train": [{"kind": "manifest"}]}, "data.train.0.path: missing"),
+        ({"data.test.new.path": "a"}, "data.test.new.kind: missing; should be 'manifest', 'tfds' or 'text'"),
+        ({"data.test.new": "tfds:b"}, "tfds:b: names no split; a TFDS dataset is written tfds:NAME:SPLIT"),
+        ({"data.train.5": "a"}, "data.train.5: no such item; data.train has 1, counted from 0"),
+        ({"model.heads": 5}, "model.heads: 5 heads must divide width 144 into even parts"),
+        (
+            {"model.features.high_hz": 9000},
+            "model.features.high_hz: 9000.0 must lie above low_hz 20.0 and at or below half of sample_rate 16000",
+        ),
+        ({"training.accumulation": 3}, "training.accumulation: 3 parts must divide data.batch_size 16"),
+        ({"parallel.data": 0}, "parallel.data: 0 devices cannot share a batch; -1 takes all"),
+        ({"seed": "x", "model.width": "y", "model.heads": "z"}, "seed = x: should be a valid integer (and 2 more)"),
+        ({"sed": 1, "model.widht": 2}, "sed: unknown key (= 1); did you mean seed? (and 1 more)"),
+    ],
+    ids=str,
+)
+def test_a_mistake_is_one_line_with_its_path_and_value(changes, line):
+    assert message(override, CONFIG, changes) == line
+
+
+def test_every_path_of_a_config_is_accepted_with_its_own_value():
+    changes = {leaf.path: leaf.value for leaf in leaves(CONFIG)}
+    assert override(CONFIG, changes) == CONFIG
+
+
+@pytest.mark.parametrize(
+    "spec, source",
+    [
+        ("corpus/test.jsonl", ManifestSource(path="corpus/test.jsonl")),
+        ("text:a.txt", TextSource(path="a.txt")),
+        ("tfds:grammar:train[:10%]+test", TfdsSource(name="grammar", split="train[:10%]+test")),
+        ("tfds:grammar/tiny:1.0.0:test", TfdsSource(name="grammar/tiny:1.0.0", split="test")),
+    ],
+)
+def test_sources_written_short(spec, source):
+    assert parse_source(spec) == source
+
+
+PREAMBLE = "from joint_st.config import *\n"
+SOURCES = "train=[TfdsSource(name='a', split='train')]"
+
+
+def test_a_python_file_is_run(tmp_path):
+    file = tmp_path / "good.py"
+    file.write_text(PREAMBLE + f"def config():\n    return Config(data=DataConfig({SOURCES}))\n")
+    assert load(file).data.train == (TfdsSource(name="a", split="train"),)
+    wide = tmp_path / "wide.py"
+    wide.write_text(
+        "from pathlib import Path\n" + PREAMBLE + "def config():\n"
+        "    return override(load(Path(__file__).with_name('good.py')), {'model.width': 256})\n"
+    )
+    assert load(wide).model.width == 256
+
+
+@pytest.mark.parametrize(
+    "text, line",
+    [
+        ("x = 3\n", "{file}: defines no function config(); it should return a joint_st.config.Config"),
+        ("def config():\n    return 3\n", "{file}: config() returned int, not joint_st.config.Config"),
+        ("def config(:\n", "{file}:1: invalid syntax"),
+        ("\nimport nothing_like_it\n", "{file}:2: ModuleNotFoundError: No module named 'nothing_like_it'"),
+        ("def config():\n    return 1 // 0\n", "{file}:2: ZeroDivisionError: integer division or modulo by zero"),
+        (
+            "import json\ndef config():\n    return json.loads('')\n",
+            "{file}:3: JSONDecodeError: Expecting value: line 1 column 1 (char 0)",
+        ),
+        (
+            PREAMBLE + "def config():\n    return Config(model=ModelConfig(widht=3))\n",
+            "{file}:3: model.widht: unknown key (= 3); did you mean model.width?",
+        ),
+        (
+            PREAMBLE + "def config():\n    return Config(model=ModelConfig(features=FeaturesConfig(mels='x')))\n",
+            "{file}:3: model.features.mels = x: should be a valid integer",
+        ),
+        (
+            PREAMBLE + "def config():\n    return ModelConfig(features={'hihg_hz': 8000})\n",
+            "{file}:3: model.features.hihg_hz: unknown key (= 8000); did you mean model.features.high_hz?",
+        ),
+        (
+            PREAMBLE + "def config():\n    return ModelConfig(width=100, heads=3)\n",
+            "{file}:3: model.heads: 3 heads must divide width 100 into even parts",
+        ),
+        (
+            PREAMBLE + "def config():\n    return TfdsSource(name='a', spilt='b')\n",
+            "{file}:3: TfdsSource.split: missing (and 1 more)",
+        ),
+        (PREAMBLE + "def config():\n    return Config()\n", "{file}:3: data: missing"),
+        (
+            PREAMBLE + f"def config():\n    return Config(data=dict({SOURCES}), model={{'kernel': 4}})\n",
+            "{file}:3: model.kernel: 4 must be odd: full-context layers centre it on a frame",
+        ),
+    ],
+)
+def test_a_mistake_in_a_python_file_is_named_with_its_line(tmp_path, text, line):
+    file = tmp_path / "bad.py"
+    file.write_text(text)
+    assert message(load, file) == line.format(file=file)
+
+
+def test_files_that_are_no_config(tmp_path):
+    (tmp_path / "quickstart.py").touch()
+    (tmp_path / "notes.txt").touch()
+    missing, folder = tmp_path / "quikstart.py", tmp_path / "folder"
+    folder.mkdir()
+    assert message(load, missing) == f"{missing}: no such file; did you mean {tmp_path / 'quickstart.py'}?"
+    assert message(load, tmp_path / "other" / "x.py") == f"{tmp_path / 'other' / 'x.py'}: no such file"
+    assert message(load, folder) == (
+        f"{folder}: a folder without config.json; give a config file or the directory of a run"
+    )
+    assert message(load, tmp_path / "notes.txt") == (
+        f"{tmp_path / 'notes.txt'}: a config is a Python file, a JSON file or the directory of a run"
+    )
+
+
+def test_json_brings_back_the_same_config(tmp_path):
+    save(CONFIG, tmp_path / "config.json")
+    assert load(tmp_path / "config.json") == load(tmp_path) == CONFIG
+    assert [file.name for file in tmp_path.iterdir()] == ["config.json"]
+
+
+def test_a_mistake_in_json(tmp_path):
+    file = tmp_path / "config.json"
+    file.write_text('{"data": {"train": [{"kind": "manifest", "path": "a"}]}, "sede": 3}')
+    assert message(load, file) == f"{file}: sede: unknown key (= 3); did you mean seed?"
+    file.write_text("{")
+    assert message(load, file) == f"{file}: not JSON: EOF while parsing an object at line 1 column 1"
+
+
+def test_show_marks_what_differs_from_the_defaults():
+    lines = show(override(CONFIG, {"model.width": 256})).splitlines()
+    rows = {line.split(" = ")[0].strip(): line.split(" = ")[1] for line in lines}
+    assert rows["model.width"] == "256   # default 144"
+    assert rows["model.heads"] == "4"
+    assert rows["data.train.0.split"] == '"train"'
+    assert rows["data.test.held_out.path"] == '"test.jsonl"'
+    assert len({line.index(" = ") for line in lines}) == 1
+
+
+def test_every_field_has_a_docstring_and_is_described():
+    undocumented = [leaf.path for leaf in leaves(CONFIG) if not leaf.help and not leaf.path.endswith(".kind")]
+    assert undocumented == []
+    text = describe(CONFIG)
+    sections = {"data", "model", "objective", "spec_augment", "optimizer", "training", "evaluation", "parallel"}
+    for path in paths():
+        assert f"--{path} " in text or path in sections | {"data.tokenizer", "model.features"}, path
+    assert "--model.compute_dtype float32|bfloat16   = \"float32\"" in text
+
+
+@pytest.mark.parametrize(
+    "changes, devices, expected",
+    [
+        ({}, 8, 8),
+        ({"parallel.data": 4}, 8, 4),
+        ({"data.batch_size": 16, "training.accumulation": 2}, 8, 8),
+        ({"parallel.data": 3}, 8, "parallel.data: 3 must divide the 8 devices; -1 takes all of them"),
+        ({"data.batch_size": 12}, 8, "data.batch_size: 12 must be a multiple of the 8 devices that share a batch"),
+        (
+            {"training.accumulation": 4},
+            8,
+            "data.batch_size: 16 / training.accumulation 4 = 4 must be a multiple of the 8 devices that share a batch",
+        ),
+        (
+            {"evaluation.batch_size": 20},
+            8,
+            "evaluation.batch_size: 20 must be a multiple of the 8 devices that share a batch",
+        ),
+    ],
+)
+def test_batches_divide_over_the_devices(changes, devices, expected):
+    config = override(CONFIG, changes)
+    if isinstance(expected, int):
+        assert check_devices(config, devices) == expected
+    else:
+        assert message(check_devices, config, devices) == expected
+
+
+OPTIONS = {"--help": False, "--workdir": True}
+
+
+@pytest.mark.parametrize(
+    "arguments, overrides, others",
+    [
+        ("c.py --model.width 256", {"model.width": "256"}, "c.py"),
+        ("--model.width=256 c.py", {"model.width": "256"}, "c.py"),
+        ("c.py --parallel.data -1 --workdir w", {"parallel.data": "-1"}, "c.py --workdir w"),
+        ("--optimizer.peak_learning_rate -1e-3 c.py", {"optimizer.peak_learning_rate": "-1e-3"}, "c.py"),
+        ("--data.strict c.py", {"data.strict": "true"}, "c.py"),
+        ("--data.strict false c.py -h", {"data.strict": "false"}, "c.py -h"),
+        ("--data.strict --seed 3 c.py", {"data.strict": "true", "seed": "3"}, "c.py"),
+        ("--seed 3 --seed 4 c.py", {"seed": "4"}, "c.py"),
+        ("--workdir=w --training.compilation_cache= c.py", {"training.compilation_cache": ""}, "--workdir=w c.py"),
+    ],
+)
+def test_overrides_among_arguments(arguments, overrides, others):
+    assert split_overrides(arguments.split(), OPTIONS) == (overrides, others.split())
+
+
+@pytest.mark.parametrize(
+    "arguments, line",
+    [
+        ("c.py --model.width", "--model.width: a value is missing"),
+        ("c.py --model.width --seed 3", "--model.width: a value is missing"),
+        ("c.py --workdri x", "--workdri: unknown option; did you mean --workdir?"),
+    ],
+)
+def test_mistakes_among_arguments(arguments, line):
+    assert message(split_overrides, arguments.split(), OPTIONS) == line

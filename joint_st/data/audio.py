@@ -68,7 +68,7 @@ def to_int16(audio: np.ndarray) -> np.ndarray:
 
 def _why(path: Path | str, error: Exception) -> str:
     if not Path(path).is_file():
-        return "missing file"
+        return "no such file"
     if isinstance(error, soundfile.LibsndfileError):
         return error.error_string.rstrip(".")
     return str(error)

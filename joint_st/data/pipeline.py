@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypedDict
 
@@ -17,8 +17,8 @@ from joint_st.errors import UserError
 
 __all__ = ["Batch", "Prepared", "batches", "prepare"]
 
-SLACK_SECONDS = 0.02
-"""Manifests round durations: so much of an utterance beyond its bucket is cut off, and more is an error."""
+SLACK_SECONDS = 0.1
+"""Durations are rounded, and MP3 is padded: so much beyond its bucket is cut off an utterance, more is an error."""
 
 
 class Batch(TypedDict):
@@ -54,22 +54,13 @@ def batches(
     batches ready, and their utterances are read by `read_threads` threads in common. Raises `UserError` for the
     first unreadable utterance where the config is strict, and otherwise yields it as an invalid row.
     """
-    uneven = [size for size in plan.buckets.batch_sizes if size % process_count]
-    if uneven:
-        raise UserError(f"data.batch_size: batches of {uneven[0]} do not divide over {process_count} hosts")
+    loader = BatchLoader(prepared, plan, process_index, process_count)
     with ThreadPoolExecutor(read_threads, thread_name_prefix="read") as readers:
-
-        def load(i: int) -> tuple[int, Batch]:
-            bucket, rows = plan[i]
-            part = len(rows) // process_count
-            rows = rows[process_index * part : (process_index + 1) * part]
-            bound, labels = plan.buckets.bounds[bucket], plan.buckets.label_bounds[bucket]
-            return i, _load(prepared, rows, bound, labels, readers)
-
-        dataset = grain.MapDataset.source(_Numbers(start, sys.maxsize if plan.shuffle else plan.steps_per_epoch))
-        # A batch being read waits for the readers: as many Grain threads as batches keep them busy.
+        dataset = grain.MapDataset.source(Numbers(start, sys.maxsize if plan.shuffle else plan.steps_per_epoch))
+        dataset = dataset.map(lambda i: (i, loader(i, readers.map)))
+        # A Grain thread holds a batch and waits for the readers: with as many as batches, the readers never idle.
         options = grain.ReadOptions(num_threads=prefetch, prefetch_buffer_size=prefetch)
-        iterator = iter(dataset.map(load).to_iter_dataset(options))
+        iterator = iter(dataset.to_iter_dataset(options))
         try:
             yield from iterator
         finally:
@@ -77,7 +68,7 @@ def batches(
             readers.shutdown(cancel_futures=True)
 
 
-class _Numbers:
+class Numbers:
     """`start` up to `end` as a source for Grain, which takes no range."""
 
     def __init__(self, start: int, end: int):
@@ -91,28 +82,43 @@ class _Numbers:
         return self._start + i
 
 
-def _load(prepared: Prepared, rows: np.ndarray, bound: int, label_bound: int, readers: ThreadPoolExecutor) -> Batch:
-    batch = Batch(
-        audio=np.zeros((len(rows), bound), np.int16),
-        audio_lengths=np.zeros(len(rows), np.int32),
-        labels=np.zeros((len(rows), label_bound), np.int32),
-        label_lengths=np.zeros(len(rows), np.int32),
-        valid=np.zeros(len(rows), bool),
-        index=rows.astype(np.int32),
-    )
+class BatchLoader:
+    """Batch `i` of a plan, one host's rows. It pickles."""
 
-    def fill(b: int) -> None:
+    def __init__(self, prepared: Prepared, plan: BatchPlan, process_index: int = 0, process_count: int = 1):
+        uneven = [size for size in plan.buckets.batch_sizes if size % process_count]
+        if uneven:
+            raise UserError(f"data.batch_size: batches of {uneven[0]} do not divide over {process_count} hosts")
+        self._prepared = prepared
+        self._plan = plan
+        self._process_index = process_index
+        self._process_count = process_count
+
+    def __call__(self, i: int, each: Callable = map) -> Batch:
+        """Batch `i`; `each(f, rows)` calls `f` on every row, in any order or at once."""
+        bucket, rows = self._plan[i]
+        part = len(rows) // self._process_count
+        rows = rows[self._process_index * part :][:part]
+        buckets = self._plan.buckets
+        batch = Batch(
+            audio=np.zeros((part, buckets.bounds[bucket]), np.int16),
+            audio_lengths=np.zeros(part, np.int32),
+            labels=np.zeros((part, buckets.label_bounds[bucket]), np.int32),
+            label_lengths=np.zeros(part, np.int32),
+            valid=np.zeros(part, bool),
+            index=rows.astype(np.int32),
+        )
+        for _ in each(lambda b: self._fill(batch, int(b)), np.flatnonzero(rows >= 0)):
+            pass
+        return batch
+
+    def _fill(self, batch: Batch, b: int) -> None:
+        n, bound = int(batch["index"][b]), batch["audio"].shape[1]
         try:
-            audio, labels = prepared.load(int(rows[b]))
-            over = len(audio) - bound
-            if over > SLACK_SECONDS * prepared.features.sample_rate:
-                rate = prepared.features.sample_rate
-                stated = prepared.lengths[rows[b]] / rate
-                raise UnreadableAudio(
-                    prepared.id(int(rows[b])), f"{len(audio) / rate:.3f} s long, where its source says {stated:.3f} s"
-                )
+            audio, labels = self._prepared.load(n)
+            self._check_length(n, len(audio), bound)
         except UnreadableAudio as error:
-            prepared.note_unreadable(int(rows[b]), error)
+            self._prepared.note_unreadable(n, error)
             return
         audio = audio[:bound]
         batch["audio"][b, : len(audio)] = audio
@@ -121,6 +127,10 @@ def _load(prepared: Prepared, rows: np.ndarray, bound: int, label_bound: int, re
         batch["label_lengths"][b] = len(labels)
         batch["valid"][b] = True
 
-    for _ in readers.map(fill, np.flatnonzero(rows >= 0)):
-        pass
-    return batch
+    def _check_length(self, n: int, samples: int, bound: int) -> None:
+        rate = self._prepared.features.sample_rate
+        if samples > bound + SLACK_SECONDS * rate:
+            stated = self._prepared.lengths[n] / rate
+            raise UnreadableAudio(
+                self._prepared.id(n), f"{samples / rate:.3f} s long, where its source says {stated:.3f} s"
+            )

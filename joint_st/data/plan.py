@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from typing import NamedTuple
 
 import numpy as np
@@ -40,8 +39,7 @@ class BatchPlan:
             -(-len(members) // size) for members, size in zip(self._members, buckets.batch_sizes)
         )
         self.steps_per_epoch = sum(self.batches_per_bucket)
-        # Two epochs, so that threads on both sides of a boundary do not redo them in turn.
-        self._epoch = functools.lru_cache(maxsize=2)(self._make_epoch)
+        self._epochs = {}
 
     def __getitem__(self, i: int) -> PlannedBatch:
         if i < 0 or (not self.shuffle and i >= self.steps_per_epoch):
@@ -69,6 +67,15 @@ class BatchPlan:
     def _computed(self) -> list[int]:
         shapes = zip(self.batches_per_bucket, self.buckets.batch_sizes, self.buckets.bounds)
         return [batches * size * bound for batches, size, bound in shapes]
+
+    def _epoch(self, epoch: int) -> tuple[np.ndarray, list[np.ndarray]]:
+        """`_make_epoch`, with the last two kept: threads on both sides of a boundary would redo them in turn."""
+        epochs = self._epochs
+        if epoch not in epochs:
+            epochs = dict([*epochs.items()][-1:])
+            epochs[epoch] = self._make_epoch(epoch)
+            self._epochs = epochs  # replaced, never changed: other threads may be reading the old one
+        return epochs[epoch]
 
     def _make_epoch(self, epoch: int) -> tuple[np.ndarray, list[np.ndarray]]:
         """The order, int [steps, (bucket, batch)], and per bucket the rows, int64 [batches, B]."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import math
-import threading
 from array import array
 from collections import Counter
 from collections.abc import Iterable
@@ -21,6 +20,9 @@ from joint_st.data.utterance import Utterance
 from joint_st.errors import UserError
 
 log = logging.getLogger(__name__)
+
+NAMED = 10
+"""Unreadable utterances that the index names in warnings; it counts all."""
 
 
 class Prepared:
@@ -53,7 +55,6 @@ class Prepared:
         self.normalizer = normalizer
         self.tokenizer = tokenizer
         self.strict = strict
-        self._lock = threading.Lock()
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -80,9 +81,7 @@ class Prepared:
         """Counts utterance `n` as unreadable and warns, once; raises the error where the config is strict."""
         if self.strict:
             raise error
-        with self._lock:
-            new = self.unreadable.setdefault(self.id(n), error.why) is error.why
-        if new:
+        if self.unreadable.setdefault(self.id(n), error.why) is error.why:
             log.warning("skipped %s: %s", error.path, error.why)
 
     @property
@@ -121,11 +120,13 @@ def prepare(
         # A duration of 0.3 s is 4800.000000000001 samples or so: not one more.
         samples = math.ceil(entry.seconds * features.sample_rate - 1e-3)
         if entry.problem and data.strict:
-            raise UserError(f"{entry.id} in {corpus.name}: {entry.problem}; mend the file, or set data.strict to false")
+            raise UserError(f"{entry.problem}; mend it, take {entry.id} out of the data or set data.strict to false")
         if not entry.has_audio:
             dropped["without audio"] += 1
         elif entry.problem:
             dropped["unreadable"] += 1
+            if dropped["unreadable"] <= NAMED:
+                log.warning("left out %s: %s", entry.id, entry.problem)
         elif training and entry.seconds < data.min_seconds:
             dropped["too short"] += 1
         elif training and entry.seconds > data.max_seconds:

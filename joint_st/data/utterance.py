@@ -40,4 +40,4 @@ class Entry:
     """The transcript as written, not normalised."""
     has_audio: bool
     problem: str = ""
-    """Why the audio cannot be read, where that is known without decoding it."""
+    """Which file cannot be read and why, where that is known without decoding it."""

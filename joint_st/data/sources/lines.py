@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+from array import array
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ class Lines:
 
     def __init__(self, path: Path):
         self.path = path
-        offsets = []
+        offsets = array("q")
         position = 0
         with open(path, "rb") as file:
             for line in file:

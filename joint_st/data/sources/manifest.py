@@ -38,12 +38,12 @@ class Manifest:
         path = self._path(fields)
         seconds, problem = fields.get("duration"), ""
         if not path.is_file():
-            seconds, problem = seconds or 0.0, "missing file"
+            seconds, problem = seconds or 0.0, f"{path}: no such file"
         elif seconds is None:
             try:
                 seconds = audio_seconds(path) - fields.get("offset", 0.0)
             except UnreadableAudio as error:
-                seconds, problem = 0.0, error.why
+                seconds, problem = 0.0, f"{path}: {error.why}"
         return Entry(self._id(fields), float(seconds), fields["text"], has_audio=True, problem=problem)
 
     def __getitem__(self, i: int) -> Utterance:

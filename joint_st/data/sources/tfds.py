@@ -6,7 +6,9 @@ import os
 
 import numpy as np
 import tensorflow_datasets as tfds
+from tensorflow_datasets.core.naming import parse_builder_name_kwargs
 from tensorflow_datasets.core.read_only_builder import builder_from_files
+from tensorflow_datasets.core.registered import DatasetNotFoundError
 
 from joint_st.config import TfdsSource
 from joint_st.data.paths import expand
@@ -37,7 +39,7 @@ class Tfds:
         try:
             source = builder.as_data_source(config.split)
         except ValueError:
-            splits = ", ".join(builder.info.splits)
+            splits = ", ".join(sorted(builder.info.splits))
             raise UserError(
                 f"{config.name} in {data_dir}: no split {config.split!r}; it has {splits} (and slices such as train[:10%])"
             ) from None
@@ -49,7 +51,7 @@ class Tfds:
         self._features = builder.info.features
         if "text" not in self._features or ("audio" in self._features) != ("sample_rate" in self._features):
             raise UserError(
-                f"{config.name} in {data_dir}: its features are {', '.join(self._features)}; "
+                f"{config.name} in {data_dir}: its features are {', '.join(sorted(self._features))}; "
                 "speech needs audio, sample_rate and text"
             )
         self._records = source.data_source
@@ -87,6 +89,10 @@ class Tfds:
 
 
 def _builder(name: str, data_dir: str):
+    try:
+        parse_builder_name_kwargs(name)
+    except ValueError:
+        raise UserError(f"{name}: no name of a TFDS dataset; write name, name/config or name:1.0.0") from None
     # Straight from the files: the code that made a dataset may need TensorFlow, its files do not.
     try:
         return builder_from_files(name, data_dir=data_dir)
@@ -95,7 +101,7 @@ def _builder(name: str, data_dir: str):
             f"{name} in {data_dir}: it has features that need TensorFlow; store speech as an int16 Tensor with its "
             "sample_rate beside it"
         ) from None
-    except ValueError:  # DatasetNotFoundError, or a name that cannot be one
+    except DatasetNotFoundError:
         raise UserError(f"{name} in {data_dir}: no such TFDS dataset; there is {_present(data_dir)}") from None
 
 

@@ -1,0 +1,108 @@
+import pickle
+
+import numpy as np
+import pytest
+import soundfile
+
+from joint_st.data.audio import UnreadableAudio, audio_seconds, read_audio, resample, to_int16
+from joint_st.errors import UserError
+
+
+def sine(rate, seconds=1.0, hertz=440.0, amplitude=0.5):
+    return amplitude * np.sin(2 * np.pi * hertz * np.arange(round(rate * seconds)) / rate)
+
+
+def signal_to_noise(found, expected):
+    """In dB."""
+    found, expected = np.asarray(found, float), np.asarray(expected, float)
+    return 10 * np.log10(np.sum(expected**2) / np.sum((found - expected) ** 2))
+
+
+@pytest.mark.parametrize("format, subtype", [("WAV", "PCM_16"), ("FLAC", "PCM_16"), ("WAV", "FLOAT"), ("WAV", "PCM_24")])
+def test_lossless_files_give_the_samples_to_the_nearest(tmp_path, format, subtype):
+    path = tmp_path / "a"
+    soundfile.write(path, sine(16000), 16000, format=format, subtype=subtype)
+    audio, rate = read_audio(path)
+    assert rate == 16000 and audio.dtype == np.int16
+    np.testing.assert_allclose(audio, sine(16000) * 32768, atol=0.51 if subtype != "PCM_16" else 1)
+
+
+def test_int16_samples_come_back_as_they_were(tmp_path):
+    every = np.arange(-32768, 32768).astype(np.int16)
+    soundfile.write(tmp_path / "a.wav", every, 8000)
+    np.testing.assert_array_equal(read_audio(tmp_path / "a.wav")[0], every)
+
+
+@pytest.mark.parametrize(
+    "format, subtype, rate, decibel",
+    [("OGG", "OPUS", 16000, 20), ("OGG", "VORBIS", 16000, 20), ("MP3", "MPEG_LAYER_III", 32000, 30)],
+)
+def test_lossy_files_give_nearly_the_samples(tmp_path, format, subtype, rate, decibel):
+    path = tmp_path / "a"
+    soundfile.write(path, sine(rate), rate, format=format, subtype=subtype)
+    audio, found = read_audio(path)
+    assert found == rate
+    inside = slice(rate // 10, rate * 9 // 10)
+    assert signal_to_noise(audio[inside], 32768 * sine(rate)[inside]) > decibel
+
+
+def test_float_files_are_clipped_not_wrapped(tmp_path):
+    soundfile.write(tmp_path / "a.wav", np.array([0.0, 1.5, -1.5]), 8000, subtype="FLOAT")
+    assert read_audio(tmp_path / "a.wav")[0].tolist() == [0, 32767, -32768]
+
+
+def test_channels_are_averaged(tmp_path):
+    soundfile.write(tmp_path / "a.wav", np.array([[100, 300], [-100, 101]], np.int16), 8000)
+    assert read_audio(tmp_path / "a.wav")[0].tolist() == [200, 0]
+
+
+def test_a_segment_is_cut_out(tmp_path):
+    ramp = np.arange(8000).astype(np.int16)
+    soundfile.write(tmp_path / "a.flac", ramp, 8000)
+    np.testing.assert_array_equal(read_audio(tmp_path / "a.flac", 0.25, 0.5)[0], ramp[2000:6000])
+    np.testing.assert_array_equal(read_audio(tmp_path / "a.flac", 0.25)[0], ramp[2000:])
+    assert not len(read_audio(tmp_path / "a.flac", 3.0)[0])
+    assert audio_seconds(tmp_path / "a.flac") == 1.0
+
+
+@pytest.mark.parametrize("rate", [8000, 22050, 44100, 48000])
+def test_resampling_keeps_a_sine(rate):
+    audio = resample(to_int16(32768 * sine(rate)), rate, 16000)
+    assert audio.dtype == np.int16 and len(audio) == 16000
+    # 70 dB is what rounding to int16 twice leaves, with room; the ends see the silence outside.
+    assert signal_to_noise(audio[1000:-1000], 32768 * sine(16000)[1000:-1000]) > 70
+
+
+def test_resampling_removes_what_the_new_rate_cannot_hold():
+    audio = resample(to_int16(32768 * sine(48000, hertz=11000)), 48000, 16000)
+    assert np.abs(audio[1000:-1000]).max() <= 1
+
+
+@pytest.mark.parametrize("rate", [8000, 22050, 44100])
+@pytest.mark.parametrize("samples", [0, 1, 1000, 1001, 7777])
+def test_resampling_never_gives_more_samples_than_the_length_says(rate, samples):
+    assert len(resample(np.zeros(samples, np.int16), rate, 16000)) <= -(-samples * 16000 // rate)
+
+
+@pytest.mark.parametrize("content", [b"", b"no audio at all", b"RIFF\x00\x00\x00\x00WAVEfmt "])
+def test_an_unreadable_file_names_itself(tmp_path, content):
+    path = tmp_path / "broken.wav"
+    path.write_bytes(content)
+    for read in (read_audio, audio_seconds):
+        with pytest.raises(UnreadableAudio, match="broken.wav: ") as caught:
+            read(path)
+        assert isinstance(caught.value, UserError) and caught.value.path == str(path)
+        assert "\n" not in str(caught.value)
+
+
+def test_a_missing_file_says_so_and_its_error_pickles(tmp_path):
+    with pytest.raises(UnreadableAudio, match="no such file") as caught:
+        read_audio(tmp_path / "none.flac")
+    again = pickle.loads(pickle.dumps(caught.value))
+    assert (str(again), again.path, again.why) == (str(caught.value), caught.value.path, caught.value.why)
+
+
+def test_samples_that_are_no_numbers_are_refused(tmp_path):
+    soundfile.write(tmp_path / "a.wav", np.array([0.0, np.nan]), 8000, subtype="FLOAT")
+    with pytest.raises(UnreadableAudio, match="not finite"):
+        read_audio(tmp_path / "a.wav")

@@ -1,0 +1,39 @@
+from pathlib import Path
+
+import pytest
+
+from joint_st.data import paths
+from joint_st.errors import UserError
+
+
+def test_home_and_variables_are_expanded(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("CORPORA", "/speech")
+    assert paths.expand("~/a.jsonl") == tmp_path / "a.jsonl"
+    assert paths.expand("$CORPORA/a") == Path("/speech/a")
+    assert paths.expand("${CORPORA}/a_${CORPORA}") == Path("/speech/a_/speech")
+    assert paths.expand("relative/$") == Path("relative/$")
+
+
+def test_an_unset_variable_is_named(monkeypatch):
+    monkeypatch.delenv("CORPORA", raising=False)
+    with pytest.raises(UserError, match=r"\$CORPORA/a: the environment variable CORPORA is not set"):
+        paths.expand("$CORPORA/a")
+
+
+def test_recorded_data_are_found_beside_the_current_directory(monkeypatch, tmp_path):
+    monkeypatch.delenv("JOINT_ST_DATA", raising=False)
+    (tmp_path / "shared" / "data").mkdir(parents=True)
+    (tmp_path / "checkout").mkdir()
+    monkeypatch.chdir(tmp_path / "checkout")
+    assert paths.expand("$JOINT_ST_DATA/digits") == tmp_path / "shared" / "data" / "digits"
+    monkeypatch.setenv("JOINT_ST_DATA", "/elsewhere")
+    assert paths.expand("$JOINT_ST_DATA/digits") == Path("/elsewhere/digits")
+
+
+def test_a_missing_file_is_named_as_written_and_as_found(monkeypatch, tmp_path):
+    monkeypatch.setenv("CORPORA", str(tmp_path))
+    with pytest.raises(UserError, match=f"{tmp_path}/a.jsonl .from .CORPORA/a.jsonl.: no such file"):
+        paths.existing("$CORPORA/a.jsonl")
+    (tmp_path / "a.jsonl").touch()
+    assert paths.existing("$CORPORA/a.jsonl") == tmp_path / "a.jsonl"

@@ -1,0 +1,158 @@
+import json
+import pickle
+
+import numpy as np
+import pytest
+import soundfile
+
+from joint_st.config import ManifestSource, TextSource
+from joint_st.data.audio import UnreadableAudio
+from joint_st.data.sources import Concatenated, open_source
+from joint_st.errors import UserError
+
+
+def write_manifest(folder, lines):
+    folder.mkdir(exist_ok=True)
+    path = folder / "train.jsonl"
+    path.write_text("\n".join(line if isinstance(line, str) else json.dumps(line) for line in lines))
+    return path
+
+
+def write_audio(path, samples, rate=8000):
+    path.parent.mkdir(exist_ok=True, parents=True)
+    soundfile.write(path, np.arange(samples, dtype=np.int16), rate)
+
+
+def open_manifest(path, corpus=""):
+    return open_source(ManifestSource(path=str(path), corpus=corpus))
+
+
+def test_a_manifest_gives_its_utterances(tmp_path):
+    write_audio(tmp_path / "digits" / "audio" / "a.flac", 4000)
+    path = write_manifest(
+        tmp_path / "digits",
+        [
+            {"audio_filepath": "audio/a.flac", "duration": 0.5, "text": "Eins", "language": "de", "speaker": 7, "mood": [1]},
+            "",
+            {"audio_filepath": "audio/a.flac", "text": "", "id": 12, "offset": 0.125, "duration": 0.25},
+            {"audio_filepath": str(tmp_path / "digits" / "audio" / "a.flac"), "duration": None, "text": "x"},
+        ],
+    )
+    corpus = pickle.loads(pickle.dumps(open_manifest(path)))
+    assert len(corpus) == 3 and corpus.name == "digits"
+    entries = [corpus.entry(i) for i in range(3)]
+    assert [(e.id, e.seconds, e.text, e.has_audio, e.problem) for e in entries] == [
+        ("a", 0.5, "Eins", True, ""),
+        ("12", 0.25, "", True, ""),
+        ("a", 0.5, "x", True, ""),
+    ]
+    first, cut, absolute = (corpus[i] for i in range(3))
+    assert (first.id, first.sample_rate, first.text, first.language, first.speaker, first.corpus, first.extra) == (
+        "a",
+        8000,
+        "Eins",
+        "de",
+        "7",
+        "digits",
+        {"mood": [1]},
+    )
+    np.testing.assert_array_equal(first.audio, np.arange(4000))
+    np.testing.assert_array_equal(cut.audio, np.arange(1000, 3000))
+    np.testing.assert_array_equal(absolute.audio, first.audio)
+    assert open_manifest(path, corpus="german").name == "german"
+
+
+def test_a_manifest_holds_only_offsets_in_memory(tmp_path):
+    lines = [{"audio_filepath": f"{i}.wav", "duration": 1.0, "text": "word " * 100} for i in range(500)]
+    path = write_manifest(tmp_path, lines)
+    assert path.stat().st_size > 250_000
+    assert len(pickle.dumps(open_manifest(path))) < 5_000
+
+
+def test_any_line_ends_and_a_byte_order_mark_are_read(tmp_path):
+    lines = [json.dumps({"audio_filepath": f"{name}.wav", "duration": 1, "text": "é"}, ensure_ascii=False) for name in "ab"]
+    path = tmp_path / "m.jsonl"
+    path.write_bytes(b"\xef\xbb\xbf" + "\r\n".join([lines[0], "  ", lines[1], ""]).encode())
+    corpus = open_manifest(path)
+    assert [(corpus.entry(i).id, corpus.entry(i).text) for i in range(len(corpus))] == [("a", "é"), ("b", "é")]
+
+
+@pytest.mark.parametrize(
+    "line, message",
+    [
+        ('{"text": "a", ', "not JSON"),
+        ("[1, 2]", "a list"),
+        ({"text": "a"}, "audio_filepath is missing"),
+        ({"audio_filepath": "a.wav"}, "text is missing"),
+        ({"audio_filepath": "a.wav", "text": None}, "text is None"),
+        ({"audio_filepath": "a.wav", "text": "a", "duration": "3"}, "duration is '3'"),
+        ({"audio_filepath": "a.wav", "text": "a", "duration": -1}, "duration is -1"),
+        ({"audio_filepath": "a.wav", "text": "a", "offset": True}, "offset is True"),
+    ],
+)
+def test_a_broken_line_is_named(tmp_path, line, message):
+    path = write_manifest(tmp_path, [{"audio_filepath": "a.wav", "duration": 1, "text": "a"}, "", line])
+    corpus = open_manifest(path)
+    for get in (corpus.entry, corpus.__getitem__):
+        with pytest.raises(UserError, match=f"{path}:3: {message}") as caught:
+            get(1)
+        assert "\n" not in str(caught.value)
+
+
+def test_a_line_that_is_not_utf_8_is_named(tmp_path):
+    (tmp_path / "a.txt").write_bytes("eins\nzwölf\n".encode("latin-1"))
+    sentences = open_source(TextSource(path=str(tmp_path / "a.txt")))
+    with pytest.raises(UserError, match="a.txt:2: not UTF-8"):
+        sentences.entry(1)
+
+
+def test_unreadable_audio_is_known_before_and_when_reading(tmp_path):
+    (tmp_path / "broken.wav").write_bytes(b"junk")
+    path = write_manifest(
+        tmp_path,
+        [{"audio_filepath": "none.wav", "text": "a", "duration": 2}, {"audio_filepath": "broken.wav", "text": "a"}],
+    )
+    corpus = open_manifest(path)
+    assert corpus.entry(0).problem == f"{tmp_path}/none.wav: no such file" and corpus.entry(0).seconds == 2
+    assert corpus.entry(1).problem.startswith(f"{tmp_path}/broken.wav: ")
+    for i in range(2):
+        with pytest.raises(UnreadableAudio):
+            corpus[i]
+
+
+def test_a_missing_manifest_is_named(tmp_path):
+    with pytest.raises(UserError, match=f"{tmp_path}/none.jsonl: no such file"):
+        open_manifest(tmp_path / "none.jsonl")
+
+
+def test_sentences_are_utterances_without_audio(tmp_path):
+    (tmp_path / "novels.txt").write_text("One.\n\n  Two!  \n", encoding="utf-8")
+    sentences = open_source(TextSource(path=str(tmp_path / "novels.txt"), language="fr"))
+    assert len(sentences) == 2 and not sentences.entry(1).has_audio and sentences.entry(1).seconds == 0
+    utterance = sentences[1]
+    assert (utterance.id, utterance.text, utterance.language, utterance.corpus) == ("novels-1", "Two!", "fr", "novels")
+    assert utterance.audio.dtype == np.int16 and not len(utterance.audio)
+
+
+def test_corpora_one_after_the_other(tmp_path):
+    for name, text in (("a", "1\n2\n"), ("empty", ""), ("b", "3\n")):
+        (tmp_path / f"{name}.txt").write_text(text)
+    corpora = [open_source(TextSource(path=str(tmp_path / f"{name}.txt"))) for name in ("a", "empty", "b")]
+    joined = Concatenated(corpora)
+    assert len(joined) == 3 and joined.name == "a+empty+b"
+    assert [joined.entry(i).text for i in range(3)] == ["1", "2", "3"] == [joined[i].text for i in range(3)]
+    for outside in (3, -1):
+        with pytest.raises(IndexError):
+            joined.entry(outside)
+
+
+def test_recorded_manifests_say_what_the_files_hold(recorded):
+    for corpus, rate in (("spoken_digits", 8000), ("common_voice_en", 32000), ("arctic", 16000)):
+        manifest = open_manifest(recorded / corpus / "test.jsonl")
+        for i in range(0, len(manifest), len(manifest) // 5):
+            utterance, entry = manifest[i], manifest.entry(i)
+            assert utterance.sample_rate == rate and utterance.corpus == corpus and utterance.speaker
+            assert (utterance.id, utterance.text) == (entry.id, entry.text)
+            # MP3 pads.
+            assert len(utterance.audio) / rate == pytest.approx(entry.seconds, abs=0.01)
+            assert 300 < np.abs(utterance.audio.astype(int)).max()

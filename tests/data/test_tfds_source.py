@@ -1,0 +1,171 @@
+import json
+import pickle
+import shutil
+import sys
+
+import numpy as np
+import pytest
+import tensorflow_datasets as tfds
+
+from joint_st.config import TfdsSource
+from joint_st.data.sources import open_source
+from joint_st.errors import UserError
+
+
+class ToySpeech(tfds.core.GeneratorBasedBuilder):
+    """Ramps as speech, and a split without audio."""
+
+    VERSION = tfds.core.Version("1.0.0")
+
+    def _info(self):
+        features = {
+            "audio": tfds.features.Tensor(shape=(None,), dtype=np.int16, encoding="bytes"),
+            "sample_rate": np.int32,
+            "num_samples": np.int32,
+            "text": tfds.features.Text(),
+            "id": tfds.features.Text(),
+            "speaker": tfds.features.Text(),
+            "language": tfds.features.Text(),
+            "word_starts": tfds.features.Sequence(np.int32),
+            "words": tfds.features.Sequence(tfds.features.Text()),
+        }
+        return tfds.core.DatasetInfo(builder=self, features=tfds.features.FeaturesDict(features))
+
+    def _split_generators(self, manager):
+        return {"train": self._examples(20, 1000), "text": self._examples(3, 0)}
+
+    def _generate_examples(self):
+        raise NotImplementedError
+
+    def _examples(self, count, samples):
+        for i in range(count):
+            length = samples and samples + i
+            yield i, {
+                "audio": np.arange(length, dtype=np.int16),
+                "sample_rate": 8000,
+                "num_samples": length,
+                "text": f"Grüße {i}",
+                "id": f"u{i}",
+                "speaker": "s1",
+                "language": "de",
+                "word_starts": [0, 10 * i],
+                "words": ["Grüße", str(i)],
+            }
+
+
+class Bare(ToySpeech):
+    """The least there can be."""
+
+    def _info(self):
+        features = {
+            "audio": tfds.features.Tensor(shape=(None,), dtype=np.int16),
+            "sample_rate": np.int32,
+            "text": tfds.features.Text(),
+        }
+        return tfds.core.DatasetInfo(builder=self, features=tfds.features.FeaturesDict(features))
+
+    def _examples(self, count, samples):
+        for i, example in super()._examples(count, samples):
+            yield i, {key: example[key] for key in ("audio", "sample_rate", "text")}
+
+
+@pytest.fixture(scope="module")
+def data_dir(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("tfds")
+    tfds.disable_progress_bar()
+    for builder in (ToySpeech, Bare):
+        builder(data_dir=folder, file_format="array_record").download_and_prepare()
+    return folder
+
+
+def open_tfds(data_dir, name="toy_speech", split="train"):
+    return open_source(TfdsSource(name=name, split=split, data_dir=str(data_dir)))
+
+
+def test_utterances_and_entries_agree(data_dir):
+    corpus = pickle.loads(pickle.dumps(open_tfds(data_dir)))
+    assert len(corpus) == 20 and corpus.name == "toy_speech"
+    seen = set()
+    for i in range(20):
+        utterance, entry = corpus[i], corpus.entry(i)
+        number = int(utterance.id[1:])
+        seen.add(number)
+        np.testing.assert_array_equal(utterance.audio, np.arange(1000 + number))
+        assert utterance.audio.dtype == np.int16 and utterance.sample_rate == 8000
+        assert (utterance.text, utterance.speaker, utterance.language) == (f"Grüße {number}", "s1", "de")
+        assert utterance.corpus == "toy_speech" and utterance.extra["words"] == ["Grüße", str(number)]
+        np.testing.assert_array_equal(utterance.extra["word_starts"], [0, 10 * number])
+        assert sorted(utterance.extra) == ["word_starts", "words"]
+        assert (entry.id, entry.text, entry.has_audio) == (utterance.id, utterance.text, True)
+        assert entry.seconds == len(utterance.audio) / 8000
+    assert seen == set(range(20))
+    assert "tensorflow" not in sys.modules
+
+
+def test_slices_and_text_only_splits(data_dir):
+    assert len(open_tfds(data_dir, split="train[:25%]")) == 5
+    text = open_tfds(data_dir, split="text")
+    assert [text.entry(i).has_audio for i in range(3)] == [False] * 3
+    assert not len(text[0].audio) and text.entry(0).seconds == 0
+
+
+def test_optional_features_may_be_absent(data_dir):
+    corpus = open_tfds(data_dir, "bare")
+    utterance, entry = corpus[3], corpus.entry(3)
+    assert utterance.id == entry.id == "train-3" and utterance.speaker == utterance.language == ""
+    assert entry.seconds == len(utterance.audio) / 8000 > 0 and utterance.extra == {}
+
+
+def test_the_data_dir_may_come_from_the_environment(data_dir, monkeypatch):
+    monkeypatch.setenv("TFDS_DATA_DIR", str(data_dir))
+    assert len(open_source(TfdsSource(name="toy_speech", split="train"))) == 20
+
+
+@pytest.mark.parametrize(
+    "name, split, message",
+    [
+        ("toy_speach", "train", "no such TFDS dataset; there is bare, toy_speech"),
+        ("toy_speech/large", "train", "no such TFDS dataset"),
+        ("toy speech!", "train", "no name of a TFDS dataset"),
+        ("toy_speech", "trian", "no split 'trian'; it has text, train"),
+        ("toy_speech", "train[:x%]", "no split"),
+    ],
+)
+def test_what_is_not_there_is_named_in_one_line(data_dir, name, split, message):
+    with pytest.raises(UserError, match=message) as caught:
+        open_tfds(data_dir, name, split)
+    assert "\n" not in str(caught.value) and name in str(caught.value)
+
+
+def as_audio_feature(features):
+    features["featuresDict"]["features"]["audio"] = {
+        "pythonClassName": "tensorflow_datasets.core.features.audio_feature.Audio",
+        "audio": {"dtype": "int64", "encoding": "none", "shape": {"dimensions": ["-1"]}},
+    }
+
+
+def without_text(features):
+    del features["featuresDict"]["features"]["text"]
+
+
+def as_tfrecord(info):
+    info["fileFormat"] = "tfrecord"
+
+
+@pytest.mark.parametrize(
+    "file, change, message",
+    [
+        ("features.json", as_audio_feature, "features that need TensorFlow"),
+        ("features.json", without_text, "its features are audio, sample_rate; speech needs"),
+        ("dataset_info.json", as_tfrecord, "needs TensorFlow; prepare it with"),
+    ],
+)
+def test_datasets_that_cannot_be_read_say_why(data_dir, tmp_path, file, change, message):
+    copied = tmp_path / "bare" / "1.0.0"
+    shutil.copytree(data_dir / "bare" / "1.0.0", copied)
+    content = json.loads((copied / file).read_text())
+    change(content)
+    (copied / file).write_text(json.dumps(content))
+    with pytest.raises(UserError, match=message) as caught:
+        open_tfds(tmp_path, "bare")
+    assert "\n" not in str(caught.value)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 
 def build_if_absent(name: str, data_dir: str = "") -> None:
-    """Builds the corpus `name` (`name` or `name/config`) under `data_dir` if it is ours and not there yet.
+    """Builds the corpus `name` (as in TFDS: `name`, `name/config`) under `data_dir` if it is ours and not there yet.
 
     Does nothing for names that are not ours. `data_dir` as in `joint_st.config.TfdsSource`.
     """
-    corpus, _, config = name.partition("/")
+    corpus, _, config = name.partition(":")[0].partition("/")
     if corpus == "spoken_grammar":
         from joint_st.data.corpora import spoken_grammar
 

@@ -90,8 +90,10 @@ class Synthesizer:
         self._folder = tempfile.TemporaryDirectory(prefix="joint_st_espeak_")
         self._library = pathlib.Path(self._folder.name) / "espeak-ng.so"
         shutil.copyfile(espeakng_loader.get_library_path(), self._library)
-        self._data = pathlib.Path(espeakng_loader.get_data_path())
-        self._voices: dict[str, pathlib.Path] = {}
+        self._all_data = pathlib.Path(espeakng_loader.get_data_path())
+        self._data = pathlib.Path(self._folder.name) / "espeak-ng-data"
+        for file in ("phondata", "phonindex", "phontab", "intonations"):
+            self._link(pathlib.Path(file))
 
     def speak(
         self, text: str, voice: str, *, rate: int = 175, pitch: int = 50, pitch_range: int = 50, seed: int = 0
@@ -102,8 +104,7 @@ class Synthesizer:
         breath. Raises `EspeakError` for a voice or variant that is unknown: the library itself would go on
         with the voice it had.
         """
-        if voice not in self._voices:
-            self._voices[voice] = self._data_of(voice)
+        self._add(voice)
         library = ctypes.CDLL(str(self._library))
         try:
             return self._speak(library, text, voice, rate, pitch, pitch_range, seed)
@@ -111,27 +112,30 @@ class Synthesizer:
             library.espeak_Terminate()
             _ctypes.dlclose(library._handle)
 
-    def _data_of(self, voice: str) -> pathlib.Path:
-        """A folder of links to the data of one voice: the library reads every voice file it finds, at each start."""
-        accent, plus, variant = voice.partition("+")
-        needed = [pathlib.Path("lang", accent)] + ([pathlib.Path("voices", "!v", variant)] if plus else [])
+    def _add(self, voice: str) -> None:
+        """Links the data of a voice. At each start the library reads every voice file there is: so only these."""
+        language, plus, variant = voice.partition("+")
+        dictionary = language.rpartition("/")[2].partition("-")[0] + "_dict"
+        needed = [pathlib.Path("lang", language), pathlib.Path(dictionary)]
+        if plus:
+            needed.append(pathlib.Path("voices", "!v", variant))
         for file in needed:
-            if not (self._data / file).is_file():
-                raise EspeakError(f"espeak-ng has no voice {voice!r}: there is no {file} in {self._data}")
-        folder = pathlib.Path(self._folder.name, str(len(self._voices)), "espeak-ng-data")
-        needed += [file.relative_to(self._data) for file in self._data.iterdir() if file.is_file()]
-        for file in needed:
-            link = folder / file
+            if not (self._all_data / file).is_file():
+                raise EspeakError(f"espeak-ng has no voice {voice!r}: there is no {file} in {self._all_data}")
+            self._link(file)
+
+    def _link(self, file: pathlib.Path) -> None:
+        """Makes a file of espeak-ng's data visible to the library."""
+        link = self._data / file
+        if not link.exists():
             link.parent.mkdir(parents=True, exist_ok=True)
-            link.symlink_to(self._data / file)
-        return folder
+            link.symlink_to(self._all_data / file)
 
     def _speak(self, library, text, voice, rate, pitch, pitch_range, seed) -> Speech:
-        data = str(self._voices[voice])
         options = PHONEME_EVENTS | PHONEME_IPA | DONT_EXIT
-        sample_rate = library.espeak_Initialize(SYNCHRONOUS, BUFFER_MS, data.encode(), options)
+        sample_rate = library.espeak_Initialize(SYNCHRONOUS, BUFFER_MS, str(self._data).encode(), options)
         if sample_rate <= 0:
-            raise EspeakError(f"espeak_Initialize returned {sample_rate} for the data in {data}")
+            raise EspeakError(f"espeak_Initialize returned {sample_rate} for the data in {self._data}")
         code = library.espeak_SetVoiceByName(voice.encode())
         if code:
             raise EspeakError(f"espeak-ng has no voice {voice!r} (espeak_SetVoiceByName returned {code})")

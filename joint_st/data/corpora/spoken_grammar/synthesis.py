@@ -51,14 +51,15 @@ def speak(synthesizer: Synthesizer, key: str, text: str, voice: str) -> Spoken:
         seed=int(rng.integers(1 << 31)),
     )
     starts, ends = word_times(speech, text)
-    voiced = speech.audio[: ends[-1]].astype(np.float32)
+    voiced = speech.audio[: max(ends[-1], np.flatnonzero(speech.audio)[-1] + 1)].astype(np.float32)
     resampled = soxr.resample(voiced, speech.sample_rate, SAMPLE_RATE, quality="HQ")
     before, after = (int(rng.uniform(*SILENCE_S) * SAMPLE_RATE) for _ in range(2))
     audio = np.zeros(before + len(resampled) + after, np.float32)
     audio[before : before + len(resampled)] = resampled * (rng.uniform(*PEAK) * 32767 / np.abs(resampled).max())
     if rng.random() < NOISY_SHARE:
-        audio += noise(rng, len(audio)) * (rms(audio) * 10 ** (-rng.uniform(*SNR_DB) / 20))
-    audio += rng.triangular(-1, 0, 1, len(audio))  # dither: no digital silence
+        noise = NOISES[rng.integers(len(NOISES))](rng, len(audio))
+        audio += noise * (rms(audio) / rms(noise) * 10 ** (-rng.uniform(*SNR_DB) / 20))
+    audio += rng.random(len(audio), np.float32) - rng.random(len(audio), np.float32)  # dither: no digital silence
     scale = SAMPLE_RATE / speech.sample_rate
     starts, ends = (before + np.rint(times * scale).astype(np.int32) for times in (starts, ends))
     return Spoken(np.rint(np.clip(audio, -32768, 32767)).astype(np.int16), starts, ends)
@@ -69,21 +70,27 @@ def rms(audio: np.ndarray) -> float:
     return float(np.sqrt(np.mean(np.square(audio))))
 
 
-def noise(rng: np.random.Generator, samples: int) -> np.ndarray:
-    """White noise, pink noise or mains hum of unit power, float32 [samples]."""
-    kind = rng.integers(3)
-    if kind == 2:
-        phase = (rng.choice((50.0, 60.0)) * 2 * np.pi / SAMPLE_RATE * np.arange(samples)).astype(np.float32)
-        out = sum(np.sin(np.float32(k) * phase + np.float32(rng.uniform(0, 2 * np.pi))) / k for k in range(1, 8))
-    elif kind == 1:
-        length = 1 << (samples - 1).bit_length()
-        spectrum = np.fft.rfft(rng.standard_normal(length, dtype=np.float32))
-        spectrum[1:] /= np.sqrt(np.arange(1, len(spectrum), dtype=np.float32))
-        spectrum[0] = 0
-        out = np.fft.irfft(spectrum, length)[:samples]
-    else:
-        out = rng.standard_normal(samples, dtype=np.float32)
-    return (out / rms(out)).astype(np.float32)
+def white_noise(rng: np.random.Generator, samples: int) -> np.ndarray:
+    """The same power at every frequency, float32 [samples]."""
+    return rng.standard_normal(samples, dtype=np.float32)
+
+
+def pink_noise(rng: np.random.Generator, samples: int) -> np.ndarray:
+    """Power that falls as one over the frequency, float32 [samples]."""
+    length = 1 << (samples - 1).bit_length()  # the transform of a prime length is slow
+    spectrum = np.fft.rfft(white_noise(rng, length))
+    spectrum[1:] /= np.sqrt(np.arange(1, len(spectrum), dtype=np.float32))
+    spectrum[0] = 0
+    return np.fft.irfft(spectrum, length)[:samples]
+
+
+def hum(rng: np.random.Generator, samples: int) -> np.ndarray:
+    """Mains hum, 50 or 60 Hz with six overtones, float32 [samples]."""
+    phase = (rng.choice((50.0, 60.0)) * 2 * np.pi / SAMPLE_RATE * np.arange(samples)).astype(np.float32)
+    return sum(np.sin(np.float32(k) * phase + np.float32(rng.uniform(0, 2 * np.pi))) / k for k in range(1, 8))
+
+
+NOISES = (white_noise, pink_noise, hum)
 
 
 def word_times(speech: Speech, text: str) -> tuple[np.ndarray, np.ndarray]:

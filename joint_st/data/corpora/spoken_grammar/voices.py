@@ -6,9 +6,9 @@ from __future__ import annotations
 ACCENTS = ("gmw/en-US", "gmw/en", "gmw/en-GB-x-rp", "gmw/en-GB-scotland", "gmw/en-GB-x-gbclan")
 """General American, British, Received Pronunciation, Scotland, Lancaster."""
 VARIANTS = {
-    "train": ("m1", "m2", "m4", "m5", "m7", "m8", "f1", "f2", "f4", "Alicia", "ed", "linda"),
+    "train": ("m1", "m2", "m4", "m5", "m7", "m8", "Mario", "f1", "f2", "f4", "linda", "Andrea"),
     "dev": ("m6", "f5"),
-    "test": ("m3", "f3", "steph", "edward"),
+    "test": ("m3", "max", "f3", "Annie"),
 }
 
 

@@ -253,7 +253,7 @@ def _train(options: argparse.Namespace) -> None:
 
 def _evaluate(options: argparse.Namespace) -> None:
     from joint_st.config import parse_source
-    from joint_st.training.run_directory import existing_run
+    from joint_st.runs.directory import existing_run
 
     existing_run(options.directory)
     data = {}
@@ -271,7 +271,7 @@ def _evaluate(options: argparse.Namespace) -> None:
 
 
 def _transcribe(options: argparse.Namespace) -> None:
-    from joint_st.training.run_directory import existing_run
+    from joint_st.runs.directory import existing_run
 
     existing_run(options.directory)
     for file in options.files:

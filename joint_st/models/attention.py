@@ -60,10 +60,12 @@ class Attention(Layer):
         return zero_padding(self.out(y), mask)
 
     def init_state(self, batch):
+        self.check_steps()
         cache = jnp.zeros((batch, self.left_context, self.heads, self.head_width), self.dtype)
         return {"key": cache, "value": cache, "mask": jnp.zeros((batch, self.left_context), bool)}
 
     def step(self, x, mask, state):
+        self.check_steps()
         x = zero_padding(x, mask)
         keys = jnp.concatenate([state["key"], self.key(x)], axis=1)
         values = jnp.concatenate([state["value"], self.value(x)], axis=1)

@@ -66,9 +66,11 @@ class ConformerLayer(Layer):
         return zero_padding(self.last_norm(x), mask)
 
     def init_state(self, batch):
+        self.check_steps()
         return tuple(module.init_state(batch) for module in self.modules)
 
     def step(self, x, mask, state):
+        self.check_steps()
         x = zero_padding(x, mask)
         states = []
         for norm, module, scale, before in zip(self.norms, self.modules, self.scales, state):

@@ -61,11 +61,11 @@ class ConvolutionModule(Layer):
         return self._finish(x, mask)
 
     def init_state(self, batch):
+        self.check_steps()
         return jnp.zeros((batch, self.kernel - 1, self.width), self.dtype)
 
     def step(self, x, mask, state):
-        if not self.causal:
-            raise NotImplementedError("a centred convolution has no step form")
+        self.check_steps()
         x = jnp.concatenate([state, self._gated(zero_padding(x, mask), mask)], axis=1)
         return self._finish(x, mask), x[:, x.shape[1] - self.kernel + 1 :]
 

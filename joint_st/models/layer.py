@@ -38,6 +38,11 @@ class Layer(nnx.Module):
         """Outputs [B, C, D] for the next C frames, and the state after them."""
         raise NotImplementedError
 
+    def check_steps(self) -> None:
+        """Raise `NotImplementedError` where the layer looks ahead, and so has no step form."""
+        if self.look_ahead != 0:
+            raise NotImplementedError(f"{type(self).__name__} looks ahead ({self.look_ahead}): it has no step form")
+
 
 def dropout(x: jax.Array, rate: float, key: jax.Array | None) -> jax.Array:
     """`x` with a share `rate` of its values zeroed and the rest scaled up; `x` itself where `key` is `None`."""

@@ -1,0 +1,121 @@
+"""Word error rates of a model: of the dev set while it trains, and of a run's checkpoint afterwards."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import jax
+import rich
+
+from joint_st.config import Config, Source
+from joint_st.data.pipeline import Prepared, prepare
+from joint_st.decoding.recognise import HEADS, common_buckets, make_forward, recognise
+from joint_st.errors import UserError
+from joint_st.evaluation.report import ScoredUtterance, make_rows, make_table, score, write_rows, write_utterances
+from joint_st.evaluation.wer import ALL, total
+from joint_st.runs.compilation import keep_compiled
+from joint_st.runs.trained import Trained, load_trained
+
+
+class Scorer:
+    """WER of one dataset under changing weights; compiled once."""
+
+    def __init__(self, config: Config, dataset: Prepared, mesh: jax.sharding.Mesh):
+        self._config = config
+        self._dataset = dataset
+        self._mesh = mesh
+        self._buckets = common_buckets(config, [dataset])
+        self._forward = make_forward(config.model, dataset.tokenizer.size)
+
+    def __call__(self, weights, name: str) -> dict[str, float]:
+        """`{name}_{head}_wer` of each head, as fractions. Raises `UserError` where the dataset has no words."""
+        found = recognise(
+            self._forward, weights, self._dataset, self._buckets, self._mesh, self._config, name=name
+        )  # fmt: skip
+        scored = score_recognised(found, self._dataset, name)
+        rates = {}
+        for head in HEADS:
+            wer = total(u.errors[ALL] for u in scored if u.head == head).wer
+            if wer is None:
+                raise UserError(f"data.{name}: its transcripts hold no words, so it has no WER; correct its sources")
+            rates[f"{name}_{head}_wer"] = wer
+        return rates
+
+
+def evaluate_run(
+    workdir: Path,
+    *,
+    data: Mapping[str, Source] | None = None,
+    checkpoint: str = "best",
+    json_file: Path | None = None,
+    jsonl_file: Path | None = None,
+) -> list[dict]:
+    """Evaluate the run in `workdir` on named sources, its own test splits by default; print and return the rows.
+
+    The table and each utterance's hypotheses are also written into the run's `evaluations`, and where asked.
+    Everything but the audio comes from the run's directory.
+    """
+    trained = load_trained(workdir, checkpoint)
+    config = trained.config
+    keep_compiled(config.training.compilation_cache)
+    splits = dict(data or config.data.test)
+    if not splits:
+        raise UserError(f"{trained.run.config}: data.test names no split; give --data NAME=SOURCE")
+    datasets = {
+        name: prepare(
+            [source], config.data, config.model.features, trained.normalizer, trained.tokenizer, training=False
+        )
+        for name, source in splits.items()
+    }
+    scored = []
+    with jax.set_mesh(trained.mesh):
+        forward = make_forward(config.model, trained.tokenizer.size)
+        buckets = common_buckets(config, list(datasets.values()))
+        for name, dataset in datasets.items():
+            found = recognise(forward, trained.weights, dataset, buckets, trained.mesh, config, name=name)
+            scored += score_recognised(found, dataset, name, trained)
+            report_unread(name, dataset)
+    rows = make_rows(
+        scored,
+        normalizer=str(trained.normalizer),
+        step=trained.step,
+        samples=config.evaluation.bootstrap_samples,
+        seed=config.seed,
+    )
+    rich.print(make_table(rows))
+    own = trained.run.evaluations / f"step_{trained.step}_{'_'.join(splits)}"
+    for path in (own.with_suffix(".json"), json_file):
+        if path:
+            write_rows(rows, path)
+    for path in (own.with_suffix(".jsonl"), jsonl_file):
+        if path:
+            write_utterances(scored, path)
+    return rows
+
+
+def score_recognised(found, dataset: Prepared, split: str, trained: Trained | None = None) -> list[ScoredUtterance]:
+    """Both heads' hypotheses of a dataset against its transcripts, in the dataset's order.
+
+    With a trained model, errors are also told apart by the words it heard in training and those it only read.
+    """
+    found = sorted(found, key=lambda one: one.index)
+    ids = [dataset.id(one.index) for one in found]
+    references = [dataset.text(one.index) for one in found]
+    seconds = [one.seconds for one in found]
+    subset_of = trained.vocabulary.subset_of if trained else None
+    scored = []
+    for head in HEADS:
+        hypotheses = [dataset.normalizer(one.hypotheses[head]) for one in found]
+        scored += score(ids, references, hypotheses, seconds, split=split, head=head, subset_of=subset_of)
+    return scored
+
+
+def report_unread(name: str, dataset: Prepared) -> None:
+    """Say what of a split was not scored, and why."""
+    unread = sum(dataset.dropped.values()) + len(dataset.unreadable)
+    if unread:
+        why = ", ".join(f"{count} {reason}" for reason, count in dataset.dropped.items())
+        late = f"{len(dataset.unreadable)} unreadable" if dataset.unreadable else ""
+        print(f"{name}: not scored: {', '.join(filter(None, (why, late)))}", file=sys.stderr)

@@ -1,0 +1,171 @@
+"""Results of an evaluation: scored utterances, the rows of a table made of them, and the files of both."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich import box
+from rich.table import Table
+
+from joint_st.evaluation.bootstrap import rate_interval
+from joint_st.evaluation.wer import ALL, Errors, count_errors, total
+
+
+@dataclass(frozen=True)
+class ScoredUtterance:
+    """A hypothesis beside its reference, both normalised, and the errors in it."""
+
+    id: str
+    split: str
+    head: str
+    """`streaming` or `full_context`."""
+    decoder: str
+    """Such as `greedy`."""
+    seconds: float
+    """Of audio."""
+    reference: str
+    hypothesis: str
+    errors: dict[str, Errors]
+    """By subset of the reference words; `all` is always there, others where they have a word."""
+
+    def record(self) -> dict:
+        """As a flat dictionary, for JSON; the errors are those of all words."""
+        errors = self.errors[ALL]
+        return {
+            "id": self.id,
+            "split": self.split,
+            "head": self.head,
+            "decoder": self.decoder,
+            "seconds": round(self.seconds, 3),
+            "reference": self.reference,
+            "hypothesis": self.hypothesis,
+            "insertions": errors.insertions,
+            "deletions": errors.deletions,
+            "substitutions": errors.substitutions,
+            "words": errors.words,
+            "character_errors": errors.character_errors,
+            "characters": errors.characters,
+        }
+
+
+def score(
+    ids: Sequence[str],
+    references: Sequence[str],
+    hypotheses: Sequence[str],
+    seconds: Sequence[float],
+    *,
+    split: str,
+    head: str,
+    decoder: str = "greedy",
+    subset_of: Callable[[str], str | None] | None = None,
+) -> list[ScoredUtterance]:
+    """Scores hypotheses, one for each reference; texts are normalised already.
+
+    subset_of: the subset of the vocabulary that a reference word is in, or None if it is in none.
+    """
+    return [
+        ScoredUtterance(
+            id=utterance_id,
+            split=split,
+            head=head,
+            decoder=decoder,
+            seconds=float(length),
+            reference=reference,
+            hypothesis=hypothesis,
+            errors=count_errors(reference, hypothesis, subset_of),
+        )
+        for utterance_id, reference, hypothesis, length in zip(ids, references, hypotheses, seconds, strict=True)
+    ]
+
+
+def make_rows(
+    utterances: Iterable[ScoredUtterance], *, normalizer: str, step: int, samples: int = 1000, seed: int = 0
+) -> list[dict]:
+    """One row for each split, head, decoder and subset, in the order in which they appear, `all` first.
+
+    Rates are fractions; those of no words are None. The interval is the 95 % percentile bootstrap over
+    utterances, with `samples` resamples. The utterances of a subset are those with a word of it in the reference.
+    normalizer: name and version of what normalised the texts. step: of the checkpoint.
+    """
+    groups = defaultdict(lambda: defaultdict(list))
+    for utterance in utterances:
+        group = groups[utterance.split, utterance.head, utterance.decoder]
+        for subset, errors in utterance.errors.items():
+            group[subset].append(errors)
+    rows = []
+    for (split, head, decoder), subsets in groups.items():
+        for subset in sorted(subsets, key=lambda name: (name != ALL, name)):
+            rates = _rates(subsets[subset], samples, seed)
+            key = {"split": split, "subset": subset, "head": head, "decoder": decoder}
+            rows.append({**key, **rates, "normalizer": normalizer, "step": step})
+    return rows
+
+
+def _rates(errors: list[Errors], samples: int, seed: int) -> dict:
+    counts = total(errors)
+    interval = rate_interval([e.word_errors for e in errors], [e.words for e in errors], samples, seed)
+    low, high = interval or (None, None)
+    return {
+        "wer": counts.wer,
+        "wer_low": low,
+        "wer_high": high,
+        "cer": counts.cer,
+        "insertions": counts.insertions,
+        "deletions": counts.deletions,
+        "substitutions": counts.substitutions,
+        "utterances": len(errors),
+        "words": counts.words,
+    }
+
+
+def make_table(rows: Sequence[dict]) -> Table:
+    """The rows as a table for `rich.print`, about 80 columns wide; rates in per cent, subsets below their split.
+
+    What all rows share (the decoder, mostly) stands in the title.
+    """
+    shared = [name for name in ("decoder", "normalizer", "step") if len({row[name] for row in rows}) == 1]
+    title = ", ".join(f"{name} {rows[0][name]}" for name in shared)
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=0)
+    texts = ["head", *(name for name in ("decoder", "normalizer", "step") if name not in shared)]
+    # In a narrow terminal names are folded before any number is cut.
+    for name in ("split", *texts):
+        table.add_column(name, overflow="fold")
+    for name in ("WER %", "95 %", "CER %", "ins", "del", "sub", "words", "utts"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for row in rows:
+        table.add_row(
+            row["split"] if row["subset"] == ALL else f"  {row['subset']}",
+            *(str(row[name]) for name in texts),
+            _percent(row["wer"]),
+            f"{_percent(row['wer_low'])}-{_percent(row['wer_high'])}",
+            _percent(row["cer"]),
+            *(str(row[name]) for name in ("insertions", "deletions", "substitutions", "words", "utterances")),
+        )
+    return table
+
+
+def _percent(rate):
+    return "-" if rate is None else f"{100 * rate:.1f}"
+
+
+def write_rows(rows: Sequence[dict], path: Path | str) -> None:
+    """The rows as a JSON list; a reader sees the old file or the whole new one."""
+    _write(path, json.dumps(list(rows), indent=2, ensure_ascii=False) + "\n")
+
+
+def write_utterances(utterances: Iterable[ScoredUtterance], path: Path | str) -> None:
+    """One JSON object a line, each an utterance under one head and decoder, as `ScoredUtterance.record`."""
+    _write(path, "".join(json.dumps(u.record(), ensure_ascii=False) + "\n" for u in utterances))
+
+
+def _write(path, text):
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    draft.write_text(text, encoding="utf-8")
+    os.replace(draft, path)

@@ -1,0 +1,120 @@
+"""Word and character errors of hypotheses, in all and by subsets of the reference words.
+
+References and hypotheses are normalised texts; words are what stands between white space, characters those of
+the words joined by single spaces (as jiwer counts both). The alignments are RapidFuzz's, of least cost, where
+an insertion, a deletion and a substitution cost 1 each.
+
+Errors are attributed to subsets of the vocabulary (say, words heard in training) by the reference word that
+they belong to, so that subsets which share no word share no error either, and all errors are somebody's:
+
+- a substitution or deletion belongs to its reference word;
+- an insertion belongs to the reference word before it, or to the first one where it stands before all. Where
+  a substitution could as well come before the insertion as after it (`so anna`, heard as `so an na`), it comes
+  before: what was made of one word is not charged to its neighbour;
+- character errors come from an alignment of the characters. A character belongs to its word, the space after
+  a word to that word. An inserted character belongs to the word of the character before it, or, at the start
+  of a word, to that word.
+
+An empty reference has words 0; all of its hypothesis are insertions, which belong to no subset.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from rapidfuzz.distance import Levenshtein
+
+ALL = "all"
+"""The subset of all words."""
+
+
+@dataclass(frozen=True, slots=True)
+class Errors:
+    """Counts of one utterance, or of many: they add up, and are divided once, at the end."""
+
+    insertions: int = 0
+    deletions: int = 0
+    substitutions: int = 0
+    words: int = 0
+    """Of the reference."""
+    character_errors: int = 0
+    """Insertions, deletions and substitutions of characters."""
+    characters: int = 0
+    """Of the reference, spaces between words included."""
+
+    def __add__(self, other: Errors) -> Errors:
+        return Errors(
+            self.insertions + other.insertions,
+            self.deletions + other.deletions,
+            self.substitutions + other.substitutions,
+            self.words + other.words,
+            self.character_errors + other.character_errors,
+            self.characters + other.characters,
+        )
+
+    @property
+    def word_errors(self) -> int:
+        return self.insertions + self.deletions + self.substitutions
+
+    @property
+    def wer(self) -> float | None:
+        """Word errors per reference word, a fraction that may exceed 1; None where there are no words."""
+        return self.word_errors / self.words if self.words else None
+
+    @property
+    def cer(self) -> float | None:
+        """Character errors per reference character; None where there are none."""
+        return self.character_errors / self.characters if self.characters else None
+
+
+def count_errors(
+    reference: str, hypothesis: str, subset_of: Callable[[str], str | None] | None = None
+) -> dict[str, Errors]:
+    """Errors of an utterance under `all`, and under each subset that has a word in the reference.
+
+    subset_of: the name of the subset a word is in, or None if it is in none.
+    """
+    words = reference.split()
+    by_word = _errors_by_word(words, hypothesis.split())
+    found = {ALL: total(by_word)}
+    if subset_of:
+        for word, errors in zip(words, by_word):
+            subset = subset_of(word)
+            if subset is not None:
+                found[subset] = found.get(subset, Errors()) + errors
+    return found
+
+
+def total(errors: Iterable[Errors]) -> Errors:
+    """The sum over words or utterances."""
+    return sum(errors, Errors())
+
+
+def _errors_by_word(reference: list[str], hypothesis: list[str]) -> list[Errors]:
+    """What belongs to each reference word; to a nameless one of 0 words where the reference is empty."""
+    words = max(len(reference), 1)
+    insertions, deletions, substitutions, character_errors = ([0] * words for _ in range(4))
+
+    edits = Levenshtein.opcodes(reference, hypothesis).as_list()
+    for (tag, start, end, heard_start, heard_end), after in zip(edits, [*edits[1:], None]):
+        if tag == "insert":
+            # RapidFuzz inserts first where it could substitute first at the same cost.
+            substituted_next = after is not None and after[0] == "replace"
+            owner = after[2] - 1 if substituted_next else max(start - 1, 0)
+            insertions[owner] += heard_end - heard_start
+        elif tag != "equal":
+            counts = deletions if tag == "delete" else substitutions
+            for word in range(start, end):
+                counts[word] += 1
+
+    # The space after a word is the word's, and an insertion stands at the character it comes before.
+    owners = [word for word, spelling in enumerate(reference) for _ in range(len(spelling) + 1)] or [0]
+    for _, position, _ in Levenshtein.editops(" ".join(reference), " ".join(hypothesis)).as_list():
+        character_errors[owners[position]] += 1
+
+    characters = [len(spelling) + 1 for spelling in reference] or [1]
+    characters[-1] -= 1
+    counted = [1] * len(reference) or [0]
+    columns = insertions, deletions, substitutions, counted, character_errors, characters
+    return [Errors(*row) for row in zip(*columns, strict=True)]

@@ -1,0 +1,35 @@
+"""The model as a structure and a dictionary of weights, which is how it travels through jitted functions.
+
+    structure = model_structure(config, vocabulary)
+    model = nnx.merge(structure, weights)          # inside a jitted function
+"""
+
+from __future__ import annotations
+
+import jax
+from flax import nnx
+
+from joint_st.config import ModelConfig
+from joint_st.models.joint import JointModel
+
+Weights = dict
+
+
+def init_weights(config: ModelConfig, vocabulary: int, seed: int) -> Weights:
+    """Initial weights. Jit it with output shardings, so that none exists unsharded."""
+    return nnx.to_pure_dict(nnx.state(JointModel(config, vocabulary, rngs=nnx.Rngs(seed))))
+
+
+def weight_shapes(config: ModelConfig, vocabulary: int) -> Weights:
+    """Shapes and types of the weights; nothing is computed."""
+    return jax.eval_shape(lambda: init_weights(config, vocabulary, 0))
+
+
+def model_structure(config: ModelConfig, vocabulary: int) -> nnx.GraphDef:
+    """The model without its weights; nothing is computed."""
+    return nnx.graphdef(nnx.eval_shape(lambda: JointModel(config, vocabulary, rngs=nnx.Rngs(0))))
+
+
+def count_weights(weights: Weights) -> int:
+    """Parameters of the model."""
+    return sum(leaf.size for leaf in jax.tree.leaves(weights))

@@ -1,0 +1,45 @@
+"""The device mesh, and where a batch and the parameters lie on it."""
+
+from __future__ import annotations
+
+import jax
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
+
+from joint_st.config import ParallelConfig
+from joint_st.errors import UserError
+
+BATCH = PartitionSpec("data")
+"""A batch is cut along its first axis."""
+
+
+def make_mesh(config: ParallelConfig) -> jax.sharding.Mesh:
+    """The mesh over the first `config.data` devices, or over all of them.
+
+    Axes are `Auto`: the compiler places what is not said. Raises `UserError` where there are too few devices.
+    """
+    devices = jax.devices()
+    count = len(devices) if config.data == -1 else config.data
+    if count > len(devices):
+        raise UserError(f"parallel.data: {count} devices asked for, but there are {len(devices)}; lower it or use -1")
+    return jax.make_mesh((count,), ("data",), axis_types=(AxisType.Auto,), devices=devices[:count])
+
+
+def batch_sharding(mesh: jax.sharding.Mesh) -> NamedSharding:
+    """Sharding of every array of a batch."""
+    return NamedSharding(mesh, BATCH)
+
+
+def replicated(mesh: jax.sharding.Mesh) -> NamedSharding:
+    """Sharding of what every device holds whole."""
+    return NamedSharding(mesh, PartitionSpec())
+
+
+def put_batch(batch: dict, mesh: jax.sharding.Mesh) -> dict[str, jax.Array]:
+    """This host's rows of a batch (NumPy arrays) as its part of arrays over the whole mesh."""
+    sharding = batch_sharding(mesh)
+    return {name: jax.make_array_from_process_local_data(sharding, rows) for name, rows in batch.items()}
+
+
+def over_batch(function, mesh: jax.sharding.Mesh):
+    """`function` of arrays with a batch axis first, run on each device's rows alone: it can cause no collective."""
+    return jax.shard_map(function, mesh=mesh, in_specs=BATCH, out_specs=BATCH, check_vma=False)

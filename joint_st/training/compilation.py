@@ -1,0 +1,33 @@
+"""Compiling the step for every bucket before the first one runs."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+
+import jax
+import jax.numpy as jnp
+
+from joint_st.data.buckets import Buckets
+from joint_st.parallel.mesh import batch_sharding
+
+
+def batch_shapes(buckets: Buckets, bucket: int, mesh: jax.sharding.Mesh) -> dict[str, jax.ShapeDtypeStruct]:
+    """Shapes of a batch of bucket `bucket`, over all hosts."""
+    rows = buckets.batch_sizes[bucket]
+    shapes = {
+        "audio": ((rows, buckets.bounds[bucket]), jnp.int16),
+        "audio_lengths": ((rows,), jnp.int32),
+        "labels": ((rows, buckets.label_bounds[bucket]), jnp.int32),
+        "label_lengths": ((rows,), jnp.int32),
+        "valid": ((rows,), jnp.bool_),
+    }
+    sharding = batch_sharding(mesh)
+    return {name: jax.ShapeDtypeStruct(*shape, sharding=sharding) for name, shape in shapes.items()}
+
+
+def compile_for_buckets(step, state, buckets: Buckets, mesh: jax.sharding.Mesh) -> list:
+    """The jitted `step` compiled for each bucket; the compiler works on several at once."""
+    like = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), state)
+    lowered = [step.lower(like, batch_shapes(buckets, k, mesh)) for k in range(len(buckets))]
+    with ThreadPoolExecutor(len(buckets)) as pool:
+        return list(pool.map(lambda program: program.compile(), lowered))

@@ -1,0 +1,109 @@
+"""Where metrics go: `metrics.csv` always, TensorBoard and Weights & Biases when asked for."""
+
+from __future__ import annotations
+
+import csv
+import os
+from pathlib import Path
+from typing import Protocol
+
+from joint_st.config import Config
+from joint_st.errors import UserError
+from joint_st.runs.directory import RunDirectory
+
+
+class Logger(Protocol):
+    """Takes rows of metrics; `None` values are not known at that step."""
+
+    def log(self, step: int, row: dict[str, float | None]) -> None:
+        """Record `row` of metrics after `step` steps."""
+
+    def close(self) -> None:
+        """Flush and let go."""
+
+
+class CsvLogger:
+    """One row a call, columns `step` and those of the first row ever logged; readable while the run goes on."""
+
+    def __init__(self, path: Path, columns: tuple[str, ...], *, resume_at: int):
+        """Rows after step `resume_at` are removed: the run will write them again."""
+        self._columns = ("step", *columns)
+        kept = []
+        if path.exists():
+            with open(path, newline="") as file:
+                kept = [row for row in csv.DictReader(file) if int(row["step"]) <= resume_at]
+        partial = path.with_suffix(".partial")
+        with open(partial, "w", newline="") as file:
+            writer = self._writer(file)
+            writer.writeheader()
+            writer.writerows(kept)
+        os.replace(partial, path)
+        self._file = open(path, "a", newline="", buffering=1)
+
+    def _writer(self, file):
+        return csv.DictWriter(file, self._columns, restval="", extrasaction="ignore")
+
+    def log(self, step, row):
+        self._writer(self._file).writerow({"step": step, **{k: "" if v is None else repr(v) for k, v in row.items()}})
+
+    def close(self):
+        self._file.close()
+
+
+class TensorBoardLogger:
+    """Scalars as TensorBoard events under `directory`."""
+
+    def __init__(self, directory: Path, *, resume_at: int):
+        try:
+            from tensorboardX import SummaryWriter
+        except ImportError:
+            raise UserError("training.loggers: tensorboard needs its extra: pip install 'joint_st[tensorboard]'") from None
+        # Events of steps that will be run again are hidden.
+        self._writer = SummaryWriter(str(directory), purge_step=resume_at + 1)
+
+    def log(self, step, row):
+        for name, value in row.items():
+            if value is not None:
+                self._writer.add_scalar(name, value, step)
+
+    def close(self):
+        self._writer.close()
+
+
+class WandbLogger:
+    """A Weights & Biases run, resumed under the same id when the run is."""
+
+    def __init__(self, directory: Path, name: str, config: dict):
+        try:
+            import wandb
+        except ImportError:
+            raise UserError("training.loggers: wandb needs its extra: pip install 'joint_st[wandb]'") from None
+        identity = directory / "wandb_id"
+        if not identity.exists():
+            identity.write_text(wandb.util.generate_id())
+        self._run = wandb.init(
+            dir=directory, name=name, config=config, id=identity.read_text(), resume="allow", project="joint_st"
+        )
+
+    def log(self, step, row):
+        self._run.log({name: value for name, value in row.items() if value is not None}, step=step)
+
+    def close(self):
+        self._run.finish()
+
+
+COLUMNS = (
+    "epoch", "loss", "streaming_ctc", "full_context_ctc", "gradient_norm", "learning_rate", "utterances",
+    "infeasible", "unreadable", "audio_seconds_per_second", "dev_streaming_wer", "dev_full_context_wer",
+)  # fmt: skip
+"""Columns of `metrics.csv` after `step`."""
+
+
+def open_loggers(config: Config, run: RunDirectory, *, resume_at: int) -> list[Logger]:
+    """The CSV of a run and the loggers its config asks for, at step `resume_at`."""
+    loggers: list[Logger] = [CsvLogger(run.metrics, COLUMNS, resume_at=resume_at)]
+    if "tensorboard" in config.training.loggers:
+        loggers.append(TensorBoardLogger(run.root / "tensorboard", resume_at=resume_at))
+    if "wandb" in config.training.loggers:
+        loggers.append(WandbLogger(run.root, config.name, config.model_dump(mode="json")))
+    return loggers

@@ -1,0 +1,228 @@
+"""The training loop, from a config to a trained and evaluated model; it reads from top to bottom."""
+
+from __future__ import annotations
+
+import logging
+import math
+import sys
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+import tqdm
+
+from joint_st.config import Config
+from joint_st.config.devices import check_devices
+from joint_st.data.buckets import Buckets
+from joint_st.data.normalizers import normalizer
+from joint_st.data.pipeline import batches
+from joint_st.data.plan import BatchPlan
+from joint_st.data.prepared import Prepared, prepare
+from joint_st.data.texts import train_tokenizer, training_vocabulary
+from joint_st.data.tokenizers import Tokenizer, load_tokenizer
+from joint_st.errors import UserError
+from joint_st.evaluation.evaluate import Scorer, evaluate_run
+from joint_st.models.functional import count_weights
+from joint_st.parallel.mesh import make_mesh, put_batch
+from joint_st.runs.checkpoints import Checkpoints
+from joint_st.runs.compilation import keep_compiled
+from joint_st.runs.directory import RunDirectory, open_run
+from joint_st.training.compilation import compile_for_buckets
+from joint_st.training.interruption import EXIT_STATUS, Interruption
+from joint_st.training.loggers import open_loggers
+from joint_st.training.metrics import Window
+from joint_st.training.optimizer import schedule
+from joint_st.training.step import TrainState, make_init, make_train_step
+
+log = logging.getLogger(__name__)
+
+
+def train(config: Config, workdir: Path) -> None:
+    """Train `config` in `workdir`, or go on with the run there, then evaluate its test splits.
+
+    Precedence of weights: the run's latest complete checkpoint, then fresh ones from the seed. Raises `UserError`
+    for mistakes of the user and for a loss that is not finite; exits with status 143 after SIGTERM, all saved.
+    """
+    began = time.perf_counter()
+    mesh = make_mesh(config.parallel)
+    check_devices(config, mesh.size)
+    run = open_run(workdir, config)
+    keep_compiled(config.training.compilation_cache)
+
+    tokenizer = open_tokenizer(config, run)
+    normalize = normalizer(config.data.normalizer)
+    if not run.vocabulary.exists():
+        training_vocabulary(config.data).save(run.root)
+
+    def open_data(sources, training):
+        return prepare(sources, config.data, config.model.features, normalize, tokenizer, training=training)
+
+    data = open_data(config.data.train, True)
+    dev = open_data(config.data.dev, False) if config.data.dev else None
+    frame = config.model.features.samples_per_frame
+    buckets = Buckets.choose(
+        data.lengths, data.label_lengths, count=config.data.buckets, multiple=frame, batch_size=config.data.batch_size
+    )
+    plan = BatchPlan(data.lengths, buckets, seed=config.seed, shuffle=True)
+    facts = {"vocabulary_size": tokenizer.size, "normalizer": str(normalize)}
+
+    with (
+        jax.set_mesh(mesh),
+        Interruption() as interruption,
+        Checkpoints(
+            run.checkpoints, keep_latest=config.training.keep_latest, keep_best=config.training.keep_best
+        ) as checkpoints,
+    ):
+        state = open_state(config, tokenizer.size, mesh, checkpoints)
+        start = int(state.step)
+        introduce(config, run, data, dev, plan, state, mesh, tokenizer)
+        if start < config.training.steps:
+            step = compile_for_buckets(make_train_step(config, tokenizer.size, mesh), state, buckets, mesh)
+            say(f"compiled {len(step)} shapes; first step {time.perf_counter() - began:.1f} s after the start")
+            score_dev = Scorer(config, dev, mesh) if dev else None
+            state = run_steps(
+                config, state, step, data, plan, mesh, run, checkpoints, facts, score_dev, interruption
+            )  # fmt: skip
+        if interruption.requested:
+            checkpoints.wait()
+            say(f"SIGTERM: saved step {int(state.step)} in {run.checkpoints}; the same command goes on from there")
+            raise SystemExit(EXIT_STATUS)
+    say(f"trained {int(state.step) - start} steps in {(time.perf_counter() - began) / 60:.1f} min")
+    if config.data.test:
+        evaluate_run(run.root)
+
+
+def run_steps(
+    config, state: TrainState, step, data: Prepared, plan, mesh, run, checkpoints, facts, score_dev, interruption
+) -> TrainState:
+    """Steps from the state's to the last, with metrics, evaluations and checkpoints on the way."""
+    start, last = int(state.step), config.training.steps
+    learning_rate = schedule(config.optimizer, last)
+    rate = config.model.features.sample_rate
+    loggers = open_loggers(config, run, resume_at=start)
+    window = Window()
+    bar = tqdm.tqdm(total=last, initial=start, desc=config.name, unit="step", disable=None, dynamic_ncols=True)
+
+    def account(done: int, metrics, index) -> None:
+        """Take in the metrics of the step that made `done`; stop if it was not finite."""
+        metrics = jax.device_get(metrics)
+        utterance_loss = metrics.pop("utterance_loss")
+        check_finite(done, metrics, utterance_loss, index, data, checkpoints)
+        window.add(metrics)
+        if done % config.training.log_every and done != last:
+            return
+        speed = window.total("audio_samples") / rate / window.seconds
+        row = {
+            "epoch": done / plan.steps_per_epoch,
+            **{name: window.mean(name) for name in ("loss", "streaming_ctc", "full_context_ctc", "gradient_norm")},
+            "learning_rate": float(learning_rate(done - 1)),
+            "utterances": window.total("utterances"),
+            "infeasible": window.total("infeasible"),
+            "unreadable": float(len(data.unreadable)),
+            "audio_seconds_per_second": speed,
+        }
+        for logger in loggers:
+            logger.log(done, row)
+        bar.set_postfix_str(f"loss {row['loss']:.3f}, lr {row['learning_rate']:.2e}, {speed:.0f} audio-s/s")
+        window.clear()
+
+    def save(done: int) -> None:
+        """Save the state after `done` steps, evaluated first where it is time."""
+        wer = None
+        if score_dev and (done % config.training.evaluate_every == 0 or done == last):
+            rates = score_dev(state.average, "dev")
+            wer = rates["dev_full_context_wer"]
+            for logger in loggers:
+                logger.log(done, rates)
+            shown = ", ".join(f"{name.removeprefix('dev_')} {value:.2%}" for name, value in rates.items())
+            tqdm.tqdm.write(f"step {done}: dev {shown}", file=sys.stderr)
+        checkpoints.save(done, state, {**facts, "step": done, "wer": wer}, wer)
+
+    # Metrics are fetched one step late, so that the device never waits for the host.
+    pending = None
+    try:
+        for i, batch in batches(
+            data, plan, start=start, read_threads=config.data.read_threads, prefetch=config.data.prefetch_batches
+        ):
+            index = batch.pop("index")
+            state, metrics = step[plan[i].bucket](state, put_batch(batch, mesh))
+            if pending:
+                account(*pending)
+            pending = (i + 1, metrics, index)
+            done = i + 1
+            bar.update()
+            due = [config.training.checkpoint_every] + [config.training.evaluate_every] * bool(score_dev)
+            stop = done == last or interruption.requested
+            if stop or any(done % every == 0 for every in due):
+                account(*pending)
+                pending = None
+                save(done)
+                window.clear()
+            if stop:
+                break
+        checkpoints.wait()
+    finally:
+        bar.close()
+        for logger in loggers:
+            logger.close()
+    return state
+
+
+def open_tokenizer(config: Config, run: RunDirectory) -> Tokenizer:
+    """The run's tokenizer; made from the training texts, and saved, where it has none yet."""
+    if not run.tokenizer.exists():
+        train_tokenizer(config).save(run.tokenizer)
+    return load_tokenizer(run.tokenizer)
+
+
+def open_state(config: Config, vocabulary: int, mesh, checkpoints: Checkpoints) -> TrainState:
+    """The state to start from: the run's latest complete checkpoint, or fresh weights."""
+    init = make_init(config, vocabulary, mesh)
+    latest = checkpoints.latest()
+    if latest is None:
+        return init()
+    shapes, sharding = jax.eval_shape(init), jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
+    like = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), shapes)
+    return checkpoints.restore(latest, like)
+
+
+def introduce(config: Config, run, data: Prepared, dev, plan: BatchPlan, state, mesh, tokenizer) -> None:
+    """Print the derived numbers before anything long begins."""
+    features = config.model.features
+    sizes, bounds = plan.buckets.batch_sizes, plan.buckets.bounds
+    seconds = max(size * bound for size, bound in zip(sizes, bounds)) / features.sample_rate
+    devices = mesh.devices.flatten()
+    start = int(state.step)
+    begin = f"goes on from step {start} of" if start else "starts;"
+    say(f"{config.name} in {run.root} {begin} {config.training.steps} steps")
+    say(f"model    {count_weights(state.params):,} parameters, {tokenizer.size} labels, blank included")
+    say(f"devices  {len(devices)} × {devices[0].device_kind}")
+    say(f"train    {data.describe()}")
+    if dev:
+        say(f"dev      {dev.describe()}")
+    say(f"batches  up to {seconds:.0f} audio-seconds: {plan.describe(features.sample_rate, 's')}")
+
+
+def check_finite(done: int, metrics, utterance_loss, index, data: Prepared, checkpoints: Checkpoints) -> None:
+    """Raise `UserError` that names the step and its utterances where the loss or its gradient is not finite."""
+    loss, norm = (float(metrics[name][0]) for name in ("loss", "gradient_norm"))
+    if math.isfinite(loss) and math.isfinite(norm):
+        return
+    what = f"the loss is {loss}" if not math.isfinite(loss) else f"the loss is {loss:.4g}, its gradient {norm}"
+    rows = index[index >= 0]
+    culprits = index[(index >= 0) & ~np.isfinite(utterance_loss[: len(index)])]
+    names = [data.id(int(n)) for n in (culprits if len(culprits) else rows)]
+    shown = ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
+    checkpoints.wait()
+    good = checkpoints.latest()
+    kept = f"the checkpoint of step {good} is good" if good is not None else "no checkpoint was saved yet"
+    raise UserError(
+        f"step {done}: {what}, utterances {shown}; {kept}; "
+        "look at these utterances, or lower optimizer.peak_learning_rate"
+    )
+
+
+def say(line: str) -> None:
+    """One line of progress, on stderr with the bars."""
+    print(line, file=sys.stderr, flush=True)

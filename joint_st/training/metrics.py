@@ -1,0 +1,40 @@
+"""Sums of what steps report, divided once when they are shown."""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+
+import numpy as np
+
+
+class Window:
+    """Metrics of the steps since the last row, and the time they took."""
+
+    def __init__(self):
+        self.clear()
+
+    def clear(self) -> None:
+        """Begin the next row."""
+        self._sums = defaultdict(float)
+        self._counts = defaultdict(float)
+        self._began = time.perf_counter()
+
+    def add(self, metrics: dict[str, tuple[np.ndarray, np.ndarray]]) -> None:
+        """One step's pairs (sum, count)."""
+        for name, (total, count) in metrics.items():
+            self._sums[name] += float(total)
+            self._counts[name] += float(count)
+
+    def mean(self, name: str) -> float | None:
+        """The mean of a metric; `None` where nothing was counted."""
+        return self._sums[name] / self._counts[name] if self._counts[name] else None
+
+    def total(self, name: str) -> float:
+        """The sum of a metric."""
+        return self._sums[name]
+
+    @property
+    def seconds(self) -> float:
+        """Wall time since the row began."""
+        return time.perf_counter() - self._began

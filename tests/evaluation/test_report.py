@@ -1,0 +1,126 @@
+import io
+import json
+
+import pytest
+import rich.console
+
+from joint_st.evaluation.bootstrap import rate_interval
+from joint_st.evaluation.report import make_rows, make_table, score, write_rows, write_utterances
+
+KEYS = [
+    "split",
+    "subset",
+    "head",
+    "decoder",
+    "wer",
+    "wer_low",
+    "wer_high",
+    "cer",
+    "insertions",
+    "deletions",
+    "substitutions",
+    "utterances",
+    "words",
+    "normalizer",
+    "step",
+]
+REFERENCES = ["so anna went", "call oslo", "so so", ""]
+HEARD = {"so", "went", "call"}
+
+
+def scored(head="streaming", hypotheses=("so an na went", "call oslo", "so to so", "a"), split="test", known=True):
+    return score(
+        ["a", "b", "c", "d"],
+        REFERENCES,
+        hypotheses,
+        [1.25, 2, 0.5, 0.1],
+        split=split,
+        head=head,
+        subset_of=(lambda word: "heard" if word in HEARD else "only_read") if known else None,
+    )
+
+
+def test_rows_by_hand():
+    rows = make_rows(scored(), normalizer="english v1", step=500)
+    assert all(list(row) == KEYS for row in rows)
+    everything, heard, only_read = rows
+    assert [row["subset"] for row in rows] == ["all", "heard", "only_read"]
+    assert {(row["split"], row["head"], row["decoder"], row["normalizer"], row["step"]) for row in rows} == {
+        ("test", "streaming", "greedy", "english v1", 500)
+    }
+    counts = ("insertions", "deletions", "substitutions", "words", "utterances")
+    assert [everything[key] for key in counts] == [3, 0, 1, 7, 4]
+    assert [heard[key] for key in counts] == [1, 0, 0, 5, 3]
+    assert [only_read[key] for key in counts] == [1, 0, 1, 2, 2]
+    assert (everything["wer"], heard["wer"], only_read["wer"]) == (4 / 7, 1 / 5, 2 / 2)
+    # Characters: an inserted space, "to " and "a"; of 12 + 9 + 5 + 0.
+    assert everything["cer"] == 5 / 26
+    expected = rate_interval([2, 0, 1, 1], [3, 2, 2, 0])
+    assert (everything["wer_low"], everything["wer_high"]) == expected
+
+
+def test_splits_heads_and_subsets_have_rows_of_their_own():
+    utterances = scored() + scored("full_context", REFERENCES) + scored("streaming", split="other", known=False)
+    rows = make_rows(utterances, normalizer="none v1", step=1)
+    assert [(row["split"], row["head"], row["subset"]) for row in rows] == [
+        ("test", "streaming", "all"),
+        ("test", "streaming", "heard"),
+        ("test", "streaming", "only_read"),
+        ("test", "full_context", "all"),
+        ("test", "full_context", "heard"),
+        ("test", "full_context", "only_read"),
+        ("other", "streaming", "all"),
+    ]
+    assert [row["wer"] for row in rows[3:6]] == [0, 0, 0]
+
+
+def test_no_words_have_no_rate():
+    utterances = score(["a"], [""], ["so"], [1.0], split="silence", head="streaming")
+    (row,) = make_rows(utterances, normalizer="none v1", step=0)
+    assert (row["wer"], row["wer_low"], row["wer_high"], row["cer"]) == (None,) * 4
+    assert (row["insertions"], row["words"], row["utterances"]) == (1, 0, 1)
+    assert "null" in json.dumps(row)
+
+
+def test_hypotheses_and_references_must_pair_up():
+    with pytest.raises(ValueError):
+        score(["a", "b"], ["so", "so"], ["so"], [1.0, 1.0], split="test", head="streaming")
+
+
+def test_files(tmp_path):
+    utterances = scored(known=False)
+    rows = make_rows(utterances, normalizer="english v1", step=3)
+    write_rows(rows, tmp_path / "new" / "rows.json")
+    assert json.loads((tmp_path / "new" / "rows.json").read_text()) == rows
+    write_rows(rows[:0], tmp_path / "new" / "rows.json")
+    assert json.loads((tmp_path / "new" / "rows.json").read_text()) == []
+
+    write_utterances(utterances, tmp_path / "utterances.jsonl")
+    lines = [json.loads(line) for line in (tmp_path / "utterances.jsonl").read_text().splitlines()]
+    assert lines[0] == {
+        "id": "a",
+        "split": "test",
+        "head": "streaming",
+        "decoder": "greedy",
+        "seconds": 1.25,
+        "reference": "so anna went",
+        "hypothesis": "so an na went",
+        "insertions": 1,
+        "deletions": 0,
+        "substitutions": 1,
+        "words": 3,
+        "character_errors": 1,
+        "characters": 12,
+    }
+    assert len(lines) == 4
+    assert not [path for path in tmp_path.rglob(".*")]
+
+
+def test_the_table_fits_80_columns_and_shows_the_numbers():
+    rows = make_rows(scored() + scored("full_context"), normalizer="english v1", step=500)
+    console = rich.console.Console(width=80, record=True, file=io.StringIO())
+    console.print(make_table(rows))
+    text = console.export_text()
+    for part in ("english v1", "step 500", "greedy", "full_context", "57.1", "only_read", "100.0"):
+        assert part in text
+    assert "…" not in text and max(map(len, text.splitlines())) <= 80

@@ -1,0 +1,135 @@
+"""Errors against jiwer, a textbook Levenshtein distance, and sentences counted by hand."""
+
+import random
+
+import jiwer
+import pytest
+
+from joint_st.evaluation.wer import ALL, Errors, count_errors, total
+
+NAMES = {"anna", "lee", "oslo", "suzanna"}
+
+
+def subset_of(word):
+    if word == "unheard-of":
+        return None
+    return "only_read" if word in NAMES else "heard"
+
+
+def words_wrong(errors):
+    return errors.insertions, errors.deletions, errors.substitutions
+
+
+def distance(a, b):
+    """Levenshtein's distance by its recurrence."""
+    row = list(range(len(b) + 1))
+    for i, x in enumerate(a, start=1):
+        diagonal, row[0] = row[0], i
+        for j, y in enumerate(b, start=1):
+            diagonal, row[j] = row[j], min(diagonal + (x != y), row[j] + 1, row[j - 1] + 1)
+    return row[-1]
+
+
+def random_pairs(count, seed=0):
+    rng = random.Random(seed)
+    words = ["so", "went", "to", "too", "two", "unheard-of", *NAMES]
+    for _ in range(count):
+        reference = rng.choices(words, k=rng.randint(0, 8))
+        hypothesis = [w for word in reference for w in rng.choice([[word]] * 3 + [[], [word, "to"], ["an", "na"]])]
+        yield " ".join(reference), " ".join(rng.choice([hypothesis, rng.choices(words, k=rng.randint(0, 8))]))
+
+
+def test_counts_of_all_words_equal_jiwer():
+    pairs = [(reference, hypothesis) for reference, hypothesis in random_pairs(500) if reference]
+    references, hypotheses = map(list, zip(*pairs))
+    found = total(count_errors(*pair)[ALL] for pair in pairs)
+    words, characters = jiwer.process_words(references, hypotheses), jiwer.process_characters(references, hypotheses)
+    assert words_wrong(found) == (words.insertions, words.deletions, words.substitutions)
+    assert found.wer == words.wer and found.cer == characters.cer
+
+
+def test_errors_are_the_least_possible():
+    for reference, hypothesis in random_pairs(300, seed=1):
+        found = count_errors(reference, hypothesis)[ALL]
+        assert found.word_errors == distance(reference.split(), hypothesis.split())
+        assert found.character_errors == distance(reference, hypothesis)
+        assert (found.words, found.characters) == (len(reference.split()), len(reference))
+
+
+def test_subsets_partition_errors_words_and_characters():
+    for reference, hypothesis in random_pairs(500, seed=2):
+        found = count_errors(reference, hypothesis, lambda word: subset_of(word) or "unknown")
+        everything = found.pop(ALL)
+        if reference:
+            assert total(found.values()) == everything
+            assert set(found) == {subset_of(word) or "unknown" for word in reference.split()}
+        else:
+            assert not found
+
+
+@pytest.mark.parametrize(
+    ("reference", "hypothesis", "heard", "only_read"),
+    [
+        # Insertions, deletions and substitutions of each subset.
+        ("so anna went", "so anna went", (0, 0, 0), (0, 0, 0)),
+        ("so anna went", "so hannah went", (0, 0, 0), (0, 0, 1)),
+        ("so anna went", "so went", (0, 0, 0), (0, 1, 0)),
+        ("so anna went", "no anna went", (0, 0, 1), (0, 0, 0)),
+        # An insertion belongs to the word before it, or to the first.
+        ("so anna went", "so anna he went", (0, 0, 0), (1, 0, 0)),
+        ("so anna went", "so the anna went", (1, 0, 0), (0, 0, 0)),
+        ("anna went", "the anna went", (0, 0, 0), (1, 0, 0)),
+        ("anna went", "anna went to to", (2, 0, 0), (0, 0, 0)),
+        # What was made of one word is not charged to the one before it.
+        ("so anna went", "so an na went", (0, 0, 0), (1, 0, 1)),
+        ("so went to oslo", "so went to as low", (0, 0, 0), (1, 0, 1)),
+        ("anna went", "anna he wend", (1, 0, 1), (0, 0, 0)),
+    ],
+)
+def test_attribution_of_word_errors(reference, hypothesis, heard, only_read):
+    found = count_errors(reference, hypothesis, subset_of)
+    assert words_wrong(found["heard"]) == heard
+    assert words_wrong(found["only_read"]) == only_read
+
+
+@pytest.mark.parametrize(
+    ("reference", "hypothesis", "heard", "only_read"),
+    [
+        # Character errors and characters of each subset; a space is its left word's.
+        ("so anna went", "so hanna went", (0, 7), (1, 5)),
+        ("so anna went", "so annah went", (0, 7), (1, 5)),
+        ("so anna went", "so an na went", (0, 7), (1, 5)),
+        ("so anna went", "sow anna went", (1, 7), (0, 5)),
+        ("so anna went", "so annawent", (0, 7), (1, 5)),
+        ("so anna", "so na", (0, 3), (2, 4)),
+        ("anna so", "anna soon", (2, 2), (0, 5)),
+    ],
+)
+def test_attribution_of_character_errors(reference, hypothesis, heard, only_read):
+    found = count_errors(reference, hypothesis, subset_of)
+    assert (found["heard"].character_errors, found["heard"].characters) == heard
+    assert (found["only_read"].character_errors, found["only_read"].characters) == only_read
+
+
+def test_a_word_in_no_subset_counts_under_all_alone():
+    found = count_errors("unheard-of anna", "unheard anna", subset_of)
+    assert words_wrong(found[ALL]) == (0, 0, 1) and found[ALL].words == 2
+    assert set(found) == {ALL, "only_read"} and found["only_read"].word_errors == 0
+
+
+def test_empty_references_and_hypotheses():
+    assert count_errors("", "", subset_of) == {ALL: Errors()}
+    assert count_errors("", "so so", subset_of) == {ALL: Errors(insertions=2, character_errors=5)}
+    found = count_errors("so anna", "", subset_of)
+    assert found[ALL] == Errors(deletions=2, words=2, character_errors=7, characters=7)
+    assert Errors(insertions=2).wer is None and Errors(character_errors=3).cer is None
+
+
+def test_white_space_is_no_error():
+    assert count_errors("so  anna ", " so anna")[ALL] == Errors(words=2, characters=7)
+
+
+def test_sums_are_divided_once():
+    """The WER of a set is no mean of its utterances' WERs."""
+    errors = [count_errors("so", "to")[ALL], count_errors("so anna went to oslo", "so anna went to oslo")[ALL]]
+    assert total(errors).wer == 1 / 6

@@ -1,0 +1,60 @@
+"""Log-mel against a slow discrete Fourier transform written out."""
+
+import numpy as np
+import pytest
+
+from joint_st.ops.log_mel import FLOOR, MEAN, SCALE, hertz_to_mel, log_mel, mel_matrix
+
+SHAPE = dict(sample_rate=8000, window=200, hop=80, mels=12, low_hz=50.0, high_hz=3800.0)
+
+
+def reference(audio):
+    """One utterance int16 [S], window by window, with the transform as a sum."""
+    padded = np.concatenate([np.zeros(120), audio / 32768.0])
+    taper = np.hanning(201)[:-1]
+    basis = np.exp(-2j * np.pi * np.outer(np.arange(129), np.arange(256)) / 256)
+    edges = np.linspace(hertz_to_mel(50), hertz_to_mel(3800), 14)
+    mel_of_bin = hertz_to_mel(np.arange(129) * 8000 / 256)
+    rows = []
+    for start in range(0, len(audio), 80):
+        frame = np.zeros(256)
+        frame[:200] = padded[start : start + 200] * taper
+        power = np.abs(basis @ frame) ** 2
+        row = []
+        for low, peak, high in zip(edges, edges[1:], edges[2:]):
+            weight = np.interp(mel_of_bin, [low, peak, high], [0, 1, 0], left=0, right=0)
+            row.append((np.log((power * weight).sum() + FLOOR) - MEAN) / SCALE)
+        rows.append(row)
+    return np.array(rows)
+
+
+@pytest.fixture(scope="module")
+def audio():
+    return (np.random.default_rng(0).normal(size=(2, 800)) * 4000).astype(np.int16)
+
+
+def test_equals_the_slow_transform(audio):
+    for row, features in zip(audio, log_mel(audio, **SHAPE)):
+        np.testing.assert_allclose(features, reference(row), rtol=1e-3, atol=1e-3)
+
+
+def test_a_piece_continues_from_the_samples_before(audio):
+    whole = log_mel(audio, **SHAPE)
+    past = audio[:, 400 - 120 : 400]
+    np.testing.assert_allclose(log_mel(audio[:, 400:], **SHAPE, past=past), whole[:, 5:], atol=1e-5)
+
+
+def test_a_tone_is_loudest_in_its_channel():
+    tone = (np.sin(2 * np.pi * 1000 * np.arange(8000) / 8000) * 20000).astype(np.int16)
+    loudest = int(np.argmax(log_mel(tone[None], **SHAPE)[0, 50]))
+    centres = np.linspace(hertz_to_mel(50), hertz_to_mel(3800), 14)[1:-1]
+    assert loudest == np.argmin(np.abs(centres - hertz_to_mel(1000)))
+
+
+def test_every_channel_hears_something():
+    assert (mel_matrix(16000, 512, 80, 20.0, 7600.0).sum(axis=0) > 0).all()
+
+
+def test_silence_is_the_floor():
+    features = log_mel(np.zeros((1, 160), np.int16), **SHAPE)
+    np.testing.assert_allclose(features, (np.log(FLOOR) - MEAN) / SCALE, rtol=1e-6)

@@ -1,0 +1,115 @@
+"""Checkpoints of a run: asynchronous, the latest and the best by WER kept, complete or not there at all.
+
+A checkpoint holds two items: `state`, the arrays, and `facts`, a small JSON object (the step, the size of the
+vocabulary, the dev set's WER). Orbax writes into a temporary folder and renames it when it is whole, so a process
+killed during a save leaves the checkpoints before it untouched.
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import jax
+import orbax.checkpoint as ocp
+from orbax.checkpoint import checkpoint_managers
+
+from joint_st.errors import UserError
+
+METRIC = "wer"
+"""Name of the metric that ranks checkpoints; lower is better."""
+
+
+class Checkpoints:
+    """The checkpoints under `directory`; a context manager that finishes pending saves on leaving."""
+
+    def __init__(self, directory: Path, *, keep_latest: int = 1, keep_best: int = 1, read_only: bool = False):
+        self.directory = Path(directory).resolve()
+        policies = [checkpoint_managers.LatestN(keep_latest)]
+        policies.append(
+            checkpoint_managers.BestN(
+                get_metric_fn=lambda metrics: metrics[METRIC],
+                reverse=True,
+                n=keep_best,
+                keep_checkpoints_without_metrics=False,
+            )
+        )
+        options = ocp.CheckpointManagerOptions(
+            preservation_policy=None if read_only else checkpoint_managers.AnyPreservationPolicy(policies),
+            best_fn=lambda metrics: metrics[METRIC],
+            best_mode="min",
+            read_only=read_only,
+            create=not read_only,
+        )
+        self._manager = ocp.CheckpointManager(self.directory, options=options)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exception):
+        self._manager.close()
+
+    def latest(self) -> int | None:
+        """Step of the latest complete checkpoint, or `None`."""
+        return self._manager.latest_step()
+
+    def best(self) -> int | None:
+        """Step of the checkpoint with the lowest WER; the latest where none has one."""
+        step = self._manager.best_step()
+        return self.latest() if step is None else step
+
+    def choose(self, which: str) -> int:
+        """Step of checkpoint `which`: `best`, `latest` or a step. Raises `UserError` where there is none."""
+        steps = sorted(self._manager.all_steps())
+        if not steps:
+            raise UserError(f"{self.directory}: no complete checkpoint; train the run first")
+        if which == "best":
+            return self.best()
+        if which == "latest":
+            return steps[-1]
+        if which.isdecimal() and int(which) in steps:
+            return int(which)
+        there = ", ".join(map(str, steps))
+        raise UserError(f"{self.directory}: no checkpoint {which!r}; there are best, latest, {there}")
+
+    def save(self, step: int, state: Any, facts: dict, wer: float | None) -> None:
+        """Begin to save `state` after `step` steps, in the background; `wer` ranks it where it is known."""
+        if step in self._manager.all_steps():
+            return
+        self._manager.save(
+            step,
+            args=ocp.args.Composite(state=ocp.args.StandardSave(state), facts=ocp.args.JsonSave(facts)),
+            metrics=None if wer is None else {METRIC: wer},
+            force=True,
+        )
+
+    def wait(self) -> None:
+        """Return when pending saves are on disk; raises `UserError` where the disk would not take them."""
+        try:
+            self._manager.wait_until_finished()
+            self._manager.check_for_errors()
+        except OSError as error:
+            free = shutil.disk_usage(self.directory).free / 2**20
+            raise UserError(f"{self.directory}: checkpoint not saved ({error}; {free:.0f} MiB free)") from error
+
+    def facts(self, step: int) -> dict:
+        """The facts saved with `step`."""
+        return self._manager.restore(step, args=ocp.args.Composite(facts=ocp.args.JsonRestore())).facts
+
+    def restore(self, step: int, like: Any) -> Any:
+        """The state of `step`; `like` holds the shapes, types and shardings to restore onto."""
+        return self._manager.restore(step, args=ocp.args.Composite(state=ocp.args.StandardRestore(like))).state
+
+    def restore_part(self, step: int, like: dict) -> dict:
+        """Only the parts of the state that `like` names, as after `NamedTuple._asdict`: `{"average": ...}`."""
+        restore_args = jax.tree.map(
+            lambda x: ocp.ArrayRestoreArgs(sharding=x.sharding, global_shape=x.shape, dtype=x.dtype), like
+        )
+        with ocp.CheckpointManager(
+            self.directory,
+            options=ocp.CheckpointManagerOptions(read_only=True),
+            item_handlers={"state": ocp.PyTreeCheckpointHandler()},
+        ) as manager:
+            args = ocp.args.PyTreeRestore(like, restore_args=restore_args, partial_restore=True)
+            return manager.restore(step, args=ocp.args.Composite(state=args))["state"]

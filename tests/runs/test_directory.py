@@ -1,0 +1,65 @@
+"""A run goes on only with the config it started with."""
+
+from __future__ import annotations
+
+import pytest
+
+from joint_st.config import Config, DataConfig, TfdsSource, load, override
+from joint_st.errors import UserError
+from joint_st.runs.directory import existing_run, open_run
+
+CONFIG = Config(data=DataConfig(train=(TfdsSource(name="grammar", split="train"),)))
+
+
+def test_a_new_run_stores_its_config(tmp_path):
+    run = open_run(tmp_path / "runs" / "one", CONFIG)
+    assert load(run.config) == load(run.root) == CONFIG
+    assert existing_run(run.root) == run
+    assert run.checkpoints.parent == run.metrics.parent == tmp_path / "runs" / "one"
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"training.steps": 2_000, "training.log_every": 1, "training.loggers": "wandb"},
+        {"evaluation.batch_size": 8, "parallel.data": 1, "data.strict": True, "data.read_threads": 2},
+    ],
+)
+def test_what_may_change_is_stored_anew(tmp_path, changes):
+    open_run(tmp_path, CONFIG)
+    changed = override(CONFIG, changes)
+    assert load(open_run(tmp_path, changed).config) == changed
+
+
+@pytest.mark.parametrize(
+    "changes, difference",
+    [
+        ({"model.width": 256}, "model.width: 144 in {file}, 256 now"),
+        ({"data.train.0.split": "test"}, "data.train.0.split: train in {file}, test now"),
+        ({"data.test.x": "a.jsonl"}, "data.test: {{}} in {file}, absent now (and 3 more)"),
+        ({"seed": 1, "model.remat": True}, "seed: 0 in {file}, 1 now (and 1 more)"),
+        ({"training.accumulation": 2}, "training.accumulation: 1 in {file}, 2 now"),
+    ],
+)
+def test_any_other_change_is_refused(tmp_path, changes, difference):
+    run = open_run(tmp_path, CONFIG)
+    with pytest.raises(UserError) as caught:
+        open_run(tmp_path, override(CONFIG, changes))
+    assert str(caught.value) == (
+        difference.format(file=run.config) + "; go on with the run's own value, or name another --workdir"
+    )
+    assert load(run.config) == CONFIG
+
+
+def test_directories_that_are_no_run(tmp_path):
+    (tmp_path / "file").touch()
+    for path, problem in (
+        (tmp_path, "no run (no config.json in it)"),
+        (tmp_path / "absent", "no such directory"),
+    ):
+        with pytest.raises(UserError) as caught:
+            existing_run(path)
+        assert str(caught.value) == f"{path}: {problem}"
+    with pytest.raises(UserError, match="a file, where the directory of a run should be"):
+        open_run(tmp_path / "file", CONFIG)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from joint_st.config import Config, Source
+from joint_st.config import Config
 from joint_st.data.buckets import Buckets
 from joint_st.data.normalizers import normalizer
 from joint_st.data.plan import BatchPlan
@@ -21,23 +21,21 @@ def inspect(config: Config) -> Iterator[str]:
     vocabulary = training_vocabulary(data)
     yield f"words: {len(vocabulary.heard)} heard in training, {len(vocabulary.read)} only read"
 
-    splits: dict[str, tuple[tuple[Source, ...], int]] = {
-        "train": (data.train, data.batch_size),
-        "dev": (data.dev, config.evaluation.batch_size),
-    }
-    splits |= {f"test.{name}": ((source,), config.evaluation.batch_size) for name, source in data.test.items()}
-    for name, (sources, batch_size) in splits.items():
+    splits = {"train": data.train, "dev": data.dev}
+    splits |= {f"test.{name}": (source,) for name, source in data.test.items()}
+    for name, sources in splits.items():
         if not sources:
             continue
         training = name == "train"
         prepared = prepare(sources, data, features, normalize, tokenizer, training=training)
-        buckets = Buckets.choose(
-            prepared.lengths,
-            prepared.label_lengths,
-            count=data.buckets,
-            multiple=features.samples_per_frame,
-            batch_size=batch_size,
-        )
-        plan = BatchPlan(prepared.lengths, buckets, seed=config.seed, shuffle=training)
         yield f"{name}: {prepared.describe()}"
-        yield f"  {plan.describe(features.sample_rate, 's')}"
+        if training:
+            buckets = Buckets.choose(
+                prepared.lengths,
+                prepared.label_lengths,
+                count=data.buckets,
+                multiple=features.samples_per_frame,
+                batch_size=data.batch_size,
+            )
+            plan = BatchPlan(prepared.lengths, buckets, seed=config.seed, shuffle=True)
+            yield f"  {plan.describe(features.sample_rate, 's')}"

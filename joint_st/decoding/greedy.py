@@ -1,4 +1,4 @@
-"""Greedy (best path) decoding of CTC: the likeliest symbol of each frame, repeats collapsed, blanks dropped."""
+"""Greedy (best path) decoding of CTC: each frame's likeliest symbol, repeats collapsed, blanks dropped."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import numpy as np
 def greedy(frames: np.ndarray, lengths: np.ndarray, blank: int = 0) -> list[np.ndarray]:
     """What each utterance spells: B arrays int32 [labels].
 
-    frames: the likeliest symbol of each frame, int [B, T] (so that only these need to leave the device), or the
-    logits, float [B, T, V]. lengths: int [B], frames; what stands beyond them is not read.
+    frames: the likeliest symbol of each frame, int [B, T] (so that only these need to leave the device), or
+    the logits, float [B, T, V]. lengths: int [B], frames; what stands beyond them is not read.
     """
     frames, lengths = np.asarray(frames), np.asarray(lengths)
     if frames.ndim == 3:

@@ -37,8 +37,8 @@ def rate_interval(
     numerators, denominators = np.asarray(numerators), np.asarray(denominators)
     if not denominators.any():
         return None
-    rates = [_rates(numerators[drawn], denominators[drawn]) for drawn in _resamples(len(numerators), samples, seed)]
-    return _interval(np.concatenate(rates))
+    resamples = _resamples(len(numerators), samples, seed)
+    return _interval(np.concatenate([_rates(numerators[i], denominators[i]) for i in resamples]))
 
 
 def paired_difference(
@@ -57,9 +57,8 @@ def paired_difference(
     if not denominators.any():
         return None
     gaps = a - b
-    resampled = np.concatenate(
-        [_rates(gaps[drawn], denominators[drawn]) for drawn in _resamples(len(gaps), samples, seed)]
-    )
+    resamples = _resamples(len(gaps), samples, seed)
+    resampled = np.concatenate([_rates(gaps[i], denominators[i]) for i in resamples])
     low, high = _interval(resampled)
     return Difference(float(gaps.sum() / denominators.sum()), low, high, float(np.mean(resampled < 0)))
 
@@ -73,7 +72,7 @@ def _resamples(utterances: int, samples: int, seed: int) -> Iterator[np.ndarray]
 
 
 def _rates(numerators, denominators):
-    """Rates [samples] of resampled counts [samples, N]; resamples of denominator 0 have none and are left out."""
+    """Rates of resampled counts [samples, N]; resamples whose denominator is 0 have none and are left out."""
     below = denominators.sum(axis=1)
     return numerators.sum(axis=1)[below > 0] / below[below > 0]
 

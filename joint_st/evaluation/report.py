@@ -79,7 +79,9 @@ def score(
             hypothesis=hypothesis,
             errors=count_errors(reference, hypothesis, subset_of),
         )
-        for utterance_id, reference, hypothesis, length in zip(ids, references, hypotheses, seconds, strict=True)
+        for utterance_id, reference, hypothesis, length in zip(
+            ids, references, hypotheses, seconds, strict=True
+        )
     ]
 
 
@@ -89,8 +91,8 @@ def make_rows(
     """One row for each split, head, decoder and subset, in the order in which they appear, `all` first.
 
     Rates are fractions; those of no words are None. The interval is the 95 % percentile bootstrap over
-    utterances, with `samples` resamples. The utterances of a subset are those with a word of it in the reference.
-    normalizer: name and version of what normalised the texts. step: of the checkpoint.
+    utterances, with `samples` resamples. A subset's utterances are those whose reference
+    has a word of it. normalizer: name and version of what normalised the texts. step: of the checkpoint.
     """
     groups = defaultdict(lambda: defaultdict(list))
     for utterance in utterances:
@@ -124,7 +126,7 @@ def _rates(errors: list[Errors], samples: int, seed: int) -> dict:
 
 
 def make_table(rows: Sequence[dict]) -> Table:
-    """The rows as a table for `rich.print`, about 80 columns wide; rates in per cent, subsets below their split.
+    """The rows as a table for `rich.print`, about 80 columns wide; rates in per cent, subsets below splits.
 
     What all rows share (the decoder, mostly) stands in the title.
     """

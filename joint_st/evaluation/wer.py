@@ -9,8 +9,8 @@ they belong to, so that subsets which share no word share no error either, and a
 
 - a substitution or deletion belongs to its reference word;
 - an insertion belongs to the reference word before it, or to the first one where it stands before all. Where
-  a substitution could as well come before the insertion as after it (`so anna`, heard as `so an na`), it comes
-  before: what was made of one word is not charged to its neighbour;
+  a substitution could as well come before the insertion as after it (`so anna`, heard as `so an na`), it
+  comes before: what was made of one word is not charged to its neighbour;
 - character errors come from an alignment of the characters. A character belongs to its word, the space after
   a word to that word. An inserted character belongs to the word of the character before it, or, at the start
   of a word, to that word.

@@ -18,8 +18,8 @@ Everything runs in float32. Scores are shifted after each frame so that their ma
 summed apart: the size of the scores, and with it their rounding, does not grow with time. The posteriors of a
 frame are normalised among themselves, which removes what rounding its states have in common.
 
-Symbols are picked by products with one-hot vectors. On a CPU that takes as long as a gather and a scatter-add;
-on accelerators a scatter-add is slow (TPU) or adds in an order that changes from run to run (GPU).
+Symbols are picked by products with one-hot vectors. On a CPU that takes as long as a gather and a
+scatter-add; a TPU is slow at scatter-adds, and a GPU adds in an order that changes from run to run.
 """
 
 from __future__ import annotations
@@ -174,8 +174,8 @@ def _forward(lattice: _Lattice, keep: bool) -> tuple[jax.Array, _Scores | None]:
         scores = _select(in_audio, after, scores)
         return scores, (jnp.where(in_audio, shift, 0.0), scores if keep else None)
 
-    # Before the first frame no label is spelled, as if after a blank. (Made from the batch's own arrays, so that
-    # inside `jax.shard_map` it varies over the devices as they do.)
+    # Before the first frame no label is spelled, as if after a blank. (Made from the batch's own arrays, so
+    # that inside `jax.shard_map` it varies over the devices as they do.)
     nowhere = jnp.full_like(lattice.blank_end, IMPOSSIBLE)
     start = _Scores(nowhere.at[:, 0].set(0.0), nowhere)
     scores, (shifts, prefixes) = lax.scan(advance, start, _frames(lattice))

@@ -103,7 +103,7 @@ def test_equals_enumeration_of_all_paths(blank):
     labels = np.zeros((len(cases), 3), np.int32)
     for row, (_, case) in enumerate(cases):
         labels[row, : len(case)] = case
-    expected = np.array([enumerated(logits[i], frames, case, blank) for i, (frames, case) in enumerate(cases)])
+    expected = np.array([enumerated(x, frames, case, blank) for x, (frames, case) in zip(logits, cases)])
     frames = np.array([case[0] for case in cases], np.int32)
     label_lengths = np.array([len(case[1]) for case in cases], np.int32)
 
@@ -209,7 +209,8 @@ def test_padding_changes_nothing():
 
 def test_a_wider_padding_changes_nothing():
     logits, logit_lengths, labels, label_lengths = random_batch(4, batch=4, frames=20, vocabulary=6, labels=6)
-    wide = np.pad(logits, ((0, 0), (0, 9), (0, 0))), logit_lengths, np.pad(labels, ((0, 0), (0, 5))), label_lengths
+    wide_logits, wide_labels = np.pad(logits, ((0, 0), (0, 9), (0, 0))), np.pad(labels, ((0, 0), (0, 5)))
+    wide = wide_logits, logit_lengths, wide_labels, label_lengths
     losses, _, gradient = losses_and_gradient(logits, logit_lengths, labels, label_lengths)
     wide_losses, _, wide_gradient = losses_and_gradient(*wide)
     np.testing.assert_allclose(wide_losses, losses, rtol=1e-6)
@@ -261,7 +262,10 @@ def test_bfloat16_is_computed_in_float32():
 @pytest.mark.parametrize("frames, labels", [(0, 3), (5, 0), (0, 0)])
 def test_shapes_of_size_zero(frames, labels):
     losses, feasible, gradient = losses_and_gradient(
-        np.ones((2, frames, 4), np.float32), np.full(2, frames), np.ones((2, labels), np.int32), np.full(2, labels)
+        np.ones((2, frames, 4), np.float32),
+        np.full(2, frames),
+        np.ones((2, labels), np.int32),
+        np.full(2, labels),
     )
     assert not np.any(losses) and not np.any(feasible) and not np.any(gradient)
     assert gradient.shape == (2, frames, 4)
@@ -301,8 +305,8 @@ def test_sharded_over_four_devices_without_a_collective(tmp_path):
     for name, array in zip("abcd", random_batch(9, batch=8, frames=20, vocabulary=6, labels=6)):
         paths.append(tmp_path / f"{name}.npy")
         np.save(paths[-1], array)
-    environment = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=4", "JAX_PLATFORMS": "cpu"}
+    four_devices = {"XLA_FLAGS": "--xla_force_host_platform_device_count=4", "JAX_PLATFORMS": "cpu"}
     command = [sys.executable, "-c", SHARDED, *map(str, paths)]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(command, env=os.environ | four_devices, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == "the same on 4"

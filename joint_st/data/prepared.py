@@ -49,8 +49,8 @@ class Prepared:
         """Labels, int32 [N]."""
         self.dropped = dropped
         """How many utterances were left out, by reason."""
-        self.unreadable: dict[str, str] = {}
-        """Utterances of this host that could not be read so far, and why, by id."""
+        self.unreadable: dict[int, str] = {}
+        """Utterances that this host has failed to read so far, by number: which file, and why."""
         self.features = features
         self.normalizer = normalizer
         self.tokenizer = tokenizer
@@ -81,8 +81,10 @@ class Prepared:
         """Counts utterance `n` as unreadable and warns, once; raises the error where the config is strict."""
         if self.strict:
             raise error
-        if self.unreadable.setdefault(self.id(n), error.why) is error.why:
-            log.warning("skipped %s: %s", error.path, error.why)
+        message = f"{error.path}: {error.why}"
+        # The one thread whose own string is kept is the first.
+        if self.unreadable.setdefault(n, message) is message:
+            log.warning("skipped %s", message)
 
     @property
     def seconds(self) -> float:

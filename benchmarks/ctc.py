@@ -5,8 +5,8 @@
 The two take turns on the same batch, so that a busy machine slows both: read the ratios, not the times.
 Errors are distances from Optax in float64, over the norm of the gradient.
 
-Measured on 2 CPU cores that others used too, batch 16, U labels; memory is what the program asks for beside its
-inputs and outputs:
+Measured on 2 CPU cores that others used too, batch 16, U labels; memory is what the program asks for beside
+its inputs and outputs:
 
        T     V    U   time, Optax / ours   memory, Optax / ours   our error   Optax's error
      250    32   64            0.8 - 1.0                    1.9      1.2e-6          1.1e-4

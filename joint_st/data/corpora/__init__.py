@@ -4,9 +4,9 @@ from __future__ import annotations
 
 
 def build_if_absent(name: str, data_dir: str = "") -> None:
-    """Builds the corpus `name` (as in TFDS: `name`, `name/config`) under `data_dir` if it is ours and not there yet.
+    """Builds a corpus under `data_dir` if it is one of ours and not there yet; does nothing for other names.
 
-    Does nothing for names that are not ours. `data_dir` as in `joint_st.config.TfdsSource`.
+    `name` as in TFDS: `corpus` or `corpus/config`. `data_dir` as in `joint_st.config.TfdsSource`.
     """
     corpus, _, config = name.partition(":")[0].partition("/")
     if corpus == "spoken_grammar":

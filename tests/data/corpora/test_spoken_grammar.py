@@ -13,14 +13,15 @@ import tensorflow_datasets as tfds
 
 from joint_st.data.corpora import build_if_absent, spoken_grammar
 from joint_st.data.corpora.spoken_grammar import grammar, synthesis
-from joint_st.data.corpora.spoken_grammar.builder import SpokenGrammar, scripts
+from joint_st.data.corpora.spoken_grammar.builder import SpokenGrammar
 from joint_st.data.corpora.spoken_grammar.espeak import EspeakError, Phoneme, Speech, Synthesizer, Word
 from joint_st.data.corpora.spoken_grammar.names import names
+from joint_st.data.corpora.spoken_grammar.scripts import scripts
 from joint_st.data.corpora.spoken_grammar.voices import ACCENTS, VARIANTS, voices
 from joint_st.errors import UserError
 
-DEFAULT, TINY = SpokenGrammar.BUILDER_CONFIGS
 SPLITS = ("train", "dev", "test", "text")
+DEFAULT, TINY = ({split: getattr(c, split) for split in SPLITS} for c in SpokenGrammar.BUILDER_CONFIGS)
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +32,7 @@ def synthesizer():
 @pytest.fixture(scope="module")
 def corpus():
     """The scripts of the default config, by split."""
-    return scripts(DEFAULT)
+    return scripts(**DEFAULT)
 
 
 @pytest.fixture(scope="module")
@@ -90,17 +91,16 @@ def test_everything_but_the_names_is_heard(corpus):
 @pytest.mark.parametrize("split", ["dev", "test"])
 def test_half_of_the_held_out_utterances_have_names_only_read(corpus, split):
     heard, only_read = all_names(names().heard), all_names(names().only_read)
-    kinds = [(bool(said & heard), bool(said & only_read)) for said in (set(s.text.split()) for s in corpus[split])]
+    sentences = [set(script.text.split()) for script in corpus[split]]
+    kinds = [(bool(said & heard), bool(said & only_read)) for said in sentences]
     assert (True, True) not in kinds
     assert 0.4 < kinds.count((False, True)) / len(kinds) < 0.6
 
 
-@pytest.mark.parametrize("config", [DEFAULT, TINY], ids=lambda config: config.name)
-def test_no_sentence_occurs_twice(config):
-    by_split = scripts(config)
-    assert {split: len(said) for split, said in by_split.items()} == {
-        split: getattr(config, split) for split in SPLITS
-    }
+@pytest.mark.parametrize("counts", [DEFAULT, TINY], ids=["default", "tiny"])
+def test_no_sentence_occurs_twice(counts):
+    by_split = scripts(**counts)
+    assert {split: len(said) for split, said in by_split.items()} == counts
     sentences = [script.text for said in by_split.values() for script in said]
     assert len(sentences) == len(set(sentences))
 
@@ -115,21 +115,26 @@ def test_held_out_speakers_are_in_no_other_split(corpus):
 
 
 @pytest.mark.parametrize(
-    ("number", "said"),
-    [(0, "zero"), (13, "thirteen"), (40, "forty"), (99, "ninety nine"), (300, "three hundred"), (512, "five hundred twelve")],
+    ("words", "number", "said"),
+    [
+        (grammar.number_words, 0, "zero"),
+        (grammar.number_words, 13, "thirteen"),
+        (grammar.number_words, 40, "forty"),
+        (grammar.number_words, 99, "ninety nine"),
+        (grammar.number_words, 300, "three hundred"),
+        (grammar.number_words, 512, "five hundred twelve"),
+        (grammar.ordinal_words, 1, "first"),
+        (grammar.ordinal_words, 20, "twentieth"),
+        (grammar.ordinal_words, 23, "twenty third"),
+        (grammar.ordinal_words, 30, "thirtieth"),
+        (grammar.ordinal_words, 31, "thirty first"),
+        (grammar.year_words, 1800, "eighteen hundred"),
+        (grammar.year_words, 1906, "nineteen oh six"),
+        (grammar.year_words, 1984, "nineteen eighty four"),
+    ],
 )
-def test_numbers(number, said):
-    assert grammar.number_words(number) == said
-
-
-@pytest.mark.parametrize(("day", "said"), [(1, "first"), (20, "twentieth"), (23, "twenty third"), (30, "thirtieth"), (31, "thirty first")])
-def test_ordinals(day, said):
-    assert grammar.ordinal_words(day) == said
-
-
-@pytest.mark.parametrize(("year", "said"), [(1800, "eighteen hundred"), (1906, "nineteen oh six"), (1984, "nineteen eighty four")])
-def test_years(year, said):
-    assert grammar.year_words(year) == said
+def test_numbers_in_words(words, number, said):
+    assert words(number) == said
 
 
 # How it is said
@@ -155,11 +160,12 @@ def test_every_voice_sounds_different(synthesizer):
 
 
 def test_an_utterance_depends_on_nothing_spoken_before(synthesizer):
-    chosen = scripts(TINY)["train"][:6]
+    chosen = scripts(**TINY)["train"][:6]
     forwards = [synthesis.speak(synthesizer, s.id, s.text, s.voice) for s in chosen]
     with ThreadPoolExecutor(3) as pool:
-        backwards = list(pool.map(lambda s: synthesis.speak(Synthesizer(), s.id, s.text, s.voice), chosen[::-1]))[::-1]
-    for one, other in zip(forwards, backwards):
+        running = [pool.submit(synthesis.speak, Synthesizer(), s.id, s.text, s.voice) for s in chosen[::-1]]
+    backwards = [spoken.result() for spoken in running[::-1]]
+    for one, other in zip(forwards, backwards, strict=True):
         assert one.audio.tobytes() == other.audio.tobytes()
         np.testing.assert_array_equal(one.word_starts, other.word_starts)
         np.testing.assert_array_equal(one.word_ends, other.word_ends)
@@ -200,7 +206,7 @@ def test_words_without_events_are_refused():
 
 def test_only_words_sound_where_there_is_no_noise(synthesizer, monkeypatch):
     monkeypatch.setattr(synthesis, "NOISY_SHARE", 0.0)
-    for script in scripts(TINY)["train"][:8]:
+    for script in scripts(**TINY)["train"][:8]:
         spoken = synthesis.speak(synthesizer, script.id, script.text, script.voice)
         audio = spoken.audio.astype(np.float32)
         assert np.abs(audio[: spoken.word_starts[0] - 32]).max() <= 1  # the resampler rings for some samples
@@ -244,11 +250,12 @@ def test_noise_is_as_loud_as_asked(synthesizer, monkeypatch):
 
 def test_utterances_come_back_as_they_were_made(tiny):
     for split in SPLITS:
-        said = {script.id: script for script in scripts(TINY)[split]}
+        said = {script.id: script for script in scripts(**TINY)[split]}
         assert {x["id"].decode() for x in tiny[split]} == set(said)
         for x in tiny[split]:
             script = said[x["id"].decode()]
-            assert (x["text"].decode(), x["speaker"].decode(), x["language"]) == (script.text, script.voice, b"en")
+            assert x["text"].decode() == script.text and x["speaker"].decode() == script.voice
+            assert x["language"] == b"en"
             assert x["sample_rate"] == 16_000 and x["audio"].dtype == np.int16
             assert x["num_samples"] == len(x["audio"])
 
@@ -299,12 +306,13 @@ def test_what_a_killed_build_left_is_removed(tmp_path):
     (left / "spoken_grammar-train.array_record-00000-of-00001").write_bytes(b"half")
     builder = spoken_grammar.build(str(tmp_path), "tiny", progress=False)
     assert not left.exists()
-    assert len(builder.as_data_source("train")) == TINY.train
+    assert len(builder.as_data_source("train")) == TINY["train"]
 
 
 def test_processes_that_build_at_once_agree(tmp_path):
-    code = f"from joint_st.data.corpora import build_if_absent; build_if_absent('spoken_grammar/tiny', {str(tmp_path)!r})"
-    running = [subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True) for _ in range(3)]
+    code = "import sys; from joint_st.data import corpora as c; c.build_if_absent(*sys.argv[1:])"
+    command = [sys.executable, "-c", code, "spoken_grammar/tiny", str(tmp_path)]
+    running = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for _ in range(3)]
     errors = [process.communicate()[1] for process in running]
     assert [process.returncode for process in running] == [0, 0, 0], errors
     assert sum("building" in error for error in errors) == 1

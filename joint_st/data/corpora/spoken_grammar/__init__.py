@@ -1,6 +1,6 @@
-"""The corpus `spoken_grammar`: speech synthesised by espeak-ng, with true word times and names that are only read.
+"""The corpus `spoken_grammar`: speech by espeak-ng, with true word times and with names that are only read.
 
-`build(data_dir)` writes it; `joint_st.data.corpora.spoken_grammar.builder` describes it.
+`build` writes it, `builder.py` describes it.
 """
 
 from __future__ import annotations
@@ -13,6 +13,6 @@ def build(data_dir: str = "", config: str = "default", progress: bool = True):
     `default`, or `tiny` for tests. `progress`: show a progress bar on stderr. Raises `UserError` for a config
     that there is not.
     """
-    from joint_st.data.corpora.spoken_grammar import builder
+    from joint_st.data.corpora.spoken_grammar.prepare import prepare
 
-    return builder.build(data_dir, config, progress)
+    return prepare(data_dir, config, progress)

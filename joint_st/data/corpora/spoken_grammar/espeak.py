@@ -22,6 +22,7 @@ PHONEME_EVENTS = 0x0001
 PHONEME_IPA = 0x0002
 DONT_EXIT = 0x8000
 UTF8 = 1
+CHARACTERS = 1
 RATE, PITCH, RANGE = 1, 3, 4
 LIST_END, WORD, PHONEME = 0, 1, 7
 BUFFER_MS = 1_000
@@ -100,9 +101,9 @@ class Synthesizer:
     ) -> Speech:
         """`text` in a voice: the identifier of a language, with a variant or not (`gmw/en-US+f3`).
 
-        `rate` in words per minute, 80 to 450; `pitch` and `pitch_range` from 0 to 100; `seed` for the noise of
-        breath. Raises `EspeakError` for a voice or variant that is unknown: the library itself would go on
-        with the voice it had.
+        `rate` in words per minute, 80 to 450; `pitch` and `pitch_range` from 0 to 100; `seed` for the noise
+        of breath. Raises `EspeakError` for a voice or variant that is unknown: the library itself would go
+        on with the voice it had.
         """
         self._add(voice)
         library = ctypes.CDLL(str(self._library))
@@ -113,7 +114,7 @@ class Synthesizer:
             _ctypes.dlclose(library._handle)
 
     def _add(self, voice: str) -> None:
-        """Links the data of a voice. At each start the library reads every voice file there is: so only these."""
+        """Links the data of a voice, and no more: at each start the library reads all voice files it sees."""
         language, plus, variant = voice.partition("+")
         dictionary = language.rpartition("/")[2].partition("-")[0] + "_dict"
         needed = [pathlib.Path("lang", language), pathlib.Path(dictionary)]
@@ -162,9 +163,9 @@ class Synthesizer:
         callback = _Callback(receive)
         library.espeak_SetSynthCallback(callback)
         spoken = text.encode() + b"\0"
-        code = library.espeak_Synth(
-            spoken, ctypes.c_size_t(len(spoken)), ctypes.c_uint(0), 1, ctypes.c_uint(0), ctypes.c_uint(UTF8), None, None
-        )
+        size, zero, flags = ctypes.c_size_t(len(spoken)), ctypes.c_uint(0), ctypes.c_uint(UTF8)
+        code = library.espeak_Synth(spoken, size, zero, CHARACTERS, zero, flags, None, None)
         if code:
             raise EspeakError(f"espeak_Synth returned {code} for {text!r}")
-        return Speech(np.concatenate([np.zeros(0, np.int16), *chunks]), sample_rate, tuple(words), tuple(phonemes))
+        audio = np.concatenate([np.zeros(0, np.int16), *chunks])
+        return Speech(audio, sample_rate, tuple(words), tuple(phonemes))

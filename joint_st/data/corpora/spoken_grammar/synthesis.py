@@ -1,4 +1,4 @@
-"""An utterance: a sentence in a voice, with silence around it, some noise, and the true times of its words."""
+"""An utterance: a sentence in a voice, with silence around it, some noise, and the times of its words."""
 
 from __future__ import annotations
 
@@ -32,11 +32,14 @@ MERGED = {"the": 2, "a": 1}
 
 @dataclasses.dataclass(frozen=True)
 class Spoken:
-    """Audio int16 [samples] at `SAMPLE_RATE`, and the first and last sample (exclusive) of each word, int32 [words]."""
+    """An utterance at `SAMPLE_RATE`."""
 
     audio: np.ndarray
+    """int16 [samples]"""
     word_starts: np.ndarray
+    """First sample of each word, int32 [words]."""
     word_ends: np.ndarray
+    """Sample after the last of each word, int32 [words]."""
 
 
 def speak(synthesizer: Synthesizer, key: str, text: str, voice: str) -> Spoken:
@@ -55,11 +58,13 @@ def speak(synthesizer: Synthesizer, key: str, text: str, voice: str) -> Spoken:
     resampled = soxr.resample(voiced, speech.sample_rate, SAMPLE_RATE, quality="HQ")
     before, after = (int(rng.uniform(*SILENCE_S) * SAMPLE_RATE) for _ in range(2))
     audio = np.zeros(before + len(resampled) + after, np.float32)
-    audio[before : before + len(resampled)] = resampled * (rng.uniform(*PEAK) * 32767 / np.abs(resampled).max())
+    gain = rng.uniform(*PEAK) * 32767 / np.abs(resampled).max()
+    audio[before : before + len(resampled)] = gain * resampled
     if rng.random() < NOISY_SHARE:
         noise = NOISES[rng.integers(len(NOISES))](rng, len(audio))
         audio += noise * (rms(audio) / rms(noise) * 10 ** (-rng.uniform(*SNR_DB) / 20))
-    audio += rng.random(len(audio), np.float32) - rng.random(len(audio), np.float32)  # dither: no digital silence
+    dither = rng.random((2, len(audio)), np.float32)  # so that there is no digital silence
+    audio += dither[0] - dither[1]
     scale = SAMPLE_RATE / speech.sample_rate
     starts, ends = (before + np.rint(times * scale).astype(np.int32) for times in (starts, ends))
     return Spoken(np.rint(np.clip(audio, -32768, 32767)).astype(np.int16), starts, ends)

@@ -1,0 +1,60 @@
+"""Builds the corpus where it is absent, once, whatever else builds it or was killed while building it."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import io
+import os
+import pathlib
+import shutil
+import tempfile
+
+import tensorflow_datasets as tfds
+import tqdm
+from tensorflow_datasets.core.utils import tqdm_utils
+
+from joint_st.data.corpora.spoken_grammar.builder import SpokenGrammar
+from joint_st.errors import UserError
+
+
+def prepare(data_dir: str, config: str, progress: bool) -> SpokenGrammar:
+    """The builder, its dataset built if absent. Arguments and errors as of `spoken_grammar.build`.
+
+    Several processes may call this at once: one builds, the others wait. What a killed build left is removed.
+    """
+    known = [c.name for c in SpokenGrammar.BUILDER_CONFIGS]
+    if config not in known:
+        raise UserError(f"spoken_grammar has no config {config!r}; it has {', '.join(known)}")
+    folder = os.path.expanduser(data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets")
+    builder = SpokenGrammar(config=config, data_dir=folder, file_format=tfds.core.FileFormat.ARRAY_RECORD)
+    if builder.data_path.exists():
+        return builder
+    versions = pathlib.Path(builder.data_path).parent
+    versions.mkdir(parents=True, exist_ok=True)
+    with open(versions / ".lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # released when the process ends, however it ends
+        if not builder.data_path.exists():
+            for left in versions.glob("incomplete.*"):
+                shutil.rmtree(left)
+            _build(builder, progress)
+    return SpokenGrammar(config=config, data_dir=folder)
+
+
+def _build(builder: SpokenGrammar, progress: bool) -> None:
+    """Builds with one progress bar on stderr, in place of TFDS's several and of its messages on stdout."""
+    config = builder.builder_config
+    name, total = builder.info.full_name, config.train + config.dev + config.test
+    shown = tqdm_utils._active
+    with (
+        tqdm.tqdm(total=total, desc=f"building {name}", unit=" utterances", disable=not progress) as bar,
+        tempfile.TemporaryDirectory(prefix="joint_st_") as nothing,
+        contextlib.redirect_stdout(io.StringIO()),
+    ):
+        builder.bar = bar
+        tfds.disable_progress_bar()
+        try:
+            builder.download_and_prepare(download_dir=nothing)
+        finally:
+            tfds.display_progress_bar(shown)
+            builder.bar = None

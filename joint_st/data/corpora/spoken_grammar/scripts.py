@@ -1,0 +1,52 @@
+"""Who says what: the sentences and the voices of each split."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import random
+from collections.abc import Iterator
+
+from joint_st.data.corpora.spoken_grammar.grammar import sentences
+from joint_st.data.corpora.spoken_grammar.voices import voices
+
+
+@dataclasses.dataclass(frozen=True)
+class Script:
+    """What is said, and by whom; an empty voice stands for text without audio."""
+
+    id: str
+    text: str
+    voice: str
+
+
+def scripts(train: int, dev: int, test: int, text: int) -> dict[str, list[Script]]:
+    """So many scripts of each split, the same on every call. No sentence occurs twice, in one split or two.
+
+    Names in `train` are heard ones; an utterance of `dev` or `test` has heard names only or only-read names
+    only; `text` mixes both, and has only-read names more often.
+    """
+    splits = {  # held-out sentences come first: the splits after them go without those
+        "test": (test, sentences("test", only_read_share=0.5, whole=True)),
+        "dev": (dev, sentences("dev", only_read_share=0.5, whole=True)),
+        "train": (train, sentences("train", only_read_share=0)),
+        "text": (text, sentences("text", only_read_share=0.6)),
+    }
+    taken: set[str] = set()
+    out = {}
+    for split, (count, stream) in splits.items():
+        speakers = itertools.repeat("") if split == "text" else in_turns(voices(split), f"voices of {split}")
+        out[split] = []
+        while len(out[split]) < count:
+            sentence = next(stream)
+            if sentence not in taken:
+                taken.add(sentence)
+                out[split].append(Script(f"{split}_{len(out[split]):05d}", sentence, next(speakers)))
+    return {split: out[split] for split in ("train", "dev", "test", "text")}
+
+
+def in_turns(items: tuple[str, ...], seed: str) -> Iterator[str]:
+    """Endless items: all of them in an order drawn from `seed`, then all in another."""
+    rng = random.Random(seed)
+    while True:
+        yield from rng.sample(items, len(items))

@@ -18,7 +18,7 @@ WORTH = 0.02
 
 @dataclass(frozen=True)
 class Buckets:
-    """`K` buckets by increasing bound. Bucket `k` holds batches of `batch_sizes[k]` rows of `bounds[k]` each."""
+    """`K` buckets by increasing bound; batches of bucket `k` have `batch_sizes[k]` rows of `bounds[k]`."""
 
     bounds: tuple[int, ...]
     """Longest length in each bucket."""

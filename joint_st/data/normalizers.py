@@ -34,7 +34,9 @@ def normalizer(name: str) -> Normalizer:
     """The normaliser of that name; raises `UserError` naming the nearest."""
     if name not in NORMALIZERS:
         near = difflib.get_close_matches(name, NORMALIZERS, n=1, cutoff=0)[0]
-        raise UserError(f"data.normalizer: no normaliser {name!r}, perhaps {near!r}; there is {', '.join(NORMALIZERS)}")
+        raise UserError(
+            f"data.normalizer: no normaliser {name!r}, perhaps {near!r}; there is {', '.join(NORMALIZERS)}"
+        )
     return NORMALIZERS[name]
 
 
@@ -44,7 +46,7 @@ def none(text: str) -> str:
 
 
 def basic(text: str) -> str:
-    """NFKC, lower case, no punctuation but apostrophes inside words; letters, marks and digits of any script."""
+    """NFKC, lower case, no punctuation but apostrophes inside words; any script."""
     text = text.translate(_APOSTROPHES)
     # Twice NFKC: lower case can leave a letter and a mark that compose.
     text = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).lower())
@@ -57,8 +59,9 @@ def basic(text: str) -> str:
 def english(text: str) -> str:
     """`basic`, then only a-z, apostrophes and spaces.
 
-    Accents are dropped (`café`, `cafe`), whole numbers are spelt as cardinals (`1984`, `one thousand nine hundred
-    eighty four`; `1,984` too), with a leading zero or above 10^12 digit by digit. Other scripts disappear.
+    Accents are dropped (`café`, `cafe`). Whole numbers become cardinals (`1984` and `1,984`, `one thousand
+    nine hundred eighty four`), or digits one by one with a leading zero or from 10^12 on. Other scripts
+    disappear.
     """
     text = re.sub(r"(?<=\d),(?=\d{3}(?!\d))", "", text)
     text = unicodedata.normalize("NFKD", basic(text)).translate(_LATIN)
@@ -88,6 +91,7 @@ _LATIN = str.maketrans(
 )
 
 NORMALIZERS = {
-    made.name: made
-    for made in (Normalizer("none", 1, none), Normalizer("basic", 1, basic), Normalizer("english", 1, english))
+    "none": Normalizer("none", 1, none),
+    "basic": Normalizer("basic", 1, basic),
+    "english": Normalizer("english", 1, english),
 }

@@ -11,7 +11,7 @@ LARGE = ((10**9, "billion"), (10**6, "million"), (10**3, "thousand"), (100, "hun
 
 
 def spell(digits: str) -> str:
-    """ASCII digits in words: a cardinal without `and`; digit by digit with a leading zero or from 10^12 on."""
+    """ASCII digits as a cardinal without `and`; one by one with a leading zero or from 10^12 on."""
     if len(digits) > 12 or (digits[0] == "0" and digits != "0"):
         return " ".join(SMALL[int(digit)] for digit in digits)
     return cardinal(int(digits))

@@ -18,7 +18,7 @@ from joint_st.errors import UserError
 __all__ = ["Batch", "Prepared", "batches", "prepare"]
 
 SLACK_SECONDS = 0.1
-"""Durations are rounded, and MP3 is padded: so much beyond its bucket is cut off an utterance, more is an error."""
+"""Durations are rounded and MP3 is padded: so much beyond its bucket is cut off; more is an error."""
 
 
 class Batch(TypedDict):
@@ -50,15 +50,18 @@ def batches(
 ) -> Iterator[tuple[int, Batch]]:
     """Batches `start`, `start + 1`, ... of the plan with their numbers; a plan without shuffling ends.
 
-    Host `process_index` of `process_count` gets its contiguous part of each batch's rows. Grain keeps `prefetch`
-    batches ready, and their utterances are read by `read_threads` threads in common. Raises `UserError` for the
-    first unreadable utterance where the config is strict, and otherwise yields it as an invalid row.
+    Host `process_index` of `process_count` gets its contiguous part of each batch's rows. Grain keeps
+    `prefetch` batches ready, and their utterances are read by `read_threads` threads in common. An unreadable
+    utterance becomes an invalid row, or where the config is strict raises `UserError`.
+
+    Threads, not processes: decoders and resampler let go of the interpreter, and on 2 cores threads were as
+    fast (`benchmarks/input_pipeline.py`), start at once, and share the count of unreadable utterances.
     """
     loader = BatchLoader(prepared, plan, process_index, process_count)
     with ThreadPoolExecutor(read_threads, thread_name_prefix="read") as readers:
-        dataset = grain.MapDataset.source(Numbers(start, sys.maxsize if plan.shuffle else plan.steps_per_epoch))
-        dataset = dataset.map(lambda i: (i, loader(i, readers.map)))
-        # A Grain thread holds a batch and waits for the readers: with as many as batches, the readers never idle.
+        end = sys.maxsize if plan.shuffle else plan.steps_per_epoch
+        dataset = grain.MapDataset.source(Numbers(start, end)).map(lambda i: (i, loader(i, readers.map)))
+        # A Grain thread holds a batch and waits for the readers; with one per batch, the readers never idle.
         options = grain.ReadOptions(num_threads=prefetch, prefetch_buffer_size=prefetch)
         iterator = iter(dataset.to_iter_dataset(options))
         try:
@@ -88,7 +91,10 @@ class BatchLoader:
     def __init__(self, prepared: Prepared, plan: BatchPlan, process_index: int = 0, process_count: int = 1):
         uneven = [size for size in plan.buckets.batch_sizes if size % process_count]
         if uneven:
-            raise UserError(f"data.batch_size: batches of {uneven[0]} do not divide over {process_count} hosts")
+            raise UserError(
+                f"data.batch_size: batches of {uneven[0]} do not divide over {process_count} hosts; "
+                "make it a multiple of their number"
+            )
         self._prepared = prepared
         self._plan = plan
         self._process_index = process_index

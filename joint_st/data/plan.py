@@ -1,4 +1,4 @@
-"""Which utterances are in batch `i`: a pure function of the lengths, a few numbers of the config, the seed, and `i`."""
+"""Which utterances are in batch `i`: a function of the lengths, the buckets, the seed and `i` alone."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ class PlannedBatch(NamedTuple):
 class BatchPlan:
     """Random access to batches, for any `i` from 0 on, with nothing to remember between them.
 
-    With `shuffle`, epoch `e` holds every row once, in an order drawn from (seed, e) alone: rows are shuffled within
-    their bucket and cut into batches, the last of a bucket filled up with -1, and the batches are shuffled. The
-    plan goes on for ever. Without, it is one pass, the longest first.
+    With `shuffle`, epoch `e` holds every row once, in an order drawn from (seed, e) alone: rows are shuffled
+    within their bucket and cut into batches, the last of a bucket filled up with -1, and the batches are
+    shuffled. The plan goes on for ever. Without, it is one pass, the longest first.
 
     Lengths are whole numbers of any unit: samples of audio, labels of text.
     """
@@ -33,6 +33,9 @@ class BatchPlan:
         self.seed = seed
         self.shuffle = shuffle
         bucket = buckets.of(self.lengths)
+        if self.lengths.max() > buckets.bounds[-1]:
+            longest, bound = self.lengths.max(), buckets.bounds[-1]
+            raise ValueError(f"a length of {longest} fits no bucket; the longest is {bound}")
         longest_first = np.argsort(-self.lengths, kind="stable")
         self._members = [longest_first[bucket[longest_first] == k] for k in range(len(buckets))]
         self.batches_per_bucket = tuple(
@@ -56,20 +59,19 @@ class BatchPlan:
 
     def describe(self, unit: float, name: str) -> str:
         """The buckets in one line for people; `unit` is the length of one `name` (16000 samples: one s)."""
-        shapes = [
-            f"{size} × {bound / unit:.4g} {name}, {labels} labels ({batches} batches)"
-            for size, bound, labels, batches in zip(
-                self.buckets.batch_sizes, self.buckets.bounds, self.buckets.label_bounds, self.batches_per_bucket
-            )
-        ]
-        return f"{'; '.join(shapes)}; {self.steps_per_epoch} steps per epoch, {self.padding_share:.1%} padding"
+        sizes, bounds, labels = self.buckets.batch_sizes, self.buckets.bounds, self.buckets.label_bounds
+        shapes = "; ".join(
+            f"{size} × {bound / unit:.4g} {name}, {most} labels ({batches} batches)"
+            for size, bound, most, batches in zip(sizes, bounds, labels, self.batches_per_bucket)
+        )
+        return f"{shapes}; {self.steps_per_epoch} steps per epoch, {self.padding_share:.1%} padding"
 
     def _computed(self) -> list[int]:
         shapes = zip(self.batches_per_bucket, self.buckets.batch_sizes, self.buckets.bounds)
         return [batches * size * bound for batches, size, bound in shapes]
 
     def _epoch(self, epoch: int) -> tuple[np.ndarray, list[np.ndarray]]:
-        """`_make_epoch`, with the last two kept: threads on both sides of a boundary would redo them in turn."""
+        """`_make_epoch`, the last two kept: threads on both sides of a boundary would redo them in turn."""
         epochs = self._epochs
         if epoch not in epochs:
             epochs = dict([*epochs.items()][-1:])
@@ -79,7 +81,8 @@ class BatchPlan:
 
     def _make_epoch(self, epoch: int) -> tuple[np.ndarray, list[np.ndarray]]:
         """The order, int [steps, (bucket, batch)], and per bucket the rows, int64 [batches, B]."""
-        order = [(k, b) for k in reversed(range(len(self.buckets))) for b in range(self.batches_per_bucket[k])]
+        longest_first = reversed(range(len(self.buckets)))
+        order = [(k, b) for k in longest_first for b in range(self.batches_per_bucket[k])]
         order = np.array(order, int).reshape(-1, 2)
         members = self._members
         if self.shuffle:

@@ -26,7 +26,7 @@ NAMED = 10
 
 
 class Prepared:
-    """`N` utterances of a corpus, indexed. Twenty-odd bytes an utterance; text and audio are read when asked for."""
+    """`N` utterances of a corpus, indexed in 16 bytes each; text and audio are read when asked for."""
 
     def __init__(
         self,
@@ -72,7 +72,10 @@ class Prepared:
         return self.corpus[int(self.rows[n])]
 
     def load(self, n: int) -> tuple[np.ndarray, np.ndarray]:
-        """Audio int16 [samples] at the model's rate and labels int32 [U] of utterance `n`. Raises `UnreadableAudio`."""
+        """Audio int16 [samples] at the model's rate and labels int32 [U] of utterance `n`.
+
+        Raises `UnreadableAudio`.
+        """
         utterance = self.utterance(n)
         audio = resample(utterance.audio, utterance.sample_rate, self.features.sample_rate)
         return audio, self.tokenizer.encode(self.normalizer(utterance.text))
@@ -109,20 +112,21 @@ def prepare(
     """Goes once through the sources, without decoding audio.
 
     Left out are utterances without audio and those known to be unreadable; in training also those outside
-    `min_seconds`..`max_seconds`, those without text, and those with more labels than CTC can emit in their frames
-    (a repeated label needs a blank between). Raises `UserError` where none is left, and, where the config is
-    strict, for the first that is unreadable.
+    `min_seconds`..`max_seconds`, those without text, and those with more labels than CTC can emit in their
+    frames (a repeated label needs a blank between). Raises `UserError` where none is left, and, where the
+    config is strict, for the first that is unreadable.
     """
     corpus = Concatenated([open_source(source) for source in sources])
     rows, lengths, label_lengths = array("q"), array("i"), array("i")
     dropped = Counter()
-    for i in tqdm.trange(len(corpus), desc=f"indexing {corpus.name}", unit="utt", delay=1, leave=False, disable=None):
+    what = f"indexing {corpus.name}"
+    for i in tqdm.trange(len(corpus), desc=what, unit=" utterances", delay=1, leave=False, disable=None):
         entry = corpus.entry(i)
         labels = tokenizer.encode(normalizer(entry.text))
         # A duration of 0.3 s is 4800.000000000001 samples or so: not one more.
         samples = math.ceil(entry.seconds * features.sample_rate - 1e-3)
         if entry.problem and data.strict:
-            raise UserError(f"{entry.problem}; mend it, take {entry.id} out of the data or set data.strict to false")
+            raise UserError(f"{entry.problem}; mend it, take {entry.id} out of the data or unset data.strict")
         if not entry.has_audio:
             dropped["without audio"] += 1
         elif entry.problem:
@@ -135,7 +139,7 @@ def prepare(
             dropped["too long"] += 1
         elif training and not len(labels):
             dropped["with empty text"] += 1
-        elif training and features.frames(samples) < len(labels) + np.count_nonzero(labels[1:] == labels[:-1]):
+        elif training and features.frames(samples) < _frames_for_ctc(labels):
             dropped["too short for CTC"] += 1
         else:
             rows.append(i)
@@ -143,7 +147,7 @@ def prepare(
             label_lengths.append(len(labels))
     if not rows:
         why = ", ".join(f"{count} {reason}" for reason, count in dropped.items()) or "the sources are empty"
-        raise UserError(f"data: no utterance of {corpus.name} is left ({why}); correct the sources or data.min_seconds")
+        raise UserError(f"data: no utterance of {corpus.name} is left ({why}); correct the sources")
     return Prepared(
         corpus,
         np.array(rows, np.int64),
@@ -155,3 +159,8 @@ def prepare(
         tokenizer,
         data.strict,
     )
+
+
+def _frames_for_ctc(labels: np.ndarray) -> int:
+    """Fewest frames in which CTC can emit labels [U]: one each, and a blank between equal neighbours."""
+    return len(labels) + int(np.count_nonzero(labels[1:] == labels[:-1]))

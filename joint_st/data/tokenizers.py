@@ -1,4 +1,4 @@
-"""What the CTC heads spell: characters, or SentencePiece wordpieces. Id 0 is the CTC blank, id 1 is unknown."""
+"""What the CTC heads spell: characters, or SentencePiece wordpieces. Id 0 is the blank, id 1 unknown."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def make_tokenizer(config: TokenizerConfig, texts: Iterable[str]) -> Tokenizer:
     if config.kind == "characters":
         characters = sorted(set().union(*texts))
         if not characters:
-            raise UserError("data.tokenizer: the training texts are empty; correct data.train or data.normalizer")
+            raise UserError("data: the training texts are empty; correct data.train or data.normalizer")
         return Characters(characters)
     return _train_wordpieces(config.vocabulary_size, texts)
 
@@ -105,7 +105,7 @@ def load_tokenizer(folder: Path | str) -> Tokenizer:
     """The tokenizer that `save` wrote into `folder`; raises `UserError` where there is none."""
     path = Path(folder) / DESCRIPTION
     if not path.is_file():
-        raise UserError(f"{path}: no such file; data.tokenizer.path takes a folder written by `joint-st data tokenizer`")
+        raise UserError(f"{path}: no such file; `joint-st data tokenizer` writes what data.tokenizer.path takes")
     description = json.loads(path.read_text(encoding="utf-8"))
     if description["kind"] == "characters":
         return Characters(description["characters"])
@@ -138,10 +138,11 @@ def _train_wordpieces(size: int, texts: Iterable[str]) -> Wordpieces:
 
 def _complaint(size: int, message: str) -> str:
     """SentencePiece's refusal in our words, its numbers kept."""
+    field = "data.tokenizer.vocabulary_size"
     if most := re.search(r"too high .*<= (\d+)", message):
-        return f"data.tokenizer.vocabulary_size: {size} is too large for the training texts; at most {most[1]}"
+        return f"{field}: {size} is too large for the training texts; at most {most[1]}"
     if least := re.search(r"required_chars\. \d+ vs (\d+)", message):
-        return f"data.tokenizer.vocabulary_size: {size} is too small for the training texts; at least {least[1]}"
+        return f"{field}: {size} is too small for the training texts; at least {least[1]}"
     return f"data.tokenizer: SentencePiece cannot train on the training texts: {message.splitlines()[0]}"
 
 

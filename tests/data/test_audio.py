@@ -18,7 +18,9 @@ def signal_to_noise(found, expected):
     return 10 * np.log10(np.sum(expected**2) / np.sum((found - expected) ** 2))
 
 
-@pytest.mark.parametrize("format, subtype", [("WAV", "PCM_16"), ("FLAC", "PCM_16"), ("WAV", "FLOAT"), ("WAV", "PCM_24")])
+@pytest.mark.parametrize(
+    "format, subtype", [("WAV", "PCM_16"), ("FLAC", "PCM_16"), ("WAV", "FLOAT"), ("WAV", "PCM_24")]
+)
 def test_lossless_files_give_the_samples_to_the_nearest(tmp_path, format, subtype):
     path = tmp_path / "a"
     soundfile.write(path, sine(16000), 16000, format=format, subtype=subtype)

@@ -30,7 +30,8 @@ def manifest(tmp_path):
     for i in range(COUNT):
         seconds = 0.2 + 0.04 * i
         soundfile.write(tmp_path / f"u{i}.flac", np.full(round(seconds * 16000), i + 1, np.int16), 16000)
-        lines.append({"audio_filepath": f"u{i}.flac", "duration": round(seconds, 2), "text": "abcde"[: i % 5 + 1]})
+        text = "abcde"[: i % 5 + 1]
+        lines.append({"audio_filepath": f"u{i}.flac", "duration": round(seconds, 2), "text": text})
     path = tmp_path / "m.jsonl"
     path.write_text("\n".join(map(json.dumps, lines)))
     return path
@@ -64,9 +65,11 @@ def test_batches_hold_what_the_plan_says(manifest):
     prepared, plan = ready(manifest)
     for i, batch in take(prepared, plan, 2 * plan.steps_per_epoch):
         bucket, rows = plan[i]
-        size, bound, labels = (of[bucket] for of in (plan.buckets.batch_sizes, plan.buckets.bounds, plan.buckets.label_bounds))
-        assert batch["audio"].shape == (size, bound) and batch["audio"].dtype == np.int16
-        assert batch["labels"].shape == (size, labels) and batch["labels"].dtype == np.int32
+        size = plan.buckets.batch_sizes[bucket]
+        assert batch["audio"].shape == (size, plan.buckets.bounds[bucket])
+        assert batch["audio"].dtype == np.int16
+        assert batch["labels"].shape == (size, plan.buckets.label_bounds[bucket])
+        assert batch["labels"].dtype == np.int32
         np.testing.assert_array_equal(batch["index"], rows)
         np.testing.assert_array_equal(batch["valid"], rows >= 0)
         for b, n in enumerate(rows):
@@ -95,7 +98,8 @@ def test_hosts_together_hold_the_batch_of_one(manifest, hosts):
     one = take(prepared, plan, 8)
     parts = [take(prepared, plan, 8, process_index=p, process_count=hosts) for p in range(hosts)]
     joined = [
-        (i, {key: np.concatenate([part[k][1][key] for part in parts]) for key in batch}) for k, (i, batch) in enumerate(one)
+        (i, {key: np.concatenate([batch[key] for _, batch in slices]) for key in whole})
+        for (i, whole), *slices in zip(one, *parts)
     ]
     assert_equal(joined, one)
 
@@ -146,7 +150,8 @@ def test_audio_much_longer_than_stated_is_unreadable_and_a_little_longer_is_cut(
     last = COUNT - 1
     for extra, valid in ((800, True), (16000, False)):
         soundfile.write(manifest.with_name(f"u{last}.flac"), np.ones(bound + extra, np.int16), 16000)
-        batch = next(b for i in range(plan.steps_per_epoch) if last in (b := BatchLoader(prepared, plan)(i))["index"])
+        i = next(i for i in range(plan.steps_per_epoch) if last in plan[i].rows)
+        batch = BatchLoader(prepared, plan)(i)
         row = batch["index"].tolist().index(last)
         assert batch["valid"][row] == valid and batch["audio_lengths"][row] == (bound if valid else 0)
     assert "where its source says 1.080 s" in prepared.unreadable[last]
@@ -171,7 +176,8 @@ def test_a_run_that_fails_between_batches_ends(manifest):
         next(iterator)
         sys.exit("stopped")
     """
-    done = subprocess.run([sys.executable, "-c", textwrap.dedent(program)], capture_output=True, text=True, timeout=60)
+    command = [sys.executable, "-c", textwrap.dedent(program)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stderr) == (1, "stopped\n")
 
 

@@ -47,7 +47,8 @@ def test_every_utterance_fits_its_bucket(dataset):
     assert all(bound % MULTIPLE == 0 and bound > 0 for bound in buckets.bounds)
     assert all(bound % LABEL_MULTIPLE == 0 and bound > 0 for bound in buckets.label_bounds)
     assert buckets.bounds[-1] - max(lengths.max(), 1) < MULTIPLE
-    assert buckets.batch_sizes == tuple(batch_size * (buckets.bounds[-1] // bound) for bound in buckets.bounds)
+    longest = buckets.bounds[-1]
+    assert buckets.batch_sizes == tuple(batch_size * (longest // bound) for bound in buckets.bounds)
     for length, label, k in zip(lengths, labels, buckets.of(lengths)):
         assert length <= buckets.bounds[k] and label <= buckets.label_bounds[k]
         assert k == 0 or length > buckets.bounds[k - 1]
@@ -62,8 +63,11 @@ def test_no_other_bounds_compute_less(dataset):
     candidates = sorted({max(-(-length // MULTIPLE), 1) * MULTIPLE for length in lengths.tolist()})[-9:]
     lengths = lengths[np.maximum(lengths, 1) > candidates[0] - MULTIPLE]  # few enough to try every choice
     buckets = choose((lengths, np.zeros_like(lengths), count, batch_size))
+    *inner, longest = candidates
     costs = {
-        size: min(computed(lengths, (*cut, candidates[-1]), batch_size) for cut in itertools.combinations(candidates[:-1], size))
+        size: min(
+            computed(lengths, (*cut, longest), batch_size) for cut in itertools.combinations(inner, size)
+        )
         for size in range(min(count, len(candidates)))
     }
     assert computed(lengths, buckets.bounds, batch_size) == costs[len(buckets) - 1]
@@ -141,10 +145,16 @@ def test_an_evaluation_pass_is_in_order_and_ends(dataset):
 def test_padding_is_counted(dataset):
     lengths, buckets = dataset[0], choose(dataset)
     plan = BatchPlan(lengths, buckets, shuffle=False)
-    cells = sum(len(rows) * buckets.bounds[bucket] for bucket, rows in (plan[i] for i in range(plan.steps_per_epoch)))
+    planned = [plan[i] for i in range(plan.steps_per_epoch)]
+    cells = sum(len(rows) * buckets.bounds[bucket] for bucket, rows in planned)
     assert plan.padding_share == pytest.approx(1 - lengths.sum() / cells)
     assert computed(lengths, buckets.bounds, dataset[3]) == cells
     assert f"{plan.steps_per_epoch} steps per epoch" in plan.describe(1, "samples")
+
+
+def test_a_length_beyond_the_buckets_is_refused():
+    with pytest.raises(ValueError, match="a length of 41 fits no bucket; the longest is 40"):
+        BatchPlan(np.array([3, 41]), Buckets((20, 40), (8, 8), (4, 2)), shuffle=True)
 
 
 EXPECTED = [

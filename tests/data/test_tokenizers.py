@@ -97,7 +97,9 @@ def test_a_missing_tokenizer_is_named(tmp_path):
         load_tokenizer(tmp_path / "none")
 
 
-@pytest.mark.parametrize("size, message", [(5000, r"5000 is too large .* at most \d+$"), (8, r"8 is too small .* at least \d+$")])
+@pytest.mark.parametrize(
+    "size, message", [(5000, r"5000 is too large .* at most \d+$"), (8, r"8 is too small .* at least \d+$")]
+)
 def test_an_impossible_size_names_the_limit(size, message, capfd):
     with pytest.raises(UserError, match=message) as caught:
         make_tokenizer(TokenizerConfig(kind="sentencepiece", vocabulary_size=size), sentences())

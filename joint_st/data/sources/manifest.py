@@ -33,7 +33,7 @@ class Manifest:
         return len(self._lines)
 
     def entry(self, i: int) -> Entry:
-        """Utterance `i` without its audio; its length is looked up in the file where the manifest has none."""
+        """Utterance `i` without its audio; the file says its length where the manifest does not."""
         fields = self._fields(i)
         path = self._path(fields)
         seconds, problem = fields.get("duration"), ""
@@ -72,23 +72,27 @@ class Manifest:
 
     def _fields(self, i: int) -> dict:
         """The keys and values of line `i`, those with a meaning checked; `None` counts as absent."""
-        line = self._lines[i]
         try:
-            fields = json.loads(line)
+            fields = json.loads(self._lines[i])
         except json.JSONDecodeError as error:
-            raise UserError(
-                f"{self._lines.where(i)}: not JSON ({error.msg} at column {error.colno}); mend or delete the line"
-            ) from None
+            raise self._broken(i, f"not JSON ({error.msg} at column {error.colno}); mend the line") from None
         if not isinstance(fields, dict):
-            raise UserError(f"{self._lines.where(i)}: a {type(fields).__name__}; each line must be a JSON object")
+            raise self._broken(i, f"a {type(fields).__name__}; each line must be a JSON object")
         for key in ("offset", "duration"):
             value = fields.get(key)
             if value is None:
                 fields.pop(key, None)
-            elif isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < float("inf"):
-                raise UserError(f"{self._lines.where(i)}: {key} is {value!r}; it must be a number of seconds")
+            elif not _is_seconds(value):
+                raise self._broken(i, f"{key} is {value!r}; it must be a number of seconds")
         for key in ("audio_filepath", "text"):
             if not isinstance(fields.get(key), str):
                 has = repr(fields[key]) if key in fields else "missing"
-                raise UserError(f"{self._lines.where(i)}: {key} is {has}; it must be a string")
+                raise self._broken(i, f"{key} is {has}; it must be a string")
         return fields
+
+    def _broken(self, i: int, what: str) -> UserError:
+        return UserError(f"{self._lines.where(i)}: {what}")
+
+
+def _is_seconds(value) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < float("inf")

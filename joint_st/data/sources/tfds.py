@@ -33,6 +33,7 @@ class Tfds:
 
         data_dir = str(expand(config.data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"))
         build_if_absent(config.name, data_dir)
+        where = f"{config.name} in {data_dir}"
         builder = _builder(config.name, data_dir)
         self.name = builder.name
         self._split = config.split
@@ -41,22 +42,23 @@ class Tfds:
         except ValueError:
             splits = ", ".join(sorted(builder.info.splits))
             raise UserError(
-                f"{config.name} in {data_dir}: no split {config.split!r}; it has {splits} (and slices such as train[:10%])"
+                f"{where}: no split {config.split!r}; it has {splits} (and slices such as train[:10%])"
             ) from None
         except NotImplementedError:
             raise UserError(
-                f"{config.name} in {data_dir}: stored as {builder.info.file_format.name}, which needs TensorFlow; "
+                f"{where}: stored as {builder.info.file_format.name}, which needs TensorFlow; "
                 "prepare it with file_format='array_record'"
             ) from None
         self._features = builder.info.features
         if "text" not in self._features or ("audio" in self._features) != ("sample_rate" in self._features):
             raise UserError(
-                f"{config.name} in {data_dir}: its features are {', '.join(sorted(self._features))}; "
+                f"{where}: its features are {', '.join(sorted(self._features))}; "
                 "speech needs audio, sample_rate and text"
             )
         self._records = source.data_source
-        wanted = ("id", "text", "sample_rate", "num_samples" if "num_samples" in self._features else "audio")
-        self._brief = tfds.features.FeaturesDict({k: self._features[k] for k in wanted if k in self._features})
+        length = "num_samples" if "num_samples" in self._features else "audio"
+        wanted = {"id", "text", "sample_rate", length} & set(self._features)
+        self._brief = tfds.features.FeaturesDict({key: self._features[key] for key in sorted(wanted)})
 
     def __len__(self) -> int:
         return len(self._records)
@@ -98,11 +100,12 @@ def _builder(name: str, data_dir: str):
         return builder_from_files(name, data_dir=data_dir)
     except ImportError:
         raise UserError(
-            f"{name} in {data_dir}: it has features that need TensorFlow; store speech as an int16 Tensor with its "
-            "sample_rate beside it"
+            f"{name} in {data_dir}: it has features that need TensorFlow; "
+            "store speech as an int16 Tensor with its sample_rate beside it"
         ) from None
     except DatasetNotFoundError:
-        raise UserError(f"{name} in {data_dir}: no such TFDS dataset; there is {_present(data_dir)}") from None
+        present = _present(data_dir)
+        raise UserError(f"{name} in {data_dir}: no such TFDS dataset; there is {present}") from None
 
 
 def _present(data_dir: str) -> str:
@@ -120,7 +123,7 @@ def _plain(value):
         return {key: _plain(inner) for key, inner in value.items()}
     if isinstance(value, list):
         values = [_plain(inner) for inner in value]
-        return np.asarray(values) if values and all(np.isscalar(v) and not isinstance(v, str) for v in values) else values
+        return np.asarray(values) if values and isinstance(values[0], np.generic) else values
     if isinstance(value, np.ndarray) and value.dtype == object:
         return [_plain(inner) for inner in value]
     return value

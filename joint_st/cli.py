@@ -22,7 +22,7 @@ OWN_OPTIONS = {
     ("data", "tokenizer"): {"--help": False, "--out": True},
     ("data", "inspect"): {"--help": False},
 }
-"""Commands that take a config: their own options, and whether each takes a value. Any other option overrides."""
+"""Commands that take a config: their own options, and whether each takes a value. Any other one overrides."""
 
 
 class Parser(argparse.ArgumentParser):
@@ -112,7 +112,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     _config_argument(train)
     train.add_argument(
-        "--workdir", metavar="RUN", type=Path, help="directory of the run; `runs/NAME` by default, NAME from the config"
+        "--workdir",
+        metavar="RUN",
+        type=Path,
+        help="directory of the run; `runs/NAME` by default, NAME from the config",
     )
     train.add_argument("--print-config", action="store_true", help="print the resolved config, and stop")
     train.set_defaults(run=_train)
@@ -157,7 +160,9 @@ def _parser() -> argparse.ArgumentParser:
     data = commands.add("data", "build corpora and tokenizers, inspect what a config reads", "")
     data_commands = Commands(data)
 
-    build = data_commands.add("build", "build a corpus that this package defines", "joint-st data build spoken_grammar")
+    build = data_commands.add(
+        "build", "build a corpus that this package defines", "joint-st data build spoken_grammar"
+    )
     build.add_argument("name", metavar="NAME", help="the corpus")
     build.add_argument(
         "--data-dir", metavar="DIR", default="", help="$TFDS_DATA_DIR or ~/tensorflow_datasets by default"
@@ -168,8 +173,8 @@ def _parser() -> argparse.ArgumentParser:
         "tokenizer",
         "make the tokenizer of a config from its texts",
         """
-        joint-st data tokenizer configs/quickstart.py --out tokenizers/pieces --data.tokenizer.kind sentencepiece
-        joint-st train configs/quickstart.py --data.tokenizer.path tokenizers/pieces
+        joint-st data tokenizer configs/quickstart.py --out pieces --data.tokenizer.kind sentencepiece
+        joint-st train configs/quickstart.py --data.tokenizer.path pieces
         """,
         f"%(prog)s CONFIG --out DIR {OVERRIDES}",
     )
@@ -190,10 +195,16 @@ def _parser() -> argparse.ArgumentParser:
 
 def _config_argument(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "config", metavar="CONFIG", nargs="?", help="a Python config file, the JSON of one, or a run's directory"
+        "config",
+        metavar="CONFIG",
+        nargs="?",
+        help="a Python config file, the JSON of one, or a run's directory",
     )
     parser.add_argument(
-        "-h", "--help", action="store_true", help="with a CONFIG, also show every field of it that can be overridden"
+        "-h",
+        "--help",
+        action="store_true",
+        help="with a CONFIG, also show every field of it that can be overridden",
     )
     parser.set_defaults(parser=parser)
 
@@ -266,7 +277,11 @@ def _evaluate(options: argparse.Namespace) -> None:
     from joint_st.evaluation.evaluate import evaluate_run
 
     evaluate_run(
-        options.directory, data=data, checkpoint=options.checkpoint, json_file=options.json, jsonl_file=options.jsonl
+        options.directory,
+        data=data,
+        checkpoint=options.checkpoint,
+        json_file=options.json,
+        jsonl_file=options.jsonl,
     )
 
 
@@ -280,7 +295,9 @@ def _transcribe(options: argparse.Namespace) -> None:
     _quiet_libraries()
     from joint_st.decoding.transcribe import transcribe_files
 
-    texts = transcribe_files(options.directory, options.files, head=options.head, checkpoint=options.checkpoint)
+    texts = transcribe_files(
+        options.directory, options.files, head=options.head, checkpoint=options.checkpoint
+    )
     for file, text in zip(options.files, texts, strict=True):
         print(text if len(options.files) == 1 else f"{file}\t{text}", flush=True)
 

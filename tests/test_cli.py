@@ -13,7 +13,7 @@ import pytest
 
 from joint_st.cli import main
 from joint_st.config import ManifestSource, TfdsSource
-from joint_st.training.run_directory import open_run
+from joint_st.runs.directory import open_run
 
 CONFIG_FILE = '''"""A small config.
 
@@ -46,7 +46,9 @@ def stand_in(monkeypatch):
     def put(module: str, function: str, result=None):
         calls = []
         stub = types.ModuleType(module)
-        setattr(stub, function, lambda *arguments, **keywords: (calls.append((arguments, keywords)), result)[1])
+        setattr(
+            stub, function, lambda *arguments, **keywords: (calls.append((arguments, keywords)), result)[1]
+        )
         monkeypatch.setitem(sys.modules, module, stub)
         return calls
 
@@ -61,14 +63,18 @@ def imported(*arguments: str) -> set[str]:
         "print(json.dumps(list(sys.modules)), file=sys.stderr)"
     )
     # A coverage or distribution plugin of pytest must not bring its own modules in.
-    done = subprocess.run([sys.executable, "-c", program, *arguments], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", program, *arguments], capture_output=True, text=True, check=True
+    )
     return set(json.loads(done.stderr.splitlines()[-1]))
 
 
 HEAVY = {"jax", "flax", "optax", "orbax", "grain", "numpy", "tensorflow_datasets", "rich"}
 
 
-@pytest.mark.parametrize("arguments", [[], ["train"], ["evaluate"], ["transcribe"], ["data"], ["data", "inspect"]])
+@pytest.mark.parametrize(
+    "arguments", [[], ["train"], ["evaluate"], ["transcribe"], ["data"], ["data", "inspect"]]
+)
 def test_help_imports_nothing_heavy(arguments):
     assert imported(*arguments, "--help") & (HEAVY | {"pydantic"}) == set()
 
@@ -88,7 +94,12 @@ def test_openblas_gets_one_thread_unless_told_otherwise(monkeypatch, capsys, con
 
 
 def test_every_command_has_examples(capsys):
-    for command in (["train"], ["evaluate"], ["transcribe"], *(["data", c] for c in ("build", "tokenizer", "inspect"))):
+    for command in (
+        ["train"],
+        ["evaluate"],
+        ["transcribe"],
+        *(["data", c] for c in ("build", "tokenizer", "inspect")),
+    ):
         try:
             main([*command, "--help"])
         except SystemExit as exit:
@@ -120,7 +131,17 @@ def test_train_gets_the_config_and_the_directory(stand_in, config):
 def test_evaluate_passes_sources_and_files_on(stand_in, run):
     calls = stand_in("joint_st.evaluation.evaluate", "evaluate_run")
     assert main(["evaluate", str(run)]) == 0
-    arguments = ["--data", "a=x.jsonl", "b=tfds:g:test[:9]", "--data", "c=y=z", "--checkpoint", "100", "--json", "t"]
+    arguments = [
+        "--data",
+        "a=x.jsonl",
+        "b=tfds:g:test[:9]",
+        "--data",
+        "c=y=z",
+        "--checkpoint",
+        "100",
+        "--json",
+        "t",
+    ]
     assert main(["evaluate", str(run), *arguments]) == 0
     default, given = (keywords for _, keywords in calls)
     assert default == {"data": {}, "checkpoint": "best", "json_file": None, "jsonl_file": None}
@@ -161,9 +182,18 @@ def test_transcribe_prints_names_only_for_several_files(stand_in, capsys, run, t
         ("data tokenizer {config}", "--out DIR is missing (see `joint-st data tokenizer --help`)"),
         ("evaluate", "the following arguments are required: RUN (see `joint-st evaluate --help`)"),
         ("evaluate {missing}", "{missing}: no such directory"),
-        ("evaluate {run} --data x.jsonl", "--data x.jsonl: written NAME=SOURCE, as in mine=corpus/test.jsonl"),
-        ("evaluate {run} --data a=tfds:b", "tfds:b: names no split; a TFDS dataset is written tfds:NAME:SPLIT"),
-        ("evaluate {run} --checkpoint bst", "argument --checkpoint: 'bst' is neither best, latest nor a step"),
+        (
+            "evaluate {run} --data x.jsonl",
+            "--data x.jsonl: written NAME=SOURCE, as in mine=corpus/test.jsonl",
+        ),
+        (
+            "evaluate {run} --data a=tfds:b",
+            "tfds:b: names no split; a TFDS dataset is written tfds:NAME:SPLIT",
+        ),
+        (
+            "evaluate {run} --checkpoint bst",
+            "argument --checkpoint: 'bst' is neither best, latest nor a step",
+        ),
         ("evaluate {run} --widht 3", "unrecognized arguments: --widht 3"),
         ("transcribe {run} {missing}", "{missing}: no such file"),
         ("transcribe {run} {config} --head ful", "argument --head: invalid choice: 'ful' (choose from"),

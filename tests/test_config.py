@@ -62,7 +62,11 @@ def test_a_value_is_taken_as_is_or_parsed(value):
         ("training.loggers", "tensorboard,wandb", ("tensorboard", "wandb")),
         ("training.loggers", '["wandb"]', ("wandb",)),
         ("training.loggers", "", ()),
-        ("data.train", "a.jsonl,tfds:b:test", (ManifestSource(path="a.jsonl"), TfdsSource(name="b", split="test"))),
+        (
+            "data.train",
+            "a.jsonl,tfds:b:test",
+            (ManifestSource(path="a.jsonl"), TfdsSource(name="b", split="test")),
+        ),
         ("data.train.0", "a.jsonl", ManifestSource(path="a.jsonl")),
         ("data.train.0", '{"kind": "text", "path": "a.txt"}', TextSource(path="a.txt")),
         ("data.train.1", "a.jsonl", ManifestSource(path="a.jsonl")),
@@ -109,14 +113,20 @@ def test_another_kind_of_source_starts_afresh():
             "model.features.zzz: unknown key (= 3); "
             "model.features has sample_rate, window_ms, hop_ms, mels, low_hz, high_hz",
         ),
-        ({"data.train.0.spilt": "a"}, "data.train.0.spilt: unknown key (= a); did you mean data.train.0.split?"),
+        (
+            {"data.train.0.spilt": "a"},
+            "data.train.0.spilt: unknown key (= a); did you mean data.train.0.split?",
+        ),
         (
             {"data.train.0.path": "a"},
             "data.train.0.path: unknown key (= a); data.train.0 has kind, name, split, data_dir",
         ),
         ({"model": {"widht": 3}}, "model.widht: unknown key (= 3); did you mean model.width?"),
         ({"model.width": "wide"}, "model.width = wide: should be a valid integer"),
-        ({"model.width": 2.5}, "model.width = 2.5: should be a valid integer, got a number with a fractional part"),
+        (
+            {"model.width": 2.5},
+            "model.width = 2.5: should be a valid integer, got a number with a fractional part",
+        ),
         ({"model.width": None}, "model.width = null: should be a valid integer"),
         ({"model.dropout": "nan"}, "model.dropout = nan: should be a finite number"),
         ({"data.strict": "perhaps"}, "data.strict = perhaps: should be a valid boolean"),
@@ -126,8 +136,14 @@ def test_another_kind_of_source_starts_afresh():
         ({"name": ""}, "name = '': should have at least 1 character"),
         ({"data.train": ""}, "data.train = []: should have at least 1 item"),
         ({"data.test": "{"}, "data.test = {: not JSON at character 1"),
-        ({"data.train.0.kind": "manifst"}, "data.train.0.kind = manifst: should be 'manifest', 'tfds' or 'text'"),
-        ({"data.train": [{"path": "a"}]}, "data.train.0.kind: missing; should be 'manifest', 'tfds' or 'text'"),
+        (
+            {"data.train.0.kind": "manifst"},
+            "data.train.0.kind = manifst: should be 'manifest', 'tfds' or 'text'",
+        ),
+        (
+            {"data.train": [{"path": "a"}]},
+            "data.train.0.kind: missing; should be 'manifest', 'tfds' or 'text'",
+        ),
         ({"data.train": [{"kind": "manifest"}]}, "data.train.0.path: missing"),
         ({"data.test.new.path": "a"}, "data.test.new.kind: missing; should be 'manifest', 'tfds' or 'text'"),
         ({"data.test.new": "tfds:b"}, "tfds:b: names no split; a TFDS dataset is written tfds:NAME:SPLIT"),
@@ -135,11 +151,15 @@ def test_another_kind_of_source_starts_afresh():
         ({"model.heads": 5}, "model.heads: 5 heads must divide width 144 into even parts"),
         (
             {"model.features.high_hz": 9000},
-            "model.features.high_hz: 9000.0 must lie above low_hz 20.0 and at or below half of sample_rate 16000",
+            "model.features.high_hz: 9000.0 must lie above low_hz 20.0 "
+            "and at or below half of sample_rate 16000",
         ),
         ({"training.accumulation": 3}, "training.accumulation: 3 parts must divide data.batch_size 16"),
         ({"parallel.data": 0}, "parallel.data: 0 devices cannot share a batch; -1 takes all"),
-        ({"seed": "x", "model.width": "y", "model.heads": "z"}, "seed = x: should be a valid integer (and 2 more)"),
+        (
+            {"seed": "x", "model.width": "y", "model.heads": "z"},
+            "seed = x: should be a valid integer (and 2 more)",
+        ),
         ({"sed": 1, "model.widht": 2}, "sed: unknown key (= 1); did you mean seed? (and 1 more)"),
     ],
     ids=str,
@@ -189,7 +209,10 @@ def test_a_python_file_is_run(tmp_path):
         ("def config():\n    return 3\n", "{file}: config() returned int, not joint_st.config.Config"),
         ("def config(:\n", "{file}:1: invalid syntax"),
         ("\nimport nothing_like_it\n", "{file}:2: ModuleNotFoundError: No module named 'nothing_like_it'"),
-        ("def config():\n    return 1 // 0\n", "{file}:2: ZeroDivisionError: integer division or modulo by zero"),
+        (
+            "def config():\n    return 1 // 0\n",
+            "{file}:2: ZeroDivisionError: integer division or modulo by zero",
+        ),
         (
             "import json\ndef config():\n    return json.loads('')\n",
             "{file}:3: JSONDecodeError: Expecting value: line 1 column 1 (char 0)",
@@ -199,7 +222,8 @@ def test_a_python_file_is_run(tmp_path):
             "{file}:3: model.widht: unknown key (= 3); did you mean model.width?",
         ),
         (
-            PREAMBLE + "def config():\n    return Config(model=ModelConfig(features=FeaturesConfig(mels='x')))\n",
+            PREAMBLE
+            + "def config():\n    return Config(model=ModelConfig(features=FeaturesConfig(mels='x')))\n",
             "{file}:3: model.features.mels = x: should be a valid integer",
         ),
         (
@@ -270,10 +294,19 @@ def test_every_field_has_a_docstring_and_is_described():
     undocumented = [leaf.path for leaf in leaves(CONFIG) if not leaf.help and not leaf.path.endswith(".kind")]
     assert undocumented == []
     text = describe(CONFIG)
-    sections = {"data", "model", "objective", "spec_augment", "optimizer", "training", "evaluation", "parallel"}
+    sections = {
+        "data",
+        "model",
+        "objective",
+        "spec_augment",
+        "optimizer",
+        "training",
+        "evaluation",
+        "parallel",
+    }
     for path in paths():
         assert f"--{path} " in text or path in sections | {"data.tokenizer", "model.features"}, path
-    assert "--model.compute_dtype float32|bfloat16   = \"float32\"" in text
+    assert '--model.compute_dtype float32|bfloat16   = "float32"' in text
 
 
 @pytest.mark.parametrize(
@@ -283,11 +316,16 @@ def test_every_field_has_a_docstring_and_is_described():
         ({"parallel.data": 4}, 8, 4),
         ({"data.batch_size": 16, "training.accumulation": 2}, 8, 8),
         ({"parallel.data": 3}, 8, "parallel.data: 3 must divide the 8 devices; -1 takes all of them"),
-        ({"data.batch_size": 12}, 8, "data.batch_size: 12 must be a multiple of the 8 devices that share a batch"),
+        (
+            {"data.batch_size": 12},
+            8,
+            "data.batch_size: 12 must be a multiple of the 8 devices that share a batch",
+        ),
         (
             {"training.accumulation": 4},
             8,
-            "data.batch_size: 16 / training.accumulation 4 = 4 must be a multiple of the 8 devices that share a batch",
+            "data.batch_size: 16 / training.accumulation 4 = 4 "
+            "must be a multiple of the 8 devices that share a batch",
         ),
         (
             {"evaluation.batch_size": 20},
@@ -318,7 +356,11 @@ OPTIONS = {"--help": False, "--workdir": True}
         ("--data.strict false c.py -h", {"data.strict": "false"}, "c.py -h"),
         ("--data.strict --seed 3 c.py", {"data.strict": "true", "seed": "3"}, "c.py"),
         ("--seed 3 --seed 4 c.py", {"seed": "4"}, "c.py"),
-        ("--workdir=w --training.compilation_cache= c.py", {"training.compilation_cache": ""}, "--workdir=w c.py"),
+        (
+            "--workdir=w --training.compilation_cache= c.py",
+            {"training.compilation_cache": ""},
+            "--workdir=w c.py",
+        ),
     ],
 )
 def test_overrides_among_arguments(arguments, overrides, others):

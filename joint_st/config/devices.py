@@ -20,7 +20,9 @@ def check_devices(config: Config, device_count: int) -> int:
     batch = config.data.batch_size
     if batch // parts % data:
         per_part = f" / training.accumulation {parts} = {batch // parts}" if parts > 1 else ""
-        raise UserError(f"data.batch_size: {batch}{per_part} must be a multiple of the {data} devices that share a batch")
+        raise UserError(
+            f"data.batch_size: {batch}{per_part} must be a multiple of the {data} devices that share a batch"
+        )
     if config.evaluation.batch_size % data:
         raise UserError(
             f"evaluation.batch_size: {config.evaluation.batch_size} must be a multiple of "

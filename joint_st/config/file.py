@@ -29,7 +29,9 @@ def load(path: str | os.PathLike[str]) -> Config:
     path = Path(path)
     if path.is_dir():
         if not (path / FILE_NAME).is_file():
-            raise UserError(f"{path}: a folder without {FILE_NAME}; give a config file or the directory of a run")
+            raise UserError(
+                f"{path}: a folder without {FILE_NAME}; give a config file or the directory of a run"
+            )
         path = path / FILE_NAME
     if not path.is_file():
         raise UserError(f"{path}: no such file{_hint(path)}")
@@ -72,7 +74,9 @@ def _from_python(path: Path) -> Config:
     try:
         exec(compile(path.read_bytes(), str(path), "exec"), module.__dict__)
         if not callable(getattr(module, "config", None)):
-            raise UserError(f"{path}: defines no function config(); it should return a joint_st.config.Config")
+            raise UserError(
+                f"{path}: defines no function config(); it should return a joint_st.config.Config"
+            )
         result: Any = module.config()
     except UserError:
         raise
@@ -90,7 +94,9 @@ def _from_python(path: Path) -> Config:
 
 def _place(error: Exception, path: Path) -> str:
     """The last line of the config file that took part in an error."""
-    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
+    lines = [
+        frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)
+    ]
     return f"{path}:{lines[-1]}" if lines else str(path)
 
 

@@ -20,9 +20,9 @@ def override(config: Config, changes: Mapping[str, Any]) -> Config:
     """The config with the value at each dotted path replaced.
 
     A path ends at a field (`model.width`), a section (`model`), an item of a tuple (`data.train.0`; the index
-    after the last one appends) or of a dict (`data.test.dev`), or goes on into it (`data.train.0.path`). A value
-    is of the field's type, or a string that is parsed by it: numbers, `true`, JSON for sections, dicts and
-    tuples; items of a tuple may be separated by commas, and a source may be written as in `parse_source`.
+    after the last one appends) or of a dict (`data.test.dev`), or goes on into it (`data.train.0.path`). A
+    value is of the field's type, or a string that is parsed by it: numbers, `true`, JSON for sections, dicts
+    and tuples; items of a tuple may be separated by commas, and a source may be written as in `parse_source`.
 
     The whole is validated once, at the end, so changes that fit only together may be given together.
     Raises `UserError` with one line.
@@ -77,7 +77,10 @@ def _replaced(node: Any, annotation: Any, parts: list[str], value: Any, at: str)
     if is_section(section):
         if part not in section.model_fields:
             raise UserError(unknown_key(".".join([here, *rest]), value, at, section))
-        return {**node, part: _replaced(node.get(part), section.model_fields[part].annotation, rest, value, here)}
+        return {
+            **node,
+            part: _replaced(node.get(part), section.model_fields[part].annotation, rest, value, here),
+        }
     if get_origin(section) is tuple:
         if not (part.isdecimal() and int(part) <= len(node)):
             raise UserError(f"{here}: no such item; {at} has {len(node)}, counted from 0")

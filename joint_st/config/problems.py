@@ -18,7 +18,9 @@ def explain(error: pydantic.ValidationError) -> list[str]:
     root, prefix = _root(error.title)
     errors = error.errors(include_url=False)
     # Pydantic also finds a tuple too short when one of its items is wrong.
-    wrong_items = {item["loc"][: len(item["loc"]) - k] for item in errors for k in range(1, len(item["loc"]) + 1)}
+    wrong_items = {
+        item["loc"][: len(item["loc"]) - k] for item in errors for k in range(1, len(item["loc"]) + 1)
+    }
     return [
         _line(item, root, prefix)
         for item in errors
@@ -117,12 +119,14 @@ def _type_at(location: tuple[str | int, ...], annotation: Any) -> Any:
     """The type at a location that leads to a source."""
     for part in location:
         annotation = plain(annotation)
-        annotation = annotation.model_fields[part].annotation if is_section(annotation) else element(annotation)
+        annotation = (
+            annotation.model_fields[part].annotation if is_section(annotation) else element(annotation)
+        )
     return annotation
 
 
 def _dotted(location: tuple[str | int, ...], root: type[Section], prefix: str) -> tuple[str, type[Section]]:
-    """The dotted path of pydantic's location, which also holds the kind of a source; and the last section on it."""
+    """The dotted path of pydantic's location, which holds a source's kind too; and the last section."""
     path, section = prefix, root
     annotation: Any = root
     for part in location:

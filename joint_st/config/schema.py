@@ -184,7 +184,7 @@ class SpecAugmentConfig(Section):
 
 
 class ModelConfig(Section):
-    """Dimensions of the encoder. Audio and shared streaming layers are causal; full-context layers see everything."""
+    """Dimensions of the encoder: audio and shared streaming layers are causal; full-context ones see all."""
 
     features: FeaturesConfig = FeaturesConfig()
     width: int = Field(default=144, ge=2)
@@ -252,7 +252,7 @@ class OptimizerConfig(Section):
     clip_norm: float = Field(default=1.0, gt=0)
     """Largest global norm of the gradient."""
     ema_decay: float = Field(default=0.999, ge=0, lt=1)
-    """Decay of the moving average of the weights that is evaluated; it warms up with the steps. 0: the weights."""
+    """Decay of the moving average of the weights that is evaluated; it warms up with the steps. 0: none."""
 
 
 class TrainingConfig(Section):
@@ -261,7 +261,7 @@ class TrainingConfig(Section):
     steps: int = Field(default=1_000, ge=1)
     """Optimizer steps."""
     accumulation: int = Field(default=1, ge=1)
-    """Parts a batch is cut into, one after the other, to save memory; gradients are weighted by their counts."""
+    """Parts a batch is cut into, one after the other, to save memory; gradients are weighted by counts."""
     log_every: int = Field(default=10, ge=1)
     """Steps between rows of metrics."""
     evaluate_every: int = Field(default=500, ge=1)
@@ -326,7 +326,8 @@ class Config(Section):
         if self.spec_augment.frequency_masks and self.spec_augment.frequency_width > self.model.features.mels:
             raise clash(
                 "spec_augment.frequency_width",
-                f"{self.spec_augment.frequency_width} is wider than model.features.mels {self.model.features.mels}",
+                f"{self.spec_augment.frequency_width} is wider than "
+                f"model.features.mels {self.model.features.mels}",
             )
         return self
 
@@ -334,5 +335,3 @@ class Config(Section):
 def clash(path: str, message: str) -> pydantic_core.PydanticCustomError:
     """An error about the field at `path` below the section that raises it."""
     return pydantic_core.PydanticCustomError("clash", "{message}", {"path": path, "message": message})
-
-

@@ -33,9 +33,16 @@ def describe(config: Config) -> str:
             if is_section(plain(field.annotation)):
                 continue
             value = _at(config, prefix)
-            lines.append(f"  --{join(prefix, name)} {type_name(field.annotation)}   = {_json(getattr(value, name))}")
-            lines += textwrap.wrap(field.description or "", 100, initial_indent=" " * 6, subsequent_indent=" " * 6)
-    lines += ["", "A source is written tfds:NAME:SPLIT, text:FILE, as the path of a manifest, or as JSON; its fields"]
+            lines.append(
+                f"  --{join(prefix, name)} {type_name(field.annotation)}   = {_json(getattr(value, name))}"
+            )
+            lines += textwrap.wrap(
+                field.description or "", 100, initial_indent=" " * 6, subsequent_indent=" " * 6
+            )
+    lines += [
+        "",
+        "A source is written tfds:NAME:SPLIT, text:FILE, as the path of a manifest, or as JSON; its fields",
+    ]
     lines += ["are overridden singly, as in --data.train.0.path FILE."]
     for kind, section in kinds(element(type(config.data).model_fields["train"].annotation)).items():
         names = ", ".join(name for name in section.model_fields if name != "kind")

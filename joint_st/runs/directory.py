@@ -25,8 +25,8 @@ CHANGEABLE = (
     "data.strict",
     "parallel.",
 )
-"""Fields (and, with a dot at the end, sections) that may change when a run goes on: none of them changes what a
-step computes, but for `training.steps`, which also stretches the learning rate's decay."""
+"""Fields (and, with a dot at the end, sections) that may change when a run goes on: none of them changes what
+a step computes, but for `training.steps`, which also stretches the learning rate's decay."""
 
 
 @dataclasses.dataclass(frozen=True)

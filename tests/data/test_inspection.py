@@ -14,11 +14,17 @@ def test_counts_hours_drops_and_padding(tmp_path):
     with open(tmp_path / "train.jsonl", "w") as manifest:
         for name, seconds, text in rows:
             soundfile.write(tmp_path / f"{name}.wav", np.zeros(round(16_000 * seconds), np.int16), 16_000)
-            manifest.write(json.dumps({"audio_filepath": f"{name}.wav", "duration": seconds, "text": text}) + "\n")
+            manifest.write(
+                json.dumps({"audio_filepath": f"{name}.wav", "duration": seconds, "text": text}) + "\n"
+            )
     (tmp_path / "text.txt").write_text("two four\nfive\n")
     train = ManifestSource(path=str(tmp_path / "train.jsonl"))
     data = DataConfig(
-        train=(train,), test={"same": train}, text=(TextSource(path=str(tmp_path / "text.txt")),), batch_size=2, buckets=1
+        train=(train,),
+        test={"same": train},
+        text=(TextSource(path=str(tmp_path / "text.txt")),),
+        batch_size=2,
+        buckets=1,
     )
     tokenizer, words, counts, plan, test = inspect(Config(data=data))
     # e f h i n o r t u v w and the space, with the blank and the unknown character.

@@ -1,7 +1,9 @@
 import json
+import os
 import pickle
 import shutil
 import sys
+import tempfile
 
 import numpy as np
 import pytest
@@ -9,6 +11,7 @@ import tensorflow_datasets as tfds
 
 from joint_st.config import TfdsSource
 from joint_st.data.sources import open_source
+from joint_st.data.sources.tfds import Tfds
 from joint_st.errors import UserError
 
 
@@ -67,6 +70,11 @@ class Bare(ToySpeech):
     def _examples(self, count, samples):
         for i, example in super()._examples(count, samples):
             yield i, {key: example[key] for key in ("audio", "sample_rate", "text")}
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
 
 
 @pytest.fixture(scope="module")
@@ -169,3 +177,27 @@ def test_datasets_that_cannot_be_read_say_why(data_dir, tmp_path, file, change, 
     with pytest.raises(UserError, match=message) as caught:
         open_tfds(tmp_path, "bare")
     assert "\n" not in str(caught.value)
+
+
+def test_the_index_is_kept_until_the_dataset_changes(data_dir, tmp_path, monkeypatch):
+    shutil.copytree(data_dir / "toy_speech", tmp_path / "data" / "toy_speech")
+    read = []
+    original = Tfds._read_entry
+    monkeypatch.setattr(Tfds, "_read_entry", lambda self, i: read.append(i) or original(self, i))
+    first = open_tfds(tmp_path / "data")
+    assert sorted(read) == list(range(20))
+    again = open_tfds(tmp_path / "data")
+    assert [again.entry(i) for i in range(20)] == [first.entry(i) for i in range(20)] and len(read) == 20
+    open_tfds(tmp_path / "data", split="train[5:]")
+    assert len(read) == 35
+    os.utime(tmp_path / "data" / "toy_speech" / "1.0.0" / "dataset_info.json", (1, 1))
+    open_tfds(tmp_path / "data")
+    assert len(read) == 55
+    assert len(list((tmp_path / ".cache" / "joint_st" / "index").iterdir())) == 3
+
+
+def test_a_home_that_cannot_be_written_does_not_matter(data_dir, tmp_path, monkeypatch):
+    (tmp_path / "home").touch()
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    assert open_tfds(data_dir).entry(3).text.startswith("Grüße")

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 
 import numpy as np
 import tensorflow_datasets as tfds
+import tqdm
 from tensorflow_datasets.core.naming import parse_builder_name_kwargs
 from tensorflow_datasets.core.read_only_builder import builder_from_files
 from tensorflow_datasets.core.registered import DatasetNotFoundError
 
 from joint_st.config import TfdsSource
 from joint_st.data.paths import expand
+from joint_st.data.sources.index import index
 from joint_st.data.utterance import Entry, Utterance
 from joint_st.errors import UserError
 
@@ -24,7 +27,8 @@ class Tfds:
 
     Features: `text`, and for speech `audio` (int16 [samples]) and `sample_rate` (Hz); optionally `id`,
     `language`, `speaker` and `num_samples`, which spares the index a look at the audio. An utterance without
-    samples is text alone.
+    samples is text alone. A record can only be read whole, audio included, so the entries of a split are
+    gathered once and kept on disk.
     """
 
     def __init__(self, config: TfdsSource):
@@ -59,11 +63,21 @@ class Tfds:
         length = "num_samples" if "num_samples" in self._features else "audio"
         wanted = {"id", "text", "sample_rate", length} & set(self._features)
         self._brief = tfds.features.FeaturesDict({key: self._features[key] for key in sorted(wanted)})
+        written = os.stat(os.path.join(builder.data_path, "dataset_info.json")).st_mtime_ns
+        self._index = index(f"{builder.data_path} {config.split} {written} {len(self)}", self._entries())
 
     def __len__(self) -> int:
         return len(self._records)
 
     def entry(self, i: int) -> Entry:
+        return self._index[i]
+
+    def _entries(self) -> Iterator[Entry]:
+        what = f"indexing {self.name} {self._split}"
+        rows = tqdm.trange(len(self), desc=what, unit=" utterances", delay=1, leave=False, disable=None)
+        return map(self._read_entry, rows)
+
+    def _read_entry(self, i: int) -> Entry:
         example = self._brief.deserialize_example_np(self._records[i])
         samples = example["num_samples"] if "num_samples" in example else len(example.get("audio", ()))
         return Entry(

@@ -85,11 +85,11 @@ def evaluate_run(
         seed=config.seed,
     )
     rich.print(make_table(rows))
-    own = trained.run.evaluations / f"step_{trained.step}_{'_'.join(splits)}"
-    for path in (own.with_suffix(".json"), json_file):
+    own = f"step_{trained.step}_{'_'.join(splits)}".replace("/", "_")
+    for path in (trained.run.evaluations / f"{own}.json", json_file):
         if path:
             write_rows(rows, path)
-    for path in (own.with_suffix(".jsonl"), jsonl_file):
+    for path in (trained.run.evaluations / f"{own}.jsonl", jsonl_file):
         if path:
             write_utterances(scored, path)
     return rows

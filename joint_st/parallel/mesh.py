@@ -5,7 +5,7 @@ from __future__ import annotations
 import jax
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-from joint_st.config import ParallelConfig
+from joint_st.config import Config, ParallelConfig
 from joint_st.errors import UserError
 
 BATCH = PartitionSpec("data")
@@ -17,11 +17,31 @@ def make_mesh(config: ParallelConfig) -> jax.sharding.Mesh:
 
     Axes are `Auto`: the compiler places what is not said. Raises `UserError` where there are too few devices.
     """
+    # Before the first look at the devices: later on, JAX does not take it any more.
+    if config.cpu_devices not in (1, jax.config.jax_num_cpu_devices):
+        try:
+            jax.config.update("jax_num_cpu_devices", config.cpu_devices)
+        except RuntimeError:
+            raise UserError(
+                f"parallel.cpu_devices: this process computes with other devices already, so not with "
+                f"{config.cpu_devices} on the CPU; start a new process"
+            ) from None
     devices = jax.devices()
     count = len(devices) if config.data == -1 else config.data
     if count > len(devices):
         raise UserError(f"parallel.data: {count} devices asked for, but there are {len(devices)}; lower it or use -1")
     return jax.make_mesh((count,), ("data",), axis_types=(AxisType.Auto,), devices=devices[:count])
+
+
+def make_evaluation_mesh(config: Config) -> jax.sharding.Mesh:
+    """A mesh for a run's checkpoint on whatever machine: the most devices that an evaluation batch divides over.
+
+    Not more than `parallel.data`, where that names a number; fewer where there are fewer.
+    """
+    asked = config.parallel.data
+    most = len(jax.devices()) if asked == -1 else min(asked, len(jax.devices()))
+    count = max(n for n in range(1, most + 1) if config.evaluation.batch_size % n == 0)
+    return make_mesh(ParallelConfig(data=count))
 
 
 def batch_sharding(mesh: jax.sharding.Mesh) -> NamedSharding:

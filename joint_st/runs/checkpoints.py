@@ -7,6 +7,9 @@ killed during a save leaves the checkpoints before it untouched.
 
 from __future__ import annotations
 
+import contextlib
+import os
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -77,21 +80,36 @@ class Checkpoints:
         """Begin to save `state` after `step` steps, in the background; `wer` ranks it where it is known."""
         if step in self._manager.all_steps():
             return
-        self._manager.save(
-            step,
-            args=ocp.args.Composite(state=ocp.args.StandardSave(state), facts=ocp.args.JsonSave(facts)),
-            metrics=None if wer is None else {METRIC: wer},
-            force=True,
-        )
+        with self._disk_errors():
+            self._manager.save(
+                step,
+                args=ocp.args.Composite(state=ocp.args.StandardSave(state), facts=ocp.args.JsonSave(facts)),
+                metrics=None if wer is None else {METRIC: wer},
+                force=True,
+            )
 
     def wait(self) -> None:
         """Return when pending saves are on disk; raises `UserError` where the disk would not take them."""
-        try:
+        with self._disk_errors():
             self._manager.wait_until_finished()
             self._manager.check_for_errors()
-        except OSError as error:
+
+    @contextlib.contextmanager
+    def _disk_errors(self):
+        """Turns what the operating system refused, in this save or in the one before it, into a `UserError`."""
+        try:
+            yield
+        except (OSError, ValueError) as error:
+            # TensorStore raises ValueError, the system's own code in its message.
+            code = re.search(r"os_error_code='(\d+)'", str(error))
+            if isinstance(error, ValueError) and not code:
+                raise
+            why = os.strerror(int(code[1])) if code else error
             free = shutil.disk_usage(self.directory).free / 2**20
-            raise UserError(f"{self.directory}: checkpoint not saved ({error}; {free:.0f} MiB free)") from error
+            raise UserError(
+                f"{self.directory}: a checkpoint could not be saved: {why} ({free:.0f} MiB free); "
+                "make room, and the same command goes on from the last one that is complete"
+            ) from error
 
     def facts(self, step: int) -> dict:
         """The facts saved with `step`."""

@@ -8,13 +8,12 @@ from pathlib import Path
 import jax
 
 from joint_st.config import Config, load
-from joint_st.config.devices import check_devices
 from joint_st.data.normalizers import Normalizer, normalizer
 from joint_st.data.tokenizers import Tokenizer, load_tokenizer
 from joint_st.data.vocabulary import Vocabulary
 from joint_st.errors import UserError
 from joint_st.models.functional import Weights, weight_shapes
-from joint_st.parallel.mesh import make_mesh, replicated
+from joint_st.parallel.mesh import make_evaluation_mesh, replicated
 from joint_st.runs.checkpoints import Checkpoints
 from joint_st.runs.directory import RunDirectory, existing_run
 
@@ -43,8 +42,7 @@ def load_trained(workdir: Path, checkpoint: str = "best") -> Trained:
     """
     run = existing_run(workdir)
     config = load(run.config)
-    mesh = make_mesh(config.parallel)
-    check_devices(config, mesh.size)
+    mesh = make_evaluation_mesh(config)
     tokenizer = load_tokenizer(run.tokenizer)
     normalize = normalizer(config.data.normalizer)
     if not run.checkpoints.is_dir():

@@ -31,7 +31,9 @@ class CsvLogger:
         kept = []
         if path.exists():
             with open(path, newline="") as file:
-                kept = [row for row in csv.DictReader(file) if int(row["step"]) <= resume_at]
+                # A line without its end was cut short with the machine.
+                whole = [line for line in file if line.endswith("\n")]
+            kept = [row for row in csv.DictReader(whole) if int(row["step"]) <= resume_at]
         partial = path.with_suffix(".partial")
         with open(partial, "w", newline="") as file:
             writer = self._writer(file)

@@ -52,8 +52,6 @@ def train(config: Config, workdir: Path) -> None:
 
     tokenizer = open_tokenizer(config, run)
     normalize = normalizer(config.data.normalizer)
-    if not run.vocabulary.exists():
-        training_vocabulary(config.data).save(run.root)
 
     def open_data(sources, training):
         return prepare(sources, config.data, config.model.features, normalize, tokenizer, training=training)
@@ -101,7 +99,7 @@ def run_steps(
     learning_rate = schedule(config.optimizer, last)
     rate = config.model.features.sample_rate
     loggers = open_loggers(config, run, resume_at=start)
-    window = Window()
+    window = Window(checkpoints.facts(start)["window"] if start else None)
     bar = tqdm.tqdm(total=last, initial=start, desc=config.name, unit="step", disable=None, dynamic_ncols=True)
 
     def account(done: int, metrics, index) -> None:
@@ -109,7 +107,9 @@ def run_steps(
         metrics = jax.device_get(metrics)
         utterance_loss = metrics.pop("utterance_loss")
         check_finite(done, metrics, utterance_loss, index, data, checkpoints)
-        window.add(metrics)
+        # Not `data.unreadable`, which counts on one host, and already in the batches read ahead.
+        planned = np.count_nonzero(plan[done - 1].rows >= 0)
+        window.add({**metrics, "unreadable": (planned - metrics["utterances"][0], 1)})
         if done % config.training.log_every and done != last:
             return
         speed = window.total("audio_samples") / rate / window.seconds
@@ -119,7 +119,7 @@ def run_steps(
             "learning_rate": float(learning_rate(done - 1)),
             "utterances": window.total("utterances"),
             "infeasible": window.total("infeasible"),
-            "unreadable": float(len(data.unreadable)),
+            "unreadable": window.total("unreadable"),
             "audio_seconds_per_second": speed,
         }
         for logger in loggers:
@@ -129,7 +129,7 @@ def run_steps(
 
     def save(done: int) -> None:
         """Save the state after `done` steps, evaluated first where it is time."""
-        wer = None
+        wer, row_so_far = None, window.to_json()
         if score_dev and (done % config.training.evaluate_every == 0 or done == last):
             rates = score_dev(state.average, "dev")
             wer = rates["dev_full_context_wer"]
@@ -137,7 +137,7 @@ def run_steps(
                 logger.log(done, rates)
             shown = ", ".join(f"{name.removeprefix('dev_')} {value:.2%}" for name, value in rates.items())
             tqdm.tqdm.write(f"step {done}: dev {shown}", file=sys.stderr)
-        checkpoints.save(done, state, {**facts, "step": done, "wer": wer}, wer)
+        checkpoints.save(done, state, {**facts, "step": done, "wer": wer, "window": row_so_far}, wer)
 
     # Metrics are fetched one step late, so that the device never waits for the host.
     pending = None
@@ -157,8 +157,8 @@ def run_steps(
             if stop or any(done % every == 0 for every in due):
                 account(*pending)
                 pending = None
-                save(done)
-                window.clear()
+                with window.paused():
+                    save(done)
             if stop:
                 break
         checkpoints.wait()
@@ -170,9 +170,15 @@ def run_steps(
 
 
 def open_tokenizer(config: Config, run: RunDirectory) -> Tokenizer:
-    """The run's tokenizer; made from the training texts, and saved, where it has none yet."""
+    """The run's tokenizer; it and the vocabulary are made from the training texts where the run has none yet."""
     if not run.tokenizer.exists():
-        train_tokenizer(config).save(run.tokenizer)
+        # Elsewhere until both are whole, the tokenizer last: the process may be killed at any moment.
+        draft = run.root / ".texts"
+        train_tokenizer(config).save(draft / "tokenizer")
+        training_vocabulary(config.data).save(draft)
+        (draft / run.vocabulary.name).replace(run.vocabulary)
+        (draft / "tokenizer").rename(run.tokenizer)
+        draft.rmdir()
     return load_tokenizer(run.tokenizer)
 
 
@@ -205,11 +211,16 @@ def introduce(config: Config, run, data: Prepared, dev, plan: BatchPlan, state, 
 
 
 def check_finite(done: int, metrics, utterance_loss, index, data: Prepared, checkpoints: Checkpoints) -> None:
-    """Raise `UserError` that names the step and its utterances where the loss or its gradient is not finite."""
-    loss, norm = (float(metrics[name][0]) for name in ("loss", "gradient_norm"))
-    if math.isfinite(loss) and math.isfinite(norm):
+    """Raise `UserError` that names the step and its utterances where it made something that is not finite."""
+    loss, gradient, weights = (float(metrics[name][0]) for name in ("loss", "gradient_norm", "weights_norm"))
+    if not math.isfinite(loss):
+        what = f"the loss is {loss}"
+    elif not math.isfinite(gradient):
+        what = f"the loss is {loss:.4g}, the norm of its gradient {gradient}"
+    elif not math.isfinite(weights):
+        what = f"the loss is {loss:.4g}, but the norm of the weights after the step {weights}"
+    else:
         return
-    what = f"the loss is {loss}" if not math.isfinite(loss) else f"the loss is {loss:.4g}, its gradient {norm}"
     rows = index[index >= 0]
     culprits = index[(index >= 0) & ~np.isfinite(utterance_loss[: len(index)])]
     names = [data.id(int(n)) for n in (culprits if len(culprits) else rows)]

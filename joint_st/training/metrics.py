@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections import defaultdict
+from collections.abc import Iterator
 
 import numpy as np
 
@@ -11,8 +13,17 @@ import numpy as np
 class Window:
     """Metrics of the steps since the last row, and the time they took."""
 
-    def __init__(self):
+    def __init__(self, saved: dict | None = None):
+        """Empty, or as it was when `to_json` returned `saved`: a row goes on where a run was stopped in it."""
         self.clear()
+        if saved:
+            self._sums.update(saved["sums"])
+            self._counts.update(saved["counts"])
+            self._began -= saved["seconds"]
+
+    def to_json(self) -> dict:
+        """What is in it, for a checkpoint."""
+        return {"sums": dict(self._sums), "counts": dict(self._counts), "seconds": self.seconds}
 
     def clear(self) -> None:
         """Begin the next row."""
@@ -36,5 +47,12 @@ class Window:
 
     @property
     def seconds(self) -> float:
-        """Wall time since the row began."""
+        """Wall time since the row began, pauses left out."""
         return time.perf_counter() - self._began
+
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[None]:
+        """The time inside is not training's."""
+        began = time.perf_counter()
+        yield
+        self._began += time.perf_counter() - began

@@ -1,0 +1,74 @@
+"""A run of seconds: the corpus `spoken_grammar/tiny`, and the smallest model that has all of its parts."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from joint_st.config import (
+    Config,
+    DataConfig,
+    EvaluationConfig,
+    FeaturesConfig,
+    ModelConfig,
+    OptimizerConfig,
+    SpecAugmentConfig,
+    TfdsSource,
+    TrainingConfig,
+    override,
+)
+
+CHECKOUT = Path(__file__).resolve().parents[1]
+
+
+def tiny_config(corpora: Path, changes: dict[str, Any] | None = None) -> Config:
+    """A run of 6 steps on the corpus in `corpora`, with the fields at some dotted paths changed."""
+
+    def split(name):
+        return TfdsSource(name="spoken_grammar/tiny", split=name, data_dir=str(corpora))
+
+    config = Config(
+        name="tiny",
+        data=DataConfig(
+            train=(split("train"),),
+            dev=(split("dev"),),
+            test={"test": split("test")},
+            text=(split("text"),),
+            batch_size=4,
+            buckets=1,
+            read_threads=2,
+            prefetch_batches=2,
+        ),
+        model=ModelConfig(
+            features=FeaturesConfig(mels=16),
+            width=16,
+            heads=2,
+            feed_forward=2,
+            kernel=3,
+            left_context=16,
+            audio_layers=1,
+            streaming_layers=1,
+            full_context_layers=1,
+        ),
+        spec_augment=SpecAugmentConfig(frequency_width=4),
+        optimizer=OptimizerConfig(warmup_steps=2),
+        training=TrainingConfig(
+            steps=6, log_every=2, evaluate_every=3, checkpoint_every=2, compilation_cache=""
+        ),
+        evaluation=EvaluationConfig(batch_size=8, bootstrap_samples=100),
+    )
+    return override(config, changes or {})
+
+
+def environment(**changes: str) -> dict[str, str]:
+    """The environment of a subprocess that finds the package wherever it runs."""
+    return {**os.environ, "PYTHONPATH": str(CHECKOUT), **changes}
+
+
+def joint_st(*arguments: Any, **options) -> subprocess.CompletedProcess:
+    """`joint-st ARGUMENTS` in a process of its own, its output captured as text."""
+    command = [sys.executable, "-m", "joint_st", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, env=environment(), **options)

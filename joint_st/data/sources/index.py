@@ -34,11 +34,13 @@ def index(key: str, entries: Iterable[Entry]) -> Index:
     """The index stored under `key`, which must change whenever the entries do; written where there is none yet."""
     path = _folder() / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.jsonl"
     if not path.exists():
-        # Under another name until it is whole: runs that start together may all write it.
-        with tempfile.NamedTemporaryFile("w", dir=path.parent, encoding="utf-8", delete=False) as file:
-            for entry in entries:
-                file.write(json.dumps([entry.id, entry.seconds, entry.text]) + "\n")
-        os.replace(file.name, path)
+        # Elsewhere until it is whole: runs that start together may all write it.
+        with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+            whole = Path(folder) / path.name
+            with open(whole, "w", encoding="utf-8") as file:
+                for entry in entries:
+                    file.write(json.dumps([entry.id, entry.seconds, entry.text]) + "\n")
+            whole.replace(path)
     return Index(path)
 
 

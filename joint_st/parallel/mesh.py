@@ -17,16 +17,7 @@ def make_mesh(config: ParallelConfig) -> jax.sharding.Mesh:
 
     Axes are `Auto`: the compiler places what is not said. Raises `UserError` where there are too few devices.
     """
-    # Before the first look at the devices: later on, JAX does not take it any more.
-    if config.cpu_devices not in (1, jax.config.jax_num_cpu_devices):
-        try:
-            jax.config.update("jax_num_cpu_devices", config.cpu_devices)
-        except RuntimeError:
-            raise UserError(
-                f"parallel.cpu_devices: this process computes with other devices already, so not with "
-                f"{config.cpu_devices} on the CPU; start a new process"
-            ) from None
-    devices = jax.devices()
+    devices = available_devices(config)
     count = len(devices) if config.data == -1 else config.data
     if count > len(devices):
         raise UserError(f"parallel.data: {count} devices asked for, but there are {len(devices)}; lower it or use -1")
@@ -38,10 +29,26 @@ def make_evaluation_mesh(config: Config) -> jax.sharding.Mesh:
 
     Not more than `parallel.data`, where that names a number; fewer where there are fewer.
     """
-    asked = config.parallel.data
-    most = len(jax.devices()) if asked == -1 else min(asked, len(jax.devices()))
+    parallel = config.parallel
+    most = len(available_devices(parallel))
+    if parallel.data != -1:
+        most = min(most, parallel.data)
     count = max(n for n in range(1, most + 1) if config.evaluation.batch_size % n == 0)
-    return make_mesh(ParallelConfig(data=count))
+    return make_mesh(parallel.model_copy(update={"data": count}))
+
+
+def available_devices(config: ParallelConfig) -> list[jax.Device]:
+    """All devices; raises `UserError` where the CPU cannot count as `config.cpu_devices` any more."""
+    # Before the first look at the devices: later on, JAX does not take it any more.
+    if config.cpu_devices not in (1, jax.config.jax_num_cpu_devices):
+        try:
+            jax.config.update("jax_num_cpu_devices", config.cpu_devices)
+        except RuntimeError:
+            raise UserError(
+                f"parallel.cpu_devices: this process computes with other devices already, so not with "
+                f"{config.cpu_devices} on the CPU; start a new process"
+            ) from None
+    return jax.devices()
 
 
 def batch_sharding(mesh: jax.sharding.Mesh) -> NamedSharding:

@@ -48,7 +48,7 @@ BATCHES = 12
 """Batches that are timed in a round."""
 
 RUN_UP = 6
-"""Batches before them, until buffers hold what they hold in the long run; none of the ways stops reading ahead."""
+"""Batches before them, until buffers hold what they hold in the long run."""
 
 
 def main():

@@ -17,7 +17,7 @@ FOLDER = "~/.cache/joint_st/index"
 
 
 class Index:
-    """Entries in a file of lines, `[id, seconds, text]` each; random access, eight bytes an entry in memory."""
+    """Entries in a file of lines, `[id, seconds, text]` each; eight bytes an entry in memory."""
 
     def __init__(self, path: Path):
         self._lines = Lines(path)
@@ -31,7 +31,7 @@ class Index:
 
 
 def index(key: str, entries: Iterable[Entry]) -> Index:
-    """The index stored under `key`, which must change whenever the entries do; written where there is none yet."""
+    """The index stored under `key`, which must change whenever the entries do; written where absent."""
     path = _folder() / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.jsonl"
     if not path.exists():
         # Elsewhere until it is whole: runs that start together may all write it.

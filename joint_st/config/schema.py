@@ -292,6 +292,8 @@ class ParallelConfig(Section):
 
     data: int = Field(default=-1, ge=-1)
     """Devices that share a batch; -1 for all."""
+    cpu_devices: int = Field(default=1, ge=1)
+    """Devices a CPU counts as, where it computes: a step of a small model keeps about one core busy per device."""
 
     @pydantic.model_validator(mode="after")
     def _some(self):

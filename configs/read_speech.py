@@ -1,0 +1,47 @@
+"""Recorded English sentences: one trained reader, learners of English, and a crowd, 4.9 hours to train on.
+
+    joint-st train configs/read_speech.py
+
+`$JOINT_ST_DATA` holds the folders `arctic` (one reader, CMU Arctic prompts), `speechocean762` (125 speakers of
+Mandarin, children and adults, small vocabulary; no test split) and `common_voice_en` (a crowd, hard), each with its
+manifests. The best checkpoint is chosen on the dev sets; numbers are spelled, punctuation is dropped.
+"""
+
+from joint_st.config import (
+    Config,
+    DataConfig,
+    ManifestSource,
+    ModelConfig,
+    OptimizerConfig,
+    ParallelConfig,
+    TextSource,
+    TrainingConfig,
+)
+
+CORPORA = ("arctic", "speechocean762", "common_voice_en")
+
+
+def config() -> Config:
+    def manifest(corpus, split):
+        return ManifestSource(path=f"$JOINT_ST_DATA/{corpus}/{split}.jsonl", corpus=corpus)
+
+    return Config(
+        name="read_speech",
+        data=DataConfig(
+            train=tuple(manifest(corpus, "train") for corpus in CORPORA),
+            dev=tuple(manifest(corpus, "dev") for corpus in CORPORA),
+            test={
+                "arctic": manifest("arctic", "test"),
+                "common_voice_en": manifest("common_voice_en", "test"),
+                "speechocean762_dev": manifest("speechocean762", "dev"),
+            },
+            text=(TextSource(path="$JOINT_ST_DATA/common_voice_en/text_only.txt"),),
+            max_seconds=12.0,
+            batch_size=8,
+            buckets=4,
+        ),
+        model=ModelConfig(width=128, audio_layers=1, streaming_layers=2, full_context_layers=2, dropout=0.1),
+        optimizer=OptimizerConfig(peak_learning_rate=2e-3, warmup_steps=200),
+        training=TrainingConfig(steps=4_000, evaluate_every=500, checkpoint_every=500),
+        parallel=ParallelConfig(cpu_devices=2),
+    )

@@ -1,0 +1,44 @@
+"""Text of audio files, by a run's checkpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from joint_st.data.audio import read_audio, resample
+from joint_st.decoding.greedy import greedy
+from joint_st.decoding.recognise import HEADS, make_forward
+from joint_st.parallel.mesh import put_batch
+from joint_st.runs.compilation import keep_compiled
+from joint_st.runs.trained import load_trained
+
+LENGTH_STEP_SECONDS = 2
+"""Files are padded to a multiple of this, so that a folder of them needs few compilations."""
+
+
+def transcribe_files(
+    workdir: Path, files: Sequence[Path], *, head: str = "full_context", checkpoint: str = "best"
+) -> Iterator[str]:
+    """The text of each file, one after the other, by head `streaming` or `full_context`.
+
+    Raises `UserError` where there is no such run or checkpoint, and for a file that cannot be read.
+    """
+    trained = load_trained(workdir, checkpoint)
+    features = trained.config.model.features
+    keep_compiled(trained.config.training.compilation_cache)
+    forward = make_forward(trained.config.model, trained.tokenizer.size)
+    step = LENGTH_STEP_SECONDS * features.sample_rate // features.samples_per_frame * features.samples_per_frame
+    with jax.set_mesh(trained.mesh):
+        for path in files:
+            audio = resample(*read_audio(path), features.sample_rate)
+            # One file is one row; the other devices of the mesh, if any, are given silence of length 0.
+            rows = np.zeros((trained.mesh.size, -(-max(len(audio), 1) // step) * step), np.int16)
+            rows[0, : len(audio)] = audio
+            lengths = np.zeros(trained.mesh.size, np.int32)
+            lengths[0] = len(audio)
+            batch = put_batch({"audio": rows, "audio_lengths": lengths}, trained.mesh)
+            *best, frames = jax.device_get(forward(trained.weights, batch["audio"], batch["audio_lengths"]))
+            yield trained.tokenizer.decode(greedy(best[HEADS.index(head)], frames)[0])

@@ -96,8 +96,8 @@ def make_train_step(config: Config, vocabulary: int, mesh):
         average = moving_average(state.average, params, state.step, config.optimizer.ema_decay)
         metrics = {name: (sums[name], totals[name]) for name in sums}
         metrics["loss"] = (loss, 1.0)
-        metrics["gradient_norm"] = (optax.global_norm(gradient), 1.0)
-        metrics["weights_norm"] = (optax.global_norm(params), 1.0)
+        metrics["gradient_norm"] = (optax.tree.norm(gradient), 1.0)
+        metrics["weights_norm"] = (optax.tree.norm(params), 1.0)
         metrics["utterances"] = (jnp.sum(batch["valid"]), 1.0)
         metrics["infeasible"] = (jnp.sum(batch["valid"] & (count == 0)), 1.0)
         metrics["audio_samples"] = (jnp.sum(batch["audio_lengths"]), 1.0)

@@ -15,13 +15,21 @@ from joint_st.data.corpora import build_if_absent, spoken_grammar
 from joint_st.data.corpora.spoken_grammar import grammar, synthesis
 from joint_st.data.corpora.spoken_grammar.builder import SpokenGrammar
 from joint_st.data.corpora.spoken_grammar.espeak import EspeakError, Phoneme, Speech, Synthesizer, Word
-from joint_st.data.corpora.spoken_grammar.names import names
+from joint_st.data.corpora.spoken_grammar.names import KINDS, names
 from joint_st.data.corpora.spoken_grammar.scripts import scripts
 from joint_st.data.corpora.spoken_grammar.voices import ACCENTS, VARIANTS, voices
 from joint_st.errors import UserError
 
 SPLITS = ("train", "dev", "test", "text")
-DEFAULT, TINY = ({split: getattr(c, split) for split in SPLITS} for c in SpokenGrammar.BUILDER_CONFIGS)
+CONFIGS = {config.name: config for config in SpokenGrammar.BUILDER_CONFIGS}
+TINY = CONFIGS["tiny"]
+NAMES = names(CONFIGS["default"].names)
+HEARD, ONLY_READ = ({name for kind in sort.values() for name in kind} for sort in (NAMES.heard, NAMES.only_read))
+
+
+def said(config):
+    """The scripts of a config, by split."""
+    return scripts(config.train, config.dev, config.test, config.text, names(config.names))
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +40,7 @@ def synthesizer():
 @pytest.fixture(scope="module")
 def corpus():
     """The scripts of the default config, by split."""
-    return scripts(**DEFAULT)
+    return said(CONFIGS["default"])
 
 
 @pytest.fixture(scope="module")
@@ -48,10 +56,6 @@ def words(scripts):
     return {word for script in scripts for word in script.text.split()}
 
 
-def all_names(sort):
-    return {name for kind in sort.values() for name in kind}
-
-
 # What is said
 
 
@@ -59,11 +63,19 @@ def test_names_are_plain_words_each_in_one_list():
     every = [name for sort in (names().heard, names().only_read) for kind in sort.values() for name in kind]
     assert len(every) == len(set(every)) > 2_000
     assert all(re.fullmatch("[a-z]{2,}", name) for name in every)
-    assert 0.45 < len(all_names(names().heard)) / len(every) < 0.55
+    heard = [name for kind in names().heard.values() for name in kind]
+    assert 0.45 < len(heard) / len(every) < 0.55
+
+
+def test_a_config_takes_so_many_names_of_each_kind_half_of_them_heard():
+    for kind in KINDS:
+        assert len(NAMES.heard[kind]) == len(NAMES.only_read[kind]) == CONFIGS["default"].names / 2
+        assert set(NAMES.heard[kind]) < set(names().heard[kind])
+        assert set(NAMES.only_read[kind]) < set(names().only_read[kind])
 
 
 def test_names_are_no_words_of_the_closed_vocabulary(corpus):
-    every = all_names(names().heard) | all_names(names().only_read)
+    every = {name for sort in (names().heard, names().only_read) for kind in sort.values() for name in kind}
     closed = {word for template in grammar.TEMPLATES for word in template.split() if not word.startswith("{")}
     for seed, slot in itertools.product(range(200), grammar.SLOTS.values()):
         closed |= set(slot(grammar.random.Random(seed)).split())
@@ -72,36 +84,34 @@ def test_names_are_no_words_of_the_closed_vocabulary(corpus):
 
 
 def test_names_only_read_are_never_in_training_audio_and_often_in_text(corpus):
-    only_read = all_names(names().only_read)
-    assert not words(corpus["train"]) & only_read
-    read = [word for script in corpus["text"] for word in script.text.split() if word in only_read]
-    assert min(read.count(name) for name in sorted(only_read)[::50]) >= 5
-    assert set(read) == only_read
+    assert not words(corpus["train"]) & ONLY_READ
+    read = [word for script in corpus["text"] for word in script.text.split() if word in ONLY_READ]
+    assert min(read.count(name) for name in sorted(ONLY_READ)[::25]) >= 5
+    assert set(read) == ONLY_READ
 
 
 def test_every_heard_name_is_heard_eight_times(corpus):
     heard = [word for script in corpus["train"] for word in script.text.split()]
-    assert min(heard.count(name) for name in sorted(all_names(names().heard))[::50]) >= 8
+    assert min(heard.count(name) for name in sorted(HEARD)[::25]) >= 8
 
 
 def test_everything_but_the_names_is_heard(corpus):
-    assert words(itertools.chain(*corpus.values())) - words(corpus["train"]) == all_names(names().only_read)
+    assert words(itertools.chain(*corpus.values())) - words(corpus["train"]) == ONLY_READ
 
 
 @pytest.mark.parametrize("split", ["dev", "test"])
 def test_half_of_the_held_out_utterances_have_names_only_read(corpus, split):
-    heard, only_read = all_names(names().heard), all_names(names().only_read)
     sentences = [set(script.text.split()) for script in corpus[split]]
-    kinds = [(bool(said & heard), bool(said & only_read)) for said in sentences]
+    kinds = [(bool(spoken & HEARD), bool(spoken & ONLY_READ)) for spoken in sentences]
     assert (True, True) not in kinds
     assert 0.4 < kinds.count((False, True)) / len(kinds) < 0.6
 
 
-@pytest.mark.parametrize("counts", [DEFAULT, TINY], ids=["default", "tiny"])
-def test_no_sentence_occurs_twice(counts):
-    by_split = scripts(**counts)
-    assert {split: len(said) for split, said in by_split.items()} == counts
-    sentences = [script.text for said in by_split.values() for script in said]
+@pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
+def test_no_sentence_occurs_twice(config):
+    by_split = said(config)
+    assert {split: len(spoken) for split, spoken in by_split.items()} == {s: getattr(config, s) for s in SPLITS}
+    sentences = [script.text for spoken in by_split.values() for script in spoken]
     assert len(sentences) == len(set(sentences))
 
 
@@ -160,7 +170,7 @@ def test_every_voice_sounds_different(synthesizer):
 
 
 def test_an_utterance_depends_on_nothing_spoken_before(synthesizer):
-    chosen = scripts(**TINY)["train"][:6]
+    chosen = said(TINY)["train"][:6]
     forwards = [synthesis.speak(synthesizer, s.id, s.text, s.voice) for s in chosen]
     with ThreadPoolExecutor(3) as pool:
         running = [pool.submit(synthesis.speak, Synthesizer(), s.id, s.text, s.voice) for s in chosen[::-1]]
@@ -206,7 +216,7 @@ def test_words_without_events_are_refused():
 
 def test_only_words_sound_where_there_is_no_noise(synthesizer, monkeypatch):
     monkeypatch.setattr(synthesis, "NOISY_SHARE", 0.0)
-    for script in scripts(**TINY)["train"][:8]:
+    for script in said(TINY)["train"][:8]:
         spoken = synthesis.speak(synthesizer, script.id, script.text, script.voice)
         audio = spoken.audio.astype(np.float32)
         assert np.abs(audio[: spoken.word_starts[0] - 32]).max() <= 1  # the resampler rings for some samples
@@ -250,10 +260,10 @@ def test_noise_is_as_loud_as_asked(synthesizer, monkeypatch):
 
 def test_utterances_come_back_as_they_were_made(tiny):
     for split in SPLITS:
-        said = {script.id: script for script in scripts(**TINY)[split]}
-        assert {x["id"].decode() for x in tiny[split]} == set(said)
+        by_id = {script.id: script for script in said(TINY)[split]}
+        assert {x["id"].decode() for x in tiny[split]} == set(by_id)
         for x in tiny[split]:
-            script = said[x["id"].decode()]
+            script = by_id[x["id"].decode()]
             assert x["text"].decode() == script.text and x["speaker"].decode() == script.voice
             assert x["language"] == b"en"
             assert x["sample_rate"] == 16_000 and x["audio"].dtype == np.int16
@@ -306,7 +316,7 @@ def test_what_a_killed_build_left_is_removed(tmp_path):
     (left / "spoken_grammar-train.array_record-00000-of-00001").write_bytes(b"half")
     builder = spoken_grammar.build(str(tmp_path), "tiny", progress=False)
     assert not left.exists()
-    assert len(builder.as_data_source("train")) == TINY["train"]
+    assert len(builder.as_data_source("train")) == TINY.train
 
 
 def test_processes_that_build_at_once_agree(tmp_path):
@@ -323,5 +333,5 @@ def test_processes_that_build_at_once_agree(tmp_path):
 def test_unknown_names(tmp_path):
     build_if_absent("someone_elses", str(tmp_path))
     assert not list(tmp_path.iterdir())
-    with pytest.raises(UserError, match="huge.*default, tiny"):
+    with pytest.raises(UserError, match="huge.*default, open, tiny"):
         build_if_absent("spoken_grammar/huge", str(tmp_path))

@@ -15,6 +15,7 @@ import tqdm
 
 from joint_st.data.corpora.spoken_grammar import synthesis
 from joint_st.data.corpora.spoken_grammar.espeak import Synthesizer
+from joint_st.data.corpora.spoken_grammar.names import names
 from joint_st.data.corpora.spoken_grammar.scripts import Script, scripts
 
 AHEAD = 64
@@ -23,12 +24,14 @@ AHEAD = 64
 
 @dataclasses.dataclass
 class SpokenGrammarConfig(tfds.core.BuilderConfig):
-    """Utterances of each split; `text` has no audio."""
+    """Utterances of each split, of which `text` has no audio, and the size of the open vocabulary."""
 
-    train: int = 8_000
+    train: int = 6_000
     dev: int = 200
     test: int = 600
     text: int = 12_000
+    names: int = 200
+    """Names of each kind (first names, surnames, places), half of them heard; 0 for all."""
 
 
 class SpokenGrammar(tfds.core.GeneratorBasedBuilder):
@@ -42,7 +45,10 @@ class SpokenGrammar(tfds.core.GeneratorBasedBuilder):
     VERSION = tfds.core.Version("1.0.0")
     RELEASE_NOTES = {"1.0.0": "First version."}
     BUILDER_CONFIGS = [
-        SpokenGrammarConfig(name="default", description="About 5.5 hours of speech to train on."),
+        SpokenGrammarConfig(name="default", description="600 names; about 5 hours of speech to train on."),
+        SpokenGrammarConfig(
+            name="open", description="2,269 names; about 7 hours of speech to train on.", train=9_000, names=0
+        ),
         SpokenGrammarConfig(
             name="tiny", description="A few utterances, for tests.", train=24, dev=8, test=8, text=40
         ),
@@ -72,7 +78,7 @@ class SpokenGrammar(tfds.core.GeneratorBasedBuilder):
 
     def _split_generators(self, dl_manager):
         config = self.builder_config
-        said = scripts(train=config.train, dev=config.dev, test=config.test, text=config.text)
+        said = scripts(config.train, config.dev, config.test, config.text, names(config.names))
         return {split: self._generate_examples(said[split]) for split in said}
 
     def _generate_examples(self, scripts: list[Script]) -> Iterator[tuple[str, dict]]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 from typing import Iterator
 
-from joint_st.data.corpora.spoken_grammar.names import KINDS, names
+from joint_st.data.corpora.spoken_grammar.names import KINDS, Names
 
 UNITS = (
     "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen "
@@ -151,14 +151,14 @@ class Decks:
         return self._left[kind].pop()
 
 
-def sentences(seed: str, only_read_share: float, whole: bool = False) -> Iterator[str]:
+def sentences(seed: str, names: Names, only_read_share: float, whole: bool = False) -> Iterator[str]:
     """Endless sentences, the same for the same arguments.
 
     Each name is an only-read one with probability `only_read_share`; if `whole`, all the names of a sentence
     are of the same sort.
     """
     rng = random.Random(seed)
-    sorts = (Decks(names().heard, rng), Decks(names().only_read, rng))
+    sorts = (Decks(names.heard, rng), Decks(names.only_read, rng))
     while True:
         only_read = rng.random() < only_read_share
         parts = []

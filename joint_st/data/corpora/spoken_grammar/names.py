@@ -25,16 +25,22 @@ class Names:
 
 def is_heard(name: str) -> bool:
     """Whether a name may occur in training audio; true of half of them."""
-    return hashlib.sha256(name.encode()).digest()[0] % 2 == 0
+    return digest(name)[0] % 2 == 0
+
+
+def digest(name: str) -> bytes:
+    """A hash of a name that is the same everywhere."""
+    return hashlib.sha256(name.encode()).digest()
 
 
 @functools.cache
-def names() -> Names:
-    """All names."""
+def names(per_kind: int = 0) -> Names:
+    """`per_kind` names of each kind, half of them heard, picked by their hash; all names where it is 0."""
     heard, only_read = {}, {}
     for kind in KINDS:
         text = resources.files(__package__).joinpath(FILES[kind]).read_text(encoding="utf-8")
-        words = sorted(text.split())
-        heard[kind] = tuple(word for word in words if is_heard(word))
-        only_read[kind] = tuple(word for word in words if not is_heard(word))
+        words = sorted(text.split(), key=digest)
+        for sort, wanted in ((heard, True), (only_read, False)):
+            picked = [word for word in words if is_heard(word) == wanted][: per_kind // 2 or None]
+            sort[kind] = tuple(sorted(picked))
     return Names(heard, only_read)

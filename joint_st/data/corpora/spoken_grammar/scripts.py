@@ -8,6 +8,7 @@ import random
 from collections.abc import Iterator
 
 from joint_st.data.corpora.spoken_grammar.grammar import sentences
+from joint_st.data.corpora.spoken_grammar.names import Names
 from joint_st.data.corpora.spoken_grammar.voices import voices
 
 
@@ -20,17 +21,17 @@ class Script:
     voice: str
 
 
-def scripts(train: int, dev: int, test: int, text: int) -> dict[str, list[Script]]:
-    """So many scripts of each split, the same on every call. No sentence occurs twice, in one split or two.
+def scripts(train: int, dev: int, test: int, text: int, names: Names) -> dict[str, list[Script]]:
+    """So many scripts of each split over some names, the same on every call. No sentence occurs twice, in one split or two.
 
     Names in `train` are heard ones; an utterance of `dev` or `test` has heard names only or only-read names
     only; `text` mixes both, and has only-read names more often.
     """
     splits = {  # held-out sentences come first: the splits after them go without those
-        "test": (test, sentences("test", only_read_share=0.5, whole=True)),
-        "dev": (dev, sentences("dev", only_read_share=0.5, whole=True)),
-        "train": (train, sentences("train", only_read_share=0)),
-        "text": (text, sentences("text", only_read_share=0.6)),
+        "test": (test, sentences("test", names, only_read_share=0.5, whole=True)),
+        "dev": (dev, sentences("dev", names, only_read_share=0.5, whole=True)),
+        "train": (train, sentences("train", names, only_read_share=0)),
+        "text": (text, sentences("text", names, only_read_share=0.6)),
     }
     taken: set[str] = set()
     out = {}

@@ -12,7 +12,7 @@ from joint_st.data.corpora.spoken_grammar.espeak import Speech, Synthesizer
 
 SAMPLE_RATE = 16_000
 """Hz."""
-RATES = (140, 190)
+RATES = (120, 160)
 """Words per minute."""
 PITCHES = (35, 65)
 """espeak-ng's scale, 0 to 100."""
@@ -24,7 +24,7 @@ PEAK = (0.15, 0.8)
 """Peak of the speech over full scale."""
 NOISY_SHARE = 0.5
 """Utterances with noise."""
-SNR_DB = (10.0, 40.0)
+SNR_DB = (15.0, 40.0)
 """Power of the speech over power of the noise, in noisy utterances."""
 MERGED = {"the": 2, "a": 1}
 """Words that espeak-ng joins to the word before (`on the` has one word event), and their phonemes."""

@@ -3,8 +3,8 @@ never a variant."""
 
 from __future__ import annotations
 
-ACCENTS = ("gmw/en-US", "gmw/en", "gmw/en-GB-x-rp", "gmw/en-GB-scotland", "gmw/en-GB-x-gbclan")
-"""General American, British, Received Pronunciation, Scotland, Lancaster."""
+ACCENTS = ("gmw/en-US", "gmw/en", "gmw/en-GB-x-rp")
+"""General American, British, Received Pronunciation."""
 VARIANTS = {
     "train": ("m1", "m2", "m4", "m5", "m7", "m8", "Mario", "f1", "f2", "f4", "linda", "Andrea"),
     "dev": ("m6", "f5"),

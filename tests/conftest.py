@@ -37,11 +37,42 @@ def recorded() -> Path:
 
 
 @pytest.fixture(scope="session")
-def corpora(tmp_path_factory, worker_id) -> Path:
-    """A TFDS folder with `spoken_grammar/tiny`, built once for all workers."""
+def once(tmp_path_factory, worker_id):
+    """`once(name, make)`: the folder `name`, filled by `make(folder)` once for all workers; tests only read it."""
+    base = tmp_path_factory.getbasetemp()
+    base = base if worker_id == "master" else base.parent
+
+    def get(name, make) -> Path:
+        folder, draft = base / name, base / f"{name}.draft"
+        with open(base / f"{name}.lock", "w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not folder.exists():
+                shutil.rmtree(draft, ignore_errors=True)
+                make(draft)
+                draft.rename(folder)
+        return folder
+
+    return get
+
+
+@pytest.fixture(scope="session")
+def corpora(once) -> Path:
+    """A TFDS folder with `spoken_grammar/tiny`."""
     from joint_st.data.corpora import build_if_absent
 
-    base = tmp_path_factory.getbasetemp()
-    folder = (base if worker_id == "master" else base.parent) / "corpora"
-    build_if_absent("spoken_grammar/tiny", str(folder))
-    return folder
+    return once("corpora", lambda folder: build_if_absent("spoken_grammar/tiny", str(folder)))
+
+
+@pytest.fixture(scope="session")
+def trained(once, corpora) -> Path:
+    """A run of 24 steps, its test splits left out; dropout and SpecAugment are on, no cadence divides another."""
+
+    def make(folder):
+        from joint_st.training.loop import train
+        from tests.tiny import tiny_config
+
+        changes = {"data.test": {}, "training.steps": 24, "training.log_every": 5}
+        cadence = {"training.checkpoint_every": 4, "training.evaluate_every": 9}
+        train(tiny_config(corpora, changes | cadence), folder)
+
+    return once("trained", make)

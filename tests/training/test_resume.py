@@ -1,0 +1,253 @@
+"""A run that was stopped, however it was, goes on from its last complete checkpoint as if nothing had been."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import errno
+import os
+import random
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import orbax.checkpoint as ocp
+import pytest
+
+from joint_st.cli import main
+from joint_st.config import load
+from joint_st.data.buckets import Buckets
+from joint_st.data.normalizers import normalizer
+from joint_st.data.plan import BatchPlan
+from joint_st.data.prepared import prepare
+from joint_st.data.texts import train_tokenizer
+from joint_st.data.tokenizers import load_tokenizer
+from joint_st.data.vocabulary import Vocabulary
+from joint_st.runs.directory import open_run
+from joint_st.training import objective
+from joint_st.training.loop import open_tokenizer
+from tests.tiny import environment
+
+STEPS = 24
+
+# Orbax is told no shardings when it reads arrays for comparison.
+pytestmark = pytest.mark.filterwarnings("ignore:Sharding info not provided")
+
+
+def start(config, run) -> subprocess.Popen:
+    command = [sys.executable, "-m", "joint_st", "train", str(config), "--workdir", str(run)]
+    return subprocess.Popen(command, env=environment(), stderr=subprocess.PIPE, text=True)
+
+
+def saved(run: Path) -> list[int]:
+    """Steps of complete checkpoints."""
+    return sorted(int(entry.name) for entry in (run / "checkpoints").glob("*") if entry.name.isdecimal())
+
+
+def begun(run: Path) -> set[str]:
+    """Checkpoints being saved, or left by a process killed while it saved them."""
+    return {entry.name for entry in (run / "checkpoints").glob("*") if not entry.name.isdecimal()}
+
+
+def wait_for(process, event) -> None:
+    deadline = time.monotonic() + 300
+    while not event():
+        assert process.poll() is None, process.stderr.read()
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+
+
+def finish(process) -> str:
+    """What a process that ends well writes to stderr."""
+    output = process.communicate()[1]
+    assert process.returncode == 0, output
+    return output
+
+
+def arrays(run: Path, step: int) -> dict[str, np.ndarray]:
+    """All arrays of a checkpoint as Orbax alone reads them, by path."""
+    with contextlib.closing(ocp.PyTreeCheckpointer()) as reader:
+        state = reader.restore((run / "checkpoints" / str(step) / "state").resolve())
+    return {jax.tree_util.keystr(path): np.asarray(x) for path, x in jax.tree_util.tree_leaves_with_path(state)}
+
+
+def rows(run: Path) -> list[dict[str, str]]:
+    """The rows of `metrics.csv`, but for the one column that measures time."""
+    with open(run / "metrics.csv", newline="") as file:
+        return [{k: v for k, v in row.items() if k != "audio_seconds_per_second"} for row in csv.DictReader(file)]
+
+
+def assert_same(run: Path, trained: Path):
+    """Compared with a run in one go: bit for bit the weights, their average, the optimizer's moments and the step; and the metrics."""
+    found, expected = arrays(run, STEPS), arrays(trained, STEPS)
+    assert found.keys() == expected.keys()
+    assert len(found) > 100
+    for name in expected:
+        assert found[name].dtype == expected[name].dtype
+        assert found[name].tobytes() == expected[name].tobytes(), name
+    assert rows(run) == rows(trained)
+    assert not begun(run)
+    for name in ("config.json", "vocabulary.json", "tokenizer/tokenizer.json"):
+        assert (run / name).read_bytes() == (trained / name).read_bytes()
+
+
+def test_a_run_in_one_go(trained):
+    """What the comparisons below rest on."""
+    assert saved(trained)[-2:] == [20, STEPS] and len(saved(trained)) <= 3
+    found = rows(trained)
+    assert [int(row["step"]) for row in found if row["loss"]] == [5, 10, 15, 20, STEPS]
+    assert [int(row["step"]) for row in found if row["dev_full_context_wer"]] == [9, 18, STEPS]
+    assert [float(row["utterances"]) for row in found if row["loss"]] == [20, 20, 20, 20, 16]
+    assert int(arrays(trained, STEPS)["['step']"]) == STEPS
+
+
+def test_killed_while_it_saves_and_at_any_moment(trained, tmp_path):
+    run, chance, left = tmp_path / "run", random.Random(time.time_ns()), 0
+    for at_least in (0, 8):
+        process = start(trained, run)
+        before = begun(run)
+        wait_for(process, lambda: (saved(run) or [0])[-1] >= at_least and begun(run) - before)
+        process.kill()
+        process.communicate()
+        left += bool(begun(run))
+    assert left, "no process was killed while it saved"
+    process = start(trained, run)
+    wait_for(process, lambda: saved(run)[-1] >= 12)
+    time.sleep(chance.uniform(0, 0.3))
+    process.kill()
+    process.communicate()
+    assert f"goes on from step {saved(run)[-1]} of {STEPS} steps" in finish(start(trained, run))
+    assert_same(run, trained)
+
+
+def test_sigterm_saves_and_says_so(trained, tmp_path):
+    run = tmp_path / "run"
+    process = start(trained, run)
+    wait_for(process, lambda: begun(run))
+    process.send_signal(signal.SIGTERM)
+    output = process.communicate()[1]
+    assert process.returncode == 143, output
+    step = saved(run)[-1]
+    assert step < STEPS
+    told = f"SIGTERM: saved step {step} in {run}/checkpoints; the same command goes on from there"
+    assert output.splitlines()[-1] == told
+    assert "Traceback" not in output
+    output = finish(start(trained, run))
+    assert f"goes on from step {step} of {STEPS} steps" in output
+    assert_same(run, trained)
+
+
+def test_a_finished_run_has_nothing_left_to_do(trained, tmp_path, capsys):
+    run = shutil.copytree(trained, tmp_path / "run")
+    assert main(["train", str(run), "--workdir", str(run)]) == 0
+    assert f"goes on from step {STEPS} of {STEPS} steps" in capsys.readouterr().err
+    assert_same(run, trained)
+    assert saved(run) == saved(trained)
+
+
+def test_killed_before_its_texts_are_whole(trained, tmp_path, monkeypatch):
+    run = open_run(tmp_path / "run", load(trained))
+
+    class Killed(BaseException):
+        pass
+
+    def kill(self, folder):
+        (Path(folder) / "vocabulary.json").write_text('{"heard": ["cut')
+        raise Killed
+
+    monkeypatch.setattr(Vocabulary, "save", kill)
+    with pytest.raises(Killed):
+        open_tokenizer(load(trained), run)
+    monkeypatch.undo()
+    assert open_tokenizer(load(trained), run).size == load_tokenizer(trained / "tokenizer").size
+    assert Vocabulary.load(run.root) == Vocabulary.load(trained)
+    assert sorted(entry.name for entry in run.root.iterdir()) == ["config.json", "tokenizer", "vocabulary.json"]
+
+
+def test_another_config_is_refused(trained, capsys):
+    arguments = ["train", str(trained), "--workdir", str(trained), "--optimizer.beta1", "0.8"]
+    assert main(arguments) == 2
+    assert re.fullmatch(
+        r"joint-st: error: optimizer.beta1: 0.9 in .*config.json, 0.8 now; .*--workdir\n", capsys.readouterr().err
+    )
+
+
+def plan_of(config):
+    """The prepared training set and the batch plan of a run."""
+    data, features = config.data, config.model.features
+    prepared = prepare(
+        data.train, data, features, normalizer(data.normalizer), train_tokenizer(config), training=True
+    )
+    buckets = Buckets.choose(
+        prepared.lengths,
+        prepared.label_lengths,
+        count=data.buckets,
+        multiple=features.samples_per_frame,
+        batch_size=data.batch_size,
+    )
+    return prepared, BatchPlan(prepared.lengths, buckets, seed=config.seed, shuffle=True)
+
+
+def test_nan_names_the_step_and_the_utterance(trained, tmp_path, monkeypatch, capsys):
+    prepared, plan = plan_of(load(trained))
+    # Steps are counted from 1, batches from 0.
+    culprit = int(plan[6 - 1].rows[2])
+    labels = prepared.load(culprit)[1]
+    true_loss = objective.ctc_per_label
+
+    def poisoned(logits, frames, batch, mesh):
+        own = jnp.zeros(batch["labels"].shape[1], int).at[: len(labels)].set(labels)
+        return jnp.where((batch["labels"] == own).all(axis=1), jnp.nan, true_loss(logits, frames, batch, mesh))
+
+    monkeypatch.setattr(objective, "ctc_per_label", poisoned)
+    # Six steps are in one epoch, in which the utterance comes once.
+    assert plan.steps_per_epoch >= 6
+    command = ["train", str(trained), "--workdir", str(tmp_path / "run")]
+    assert main(command) == 2
+    assert capsys.readouterr().err.splitlines()[-1] == (
+        f"joint-st: error: step 6: the loss is nan, utterances {prepared.id(culprit)}; the checkpoint of step 4 is "
+        "good; look at these utterances, or lower optimizer.peak_learning_rate"
+    )
+    assert saved(tmp_path / "run") == [4]
+
+    monkeypatch.undo()
+    assert main(command) == 0
+    assert_same(tmp_path / "run", trained)
+
+
+def test_weights_that_explode_stop_the_run_before_they_are_saved(trained, tmp_path, capsys):
+    """The loss of such a step is finite still."""
+    run = tmp_path / "run"
+    options = ["--optimizer.peak_learning_rate", "1e30", "--training.checkpoint_every", "1", "--data.dev", ""]
+    assert main(["train", str(trained), "--workdir", str(run), *options]) == 2
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert re.search(
+        r"step 2: the loss is \d.*, but the norm of the weights after the step inf, utterances (train_\d+(, )?){4}; "
+        "the checkpoint of step 1 is good",
+        line,
+    )
+    assert saved(run) == [1]
+    assert all(np.isfinite(x).all() for x in arrays(run, 1).values())
+
+
+def test_a_full_disk_is_told_in_one_line(trained, tmp_path, monkeypatch, capsys):
+    run, true_save = tmp_path / "run", ocp.CheckpointManager.save
+
+    def full(self, step, *arguments, **options):
+        if step > 4:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return true_save(self, step, *arguments, **options)
+
+    monkeypatch.setattr(ocp.CheckpointManager, "save", full)
+    assert main(["train", str(trained), "--workdir", str(run)]) == 2
+    error = capsys.readouterr().err.splitlines()
+    assert re.search(r"checkpoints: a checkpoint could not be saved: .*No space left on device", error[-1])
+    assert not any("Traceback" in line for line in error)
+    assert saved(run) == [4]

@@ -23,6 +23,11 @@ from joint_st.errors import UserError
 METRIC = "wer"
 """Name of the metric that ranks checkpoints; lower is better."""
 
+BLOCK = 4096
+"""Bytes that a file system rounds each array's file up by, at most."""
+
+MAKE_ROOM = "make room, and the same command goes on from the last one that is complete"
+
 
 class Checkpoints:
     """The checkpoints under `directory`; a context manager that finishes pending saves on leaving."""
@@ -77,9 +82,14 @@ class Checkpoints:
         raise UserError(f"{self.directory}: no checkpoint {which!r}; there are best, latest, {there}")
 
     def save(self, step: int, state: Any, facts: dict, wer: float | None) -> None:
-        """Begin to save `state` after `step` steps, in the background; `wer` ranks it where it is known."""
+        """Begin to save `state` after `step` steps, in the background; `wer` ranks it where it is known.
+
+        Raises `UserError` where the disk is too full, or would not take the checkpoint before this one.
+        """
         if step in self._manager.all_steps():
             return
+        self.wait()
+        self._check_room(state)
         with self._disk_errors():
             self._manager.save(
                 step,
@@ -94,9 +104,18 @@ class Checkpoints:
             self._manager.wait_until_finished()
             self._manager.check_for_errors()
 
+    def _check_room(self, state) -> None:
+        # In advance, because Orbax fills the terminal with one traceback per array when a write fails.
+        needed = sum(leaf.nbytes + BLOCK for leaf in jax.tree.leaves(state))
+        disk = shutil.disk_usage(self.directory)
+        if disk.total and disk.free < needed:
+            raise UserError(
+                f"{self.directory}: a checkpoint takes {_mib(needed)}, and {_mib(disk.free)} are free; {MAKE_ROOM}"
+            )
+
     @contextlib.contextmanager
     def _disk_errors(self):
-        """Turns what the operating system refused, in this save or in the one before it, into a `UserError`."""
+        """Turns what the operating system refused into a `UserError`."""
         try:
             yield
         except (OSError, ValueError) as error:
@@ -105,10 +124,9 @@ class Checkpoints:
             if isinstance(error, ValueError) and not code:
                 raise
             why = os.strerror(int(code[1])) if code else error
-            free = shutil.disk_usage(self.directory).free / 2**20
+            free = _mib(shutil.disk_usage(self.directory).free)
             raise UserError(
-                f"{self.directory}: a checkpoint could not be saved: {why} ({free:.0f} MiB free); "
-                "make room, and the same command goes on from the last one that is complete"
+                f"{self.directory}: a checkpoint could not be saved: {why} ({free} free); {MAKE_ROOM}"
             ) from error
 
     def facts(self, step: int) -> dict:
@@ -131,3 +149,7 @@ class Checkpoints:
         ) as manager:
             args = ocp.args.PyTreeRestore(like, restore_args=restore_args, partial_restore=True)
             return manager.restore(step, args=ocp.args.Composite(state=args))["state"]
+
+
+def _mib(size: int) -> str:
+    return f"{size / 2**20:.1f} MiB"

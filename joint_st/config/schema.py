@@ -235,8 +235,10 @@ class ObjectiveConfig(Section):
 
 
 class OptimizerConfig(Section):
-    """AdamW with linear warm-up and cosine decay."""
+    """AdamW or Muon, with linear warm-up and cosine decay."""
 
+    kind: Literal["adamw", "muon"] = "adamw"
+    """`muon` makes the updates of the layers' matrices orthogonal (the rest is AdamW's): fewer steps, each longer."""
     peak_learning_rate: float = Field(default=2e-3, gt=0)
     """Reached at the end of the warm-up."""
     warmup_steps: int = Field(default=100, ge=0)

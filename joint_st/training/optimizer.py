@@ -1,10 +1,11 @@
-"""AdamW with warm-up, cosine decay and clipping, and the moving average of the weights."""
+"""AdamW or Muon with warm-up, cosine decay and clipping, and the moving average of the weights."""
 
 from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
 import optax
+import optax.contrib
 
 from joint_st.config import OptimizerConfig
 
@@ -27,18 +28,48 @@ def is_matrix(path, leaf) -> bool:
     return str(getattr(path[-1], "key", path[-1])) in ("kernel", "filters")
 
 
+def muon_dimensions(path, leaf):
+    """Which axes of a weight Muon takes as rows and columns; `None` for what AdamW updates.
+
+    Kernels of the layers are matrices behind the axis of the stack; heads of attention count as one axis. The CTC
+    heads are left to AdamW, as output layers usually are.
+    """
+    names = [str(getattr(part, "key", part)) for part in path]
+    if names[-1] != "kernel" or names[0].endswith("_head"):
+        return None
+    stacked = "layers" in names
+    first, last = int(stacked), leaf.ndim - 1
+    inputs = last - 1 if names[-2] == "out" else first
+    rows = tuple(range(first, inputs + 1))
+    return optax.contrib.MuonDimensionNumbers(rows, tuple(range(inputs + 1, last + 1)))
+
+
 def make_optimizer(config: OptimizerConfig, steps: int) -> optax.GradientTransformation:
-    """Clip by global norm, then AdamW (arXiv 1711.05101) with decay on matrices only."""
-    return optax.chain(
-        optax.clip_by_global_norm(config.clip_norm),
-        optax.adamw(
-            schedule(config, steps),
-            b1=config.beta1,
-            b2=config.beta2,
-            weight_decay=config.weight_decay,
-            mask=lambda params: jax.tree_util.tree_map_with_path(is_matrix, params),
-        ),
-    )
+    """Clip by global norm, then AdamW (arXiv 1711.05101) or Muon (scaled to AdamW's step, arXiv 2502.16982).
+
+    With Muon, what is no matrix of a layer is updated by AdamW with Nesterov's momentum. Weight decay is on
+    matrices only.
+    """
+    rate = schedule(config, steps)
+    common = {"weight_decay": config.weight_decay}
+    if config.kind == "adamw":
+        update = optax.adamw(rate, b1=config.beta1, b2=config.beta2, mask=decay_mask, **common)
+    else:
+        update = optax.contrib.muon(
+            rate,
+            adam_b1=config.beta1,
+            adam_b2=config.beta2,
+            weight_decay_mask=decay_mask,
+            muon_weight_dimension_numbers=lambda params: jax.tree_util.tree_map_with_path(muon_dimensions, params),
+            consistent_rms=0.2,
+            **common,
+        )
+    return optax.chain(optax.clip_by_global_norm(config.clip_norm), update)
+
+
+def decay_mask(params):
+    """`is_matrix` of every weight."""
+    return jax.tree_util.tree_map_with_path(is_matrix, params)
 
 
 def moving_average(average, params, step: jax.Array, decay: float):

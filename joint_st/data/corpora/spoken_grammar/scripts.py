@@ -28,10 +28,10 @@ def scripts(train: int, dev: int, test: int, text: int, names: Names) -> dict[st
     only; `text` mixes both, and has only-read names more often.
     """
     splits = {  # held-out sentences come first: the splits after them go without those
-        "test": (test, sentences("test", names, only_read_share=0.5, whole=True)),
-        "dev": (dev, sentences("dev", names, only_read_share=0.5, whole=True)),
-        "train": (train, sentences("train", names, only_read_share=0)),
-        "text": (text, sentences("text", names, only_read_share=0.6)),
+        "test": (test, sentences("sentences of test", names, only_read_share=0.5, whole=True)),
+        "dev": (dev, sentences("sentences of dev", names, only_read_share=0.5, whole=True)),
+        "train": (train, sentences("sentences of train", names, only_read_share=0)),
+        "text": (text, sentences("sentences of text", names, only_read_share=0.6)),
     }
     taken: set[str] = set()
     out = {}

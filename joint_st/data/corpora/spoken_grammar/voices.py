@@ -6,7 +6,10 @@ from __future__ import annotations
 ACCENTS = ("gmw/en-US", "gmw/en", "gmw/en-GB-x-rp")
 """General American, British, Received Pronunciation."""
 VARIANTS = {
-    "train": ("m1", "m2", "m4", "m5", "m7", "m8", "Mario", "f1", "f2", "f4", "linda", "Andrea"),
+    "train": tuple(
+        "m1 m2 m4 m5 m7 m8 Mario f1 f2 f4 linda Andrea Alex Alicia Gene Mike adam aunty belinda boris grandma "
+        "grandpa ian john norbert pablo rob robert sandro shelby victor zac".split()
+    ),
     "dev": ("m6", "f5"),
     "test": ("m3", "max", "f3", "Annie"),
 }

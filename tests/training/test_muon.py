@@ -1,0 +1,75 @@
+"""Muon's updates are orthogonal matrices of the layers, whatever axes the weights are stored with."""
+
+import jax
+import numpy as np
+import optax
+import pytest
+
+from joint_st.config import ModelConfig, OptimizerConfig
+from joint_st.models.functional import weight_shapes
+from joint_st.training.optimizer import make_optimizer, schedule
+
+MODEL = ModelConfig(width=12, heads=2, feed_forward=2, audio_layers=2, streaming_layers=1, full_context_layers=1)
+RATE, STEPS = 0.01, 100
+CONFIG = OptimizerConfig(
+    kind="muon", peak_learning_rate=RATE, warmup_steps=0, weight_decay=0.0, clip_norm=1e9
+)
+
+
+def first_update():
+    """Gradients drawn at random, and the first update they lead to, by path."""
+    shapes, tree = jax.tree.flatten(weight_shapes(MODEL, 7))
+    keys = jax.random.split(jax.random.key(0), len(shapes))
+    gradients = [jax.random.normal(key, leaf.shape) for key, leaf in zip(keys, shapes)]
+    optimizer = make_optimizer(CONFIG, STEPS)
+    weights, gradients = (jax.tree.unflatten(tree, leaves) for leaves in (gradients, gradients))
+    updates, _ = jax.jit(optimizer.update)(gradients, optimizer.init(weights), weights)
+    flat = jax.tree_util.tree_leaves_with_path
+    by_path = ({jax.tree_util.keystr(path): np.asarray(leaf) for path, leaf in flat(t)} for t in (gradients, updates))
+    return tuple(by_path)
+
+
+@pytest.fixture(scope="module")
+def muon():
+    return first_update()
+
+
+def orthogonalised(matrix):
+    """The Newton-Schulz iteration of Muon, on one matrix, as its author wrote it down."""
+    x = matrix / np.linalg.norm(matrix)
+    for _ in range(5):
+        gram = x @ x.T
+        x = 3.4445 * x + (-4.7750 * gram + 2.0315 * gram @ gram) @ x
+    return x
+
+
+LAYER = "['audio']['layers']['modules']"
+MATRICES = {
+    f"{LAYER}[0]['inner']['kernel']": (12, 24),
+    f"{LAYER}[0]['out']['kernel']": (24, 12),
+    f"{LAYER}[1]['query']['kernel']": (12, 12),
+    f"{LAYER}[1]['out']['kernel']": (12, 12),
+    f"{LAYER}[2]['gate']['kernel']": (12, 12),
+    "['front_end']['first']['linear']['kernel']": (240, 12),
+    "['front_end']['out']['kernel']": (12, 12),
+}
+
+
+@pytest.mark.parametrize("path", MATRICES)
+def test_every_layers_matrix_gets_an_orthogonal_update(muon, path):
+    gradients, updates = (x[path].reshape(-1, *MATRICES[path]) for x in muon)
+    for gradient, update in zip(gradients, updates):
+        # As long as AdamW's: arXiv 2502.16982, section 2.2.
+        step = -RATE * 0.2 * np.sqrt(max(MATRICES[path]))
+        np.testing.assert_allclose(update / step, orthogonalised(gradient), atol=2e-3)
+
+
+def test_all_else_is_adamws_with_nesterovs_momentum(muon):
+    gradients, updates = muon
+    others = [path for path in updates if not path.endswith("['kernel']") or "_head" in path]
+    assert any("_head" in path for path in others) and any("filters" in path for path in others)
+    nadam = optax.nadamw(schedule(CONFIG, STEPS), b1=CONFIG.beta1, b2=CONFIG.beta2, weight_decay=0.0)
+    alone = {path: gradients[path] for path in others}
+    expected, _ = nadam.update(alone, nadam.init(alone), alone)
+    for path in others:
+        np.testing.assert_allclose(updates[path], expected[path], rtol=1e-4, atol=1e-7, err_msg=path)

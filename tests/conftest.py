@@ -76,3 +76,30 @@ def trained(once, corpora) -> Path:
         train(tiny_config(corpora, changes | cadence), folder)
 
     return once("trained", make)
+
+
+@pytest.fixture(scope="session")
+def spoken(once, corpora) -> Path:
+    """A folder with the test split of the corpus as WAV files, and the manifest `test.jsonl` of them."""
+
+    def make(folder):
+        import json
+
+        import soundfile
+
+        from joint_st.config import TfdsSource
+        from joint_st.data.sources import open_source
+
+        corpus = open_source(TfdsSource(name="spoken_grammar/tiny", split="test", data_dir=str(corpora)))
+        folder.mkdir()
+        lines = []
+        for i in range(len(corpus)):
+            utterance = corpus[i]
+            soundfile.write(folder / f"{utterance.id}.wav", utterance.audio, utterance.sample_rate)
+            seconds = len(utterance.audio) / utterance.sample_rate
+            line = {"id": utterance.id, "audio_filepath": f"{utterance.id}.wav", "duration": seconds}
+            line["text"] = utterance.text
+            lines.append(json.dumps(line) + "\n")
+        (folder / "test.jsonl").write_text("".join(lines))
+
+    return once("spoken", make)

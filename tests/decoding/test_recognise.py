@@ -1,0 +1,76 @@
+"""From a prepared dataset to text: every readable utterance once, as the model says it alone."""
+
+from __future__ import annotations
+
+import itertools
+import json
+
+import jax
+import numpy as np
+import pytest
+from flax import nnx
+
+from joint_st.config import ManifestSource
+from joint_st.data.prepared import prepare
+from joint_st.decoding.recognise import HEADS, common_buckets, make_forward, recognise
+from joint_st.models.functional import model_structure
+from joint_st.runs.trained import load_trained
+
+
+@pytest.fixture(scope="module")
+def model(trained):
+    return load_trained(trained, "latest")
+
+
+def dataset_of(model, manifest):
+    source, config = ManifestSource(path=str(manifest)), model.config
+    return prepare(
+        [source], config.data, config.model.features, model.normalizer, model.tokenizer, training=False
+    )
+
+
+def alone(model, forward, audio: np.ndarray) -> dict[str, str]:
+    """What the heads say of one utterance, int16 [samples], by collapsing the best path by hand."""
+    frame = model.config.model.features.samples_per_frame
+    # One length for all, so that one compilation does; the silence behind the end is masked.
+    padded = np.zeros((1, 200 * frame), np.int16)
+    padded[0, : len(audio)] = audio
+    outputs = forward(model.weights, padded, np.array([len(audio)], np.int32))
+    texts = {}
+    for head in HEADS:
+        best = np.asarray(getattr(outputs, head))[0, : -(-len(audio) // frame)].argmax(axis=1)
+        symbols = [int(symbol) for symbol, _ in itertools.groupby(best) if symbol]
+        texts[head] = "".join(("", "\u2047", *model.tokenizer.characters)[symbol] for symbol in symbols)
+    return texts
+
+
+def test_every_utterance_is_recognised_once_and_as_if_alone(model, spoken):
+    dataset = dataset_of(model, spoken / "test.jsonl")
+    forward = make_forward(model.config.model, model.tokenizer.size)
+    with jax.set_mesh(model.mesh):
+        buckets = common_buckets(model.config, [dataset])
+        found = list(recognise(forward, model.weights, dataset, buckets, model.mesh, model.config))
+    assert sorted(one.index for one in found) == list(range(len(dataset)))
+    structure = model_structure(model.config.model, model.tokenizer.size)
+    whole = jax.jit(lambda weights, *audio: nnx.merge(structure, weights)(*audio))
+    for one in found:
+        audio, _ = dataset.load(one.index)
+        assert one.seconds == len(audio) / model.config.model.features.sample_rate
+        assert one.hypotheses == alone(model, whole, audio)
+    assert any(text for one in found for text in one.hypotheses.values())
+
+
+def test_datasets_share_their_buckets(model, spoken, tmp_path):
+    """The longest of several is the bound of all, so that they share compiled programs."""
+    lines = [json.loads(line) for line in (spoken / "test.jsonl").read_text().splitlines()]
+    datasets = []
+    for part in (lines[:3], lines[3:]):
+        manifest = tmp_path / f"{len(part)}.jsonl"
+        rows = [{**line, "audio_filepath": str(spoken / line["audio_filepath"])} for line in part]
+        manifest.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        datasets.append(dataset_of(model, manifest))
+    buckets = common_buckets(model.config, datasets)
+    frame = model.config.model.features.samples_per_frame
+    longest = max(dataset.lengths.max() for dataset in datasets)
+    assert buckets.bounds[-1] == -(-longest // frame) * frame
+    assert buckets.batch_sizes[-1] == model.config.evaluation.batch_size

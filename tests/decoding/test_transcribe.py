@@ -1,0 +1,70 @@
+"""`joint-st transcribe`: the text of files is the text that an evaluation finds in them."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+import soundfile
+import soxr
+
+from joint_st.cli import main
+from joint_st.config import ManifestSource
+from joint_st.data.normalizers import normalizer
+from joint_st.evaluation.evaluate import evaluate_run
+
+
+@pytest.fixture(scope="module")
+def heard(trained, spoken, tmp_path_factory) -> dict[str, dict[str, str]]:
+    """Hypotheses by head and id."""
+    lines = tmp_path_factory.mktemp("heard") / "lines.jsonl"
+    run = shutil.copytree(trained, lines.with_name("run"))
+    evaluate_run(run, data={"test": ManifestSource(path=str(spoken / "test.jsonl"))}, jsonl_file=lines)
+    found = {"streaming": {}, "full_context": {}}
+    for utterance in map(json.loads, lines.read_text().splitlines()):
+        found[utterance["head"]][utterance["id"]] = utterance["hypothesis"]
+    return found
+
+
+def test_files_say_what_an_evaluation_heard(trained, spoken, heard, capsys):
+    files = sorted(map(str, spoken.glob("*.wav")))
+    assert len(files) == 8
+    normalize = normalizer("english")
+    for head, options in (("full_context", []), ("streaming", ["--head", "streaming"])):
+        assert main(["transcribe", str(trained), *files, *options]) == 0
+        lines = [line.split("\t") for line in capsys.readouterr().out.splitlines()]
+        assert [file for file, _ in lines] == files
+        said = {file.split("/")[-1].removesuffix(".wav"): normalize(text) for file, text in lines}
+        assert said == heard[head]
+    assert any(heard["streaming"].values())
+
+
+def test_other_rates_channels_and_lengths(trained, spoken, heard, tmp_path, capsys):
+    """A file at the model's rate, in stereo, says the same; an empty and a long one say something or nothing."""
+    first = sorted(spoken.glob("*.wav"))[0]
+    audio, rate = soundfile.read(first, dtype="int16")
+    assert rate == 16_000
+    soundfile.write(tmp_path / "stereo.wav", np.stack([audio, audio], axis=1), rate)
+    soundfile.write(tmp_path / "empty.wav", audio[:0], rate)
+    soundfile.write(tmp_path / "long.flac", soxr.resample(np.tile(audio, 4), rate, 44_100), 44_100)
+    files = [str(tmp_path / name) for name in ("stereo.wav", "empty.wav", "long.flac")]
+    assert main(["transcribe", str(trained), *files, "--checkpoint", "best"]) == 0
+    stereo, empty, long = (line.split("\t")[1] for line in capsys.readouterr().out.splitlines())
+    assert normalizer("english")(stereo) == heard["full_context"][first.stem]
+    assert empty == ""
+    assert isinstance(long, str)
+
+
+def test_one_file_is_printed_bare_and_a_broken_one_named(trained, spoken, tmp_path, capsys):
+    broken = tmp_path / "broken.wav"
+    broken.write_bytes(b"RIFF and no more")
+    good = str(sorted(spoken.glob("*.wav"))[0])
+    assert main(["transcribe", str(trained), good]) == 0
+    alone = capsys.readouterr().out
+    assert alone.endswith("\n") and "\t" not in alone
+    assert main(["transcribe", str(trained), good, str(broken)]) == 2
+    output = capsys.readouterr()
+    assert output.out == f"{good}\t{alone}"
+    assert output.err.splitlines()[-1].startswith(f"joint-st: error: {broken}: ")

@@ -1,0 +1,177 @@
+"""`joint-st evaluate` of a small trained run: what it writes and prints, recomputed from what it heard."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from collections import defaultdict
+
+import jiwer
+import pytest
+
+from joint_st.cli import main
+from joint_st.config import TfdsSource, load
+from joint_st.evaluation.evaluate import evaluate_run
+from joint_st.training.loop import train
+from tests.tiny import tiny_config
+
+KEYS = {
+    "split", "subset", "head", "decoder", "wer", "wer_low", "wer_high", "cer", "insertions", "deletions",
+    "substitutions", "utterances", "words", "normalizer", "step",
+}  # fmt: skip
+
+
+def read_lines(path) -> list[dict]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+@pytest.fixture(scope="module")
+def evaluated(trained, corpora, tmp_path_factory):
+    """(the run's directory, the rows, the utterances) of an evaluation on two splits of the corpus."""
+    run = shutil.copytree(trained, tmp_path_factory.mktemp("evaluated") / "run")
+    sources = {
+        name: TfdsSource(name="spoken_grammar/tiny", split=split, data_dir=str(corpora))
+        for name, split in {"test": "test", "v1.0/seen": "train[:12]"}.items()
+    }
+    table, lines = run.with_name("out") / "table.json", run.with_name("out") / "utterances.jsonl"
+    rows = evaluate_run(run, data=sources, checkpoint="latest", json_file=table, jsonl_file=lines)
+    assert json.loads(table.read_text()) == rows
+    return run, rows, read_lines(lines)
+
+
+def test_every_split_head_and_subset_has_a_row(evaluated):
+    run, rows, utterances = evaluated
+    assert all(row.keys() == KEYS for row in rows)
+    found = [(row["split"], row["head"], row["subset"]) for row in rows]
+    assert found == [
+        (split, head, subset)
+        for split in ("test", "v1.0/seen")
+        for head in ("streaming", "full_context")
+        for subset in ("all", "heard", "only_read")
+        # Every word of the training split was heard.
+        if (split, subset) != ("v1.0/seen", "only_read")
+    ]
+    assert {(row["decoder"], row["normalizer"], row["step"]) for row in rows} == {("greedy", "english v1", 24)}
+    assert len(utterances) == 2 * (8 + 12)
+
+
+def test_rates_are_those_of_jiwer_on_the_utterances_written(evaluated):
+    _, rows, utterances = evaluated
+    groups = defaultdict(list)
+    for utterance in utterances:
+        groups[utterance["split"], utterance["head"]].append(utterance)
+    for row in (row for row in rows if row["subset"] == "all"):
+        group = groups[row["split"], row["head"]]
+        said = [u["hypothesis"] for u in group]
+        words = jiwer.process_words([u["reference"] for u in group], said)
+        characters = jiwer.process_characters([u["reference"] for u in group], said)
+        assert row["wer"] == pytest.approx(words.wer)
+        assert row["cer"] == pytest.approx(characters.cer)
+        assert row["words"] == words.hits + words.substitutions + words.deletions
+        assert row["utterances"] == len(group)
+        errors = [row[name] for name in ("insertions", "deletions", "substitutions")]
+        assert errors == [words.insertions, words.deletions, words.substitutions]
+        assert errors == [sum(u[n] for u in group) for n in ("insertions", "deletions", "substitutions")]
+        assert row["wer_low"] <= row["wer"] <= row["wer_high"]
+    assert any(any(u["hypothesis"].split()) for u in utterances), "an empty hypothesis shows little"
+
+
+def test_subsets_are_of_the_words_heard_and_only_read(evaluated, corpora):
+    run, rows, utterances = evaluated
+    texts = {u["id"]: u["reference"].split() for u in utterances if u["split"] == "test"}
+    vocabulary = json.loads((run / "vocabulary.json").read_text())
+    sizes = {}
+    for subset, key in (("heard", "heard"), ("only_read", "read")):
+        own = [sum(word in vocabulary[key] for word in words) for words in texts.values()]
+        sizes[subset] = sum(own), sum(map(bool, own))
+        for row in rows:
+            if (row["split"], row["subset"]) == ("test", subset):
+                assert (row["words"], row["utterances"]) == sizes[subset]
+    assert all(words for words, _ in sizes.values())
+    for head in ("streaming", "full_context"):
+        of = {r["subset"]: r for r in rows if (r["split"], r["head"]) == ("test", head)}
+        neither = of["all"]["words"] - of["heard"]["words"] - of["only_read"]["words"]
+        for name in ("deletions", "substitutions"):
+            known = of["heard"][name] + of["only_read"][name]
+            assert of["all"][name] - neither <= known <= of["all"][name]
+
+
+def test_the_run_keeps_its_evaluations_by_step_and_splits(evaluated):
+    run, rows, utterances = evaluated
+    own = run / "evaluations" / "step_24_test_v1.0_seen.json"
+    assert json.loads(own.read_text()) == rows
+    assert read_lines(own.with_suffix(".jsonl")) == utterances
+
+
+def test_the_best_checkpoint_is_evaluated_unless_another_is_named(evaluated, spoken, tmp_path):
+    run, rows, utterances = evaluated
+    best = min(
+        (json.loads((entry / "metrics" / "metrics").read_text())["wer"], int(entry.name))
+        for entry in (run / "checkpoints").iterdir()
+        if (entry / "metrics" / "metrics").is_file()
+    )[1]
+    file = tmp_path / "table.json"
+    assert main(["evaluate", str(run), "--data", f"mine={spoken / 'test.jsonl'}", "--json", str(file)]) == 0
+    assert {row["step"] for row in json.loads(file.read_text())} == {best}
+
+
+def test_a_manifest_gives_what_the_corpus_gives(evaluated, spoken, tmp_path, capsys):
+    run, rows, utterances = evaluated
+    table, lines = tmp_path / "table.json", tmp_path / "lines.jsonl"
+    arguments = ["--data", f"test={spoken / 'test.jsonl'}", "--checkpoint", "24"]
+    assert main(["evaluate", str(run), *arguments, "--json", str(table), "--jsonl", str(lines)]) == 0
+    # The order is that of the source, and so is the random choice behind the intervals.
+    assert json.loads(table.read_text()) == [row for row in rows if row["split"] == "test"]
+    assert read_lines(lines) == [u for u in utterances if u["split"] == "test"]
+    printed = capsys.readouterr().out
+    assert "decoder greedy, normalizer english v1, step 24" in printed
+    assert "only_read" in printed and "WER %" in printed
+
+
+def test_unreadable_files_are_counted_and_not_scored(evaluated, spoken, tmp_path, capsys):
+    run, _, _ = evaluated
+    lines = read_lines(spoken / "test.jsonl")[:4]
+    for line in lines:
+        shutil.copy(spoken / line["audio_filepath"], tmp_path)
+    (tmp_path / lines[0]["audio_filepath"]).write_bytes(b"not audio")
+    (tmp_path / lines[1]["audio_filepath"]).unlink()
+    manifest, table = tmp_path / "m.jsonl", tmp_path / "table.json"
+    manifest.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert main(["evaluate", str(run), "--data", f"some={manifest}", "--json", str(table)]) == 0
+    assert "some: not scored: 1 unreadable, 1 unreadable" in capsys.readouterr().err.replace("\n", " ")
+    assert {row["utterances"] for row in json.loads(table.read_text()) if row["subset"] == "all"} == {2}
+
+
+def test_nothing_to_evaluate(evaluated, tmp_path, capsys):
+    run, _, _ = evaluated
+    assert main(["evaluate", str(run)]) == 2
+    assert "data.test names no split; give --data NAME=SOURCE" in capsys.readouterr().err
+    assert main(["evaluate", str(run), "--data", f"x={tmp_path / 'none.jsonl'}"]) == 2
+    assert "none.jsonl: no such file" in capsys.readouterr().err
+
+
+def test_recorded_digits(recorded, tmp_path, capsys):
+    """Two steps on recordings, then some of their test split, whose speaker is another."""
+    digits = recorded / "spoken_digits"
+    lines = read_lines(digits / "test.jsonl")[:60]
+    for line in lines:
+        line["audio_filepath"] = str(digits / line["audio_filepath"])
+    some = tmp_path / "some.jsonl"
+    some.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    config = tiny_config(
+        tmp_path,
+        {
+            "data.train": [{"kind": "manifest", "path": str(digits / "train.jsonl")}],
+            "data.dev": [],
+            "data.test": {"some": {"kind": "manifest", "path": str(some)}},
+            "data.text": [],
+            "training.steps": 2,
+        },
+    )
+    train(config, tmp_path / "run")
+    assert load(tmp_path / "run") == config
+    rows = json.loads((tmp_path / "run" / "evaluations" / "step_2_some.json").read_text())
+    everything = [row for row in rows if row["subset"] == "all"]
+    assert [(row["utterances"], row["words"]) for row in everything] == [(60, 60)] * 2
+    assert re.search(r"train    2[45]\d\d utterances, 0.3\d h; dropped", capsys.readouterr().err)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
-
 import jax
 import jax.numpy as jnp
 
@@ -26,8 +24,9 @@ def batch_shapes(buckets: Buckets, bucket: int, mesh: jax.sharding.Mesh) -> dict
 
 
 def compile_for_buckets(step, state, buckets: Buckets, mesh: jax.sharding.Mesh) -> list:
-    """The jitted `step` compiled for each bucket; the compiler works on several at once."""
+    """The jitted `step` compiled for each bucket.
+
+    One after the other: XLA's compiler is parallel in itself, and several at once took longer and far more memory.
+    """
     like = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), state)
-    lowered = [step.lower(like, batch_shapes(buckets, k, mesh)) for k in range(len(buckets))]
-    with ThreadPoolExecutor(len(buckets)) as pool:
-        return list(pool.map(lambda program: program.compile(), lowered))
+    return [step.lower(like, batch_shapes(buckets, k, mesh)).compile() for k in range(len(buckets))]

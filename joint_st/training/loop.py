@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import math
 import sys
 import time
@@ -34,8 +33,6 @@ from joint_st.training.loggers import open_loggers
 from joint_st.training.metrics import Window
 from joint_st.training.optimizer import schedule
 from joint_st.training.step import TrainState, make_init, make_train_step
-
-log = logging.getLogger(__name__)
 
 
 def train(config: Config, workdir: Path) -> None:

@@ -40,7 +40,9 @@ def config() -> Config:
             batch_size=8,
             buckets=4,
         ),
-        model=ModelConfig(width=128, feed_forward=2, audio_layers=1, streaming_layers=2, full_context_layers=2, dropout=0.1),
+        model=ModelConfig(
+            width=128, feed_forward=2, audio_layers=1, streaming_layers=2, full_context_layers=2, dropout=0.1
+        ),
         optimizer=OptimizerConfig(kind="muon", peak_learning_rate=4e-3, warmup_steps=100),
         training=TrainingConfig(steps=2_000, evaluate_every=500, checkpoint_every=500),
         parallel=ParallelConfig(cpu_devices=2),

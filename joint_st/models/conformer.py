@@ -30,7 +30,7 @@ class FeedForward(Layer):
 
 
 class ConformerLayer(Layer):
-    """One conformer layer, pre-norm with a last norm; causal with `left_context` frames, or full-context with `None`."""
+    """One conformer layer, pre-norm with a last norm; causal with `left_context` frames, full-context with `None`."""
 
     def __init__(
         self,

@@ -11,7 +11,7 @@ from joint_st.ops.masks import zero_padding
 
 
 class DepthwiseConvolution(nnx.Module):
-    """One filter of `kernel` frames per channel, over an input that is already padded: [B, T + kernel - 1, D] -> [B, T, D].
+    """One filter of `kernel` frames per channel, over an input already padded: [B, T + kernel - 1, D] -> [B, T, D].
 
     Written as shift and add: the gradient of XLA's grouped convolution inside a scan is many times slower on CPU.
     """

@@ -59,7 +59,7 @@ class TensorBoardLogger:
         try:
             from tensorboardX import SummaryWriter
         except ImportError:
-            raise UserError("training.loggers: tensorboard needs its extra: pip install 'joint_st[tensorboard]'") from None
+            raise UserError("training.loggers: tensorboard needs: pip install 'joint_st[tensorboard]'") from None
         # Events of steps that will be run again are hidden.
         self._writer = SummaryWriter(str(directory), purge_step=resume_at + 1)
 
@@ -79,7 +79,7 @@ class WandbLogger:
         try:
             import wandb
         except ImportError:
-            raise UserError("training.loggers: wandb needs its extra: pip install 'joint_st[wandb]'") from None
+            raise UserError("training.loggers: wandb needs: pip install 'joint_st[wandb]'") from None
         identity = directory / "wandb_id"
         if not identity.exists():
             identity.write_text(wandb.util.generate_id())

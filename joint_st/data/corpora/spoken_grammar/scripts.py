@@ -22,7 +22,7 @@ class Script:
 
 
 def scripts(train: int, dev: int, test: int, text: int, names: Names) -> dict[str, list[Script]]:
-    """So many scripts of each split over some names, the same on every call. No sentence occurs twice, in one split or two.
+    """So many scripts of each split over some names, the same on every call. No sentence occurs twice.
 
     Names in `train` are heard ones; an utterance of `dev` or `test` has heard names only or only-read names
     only; `text` mixes both, and has only-read names more often.

@@ -1,0 +1,46 @@
+"""Metrics arrive where they are sent, and rows of steps that will be run again are removed."""
+
+import csv
+
+import pytest
+
+from joint_st.training.loggers import CsvLogger, TensorBoardLogger
+
+
+def rows(path):
+    with open(path, newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_csv_keeps_rows_up_to_the_step_it_resumes_at(tmp_path):
+    path = tmp_path / "metrics.csv"
+    logger = CsvLogger(path, ("loss", "wer"), resume_at=0)
+    logger.log(10, {"loss": 0.1 + 0.2, "wer": None, "unknown": 1.0})
+    logger.log(20, {"wer": 0.5})
+    logger.log(30, {"loss": 1.0})
+    assert rows(path)[0] == {"step": "10", "loss": "0.30000000000000004", "wer": ""}, "written at once, exactly"
+    logger.close()
+    resumed = CsvLogger(path, ("loss", "wer"), resume_at=20)
+    resumed.log(30, {"loss": 2.0})
+    resumed.close()
+    assert [(row["step"], row["loss"], row["wer"]) for row in rows(path)] == [
+        ("10", "0.30000000000000004", ""),
+        ("20", "", "0.5"),
+        ("30", "2.0", ""),
+    ]
+
+
+def test_tensorboard_events_hold_names_and_values(tmp_path):
+    event_pb2 = pytest.importorskip("tensorboardX.proto.event_pb2")
+    logger = TensorBoardLogger(tmp_path, resume_at=0)
+    logger.log(7, {"loss": 0.25, "wer": None})
+    logger.close()
+    (file,) = tmp_path.glob("events.*")
+    data, found, at = file.read_bytes(), [], 0
+    # A record is its length (8 bytes), a checksum (4), the event, and another checksum (4).
+    while at < len(data):
+        length = int.from_bytes(data[at : at + 8], "little")
+        event = event_pb2.Event.FromString(data[at + 12 : at + 12 + length])
+        found += [(event.step, value.tag, value.simple_value) for value in event.summary.value]
+        at += 12 + length + 4
+    assert found == [(7, "loss", 0.25)]

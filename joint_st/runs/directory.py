@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
 from pathlib import Path
 
 from joint_st.config import Config, load, save
@@ -23,6 +24,8 @@ CHANGEABLE = (
     "data.read_threads",
     "data.prefetch_batches",
     "data.strict",
+    "data.test",
+    "data.test.",
     "parallel.",
 )
 """Fields (and, with a dot at the end, sections) that may change when a run goes on: none of them changes what
@@ -65,15 +68,30 @@ class RunDirectory:
         """Folder of tables and per-utterance results."""
         return self.root / "evaluations"
 
+    @property
+    def has_checkpoint(self) -> bool:
+        """Whether there is a complete checkpoint to go on from."""
+        return self.checkpoints.is_dir() and any(entry.name.isdecimal() for entry in self.checkpoints.iterdir())
+
+    def clear(self) -> None:
+        """Remove what was derived from the config, so that another may take its place."""
+        shutil.rmtree(self.tokenizer, ignore_errors=True)
+        for path in (self.vocabulary, self.metrics):
+            path.unlink(missing_ok=True)
+
 
 def open_run(workdir: Path, config: Config) -> RunDirectory:
     """Makes the directory of a run, or checks that the run there may go on with `config`; stores the config.
 
+    A run that has no checkpoint yet, because a mistake or an accident ended it, begins anew with whatever config.
     Raises `UserError` that names the field in which the two configs differ, and both values.
     """
     run = RunDirectory(Path(workdir))
     if run.config.exists():
-        _check_same(run, load(run.config), config)
+        if run.has_checkpoint:
+            _check_same(run, load(run.config), config)
+        else:
+            run.clear()
     elif run.root.exists() and not run.root.is_dir():
         raise UserError(f"{run.root}: a file, where the directory of a run should be; name another --workdir")
     run.root.mkdir(parents=True, exist_ok=True)

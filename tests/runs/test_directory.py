@@ -11,6 +11,14 @@ from joint_st.runs.directory import existing_run, open_run
 CONFIG = Config(data=DataConfig(train=(TfdsSource(name="grammar", split="train"),)))
 
 
+@pytest.fixture
+def begun(tmp_path):
+    """A run with a checkpoint."""
+    run = open_run(tmp_path, CONFIG)
+    (run.checkpoints / "100").mkdir(parents=True)
+    return run
+
+
 def test_a_new_run_stores_its_config(tmp_path):
     run = open_run(tmp_path / "runs" / "one", CONFIG)
     assert load(run.config) == load(run.root) == CONFIG
@@ -23,13 +31,13 @@ def test_a_new_run_stores_its_config(tmp_path):
     [
         {},
         {"training.steps": 2_000, "training.log_every": 1, "training.loggers": "wandb"},
+        {"data.test.x": "a.jsonl"},
         {"evaluation.batch_size": 8, "parallel.data": 1, "data.strict": True, "data.read_threads": 2},
     ],
 )
-def test_what_may_change_is_stored_anew(tmp_path, changes):
-    open_run(tmp_path, CONFIG)
+def test_what_may_change_is_stored_anew(begun, changes):
     changed = override(CONFIG, changes)
-    assert load(open_run(tmp_path, changed).config) == changed
+    assert load(open_run(begun.root, changed).config) == changed
 
 
 @pytest.mark.parametrize(
@@ -37,19 +45,28 @@ def test_what_may_change_is_stored_anew(tmp_path, changes):
     [
         ({"model.width": 256}, "model.width: 144 in {file}, 256 now"),
         ({"data.train.0.split": "test"}, "data.train.0.split: train in {file}, test now"),
-        ({"data.test.x": "a.jsonl"}, "data.test: {{}} in {file}, absent now (and 3 more)"),
+        ({"data.dev.0": "a.jsonl"}, "data.dev: [] in {file}, absent now (and 3 more)"),
         ({"seed": 1, "model.remat": True}, "seed: 0 in {file}, 1 now (and 1 more)"),
         ({"training.accumulation": 2}, "training.accumulation: 1 in {file}, 2 now"),
     ],
 )
-def test_any_other_change_is_refused(tmp_path, changes, difference):
-    run = open_run(tmp_path, CONFIG)
+def test_any_other_change_is_refused(begun, changes, difference):
     with pytest.raises(UserError) as caught:
-        open_run(tmp_path, override(CONFIG, changes))
+        open_run(begun.root, override(CONFIG, changes))
     assert str(caught.value) == (
-        difference.format(file=run.config) + "; go on with the run's own value, or name another --workdir"
+        difference.format(file=begun.config) + "; go on with the run's own value, or name another --workdir"
     )
-    assert load(run.config) == CONFIG
+    assert load(begun.config) == CONFIG
+
+
+def test_a_run_without_a_checkpoint_begins_anew(tmp_path):
+    run = open_run(tmp_path, CONFIG)
+    run.tokenizer.mkdir()
+    run.metrics.write_text("step\n")
+    (run.checkpoints / "100.orbax-checkpoint-tmp").mkdir(parents=True)
+    changed = override(CONFIG, {"model.width": 256})
+    assert load(open_run(tmp_path, changed).config) == changed
+    assert not run.tokenizer.exists() and not run.metrics.exists()
 
 
 def test_directories_that_are_no_run(tmp_path):

@@ -38,7 +38,7 @@ def recorded() -> Path:
 
 @pytest.fixture(scope="session")
 def once(tmp_path_factory, worker_id):
-    """`once(name, make)`: the folder `name`, filled by `make(folder)` once for all workers; tests only read it."""
+    """`once(name, make)`: the folder `name`, filled by `make(folder)` once for all workers and only read."""
     base = tmp_path_factory.getbasetemp()
     base = base if worker_id == "master" else base.parent
 
@@ -65,7 +65,7 @@ def corpora(once) -> Path:
 
 @pytest.fixture(scope="session")
 def trained(once, corpora) -> Path:
-    """A run of 24 steps, its test splits left out; dropout and SpecAugment are on, no cadence divides another."""
+    """A run of 24 steps without test splits; dropout and SpecAugment are on, no cadence divides another."""
 
     def make(folder):
         from joint_st.training.loop import train

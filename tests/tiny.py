@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from joint_st.config import (
     Config,
@@ -72,3 +75,14 @@ def joint_st(*arguments: Any, **options) -> subprocess.CompletedProcess:
     """`joint-st ARGUMENTS` in a process of its own, its output captured as text."""
     command = [sys.executable, "-m", "joint_st", *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, env=environment(), **options)
+
+
+def saved_arrays(run: Path, step: int) -> dict[str, np.ndarray]:
+    """All arrays of a checkpoint, by dotted path, as Orbax alone reads them."""
+    import jax
+    import orbax.checkpoint as ocp
+
+    with contextlib.closing(ocp.PyTreeCheckpointer()) as reader:
+        state = reader.restore((run / "checkpoints" / str(step) / "state").resolve())
+    named = jax.tree_util.tree_leaves_with_path(state)
+    return {jax.tree_util.keystr(path, simple=True, separator="."): np.asarray(x) for path, x in named}

@@ -123,7 +123,7 @@ def test_a_write_that_fails_in_the_background_is_told_by_the_next_call(tmp_path)
         checkpoints.save(1, state_of(1), {}, None)
         checkpoints.wait()
         limit = resource.getrlimit(resource.RLIMIT_FSIZE)
-        # No file may grow beyond 100 kB, as if the disk were full; Python ignores the signal that comes with it.
+        # No file may grow beyond 100 kB, as if the disk were full; Python ignores the signal for it.
         resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limit[1]))
         try:
             checkpoints.save(2, state_of(2, size=2**18), {}, None)
@@ -137,7 +137,7 @@ def test_a_write_that_fails_in_the_background_is_told_by_the_next_call(tmp_path)
 
 
 def on_eight_devices(folder):
-    """What one device saved is restored onto eight, whole on each or cut over them, and the other way round."""
+    """What one device saved is restored onto eight, whole on each or cut over them; and is saved there."""
     mesh = jax.make_mesh((8,), ("data",))
     with Checkpoints(folder, keep_latest=9) as checkpoints:
         for spec in (PartitionSpec(), PartitionSpec("data")):

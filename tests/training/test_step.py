@@ -44,7 +44,7 @@ FEASIBLE = [0, 3, 4, 5, 7]
 
 
 def make_batch(seed: int = 0) -> dict[str, np.ndarray]:
-    """Eight rows of up to 12 frames. Cut into parts (every 2nd or 4th row), these differ in what is feasible."""
+    """Eight rows of up to 12 frames; parts (every 2nd or 4th row) differ in what is feasible."""
     random = np.random.default_rng(seed)
     batch = {
         "audio": random.integers(-9000, 9000, (8, 12 * FRAME)).astype(np.int16),
@@ -76,7 +76,8 @@ class Steps:
     def __call__(self, state, batch):
         """(state, metrics) as NumPy arrays; the state given is kept."""
         with jax.set_mesh(self.mesh):
-            return jax.device_get(self.jitted(jax.tree.map(jax.numpy.copy, state), put_batch(batch, self.mesh)))
+            given_away = jax.tree.map(jax.numpy.copy, state)
+            return jax.device_get(self.jitted(given_away, put_batch(batch, self.mesh)))
 
     def warm(self):
         """The state after one step: the learning rate of the first is 0."""

@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from joint_st.config import Config
-from joint_st.data.buckets import Buckets
 from joint_st.data.normalizers import normalizer
-from joint_st.data.plan import BatchPlan
-from joint_st.data.prepared import prepare
+from joint_st.data.pipeline import prepare, training_plan
 from joint_st.data.texts import train_tokenizer, training_vocabulary
 
 
@@ -30,12 +28,5 @@ def inspect(config: Config) -> Iterator[str]:
         prepared = prepare(sources, data, features, normalize, tokenizer, training=training)
         yield f"{name}: {prepared.describe()}"
         if training:
-            buckets = Buckets.choose(
-                prepared.lengths,
-                prepared.label_lengths,
-                count=data.buckets,
-                multiple=features.samples_per_frame,
-                batch_size=data.batch_size,
-            )
-            plan = BatchPlan(prepared.lengths, buckets, seed=config.seed, shuffle=True)
+            plan = training_plan(prepared, data, config.seed)
             yield f"  {plan.describe(features.sample_rate, 's')}"

@@ -10,12 +10,14 @@ from typing import TypedDict
 import grain
 import numpy as np
 
+from joint_st.config import DataConfig
 from joint_st.data.audio import UnreadableAudio
+from joint_st.data.buckets import Buckets
 from joint_st.data.plan import BatchPlan
 from joint_st.data.prepared import Prepared, prepare
 from joint_st.errors import UserError
 
-__all__ = ["Batch", "Prepared", "batches", "prepare"]
+__all__ = ["Batch", "Prepared", "batches", "prepare", "training_plan"]
 
 SLACK_SECONDS = 0.1
 """Durations are rounded and MP3 is padded: so much beyond its bucket is cut off; more is an error."""
@@ -36,6 +38,18 @@ class Batch(TypedDict):
     """bool [B]; False where there is no utterance, or none that can be read."""
     index: np.ndarray
     """int32 [B], row in the prepared dataset; -1 where there is none."""
+
+
+def training_plan(prepared: Prepared, data: DataConfig, seed: int) -> BatchPlan:
+    """The shuffled batches of a training set, in the buckets that waste the least on it."""
+    buckets = Buckets.choose(
+        prepared.lengths,
+        prepared.label_lengths,
+        count=data.buckets,
+        multiple=prepared.features.samples_per_frame,
+        batch_size=data.batch_size,
+    )
+    return BatchPlan(prepared.lengths, buckets, seed=seed, shuffle=True)
 
 
 def batches(

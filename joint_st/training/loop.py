@@ -13,11 +13,9 @@ import tqdm
 
 from joint_st.config import Config
 from joint_st.config.devices import check_devices
-from joint_st.data.buckets import Buckets
 from joint_st.data.normalizers import normalizer
-from joint_st.data.pipeline import batches
+from joint_st.data.pipeline import Prepared, batches, prepare, training_plan
 from joint_st.data.plan import BatchPlan
-from joint_st.data.prepared import Prepared, prepare
 from joint_st.data.texts import train_tokenizer, training_vocabulary
 from joint_st.data.tokenizers import Tokenizer, load_tokenizer
 from joint_st.errors import UserError
@@ -55,11 +53,7 @@ def train(config: Config, workdir: Path) -> None:
 
     data = open_data(config.data.train, True)
     dev = open_data(config.data.dev, False) if config.data.dev else None
-    frame = config.model.features.samples_per_frame
-    buckets = Buckets.choose(
-        data.lengths, data.label_lengths, count=config.data.buckets, multiple=frame, batch_size=config.data.batch_size
-    )
-    plan = BatchPlan(data.lengths, buckets, seed=config.seed, shuffle=True)
+    plan = training_plan(data, config.data, config.seed)
     facts = {"vocabulary_size": tokenizer.size, "normalizer": str(normalize)}
 
     with (
@@ -73,7 +67,7 @@ def train(config: Config, workdir: Path) -> None:
         start = int(state.step)
         introduce(config, run, data, dev, plan, state, mesh, tokenizer)
         if start < config.training.steps:
-            step = compile_for_buckets(make_train_step(config, tokenizer.size, mesh), state, buckets, mesh)
+            step = compile_for_buckets(make_train_step(config, tokenizer.size, mesh), state, plan.buckets, mesh)
             say(f"compiled {len(step)} shapes; first step {time.perf_counter() - began:.1f} s after the start")
             score_dev = Scorer(config, dev, mesh) if dev else None
             state = run_steps(

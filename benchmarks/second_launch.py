@@ -2,7 +2,7 @@
 
     python benchmarks/second_launch.py [CONFIG]
 
-Each launch is a process of its own with a run of its own, stopped after one step; first and second launches share a
+Each launch is a process of its own with a run of its own, of one step; first and second launches share a
 fresh folder of compiled programs. With `--cold` the first launch also synthesises its corpus and indexes it.
 """
 
@@ -24,7 +24,7 @@ def launch(config: str, workdir: Path, compiled: Path, environment: dict[str, st
     began = time.perf_counter()
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment) as process:
         for line in process.stderr:
-            if line.startswith("compiled"):
+            if "step 1/1" in line:
                 seconds = time.perf_counter() - began
                 process.kill()
                 return seconds

@@ -78,6 +78,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # The reader of our output has left (`| head`); the flush at exit must not fail on it again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_BROKEN_PIPE
+    except OSError as error:
+        # What the system refuses about a file of the user's; one without a name is a mistake of ours.
+        if error.filename is None:
+            raise
+        print(f"joint-st: error: {error.filename}: {error.strerror}", file=sys.stderr)
+        return EXIT_USER_ERROR
     return 0
 
 
@@ -259,7 +265,8 @@ def _train(options: argparse.Namespace) -> None:
     _quiet_libraries()
     from joint_st.training.loop import train
 
-    train(config, options.workdir or Path("runs") / config.name)
+    there = Path(options.config)
+    train(config, options.workdir or (there if there.is_dir() else Path("runs") / config.name))
 
 
 def _evaluate(options: argparse.Namespace) -> None:

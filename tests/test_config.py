@@ -377,3 +377,10 @@ def test_overrides_among_arguments(arguments, overrides, others):
 )
 def test_mistakes_among_arguments(arguments, line):
     assert message(split_overrides, arguments.split(), OPTIONS) == line
+
+
+@pytest.mark.parametrize("path", sorted((Path(__file__).parents[1] / "configs").glob("*.py")), ids=lambda path: path.stem)
+def test_the_repositorys_configs_load(path):
+    config = load(path)
+    assert config.name == path.stem
+    assert override(config, {}) == config

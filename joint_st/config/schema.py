@@ -220,7 +220,7 @@ class ModelConfig(Section):
 
 
 class ObjectiveConfig(Section):
-    """Weights of the losses. Each loss is a mean over the utterances for which it has a meaning."""
+    """Weights of the losses. Each is a mean over the labels of the utterances for which it has a meaning."""
 
     streaming_ctc: float = Field(default=0.3, ge=0)
     """CTC of the labels given audio, on the streaming head."""
@@ -246,9 +246,9 @@ class OptimizerConfig(Section):
     final_share: float = Field(default=0.01, ge=0, le=1)
     """Learning rate at the last step over the peak."""
     beta1: float = Field(default=0.9, ge=0, lt=1)
-    """Decay of the first moment."""
+    """Decay of AdamW's first moment."""
     beta2: float = Field(default=0.98, ge=0, lt=1)
-    """Decay of the second moment."""
+    """Decay of AdamW's second moment."""
     weight_decay: float = Field(default=1e-3, ge=0)
     """Decoupled weight decay, on matrices only."""
     clip_norm: float = Field(default=1.0, gt=0)

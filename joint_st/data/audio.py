@@ -36,7 +36,7 @@ def read_audio(path: Path | str, offset: float = 0.0, seconds: float | None = No
             frames = -1 if seconds is None else round(seconds * rate)
             # As float, whatever the file holds: libsndfile scales float files to int16 wrongly or not at all.
             audio = file.read(frames, dtype="float32", always_2d=True)
-    except (soundfile.SoundFileError, OSError) as error:
+    except (soundfile.SoundFileError, OSError, TypeError) as error:  # TypeError: a `.raw` file tells no rate
         raise UnreadableAudio(path, _why(path, error)) from None
     audio = audio[:, 0] if audio.shape[1] == 1 else audio.mean(1)
     if not np.isfinite(audio.sum()):
@@ -48,7 +48,7 @@ def audio_seconds(path: Path | str) -> float:
     """Length of an audio file by its header. Raises `UnreadableAudio`."""
     try:
         info = soundfile.info(str(path))
-    except (soundfile.SoundFileError, OSError) as error:
+    except (soundfile.SoundFileError, OSError, TypeError) as error:
         raise UnreadableAudio(path, _why(path, error)) from None
     return info.frames / info.samplerate
 

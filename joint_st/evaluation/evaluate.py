@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -86,12 +87,11 @@ def evaluate_run(
     )
     rich.print(make_table(rows))
     own = f"step_{trained.step}_{'_'.join(splits)}".replace("/", "_")
-    for path in (trained.run.evaluations / f"{own}.json", json_file):
-        if path:
-            write_rows(rows, path)
-    for path in (trained.run.evaluations / f"{own}.jsonl", jsonl_file):
-        if path:
-            write_utterances(scored, path)
+    # Files asked for come first: the run's own directory may be one that cannot be written.
+    for path in filter(None, (json_file, trained.run.evaluations / f"{own}.json")):
+        write_rows(rows, path)
+    for path in filter(None, (jsonl_file, trained.run.evaluations / f"{own}.jsonl")):
+        write_utterances(scored, path)
     return rows
 
 
@@ -114,8 +114,7 @@ def score_recognised(found, dataset: Prepared, split: str, trained: Trained | No
 
 def report_unread(name: str, dataset: Prepared) -> None:
     """Say what of a split was not scored, and why."""
-    unread = sum(dataset.dropped.values()) + len(dataset.unreadable)
-    if unread:
-        why = ", ".join(f"{count} {reason}" for reason, count in dataset.dropped.items())
-        late = f"{len(dataset.unreadable)} unreadable" if dataset.unreadable else ""
-        print(f"{name}: not scored: {', '.join(filter(None, (why, late)))}", file=sys.stderr)
+    counts = Counter(dataset.dropped) + Counter(unreadable=len(dataset.unreadable))
+    if counts:
+        why = ", ".join(f"{count} {reason}" for reason, count in counts.items())
+        print(f"{name}: not scored: {why}", file=sys.stderr)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rich import box
+from rich.markup import escape
 from rich.table import Table
 
 from joint_st.evaluation.bootstrap import rate_interval
@@ -141,7 +142,7 @@ def make_table(rows: Sequence[dict]) -> Table:
         table.add_column(name, justify="right", no_wrap=True)
     for row in rows:
         table.add_row(
-            row["split"] if row["subset"] == ALL else f"  {row['subset']}",
+            escape(row["split"] if row["subset"] == ALL else f"  {row['subset']}"),
             *(str(row[name]) for name in texts),
             _percent(row["wer"]),
             f"{_percent(row['wer_low'])}-{_percent(row['wer_high'])}",

@@ -25,13 +25,16 @@ def hertz_to_mel(hertz):
 def mel_matrix(sample_rate: int, fft: int, mels: int, low_hz: float, high_hz: float) -> np.ndarray:
     """Triangular filters [fft // 2 + 1, mels], evenly spaced in mel, with a peak of 1.
 
-    The triangles are linear in mel, not in Hz, so that a narrow low filter between two bins is not empty.
+    A filter so narrow that it lies between two bins of the transform is the nearest of them.
     """
     edges = np.linspace(hertz_to_mel(low_hz), hertz_to_mel(high_hz), mels + 2)
     bins = hertz_to_mel(np.arange(fft // 2 + 1) * sample_rate / fft)[:, None]
     rising = (bins - edges[:-2]) / (edges[1:-1] - edges[:-2])
     falling = (edges[2:] - bins) / (edges[2:] - edges[1:-1])
-    return np.maximum(0.0, np.minimum(rising, falling)).astype(np.float32)
+    filters = np.maximum(0.0, np.minimum(rising, falling))
+    (empty,) = np.nonzero(filters.max(axis=0) == 0)
+    filters[np.abs(bins - edges[1:-1]).argmin(axis=0)[empty], empty] = 1.0
+    return filters.astype(np.float32)
 
 
 def log_mel(

@@ -24,6 +24,7 @@ CHANGEABLE = (
     "data.read_threads",
     "data.prefetch_batches",
     "data.strict",
+    "name",
     "data.test",
     "data.test.",
     "parallel.",

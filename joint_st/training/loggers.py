@@ -23,7 +23,7 @@ class Logger(Protocol):
 
 
 class CsvLogger:
-    """One row a call, columns `step` and those of the first row ever logged; readable while the run goes on."""
+    """One row a call, columns `step` and `columns`, other keys left out; readable while the run goes on."""
 
     def __init__(self, path: Path, columns: tuple[str, ...], *, resume_at: int):
         """Rows after step `resume_at` are removed: the run will write them again."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import sys
 import time
@@ -21,7 +22,7 @@ from joint_st.data.tokenizers import Tokenizer, load_tokenizer
 from joint_st.errors import UserError
 from joint_st.evaluation.evaluate import Scorer, evaluate_run
 from joint_st.models.functional import count_weights
-from joint_st.parallel.mesh import make_mesh, put_batch
+from joint_st.parallel.mesh import available_devices, make_mesh, put_batch
 from joint_st.runs.checkpoints import Checkpoints
 from joint_st.runs.compilation import keep_compiled
 from joint_st.runs.directory import RunDirectory, open_run
@@ -40,13 +41,13 @@ def train(config: Config, workdir: Path) -> None:
     for mistakes of the user and for a loss that is not finite; exits with status 143 after SIGTERM, all saved.
     """
     began = time.perf_counter()
+    check_devices(config, len(available_devices(config.parallel)))
     mesh = make_mesh(config.parallel)
-    check_devices(config, mesh.size)
+    normalize = normalizer(config.data.normalizer)
     run = open_run(workdir, config)
     keep_compiled(config.training.compilation_cache)
 
     tokenizer = open_tokenizer(config, run)
-    normalize = normalizer(config.data.normalizer)
 
     def open_data(sources, training):
         return prepare(sources, config.data, config.model.features, normalize, tokenizer, training=training)
@@ -54,7 +55,7 @@ def train(config: Config, workdir: Path) -> None:
     data = open_data(config.data.train, True)
     dev = open_data(config.data.dev, False) if config.data.dev else None
     plan = training_plan(data, config.data, config.seed)
-    facts = {"vocabulary_size": tokenizer.size, "normalizer": str(normalize)}
+    facts = {"normalizer": str(normalize), "data": fingerprint(data)}
 
     with (
         jax.set_mesh(mesh),
@@ -65,13 +66,19 @@ def train(config: Config, workdir: Path) -> None:
     ):
         state = open_state(config, tokenizer.size, mesh, checkpoints)
         start = int(state.step)
+        if start and checkpoints.facts(start)["data"] != facts["data"]:
+            raise UserError(
+                f"data.train: its utterances are not those that {run.root} was trained on, so it cannot go on "
+                "as it would have; restore the data, or name another --workdir"
+            )
         introduce(config, run, data, dev, plan, state, mesh, tokenizer)
         if start < config.training.steps:
+            loggers = open_loggers(config, run, resume_at=start)
             step = compile_for_buckets(make_train_step(config, tokenizer.size, mesh), state, plan.buckets, mesh)
-            say(f"compiled {len(step)} shapes; first step {time.perf_counter() - began:.1f} s after the start")
+            say(f"compiled {len(step)} shapes; ready {time.perf_counter() - began:.1f} s after the start")
             score_dev = Scorer(config, dev, mesh) if dev else None
             state = run_steps(
-                config, state, step, data, plan, mesh, run, checkpoints, facts, score_dev, interruption
+                config, state, step, data, plan, mesh, loggers, checkpoints, facts, score_dev, interruption
             )  # fmt: skip
         if interruption.requested:
             checkpoints.wait()
@@ -83,15 +90,15 @@ def train(config: Config, workdir: Path) -> None:
 
 
 def run_steps(
-    config, state: TrainState, step, data: Prepared, plan, mesh, run, checkpoints, facts, score_dev, interruption
+    config, state: TrainState, step, data: Prepared, plan, mesh, loggers, checkpoints, facts, score_dev, interruption
 ) -> TrainState:
     """Steps from the state's to the last, with metrics, evaluations and checkpoints on the way."""
     start, last = int(state.step), config.training.steps
     learning_rate = schedule(config.optimizer, last)
     rate = config.model.features.sample_rate
-    loggers = open_loggers(config, run, resume_at=start)
     window = Window(checkpoints.facts(start)["window"] if start else None)
     bar = tqdm.tqdm(total=last, initial=start, desc=config.name, unit="step", disable=None, dynamic_ncols=True)
+    began = time.perf_counter()
 
     def account(done: int, metrics, index) -> None:
         """Take in the metrics of the step that made `done`; stop if it was not finite."""
@@ -115,7 +122,11 @@ def run_steps(
         }
         for logger in loggers:
             logger.log(done, row)
-        bar.set_postfix_str(f"loss {row['loss']:.3f}, lr {row['learning_rate']:.2e}, {speed:.0f} audio-s/s")
+        shown = f"loss {row['loss']:.3f}, lr {row['learning_rate']:.2e}, {speed:.0f} audio-s/s"
+        bar.set_postfix_str(shown)
+        if bar.disable:  # no terminal: a log of lines
+            left = (time.perf_counter() - began) / (done - start) * (last - done) / 60
+            say(f"step {done}/{last}: {shown}, {left:.0f} min left")
         window.clear()
 
     def save(done: int) -> None:
@@ -182,6 +193,11 @@ def open_state(config: Config, vocabulary: int, mesh, checkpoints: Checkpoints) 
     shapes, sharding = jax.eval_shape(init), jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
     like = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), shapes)
     return checkpoints.restore(latest, like)
+
+
+def fingerprint(data: Prepared) -> str:
+    """Changes with the lengths of the utterances, and so with the batch plan."""
+    return hashlib.sha256(data.lengths.tobytes() + data.label_lengths.tobytes()).hexdigest()[:16]
 
 
 def introduce(config: Config, run, data: Prepared, dev, plan: BatchPlan, state, mesh, tokenizer) -> None:

@@ -43,12 +43,12 @@ def test_a_manifest_gives_its_utterances(tmp_path):
     assert len(corpus) == 3 and corpus.name == "digits"
     entries = [corpus.entry(i) for i in range(3)]
     assert [(e.id, e.seconds, e.text, e.has_audio, e.problem) for e in entries] == [
-        ("a", 0.5, "Eins", True, ""),
+        ("audio/a", 0.5, "Eins", True, ""),
         ("12", 0.25, "", True, ""),
-        ("a", 0.5, "x", True, ""),
+        ("audio/a", 0.5, "x", True, ""),
     ]
     first, cut, absolute = (corpus[i] for i in range(3))
-    assert (first.id, first.sample_rate, first.text, first.corpus) == ("a", 8000, "Eins", "digits")
+    assert (first.id, first.sample_rate, first.text, first.corpus) == ("audio/a", 8000, "Eins", "digits")
     assert (first.language, first.speaker, first.extra) == ("de", "7", {"mood": [1]})
     np.testing.assert_array_equal(first.audio, np.arange(4000))
     np.testing.assert_array_equal(cut.audio, np.arange(1000, 3000))

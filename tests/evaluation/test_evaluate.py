@@ -140,7 +140,7 @@ def test_unreadable_files_are_counted_and_not_scored(evaluated, spoken, tmp_path
     manifest, table = tmp_path / "m.jsonl", tmp_path / "table.json"
     manifest.write_text("".join(json.dumps(line) + "\n" for line in lines))
     assert main(["evaluate", str(run), "--data", f"some={manifest}", "--json", str(table)]) == 0
-    assert "some: not scored: 1 unreadable, 1 unreadable" in capsys.readouterr().err.replace("\n", " ")
+    assert "some: not scored: 2 unreadable" in capsys.readouterr().err.replace("\n", " ")
     assert {row["utterances"] for row in json.loads(table.read_text()) if row["subset"] == "all"} == {2}
 
 

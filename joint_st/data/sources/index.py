@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -46,9 +47,9 @@ def index(key: str, entries: Iterable[Entry]) -> Index:
 
 def _folder() -> Path:
     folder = expand(FOLDER)
-    try:
+    with contextlib.suppress(OSError):
         folder.mkdir(parents=True, exist_ok=True)
-    except OSError:  # a home that cannot be written, as on some clusters
+    if not os.access(folder, os.W_OK):  # a home that cannot be written, as on some clusters
         folder = Path(tempfile.gettempdir()) / f"joint_st_index_{os.getuid()}"
         folder.mkdir(exist_ok=True)
     return folder

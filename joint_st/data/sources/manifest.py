@@ -68,7 +68,12 @@ class Manifest:
         return self._folder / fields["audio_filepath"]
 
     def _id(self, fields: dict) -> str:
-        return str(fields["id"]) if fields.get("id") is not None else Path(fields["audio_filepath"]).stem
+        """The line's own id, or its audio's path without the ending, with the offset where it has one."""
+        if fields.get("id") is not None:
+            return str(fields["id"])
+        path = self._path(fields).with_suffix("")
+        path = path.relative_to(self._folder) if path.is_relative_to(self._folder) else path
+        return f"{path}@{fields['offset']}" if fields.get("offset") else str(path)
 
     def _fields(self, i: int) -> dict:
         """The keys and values of line `i`, those with a meaning checked; `None` counts as absent."""

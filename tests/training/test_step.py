@@ -318,3 +318,15 @@ def test_eight_devices_do_what_one_does():
         [sys.executable, "-c", program], env=environment(XLA_FLAGS=flags), capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
+
+
+def test_dropout_and_masks_are_drawn_anew_in_every_step_and_the_same_for_the_same_step():
+    steps = Steps(
+        {"model.dropout": 0.3, "spec_augment.frequency_masks": 2, "spec_augment.frequency_width": 4}
+    )
+    state, batch = steps.init(), make_batch()
+    losses = [
+        steps(state._replace(step=jax.numpy.asarray(step, jax.numpy.int32)), batch)[1]["loss"][0]
+        for step in (0, 0, 1)
+    ]
+    assert losses[0] == losses[1] != losses[2]

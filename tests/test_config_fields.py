@@ -1,0 +1,372 @@
+"""Every field of the configuration changes something that can be observed.
+
+`FIELDS` maps the dotted path of each field to another value of it and to a probe. A probe does with a config
+what the program does (or the part of it that the field is for), and returns a fingerprint of what came out.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import re
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import grain
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from joint_st.config import Config, ManifestSource, override
+from joint_st.config.schema import Source
+from joint_st.config.tree import kinds, leaves
+from joint_st.data import corpora as corpora_module
+from joint_st.data import pipeline
+from joint_st.data.normalizers import normalizer
+from joint_st.data.sources import open_source
+from joint_st.data.tokenizers import Characters
+from joint_st.data.vocabulary import Vocabulary
+from joint_st.errors import UserError
+from joint_st.evaluation import evaluate
+from joint_st.models.functional import model_structure, weight_shapes
+from joint_st.parallel.mesh import make_mesh
+from joint_st.runs.directory import RunDirectory
+from joint_st.runs.trained import Trained
+from joint_st.training import loop
+from joint_st.training.optimizer import make_optimizer
+from joint_st.training.step import TrainState, init_state, make_train_step
+from tests.tiny import tiny_config
+
+VOCABULARY, ROWS, FRAMES, LABELS = 7, 4, 12, 3
+
+CACHE = (
+    "jax_compilation_cache_dir",
+    "jax_persistent_cache_min_compile_time_secs",
+    "jax_persistent_cache_min_entry_size_bytes",
+)
+"""Settings of the process that a run makes for its compilation cache."""
+
+
+# Probes
+
+
+def forward(config: Config, place) -> str:
+    """The model as it is compiled, dropout and SpecAugment on."""
+    structure, audio, lengths = model_structure(config.model, VOCABULARY), *_audio(config)
+    model = jax.jit(lambda weights, key, *audio: nnx.merge(structure, weights)(*audio, config.spec_augment, key))
+    weights = weight_shapes(config.model, VOCABULARY)
+    return _digest(model.lower(weights, jax.random.key(0), audio, lengths).as_text())
+
+
+def step(config: Config, place) -> str:
+    """The training step as it is compiled."""
+    audio, lengths = _audio(config)
+    batch = {
+        "audio": audio,
+        "audio_lengths": lengths,
+        "labels": jax.ShapeDtypeStruct((ROWS, LABELS), jnp.int32),
+        "label_lengths": lengths,
+        "valid": jax.ShapeDtypeStruct((ROWS,), jnp.bool_),
+    }
+    mesh = make_mesh(config.parallel)
+    with jax.set_mesh(mesh):
+        state = jax.eval_shape(lambda: init_state(config, VOCABULARY))
+        return _digest(make_train_step(config, VOCABULARY, mesh).lower(state, batch).as_text())
+
+
+def _audio(config):
+    samples = FRAMES * config.model.features.samples_per_frame
+    return jax.ShapeDtypeStruct((ROWS, samples), jnp.int16), jax.ShapeDtypeStruct((ROWS,), jnp.int32)
+
+
+def updates(config: Config, place) -> str:
+    """The optimizer's update of a matrix as it is compiled."""
+    params = {"streaming": {"layers": {"kernel": jax.ShapeDtypeStruct((1, 3, 4), jnp.float32)}}}
+    optimizer = make_optimizer(config.optimizer, config.training.steps)
+    state = jax.eval_shape(optimizer.init, params)
+    return _digest(jax.jit(optimizer.update).lower(params, state, params).as_text())
+
+
+def sources(config: Config, place) -> list:
+    """The name of each corpus, and its first utterance's language."""
+    opened = [open_source(source) for source in (*config.data.train, *config.data.text)]
+    return [(corpus.name, corpus[0].language) for corpus in opened]
+
+
+def training(config: Config, place: Path) -> Any:
+    """A run: what the step is given, what is said, and what is on disk at the end. The step learns nothing."""
+    seen = []
+
+    def fake_init(config, vocabulary, mesh):
+        weights = {"w": jnp.zeros(vocabulary)}
+        return lambda: TrainState(jnp.int32(0), weights, weights, ())
+
+    def fake_compile(step, state, buckets, mesh):
+        seen.append(buckets)
+        return [fake_step] * len(buckets)
+
+    def fake_step(state, batch):
+        seen.append(_digest(*(np.asarray(batch[name]).tobytes() for name in sorted(batch))))
+        names = ("loss", "streaming_ctc", "full_context_ctc", "gradient_norm", "weights_norm", "infeasible")
+        metrics = {name: (np.float32(1), 1.0) for name in names}
+        metrics["utterances"] = (np.asarray(batch["valid"]).sum(), 1.0)
+        metrics["audio_samples"] = (np.asarray(batch["audio_lengths"]).sum(), 1.0)
+        metrics["utterance_loss"] = np.ones(len(batch["valid"]))
+        return state._replace(step=state.step + 1), metrics
+
+    class FakeScorer(evaluate.Scorer):
+        wers = iter((0.3, 0.1, 0.2, 0.4, 0.5, 0.6, 0.7))
+
+        def __call__(self, weights, name):
+            seen.append(self._buckets)
+            return {f"{name}_streaming_wer": 0.5, f"{name}_full_context_wer": next(self.wers)}
+
+    class Readers(ThreadPoolExecutor):
+        def __init__(self, count, **options):
+            seen.append(count)
+            super().__init__(count, **options)
+
+    class ReadOptions(grain.ReadOptions):
+        def __post_init__(self):
+            seen.append((self.num_threads, self.prefetch_buffer_size))
+            super().__post_init__()
+
+    run, said = RunDirectory(place / "run"), io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stderr(said):
+        patch.setattr(loop, "make_init", fake_init)
+        patch.setattr(loop, "make_train_step", lambda *arguments: None)
+        patch.setattr(loop, "compile_for_buckets", fake_compile)
+        patch.setattr(loop, "Scorer", FakeScorer)
+        patch.setattr(loop, "evaluate_run", lambda run: seen.append("evaluated"))
+        patch.setattr(pipeline, "ThreadPoolExecutor", Readers)
+        patch.setattr(grain, "ReadOptions", ReadOptions)
+        # Elsewhere, the corpus is absent rather than built there.
+        patch.setattr(corpora_module, "build_if_absent", lambda name, folder: None)
+        before = {name: getattr(jax.config, name) for name in CACHE}
+        try:
+            loop.train(config, run.root)
+            seen.append(jax.config.jax_compilation_cache_dir)
+        except UserError as error:
+            return str(error)
+        finally:
+            for name, value in before.items():
+                jax.config.update(name, value)
+    rows = [line.split(",") for line in run.metrics.read_text().splitlines()]
+    speed = rows[0].index("audio_seconds_per_second")
+    return (
+        seen,
+        re.sub(r"[\d.]+ (s after|min|audio-s)", "", said.getvalue()).replace(str(place), ""),
+        [row[:speed] + row[speed + 1 :] for row in rows],
+        sorted(int(entry.name) for entry in run.checkpoints.iterdir()),
+        [run.vocabulary.read_text(), *(file.read_bytes() for file in sorted(run.tokenizer.iterdir()))],
+        sorted(entry.name for entry in run.root.iterdir()),
+    )
+
+
+def evaluation(config: Config, place: Path) -> list[dict]:
+    """The table of an evaluation of a model that says something at random."""
+    run, mesh = RunDirectory(place / "run"), make_mesh(config.parallel)
+    tokenizer = Characters(" abcdefgh")
+    trained = Trained(
+        run, config, normalizer("english"), tokenizer, Vocabulary(frozenset(), frozenset()), mesh, 1, {}
+    )
+
+    def fake_forward(weights, audio, lengths):
+        frames = np.asarray(config.model.features.frames(lengths))
+        best = np.random.default_rng(0).integers(0, tokenizer.size, (len(lengths), frames.max()))
+        return best, best, frames
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(evaluate, "load_trained", lambda run, checkpoint: trained)
+        patch.setattr(evaluate, "make_forward", lambda *arguments: fake_forward)
+        return evaluate.evaluate_run(run.root, data={"dev": config.data.train[0]})
+
+
+def _digest(*parts: str | bytes) -> str:
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(part.encode() if isinstance(part, str) else part)
+    return digest.hexdigest()
+
+
+# The table
+
+
+class Field(NamedTuple):
+    value: Any
+    """Another value than the base's. `{place}` in a string is a folder with the manifest `other.jsonl`."""
+    probe: Callable
+    given: dict = {}
+    """What else must be set, before and after, for the field to matter."""
+
+
+WORDPIECES = {"data.tokenizer.kind": "sentencepiece", "data.tokenizer.vocabulary_size": 40}
+OTHER = {"kind": "manifest", "path": "{place}/other.jsonl"}
+
+FIELDS = {
+    "name": Field("other", training),
+    "seed": Field(1, step),
+    "data.train.0.kind": Field({"data.train.0": OTHER}, training),
+    "data.train.0.name": Field("spoken_grammar/huge", training),
+    "data.train.0.split": Field("train[:12]", training),
+    "data.train.0.data_dir": Field("{place}", training),
+    "data.train.1.kind": Field({"data.train.1": {"kind": "text", "path": "{place}/a.txt"}}, training),
+    "data.train.1.path": Field("{place}/other.jsonl", training),
+    "data.train.1.corpus": Field("mine", sources),
+    "data.dev": Field([OTHER], training, {"data.dev": []}),
+    "data.test": Field({"test": OTHER}, training),
+    "data.text.0.kind": Field({"data.text.0": OTHER}, training),
+    "data.text.0.path": Field("{place}/b.txt", training),
+    "data.text.0.language": Field("de", sources),
+    "data.normalizer": Field("none", training),
+    "data.tokenizer.kind": Field("sentencepiece", training, {"data.tokenizer.vocabulary_size": 40}),
+    "data.tokenizer.vocabulary_size": Field(44, training, WORDPIECES),
+    "data.tokenizer.path": Field("{place}/tokenizer", training),
+    "data.min_seconds": Field(2.5, training),
+    "data.max_seconds": Field(2.5, training),
+    "data.batch_size": Field(8, training),
+    "data.buckets": Field(3, training),
+    "data.read_threads": Field(3, training),
+    "data.prefetch_batches": Field(3, training),
+    "data.strict": Field(True, training),
+    "model.features.sample_rate": Field(8_000, forward, {"model.features.high_hz": 3_800}),
+    "model.features.window_ms": Field(20, forward),
+    "model.features.hop_ms": Field(12.5, forward),
+    "model.features.mels": Field(12, forward),
+    "model.features.low_hz": Field(60, forward),
+    "model.features.high_hz": Field(7_000, forward),
+    "model.width": Field(16, forward),
+    "model.heads": Field(4, forward),
+    "model.feed_forward": Field(3, forward),
+    "model.kernel": Field(5, forward),
+    "model.left_context": Field(5, forward),
+    "model.audio_layers": Field(1, forward),
+    "model.streaming_layers": Field(2, forward),
+    "model.full_context_layers": Field(2, forward),
+    "model.dropout": Field(0.2, forward),
+    "model.compute_dtype": Field("bfloat16", forward),
+    "model.remat": Field(True, step),
+    "objective.streaming_ctc": Field(0.4, step),
+    "objective.full_context_ctc": Field(0.4, step),
+    "spec_augment.frequency_masks": Field(1, step),
+    "spec_augment.frequency_width": Field(3, step),
+    "spec_augment.time_masks": Field(1, step),
+    "spec_augment.time_share": Field(0.1, step),
+    "optimizer.kind": Field("muon", updates),
+    "optimizer.peak_learning_rate": Field(1e-3, step),
+    "optimizer.warmup_steps": Field(3, updates),
+    "optimizer.final_share": Field(0.5, updates),
+    "optimizer.beta1": Field(0.8, updates),
+    "optimizer.beta2": Field(0.9, updates),
+    "optimizer.weight_decay": Field(0.1, updates),
+    "optimizer.clip_norm": Field(0.1, updates),
+    "optimizer.ema_decay": Field(0.9, step),
+    "training.steps": Field(7, training),
+    "training.accumulation": Field(2, step),
+    "training.log_every": Field(3, training),
+    "training.evaluate_every": Field(5, training),
+    "training.checkpoint_every": Field(5, training),
+    "training.keep_latest": Field(3, training),
+    "training.keep_best": Field(2, training),
+    "training.loggers": Field(["tensorboard"], training),
+    "training.compilation_cache": Field("{place}/compiled", training),
+    "evaluation.batch_size": Field(4, training),
+    "evaluation.bootstrap_samples": Field(200, evaluation),
+    "parallel.data": Field(2, training),
+    "parallel.cpu_devices": Field(2, training),
+}
+
+
+def base_config(corpora: Path, place: Path) -> Config:
+    """A tiny run with a source of every kind, one utterance of which cannot be read."""
+    smaller = {
+        "model.width": 8, "model.audio_layers": 0, "model.features.mels": 8, "model.left_context": 4,
+    }  # fmt: skip
+    train = tiny_config(corpora).data.train
+    text = [{"kind": "text", "path": str(place / "a.txt")}]
+    manifest = ManifestSource(path=str(place / "some.jsonl"))
+    return override(
+        tiny_config(corpora, smaller),
+        {"data.train": [*train, manifest], "data.dev": [manifest], "data.test": {}, "data.text": text},
+    )
+
+
+# Sources have paths of their own; a config of none has these as fields.
+BASE = override(base_config(Path("x"), Path("x")), {"data.dev": []})
+PATHS = [leaf.path for leaf in leaves(BASE)]
+
+
+@pytest.fixture(scope="session")
+def place(once, spoken) -> Path:
+    """What the values above name."""
+
+    def make(folder):
+        folder.mkdir()
+        lines = (spoken / "test.jsonl").read_text().replace('"audio_filepath": "', f'"audio_filepath": "{spoken}/')
+        lines = lines.splitlines(keepends=True)
+        absent = '{"audio_filepath": "absent.wav", "duration": 1.5, "text": "nothing"}\n'
+        (folder / "some.jsonl").write_text("".join(lines[:4]) + absent)
+        (folder / "other.jsonl").write_text("".join(lines[2:]))
+        (folder / "a.txt").write_text("A sentence, only read.\n")
+        (folder / "b.txt").write_text("Another one; it has 12 words.\n")
+        Characters(" 'abcdefghijklmnopqrstuvwxyz_").save(folder / "tokenizer")
+
+    return once("fields", make)
+
+
+_known = {}
+
+
+def fingerprint(probe, config, folder):
+    """What the probe returns; kept, because many fields share the one without the change."""
+    key = probe.__name__, config.model_dump_json()
+    if key not in _known:
+        folder.mkdir()
+        _known[key] = probe(config, folder)
+    return _known[key]
+
+
+def filled(value, place):
+    """The value with `{place}` filled in."""
+    if isinstance(value, str):
+        return value.replace("{place}", str(place))
+    if isinstance(value, dict):
+        return {key: filled(inner, place) for key, inner in value.items()}
+    return [filled(inner, place) for inner in value] if isinstance(value, list) else value
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_every_field_changes_something(path, corpora, place, tmp_path):
+    assert path in FIELDS, f"{path} is new: say in FIELDS what it changes"
+    field = FIELDS[path]
+    jax.devices()  # `parallel.cpu_devices` must come too late for this process
+    before = override(base_config(corpora, place), filled(field.given, place))
+    value = filled(field.value, place)
+    changes = value if path.endswith(".kind") and isinstance(value, dict) else {path: value}
+    after = override(before, changes)
+    assert after != before
+    without, with_change = (
+        fingerprint(field.probe, config, tmp_path / name) for config, name in ((before, "a"), (after, "b"))
+    )
+    assert with_change != without
+
+
+def test_the_table_names_fields_alone():
+    assert set(FIELDS) == set(PATHS)
+    used = {source.kind for source in (*BASE.data.train, *BASE.data.text)}
+    assert used == set(kinds(Source)), "sources of every kind have their fields in the table"
+
+
+@pytest.mark.parametrize("probe", [forward, step, updates, sources, training, evaluation])
+def test_probes_repeat_themselves(probe, corpora, place, tmp_path):
+    """A probe that never returned the same twice would show nothing."""
+    config = base_config(corpora, place)
+    first = fingerprint(probe, config, tmp_path / "a")
+    again = tmp_path / "b"
+    again.mkdir()
+    assert probe(config, again) == first

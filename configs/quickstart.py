@@ -2,8 +2,16 @@
 
     joint-st train configs/quickstart.py
 
-The corpus `spoken_grammar` has 6,000 short sentences in 96 voices to train on (5 hours), and half of its names occur
-in text only: the rows `only_read` of the table show that a model trained on audio alone can not spell them.
+The corpus `spoken_grammar` has 6,000 short sentences in 96 voices to train on (4.8 hours), and half of its names
+occur in text only: the rows `only_read` show that a model trained on audio alone cannot spell them.
+
+On 2 CPU cores, shared with other jobs, from nothing to the table in 4.6 minutes: 0.5 to synthesise the corpus, 0.6
+until the first step, 3.3 for 2,000 steps. WER % on 600 utterances in 12 voices never heard, with the 95 % interval:
+
+    words        full context          streaming
+    all          23.8 (22.2-25.7)      48.0 (46.1-49.9)
+    heard         8.3 ( 7.3- 9.5)      36.1 (34.2-37.9)
+    only read   109.8 (106.0-114.0)   114.0 (109.9-118.5)
 """
 
 from joint_st.config import (

@@ -3,7 +3,10 @@
     joint-st train configs/spoken_digits.py
 
 `$JOINT_ST_DATA/spoken_digits` holds the Free Spoken Digit Dataset as FLAC, with the manifests `train.jsonl` (2,500
-utterances of 5 speakers, 19 minutes) and `test.jsonl` (500 utterances of the sixth).
+utterances of 5 speakers, 19 minutes) and `test.jsonl` (500 utterances of the sixth). There is no dev set.
+
+On 2 CPU cores that a run of the tests shared, 1,500 steps took 7 minutes. WER % on the unseen speaker, with the 95 %
+interval: full context 35.2 (30.8-39.2), streaming 78.0 (74.4-81.6). Five voices are few: the training loss is near 0.
 """
 
 from joint_st.config import (
@@ -14,6 +17,7 @@ from joint_st.config import (
     ModelConfig,
     OptimizerConfig,
     ParallelConfig,
+    SpecAugmentConfig,
     TrainingConfig,
 )
 
@@ -26,19 +30,21 @@ def config() -> Config:
         data=DataConfig(
             train=(ManifestSource(path=f"{FOLDER}/train.jsonl"),),
             test={"test": ManifestSource(path=f"{FOLDER}/test.jsonl")},
-            batch_size=32,
+            batch_size=8,
             buckets=2,
         ),
         model=ModelConfig(
             # The recordings are at 8 kHz: nothing above 4 kHz is in them.
             features=FeaturesConfig(sample_rate=8_000, high_hz=3_800.0, mels=40),
-            width=64,
+            width=96,
             audio_layers=1,
             streaming_layers=1,
             full_context_layers=1,
-            dropout=0.1,
+            feed_forward=2,
+            dropout=0.0,
         ),
-        optimizer=OptimizerConfig(peak_learning_rate=3e-3, warmup_steps=100),
-        training=TrainingConfig(steps=1_000, checkpoint_every=500),
+        spec_augment=SpecAugmentConfig(frequency_masks=2, frequency_width=8, time_masks=0),
+        optimizer=OptimizerConfig(kind="muon", peak_learning_rate=5e-3, warmup_steps=50),
+        training=TrainingConfig(steps=1_500, checkpoint_every=500),
         parallel=ParallelConfig(cpu_devices=2),
     )

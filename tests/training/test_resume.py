@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import errno
+import json
 import os
 import random
 import re
@@ -186,6 +187,17 @@ def plan_of(config):
         batch_size=data.batch_size,
     )
     return prepared, BatchPlan(prepared.lengths, buckets, seed=config.seed, shuffle=True)
+
+
+def test_other_data_under_the_same_names_are_refused(trained, tmp_path, capsys):
+    run = shutil.copytree(trained, tmp_path / "run")
+    facts = run / "checkpoints" / str(STEPS) / "facts" / "metadata"
+    then = json.loads(facts.read_text())
+    facts.write_text(json.dumps({**then, "data": "other"}))
+    assert main(["train", str(run)]) == 2
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert line.startswith("joint-st: error: data.train: its utterances are not those that ")
+    assert saved(run) == saved(trained) and rows(run) == rows(trained)
 
 
 def test_nan_names_the_step_and_the_utterance(trained, tmp_path, monkeypatch, capsys):

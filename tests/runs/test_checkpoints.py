@@ -118,6 +118,8 @@ def test_a_disk_that_is_too_full_is_told_before_anything_is_written(saved, monke
         assert checkpoints.latest() == 6
 
 
+# TensorStore tells of the failed write to an event loop that Orbax has closed by then.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_a_write_that_fails_in_the_background_is_told_by_the_next_call(tmp_path):
     with Checkpoints(tmp_path, keep_latest=3) as checkpoints:
         checkpoints.save(1, state_of(1), {}, None)

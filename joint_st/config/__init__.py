@@ -13,6 +13,7 @@ from joint_st.config.override import override, parse_source
 from joint_st.config.schema import (
     SUBSAMPLING,
     Config,
+    ConsistencyConfig,
     DataConfig,
     EvaluationConfig,
     FeaturesConfig,
@@ -24,10 +25,12 @@ from joint_st.config.schema import (
     Section,
     Source,
     SpecAugmentConfig,
+    TextConfig,
     TextSource,
     TfdsSource,
     TokenizerConfig,
     TrainingConfig,
+    UnitsConfig,
     clash,
 )
 from joint_st.config.show import describe, show
@@ -35,6 +38,7 @@ from joint_st.config.show import describe, show
 __all__ = [
     "SUBSAMPLING",
     "Config",
+    "ConsistencyConfig",
     "DataConfig",
     "EvaluationConfig",
     "FeaturesConfig",
@@ -46,10 +50,12 @@ __all__ = [
     "Section",
     "Source",
     "SpecAugmentConfig",
+    "TextConfig",
     "TextSource",
     "TfdsSource",
     "TokenizerConfig",
     "TrainingConfig",
+    "UnitsConfig",
     "check_devices",
     "clash",
     "describe",

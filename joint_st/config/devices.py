@@ -17,12 +17,13 @@ def check_devices(config: Config, device_count: int) -> int:
     elif device_count % data:
         raise UserError(f"parallel.data: {data} must divide the {device_count} devices; -1 takes all of them")
     parts = config.training.accumulation
-    batch = config.data.batch_size
-    if batch // parts % data:
-        per_part = f" / training.accumulation {parts} = {batch // parts}" if parts > 1 else ""
-        raise UserError(
-            f"data.batch_size: {batch}{per_part} must be a multiple of the {data} devices that share a batch"
-        )
+    for name in ("batch_size", "text_batch_size"):
+        batch = getattr(config.data, name)
+        if batch // parts % data:
+            per_part = f" / training.accumulation {parts} = {batch // parts}" if parts > 1 else ""
+            raise UserError(
+                f"data.{name}: {batch}{per_part} must be a multiple of the {data} devices that share a batch"
+            )
     if config.evaluation.batch_size % data:
         raise UserError(
             f"evaluation.batch_size: {config.evaluation.batch_size} must be a multiple of "

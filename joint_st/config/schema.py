@@ -77,6 +77,17 @@ class TokenizerConfig(Section):
     """A tokenizer saved earlier (`joint-st data tokenizer`); empty: made from the training texts."""
 
 
+class UnitsConfig(Section):
+    """What the text encoder reads. Without units there is no text encoder, and training is on audio alone."""
+
+    kind: Literal["none", "phonemes", "characters", "sentencepiece"] = "none"
+    """`phonemes` by espeak-ng, in each utterance's language; `sentencepiece` is trained on the training texts."""
+    vocabulary_size: int = Field(default=256, ge=8)
+    """Wordpieces, padding and unknown included (`sentencepiece` only)."""
+    language: str = "en-us"
+    """BCP 47 tag, of a language that espeak-ng has, for utterances that do not say theirs (`phonemes` only)."""
+
+
 class DataConfig(Section):
     """Where utterances come from and how they are cut into batches."""
 
@@ -87,10 +98,12 @@ class DataConfig(Section):
     test: dict[str, Source] = {}
     """Named splits that are evaluated at the end of training and by `joint-st evaluate`."""
     text: tuple[Source, ...] = ()
-    """Text without audio. Its words count as read (though not heard), and the tokenizer learns from it."""
+    """Text without audio (audio there may be is ignored). Its words count as read (though not heard), the tokenizer
+    learns from it, and where there are units, text-only batches come from it."""
     normalizer: str = "english"
     """Name of the text normaliser; its version is stored in the run."""
     tokenizer: TokenizerConfig = TokenizerConfig()
+    units: UnitsConfig = UnitsConfig()
     min_seconds: float = Field(default=0.1, ge=0)
     """Shorter utterances are dropped from training, and counted."""
     max_seconds: float = Field(default=20.0, gt=0)
@@ -100,6 +113,11 @@ class DataConfig(Section):
     `k` times as many."""
     buckets: int = Field(default=3, ge=1)
     """Length buckets: each is one fixed shape, compiled once."""
+    text_batch_size: int = Field(default=0, ge=0)
+    """Sentences of `text` in each step, beside the paired batch: in the longest text bucket, over all devices.
+    0: no text-only batches."""
+    text_buckets: int = Field(default=1, ge=1)
+    """Length buckets of text; each is compiled with each bucket of audio."""
     read_threads: int = Field(default=8, ge=1)
     """Threads that read and decode audio on each host."""
     prefetch_batches: int = Field(default=4, ge=1)
@@ -183,6 +201,31 @@ class SpecAugmentConfig(Section):
     """Longest span, as a share of the utterance."""
 
 
+class TextConfig(Section):
+    """From units to the frames that the text encoder makes of them: repetition, then masked spans (arXiv 2210.07353)."""
+
+    repetition: Literal["none", "fixed", "random", "durations"] = "random"
+    """How often each unit is repeated, so that text is about as long as speech: not, `repeat_most` times, a number of
+    times drawn for each unit, or for as many frames as it lasts in the paired audio (where its source states the
+    times of words; drawn elsewhere). Outside training, drawn numbers become the mean of their range."""
+    repeat_least: int = Field(default=1, ge=1)
+    """Fewest repetitions drawn."""
+    repeat_most: int = Field(default=3, ge=1)
+    """Most repetitions drawn; the number of a fixed repetition."""
+    mask_share: float = Field(default=0.15, ge=0, lt=1)
+    """Share of text frames masked in training."""
+    mask_span: int = Field(default=5, ge=1)
+    """Frames of one masked span, counted after repetition."""
+    noise: float = Field(default=0.0, ge=0)
+    """Standard deviation of Gaussian noise added in training to the text's embeddings, whose own is 1."""
+
+    @pydantic.model_validator(mode="after")
+    def _range(self):
+        if self.repeat_least > self.repeat_most:
+            raise clash("repeat_least", f"{self.repeat_least} must be at most repeat_most {self.repeat_most}")
+        return self
+
+
 class ModelConfig(Section):
     """Dimensions of the encoder: audio and shared streaming layers are causal; full-context ones see all."""
 
@@ -199,6 +242,10 @@ class ModelConfig(Section):
     """Frames of the past that attention sees in a streaming layer."""
     audio_layers: int = Field(default=2, ge=0)
     """Causal conformer layers of the audio encoder alone."""
+    text_layers: int = Field(default=0, ge=0)
+    """Causal conformer layers of the text encoder alone; with none it is an embedding, as JOIST's."""
+    text_positions: Literal["none", "sinusoidal"] = "none"
+    """Absolute positions added to the text's embeddings; all layers' attention has relative ones anyway."""
     streaming_layers: int = Field(default=2, ge=1)
     """Shared causal conformer layers."""
     full_context_layers: int = Field(default=2, ge=1)
@@ -219,13 +266,49 @@ class ModelConfig(Section):
         return self
 
 
+class ConsistencyConfig(Section):
+    """Pulls the audio's and the text's embeddings of a paired utterance together (arXiv 2308.06125)."""
+
+    weight: float = Field(default=0.0, ge=0)
+    """Weight of the loss: the mean over audio frames, and over layers, of the distance to the matched text frame."""
+    warmup_steps: int = Field(default=0, ge=0)
+    """Steps over which the weight rises linearly from zero."""
+    alignment: Literal[
+        "skip", "step", "dtw", "frame_wise", "soft", "optimal_transport", "given", "random"
+    ] = "skip"
+    """Which text frame each audio frame is matched with. The best under the cost: `skip` (any number of text frames
+    forward, the paper's), `step` (stay, or one forward), `dtw` (text frames may share an audio frame). `soft`:
+    all monotonic alignments by their likelihood; `optimal_transport`: any order. `frame_wise`: a straight line;
+    `given`: by the true times of words; `random`: a monotonic one drawn uniformly."""
+    cost: Literal["squared_l2", "cosine", "normalized_l2"] = "squared_l2"
+    """Distance of two embeddings; `normalized_l2` is the squared L2 distance after layer normalisation."""
+    temperature: float = Field(default=1.0, gt=0)
+    """Of `soft`, and the entropic regularisation of `optimal_transport`, in units of the cost."""
+    gradient: Literal["both", "audio", "text"] = "both"
+    """Which side is moved."""
+    layers: tuple[int, ...] = ()
+    """Depths at which embeddings are compared: 0 is what enters the shared layers, `k` what the k-th of them puts
+    out; -1 is the last. Empty: the output of every shared layer."""
+    text: Literal["masked", "clean"] = "clean"
+    """Whether the text compared has its spans masked; `clean` takes a pass of its own."""
+
+
 class ObjectiveConfig(Section):
-    """Weights of the losses. Each is a mean over the labels of the utterances for which it has a meaning."""
+    """Weights of the losses. Those of CTC are means over the labels of the utterances for which it has a meaning."""
 
     streaming_ctc: float = Field(default=0.3, ge=0)
     """CTC of the labels given audio, on the streaming head."""
     full_context_ctc: float = Field(default=0.7, ge=0)
     """CTC of the labels given audio, on the full-context head."""
+    streaming_reconstruction: float = Field(default=0.0, ge=0)
+    """CTC of the labels given masked text, on the streaming head."""
+    full_context_reconstruction: float = Field(default=0.0, ge=0)
+    """CTC of the labels given masked text, on the full-context head."""
+    paired_reconstruction: float = Field(default=1.0, ge=0)
+    """Weight of a label of paired text beside one of `data.text` in both reconstructions."""
+    unit_ctc: float = Field(default=0.0, ge=0)
+    """CTC of the units given audio, on what the audio encoder puts out."""
+    consistency: ConsistencyConfig = ConsistencyConfig()
 
     @pydantic.model_validator(mode="after")
     def _some(self):
@@ -313,6 +396,7 @@ class Config(Section):
     """Seed of the initial weights, the batch plan, dropout and SpecAugment."""
     data: DataConfig
     model: ModelConfig = ModelConfig()
+    text: TextConfig = TextConfig()
     objective: ObjectiveConfig = ObjectiveConfig()
     spec_augment: SpecAugmentConfig = SpecAugmentConfig()
     optimizer: OptimizerConfig = OptimizerConfig()
@@ -333,6 +417,36 @@ class Config(Section):
                 f"{self.spec_augment.frequency_width} is wider than "
                 f"model.features.mels {self.model.features.mels}",
             )
+        return self
+
+    @pydantic.model_validator(mode="after")
+    def _text(self):
+        objective, data = self.objective, self.data
+        if data.units.kind == "none":
+            asking = {
+                "objective.streaming_reconstruction": objective.streaming_reconstruction,
+                "objective.full_context_reconstruction": objective.full_context_reconstruction,
+                "objective.unit_ctc": objective.unit_ctc,
+                "objective.consistency.weight": objective.consistency.weight,
+                "data.text_batch_size": data.text_batch_size,
+            }
+            for path, value in asking.items():
+                if value:
+                    raise clash(path, f"{value} needs text units, and data.units.kind is none; set it to phonemes")
+        if data.text_batch_size:
+            if not data.text:
+                raise clash("data.text_batch_size", f"{data.text_batch_size} sentences a step, but data.text is empty")
+            if data.text_batch_size % self.training.accumulation:
+                raise clash(
+                    "training.accumulation",
+                    f"{self.training.accumulation} parts must divide data.text_batch_size {data.text_batch_size}",
+                )
+        depth = self.model.streaming_layers + self.model.full_context_layers
+        for layer in objective.consistency.layers:
+            if not -depth - 1 <= layer <= depth:
+                raise clash(
+                    "objective.consistency.layers", f"{layer} is not among the {depth} shared layers, 0 their input"
+                )
         return self
 
 

@@ -6,14 +6,17 @@ import difflib
 import os
 import traceback
 import types
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 import pydantic
 
 from joint_st.config.problems import explain, one_line
 from joint_st.config.schema import Config
 from joint_st.errors import UserError
+
+Made = TypeVar("Made")
 
 FILE_NAME = "config.json"
 """The resolved config within a run."""
@@ -33,12 +36,12 @@ def load(path: str | os.PathLike[str]) -> Config:
                 f"{path}: a folder without {FILE_NAME}; give a config file or the directory of a run"
             )
         path = path / FILE_NAME
+    if path.suffix == ".py":
+        return from_python(path, _call_config)
     if not path.is_file():
         raise UserError(f"{path}: no such file{_hint(path)}")
     if path.suffix == ".json":
         return _from_json(path)
-    if path.suffix == ".py":
-        return _from_python(path)
     raise UserError(f"{path}: a config is a Python file, a JSON file or the directory of a run")
 
 
@@ -60,24 +63,20 @@ def docstring(path: str | os.PathLike[str]) -> str:
     return ast.get_docstring(ast.parse(path.read_bytes())) or ""
 
 
-def _from_json(path: Path) -> Config:
-    try:
-        return Config.model_validate_json(path.read_bytes())
-    except pydantic.ValidationError as error:
-        raise UserError(f"{path}: {one_line(explain(error))}") from error
+def from_python(path: str | os.PathLike[str], make: Callable[[types.ModuleType], Made]) -> Made:
+    """Runs a Python file of the user's and returns what `make` makes of its names.
 
-
-def _from_python(path: Path) -> Config:
+    Raises `UserError` with one line for whatever goes wrong in it, also in functions of it that `make` calls.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(f"{path}: no such file{_hint(path)}")
     module = types.ModuleType("joint_st_config_file")
     module.__file__ = str(path)
     # The file is the user's and may raise anything: whatever it is, its place and its message are the answer.
     try:
         exec(compile(path.read_bytes(), str(path), "exec"), module.__dict__)
-        if not callable(getattr(module, "config", None)):
-            raise UserError(
-                f"{path}: defines no function config(); it should return a joint_st.config.Config"
-            )
-        result: Any = module.config()
+        return make(module)
     except UserError:
         raise
     except SyntaxError as error:
@@ -87,6 +86,22 @@ def _from_python(path: Path) -> Config:
     except Exception as error:
         message = one_line([f"{type(error).__name__}: {error}".rstrip(": ")])
         raise UserError(f"{_place(error, path)}: {message}") from error
+
+
+def _from_json(path: Path) -> Config:
+    try:
+        return Config.model_validate_json(path.read_bytes())
+    except pydantic.ValidationError as error:
+        raise UserError(f"{path}: {one_line(explain(error))}") from error
+
+
+def _call_config(module: types.ModuleType) -> Config:
+    path = module.__file__
+    if not callable(getattr(module, "config", None)):
+        raise UserError(
+            f"{path}: defines no function config(); it should return a joint_st.config.Config"
+        )
+    result = module.config()
     if not isinstance(result, Config):
         raise UserError(f"{path}: config() returned {type(result).__name__}, not joint_st.config.Config")
     return result

@@ -86,11 +86,11 @@ def evaluate_run(
         seed=config.seed,
     )
     rich.print(make_table(rows))
-    own = f"step_{trained.step}_{'_'.join(splits)}".replace("/", "_")
+    own = trained.run.evaluation(trained.step, splits)
     # Files asked for come first: the run's own directory may be one that cannot be written.
-    for path in filter(None, (json_file, trained.run.evaluations / f"{own}.json")):
+    for path in filter(None, (json_file, own)):
         write_rows(rows, path)
-    for path in filter(None, (jsonl_file, trained.run.evaluations / f"{own}.jsonl")):
+    for path in filter(None, (jsonl_file, own.with_suffix(".jsonl"))):
         write_utterances(scored, path)
     return rows
 

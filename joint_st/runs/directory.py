@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 
 from joint_st.config import Config, load, save
@@ -69,10 +71,34 @@ class RunDirectory:
         """Folder of tables and per-utterance results."""
         return self.root / "evaluations"
 
+    def evaluation(self, step: int, splits: Iterable[str]) -> Path:
+        """Table of some splits under the checkpoint of `step`; beside it, as `.jsonl`, the utterances."""
+        return self.evaluations / f"step_{step}_{'_'.join(splits)}.json".replace("/", "_")
+
     @property
     def has_checkpoint(self) -> bool:
         """Whether there is a complete checkpoint to go on from."""
-        return self.checkpoints.is_dir() and any(entry.name.isdecimal() for entry in self.checkpoints.iterdir())
+        return bool(self.checkpoint_steps)
+
+    @property
+    def checkpoint_steps(self) -> list[int]:
+        """Steps of the complete checkpoints, ascending."""
+        if not self.checkpoints.is_dir():
+            return []
+        return sorted(int(entry.name) for entry in self.checkpoints.iterdir() if entry.name.isdecimal())
+
+    def best_steps(self) -> list[int]:
+        """Steps of the checkpoints with the lowest WER, several where they tie; of the latest where none has a WER.
+
+        Read from the files, without JAX: who asks may run beside processes that need the accelerator.
+        """
+        steps = self.checkpoint_steps
+        wers = {}
+        for step in steps:
+            facts = json.loads((self.checkpoints / str(step) / "facts" / "metadata").read_bytes())
+            if facts["wer"] is not None:
+                wers[step] = facts["wer"]
+        return [step for step in wers if wers[step] == min(wers.values())] or steps[-1:]
 
     def clear(self) -> None:
         """Remove what was derived from the config, so that another may take its place."""
@@ -90,7 +116,7 @@ def open_run(workdir: Path, config: Config) -> RunDirectory:
     run = RunDirectory(Path(workdir))
     if run.config.exists():
         if run.has_checkpoint:
-            _check_same(run, load(run.config), config)
+            check_same(run, config)
         else:
             run.clear()
     elif run.root.exists() and not run.root.is_dir():
@@ -113,8 +139,9 @@ def _changeable(path: str) -> bool:
     return any(path == known or known.endswith(".") and path.startswith(known) for known in CHANGEABLE)
 
 
-def _check_same(run: RunDirectory, stored: Config, config: Config) -> None:
-    before = {leaf.path: leaf.value for leaf in leaves(stored)}
+def check_same(run: RunDirectory, config: Config) -> None:
+    """Raises `UserError` that names a field, not one of `CHANGEABLE`, in which the stored config is another one."""
+    before = {leaf.path: leaf.value for leaf in leaves(load(run.config))}
     now = {leaf.path: leaf.value for leaf in leaves(config)}
     differing = [
         path

@@ -2,6 +2,11 @@
 
 An utterance is drawn with all its counts, so that a hard utterance's errors and words stay together
 (Bisani and Ney, "Bootstrap estimates for confidence intervals in ASR performance evaluation", ICASSP 2004).
+
+Where a system was trained with several seeds, both the seeds and the utterances are drawn, independently of each
+other, and every drawn seed counts on every drawn utterance (Owen, "The pigeonhole bootstrap", Annals of Applied
+Statistics 2007). What utterances and seeds do to errors each by itself is so accounted for, the seeds' share smaller
+by 1 / S for S seeds, as in every bootstrap of few draws; what they do only together is counted up to three times.
 """
 
 from __future__ import annotations
@@ -25,6 +30,14 @@ class Difference(NamedTuple):
     high: float
     a_is_lower: float
     """Share of resamples in which A's rate is the lower one."""
+
+
+class Estimate(NamedTuple):
+    """A quantity over all seeds and utterances, and its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
 
 
 def rate_interval(
@@ -61,6 +74,66 @@ def paired_difference(
     resampled = np.concatenate([_rates(gaps[i], denominators[i]) for i in resamples])
     low, high = _interval(resampled)
     return Difference(float(gaps.sum() / denominators.sum()), low, high, float(np.mean(resampled < 0)))
+
+
+def rates_over_seeds(
+    numerators: np.ndarray, denominators: np.ndarray, samples: int = 1000, seed: int = 0
+) -> list[Estimate | None]:
+    """The mean over seeds of K rates `sum(numerators) / sum(denominators)`; None where the denominators are all 0.
+
+    numerators: [K, S, N], say the errors of K heads under S seeds in N utterances. denominators: [K, N], say the
+    words of the references. Utterances and seeds are resampled, for all K alike.
+    """
+    numerators, denominators = np.asarray(numerators), np.asarray(denominators)
+    above, below = numerators.mean(axis=1).sum(axis=-1), denominators.sum(axis=-1)
+    every_seeds = np.broadcast_to(denominators[:, None], numerators.shape)
+    sums = _resampled_sums(np.concatenate([numerators, every_seeds]), samples, seed)
+    return [_estimate(*pair) for pair in zip(above, below, *np.split(sums, 2), strict=True)]
+
+
+def relative_changes(
+    numerators_a: np.ndarray, numerators_b: np.ndarray, samples: int = 1000, seed: int = 0
+) -> list[Estimate | None]:
+    """K changes of A's rate relative to B's: -0.4 where A makes 40 % fewer errors; None where B makes none.
+
+    numerators_a, numerators_b: errors [K, S, N] of two systems under the same S seeds in the same N utterances, so
+    that the denominators cancel. Both are resampled alike: what makes an utterance hard, or a seed bad, for both
+    cancels too. Resamples in which B makes no error have no change and are left out.
+    """
+    a, b = np.asarray(numerators_a), np.asarray(numerators_b)
+    sums = _resampled_sums(np.concatenate([a, b]), samples, seed)
+    totals = a.mean(axis=1).sum(axis=-1), b.mean(axis=1).sum(axis=-1)
+    ratios = [_estimate(*pair) for pair in zip(*totals, *np.split(sums, 2), strict=True)]
+    return [ratio and Estimate(*(value - 1 for value in ratio)) for ratio in ratios]
+
+
+def _estimate(above: float, below: float, resampled_above: np.ndarray, resampled_below: np.ndarray):
+    """The ratio of two sums, and its interval from the resampled ones [samples]; None where `below` is 0."""
+    if not below:
+        return None
+    there = resampled_below > 0
+    return Estimate(float(above / below), *_interval(resampled_above[there] / resampled_below[there]))
+
+
+def _resampled_sums(counts: np.ndarray, samples: int, seed: int) -> np.ndarray:
+    """Means over drawn seeds of sums over drawn utterances: from counts [K, S, N] to [K, samples].
+
+    Which utterances are drawn depends on their number and `seed` alone, not on the number of seeds.
+    """
+    kinds, seeds, utterances = counts.shape
+    flat = counts.reshape(kinds * seeds, utterances).astype(np.float64)
+    # Other draws than the utterances': a stream of its own.
+    generator = np.random.default_rng([seed, 1])
+    found = []
+    for drawn in _resamples(utterances, samples, seed):
+        rows = len(drawn)
+        # How often each utterance was drawn, so that the sums are one product of matrices.
+        places = drawn + np.arange(rows)[:, None] * utterances
+        times = np.bincount(places.ravel(), minlength=rows * utterances).reshape(rows, utterances)
+        by_seed = (flat @ times.T.astype(np.float64)).reshape(kinds, seeds, rows)
+        share = generator.multinomial(seeds, np.full(seeds, 1 / seeds), rows) / seeds
+        found.append(np.einsum("ksr,rs->kr", by_seed, share))
+    return np.concatenate(found, axis=1)
 
 
 def _resamples(utterances: int, samples: int, seed: int) -> Iterator[np.ndarray]:

@@ -6,7 +6,7 @@ import json
 import os
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from rich import box
@@ -35,8 +35,7 @@ class ScoredUtterance:
     """By subset of the reference words; `all` is always there, others where they have a word."""
 
     def record(self) -> dict:
-        """As a flat dictionary, for JSON; the errors are those of all words."""
-        errors = self.errors[ALL]
+        """As a dictionary, for JSON: the errors of all words, then, in `subsets`, the same counts of each subset."""
         return {
             "id": self.id,
             "split": self.split,
@@ -45,12 +44,8 @@ class ScoredUtterance:
             "seconds": round(self.seconds, 3),
             "reference": self.reference,
             "hypothesis": self.hypothesis,
-            "insertions": errors.insertions,
-            "deletions": errors.deletions,
-            "substitutions": errors.substitutions,
-            "words": errors.words,
-            "character_errors": errors.character_errors,
-            "characters": errors.characters,
+            **asdict(self.errors[ALL]),
+            "subsets": {name: asdict(errors) for name, errors in self.errors.items() if name != ALL},
         }
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from joint_st.evaluation.bootstrap import paired_difference, rate_interval
+from joint_st.evaluation.bootstrap import paired_difference, rate_interval, rates_over_seeds, relative_changes
 
 
 def counts(seed, utterances=300, rate=0.2):
@@ -99,3 +99,82 @@ def test_pairing_finds_what_two_intervals_hide():
     assert swapped[:3] == pytest.approx((-found.difference, -found.high, -found.low))
     assert paired_difference(errors, errors, words) == (0, 0, 0, 0)
     assert paired_difference([1], [0], [0]) is None
+
+
+def seeds_and_utterances(seed, seeds=4, utterances=60, rate=0.5):
+    """Errors [2, S, N] of two kinds of words and their numbers [2, N]; seeds and utterances differ in difficulty."""
+    rng = np.random.default_rng(seed)
+    words = rng.integers(1, 6, (2, utterances))
+    hard = rng.uniform(0.3, 1.7, (2, 1, utterances)) * rng.uniform(0.8, 1.2, (2, seeds, 1))
+    return rng.binomial(words[:, None].repeat(seeds, 1), np.clip(rate * hard, 0, 1)), words
+
+
+def drawn_slowly(statistic, seeds, utterances, samples=4000):
+    """The statistic of so many draws of seeds and of utterances, one after the other: its 95 % interval."""
+    rng = np.random.default_rng(11)
+    values = []
+    for _ in range(samples):
+        s, n = rng.integers(0, seeds, seeds), rng.integers(0, utterances, utterances)
+        values.append(statistic(lambda counts: sum(counts[i, j] for i in s for j in n)))
+    return np.quantile(values, [0.025, 0.975])
+
+
+def test_seeds_and_utterances_drawn_one_by_one():
+    errors, words = seeds_and_utterances(0, seeds=3, utterances=12)
+    better = np.random.default_rng(1).binomial(errors, 0.7)
+    everywhere = np.broadcast_to(words[:, None], errors.shape)
+    rates = rates_over_seeds(errors, words, samples=20_000)
+    changes = relative_changes(better, errors, samples=20_000)
+    for kind in range(2):
+        e, b, w = errors[kind], better[kind], everywhere[kind]
+        assert rates[kind].value == pytest.approx(e.sum() / w.sum())
+        assert changes[kind].value == pytest.approx(b.sum() / e.sum() - 1)
+        expected = drawn_slowly(lambda total: total(e) / total(w), 3, 12)
+        assert rates[kind][1:] == pytest.approx(expected, abs=0.05 * np.ptp(expected))
+        expected = drawn_slowly(lambda total: total(b) / total(e) - 1, 3, 12)
+        assert changes[kind][1:] == pytest.approx(expected, abs=0.05 * np.ptp(expected))
+
+
+def test_variances_of_seeds_and_of_utterances_add_up():
+    """Where each adds to the errors by itself, the interval is 1.96 roots of what each drawing alone has."""
+    rng = np.random.default_rng(7)
+    of_seeds, of_utterances = rng.normal(0, 0.2, 30), rng.normal(0, 3.0, 900)
+    errors = 10 + of_seeds[:, None] + of_utterances
+    (found,) = rates_over_seeds(errors[None], np.full((1, 900), 10), samples=20_000)
+    half = 1.96 * np.sqrt(of_seeds.var() / 30 + of_utterances.var() / 900) / 10
+    assert found.value == pytest.approx(errors.mean() / 10)
+    assert found.low == pytest.approx(found.value - half, abs=0.05 * half)
+    assert found.high == pytest.approx(found.value + half, abs=0.05 * half)
+
+
+def test_one_seed_is_the_interval_over_utterances():
+    errors, words = counts(8)
+    (found,) = rates_over_seeds(errors[None, None], words[None])
+    assert found[1:] == pytest.approx(rate_interval(errors, words))
+
+
+def test_what_both_systems_share_cancels_in_their_change():
+    errors, words = seeds_and_utterances(9)
+    assert relative_changes(errors, errors) == [(0, 0, 0)] * 2
+    half = relative_changes(errors, 2 * errors)
+    assert [estimate[:3] for estimate in half] == [pytest.approx((-0.5, -0.5, -0.5))] * 2
+    # Other seeds of A: no longer paired with B's, though the totals stay.
+    low, high = relative_changes(errors[:, ::-1], errors)[0][1:]
+    assert low < 0 < high
+
+
+def test_chunks_and_kinds_do_not_change_the_draws(monkeypatch):
+    errors, words = seeds_and_utterances(10)
+    whole = rates_over_seeds(errors, words, seed=5)
+    assert rates_over_seeds(errors[1:], words[1:], seed=5)[0] == pytest.approx(whole[1])
+    assert whole != rates_over_seeds(errors, words, seed=6)
+    monkeypatch.setattr("joint_st.evaluation.bootstrap._CHUNK", 7 * errors.shape[-1])
+    for estimate, expected in zip(rates_over_seeds(errors, words, seed=5), whole, strict=True):
+        assert estimate == pytest.approx(expected)
+
+
+def test_no_words_or_no_errors_over_seeds():
+    nothing = np.zeros((1, 2, 3), int)
+    assert rates_over_seeds(nothing, nothing[:, 0]) == [None]
+    assert rates_over_seeds(nothing, nothing[:, 0] + 1) == [(0, 0, 0)]
+    assert relative_changes(nothing + 1, nothing) == [None]

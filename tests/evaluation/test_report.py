@@ -24,6 +24,7 @@ KEYS = [
     "normalizer",
     "step",
 ]
+COUNTS = ["insertions", "deletions", "substitutions", "words", "character_errors", "characters"]
 REFERENCES = ["so anna went", "call oslo", "so so", ""]
 SAID = ["so an na went", "call oslo", "so to so", "a"]
 HEARD = {"so", "went", "call"}
@@ -89,7 +90,7 @@ def test_hypotheses_and_references_must_pair_up():
 
 
 def test_files(tmp_path):
-    utterances = scored(known=False)
+    utterances = scored()
     rows = make_rows(utterances, normalizer="english v1", step=3)
     write_rows(rows, tmp_path / "new" / "rows.json")
     assert json.loads((tmp_path / "new" / "rows.json").read_text()) == rows
@@ -112,8 +113,12 @@ def test_files(tmp_path):
         "words": 3,
         "character_errors": 1,
         "characters": 12,
+        "subsets": {
+            "heard": dict(zip(COUNTS, (0, 0, 0, 2, 0, 7))),
+            "only_read": dict(zip(COUNTS, (1, 0, 1, 1, 1, 5))),
+        },
     }
-    assert len(lines) == 4
+    assert [list(line["subsets"]) for line in lines] == [["heard", "only_read"]] * 2 + [["heard"], []]
     assert not [path for path in tmp_path.rglob(".*")]
 
 

@@ -33,12 +33,12 @@ class Recognised:
     """Text by head."""
 
 
-def make_forward(config: ModelConfig, vocabulary: int) -> Callable:
+def make_forward(config: ModelConfig, vocabulary: int, units: int) -> Callable:
     """Jitted `(weights, audio, audio_lengths) -> (streaming ids, full-context ids, frames)`.
 
     Ids are each frame's likeliest label, int32 [B, T]; frames are int32 [B].
     """
-    structure = model_structure(config, vocabulary)
+    structure = model_structure(config, vocabulary, units)
 
     @jax.jit
     def forward(weights, audio, audio_lengths):

@@ -29,7 +29,7 @@ def transcribe_files(
     trained = load_trained(workdir, checkpoint)
     features = trained.config.model.features
     keep_compiled(trained.config.training.compilation_cache)
-    forward = make_forward(trained.config.model, trained.tokenizer.size)
+    forward = make_forward(trained.config.model, trained.tokenizer.size, trained.unit_count)
     step = LENGTH_STEP_SECONDS * features.sample_rate // features.samples_per_frame * features.samples_per_frame
     with jax.set_mesh(trained.mesh):
         for path in files:

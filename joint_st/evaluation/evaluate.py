@@ -23,12 +23,12 @@ from joint_st.runs.trained import Trained, load_trained
 class Scorer:
     """WER of one dataset under changing weights; compiled once."""
 
-    def __init__(self, config: Config, dataset: Prepared, mesh: jax.sharding.Mesh):
+    def __init__(self, config: Config, dataset: Prepared, mesh: jax.sharding.Mesh, unit_count: int):
         self._config = config
         self._dataset = dataset
         self._mesh = mesh
         self._buckets = common_buckets(config, [dataset])
-        self._forward = make_forward(config.model, dataset.tokenizer.size)
+        self._forward = make_forward(config.model, dataset.tokenizer.size, unit_count)
 
     def __call__(self, weights, name: str) -> dict[str, float]:
         """`{name}_{head}_wer` of each head, as fractions. Raises `UserError` where the dataset has no words."""
@@ -72,7 +72,7 @@ def evaluate_run(
     }
     scored = []
     with jax.set_mesh(trained.mesh):
-        forward = make_forward(config.model, trained.tokenizer.size)
+        forward = make_forward(config.model, trained.tokenizer.size, trained.unit_count)
         buckets = common_buckets(config, list(datasets.values()))
         for name, dataset in datasets.items():
             found = recognise(forward, trained.weights, dataset, buckets, trained.mesh, config, name=name)

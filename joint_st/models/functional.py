@@ -1,6 +1,8 @@
 """The model as a structure and a dictionary of weights, which is how it travels through jitted functions.
 
-    structure = model_structure(config, vocabulary)
+`vocabulary` and `units` are the sizes of what the heads spell and of what the text encoder reads (0 for none):
+
+    structure = model_structure(config, vocabulary, units)
     model = nnx.merge(structure, weights)          # inside a jitted function
 """
 
@@ -15,19 +17,19 @@ from joint_st.models.joint import JointModel
 Weights = dict
 
 
-def init_weights(config: ModelConfig, vocabulary: int, seed: int) -> Weights:
+def init_weights(config: ModelConfig, vocabulary: int, units: int, seed: int | jax.Array) -> Weights:
     """Initial weights. Jit it with output shardings, so that none exists unsharded."""
-    return nnx.to_pure_dict(nnx.state(JointModel(config, vocabulary, rngs=nnx.Rngs(seed))))
+    return nnx.to_pure_dict(nnx.state(JointModel(config, vocabulary, units, rngs=nnx.Rngs(seed))))
 
 
-def weight_shapes(config: ModelConfig, vocabulary: int) -> Weights:
+def weight_shapes(config: ModelConfig, vocabulary: int, units: int) -> Weights:
     """Shapes and types of the weights; nothing is computed."""
-    return jax.eval_shape(lambda: init_weights(config, vocabulary, 0))
+    return jax.eval_shape(lambda: init_weights(config, vocabulary, units, 0))
 
 
-def model_structure(config: ModelConfig, vocabulary: int) -> nnx.GraphDef:
+def model_structure(config: ModelConfig, vocabulary: int, units: int) -> nnx.GraphDef:
     """The model without its weights; nothing is computed."""
-    return nnx.graphdef(nnx.eval_shape(lambda: JointModel(config, vocabulary, rngs=nnx.Rngs(0))))
+    return nnx.graphdef(nnx.eval_shape(lambda: JointModel(config, vocabulary, units, rngs=nnx.Rngs(0))))
 
 
 def count_weights(weights: Weights) -> int:

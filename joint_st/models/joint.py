@@ -1,4 +1,4 @@
-"""The joint encoder: an audio encoder, shared streaming layers, shared full-context layers, a CTC head on each."""
+"""The joint encoder: audio and text encoders, shared streaming and full-context layers, a CTC head on each."""
 
 from __future__ import annotations
 
@@ -8,15 +8,16 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from joint_st.config import ModelConfig, SpecAugmentConfig
+from joint_st.config import ModelConfig, SpecAugmentConfig, TextConfig
 from joint_st.models.conformer import ConformerLayer
 from joint_st.models.front_end import FrontEnd
 from joint_st.models.layer import Stack
+from joint_st.models.text_encoder import EncodedText, TextEncoder
 from joint_st.ops.masks import length_mask, zero_padding
 
 
 class Outputs(NamedTuple):
-    """What the heads say of a batch."""
+    """What the heads say of a batch, and the embeddings on the way there."""
 
     streaming: jax.Array
     """Logits [B, T, V], float32, of the streaming head."""
@@ -24,6 +25,8 @@ class Outputs(NamedTuple):
     """Logits [B, T, V], float32, of the full-context head."""
     mask: jax.Array
     """Valid frames [B, T]."""
+    layers: jax.Array
+    """Embeddings [1 + L, B, T, D]: what entered the shared layers, then what each of them put out."""
 
 
 class Head(nnx.Module):
@@ -37,13 +40,13 @@ class Head(nnx.Module):
 
 
 class JointModel(nnx.Module):
-    """Speech to logits on two heads, as a whole or in a stream.
+    """Speech or text to logits on two heads; speech as a whole or in a stream.
 
-    The layers named `streaming` and `full_context` are shared: they exist once, here, and whatever modality comes
+    `units` is the size of the text units' inventory; with 0 there is no text encoder. The layers named `streaming` and `full_context` are shared: they exist once, here, and whatever modality comes
     in passes through `shared`. Cascade as in arXiv 2010.14606: the full-context layers stand on the streaming ones.
     """
 
-    def __init__(self, config: ModelConfig, vocabulary: int, *, rngs: nnx.Rngs):
+    def __init__(self, config: ModelConfig, vocabulary: int, units: int = 0, *, rngs: nnx.Rngs):
         self.config = config
         dtype = jnp.dtype(config.compute_dtype)
 
@@ -68,6 +71,13 @@ class JointModel(nnx.Module):
         self.full_context = layers(config.full_context_layers, None)
         self.streaming_head = Head(config.width, vocabulary, rngs=rngs)
         self.full_context_head = Head(config.width, vocabulary, rngs=rngs)
+        # Last, so that what is there without text begins with the same weights beside it.
+        if units:
+            text_layers = layers(config.text_layers, config.left_context)
+            self.text = TextEncoder(
+                units, config.width, text_layers, positions=config.text_positions, dtype=dtype, rngs=rngs
+            )
+            self.unit_head = Head(config.width, units, rngs=rngs)
 
     def encode_audio(self, audio, lengths, augment: SpecAugmentConfig | None = None, key=None):
         """Embeddings [B, T, D] and mask [B, T] of `audio` int16 [B, S] with `lengths` [B] samples."""
@@ -76,12 +86,19 @@ class JointModel(nnx.Module):
         x = zero_padding(self.front_end(audio, lengths, augment, augment_key), mask)
         return self.audio(x, mask, dropout_key), mask
 
+    def encode_text(
+        self, units, repetitions, frames: int, augment: TextConfig | None = None, key=None, augmented=None
+    ) -> EncodedText:
+        """Embeddings of `units` [B, U] in `frames` text frames; see `TextEncoder`, and `repetitions` beside it."""
+        return self.text(units, repetitions, frames, augment, key, augmented)
+
     def shared(self, x, mask, key=None) -> Outputs:
         """Both heads' logits of embeddings `x` [B, T, D], of whichever modality."""
         keys = (None, None) if key is None else jax.random.split(key)
-        streaming = self.streaming(x, mask, keys[0])
-        full = self.full_context(streaming, mask, keys[1])
-        return Outputs(self.streaming_head(streaming), self.full_context_head(full), mask)
+        streaming = self.streaming.every_layer(x, mask, keys[0])
+        full = self.full_context.every_layer(streaming[-1], mask, keys[1])
+        layers = jnp.concatenate([x[None].astype(streaming.dtype), streaming, full])
+        return Outputs(self.streaming_head(streaming[-1]), self.full_context_head(full[-1]), mask, layers)
 
     def __call__(self, audio, lengths, augment: SpecAugmentConfig | None = None, key=None) -> Outputs:
         """Logits of `audio` int16 [B, S] with `lengths` [B] samples; `key` turns dropout and SpecAugment on."""

@@ -52,6 +52,11 @@ class RunDirectory:
         return self.root / "tokenizer"
 
     @property
+    def units(self) -> Path:
+        """Folder of the text units' inventory, where there is a text encoder."""
+        return self.root / "units"
+
+    @property
     def vocabulary(self) -> Path:
         """Words heard and words only read."""
         return self.root / "vocabulary.json"
@@ -102,7 +107,8 @@ class RunDirectory:
 
     def clear(self) -> None:
         """Remove what was derived from the config, so that another may take its place."""
-        shutil.rmtree(self.tokenizer, ignore_errors=True)
+        for folder in (self.tokenizer, self.units):
+            shutil.rmtree(folder, ignore_errors=True)
         for path in (self.vocabulary, self.metrics):
             path.unlink(missing_ok=True)
 

@@ -10,6 +10,7 @@ import jax
 from joint_st.config import Config, load
 from joint_st.data.normalizers import Normalizer, normalizer
 from joint_st.data.tokenizers import Tokenizer, load_tokenizer
+from joint_st.data.units import Units, load_units
 from joint_st.data.vocabulary import Vocabulary
 from joint_st.errors import UserError
 from joint_st.models.functional import Weights, weight_shapes
@@ -26,12 +27,19 @@ class Trained:
     config: Config
     normalizer: Normalizer
     tokenizer: Tokenizer
+    units: Units | None
+    """What the text encoder reads; None where there is no text encoder."""
     vocabulary: Vocabulary
     mesh: jax.sharding.Mesh
     step: int
     """Step of the checkpoint."""
     weights: Weights
     """The moving average of the weights, on the mesh."""
+
+    @property
+    def unit_count(self) -> int:
+        """Size of the inventory of text units; 0 where there is no text encoder."""
+        return self.units.size if self.units else 0
 
 
 def load_trained(workdir: Path, checkpoint: str = "best") -> Trained:
@@ -44,6 +52,7 @@ def load_trained(workdir: Path, checkpoint: str = "best") -> Trained:
     config = load(run.config)
     mesh = make_evaluation_mesh(config)
     tokenizer = load_tokenizer(run.tokenizer)
+    units = load_units(run.units) if config.data.units.kind != "none" else None
     normalize = normalizer(config.data.normalizer)
     if not run.checkpoints.is_dir():
         raise UserError(f"{run.checkpoints}: no complete checkpoint; train the run first")
@@ -54,7 +63,7 @@ def load_trained(workdir: Path, checkpoint: str = "best") -> Trained:
             raise UserError(f"{run.root}: trained on text of normaliser {trained_with}, and this is {normalize}")
         like = jax.tree.map(
             lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=replicated(mesh)),
-            weight_shapes(config.model, tokenizer.size),
+            weight_shapes(config.model, tokenizer.size, units.size if units else 0),
         )
         weights = checkpoints.restore_part(step, {"average": like})["average"]
-    return Trained(run, config, normalize, tokenizer, Vocabulary.load(run.root), mesh, step, weights)
+    return Trained(run, config, normalize, tokenizer, units, Vocabulary.load(run.root), mesh, step, weights)

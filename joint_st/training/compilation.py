@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
+import tqdm
 
 from joint_st.data.buckets import Buckets
 from joint_st.parallel.mesh import batch_sharding
 
 
-def batch_shapes(buckets: Buckets, bucket: int, mesh: jax.sharding.Mesh) -> dict[str, jax.ShapeDtypeStruct]:
-    """Shapes of a batch of bucket `bucket`, over all hosts."""
+def batch_shapes(
+    buckets: Buckets, bucket: int, mesh: jax.sharding.Mesh, text: Buckets | None = None, text_bucket: int = 0
+) -> dict[str, jax.ShapeDtypeStruct]:
+    """Shapes of a batch of bucket `bucket`, over all hosts, with sentences of bucket `text_bucket` of `text`."""
     rows = buckets.batch_sizes[bucket]
     shapes = {
         "audio": ((rows, buckets.bounds[bucket]), jnp.int16),
@@ -19,14 +25,27 @@ def batch_shapes(buckets: Buckets, bucket: int, mesh: jax.sharding.Mesh) -> dict
         "label_lengths": ((rows,), jnp.int32),
         "valid": ((rows,), jnp.bool_),
     }
+    if buckets.unit_bounds:
+        shapes["units"] = shapes["unit_ends"] = ((rows, buckets.unit_bounds[bucket]), jnp.int32)
+        shapes["unit_lengths"] = ((rows,), jnp.int32)
+    if text is not None:
+        rows = text.batch_sizes[text_bucket]
+        shapes["text_units"] = ((rows, text.bounds[text_bucket]), jnp.int32)
+        shapes["text_labels"] = ((rows, text.label_bounds[text_bucket]), jnp.int32)
+        shapes["text_unit_lengths"] = shapes["text_label_lengths"] = ((rows,), jnp.int32)
+        shapes["text_valid"] = ((rows,), jnp.bool_)
     sharding = batch_sharding(mesh)
     return {name: jax.ShapeDtypeStruct(*shape, sharding=sharding) for name, shape in shapes.items()}
 
 
-def compile_for_buckets(step, state, buckets: Buckets, mesh: jax.sharding.Mesh) -> list:
-    """The jitted `step` compiled for each bucket.
+def compile_for_buckets(
+    step, state, buckets: Buckets, mesh: jax.sharding.Mesh, text: Buckets | None = None
+) -> dict[tuple[int, int], Callable]:
+    """The jitted `step` compiled for each bucket of audio with each of text (0 where there is no text).
 
     One after the other: XLA's compiler is parallel in itself, and several at once took longer and far more memory.
     """
     like = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), state)
-    return [step.lower(like, batch_shapes(buckets, k, mesh)).compile() for k in range(len(buckets))]
+    pairs = itertools.product(range(len(buckets)), range(len(text) if text else 1))
+    bar = tqdm.tqdm(list(pairs), desc="compiling", unit="shape", leave=False, disable=None, delay=1)
+    return {(k, j): step.lower(like, batch_shapes(buckets, k, mesh, text, j)).compile() for k, j in bar}

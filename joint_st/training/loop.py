@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
+import dataclasses
 import math
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import jax
@@ -15,23 +16,35 @@ import tqdm
 from joint_st.config import Config
 from joint_st.config.devices import check_devices
 from joint_st.data.normalizers import normalizer
-from joint_st.data.pipeline import Prepared, batches, prepare, training_plan
-from joint_st.data.plan import BatchPlan
-from joint_st.data.texts import train_tokenizer, training_vocabulary
-from joint_st.data.tokenizers import Tokenizer, load_tokenizer
+from joint_st.data.pipeline import batches
 from joint_st.errors import UserError
 from joint_st.evaluation.evaluate import Scorer, evaluate_run
-from joint_st.models.functional import count_weights
 from joint_st.parallel.mesh import available_devices, make_mesh, put_batch
 from joint_st.runs.checkpoints import Checkpoints
 from joint_st.runs.compilation import keep_compiled
-from joint_st.runs.directory import RunDirectory, open_run
+from joint_st.runs.directory import open_run
 from joint_st.training.compilation import compile_for_buckets
 from joint_st.training.interruption import EXIT_STATUS, Interruption
-from joint_st.training.loggers import open_loggers
+from joint_st.training.loggers import COLUMNS, COUNTS, Logger, open_loggers
 from joint_st.training.metrics import Window
+from joint_st.training.opening import TrainingData, introduce, open_data, open_state, say
 from joint_st.training.optimizer import schedule
-from joint_st.training.step import TrainState, make_init, make_train_step
+from joint_st.training.step import TrainState, make_train_step
+
+
+@dataclasses.dataclass(frozen=True)
+class Session:
+    """A run while it trains: what its steps read and where they report."""
+
+    config: Config
+    mesh: jax.sharding.Mesh
+    data: TrainingData
+    checkpoints: Checkpoints
+    facts: dict
+    """Stored with every checkpoint."""
+    loggers: list[Logger]
+    score_dev: Scorer | None
+    interruption: Interruption
 
 
 def train(config: Config, workdir: Path) -> None:
@@ -46,16 +59,9 @@ def train(config: Config, workdir: Path) -> None:
     normalize = normalizer(config.data.normalizer)
     run = open_run(workdir, config)
     keep_compiled(config.training.compilation_cache)
-
-    tokenizer = open_tokenizer(config, run)
-
-    def open_data(sources, training):
-        return prepare(sources, config.data, config.model.features, normalize, tokenizer, training=training)
-
-    data = open_data(config.data.train, True)
-    dev = open_data(config.data.dev, False) if config.data.dev else None
-    plan = training_plan(data, config.data, config.seed)
-    facts = {"normalizer": str(normalize), "data": fingerprint(data)}
+    data = open_data(config, run, normalize)
+    sizes = data.tokenizer.size, data.unit_count
+    facts = {"normalizer": str(normalize), "data": data.fingerprint}
 
     with (
         jax.set_mesh(mesh),
@@ -64,22 +70,24 @@ def train(config: Config, workdir: Path) -> None:
             run.checkpoints, keep_latest=config.training.keep_latest, keep_best=config.training.keep_best
         ) as checkpoints,
     ):
-        state = open_state(config, tokenizer.size, mesh, checkpoints)
+        state = open_state(config, *sizes, mesh, checkpoints)
         start = int(state.step)
         if start and checkpoints.facts(start)["data"] != facts["data"]:
             raise UserError(
-                f"data.train: its utterances are not those that {run.root} was trained on, so it cannot go on "
-                "as it would have; restore the data, or name another --workdir"
+                f"data.train, data.text: their utterances are not those that {run.root} was trained on, so it cannot "
+                "go on as it would have; restore the data, or name another --workdir"
             )
-        introduce(config, run, data, dev, plan, state, mesh, tokenizer)
+        introduce(config, run, data, state, mesh)
         if start < config.training.steps:
-            loggers = open_loggers(config, run, resume_at=start)
-            step = compile_for_buckets(make_train_step(config, tokenizer.size, mesh), state, plan.buckets, mesh)
+            text_buckets = data.text_plan.buckets if data.text else None
+            step = compile_for_buckets(
+                make_train_step(config, *sizes, mesh), state, data.plan.buckets, mesh, text_buckets
+            )
             say(f"compiled {len(step)} shapes; ready {time.perf_counter() - began:.1f} s after the start")
-            score_dev = Scorer(config, dev, mesh) if dev else None
-            state = run_steps(
-                config, state, step, data, plan, mesh, loggers, checkpoints, facts, score_dev, interruption
-            )  # fmt: skip
+            loggers = open_loggers(config, run, resume_at=start)
+            score_dev = Scorer(config, data.dev, mesh, data.unit_count) if data.dev else None
+            session = Session(config, mesh, data, checkpoints, facts, loggers, score_dev, interruption)
+            state = run_steps(session, state, step)
         if interruption.requested:
             checkpoints.wait()
             say(f"SIGTERM: saved step {int(state.step)} in {run.checkpoints}; the same command goes on from there")
@@ -89,10 +97,9 @@ def train(config: Config, workdir: Path) -> None:
         evaluate_run(run.root)
 
 
-def run_steps(
-    config, state: TrainState, step, data: Prepared, plan, mesh, loggers, checkpoints, facts, score_dev, interruption
-) -> TrainState:
+def run_steps(session: Session, state: TrainState, step: dict[tuple[int, int], Callable]) -> TrainState:
     """Steps from the state's to the last, with metrics, evaluations and checkpoints on the way."""
+    config, data, checkpoints = session.config, session.data, session.checkpoints
     start, last = int(state.step), config.training.steps
     learning_rate = schedule(config.optimizer, last)
     rate = config.model.features.sample_rate
@@ -100,27 +107,26 @@ def run_steps(
     bar = tqdm.tqdm(total=last, initial=start, desc=config.name, unit="step", disable=None, dynamic_ncols=True)
     began = time.perf_counter()
 
-    def account(done: int, metrics, index) -> None:
+    def account(done: int, metrics, index, text_index) -> None:
         """Take in the metrics of the step that made `done`; stop if it was not finite."""
         metrics = jax.device_get(metrics)
-        utterance_loss = metrics.pop("utterance_loss")
-        check_finite(done, metrics, utterance_loss, index, data, checkpoints)
+        rows = {"utterance_loss": metrics.pop("utterance_loss"), "text_loss": metrics.pop("text_loss", np.zeros(0))}
+        check_finite(session, done, metrics, rows, index, text_index)
         # Not `data.unreadable`, which counts on one host, and already in the batches read ahead.
-        planned = np.count_nonzero(plan[done - 1].rows >= 0)
+        planned = np.count_nonzero(data.plan[done - 1].rows >= 0)
         window.add({**metrics, "unreadable": (planned - metrics["utterances"][0], 1)})
         if done % config.training.log_every and done != last:
             return
         speed = window.total("audio_samples") / rate / window.seconds
         row = {
-            "epoch": done / plan.steps_per_epoch,
-            **{name: window.mean(name) for name in ("loss", "streaming_ctc", "full_context_ctc", "gradient_norm")},
+            "epoch": done / data.plan.steps_per_epoch,
             "learning_rate": float(learning_rate(done - 1)),
-            "utterances": window.total("utterances"),
-            "infeasible": window.total("infeasible"),
-            "unreadable": window.total("unreadable"),
             "audio_seconds_per_second": speed,
         }
-        for logger in loggers:
+        for name in COLUMNS:
+            if name in window and name not in row:
+                row[name] = window.total(name) if name in COUNTS else window.mean(name)
+        for logger in session.loggers:
             logger.log(done, row)
         shown = f"loss {row['loss']:.3f}, lr {row['learning_rate']:.2e}, {speed:.0f} audio-s/s"
         bar.set_postfix_str(shown)
@@ -132,30 +138,35 @@ def run_steps(
     def save(done: int) -> None:
         """Save the state after `done` steps, evaluated first where it is time."""
         wer, row_so_far = None, window.to_json()
-        if score_dev and (done % config.training.evaluate_every == 0 or done == last):
-            rates = score_dev(state.average, "dev")
+        if session.score_dev and (done % config.training.evaluate_every == 0 or done == last):
+            rates = session.score_dev(state.average, "dev")
             wer = rates["dev_full_context_wer"]
-            for logger in loggers:
+            for logger in session.loggers:
                 logger.log(done, rates)
             shown = ", ".join(f"{name.removeprefix('dev_')} {value:.2%}" for name, value in rates.items())
             tqdm.tqdm.write(f"step {done}: dev {shown}", file=sys.stderr)
-        checkpoints.save(done, state, {**facts, "step": done, "wer": wer, "window": row_so_far}, wer)
+        checkpoints.save(done, state, {**session.facts, "step": done, "wer": wer, "window": row_so_far}, wer)
 
     # Metrics are fetched one step late, so that the device never waits for the host.
     pending = None
     try:
         for i, batch in batches(
-            data, plan, start=start, read_threads=config.data.read_threads, prefetch=config.data.prefetch_batches
+            data.paired,
+            data.plan,
+            text=data.text_and_plan,
+            start=start,
+            read_threads=config.data.read_threads,
+            prefetch=config.data.prefetch_batches,
         ):
-            index = batch.pop("index")
-            state, metrics = step[plan[i].bucket](state, put_batch(batch, mesh))
+            indices = batch.pop("index"), batch.pop("text_index", np.zeros(0, np.int32))
+            state, metrics = step[data.buckets_of(i)](state, put_batch(batch, session.mesh))
             if pending:
                 account(*pending)
-            pending = (i + 1, metrics, index)
+            pending = (i + 1, metrics, *indices)
             done = i + 1
             bar.update()
-            due = [config.training.checkpoint_every] + [config.training.evaluate_every] * bool(score_dev)
-            stop = done == last or interruption.requested
+            due = [config.training.checkpoint_every] + [config.training.evaluate_every] * bool(session.score_dev)
+            stop = done == last or session.interruption.requested
             if stop or any(done % every == 0 for every in due):
                 account(*pending)
                 pending = None
@@ -166,58 +177,12 @@ def run_steps(
         checkpoints.wait()
     finally:
         bar.close()
-        for logger in loggers:
+        for logger in session.loggers:
             logger.close()
     return state
 
 
-def open_tokenizer(config: Config, run: RunDirectory) -> Tokenizer:
-    """The run's tokenizer; it and the vocabulary are made from the training texts where the run has none yet."""
-    if not run.tokenizer.exists():
-        # Elsewhere until both are whole, the tokenizer last: the process may be killed at any moment.
-        draft = run.root / ".texts"
-        train_tokenizer(config).save(draft / "tokenizer")
-        training_vocabulary(config.data).save(draft)
-        (draft / run.vocabulary.name).replace(run.vocabulary)
-        (draft / "tokenizer").rename(run.tokenizer)
-        draft.rmdir()
-    return load_tokenizer(run.tokenizer)
-
-
-def open_state(config: Config, vocabulary: int, mesh, checkpoints: Checkpoints) -> TrainState:
-    """The state to start from: the run's latest complete checkpoint, or fresh weights."""
-    init = make_init(config, vocabulary, mesh)
-    latest = checkpoints.latest()
-    if latest is None:
-        return init()
-    shapes, sharding = jax.eval_shape(init), jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
-    like = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), shapes)
-    return checkpoints.restore(latest, like)
-
-
-def fingerprint(data: Prepared) -> str:
-    """Changes with the lengths of the utterances, and so with the batch plan."""
-    return hashlib.sha256(data.lengths.tobytes() + data.label_lengths.tobytes()).hexdigest()[:16]
-
-
-def introduce(config: Config, run, data: Prepared, dev, plan: BatchPlan, state, mesh, tokenizer) -> None:
-    """Print the derived numbers before anything long begins."""
-    features = config.model.features
-    sizes, bounds = plan.buckets.batch_sizes, plan.buckets.bounds
-    seconds = max(size * bound for size, bound in zip(sizes, bounds)) / features.sample_rate
-    devices = mesh.devices.flatten()
-    start = int(state.step)
-    begin = f"goes on from step {start} of" if start else "starts;"
-    say(f"{config.name} in {run.root} {begin} {config.training.steps} steps")
-    say(f"model    {count_weights(state.params):,} parameters, {tokenizer.size} labels, blank included")
-    say(f"devices  {len(devices)} × {devices[0].device_kind}")
-    say(f"train    {data.describe()}")
-    if dev:
-        say(f"dev      {dev.describe()}")
-    say(f"batches  up to {seconds:.0f} audio-seconds: {plan.describe(features.sample_rate, 's')}")
-
-
-def check_finite(done: int, metrics, utterance_loss, index, data: Prepared, checkpoints: Checkpoints) -> None:
+def check_finite(session: Session, done: int, metrics, rows, index, text_index) -> None:
     """Raise `UserError` that names the step and its utterances where it made something that is not finite."""
     loss, gradient, weights = (float(metrics[name][0]) for name in ("loss", "gradient_norm", "weights_norm"))
     if not math.isfinite(loss):
@@ -228,19 +193,19 @@ def check_finite(done: int, metrics, utterance_loss, index, data: Prepared, chec
         what = f"the loss is {loss:.4g}, but the norm of the weights after the step {weights}"
     else:
         return
-    rows = index[index >= 0]
-    culprits = index[(index >= 0) & ~np.isfinite(utterance_loss[: len(index)])]
-    names = [data.id(int(n)) for n in (culprits if len(culprits) else rows)]
+
+    def named(dataset, index, losses):
+        culprits = index[(index >= 0) & ~np.isfinite(losses[: len(index)])]
+        return [dataset.id(int(n)) for n in culprits]
+
+    data = session.data
+    names = named(data.paired, index, rows["utterance_loss"]) + named(data.text, text_index, rows["text_loss"])
+    names = names or [data.paired.id(int(n)) for n in index[index >= 0]]
     shown = ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
-    checkpoints.wait()
-    good = checkpoints.latest()
+    session.checkpoints.wait()
+    good = session.checkpoints.latest()
     kept = f"the checkpoint of step {good} is good" if good is not None else "no checkpoint was saved yet"
     raise UserError(
         f"step {done}: {what}, utterances {shown}; {kept}; "
         "look at these utterances, or lower optimizer.peak_learning_rate"
     )
-
-
-def say(line: str) -> None:
-    """One line of progress, on stderr with the bars."""
-    print(line, file=sys.stderr, flush=True)

@@ -37,6 +37,10 @@ class Window:
             self._sums[name] += float(total)
             self._counts[name] += float(count)
 
+    def __contains__(self, name: str) -> bool:
+        """Whether the metric was reported since the row began."""
+        return name in self._sums
+
     def mean(self, name: str) -> float | None:
         """The mean of a metric; `None` where nothing was counted."""
         return self._sums[name] / self._counts[name] if self._counts[name] else None

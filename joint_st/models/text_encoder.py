@@ -1,0 +1,95 @@
+"""The text encoder: units to text frames. Without layers of its own it is an embedding, as JOIST's (arXiv 2210.07353)."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from joint_st.config import TextConfig
+from joint_st.models.layer import Stack
+from joint_st.ops.masks import zero_padding
+from joint_st.ops.text_frames import draw_repetitions, draw_spans, even_repetitions, frames_bound, unit_of_frame
+
+
+class EncodedText(NamedTuple):
+    """What the text encoder makes of a batch."""
+
+    x: jax.Array
+    """Embeddings [B, R, D]."""
+    mask: jax.Array
+    """Valid text frames [B, R]."""
+    unit: jax.Array
+    """The unit each text frame repeats, int32 [B, R]."""
+
+
+class TextEncoder(nnx.Module):
+    """Embeds units, repeats them, masks spans in training, and passes them through causal layers of its own."""
+
+    def __init__(self, units: int, width: int, layers: Stack, *, positions: str, dtype, rngs: nnx.Rngs):
+        self.positions = positions
+        self.dtype = dtype
+        self.embed = nnx.Embed(units, width, dtype=dtype, rngs=rngs)
+        # The audio encoder's last layer ends in a norm: both modalities come at one scale.
+        self.norm = nnx.LayerNorm(width, dtype=dtype, rngs=rngs)
+        self.masked = nnx.Param(jax.random.normal(rngs.params(), (width,), jnp.float32))
+        self.layers = layers
+
+    def __call__(
+        self,
+        units: jax.Array,
+        repetitions: jax.Array,
+        frames: int,
+        augment: TextConfig | None = None,
+        key: jax.Array | None = None,
+        augmented: jax.Array | None = None,
+    ) -> EncodedText:
+        """Text frames of `units` [B, U], unit `u` taking `repetitions` [B, U] (0 in the padding) of `frames`.
+
+        `augment` says what is masked and how much noise is added, both only where it and `key` are given, and in the
+        rows `augmented` [B] alone where that is; `key` also draws dropout.
+        """
+        span_key, noise_key, layers_key = (None,) * 3 if key is None else jax.random.split(key, 3)
+        unit, mask = unit_of_frame(repetitions, frames)
+        x = jnp.take_along_axis(self.norm(self.embed(units)), unit[..., None], axis=1)
+        if key is not None and augment is not None:
+            where = mask if augmented is None else mask & augmented[:, None]
+            if augment.noise:
+                noise = augment.noise * jax.random.normal(noise_key, x.shape, x.dtype)
+                x = x + zero_padding(noise, where)
+            if augment.mask_share:
+                spans = draw_spans(span_key, where, augment.mask_share, augment.mask_span)
+                x = jnp.where(spans[..., None], self.masked[...].astype(self.dtype), x)
+        if self.positions == "sinusoidal":
+            x = x + sinusoids(frames, x.shape[-1]).astype(self.dtype)
+        return EncodedText(self.layers(zero_padding(x, mask), mask, layers_key), mask, unit)
+
+
+def sinusoids(frames: int, width: int) -> np.ndarray:
+    """Sines and cosines of positions [R, D], float32 (arXiv 1706.03762)."""
+    half = -(-width // 2)
+    angle = np.arange(frames)[:, None] * (10_000.0 ** (-np.arange(half) / half))
+    return np.concatenate([np.sin(angle), np.cos(angle)], axis=-1)[:, :width].astype(np.float32)
+
+
+def repetitions(text: TextConfig, lengths: jax.Array, units: int, key: jax.Array | None = None) -> jax.Array:
+    """How often each unit of texts of `lengths` [B] is repeated, int32 [B, U], 0 in the padding.
+
+    Drawn where `text` says so and `key` is given, the mean of the range otherwise.
+    """
+    if text.repetition in ("none", "fixed"):
+        times = text.repeat_most if text.repetition == "fixed" else 1
+        return even_repetitions(lengths, units, times, times)
+    if key is None:
+        return even_repetitions(lengths, units, text.repeat_least, text.repeat_most)
+    return draw_repetitions(key, lengths, units, text.repeat_least, text.repeat_most)
+
+
+def most_frames(text: TextConfig, units: int) -> int:
+    """Text frames that `repetitions` of texts of up to `units` units never exceed."""
+    if text.repetition in ("none", "fixed"):
+        return units * (text.repeat_most if text.repetition == "fixed" else 1)
+    return frames_bound(units, text.repeat_least, text.repeat_most)

@@ -1,0 +1,101 @@
+"""From text units to text frames: how often each unit is repeated, and which spans of frames are masked.
+
+Speech is several times longer than its phonemes; repeating units brings the lengths together and leaves CTC room
+for the labels (JOIST, arXiv 2210.07353).
+"""
+
+from __future__ import annotations
+
+import math
+
+import jax
+import jax.numpy as jnp
+
+from joint_st.ops.masks import length_mask
+
+ROUNDED_TO = 8
+"""Bounds are rounded up to this many frames."""
+
+DEVIATIONS = 4.0
+"""A bound on drawn repetitions lies so many standard deviations above their expected sum."""
+
+
+def frames_bound(units: int, least: int, most: int) -> int:
+    """Frames that hold `units` units, each repeated `least` to `most` times, uniformly drawn.
+
+    Where the numbers are drawn, a sum beyond the bound has a probability below 1e-4: `draw_repetitions` avoids it.
+    """
+    mean, variance = (least + most) / 2, ((most - least + 1) ** 2 - 1) / 12
+    bound = min(units * most, math.ceil(units * mean + DEVIATIONS * math.sqrt(units * variance)))
+    return -(-bound // ROUNDED_TO) * ROUNDED_TO
+
+
+def even_repetitions(lengths: jax.Array, units: int, least: int, most: int) -> jax.Array:
+    """Repetitions [B, U], 0 in the padding, whose running mean is as near below `(least + most) / 2` as can be."""
+    ends = (jnp.arange(units + 1) * (least + most)) // 2
+    return jnp.where(length_mask(lengths, units), jnp.diff(ends), 0).astype(jnp.int32)
+
+
+def draw_repetitions(key: jax.Array, lengths: jax.Array, units: int, least: int, most: int) -> jax.Array:
+    """Repetitions [B, U] drawn uniformly from `least`..`most` for each unit, 0 in the padding.
+
+    A row whose sum exceeds `frames_bound` gets `even_repetitions` instead, so that no unit is ever cut off.
+    """
+    even = even_repetitions(lengths, units, least, most)
+    drawn = jax.random.randint(key, even.shape, least, most + 1, jnp.int32)
+    drawn = jnp.where(length_mask(lengths, units), drawn, 0)
+    fits = drawn.sum(axis=1, keepdims=True) <= frames_bound(units, least, most)
+    return jnp.where(fits, drawn, even)
+
+
+def unit_of_frame(repetitions: jax.Array, frames: int) -> tuple[jax.Array, jax.Array]:
+    """Which unit each of `frames` text frames repeats, int32 [B, R] (0 in the padding), and the mask [B, R]."""
+    ends = jnp.cumsum(repetitions, axis=1)
+    mask = length_mask(ends[:, -1], frames)
+    # The units that have ended by a frame: a count over a comparison, which vectorises; a search would not.
+    unit = jnp.sum(ends[:, None, :] <= jnp.arange(frames)[None, :, None], axis=-1, dtype=jnp.int32)
+    return jnp.where(mask, unit, 0), mask
+
+
+def durations(unit_ends: jax.Array, unit_lengths: jax.Array, frames: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Frames [B, U] that each unit lasts in `frames` [B] of audio, and whether that is known [B].
+
+    `unit_ends` [B, U] are the frames (exclusive) at which units end, zeros where the times are unknown. The last unit
+    takes what follows it.
+    """
+    units = unit_ends.shape[1]
+    position = jnp.arange(units)
+    last = position == unit_lengths[:, None] - 1
+    ends = jnp.where(last, frames[:, None], jnp.minimum(unit_ends, frames[:, None]))
+    lasting = jnp.diff(ends, axis=1, prepend=0)
+    known = (jnp.max(unit_ends, axis=1, initial=0) > 0) & (unit_lengths > 0)
+    return jnp.where(length_mask(unit_lengths, units) & known[:, None], lasting, 0), known
+
+
+def position_by_durations(lasting: jax.Array, repetitions: jax.Array, frames: int) -> jax.Array:
+    """The text frame [B, T] that each of `frames` audio frames falls on, where unit `u` lasts `lasting` [B, U] frames.
+
+    Within a unit, audio frames and the unit's repetitions run proportionally.
+    """
+    unit, _ = unit_of_frame(lasting, frames)
+
+    def of_unit(values):
+        return jnp.take_along_axis(values, unit, axis=1)
+
+    within = jnp.arange(frames) - of_unit(jnp.cumsum(lasting, axis=1) - lasting)
+    first = of_unit(jnp.cumsum(repetitions, axis=1) - repetitions)
+    last = first + jnp.maximum(of_unit(repetitions) - 1, 0)
+    return jnp.clip(first + within * of_unit(repetitions) // jnp.maximum(of_unit(lasting), 1), first, last)
+
+
+def draw_spans(key: jax.Array, mask: jax.Array, share: float, span: int) -> jax.Array:
+    """Frames [B, R] of masked spans: each frame is in one with probability `share`, spans are `span` frames or overlap.
+
+    Every frame begins a span with a probability `p` such that `1 - (1 - p) ** span = share`; spans may begin before
+    the first frame, so that its chance is no smaller.
+    """
+    begin = 1 - (1 - share) ** (1 / span)
+    rows, frames = mask.shape
+    begins = jax.random.bernoulli(key, begin, (rows, frames + span - 1)).astype(jnp.int32)
+    through = jnp.pad(jnp.cumsum(begins, axis=1), ((0, 0), (1, 0)))
+    return mask & (through[:, span:] > through[:, :-span])

@@ -1,0 +1,135 @@
+"""What a run opens before its first step: its texts' tokenizer and units, its state, and a word to the reader."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import shutil
+import sys
+
+import jax
+
+from joint_st.config import Config
+from joint_st.data.normalizers import Normalizer
+from joint_st.data.pipeline import Prepared, PreparedText, prepare, prepare_text, text_plan, training_plan
+from joint_st.data.plan import BatchPlan
+from joint_st.data.texts import train_tokenizer, train_units, training_vocabulary
+from joint_st.data.tokenizers import Tokenizer, load_tokenizer
+from joint_st.data.units import Units, load_units
+from joint_st.models.functional import count_weights
+from joint_st.runs.checkpoints import Checkpoints
+from joint_st.runs.directory import RunDirectory
+from joint_st.training.step import TrainState, make_init
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainingData:
+    """What a run trains on, and the plans of its batches."""
+
+    tokenizer: Tokenizer
+    units: Units | None
+    paired: Prepared
+    plan: BatchPlan
+    dev: Prepared | None
+    text: PreparedText | None
+    text_plan: BatchPlan | None
+
+    @property
+    def unit_count(self) -> int:
+        """Size of the inventory of text units; 0 where there is no text encoder."""
+        return self.units.size if self.units else 0
+
+    @property
+    def text_and_plan(self) -> tuple[PreparedText, BatchPlan] | None:
+        """What text-only batches are made of."""
+        return (self.text, self.text_plan) if self.text else None
+
+    def buckets_of(self, i: int) -> tuple[int, int]:
+        """The audio's and the text's bucket of batch `i` (0 where there is no text)."""
+        return self.plan[i].bucket, self.text_plan[i].bucket if self.text else 0
+
+    @property
+    def fingerprint(self) -> str:
+        """Changes with the lengths of the utterances and sentences, and so with the batch plan."""
+        digest = hashlib.sha256(self.paired.lengths.tobytes() + self.paired.label_lengths.tobytes())
+        if self.units:
+            digest.update(self.paired.unit_lengths.tobytes())
+        if self.text:
+            digest.update(self.text.unit_lengths.tobytes() + self.text.label_lengths.tobytes())
+        return digest.hexdigest()[:16]
+
+
+def open_data(config: Config, run: RunDirectory, normalize: Normalizer) -> TrainingData:
+    """Everything a run reads, as its config and its directory say."""
+    tokenizer, units = open_inventories(config, run)
+
+    def prepared(sources, training):
+        return prepare(sources, config.data, config.model.features, normalize, tokenizer, units, training=training)
+
+    paired = prepared(config.data.train, True)
+    text = prepare_text(config.data, normalize, tokenizer, units) if config.data.text_batch_size else None
+    return TrainingData(
+        tokenizer,
+        units,
+        paired,
+        training_plan(paired, config.data, config.seed),
+        prepared(config.data.dev, False) if config.data.dev else None,
+        text,
+        text_plan(text, config.data, config.seed) if text else None,
+    )
+
+
+def open_inventories(config: Config, run: RunDirectory) -> tuple[Tokenizer, Units | None]:
+    """The run's tokenizer and text units; made with the vocabulary from the training texts where it has none yet."""
+    if not run.tokenizer.exists():
+        # Elsewhere until all are whole, the tokenizer last: the process may be killed at any moment.
+        draft = run.root / ".texts"
+        shutil.rmtree(draft, ignore_errors=True)
+        train_tokenizer(config).save(draft / "tokenizer")
+        training_vocabulary(config.data).save(draft)
+        units = train_units(config)
+        if units:
+            units.save(draft / "units")
+            shutil.rmtree(run.units, ignore_errors=True)
+            (draft / "units").rename(run.units)
+        (draft / run.vocabulary.name).replace(run.vocabulary)
+        (draft / "tokenizer").rename(run.tokenizer)
+        draft.rmdir()
+    return load_tokenizer(run.tokenizer), load_units(run.units) if config.data.units.kind != "none" else None
+
+
+def open_state(config: Config, vocabulary: int, units: int, mesh, checkpoints: Checkpoints) -> TrainState:
+    """The state to start from: the run's latest complete checkpoint, or fresh weights."""
+    init = make_init(config, vocabulary, units, mesh)
+    latest = checkpoints.latest()
+    if latest is None:
+        return init()
+    shapes, sharding = jax.eval_shape(init), jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
+    like = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), shapes)
+    return checkpoints.restore(latest, like)
+
+
+def introduce(config: Config, run: RunDirectory, data: TrainingData, state: TrainState, mesh) -> None:
+    """Print the derived numbers before anything long begins."""
+    features, plan = config.model.features, data.plan
+    sizes, bounds = plan.buckets.batch_sizes, plan.buckets.bounds
+    seconds = max(size * bound for size, bound in zip(sizes, bounds)) / features.sample_rate
+    devices = mesh.devices.flatten()
+    start = int(state.step)
+    begin = f"goes on from step {start} of" if start else "starts;"
+    read = f", {data.unit_count} text units" if data.units else ""
+    say(f"{config.name} in {run.root} {begin} {config.training.steps} steps")
+    say(f"model    {count_weights(state.params):,} parameters, {data.tokenizer.size} labels, blank included{read}")
+    say(f"devices  {len(devices)} × {devices[0].device_kind}")
+    say(f"train    {data.paired.describe()}")
+    if data.dev:
+        say(f"dev      {data.dev.describe()}")
+    say(f"batches  up to {seconds:.0f} audio-seconds: {plan.describe(features.sample_rate, 's')}")
+    if data.text:
+        say(f"text     {data.text.describe()}")
+        say(f"beside   {data.text_plan.describe(1, 'units')}")
+
+
+def say(line: str) -> None:
+    """One line of progress, on stderr with the bars."""
+    print(line, file=sys.stderr, flush=True)

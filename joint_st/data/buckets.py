@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 LABEL_MULTIPLE = 8
-"""Label bounds are rounded up to this, so that a change of the data seldom means another compilation."""
+"""Bounds of labels and units are rounded up to this, so that a change of the data seldom means another compilation."""
 
 GRID = 512
 """Bounds tried at most; finer grids change the padding by less than a percent."""
@@ -26,6 +26,8 @@ class Buckets:
     """Most labels in each bucket."""
     batch_sizes: tuple[int, ...]
     """Rows of a batch of each bucket."""
+    unit_bounds: tuple[int, ...] = ()
+    """Most units of the text encoder in each bucket; empty where there are none."""
 
     def __len__(self) -> int:
         return len(self.bounds)
@@ -36,7 +38,14 @@ class Buckets:
 
     @classmethod
     def choose(
-        cls, lengths: np.ndarray, label_lengths: np.ndarray, *, count: int, multiple: int, batch_size: int
+        cls,
+        lengths: np.ndarray,
+        label_lengths: np.ndarray,
+        unit_lengths: np.ndarray | None = None,
+        *,
+        count: int,
+        multiple: int,
+        batch_size: int,
     ) -> Buckets:
         """At most `count` buckets for `lengths` [N], each bound a multiple of `multiple`.
 
@@ -51,11 +60,16 @@ class Buckets:
         sizes = batch_size * np.maximum(candidates[-1] // candidates, 1)
         bounds = candidates[_cuts(candidates, counts, sizes, count)] * multiple
         bucket = np.searchsorted(bounds, lengths)
-        labels = [int(np.max(label_lengths[bucket == k], initial=1)) for k in range(len(bounds))]
+
+        def most(lengths):
+            longest = [int(np.max(lengths[bucket == k], initial=1)) for k in range(len(bounds))]
+            return tuple(-(-length // LABEL_MULTIPLE) * LABEL_MULTIPLE for length in longest)
+
         return cls(
             bounds=tuple(int(b) for b in bounds),
-            label_bounds=tuple(-(-most // LABEL_MULTIPLE) * LABEL_MULTIPLE for most in labels),
+            label_bounds=most(label_lengths),
             batch_sizes=tuple(int(batch_size * max(1, bounds[-1] // b)) for b in bounds),
+            unit_bounds=() if unit_lengths is None else most(unit_lengths),
         )
 
 

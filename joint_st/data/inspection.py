@@ -6,17 +6,18 @@ from collections.abc import Iterator
 
 from joint_st.config import Config
 from joint_st.data.normalizers import normalizer
-from joint_st.data.pipeline import prepare, training_plan
-from joint_st.data.texts import train_tokenizer, training_vocabulary
+from joint_st.data.pipeline import prepare, prepare_text, text_plan, training_plan
+from joint_st.data.texts import learn_from_texts
 
 
 def inspect(config: Config) -> Iterator[str]:
     """Lines about each split, as it is found; no audio is decoded."""
     data, features = config.data, config.model.features
     normalize = normalizer(data.normalizer)
-    tokenizer = train_tokenizer(config)
+    tokenizer, units, vocabulary = learn_from_texts(config)
     yield f"tokenizer: {data.tokenizer.kind}, {tokenizer.size} units, the CTC blank included"
-    vocabulary = training_vocabulary(data)
+    if units:
+        yield f"units: {data.units.kind}, {units.size}, padding and unknown included"
     yield f"words: {len(vocabulary.heard)} heard in training, {len(vocabulary.read)} only read"
 
     splits = {"train": data.train, "dev": data.dev}
@@ -25,8 +26,15 @@ def inspect(config: Config) -> Iterator[str]:
         if not sources:
             continue
         training = name == "train"
-        prepared = prepare(sources, data, features, normalize, tokenizer, training=training)
+        prepared = prepare(sources, data, features, normalize, tokenizer, units, training=training)
         yield f"{name}: {prepared.describe()}"
+        if units:
+            total = int(prepared.unit_lengths.sum())
+            yield f"  {total / len(prepared):.1f} units per utterance, {total / prepared.seconds:.1f} per second"
         if training:
             plan = training_plan(prepared, data, config.seed)
             yield f"  {plan.describe(features.sample_rate, 's')}"
+    if data.text_batch_size:
+        texts = prepare_text(data, normalize, tokenizer, units)
+        yield f"text: {texts.describe()}"
+        yield f"  {text_plan(texts, data, config.seed).describe(1, 'units')}"

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
+import tempfile
 from pathlib import Path
 
 from joint_st.errors import UserError
@@ -35,6 +37,17 @@ def existing(path: str) -> Path:
         written = f" (from {path})" if str(expanded) != path else ""
         raise UserError(f"{expanded}{written}: no such file; correct the path in the configuration{hint}")
     return expanded
+
+
+def cache_folder(name: str) -> Path:
+    """Folder for what can be computed again, made if absent: in the home, or in the temporary files of the machine."""
+    folder = expand(f"~/.cache/joint_st/{name}")
+    with contextlib.suppress(OSError):
+        folder.mkdir(parents=True, exist_ok=True)
+    if not os.access(folder, os.W_OK):  # a home that cannot be written, as on some clusters
+        folder = Path(tempfile.gettempdir()) / f"joint_st_{name}_{os.getuid()}"
+        folder.mkdir(exist_ok=True)
+    return folder
 
 
 def _recorded() -> str | None:

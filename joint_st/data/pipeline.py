@@ -5,39 +5,68 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import TypedDict
+from typing import NotRequired, TypedDict
 
 import grain
 import numpy as np
 
 from joint_st.config import DataConfig
 from joint_st.data.audio import UnreadableAudio
-from joint_st.data.buckets import Buckets
+from joint_st.data.buckets import LABEL_MULTIPLE, Buckets
 from joint_st.data.plan import BatchPlan
 from joint_st.data.prepared import Prepared, prepare
+from joint_st.data.prepared_text import PreparedText, prepare_text
 from joint_st.errors import UserError
 
-__all__ = ["Batch", "Prepared", "batches", "prepare", "training_plan"]
+__all__ = [
+    "Batch", "Prepared", "PreparedText", "batches", "prepare", "prepare_text", "text_plan", "training_plan"
+]  # fmt: skip
 
 SLACK_SECONDS = 0.1
 """Durations are rounded and MP3 is padded: so much beyond its bucket is cut off; more is an error."""
 
 
+TEXT_STREAM = 1
+"""Of the text plan's draws, beside those of the paired plan."""
+
+
 class Batch(TypedDict):
-    """This host's rows of a batch; the shapes are those of the batch's bucket."""
+    """This host's rows of a batch; the shapes are those of the batch's bucket.
+
+    Units are there where the data have units; what begins with `text_`, from data of text alone, where such were
+    given.
+    """
 
     audio: np.ndarray
     """int16 [B, S], zeros behind the end."""
     audio_lengths: np.ndarray
     """int32 [B] samples."""
     labels: np.ndarray
-    """int32 [B, U], zeros behind the end."""
+    """int32 [B, L], zeros behind the end."""
     label_lengths: np.ndarray
     """int32 [B]."""
     valid: np.ndarray
     """bool [B]; False where there is no utterance, or none that can be read."""
     index: np.ndarray
     """int32 [B], row in the prepared dataset; -1 where there is none."""
+    units: NotRequired[np.ndarray]
+    """int32 [B, U], zeros behind the end."""
+    unit_lengths: NotRequired[np.ndarray]
+    """int32 [B]."""
+    unit_ends: NotRequired[np.ndarray]
+    """int32 [B, U], encoder frame (exclusive) at which each unit ends; zeros where word times are unknown."""
+    text_units: NotRequired[np.ndarray]
+    """int32 [B', U'], zeros behind the end."""
+    text_unit_lengths: NotRequired[np.ndarray]
+    """int32 [B']."""
+    text_labels: NotRequired[np.ndarray]
+    """int32 [B', L'], zeros behind the end."""
+    text_label_lengths: NotRequired[np.ndarray]
+    """int32 [B']."""
+    text_valid: NotRequired[np.ndarray]
+    """bool [B']; False where there is no text."""
+    text_index: NotRequired[np.ndarray]
+    """int32 [B'], row in the prepared texts; -1 where there is none."""
 
 
 def training_plan(prepared: Prepared, data: DataConfig, seed: int) -> BatchPlan:
@@ -45,6 +74,7 @@ def training_plan(prepared: Prepared, data: DataConfig, seed: int) -> BatchPlan:
     buckets = Buckets.choose(
         prepared.lengths,
         prepared.label_lengths,
+        None if prepared.units is None else prepared.unit_lengths,
         count=data.buckets,
         multiple=prepared.features.samples_per_frame,
         batch_size=data.batch_size,
@@ -52,10 +82,24 @@ def training_plan(prepared: Prepared, data: DataConfig, seed: int) -> BatchPlan:
     return BatchPlan(prepared.lengths, buckets, seed=seed, shuffle=True)
 
 
+def text_plan(prepared: PreparedText, data: DataConfig, seed: int) -> BatchPlan:
+    """The shuffled text-only batches, in buckets of numbers of units."""
+    buckets = Buckets.choose(
+        prepared.unit_lengths,
+        prepared.label_lengths,
+        prepared.unit_lengths,
+        count=data.text_buckets,
+        multiple=LABEL_MULTIPLE,
+        batch_size=data.text_batch_size,
+    )
+    return BatchPlan(prepared.unit_lengths, buckets, seed=seed, stream=TEXT_STREAM, shuffle=True)
+
+
 def batches(
     prepared: Prepared,
     plan: BatchPlan,
     *,
+    text: tuple[PreparedText, BatchPlan] | None = None,
     start: int = 0,
     process_index: int = 0,
     process_count: int = 1,
@@ -64,6 +108,8 @@ def batches(
 ) -> Iterator[tuple[int, Batch]]:
     """Batches `start`, `start + 1`, ... of the plan with their numbers; a plan without shuffling ends.
 
+    With `text`, batch `i` holds batch `i` of its plan too.
+
     Host `process_index` of `process_count` gets its contiguous part of each batch's rows. Grain keeps
     `prefetch` batches ready, and their utterances are read by `read_threads` threads in common. An unreadable
     utterance becomes an invalid row, or where the config is strict raises `UserError`.
@@ -71,7 +117,7 @@ def batches(
     Threads, not processes: decoders and resampler let go of the interpreter, and on 2 cores threads were as
     fast (`benchmarks/input_pipeline.py`), start at once, and share the count of unreadable utterances.
     """
-    loader = BatchLoader(prepared, plan, process_index, process_count)
+    loader = BatchLoader(prepared, plan, process_index, process_count, text=text)
     with ThreadPoolExecutor(read_threads, thread_name_prefix="read") as readers:
         end = sys.maxsize if plan.shuffle else plan.steps_per_epoch
         dataset = grain.MapDataset.source(Numbers(start, end)).map(lambda i: (i, loader(i, readers.map)))
@@ -102,24 +148,23 @@ class Numbers:
 class BatchLoader:
     """Batch `i` of a plan, one host's rows. It pickles."""
 
-    def __init__(self, prepared: Prepared, plan: BatchPlan, process_index: int = 0, process_count: int = 1):
-        uneven = [size for size in plan.buckets.batch_sizes if size % process_count]
-        if uneven:
-            raise UserError(
-                f"data.batch_size: batches of {uneven[0]} do not divide over {process_count} hosts; "
-                "make it a multiple of their number"
-            )
+    def __init__(
+        self,
+        prepared: Prepared,
+        plan: BatchPlan,
+        process_index: int = 0,
+        process_count: int = 1,
+        *,
+        text: tuple[PreparedText, BatchPlan] | None = None,
+    ):
         self._prepared = prepared
-        self._plan = plan
-        self._process_index = process_index
-        self._process_count = process_count
+        self._rows = HostRows(plan, process_index, process_count, "data.batch_size")
+        self._text = text and (text[0], HostRows(text[1], process_index, process_count, "data.text_batch_size"))
 
     def __call__(self, i: int, each: Callable = map) -> Batch:
         """Batch `i`; `each(f, rows)` calls `f` on every row, in any order or at once."""
-        bucket, rows = self._plan[i]
-        part = len(rows) // self._process_count
-        rows = rows[self._process_index * part :][:part]
-        buckets = self._plan.buckets
+        buckets, bucket, rows = self._rows[i]
+        part = len(rows)
         batch = Batch(
             audio=np.zeros((part, buckets.bounds[bucket]), np.int16),
             audio_lengths=np.zeros(part, np.int32),
@@ -128,24 +173,58 @@ class BatchLoader:
             valid=np.zeros(part, bool),
             index=rows.astype(np.int32),
         )
-        for _ in each(lambda b: self._fill(batch, int(b)), np.flatnonzero(rows >= 0)):
+        if self._prepared.units is not None:
+            most = buckets.unit_bounds[bucket]
+            batch["units"] = np.zeros((part, most), np.int32)
+            batch["unit_lengths"] = np.zeros(part, np.int32)
+            batch["unit_ends"] = np.zeros((part, most), np.int32)
+        filling = each(lambda b: self._fill(batch, int(b)), np.flatnonzero(rows >= 0))
+        if self._text:
+            self._add_text(batch, i)
+        for _ in filling:
             pass
         return batch
 
     def _fill(self, batch: Batch, b: int) -> None:
         n, bound = int(batch["index"][b]), batch["audio"].shape[1]
         try:
-            audio, labels = self._prepared.load(n)
-            self._check_length(n, len(audio), bound)
+            example = self._prepared.load(n)
+            self._check_length(n, len(example.audio), bound)
         except UnreadableAudio as error:
             self._prepared.note_unreadable(n, error)
             return
-        audio = audio[:bound]
+        audio, labels = example.audio[:bound], example.labels
         batch["audio"][b, : len(audio)] = audio
         batch["audio_lengths"][b] = len(audio)
         batch["labels"][b, : len(labels)] = labels
         batch["label_lengths"][b] = len(labels)
+        if "units" in batch:
+            batch["units"][b, : len(example.units)] = example.units
+            batch["unit_lengths"][b] = len(example.units)
+            last = self._prepared.features.frames(bound)
+            batch["unit_ends"][b, : len(example.units)] = np.minimum(example.unit_ends, last)
         batch["valid"][b] = True
+
+    def _add_text(self, batch: Batch, i: int) -> None:
+        """Batch `i` of the texts; they are read here, while other threads read audio."""
+        texts, host_rows = self._text
+        buckets, bucket, rows = host_rows[i]
+        units = np.zeros((len(rows), buckets.unit_bounds[bucket]), np.int32)
+        labels = np.zeros((len(rows), buckets.label_bounds[bucket]), np.int32)
+        unit_lengths, label_lengths = np.zeros((2, len(rows)), np.int32)
+        for b in np.flatnonzero(rows >= 0):
+            its_units, its_labels = texts.load(int(rows[b]))
+            unit_lengths[b], label_lengths[b] = len(its_units), len(its_labels)
+            units[b, : len(its_units)] = its_units
+            labels[b, : len(its_labels)] = its_labels
+        batch.update(
+            text_units=units,
+            text_unit_lengths=unit_lengths,
+            text_labels=labels,
+            text_label_lengths=label_lengths,
+            text_valid=rows >= 0,
+            text_index=rows.astype(np.int32),
+        )
 
     def _check_length(self, n: int, samples: int, bound: int) -> None:
         rate = self._prepared.features.sample_rate
@@ -154,3 +233,24 @@ class BatchLoader:
             raise UnreadableAudio(
                 self._prepared.id(n), f"{samples / rate:.3f} s long, where its source says {stated:.3f} s"
             )
+
+
+class HostRows:
+    """One host's contiguous part of the rows of each batch of a plan."""
+
+    def __init__(self, plan: BatchPlan, process_index: int, process_count: int, field: str):
+        uneven = [size for size in plan.buckets.batch_sizes if size % process_count]
+        if uneven:
+            raise UserError(
+                f"{field}: batches of {uneven[0]} do not divide over {process_count} hosts; "
+                "make it a multiple of their number"
+            )
+        self._plan = plan
+        self._process_index = process_index
+        self._process_count = process_count
+
+    def __getitem__(self, i: int) -> tuple[Buckets, int, np.ndarray]:
+        """Buckets of the plan, the bucket of batch `i`, and the host's rows int64 [B]."""
+        bucket, rows = self._plan[i]
+        part = len(rows) // self._process_count
+        return self._plan.buckets, bucket, rows[self._process_index * part :][:part]

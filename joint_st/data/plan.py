@@ -24,13 +24,15 @@ class BatchPlan:
     within their bucket and cut into batches, the last of a bucket filled up with -1, and the batches are
     shuffled. The plan goes on for ever. Without, it is one pass, the longest first.
 
-    Lengths are whole numbers of any unit: samples of audio, labels of text.
+    Lengths are whole numbers of any unit: samples of audio, units of text. Plans of different `stream` draw
+    independently from the same seed.
     """
 
-    def __init__(self, lengths: np.ndarray, buckets: Buckets, *, seed: int = 0, shuffle: bool):
+    def __init__(self, lengths: np.ndarray, buckets: Buckets, *, seed: int = 0, stream: int = 0, shuffle: bool):
         self.lengths = np.asarray(lengths)
         self.buckets = buckets
         self.seed = seed
+        self.stream = stream
         self.shuffle = shuffle
         bucket = buckets.of(self.lengths)
         if self.lengths.max() > buckets.bounds[-1]:
@@ -86,7 +88,8 @@ class BatchPlan:
         order = np.array(order, int).reshape(-1, 2)
         members = self._members
         if self.shuffle:
-            random = np.random.Generator(np.random.Philox(np.random.SeedSequence([self.seed, epoch])))
+            # Stream 0 draws as it would without a stream: seeds are filled up with zeros.
+            random = np.random.Generator(np.random.Philox(np.random.SeedSequence([self.seed, epoch, self.stream])))
             members = [random.permutation(rows) for rows in members]
             order = random.permutation(order)
         filled = []

@@ -7,6 +7,7 @@ import math
 from array import array
 from collections import Counter
 from collections.abc import Iterable
+from typing import NamedTuple
 
 import numpy as np
 import tqdm
@@ -16,7 +17,10 @@ from joint_st.data.audio import UnreadableAudio, resample
 from joint_st.data.normalizers import Normalizer
 from joint_st.data.sources import Concatenated, Corpus, open_source
 from joint_st.data.tokenizers import Tokenizer
+from joint_st.data.units import Units
+from joint_st.data.units.counting import UnitCounter
 from joint_st.data.utterance import Utterance
+from joint_st.data.word_times import unit_ends, word_times
 from joint_st.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -25,8 +29,21 @@ NAMED = 10
 """Unreadable utterances that the index names in warnings; it counts all."""
 
 
+class Example(NamedTuple):
+    """An utterance as training takes it."""
+
+    audio: np.ndarray
+    """int16 [samples] at the model's rate."""
+    labels: np.ndarray
+    """int32 [L]."""
+    units: np.ndarray
+    """int32 [U]; none where there are no units."""
+    unit_ends: np.ndarray
+    """Encoder frame (exclusive) at which each unit ends, int32 [U]; zeros where the times of words are unknown."""
+
+
 class Prepared:
-    """`N` utterances of a corpus, indexed in 16 bytes each; text and audio are read when asked for."""
+    """`N` utterances of a corpus, indexed in 20 bytes each; text and audio are read when asked for."""
 
     def __init__(
         self,
@@ -34,10 +51,12 @@ class Prepared:
         rows: np.ndarray,
         lengths: np.ndarray,
         label_lengths: np.ndarray,
+        unit_lengths: np.ndarray,
         dropped: dict[str, int],
         features: FeaturesConfig,
         normalizer: Normalizer,
         tokenizer: Tokenizer,
+        units: Units | None,
         strict: bool,
     ):
         self.corpus = corpus
@@ -47,6 +66,8 @@ class Prepared:
         """Samples at the model's rate as the source states them, int32 [N]."""
         self.label_lengths = label_lengths
         """Labels, int32 [N]."""
+        self.unit_lengths = unit_lengths
+        """Units of the text encoder, int32 [N]; zeros where there are none."""
         self.dropped = dropped
         """How many utterances were left out, by reason."""
         self.unreadable: dict[int, str] = {}
@@ -54,6 +75,7 @@ class Prepared:
         self.features = features
         self.normalizer = normalizer
         self.tokenizer = tokenizer
+        self.units = units
         self.strict = strict
 
     def __len__(self) -> int:
@@ -71,14 +93,22 @@ class Prepared:
         """Utterance `n` as its source holds it. Raises `UnreadableAudio`."""
         return self.corpus[int(self.rows[n])]
 
-    def load(self, n: int) -> tuple[np.ndarray, np.ndarray]:
-        """Audio int16 [samples] at the model's rate and labels int32 [U] of utterance `n`.
-
-        Raises `UnreadableAudio`.
-        """
+    def load(self, n: int) -> Example:
+        """Utterance `n`, its audio decoded. Raises `UnreadableAudio`."""
         utterance = self.utterance(n)
         audio = resample(utterance.audio, utterance.sample_rate, self.features.sample_rate)
-        return audio, self.tokenizer.encode(self.normalizer(utterance.text))
+        text = self.normalizer(utterance.text)
+        labels = self.tokenizer.encode(text)
+        if self.units is None:
+            none = np.zeros(0, np.int32)
+            return Example(audio, labels, none, none)
+        units = self.units.encode(text, utterance.language)
+        times = word_times(utterance, text)
+        if times is None:
+            return Example(audio, labels, units, np.zeros_like(units))
+        frame_s = self.features.samples_per_frame / self.features.sample_rate
+        words = self.units.words(text, utterance.language)
+        return Example(audio, labels, units, unit_ends(words, *times, frame_s, self.features.frames(len(audio))))
 
     def note_unreadable(self, n: int, error: UnreadableAudio) -> None:
         """Counts utterance `n` as unreadable and warns, once; raises the error where the config is strict."""
@@ -106,10 +136,11 @@ def prepare(
     features: FeaturesConfig,
     normalizer: Normalizer,
     tokenizer: Tokenizer,
+    units: Units | None = None,
     *,
     training: bool,
 ) -> Prepared:
-    """Goes once through the sources, without decoding audio.
+    """Goes once through the sources, without decoding audio, and computes the units of their texts.
 
     Left out are utterances without audio and those known to be unreadable; in training also those outside
     `min_seconds`..`max_seconds`, those without text, and those with more labels than CTC can emit in their
@@ -118,11 +149,13 @@ def prepare(
     """
     corpus = Concatenated([open_source(source) for source in sources])
     rows, lengths, label_lengths = array("q"), array("i"), array("i")
+    counter = UnitCounter(units)
     dropped = Counter()
     what = f"indexing {corpus.name}"
     for i in tqdm.trange(len(corpus), desc=what, unit=" utterances", delay=1, leave=False, disable=None):
         entry = corpus.entry(i)
-        labels = tokenizer.encode(normalizer(entry.text))
+        text = normalizer(entry.text)
+        labels = tokenizer.encode(text)
         # A duration of 0.3 s is 4800.000000000001 samples or so: not one more.
         samples = math.ceil(entry.seconds * features.sample_rate - 1e-3)
         if entry.problem and data.strict:
@@ -145,6 +178,7 @@ def prepare(
             rows.append(i)
             lengths.append(samples)
             label_lengths.append(len(labels))
+            counter.add(text, entry.language)
     if not rows:
         why = ", ".join(f"{count} {reason}" for reason, count in dropped.items()) or "the sources are empty"
         raise UserError(f"data: no utterance of {corpus.name} is left ({why}); correct the sources")
@@ -153,10 +187,12 @@ def prepare(
         np.array(rows, np.int64),
         np.array(lengths, np.int32),
         np.array(label_lengths, np.int32),
+        counter.lengths(),
         dict(dropped),
         features,
         normalizer,
         tokenizer,
+        units,
         data.strict,
     )
 

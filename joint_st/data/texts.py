@@ -2,29 +2,37 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 from joint_st.config import Config, DataConfig, Source
 from joint_st.data.normalizers import Normalizer, normalizer
 from joint_st.data.sources import Corpus, open_source
 from joint_st.data.tokenizers import Tokenizer, make_tokenizer
+from joint_st.data.units import Units, make_units
+from joint_st.data.utterance import Entry
 from joint_st.data.vocabulary import Vocabulary
 
 
 def texts(corpora: Sequence[Corpus], normalize: Normalizer, *, spoken_only: bool = False) -> Iterator[str]:
     """The normalised texts of corpora, empty ones left out, and those without audio too if `spoken_only`."""
-    for corpus in corpora:
-        for i in range(len(corpus)):
-            entry = corpus.entry(i)
-            if entry.has_audio or not spoken_only:
-                if text := normalize(entry.text):
-                    yield text
+    for entry, text in _normalised(corpora, normalize):
+        if entry.has_audio or not spoken_only:
+            yield text
 
 
 def train_tokenizer(config: Config) -> Tokenizer:
     """The tokenizer of a run: made from its training texts, paired and unpaired, or loaded."""
     corpora = _open((*config.data.train, *config.data.text)) if not config.data.tokenizer.path else ()
     return make_tokenizer(config.data.tokenizer, texts(corpora, normalizer(config.data.normalizer)))
+
+
+def train_units(config: Config) -> Units | None:
+    """The units of a run, made from its training texts, paired and unpaired; None where it has none."""
+    corpora = _open((*config.data.train, *config.data.text)) if config.data.units.kind != "none" else ()
+    entries = _normalised(corpora, normalizer(config.data.normalizer))
+    return make_units(config.data.units, ((text, entry.language) for entry, text in entries))
 
 
 def training_vocabulary(data: DataConfig) -> Vocabulary:
@@ -34,5 +42,44 @@ def training_vocabulary(data: DataConfig) -> Vocabulary:
     return Vocabulary.of(heard, read=texts(_open(data.text), normalize))
 
 
+class Learnt(NamedTuple):
+    """What a run takes from its training texts."""
+
+    tokenizer: Tokenizer
+    units: Units | None
+    vocabulary: Vocabulary
+
+
+def learn_from_texts(config: Config) -> Learnt:
+    """Tokenizer (or the one that is loaded), units and vocabulary of a run; its training texts are read once."""
+    data, normalize = config.data, normalizer(config.data.normalizer)
+    heard, read = set(), set()
+    # Normalised texts lie on disk meanwhile: they may be too many for memory, and normalising takes a while.
+    with tempfile.TemporaryFile("w+", encoding="utf-8", prefix="joint_st_texts_") as file:
+        for words, corpora, spoken_only in ((heard, _open(data.train), True), (read, _open(data.text), False)):
+            for entry, text in _normalised(corpora, normalize):
+                if entry.has_audio or not spoken_only:
+                    words.update(text.split())
+                file.write(f"{entry.language}\t{text}\n")
+
+        def examples() -> Iterator[tuple[str, str]]:
+            file.seek(0)
+            for line in file:
+                language, _, text = line.removesuffix("\n").partition("\t")
+                yield text, language
+
+        tokenizer = make_tokenizer(data.tokenizer, (text for text, _ in examples()))
+        return Learnt(tokenizer, make_units(data.units, examples()), Vocabulary.of(heard, read))
+
+
 def _open(sources: Sequence[Source]) -> list[Corpus]:
     return [open_source(source) for source in sources]
+
+
+def _normalised(corpora: Sequence[Corpus], normalize: Normalizer) -> Iterator[tuple[Entry, str]]:
+    """Each entry with its normalised text, where that is not empty."""
+    for corpus in corpora:
+        for i in range(len(corpus)):
+            entry = corpus.entry(i)
+            if text := normalize(entry.text):
+                yield entry, text

@@ -78,6 +78,14 @@ class Wordpieces:
         _write(folder, {"kind": "sentencepiece", "model": MODEL})
         (Path(folder) / MODEL).write_bytes(self.model)
 
+    def pieces(self, text: str) -> list[str]:
+        """The pieces of `text` as they are written, `\u2581` where a word begins."""
+        return self._processor.encode(text, out_type=str)
+
+    def symbols(self) -> list[str]:
+        """All pieces [V] as they are written."""
+        return [self._processor.id_to_piece(i) for i in range(self.size)]
+
     def __reduce__(self):
         return Wordpieces, (self.model,)
 
@@ -86,10 +94,11 @@ DESCRIPTION = "tokenizer.json"
 MODEL = "tokenizer.model"
 
 
-def make_tokenizer(config: TokenizerConfig, texts: Iterable[str]) -> Tokenizer:
+def make_tokenizer(config: TokenizerConfig, texts: Iterable[str], section: str = "data.tokenizer") -> Tokenizer:
     """The tokenizer saved at `config.path`, or else one made from normalised `texts`.
 
-    Raises `UserError` where there is no text, and where SentencePiece cannot make so many pieces of it.
+    `section`: where in the configuration `config` stands, for messages. Raises `UserError` where there is no text,
+    and where SentencePiece cannot make so many pieces of it.
     """
     if config.path:
         return load_tokenizer(expand(config.path))
@@ -98,7 +107,7 @@ def make_tokenizer(config: TokenizerConfig, texts: Iterable[str]) -> Tokenizer:
         if not characters:
             raise UserError("data: the training texts are empty; correct data.train or data.normalizer")
         return Characters(characters)
-    return _train_wordpieces(config.vocabulary_size, texts)
+    return _train_wordpieces(config.vocabulary_size, texts, section)
 
 
 def load_tokenizer(folder: Path | str) -> Tokenizer:
@@ -112,7 +121,7 @@ def load_tokenizer(folder: Path | str) -> Tokenizer:
     return Wordpieces((Path(folder) / description["model"]).read_bytes())
 
 
-def _train_wordpieces(size: int, texts: Iterable[str]) -> Wordpieces:
+def _train_wordpieces(size: int, texts: Iterable[str], section: str) -> Wordpieces:
     model = io.BytesIO()
     try:
         sentencepiece.SentencePieceTrainer.train(
@@ -132,18 +141,18 @@ def _train_wordpieces(size: int, texts: Iterable[str]) -> Wordpieces:
             minloglevel=3,
         )
     except RuntimeError as error:
-        raise UserError(_complaint(size, str(error))) from None
+        raise UserError(_complaint(section, size, str(error))) from None
     return Wordpieces(model.getvalue())
 
 
-def _complaint(size: int, message: str) -> str:
+def _complaint(section: str, size: int, message: str) -> str:
     """SentencePiece's refusal in our words, its numbers kept."""
-    field = "data.tokenizer.vocabulary_size"
+    field = f"{section}.vocabulary_size"
     if most := re.search(r"too high .*<= (\d+)", message):
         return f"{field}: {size} is too large for the training texts; at most {most[1]}"
     if least := re.search(r"required_chars\. \d+ vs (\d+)", message):
         return f"{field}: {size} is too small for the training texts; at least {least[1]}"
-    return f"data.tokenizer: SentencePiece cannot train on the training texts: {message.splitlines()[0]}"
+    return f"{section}: SentencePiece cannot train on the training texts: {message.splitlines()[0]}"
 
 
 def _write(folder: Path | str, description: dict) -> None:

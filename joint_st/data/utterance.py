@@ -25,6 +25,9 @@ class Utterance:
     """Empty where the source does not say."""
     corpus: str
     """Name of the corpus it comes from."""
+    word_times: tuple[np.ndarray, np.ndarray] | None = None
+    """When each word of `text.split()` begins and ends, in seconds of `audio`, float64 [words] each; None where the
+    source does not say."""
     extra: dict = field(default_factory=dict)
     """Further keys of a manifest, further features of a TFDS dataset."""
 
@@ -39,5 +42,7 @@ class Entry:
     text: str
     """The transcript as written, not normalised."""
     has_audio: bool
+    language: str = ""
+    """BCP 47 tag; empty where the source does not say."""
     problem: str = ""
     """Which file cannot be read and why, where that is known without decoding it."""

@@ -77,8 +77,9 @@ def test_strict_stops_at_the_first_unreadable_file(source, tmp_path):
 
 def test_loading_resamples_and_encodes(source):
     prepared = ready(source, training=True)
-    audio, labels = prepared.load(0)
+    audio, labels, units, unit_ends = prepared.load(0)
     assert len(audio) == 16000 and audio.dtype == np.int16
+    assert len(units) == len(unit_ends) == 0 and prepared.unit_lengths.tolist() == [0, 0, 0]
     assert labels.tolist() == CHARACTERS.encode("hello").tolist()
     assert prepared.utterance(0).text == "Hello!"
 
@@ -90,4 +91,5 @@ def test_nothing_left_is_an_error_that_says_why(source):
 
 def test_the_index_is_small(source):
     prepared = ready(source, training=False)
-    assert prepared.rows.itemsize + prepared.lengths.itemsize + prepared.label_lengths.itemsize == 16
+    held = (prepared.rows, prepared.lengths, prepared.label_lengths, prepared.unit_lengths)
+    assert sum(array.itemsize for array in held) == 20

@@ -30,6 +30,7 @@ class ToySpeech(tfds.core.GeneratorBasedBuilder):
             "speaker": tfds.features.Text(),
             "language": tfds.features.Text(),
             "word_starts": tfds.features.Sequence(np.int32),
+            "word_ends": tfds.features.Sequence(np.int32),
             "words": tfds.features.Sequence(tfds.features.Text()),
         }
         return tfds.core.DatasetInfo(builder=self, features=tfds.features.FeaturesDict(features))
@@ -52,6 +53,7 @@ class ToySpeech(tfds.core.GeneratorBasedBuilder):
                 "speaker": "s1",
                 "language": "de",
                 "word_starts": [0, 10 * i],
+                "word_ends": [10 * i, 400],
                 "words": ["Grüße", str(i)],
             }
 
@@ -102,9 +104,10 @@ def test_utterances_and_entries_agree(data_dir):
         assert utterance.audio.dtype == np.int16 and utterance.sample_rate == 8000
         assert (utterance.text, utterance.speaker, utterance.language) == (f"Grüße {number}", "s1", "de")
         assert utterance.corpus == "toy_speech" and utterance.extra["words"] == ["Grüße", str(number)]
-        np.testing.assert_array_equal(utterance.extra["word_starts"], [0, 10 * number])
-        assert sorted(utterance.extra) == ["word_starts", "words"]
+        np.testing.assert_allclose(utterance.word_times, [[0, number / 800], [number / 800, 0.05]])
+        assert sorted(utterance.extra) == ["words"]
         assert (entry.id, entry.text, entry.has_audio) == (utterance.id, utterance.text, True)
+        assert entry.language == "de"
         assert entry.seconds == len(utterance.audio) / 8000
     assert seen == set(range(20))
     assert "tensorflow" not in sys.modules

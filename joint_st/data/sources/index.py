@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
-import os
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
-from joint_st.data.paths import expand
+from joint_st.data.paths import cache_folder
 from joint_st.data.sources.lines import Lines
 from joint_st.data.utterance import Entry
 
-FOLDER = "~/.cache/joint_st/index"
+FORMAT = 2
+"""Of the lines of an index; files of another are not read."""
 
 
 class Index:
-    """Entries in a file of lines, `[id, seconds, text]` each; eight bytes an entry in memory."""
+    """Entries in a file of lines, `[id, seconds, text, language]` each; eight bytes an entry in memory."""
 
     def __init__(self, path: Path):
         self._lines = Lines(path)
@@ -27,29 +26,20 @@ class Index:
         return len(self._lines)
 
     def __getitem__(self, i: int) -> Entry:
-        identifier, seconds, text = json.loads(self._lines[i])
-        return Entry(identifier, seconds, text, has_audio=seconds > 0)
+        identifier, seconds, text, language = json.loads(self._lines[i])
+        return Entry(identifier, seconds, text, has_audio=seconds > 0, language=language)
 
 
 def index(key: str, entries: Iterable[Entry]) -> Index:
     """The index stored under `key`, which must change whenever the entries do; written where absent."""
-    path = _folder() / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.jsonl"
+    digest = hashlib.sha256(f"{FORMAT} {key}".encode()).hexdigest()[:32]
+    path = cache_folder("index") / f"{digest}.jsonl"
     if not path.exists():
         # Elsewhere until it is whole: runs that start together may all write it.
         with tempfile.TemporaryDirectory(dir=path.parent) as folder:
             whole = Path(folder) / path.name
             with open(whole, "w", encoding="utf-8") as file:
                 for entry in entries:
-                    file.write(json.dumps([entry.id, entry.seconds, entry.text]) + "\n")
+                    file.write(json.dumps([entry.id, entry.seconds, entry.text, entry.language]) + "\n")
             whole.replace(path)
     return Index(path)
-
-
-def _folder() -> Path:
-    folder = expand(FOLDER)
-    with contextlib.suppress(OSError):
-        folder.mkdir(parents=True, exist_ok=True)
-    if not os.access(folder, os.W_OK):  # a home that cannot be written, as on some clusters
-        folder = Path(tempfile.gettempdir()) / f"joint_st_index_{os.getuid()}"
-        folder.mkdir(exist_ok=True)
-    return folder

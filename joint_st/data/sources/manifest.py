@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
+
 from joint_st.config import ManifestSource
 from joint_st.data.audio import UnreadableAudio, audio_seconds, read_audio
 from joint_st.data.paths import existing
@@ -12,7 +14,7 @@ from joint_st.data.sources.lines import Lines
 from joint_st.data.utterance import Entry, Utterance
 from joint_st.errors import UserError
 
-KNOWN = {"id", "audio_filepath", "offset", "duration", "text", "language", "speaker"}
+KNOWN = {"id", "audio_filepath", "offset", "duration", "text", "language", "speaker", "word_starts", "word_ends"}
 """Keys with a meaning of their own; all others go to `Utterance.extra`."""
 
 
@@ -21,6 +23,7 @@ class Manifest:
 
     `audio_filepath` is relative to the manifest's folder or absolute, `duration` and `offset` are in seconds.
     Without `offset` the whole file is the utterance; with it, `duration` seconds from there, or the rest.
+    `word_starts` and `word_ends`: seconds from the beginning of the utterance, one each for every word of `text`.
     """
 
     def __init__(self, config: ManifestSource):
@@ -44,7 +47,14 @@ class Manifest:
                 seconds = audio_seconds(path) - fields.get("offset", 0.0)
             except UnreadableAudio as error:
                 seconds, problem = 0.0, f"{path}: {error.why}"
-        return Entry(self._id(fields), float(seconds), fields["text"], has_audio=True, problem=problem)
+        return Entry(
+            id=self._id(fields),
+            seconds=float(seconds),
+            text=fields["text"],
+            has_audio=True,
+            language=str(fields.get("language") or ""),
+            problem=problem,
+        )
 
     def __getitem__(self, i: int) -> Utterance:
         fields = self._fields(i)
@@ -61,6 +71,7 @@ class Manifest:
             language=str(fields.get("language") or ""),
             speaker=str(fields.get("speaker") or ""),
             corpus=self.name,
+            word_times=_word_times(fields),
             extra={key: value for key, value in fields.items() if key not in KNOWN},
         )
 
@@ -93,6 +104,10 @@ class Manifest:
             if not isinstance(fields.get(key), str):
                 has = repr(fields[key]) if key in fields else "missing"
                 raise self._broken(i, f"{key} is {has}; it must be a string")
+        for key in ("word_starts", "word_ends"):
+            value = fields.get(key)
+            if value is not None and not (isinstance(value, list) and all(map(_is_seconds, value))):
+                raise self._broken(i, f"{key} is {value!r}; it must be a list of seconds, one for each word")
         return fields
 
     def _broken(self, i: int, what: str) -> UserError:
@@ -101,3 +116,10 @@ class Manifest:
 
 def _is_seconds(value) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < float("inf")
+
+
+def _word_times(fields: dict) -> tuple[np.ndarray, np.ndarray] | None:
+    starts, ends = fields.get("word_starts"), fields.get("word_ends")
+    if starts is None or ends is None:
+        return None
+    return np.array(starts, np.float64), np.array(ends, np.float64)

@@ -23,7 +23,7 @@ class Sentences:
         return len(self._lines)
 
     def entry(self, i: int) -> Entry:
-        return Entry(id=self._id(i), seconds=0.0, text=self._lines[i], has_audio=False)
+        return Entry(id=self._id(i), seconds=0.0, text=self._lines[i], has_audio=False, language=self._language)
 
     def __getitem__(self, i: int) -> Utterance:
         return Utterance(

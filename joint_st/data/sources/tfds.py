@@ -18,7 +18,9 @@ from joint_st.data.sources.index import index
 from joint_st.data.utterance import Entry, Utterance
 from joint_st.errors import UserError
 
-KNOWN = {"id", "audio", "sample_rate", "num_samples", "text", "language", "speaker"}
+KNOWN = {
+    "id", "audio", "sample_rate", "num_samples", "text", "language", "speaker", "word_starts", "word_ends"
+}  # fmt: skip
 """Features with a meaning of their own; all others go to `Utterance.extra`."""
 
 
@@ -26,9 +28,10 @@ class Tfds:
     """The utterances of one split.
 
     Features: `text`, and for speech `audio` (int16 [samples]) and `sample_rate` (Hz); optionally `id`,
-    `language`, `speaker` and `num_samples`, which spares the index a look at the audio. An utterance without
-    samples is text alone. A record can only be read whole, audio included, so the entries of a split are
-    gathered once and kept on disk.
+    `language`, `speaker`, `num_samples`, which spares the index a look at the audio, and `word_starts` and
+    `word_ends`, the first sample of each word and the one after its last. An utterance without samples is text
+    alone. A record can only be read whole, audio included, so the entries of a split are gathered once and kept
+    on disk.
     """
 
     def __init__(self, config: TfdsSource):
@@ -61,7 +64,7 @@ class Tfds:
             )
         self._records = source.data_source
         length = "num_samples" if "num_samples" in self._features else "audio"
-        wanted = {"id", "text", "sample_rate", length} & set(self._features)
+        wanted = {"id", "text", "language", "sample_rate", length} & set(self._features)
         self._brief = tfds.features.FeaturesDict({key: self._features[key] for key in sorted(wanted)})
         written = os.stat(os.path.join(builder.data_path, "dataset_info.json")).st_mtime_ns
         self._index = index(f"{builder.data_path} {config.split} {written} {len(self)}", self._entries())
@@ -85,6 +88,7 @@ class Tfds:
             seconds=int(samples) / int(example["sample_rate"]) if samples else 0.0,
             text=_plain(example["text"]),
             has_audio=bool(samples),
+            language=_plain(example.get("language", "")),
         )
 
     def __getitem__(self, i: int) -> Utterance:
@@ -97,11 +101,20 @@ class Tfds:
             language=_plain(example.get("language", "")),
             speaker=_plain(example.get("speaker", "")),
             corpus=self.name,
+            word_times=_word_times(example),
             extra={key: _plain(value) for key, value in example.items() if key not in KNOWN},
         )
 
     def _id(self, example: dict, i: int) -> str:
         return _plain(example["id"]) if "id" in example else f"{self._split}-{i}"
+
+
+def _word_times(example: dict) -> tuple[np.ndarray, np.ndarray] | None:
+    """Starts and ends in seconds; in the features they are samples."""
+    if not {"word_starts", "word_ends", "sample_rate"} <= example.keys():
+        return None
+    rate = float(example["sample_rate"])
+    return np.asarray(example["word_starts"]) / rate, np.asarray(example["word_ends"]) / rate
 
 
 def _builder(name: str, data_dir: str):

@@ -8,28 +8,22 @@ unloads it, which costs about half a millisecond. Private copies also let severa
 
 from __future__ import annotations
 
-import _ctypes
 import ctypes
 import dataclasses
 import pathlib
-import shutil
-import tempfile
 
 import numpy as np
+
+from joint_st.data.espeak import EspeakCopy, EspeakError, initialize, set_voice
 
 SYNCHRONOUS = 2
 PHONEME_EVENTS = 0x0001
 PHONEME_IPA = 0x0002
-DONT_EXIT = 0x8000
 UTF8 = 1
 CHARACTERS = 1
 RATE, PITCH, RANGE = 1, 3, 4
 LIST_END, WORD, PHONEME = 0, 1, 7
 BUFFER_MS = 1_000
-
-
-class EspeakError(RuntimeError):
-    """espeak-ng refused a call."""
 
 
 class _Id(ctypes.Union):
@@ -86,13 +80,9 @@ class Synthesizer:
     """espeak-ng for one thread at a time."""
 
     def __init__(self):
-        import espeakng_loader
-
-        self._folder = tempfile.TemporaryDirectory(prefix="joint_st_espeak_")
-        self._library = pathlib.Path(self._folder.name) / "espeak-ng.so"
-        shutil.copyfile(espeakng_loader.get_library_path(), self._library)
-        self._all_data = pathlib.Path(espeakng_loader.get_data_path())
-        self._data = pathlib.Path(self._folder.name) / "espeak-ng-data"
+        self._copy = EspeakCopy()
+        self._all_data = self._copy.all_data
+        self._data = self._copy.folder / "espeak-ng-data"
         for file in ("phondata", "phonindex", "phontab", "intonations"):
             self._link(pathlib.Path(file))
 
@@ -106,12 +96,11 @@ class Synthesizer:
         on with the voice it had.
         """
         self._add(voice)
-        library = ctypes.CDLL(str(self._library))
+        library = self._copy.load()
         try:
             return self._speak(library, text, voice, rate, pitch, pitch_range, seed)
         finally:
-            library.espeak_Terminate()
-            _ctypes.dlclose(library._handle)
+            self._copy.unload(library)
 
     def _add(self, voice: str) -> None:
         """Links the data of a voice, and no more: at each start the library reads all voice files it sees."""
@@ -133,13 +122,8 @@ class Synthesizer:
             link.symlink_to(self._all_data / file)
 
     def _speak(self, library, text, voice, rate, pitch, pitch_range, seed) -> Speech:
-        options = PHONEME_EVENTS | PHONEME_IPA | DONT_EXIT
-        sample_rate = library.espeak_Initialize(SYNCHRONOUS, BUFFER_MS, str(self._data).encode(), options)
-        if sample_rate <= 0:
-            raise EspeakError(f"espeak_Initialize returned {sample_rate} for the data in {self._data}")
-        code = library.espeak_SetVoiceByName(voice.encode())
-        if code:
-            raise EspeakError(f"espeak-ng has no voice {voice!r} (espeak_SetVoiceByName returned {code})")
+        sample_rate = initialize(library, SYNCHRONOUS, BUFFER_MS, self._data, PHONEME_EVENTS | PHONEME_IPA)
+        set_voice(library, voice)
         for parameter, value in ((RATE, rate), (PITCH, pitch), (RANGE, pitch_range)):
             library.espeak_SetParameter(parameter, value, 0)
         library.espeak_ng_SetRandSeed(ctypes.c_long(seed))

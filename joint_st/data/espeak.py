@@ -1,0 +1,59 @@
+"""A private copy of espeak-ng's shared library, which the wheel `espeakng-loader` carries.
+
+The library keeps its state in global variables. A copy has variables of its own: nothing else in the process can
+change them, and several copies work at once.
+"""
+
+from __future__ import annotations
+
+import _ctypes
+import ctypes
+import shutil
+import tempfile
+from pathlib import Path
+
+DONT_EXIT = 0x8000
+"""Option of `espeak_Initialize`: an error is returned, and does not end the process."""
+
+
+class EspeakError(RuntimeError):
+    """espeak-ng refused a call."""
+
+
+class EspeakCopy:
+    """A folder that holds a copy of the library for as long as this object lives."""
+
+    def __init__(self):
+        import espeakng_loader
+
+        self._temporary = tempfile.TemporaryDirectory(prefix="joint_st_espeak_")
+        self.folder = Path(self._temporary.name)
+        self._library = self.folder / "espeak-ng.so"
+        shutil.copyfile(espeakng_loader.get_library_path(), self._library)
+        self.all_data = Path(espeakng_loader.get_data_path())
+        """espeak-ng's data: voices, dictionaries, phonemes."""
+
+    def load(self) -> ctypes.CDLL:
+        """The library, its variables as they are at the start."""
+        return ctypes.CDLL(str(self._library))
+
+    @staticmethod
+    def unload(library: ctypes.CDLL) -> None:
+        """Ends a library that `load` returned; the next `load` starts anew."""
+        library.espeak_Terminate()
+        _ctypes.dlclose(library._handle)
+
+
+def initialize(library: ctypes.CDLL, output: int, buffer_ms: int, data: Path, options: int) -> int:
+    """`espeak_Initialize`; returns the sample rate in Hz. Raises `EspeakError`."""
+    sample_rate = library.espeak_Initialize(output, buffer_ms, str(data).encode(), options | DONT_EXIT)
+    if sample_rate <= 0:
+        raise EspeakError(f"espeak_Initialize returned {sample_rate} for the data in {data}")
+    return sample_rate
+
+
+def set_voice(library: ctypes.CDLL, voice: str) -> None:
+    """Takes the voice of that identifier (`gmw/en-US`, `gmw/en-US+f3`). Raises `EspeakError`."""
+    code = library.espeak_SetVoiceByName(voice.encode())
+    if code:
+        raise EspeakError(f"espeak-ng has no voice {voice!r} (espeak_SetVoiceByName returned {code})")

@@ -163,6 +163,30 @@ def _parser() -> argparse.ArgumentParser:
     )
     transcribe.set_defaults(run=_transcribe)
 
+    sweep = commands.add(
+        "sweep",
+        "train the runs of a sweep that are not finished, and compare them",
+        """
+        joint-st sweep configs/sweeps/text_injection.py --dry-run
+        joint-st sweep configs/sweeps/text_injection.py --workers 2
+        joint-st sweep configs/sweeps/text_injection.py --collect --json table.json --markdown table.md
+        """,
+    )
+    sweep.add_argument("file", metavar="FILE", type=Path, help="a Python file that defines BASE and runs()")
+    sweep.add_argument("--workdir", metavar="DIR", type=Path, help="`runs/sweeps/NAME` by default, NAME from the file")
+    sweep.add_argument(
+        "--only", metavar="ARM", nargs="+", action="extend", default=[], help="runs of these arms, instead of all"
+    )
+    sweep.add_argument(
+        "--workers", metavar="N", type=_workers, default=1, help="runs trained at once; %(default)s by default"
+    )
+    what = sweep.add_mutually_exclusive_group()
+    what.add_argument("--dry-run", action="store_true", help="list the runs, how far they are, and their overrides")
+    what.add_argument("--collect", action="store_true", help="train nothing: print the table of what is finished")
+    sweep.add_argument("--json", metavar="FILE", type=Path, help="write the table as a list of rows")
+    sweep.add_argument("--markdown", metavar="FILE", type=Path, help="write the table in Markdown")
+    sweep.set_defaults(run=_sweep)
+
     data = commands.add("data", "build corpora and tokenizers, inspect what a config reads", "")
     data_commands = Commands(data)
 
@@ -230,6 +254,12 @@ def _checkpoint(text: str) -> str:
     if text not in ("best", "latest") and not text.isdecimal():
         raise argparse.ArgumentTypeError(f"{text!r} is neither best, latest nor a step")
     return text
+
+
+def _workers(text: str) -> int:
+    if not text.isdecimal() or int(text) == 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of runs")
+    return int(text)
 
 
 def _load_config(options: argparse.Namespace):
@@ -307,6 +337,23 @@ def _transcribe(options: argparse.Namespace) -> None:
     )
     for file, text in zip(options.files, texts, strict=True):
         print(text if len(options.files) == 1 else f"{file}\t{text}", flush=True)
+
+
+def _sweep(options: argparse.Namespace) -> None:
+    from joint_st.experiments.command import sweep
+
+    status = sweep(
+        options.file,
+        workdir=options.workdir,
+        only=options.only,
+        workers=options.workers,
+        dry_run=options.dry_run,
+        collect_only=options.collect,
+        json_file=options.json,
+        markdown_file=options.markdown,
+    )
+    if status:
+        raise SystemExit(status)
 
 
 def _data_build(options: argparse.Namespace) -> None:

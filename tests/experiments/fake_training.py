@@ -1,0 +1,79 @@
+"""Stands in for `joint-st train BASE --workdir RUN --path=value ...`: leaves what a training leaves, at once.
+
+What it does depends on the arm: one called `fails...` does, `waits...` saves a step and waits for SIGTERM, as a
+training does that is long; on what it goes on with, it finishes.
+"""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+
+from joint_st.config import load, override, save
+from joint_st.evaluation.report import make_rows, score, write_rows, write_utterances
+from joint_st.runs.directory import RunDirectory
+
+SENTENCES = [f"{'name' if i % 3 else 'other'} called at {'noon' if i % 2 else 'one'} and {i}" for i in range(40)]
+
+
+def main(base: str, _, workdir: str, *flags: str) -> None:
+    config = override(load(base), dict(flag.removeprefix("--").split("=", 1) for flag in flags))
+    run = RunDirectory(Path(workdir))
+    run.root.mkdir(parents=True, exist_ok=True)
+    with open(run.root / "starts", "a") as starts:
+        starts.write("started\n")
+    arm = config.name.partition("/")[0]
+    print("training", config.name, flush=True)
+    if arm.startswith("fails"):
+        print("joint-st: error: there is no such thing", file=sys.stderr)
+        sys.exit(2)
+    save(config, run.config)
+    if arm.startswith("waits") and not run.checkpoint_steps:
+        wait(run)
+    checkpoint(run, config.training.steps, 0.3)
+    evaluate(config, run)
+
+
+def wait(run: RunDirectory) -> None:
+    asked = []
+    signal.signal(signal.SIGTERM, lambda *_: asked.append(True))
+    (run.root / "waiting").touch()
+    while not asked:
+        time.sleep(0.02)
+    checkpoint(run, 2, 0.5)
+    sys.exit(143)
+
+
+def checkpoint(run: RunDirectory, step: int, wer: float) -> None:
+    folder = run.checkpoints / str(step) / "facts"
+    folder.mkdir(parents=True)
+    (folder / "metadata").write_text(json.dumps({"step": step, "wer": wer}))
+
+
+def evaluate(config, run: RunDirectory) -> None:
+    """Each word is misheard with probability `optimizer.beta1`; the streaming head does it twice as often."""
+    rng = np.random.default_rng(config.seed)
+    scored = []
+    for head, times in (("streaming", 2), ("full_context", 1)):
+        heard = [
+            " ".join(word if rng.uniform() > times * config.optimizer.beta1 else "what" for word in sentence.split())
+            for sentence in SENTENCES
+        ]
+        ids = [f"u{i}" for i in range(len(SENTENCES))]
+        scored += score(
+            ids, SENTENCES, heard, [1.0] * len(ids), split="test", head=head,
+            subset_of=lambda word: "only_read" if word == "name" else "heard",
+        )  # fmt: skip
+    rows = make_rows(scored, normalizer="none v1", step=config.training.steps)
+    table = run.evaluation(config.training.steps, config.data.test)
+    write_rows(rows, table)
+    write_utterances(scored, table.with_suffix(".jsonl"))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -148,6 +148,26 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--jsonl", metavar="FILE", type=Path, help="write one line per utterance")
     evaluate.set_defaults(run=_evaluate)
 
+    analyze = commands.add(
+        "analyze",
+        "compare speech and text in every layer of a run's checkpoint",
+        """
+        joint-st analyze runs/quickstart
+        joint-st analyze runs/quickstart --data mine=corpus/test.jsonl --utterances 500 --json layers.json
+        """,
+    )
+    _run_arguments(analyze)
+    analyze.add_argument(
+        "--data",
+        metavar="NAME=SOURCE",
+        help="pairs to analyze instead of the config's first test split: a manifest, or tfds:NAME:SPLIT",
+    )
+    analyze.add_argument(
+        "--utterances", metavar="N", type=_count, default=200, help="pairs at most, %(default)s by default"
+    )
+    analyze.add_argument("--json", metavar="FILE", type=Path, help="write the table as a list of rows")
+    analyze.set_defaults(run=_analyze)
+
     transcribe = commands.add(
         "transcribe",
         "print the text of audio files",
@@ -262,6 +282,25 @@ def _workers(text: str) -> int:
     return int(text)
 
 
+def _count(text: str) -> int:
+    if not text.isdecimal() or not int(text):
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of utterances from 1 on")
+    return int(text)
+
+
+def _sources(items: Sequence[str]) -> dict:
+    """Sources by name, from what was written as NAME=SOURCE."""
+    from joint_st.config import parse_source
+
+    data = {}
+    for item in items:
+        name, equals, source = item.partition("=")
+        if not (name and equals and source):
+            raise UserError(f"--data {item}: written NAME=SOURCE, as in mine=corpus/test.jsonl")
+        data[name] = parse_source(source)
+    return data
+
+
 def _load_config(options: argparse.Namespace):
     """The resolved config of a command that takes one; None after its help was printed."""
     if options.config is None:
@@ -300,16 +339,10 @@ def _train(options: argparse.Namespace) -> None:
 
 
 def _evaluate(options: argparse.Namespace) -> None:
-    from joint_st.config import parse_source
     from joint_st.runs.directory import existing_run
 
     existing_run(options.directory)
-    data = {}
-    for item in options.data:
-        name, equals, source = item.partition("=")
-        if not (name and equals and source):
-            raise UserError(f"--data {item}: written NAME=SOURCE, as in mine=corpus/test.jsonl")
-        data[name] = parse_source(source)
+    data = _sources(options.data)
     _quiet_libraries()
     from joint_st.evaluation.evaluate import evaluate_run
 
@@ -319,6 +352,23 @@ def _evaluate(options: argparse.Namespace) -> None:
         checkpoint=options.checkpoint,
         json_file=options.json,
         jsonl_file=options.jsonl,
+    )
+
+
+def _analyze(options: argparse.Namespace) -> None:
+    from joint_st.runs.directory import existing_run
+
+    existing_run(options.directory)
+    data = _sources([options.data] if options.data else [])
+    _quiet_libraries()
+    from joint_st.analysis.analyze import analyze_run
+
+    analyze_run(
+        options.directory,
+        data=data,
+        checkpoint=options.checkpoint,
+        utterances=options.utterances,
+        json_file=options.json,
     )
 
 

@@ -1,0 +1,67 @@
+"""The layer analysis of a run's checkpoint on held-out pairs: a table, JSON and figures."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import jax
+import rich
+
+from joint_st.analysis.figures import save_figure
+from joint_st.analysis.layers import LayerAnalysis
+from joint_st.config import Source
+from joint_st.data.pipeline import prepare
+from joint_st.errors import UserError
+from joint_st.evaluation.report import write_rows
+from joint_st.runs.compilation import keep_compiled
+from joint_st.runs.trained import load_trained
+
+
+def analyze_run(
+    workdir: Path,
+    *,
+    data: Mapping[str, Source] | None = None,
+    checkpoint: str = "best",
+    utterances: int = 200,
+    json_file: Path | None = None,
+) -> list[dict]:
+    """Analyze the layers of the run in `workdir` on a named source, its first test split by default.
+
+    Prints the tables and returns the rows, one for each layer. They and the figures are also written into the run's
+    `analysis`, and the rows where asked. At most `utterances` are taken, evenly spread over the split.
+
+    Raises `UserError` for a run that has no text units, and where there is no split or more than one is given.
+    """
+    trained = load_trained(workdir, checkpoint)
+    config = trained.config
+    if trained.units is None:
+        raise UserError(
+            f"{trained.run.config}: data.units.kind is none: the model reads no text, so its speech has nothing "
+            "to be compared with; analyze a run trained with text units"
+        )
+    keep_compiled(config.training.compilation_cache)
+    splits = dict(data or list(config.data.test.items())[:1])
+    if not splits:
+        raise UserError(f"{trained.run.config}: data.test names no split; give --data NAME=SOURCE")
+    if len(splits) > 1:
+        raise UserError(f"--data: analyzes one split at a time, and {', '.join(splits)} are {len(splits)}")
+    ((split, source),) = splits.items()
+    made_with = (config.data, config.model.features, trained.normalizer, trained.tokenizer, trained.units)
+    dataset = prepare([source], *made_with, training=False)
+    with jax.set_mesh(trained.mesh):
+        analysis = LayerAnalysis(
+            config, dataset, trained.mesh, trained.unit_count, utterances=utterances, name=split
+        )  # fmt: skip
+        report = analysis(trained.weights)
+    shared = {"split": split, "step": trained.step, "normalizer": str(trained.normalizer), **report.facts}
+    rows = [{"layer": row["layer"], **shared, **row} for row in report.rows]
+    rich.print(report.table())
+    folder, own = trained.run.root / "analysis", f"step_{trained.step}_{split}".replace("/", "_")
+    # Files asked for come first: the run's own directory may be one that cannot be written.
+    for path in filter(None, (json_file, folder / f"{own}.json")):
+        write_rows(rows, path)
+    for name, figure in report.figures().items():
+        save_figure(figure, folder / f"{own}_{name}.png")
+    print(f"figures in {folder}: {own}_*.png")
+    return rows

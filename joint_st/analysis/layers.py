@@ -1,0 +1,186 @@
+"""The analysis of a model's layers on pairs of speech and text, under changing weights; compiled once."""
+
+from __future__ import annotations
+
+import jax
+import numpy as np
+import tqdm
+
+from joint_st.analysis.boundaries import boundary_errors
+from joint_st.analysis.example import Example
+from joint_st.analysis.forward import Found, make_forward
+from joint_st.analysis.measure import ALIGNMENTS, BEST, DISTANCES
+from joint_st.analysis.pairs import choose_pairs
+from joint_st.analysis.report import LayerReport, Measured
+from joint_st.config import Config, ModelConfig
+from joint_st.data.buckets import Buckets
+from joint_st.data.pipeline import batches
+from joint_st.data.plan import BatchPlan, PlannedBatch
+from joint_st.data.prepared import Prepared
+from joint_st.errors import UserError
+from joint_st.models.functional import Weights
+from joint_st.parallel.mesh import put_batch
+
+EXAMPLES = 3
+"""Utterances shown in figures of their own."""
+
+
+def layer_names(model: ModelConfig) -> tuple[str, ...]:
+    """Names of the depths at which the modalities are compared, [L]: the encoders' outputs, each shared layer's."""
+    streaming = (f"streaming {k + 1}" for k in range(model.streaming_layers))
+    full_context = (f"full context {k + 1}" for k in range(model.full_context_layers))
+    return ("encoders", *streaming, *full_context)
+
+
+class LayerAnalysis:
+    """Compares speech and text in every layer, on up to `utterances` of a dataset, evenly spread over it.
+
+    The text is clean, and its units are repeated as outside training, so nothing of the audio's timing is in it. The
+    best alignment is the one the run trains on, if that is a best one, else `skip`.
+
+    Raises `UserError` where the dataset has no text units.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        dataset: Prepared,
+        mesh: jax.sharding.Mesh,
+        unit_count: int,
+        *,
+        utterances: int = 64,
+        name: str = "layers",
+    ):
+        self._config = config
+        self._dataset = dataset
+        self._mesh = mesh
+        self._name = name
+        self._pairs = choose_pairs(dataset, utterances)
+        lengths = dataset.lengths[self._pairs.index]
+        self._plan = _PlanOfSome(self._pairs.index, dataset, config)
+        # Not the shortest and not the longest, but in between: they can be read in a figure.
+        by_length = np.argsort(lengths, kind="stable")
+        some = by_length[np.linspace(0, len(lengths) - 1, EXAMPLES + 2).astype(int)[1:-1]]
+        self._examples = list(dict.fromkeys(some.tolist()))
+        consistency = config.objective.consistency
+        self._best = consistency.alignment if consistency.alignment in BEST else BEST[0]
+        self._forward = make_forward(config, dataset.tokenizer.size, unit_count, self._best, mesh)
+
+    def __call__(self, weights: Weights) -> LayerReport:
+        """The report of a model with `weights`. Utterances that cannot be read are left out.
+
+        Raises `UserError` where none can be read.
+        """
+        config = self._config
+        read = batches(
+            self._dataset, self._plan, read_threads=config.data.read_threads, prefetch=config.data.prefetch_batches
+        )  # fmt: skip
+        parts, examples = [], {}
+        total = self._plan.steps_per_epoch
+        for i, batch in tqdm.tqdm(read, self._name, total, unit="batch", leave=False, disable=None, delay=1):
+            pair = np.where(batch["valid"], np.searchsorted(self._pairs.index, batch["index"]), -1)
+            # Where an example is in the batch; row 0 stands in for one that is not.
+            rows = np.array([np.argmax(pair == n) for n in self._examples], np.int32)
+            key = jax.random.fold_in(jax.random.key(config.seed), i)
+            found = self._forward(weights, put_batch(self._inputs(batch, pair), self._mesh), rows, key)
+            costs, found = found.costs, jax.device_get(found._replace(costs=()))
+            parts += [self._numbers(found, row, n) for row, n in enumerate(pair) if n >= 0]
+            for slot, n in enumerate(self._examples):
+                if n in pair:
+                    examples[n] = self._example(found, rows[slot], n, np.asarray(costs[slot]))
+        if not parts:
+            raise UserError(f"{self._dataset.corpus.name}: none of its utterances can be read")
+        return self._report(parts, [examples[n] for n in self._examples if n in examples])
+
+    def _inputs(self, batch, pair: np.ndarray) -> dict[str, np.ndarray]:
+        """Speech of a batch, and the units of its own texts and of the wrong ones."""
+        pairs = self._pairs
+        both = np.stack([pair, np.where(pair >= 0, pairs.wrong[pair], -1)], axis=1)
+        return {
+            "audio": batch["audio"],
+            "audio_lengths": batch["audio_lengths"],
+            "units": np.where(both[..., None] >= 0, pairs.units[both], 0),
+            "unit_lengths": np.where(both >= 0, pairs.unit_lengths[both], 0),
+        }
+
+    def _numbers(self, found: Found, row: int, n: int) -> dict:
+        """What is kept of pair `n`, in row `row` of a batch; layers first."""
+        measures, pairs = found.measures, self._pairs
+        # Without a wrong text that distance is not known, and all else is.
+        known = (pairs.wrong[n] >= 0) | (np.arange(len(DISTANCES)) < len(ALIGNMENTS))
+        numbers = {
+            name: getattr(measures, name)[:, row] for name in ("matched", "norms", "square_norms", "pooled")
+        }  # fmt: skip
+        numbers["distances"] = np.where(known, measures.distances[:, row], np.nan)
+        numbers["feasible"] = np.all(measures.feasible[0, row] | ~known)
+        numbers["frames"] = found.frames[row]
+        numbers["pair"] = n
+        true = pairs.word_times[n]
+        numbers["boundaries"] = 0 if true is None else true.size
+        positions = measures.positions[:, row, :, : found.frames[row]]
+        units = np.minimum(found.unit[row][positions], len(pairs.words[n]) - 1)
+        numbers["boundary_seconds"] = np.zeros(positions.shape[:2])
+        if true is not None:
+            for which in np.ndindex(positions.shape[:2]):
+                errors = boundary_errors(pairs.words[n], units[which], true, self._frame_seconds)
+                numbers["boundary_seconds"][which] = errors.sum()
+        return numbers
+
+    def _example(self, found: Found, row: int, n: int, costs: np.ndarray) -> Example:
+        pairs, frames, text_frames = self._pairs, found.frames[row], found.text_frames[row]
+        symbols = self._dataset.units.symbols
+        return Example(
+            id=self._dataset.id(int(pairs.index[n])),
+            text=pairs.texts[n],
+            layers=layer_names(self._config.model),
+            costs=costs[:, :frames, :text_frames],
+            positions=found.measures.positions[:, row, 0, :frames],
+            unit=found.unit[row, :text_frames],
+            symbols=tuple(symbols[unit] for unit in pairs.units[n, : pairs.unit_lengths[n]]),
+            words=pairs.words[n],
+            word_times=pairs.word_times[n],
+            frame_seconds=self._frame_seconds,
+        )
+
+    def _report(self, parts: list[dict], examples: list[Example]) -> LayerReport:
+        parts = sorted(parts, key=lambda part: part["pair"])
+        columns = {name: [part[name] for part in parts] for name in parts[0]}
+        alone = {name: np.array(columns.pop(name)) for name in ("feasible", "frames", "boundaries")}
+        texts = [self._pairs.texts[n] for n in columns.pop("pair")]
+        measured = Measured(texts=texts, **alone, **{k: np.stack(x, axis=1) for k, x in columns.items()})
+        facts = {
+            "alignment": self._best,
+            "cost": self._config.objective.consistency.cost,
+            "utterances": len(texts),
+            "infeasible": int(np.count_nonzero(~measured.feasible)),
+        }
+        return LayerReport(measured.rows(layer_names(self._config.model)), facts, examples)
+
+    @property
+    def _frame_seconds(self) -> float:
+        features = self._config.model.features
+        return features.samples_per_frame / features.sample_rate
+
+
+class _PlanOfSome(BatchPlan):
+    """One pass over some utterances of a dataset.
+
+    In one shape: a pass over a few utterances takes less time than a second compilation.
+    """
+
+    def __init__(self, index: np.ndarray, dataset: Prepared, config: Config):
+        lengths = dataset.lengths[index]
+        buckets = Buckets.choose(
+            lengths,
+            dataset.label_lengths[index],
+            dataset.unit_lengths[index],
+            count=1,
+            multiple=config.model.features.samples_per_frame,
+            batch_size=config.evaluation.batch_size,
+        )
+        super().__init__(lengths, buckets, shuffle=False)
+        self._index = index
+
+    def __getitem__(self, i: int) -> PlannedBatch:
+        bucket, rows = super().__getitem__(i)
+        return PlannedBatch(bucket, np.where(rows >= 0, self._index[rows], -1))

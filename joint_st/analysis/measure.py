@@ -1,0 +1,108 @@
+"""What is measured of the embeddings of a batch of pairs, at every layer; pure functions of arrays."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from joint_st.ops.alignment import align, alignment_loss
+from joint_st.ops.alignment.cost import comparable, pairwise_costs
+from joint_st.ops.masks import length_mask, zero_padding
+
+BEST = ("skip", "step", "dtw")
+"""Alignments that are the best ones under the cost; a run that trains on another is measured by the first."""
+
+DISTANCES = ("best", "frame_wise", "random", "wrong_text")
+"""Audio and its own text under three alignments; the best one of audio and another utterance's text."""
+
+ALIGNMENTS = DISTANCES[:3]
+"""Those of the audio with its own text."""
+
+SIDES = ("audio", "text")
+
+
+class Measures(NamedTuple):
+    """Numbers of each pair; layers first, then rows."""
+
+    distances: jax.Array
+    """Mean over audio frames of the distance to the matched text frame, float32 [L, B, 4]: `DISTANCES`."""
+    feasible: jax.Array
+    """Whether there is such an alignment, bool [L, B, 4]; `step` needs as many audio frames as text frames."""
+    matched: jax.Array
+    """Share of the text frames that the best alignment matches, float32 [L, B]."""
+    norms: jax.Array
+    """Mean over frames of the embeddings' norm, float32 [L, B, 2]: `SIDES`."""
+    square_norms: jax.Array
+    """Mean over frames of the squared norm of what the cost compares (its `comparable`), float32 [L, B, 2]."""
+    pooled: jax.Array
+    """Mean over frames of the embeddings, float32 [L, B, 2, D]."""
+    positions: jax.Array
+    """The text frame matched with each audio frame, int32 [L, B, 3, T]: `ALIGNMENTS`."""
+
+
+def measure(
+    audio: jax.Array,
+    text: jax.Array,
+    wrong: jax.Array,
+    audio_lengths: jax.Array,
+    text_lengths: jax.Array,
+    wrong_lengths: jax.Array,
+    random: jax.Array,
+    *,
+    best: str,
+    cost: str,
+) -> Measures:
+    """Measures of `audio` [L, B, T, D], its own `text` [L, B, R, D] and a `wrong` one, each with its lengths [B].
+
+    random: a monotonic alignment drawn beforehand, int32 [B, T]. best: one of `BEST`. cost: as in
+    `ConsistencyConfig`. What stands in the padding is of no account.
+    """
+    lengths = (audio_lengths, text_lengths, wrong_lengths)
+    masks = [length_mask(n, x.shape[2]) for n, x in zip(lengths, (audio, text, wrong))]
+
+    def of_layer(sides):
+        sides = [zero_padding(x.astype(jnp.float32), mask) for x, mask in zip(sides, masks)]
+        compared = [comparable(x, mask, cost) for x, mask in zip(sides, masks)]
+
+        def along(alignment, with_text):
+            x, n = compared[with_text], lengths[with_text]
+            if alignment == "given":
+                position, feasible = random, (audio_lengths > 0) & (n > 0)
+            else:
+                position, feasible = align(compared[0], x, audio_lengths, n, moves=alignment)
+            # So that a frame counts once under `dtw` too.
+            return feasible, alignment_loss(compared[0], x, audio_lengths, n, alignment="given", given=position)
+
+        feasible, found = zip(*(along(*which) for which in ((best, 1), ("frame_wise", 1), ("given", 1), (best, 2))))
+
+        def both(function, sides):
+            return jnp.stack([_mean(function(x), n) for x, n in zip(sides[:2], lengths)], axis=1)
+
+        return Measures(
+            distances=jnp.stack([each.value for each in found], axis=1),
+            feasible=jnp.stack(feasible, axis=1),
+            matched=found[0].coverage,
+            norms=both(lambda x: jnp.linalg.norm(x, axis=-1), sides),
+            square_norms=both(lambda x: jnp.sum(x**2, axis=-1), compared),
+            pooled=both(lambda x: x, sides),
+            positions=jnp.stack([each.position for each in found[:3]], axis=1),
+        )
+
+    # One layer after the other: memory and compilation do not grow with depth.
+    return jax.lax.map(of_layer, (audio, text, wrong))
+
+
+def _mean(x: jax.Array, lengths: jax.Array) -> jax.Array:
+    """Mean over frames of `x` [B, T, ...], which is zero in the padding."""
+    return x.sum(axis=1) / jnp.maximum(lengths, 1).reshape(-1, *[1] * (x.ndim - 2))
+
+
+def cost_matrix(audio: jax.Array, text: jax.Array, cost: str) -> jax.Array:
+    """Distance of every frame of `audio` [B, T, D] from every one of `text` [B, R, D], float32 [B, T, R].
+
+    For figures of a few utterances; no loss holds it for a batch.
+    """
+    everything = (jnp.ones(x.shape[:2], bool) for x in (audio, text))
+    return pairwise_costs(*(comparable(x, mask, cost) for x, mask in zip((audio, text), everything)))

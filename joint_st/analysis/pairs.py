@@ -1,0 +1,77 @@
+"""The pairs of speech and text that an analysis compares, chosen from a dataset."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from joint_st.analysis.wrong_texts import wrong_texts
+from joint_st.data.audio import UnreadableAudio
+from joint_st.data.prepared import Prepared
+from joint_st.data.word_times import word_times
+from joint_st.errors import UserError
+
+UNIT_MULTIPLE = 8
+"""The bound on units is rounded up to this."""
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """`N` utterances; lists and arrays [N, ...] are in their order in the dataset."""
+
+    index: np.ndarray
+    """Their numbers in the dataset, int64 [N]."""
+    texts: list[str]
+    """Normalised."""
+    units: np.ndarray
+    """int32 [N, U], zeros behind the end."""
+    unit_lengths: np.ndarray
+    """int32 [N]"""
+    words: list[np.ndarray]
+    """The word of each unit, int32 [unit_lengths[n]]; -1 for boundaries between words."""
+    word_times: list[np.ndarray | None]
+    """Seconds at which each word begins and ends, [words, 2], where the source says so."""
+    wrong: np.ndarray
+    """Another utterance whose text differs, int64 [N]; -1 where all texts are equal."""
+
+
+def choose_pairs(dataset: Prepared, most: int) -> Pairs:
+    """Up to `most` utterances that have text, evenly spread over the dataset.
+
+    Raises `UserError` where none has, or where there are no units to spell it with.
+    """
+    if dataset.units is None:
+        raise UserError(
+            "data.units.kind: none, so the model reads no text and speech has nothing to be compared with; "
+            "analyze a run trained with text units"
+        )
+    some = np.unique(np.linspace(0, len(dataset) - 1, min(most, len(dataset))).round().astype(np.int64))
+    languages = {int(n): dataset.corpus.entry(int(dataset.rows[n])).language for n in some}
+    texts = {n: dataset.text(n) for n in languages}
+    units = {n: dataset.units.encode(texts[n], languages[n]) for n in languages}
+    index = [n for n in languages if len(units[n])]
+    if not index:
+        raise UserError(f"{dataset.corpus.name}: no utterance has a text to compare its speech with")
+    lengths = np.array([len(units[n]) for n in index], np.int32)
+    table = np.zeros((len(index), -(-int(lengths.max()) // UNIT_MULTIPLE) * UNIT_MULTIPLE), np.int32)
+    for row, n in enumerate(index):
+        table[row, : lengths[row]] = units[n]
+    texts_kept = [texts[n] for n in index]
+    return Pairs(
+        index=np.array(index),
+        texts=texts_kept,
+        units=table,
+        unit_lengths=lengths,
+        words=[dataset.units.words(texts[n], languages[n]) for n in index],
+        word_times=[_times(dataset, n, texts[n]) for n in index],
+        wrong=wrong_texts(texts_kept, lengths),
+    )
+
+
+def _times(dataset: Prepared, n: int, text: str) -> np.ndarray | None:
+    try:
+        times = word_times(dataset.utterance(n), text)
+    except UnreadableAudio:
+        return None  # the pipeline tells, when it is about to compare it
+    return None if times is None else np.stack(times, axis=1)

@@ -1,0 +1,169 @@
+"""Results of a layer analysis: a row for each layer, and the table, the scalars and the figures made of them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from rich import box
+from rich.console import Group
+from rich.table import Table
+
+from joint_st.analysis.measure import ALIGNMENTS, DISTANCES, SIDES
+from joint_st.analysis.retrieval import DEPTHS, retrieve
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from joint_st.analysis.example import Example
+
+DIRECTIONS = ("audio_to_text", "text_to_audio")
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What was measured of `N` pairs at `L` layers."""
+
+    texts: Sequence[str]
+    """[N]"""
+    frames: np.ndarray
+    """Audio frames, int [N]."""
+    feasible: np.ndarray
+    """Whether all alignments exist, bool [N]; distances and word times of the others count nothing."""
+    distances: np.ndarray
+    """Mean over audio frames, [L, N, 4]: `DISTANCES`. NaN where there is no wrong text."""
+    matched: np.ndarray
+    """Share of text frames that the best alignment matches, [L, N]."""
+    norms: np.ndarray
+    """Mean norm over frames, [L, N, 2]: `SIDES`."""
+    square_norms: np.ndarray
+    """Mean over frames of the squared norm of what the cost compares, [L, N, 2]."""
+    pooled: np.ndarray
+    """Mean over frames of the embeddings, [L, N, 2, D]."""
+    boundary_seconds: np.ndarray
+    """Sum of the absolute errors of word boundaries, [L, N, 3]: `ALIGNMENTS`."""
+    boundaries: np.ndarray
+    """Starts and ends of words whose true times are known, int [N]."""
+
+    def rows(self, names: Sequence[str]) -> list[dict]:
+        """A row for each layer; what cannot be known is None.
+
+        `relative_*` is a distance over the sum of both sides' mean squared norms, which it would be between
+        embeddings that have nothing in common (for cosine that is 1). So layers can be compared, and two sides that
+        shrink together gain nothing.
+        """
+        frames = np.where(self.feasible, self.frames, 0)
+        counts = np.where(self.feasible, self.boundaries, 0)
+        rows = []
+        for layer, name in enumerate(names):
+            unrelated = max(sum(_mean(self.square_norms[layer], frames)), 1e-30)
+            distances = dict(zip(DISTANCES, _mean(self.distances[layer], frames)))
+            audio, text = self.pooled[layer, :, 0], self.pooled[layer, :, 1]
+            row = {"layer": name}
+            row |= {kind: _number(distance) for kind, distance in distances.items()}
+            row |= {f"relative_{kind}": _number(distance / unrelated) for kind, distance in distances.items()}
+            row |= {f"{side}_norm": _number(norm) for side, norm in zip(SIDES, _mean(self.norms[layer], frames))}
+            row["text_matched"] = _number(_mean(self.matched[layer], self.feasible))
+            row["boundaries"] = int(counts.sum())
+            for kind, seconds in zip(ALIGNMENTS, self.boundary_seconds[layer].T):
+                error = 1000 * seconds[counts > 0].sum() / counts.sum() if counts.any() else math.nan
+                row[f"{kind}_boundary_ms"] = _number(error)
+            for direction, sides in zip(DIRECTIONS, ((audio, text), (text, audio))):
+                found = retrieve(*sides, self.texts)
+                row |= {f"{direction}_recall_{k}": found.recall[k] for k in DEPTHS}
+                row[f"{direction}_reciprocal_rank"] = found.reciprocal_rank
+            rows.append(row)
+        return rows
+
+
+@dataclass(frozen=True)
+class LayerReport:
+    """The layers of one checkpoint on one split."""
+
+    rows: list[dict]
+    """One for each layer, from the encoders' outputs up."""
+    facts: dict
+    """What all rows share: the alignment called best, the cost, how many utterances."""
+    examples: list[Example]
+    """Utterances to look at."""
+
+    def scalars(self) -> dict[str, float]:
+        """The numbers by name, for loggers: `layers/relative_best/streaming_1`."""
+        return {
+            f"layers/{name}/{row['layer'].replace(' ', '_')}": value
+            for row in self.rows
+            for name, value in row.items()
+            if name not in ("layer", "boundaries") and value is not None
+        }
+
+    def figures(self) -> dict[str, Figure]:
+        """`layers`, the curves, and `alignment_1`, `alignment_2`, ... of the examples."""
+        from joint_st.analysis.figures import alignment_figure, curves
+
+        figures = {"layers": curves(self.rows, self.facts)}
+        for number, example in enumerate(self.examples, start=1):
+            figures[f"alignment_{number}"] = alignment_figure(example)
+        return figures
+
+    def table(self) -> Group:
+        """Three tables for `rich.print`, at most 80 columns wide."""
+        facts = self.facts
+        infeasible = f", {facts['infeasible']} without an alignment left out" if facts["infeasible"] else ""
+        headings = dict(zip(DISTANCES, ("best", "frame-\nwise", "random", "wrong\ntext")))
+        relative = headings | {"best": "relative\nbest"}
+        distances = _table(
+            f"distance per audio frame: {facts['cost']}, {facts['utterances']} utterances{infeasible}; "
+            f"best alignment {facts['alignment']};\nrelative: over what it is between unrelated embeddings",
+            self.rows,
+            [(heading, kind, "{:#.3g}") for kind, heading in headings.items()]
+            + [(heading, f"relative_{kind}", "{:.3f}") for kind, heading in relative.items()],
+        )
+        measures = {**{f"R@{k}": f"recall_{k}" for k in DEPTHS}, "MRR": "reciprocal_rank"}
+        retrieval = _table(
+            f"retrieval among {facts['utterances']} by cosine of mean-pooled embeddings\n"
+            "(s→t: speech finds its text, t→s: text finds its speech)",
+            self.rows,
+            [
+                (f"{short}\n{heading}", f"{direction}_{measure}", "{:.1%}")
+                for direction, short in zip(DIRECTIONS, ("s→t", "t→s"))
+                for heading, measure in measures.items()
+            ],
+        )
+        rest = _table(
+            f"mean norms; text frames matched;\nmean error of {self.rows[0]['boundaries']} word boundaries, ms",
+            self.rows,
+            [
+                ("audio\nnorm", "audio_norm", "{:#.3g}"),
+                ("text\nnorm", "text_norm", "{:#.3g}"),
+                ("text\nmatched", "text_matched", "{:.1%}"),
+                ("words\nbest", "best_boundary_ms", "{:.0f}"),
+                ("frame-\nwise", "frame_wise_boundary_ms", "{:.0f}"),
+                ("random", "random_boundary_ms", "{:.0f}"),
+            ],
+        )
+        return Group(distances, retrieval, rest)
+
+
+def _table(title: str, rows: Sequence[dict], columns: Sequence[tuple[str, str, str]]) -> Table:
+    """A table with a row for each layer. columns: heading, key of a row, format."""
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table.add_column("layer", no_wrap=True)
+    for heading, _, _ in columns:
+        table.add_column(heading, justify="right")
+    for row in rows:
+        table.add_row(row["layer"], *("-" if row[key] is None else form.format(row[key]) for _, key, form in columns))
+    return table
+
+
+def _mean(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Weighted mean over the first axis [N, ...], leaving out what is NaN; NaN of nothing."""
+    weights = np.asarray(weights, np.float64).reshape(-1, *[1] * (values.ndim - 1)) * ~np.isnan(values)
+    total = weights.sum(axis=0)
+    return np.sum(np.nan_to_num(values) * weights, axis=0) / np.where(total > 0, total, np.nan)
+
+
+def _number(x) -> float | None:
+    return None if math.isnan(x) else float(x)

@@ -116,6 +116,9 @@ class DataConfig(Section):
     text_batch_size: int = Field(default=0, ge=0)
     """Sentences of `text` in each step, beside the paired batch: in the longest text bucket, over all devices.
     0: no text-only batches."""
+    max_text_units: int = Field(default=512, ge=1)
+    """Sentences of `text` with more units are left out, and counted; paired utterances take part with their audio
+    alone."""
     text_buckets: int = Field(default=1, ge=1)
     """Length buckets of text; each is compiled with each bucket of audio."""
     read_threads: int = Field(default=8, ge=1)

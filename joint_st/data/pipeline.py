@@ -15,12 +15,10 @@ from joint_st.data.audio import UnreadableAudio
 from joint_st.data.buckets import LABEL_MULTIPLE, Buckets
 from joint_st.data.plan import BatchPlan
 from joint_st.data.prepared import Prepared, prepare
-from joint_st.data.prepared_text import PreparedText, prepare_text
+from joint_st.data.prepared_text import PreparedText
 from joint_st.errors import UserError
 
-__all__ = [
-    "Batch", "Prepared", "PreparedText", "batches", "prepare", "prepare_text", "text_plan", "training_plan"
-]  # fmt: skip
+__all__ = ["Batch", "Prepared", "batches", "prepare", "text_plan", "training_plan"]
 
 SLACK_SECONDS = 0.1
 """Durations are rounded and MP3 is padded: so much beyond its bucket is cut off; more is an error."""
@@ -74,7 +72,7 @@ def training_plan(prepared: Prepared, data: DataConfig, seed: int) -> BatchPlan:
     buckets = Buckets.choose(
         prepared.lengths,
         prepared.label_lengths,
-        None if prepared.units is None else prepared.unit_lengths,
+        None if prepared.units is None else np.minimum(prepared.unit_lengths, data.max_text_units),
         count=data.buckets,
         multiple=prepared.features.samples_per_frame,
         batch_size=data.batch_size,
@@ -198,7 +196,8 @@ class BatchLoader:
         batch["audio_lengths"][b] = len(audio)
         batch["labels"][b, : len(labels)] = labels
         batch["label_lengths"][b] = len(labels)
-        if "units" in batch:
+        # Units beyond `data.max_text_units`: the row takes part with its audio alone.
+        if "units" in batch and len(example.units) <= batch["units"].shape[1]:
             batch["units"][b, : len(example.units)] = example.units
             batch["unit_lengths"][b] = len(example.units)
             last = self._prepared.features.frames(bound)

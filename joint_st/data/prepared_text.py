@@ -67,8 +67,8 @@ class PreparedText:
 def prepare_text(data: DataConfig, normalizer: Normalizer, tokenizer: Tokenizer, units: Units) -> PreparedText:
     """Goes once through `data.text`, without decoding audio there may be, and computes the units of each text.
 
-    Left out are texts that hold nothing once normalised, and those that have no units. Raises `UserError` where
-    none is left.
+    Left out are texts that hold nothing once normalised, those that have no units, and those that have more than
+    `data.max_text_units`. Raises `UserError` where none is left.
     """
     corpus = Concatenated([open_source(source) for source in data.text])
     rows, label_lengths = array("q"), array("i")
@@ -86,17 +86,19 @@ def prepare_text(data: DataConfig, normalizer: Normalizer, tokenizer: Tokenizer,
         label_lengths.append(len(labels))
         counter.add(text, entry.language)
     unit_lengths = counter.lengths()
-    some = unit_lengths > 0
-    if not some.all():
-        dropped["without units"] = int((~some).sum())
-    if not some.any():
+    short = unit_lengths <= data.max_text_units
+    kept = (unit_lengths > 0) & short
+    if not kept.all():
+        reasons = {"without units": int((unit_lengths == 0).sum()), "too long": int((~short).sum())}
+        dropped.update({reason: count for reason, count in reasons.items() if count})
+    if not kept.any():
         why = ", ".join(f"{count} {reason}" for reason, count in dropped.items()) or "the sources are empty"
         raise UserError(f"data.text: no text of {corpus.name} is left ({why}); correct the sources")
     return PreparedText(
         corpus,
-        np.array(rows, np.int64)[some],
-        unit_lengths[some],
-        np.array(label_lengths, np.int32)[some],
+        np.array(rows, np.int64)[kept],
+        unit_lengths[kept],
+        np.array(label_lengths, np.int32)[kept],
         dict(dropped),
         normalizer,
         tokenizer,

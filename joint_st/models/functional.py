@@ -19,7 +19,7 @@ Weights = dict
 
 def init_weights(config: ModelConfig, vocabulary: int, units: int, seed: int | jax.Array) -> Weights:
     """Initial weights. Jit it with output shardings, so that none exists unsharded."""
-    return nnx.to_pure_dict(nnx.state(JointModel(config, vocabulary, units, rngs=nnx.Rngs(seed))))
+    return nnx.to_pure_dict(nnx.state(JointModel(config, vocabulary, units, rngs=nnx.Rngs(jax.random.key(seed)))))
 
 
 def weight_shapes(config: ModelConfig, vocabulary: int, units: int) -> Weights:

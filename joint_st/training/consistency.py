@@ -8,7 +8,8 @@ from jax.sharding import PartitionSpec
 
 from joint_st.config import Config, ConsistencyConfig
 from joint_st.models.joint import Outputs
-from joint_st.ops.alignment import alignment_loss, random_alignment
+from joint_st.ops.alignment import alignment_loss
+from joint_st.ops.alignment.fixed import uniform
 from joint_st.ops.masks import length_mask
 from joint_st.ops.text_frames import position_by_durations
 from joint_st.parallel.mesh import BATCH
@@ -41,7 +42,7 @@ def consistency_losses(config: Config, audio: Outputs, text: Outputs, batch: Bat
     chosen = jnp.array([layer % depth for layer in consistency.layers] or range(1, depth))
     frames, text_frames = audio.mask.sum(axis=1, dtype=jnp.int32), batch["repetitions"].sum(axis=1)
     # Drawn here, and not on each device, so that it does not depend on their number.
-    random = random_alignment(key, frames, text_frames, audio.mask.shape[1])
+    random = uniform(key, frames, text_frames, audio.mask.shape[1], text.mask.shape[1])
     given = random
     if consistency.alignment == "given":
         given = position_by_durations(batch["lasting"], batch["repetitions"], audio.mask.shape[1])
@@ -77,7 +78,12 @@ def over_layers(config: ConsistencyConfig, audio, text, frames, text_frames, giv
     sides, lengths = (fold(audio), fold(text)), (repeat(frames), repeat(text_frames))
     alignment = "given" if config.alignment == "random" else config.alignment
     found = alignment_loss(
-        *sides, *lengths, alignment=alignment, cost=config.cost, temperature=config.temperature, given=repeat(given)
+        *sides,
+        *lengths,
+        alignment=alignment,
+        cost=config.cost,
+        temperature=config.temperature,
+        given=repeat(given) if alignment == "given" else None,
     )
     still = jax.lax.stop_gradient(sides)
     by_chance = alignment_loss(*still, *lengths, alignment="given", cost=config.cost, given=repeat(random))

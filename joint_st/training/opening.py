@@ -11,9 +11,10 @@ import jax
 
 from joint_st.config import Config
 from joint_st.data.normalizers import Normalizer
-from joint_st.data.pipeline import Prepared, PreparedText, prepare, prepare_text, text_plan, training_plan
+from joint_st.data.pipeline import Prepared, prepare, text_plan, training_plan
 from joint_st.data.plan import BatchPlan
-from joint_st.data.texts import train_tokenizer, train_units, training_vocabulary
+from joint_st.data.prepared_text import PreparedText, prepare_text
+from joint_st.data.texts import learn_from_texts
 from joint_st.data.tokenizers import Tokenizer, load_tokenizer
 from joint_st.data.units import Units, load_units
 from joint_st.models.functional import count_weights
@@ -85,11 +86,11 @@ def open_inventories(config: Config, run: RunDirectory) -> tuple[Tokenizer, Unit
         # Elsewhere until all are whole, the tokenizer last: the process may be killed at any moment.
         draft = run.root / ".texts"
         shutil.rmtree(draft, ignore_errors=True)
-        train_tokenizer(config).save(draft / "tokenizer")
-        training_vocabulary(config.data).save(draft)
-        units = train_units(config)
-        if units:
-            units.save(draft / "units")
+        learnt = learn_from_texts(config)
+        learnt.tokenizer.save(draft / "tokenizer")
+        learnt.vocabulary.save(draft)
+        if learnt.units:
+            learnt.units.save(draft / "units")
             shutil.rmtree(run.units, ignore_errors=True)
             (draft / "units").rename(run.units)
         (draft / run.vocabulary.name).replace(run.vocabulary)

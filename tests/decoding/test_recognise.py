@@ -46,12 +46,12 @@ def alone(model, forward, audio: np.ndarray) -> dict[str, str]:
 
 def test_every_utterance_is_recognised_once_and_as_if_alone(model, spoken):
     dataset = dataset_of(model, spoken / "test.jsonl")
-    forward = make_forward(model.config.model, model.tokenizer.size)
+    forward = make_forward(model.config.model, model.tokenizer.size, 0)
     with jax.set_mesh(model.mesh):
         buckets = common_buckets(model.config, [dataset])
         found = list(recognise(forward, model.weights, dataset, buckets, model.mesh, model.config))
     assert sorted(one.index for one in found) == list(range(len(dataset)))
-    structure = model_structure(model.config.model, model.tokenizer.size)
+    structure = model_structure(model.config.model, model.tokenizer.size, 0)
     whole = jax.jit(lambda weights, *audio: nnx.merge(structure, weights)(*audio))
     for one in found:
         audio, _ = dataset.load(one.index)

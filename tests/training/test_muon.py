@@ -18,7 +18,7 @@ CONFIG = OptimizerConfig(
 
 def first_update():
     """Gradients drawn at random, and the first update they lead to, by path."""
-    shapes, tree = jax.tree.flatten(weight_shapes(MODEL, 7))
+    shapes, tree = jax.tree.flatten(weight_shapes(MODEL, 7, 5))
     keys = jax.random.split(jax.random.key(0), len(shapes))
     gradients = [jax.random.normal(key, leaf.shape) for key, leaf in zip(keys, shapes)]
     optimizer = make_optimizer(CONFIG, STEPS)

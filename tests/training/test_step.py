@@ -17,7 +17,7 @@ from joint_st.training.optimizer import make_optimizer, schedule
 from joint_st.training.step import make_init, make_train_step
 from tests.tiny import environment
 
-VOCABULARY, FRAME = 6, 640
+VOCABULARY, UNITS, FRAME = 6, 7, 640
 CONFIG = Config.model_validate(
     {
         "data": {"train": [{"kind": "manifest", "path": "none"}], "batch_size": 8},
@@ -64,10 +64,11 @@ class Steps:
 
     def __init__(self, changes: dict | None = None):
         self.config = override(CONFIG, changes or {})
+        self.units = UNITS if self.config.data.units.kind != "none" else 0
         self.mesh = make_mesh(self.config.parallel)
         with jax.set_mesh(self.mesh):
-            self._init = make_init(self.config, VOCABULARY, self.mesh)
-            self.jitted = make_train_step(self.config, VOCABULARY, self.mesh)
+            self._init = make_init(self.config, VOCABULARY, self.units, self.mesh)
+            self.jitted = make_train_step(self.config, VOCABULARY, self.units, self.mesh)
 
     def init(self):
         with jax.set_mesh(self.mesh):
@@ -119,7 +120,7 @@ def ctc_by_hand(logits, labels) -> float:
 
 def test_the_loss_is_the_mean_ctc_per_label_of_both_heads(whole):
     state, batch = whole.warm(), make_batch()
-    structure = model_structure(whole.config.model, VOCABULARY)
+    structure = model_structure(whole.config.model, VOCABULARY, 0)
     forward = jax.jit(lambda weights, *audio: nnx.merge(structure, weights)(*audio))
     outputs = forward(state.params, batch["audio"], batch["audio_lengths"])
     expected = {}

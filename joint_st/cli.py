@@ -198,7 +198,7 @@ def _parser() -> argparse.ArgumentParser:
         "--only", metavar="ARM", nargs="+", action="extend", default=[], help="runs of these arms, instead of all"
     )
     sweep.add_argument(
-        "--workers", metavar="N", type=_workers, default=1, help="runs trained at once; %(default)s by default"
+        "--workers", metavar="N", type=_count, default=1, help="runs trained at once; %(default)s by default"
     )
     what = sweep.add_mutually_exclusive_group()
     what.add_argument("--dry-run", action="store_true", help="list the runs, how far they are, and their overrides")
@@ -276,15 +276,9 @@ def _checkpoint(text: str) -> str:
     return text
 
 
-def _workers(text: str) -> int:
-    if not text.isdecimal() or int(text) == 0:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number of runs")
-    return int(text)
-
-
 def _count(text: str) -> int:
     if not text.isdecimal() or not int(text):
-        raise argparse.ArgumentTypeError(f"{text!r} is no number of utterances from 1 on")
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 1 on")
     return int(text)
 
 

@@ -1,12 +1,13 @@
 """Stands in for `joint-st train BASE --workdir RUN --path=value ...`: leaves what a training leaves, at once.
 
-What it does depends on the arm: one called `fails...` does, `waits...` saves a step and waits for SIGTERM, as a
-training does that is long; on what it goes on with, it finishes.
+What it does depends on the arm: one called `fails...` does; `waits...` is long, saves at SIGTERM, and finishes when
+it goes on; `deaf...` is long and does not listen to SIGTERM.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import signal
 import sys
 import time
@@ -33,17 +34,18 @@ def main(base: str, _, workdir: str, *flags: str) -> None:
         print("joint-st: error: there is no such thing", file=sys.stderr)
         sys.exit(2)
     save(config, run.config)
-    if arm.startswith("waits") and not run.checkpoint_steps:
-        wait(run)
+    if arm.startswith(("waits", "deaf")) and not run.checkpoint_steps:
+        wait(run, deaf=arm.startswith("deaf"))
     checkpoint(run, config.training.steps, 0.3)
     evaluate(config, run)
 
 
-def wait(run: RunDirectory) -> None:
+def wait(run: RunDirectory, deaf: bool) -> None:
     asked = []
     signal.signal(signal.SIGTERM, lambda *_: asked.append(True))
-    (run.root / "waiting").touch()
-    while not asked:
+    (run.root / "draft").write_text(str(os.getpid()))
+    (run.root / "draft").rename(run.root / "waiting")
+    while not asked or deaf:
         time.sleep(0.02)
     checkpoint(run, 2, 0.5)
     sys.exit(143)

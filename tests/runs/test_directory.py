@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from joint_st.config import Config, DataConfig, TfdsSource, load, override
 from joint_st.errors import UserError
-from joint_st.runs.directory import existing_run, open_run
+from joint_st.runs.checkpoints import Checkpoints
+from joint_st.runs.directory import RunDirectory, existing_run, open_run
 
 CONFIG = Config(data=DataConfig(train=(TfdsSource(name="grammar", split="train"),)))
 
@@ -80,3 +83,20 @@ def test_directories_that_are_no_run(tmp_path):
         assert str(caught.value) == f"{path}: {problem}"
     with pytest.raises(UserError, match="a file, where the directory of a run should be"):
         open_run(tmp_path / "file", CONFIG)
+
+
+def test_the_best_checkpoint_is_the_one_that_is_evaluated(trained, tmp_path):
+    """Read from the files of a real run as Orbax reads them; by hand where WERs tie or there are none."""
+    with Checkpoints(trained / "checkpoints", read_only=True) as checkpoints:
+        assert RunDirectory(trained).best_steps() == [checkpoints.best()]
+        assert RunDirectory(trained).checkpoint_steps[-1] == checkpoints.latest()
+    for wers, best in (
+        ({1: 0.5, 2: 0.4, 3: 0.4, 4: None}, [2, 3]),
+        ({1: None, 2: None}, [2]),
+        ({}, []),
+    ):
+        run = RunDirectory(tmp_path / str(len(wers)))
+        for step, wer in wers.items():
+            (run.checkpoints / str(step) / "facts").mkdir(parents=True)
+            (run.checkpoints / str(step) / "facts" / "metadata").write_text(json.dumps({"wer": wer}))
+        assert run.best_steps() == best

@@ -36,9 +36,8 @@ import numpy as np
 import soundfile
 
 from joint_st.config import DataConfig, FeaturesConfig, ManifestSource
-from joint_st.data.buckets import Buckets
 from joint_st.data.normalizers import normalizer
-from joint_st.data.pipeline import Batch, BatchLoader, Numbers, batches, prepare
+from joint_st.data.pipeline import Batch, BatchLoader, Numbers, batches, prepare, training_plan
 from joint_st.data.plan import BatchPlan
 from joint_st.data.prepared import Prepared
 from joint_st.data.tokenizers import Characters
@@ -118,14 +117,7 @@ def _dataset(manifest: str) -> tuple[Prepared, BatchPlan]:
     data = DataConfig(train=(ManifestSource(path=manifest),))
     tokenizer = Characters(" 'abcdefghijklmnopqrstuvwxyz")
     prepared = prepare(data.train, data, features, normalizer("english"), tokenizer, training=True)
-    buckets = Buckets.choose(
-        prepared.lengths,
-        prepared.label_lengths,
-        count=data.buckets,
-        multiple=features.samples_per_frame,
-        batch_size=data.batch_size,
-    )
-    return prepared, BatchPlan(prepared.lengths, buckets, shuffle=True)
+    return prepared, training_plan(prepared, data, seed=0)
 
 
 def _noise(folder: Path) -> str:

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 
 from joint_st.config import Config
 from joint_st.data.normalizers import normalizer
-from joint_st.data.pipeline import prepare, prepare_text, text_plan, training_plan
+from joint_st.data.pipeline import prepare, text_plan, training_plan
+from joint_st.data.prepared_text import prepare_text
 from joint_st.data.texts import learn_from_texts
 
 

@@ -23,7 +23,6 @@ __all__ = ["Batch", "Prepared", "batches", "prepare", "text_plan", "training_pla
 SLACK_SECONDS = 0.1
 """Durations are rounded and MP3 is padded: so much beyond its bucket is cut off; more is an error."""
 
-
 TEXT_STREAM = 1
 """Of the text plan's draws, beside those of the paired plan."""
 
@@ -72,7 +71,7 @@ def training_plan(prepared: Prepared, data: DataConfig, seed: int) -> BatchPlan:
     buckets = Buckets.choose(
         prepared.lengths,
         prepared.label_lengths,
-        None if prepared.units is None else np.minimum(prepared.unit_lengths, data.max_text_units),
+        None if prepared.units is None else prepared.unit_lengths,
         count=data.buckets,
         multiple=prepared.features.samples_per_frame,
         batch_size=data.batch_size,
@@ -171,7 +170,7 @@ class BatchLoader:
             valid=np.zeros(part, bool),
             index=rows.astype(np.int32),
         )
-        if self._prepared.units is not None:
+        if buckets.unit_bounds:
             most = buckets.unit_bounds[bucket]
             batch["units"] = np.zeros((part, most), np.int32)
             batch["unit_lengths"] = np.zeros(part, np.int32)
@@ -196,8 +195,7 @@ class BatchLoader:
         batch["audio_lengths"][b] = len(audio)
         batch["labels"][b, : len(labels)] = labels
         batch["label_lengths"][b] = len(labels)
-        # Units beyond `data.max_text_units`: the row takes part with its audio alone.
-        if "units" in batch and len(example.units) <= batch["units"].shape[1]:
+        if "units" in batch:
             batch["units"][b, : len(example.units)] = example.units
             batch["unit_lengths"][b] = len(example.units)
             last = self._prepared.features.frames(bound)

@@ -37,7 +37,7 @@ class Example(NamedTuple):
     labels: np.ndarray
     """int32 [L]."""
     units: np.ndarray
-    """int32 [U]; none where there are no units."""
+    """int32 [U]; none where the utterance takes part with its audio alone."""
     unit_ends: np.ndarray
     """Encoder frame (exclusive) at which each unit ends, int32 [U]; zeros where the times of words are unknown."""
 
@@ -67,7 +67,7 @@ class Prepared:
         self.label_lengths = label_lengths
         """Labels, int32 [N]."""
         self.unit_lengths = unit_lengths
-        """Units of the text encoder, int32 [N]; zeros where there are none."""
+        """Units of the text encoder, int32 [N]; 0 where the utterance takes part with its audio alone."""
         self.dropped = dropped
         """How many utterances were left out, by reason."""
         self.unreadable: dict[int, str] = {}
@@ -99,7 +99,7 @@ class Prepared:
         audio = resample(utterance.audio, utterance.sample_rate, self.features.sample_rate)
         text = self.normalizer(utterance.text)
         labels = self.tokenizer.encode(text)
-        if self.units is None:
+        if self.units is None or not self.unit_lengths[n]:
             none = np.zeros(0, np.int32)
             return Example(audio, labels, none, none)
         units = self.units.encode(text, utterance.language)
@@ -127,7 +127,9 @@ class Prepared:
     def describe(self) -> str:
         """What is in it and what was dropped, in one line."""
         dropped = ", ".join(f"{count} {reason}" for reason, count in self.dropped.items())
-        return f"{len(self)} utterances, {self.seconds / 3600:.2f} h; dropped {dropped or 'none'}"
+        alone = np.count_nonzero(self.unit_lengths == 0) if self.units else 0
+        without = f"; {alone} with audio alone, their units too many or none" if alone else ""
+        return f"{len(self)} utterances, {self.seconds / 3600:.2f} h; dropped {dropped or 'none'}{without}"
 
 
 def prepare(
@@ -144,8 +146,9 @@ def prepare(
 
     Left out are utterances without audio and those known to be unreadable; in training also those outside
     `min_seconds`..`max_seconds`, those without text, and those with more labels than CTC can emit in their
-    frames (a repeated label needs a blank between). Raises `UserError` where none is left, and, where the
-    config is strict, for the first that is unreadable.
+    frames (a repeated label needs a blank between). In training, those with more than `max_text_units` take part
+    with their audio alone. Raises `UserError` where none is left, and, where the config is strict, for the first
+    that is unreadable.
     """
     corpus = Concatenated([open_source(source) for source in sources])
     rows, lengths, label_lengths = array("q"), array("i"), array("i")
@@ -182,12 +185,15 @@ def prepare(
     if not rows:
         why = ", ".join(f"{count} {reason}" for reason, count in dropped.items()) or "the sources are empty"
         raise UserError(f"data: no utterance of {corpus.name} is left ({why}); correct the sources")
+    unit_lengths = counter.lengths()
+    if training:
+        unit_lengths[unit_lengths > data.max_text_units] = 0
     return Prepared(
         corpus,
         np.array(rows, np.int64),
         np.array(lengths, np.int32),
         np.array(label_lengths, np.int32),
-        counter.lengths(),
+        unit_lengths,
         dict(dropped),
         features,
         normalizer,

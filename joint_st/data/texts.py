@@ -6,7 +6,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from joint_st.config import Config, DataConfig, Source
+from joint_st.config import Config, Source
 from joint_st.data.normalizers import Normalizer, normalizer
 from joint_st.data.sources import Corpus, open_source
 from joint_st.data.tokenizers import Tokenizer, make_tokenizer
@@ -15,31 +15,11 @@ from joint_st.data.utterance import Entry
 from joint_st.data.vocabulary import Vocabulary
 
 
-def texts(corpora: Sequence[Corpus], normalize: Normalizer, *, spoken_only: bool = False) -> Iterator[str]:
-    """The normalised texts of corpora, empty ones left out, and those without audio too if `spoken_only`."""
-    for entry, text in _normalised(corpora, normalize):
-        if entry.has_audio or not spoken_only:
-            yield text
-
-
 def train_tokenizer(config: Config) -> Tokenizer:
     """The tokenizer of a run: made from its training texts, paired and unpaired, or loaded."""
     corpora = _open((*config.data.train, *config.data.text)) if not config.data.tokenizer.path else ()
-    return make_tokenizer(config.data.tokenizer, texts(corpora, normalizer(config.data.normalizer)))
-
-
-def train_units(config: Config) -> Units | None:
-    """The units of a run, made from its training texts, paired and unpaired; None where it has none."""
-    corpora = _open((*config.data.train, *config.data.text)) if config.data.units.kind != "none" else ()
     entries = _normalised(corpora, normalizer(config.data.normalizer))
-    return make_units(config.data.units, ((text, entry.language) for entry, text in entries))
-
-
-def training_vocabulary(data: DataConfig) -> Vocabulary:
-    """The words of a run's training texts."""
-    normalize = normalizer(data.normalizer)
-    heard = texts(_open(data.train), normalize, spoken_only=True)
-    return Vocabulary.of(heard, read=texts(_open(data.text), normalize))
+    return make_tokenizer(config.data.tokenizer, (text for _, text in entries))
 
 
 class Learnt(NamedTuple):
@@ -55,7 +35,7 @@ def learn_from_texts(config: Config) -> Learnt:
     data, normalize = config.data, normalizer(config.data.normalizer)
     heard, read = set(), set()
     # Normalised texts lie on disk meanwhile: they may be too many for memory, and normalising takes a while.
-    with tempfile.TemporaryFile("w+", encoding="utf-8", prefix="joint_st_texts_") as file:
+    with tempfile.TemporaryFile("w+", encoding="utf-8", errors="surrogatepass") as file:
         for words, corpora, spoken_only in ((heard, _open(data.train), True), (read, _open(data.text), False)):
             for entry, text in _normalised(corpora, normalize):
                 if entry.has_audio or not spoken_only:

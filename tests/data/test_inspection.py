@@ -3,13 +3,15 @@
 import json
 
 import numpy as np
+import pytest
 import soundfile
 
-from joint_st.config import Config, DataConfig, ManifestSource, TextSource
+from joint_st.config import Config, DataConfig, ManifestSource, TextSource, UnitsConfig
 from joint_st.data.inspection import inspect
 
 
-def test_counts_hours_drops_and_padding(tmp_path):
+@pytest.fixture
+def data(tmp_path):
     rows = [("a", 1.0, "one two"), ("b", 2.0, "two three"), ("c", 0.05, "one"), ("d", 1.0, "")]
     with open(tmp_path / "train.jsonl", "w") as manifest:
         for name, seconds, text in rows:
@@ -19,13 +21,16 @@ def test_counts_hours_drops_and_padding(tmp_path):
             )
     (tmp_path / "text.txt").write_text("two four\nfive\n")
     train = ManifestSource(path=str(tmp_path / "train.jsonl"))
-    data = DataConfig(
+    return DataConfig(
         train=(train,),
         test={"same": train},
         text=(TextSource(path=str(tmp_path / "text.txt")),),
         batch_size=2,
         buckets=1,
     )
+
+
+def test_counts_hours_drops_and_padding(data):
     tokenizer, words, counts, plan, test = inspect(Config(data=data))
     # e f h i n o r t u v w and the space, with the blank and the unknown character.
     assert tokenizer == "tokenizer: characters, 14 units, the CTC blank included"
@@ -34,3 +39,13 @@ def test_counts_hours_drops_and_padding(tmp_path):
     assert "1 too short" in counts and "1 with empty text" in counts
     assert "2 × 2 s" in plan and "1 steps per epoch, 25.0% padding" in plan
     assert test.startswith("test.same: 4 utterances")
+
+
+def test_units_and_batches_of_text(data):
+    units = UnitsConfig(kind="characters")
+    config = Config(data=data.model_copy(update={"units": units, "text_batch_size": 2}))
+    _, units, _, _, rates, _, _, _, texts, plan = inspect(config)
+    assert units == "units: characters, 14, padding and unknown included"
+    assert rates.strip() == "8.0 units per utterance, 5.3 per second"  # 7 and 9 in 1 and 2 s
+    assert texts == "text: 2 texts, 6.0 units each; dropped none"
+    assert "2 × 8 units, 8 labels (1 batches)" in plan and "25.0% padding" in plan

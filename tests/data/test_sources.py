@@ -10,6 +10,8 @@ from joint_st.data.audio import UnreadableAudio
 from joint_st.data.sources import Concatenated, open_source
 from joint_st.errors import UserError
 
+LINE = {"audio_filepath": "a.wav", "duration": 0.5, "text": "a"}
+
 
 def write_manifest(folder, lines):
     folder.mkdir(exist_ok=True)
@@ -29,7 +31,7 @@ def open_manifest(path, corpus=""):
 
 def test_a_manifest_gives_its_utterances(tmp_path):
     write_audio(tmp_path / "digits" / "audio" / "a.flac", 4000)
-    more = {"language": "de", "speaker": 7, "mood": [1]}
+    more = {"language": "de", "speaker": 7, "mood": [1], "word_starts": [0.125], "word_ends": [0.375]}
     path = write_manifest(
         tmp_path / "digits",
         [
@@ -47,9 +49,12 @@ def test_a_manifest_gives_its_utterances(tmp_path):
         ("12", 0.25, "", True, ""),
         ("audio/a", 0.5, "x", True, ""),
     ]
+    assert [e.language for e in entries] == ["de", "", ""]
     first, cut, absolute = (corpus[i] for i in range(3))
     assert (first.id, first.sample_rate, first.text, first.corpus) == ("audio/a", 8000, "Eins", "digits")
     assert (first.language, first.speaker, first.extra) == ("de", "7", {"mood": [1]})
+    np.testing.assert_array_equal(first.word_times, [[0.125], [0.375]])
+    assert cut.word_times is None
     np.testing.assert_array_equal(first.audio, np.arange(4000))
     np.testing.assert_array_equal(cut.audio, np.arange(1000, 3000))
     np.testing.assert_array_equal(absolute.audio, first.audio)
@@ -78,6 +83,9 @@ def test_any_line_ends_and_a_byte_order_mark_are_read(tmp_path):
         ('{"text": "a", ', "not JSON"),
         ("[1, 2]", "a list"),
         ({"text": "a"}, "audio_filepath is missing"),
+        ({**LINE, "word_starts": 0.5}, "word_starts and word_ends must be lists of seconds"),
+        ({**LINE, "word_starts": [0.1], "word_ends": [0.2, 0.3]}, "1 word_starts and 2 word_ends"),
+        ({**LINE, "word_starts": [800], "word_ends": [4000]}, "a word at 4000 of 0.5 s; word times are seconds"),
         ({"audio_filepath": "a.wav"}, "text is missing"),
         ({"audio_filepath": "a.wav", "text": None}, "text is None"),
         ({"audio_filepath": "a.wav", "text": "a", "duration": "3"}, "duration is '3'"),

@@ -17,6 +17,9 @@ from joint_st.errors import UserError
 KNOWN = {"id", "audio_filepath", "offset", "duration", "text", "language", "speaker", "word_starts", "word_ends"}
 """Keys with a meaning of their own; all others go to `Utterance.extra`."""
 
+SLACK_SECONDS = 1.0
+"""A word may be this much later than the end of its utterance: durations are rounded."""
+
 
 class Manifest:
     """The utterances of a manifest.
@@ -104,11 +107,20 @@ class Manifest:
             if not isinstance(fields.get(key), str):
                 has = repr(fields[key]) if key in fields else "missing"
                 raise self._broken(i, f"{key} is {has}; it must be a string")
-        for key in ("word_starts", "word_ends"):
-            value = fields.get(key)
-            if value is not None and not (isinstance(value, list) and all(map(_is_seconds, value))):
-                raise self._broken(i, f"{key} is {value!r}; it must be a list of seconds, one for each word")
+        self._check_word_times(i, fields)
         return fields
+
+    def _check_word_times(self, i: int, fields: dict) -> None:
+        times = [fields[key] for key in ("word_starts", "word_ends") if fields.get(key) is not None]
+        if not all(isinstance(seconds, list) and all(map(_is_seconds, seconds)) for seconds in times):
+            raise self._broken(i, "word_starts and word_ends must be lists of seconds, one for each word")
+        if len({len(seconds) for seconds in times}) > 1:
+            raise self._broken(i, f"{len(times[0])} word_starts and {len(times[1])} word_ends; each word needs both")
+        last, duration = max(map(max, filter(None, times)), default=0.0), fields.get("duration")
+        if duration and last > duration + SLACK_SECONDS:
+            raise self._broken(
+                i, f"a word at {last} of {duration} s; word times are seconds from the beginning of the utterance"
+            )
 
     def _broken(self, i: int, what: str) -> UserError:
         return UserError(f"{self._lines.where(i)}: {what}")

@@ -29,9 +29,9 @@ class Tfds:
 
     Features: `text`, and for speech `audio` (int16 [samples]) and `sample_rate` (Hz); optionally `id`,
     `language`, `speaker`, `num_samples`, which spares the index a look at the audio, and `word_starts` and
-    `word_ends`, the first sample of each word and the one after its last. An utterance without samples is text
-    alone. A record can only be read whole, audio included, so the entries of a split are gathered once and kept
-    on disk.
+    `word_ends`, the first sample of each word and the one after its last (seconds where they are floats). An
+    utterance without samples is text alone. A record can only be read whole, audio included, so the entries of a
+    split are gathered once and kept on disk.
     """
 
     def __init__(self, config: TfdsSource):
@@ -110,11 +110,13 @@ class Tfds:
 
 
 def _word_times(example: dict) -> tuple[np.ndarray, np.ndarray] | None:
-    """Starts and ends in seconds; in the features they are samples."""
+    """Starts and ends in seconds; whole numbers are samples."""
     if not {"word_starts", "word_ends", "sample_rate"} <= example.keys():
         return None
+    times = [np.asarray(example[key]) for key in ("word_starts", "word_ends")]
     rate = float(example["sample_rate"])
-    return np.asarray(example["word_starts"]) / rate, np.asarray(example["word_ends"]) / rate
+    starts, ends = (t / rate if np.issubdtype(t.dtype, np.integer) else t.astype(float) for t in times)
+    return starts, ends
 
 
 def _builder(name: str, data_dir: str):

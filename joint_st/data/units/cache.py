@@ -56,6 +56,8 @@ class PhonemeCache:
 
     def _open(self):
         self._database = sqlite3.connect(self._path, WAIT_SECONDS, check_same_thread=False)
+        # What a crash of the machine spoils can be computed again, and a commit need not wait for the disk.
+        self._database.execute("PRAGMA synchronous = OFF")
         self._database.execute(CREATE)
 
     def _guard(self, action):

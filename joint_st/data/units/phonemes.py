@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import logging
 from collections.abc import Iterable
@@ -10,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import tqdm
 
-from joint_st.data.units.cache import phoneme_cache
+from joint_st.data.units.cache import PhonemeCache, phoneme_cache
 from joint_st.data.units.languages import find_voice
 from joint_st.data.units.phonemizer import phonemizer
 from joint_st.data.units.units import BOUNDARY, SPECIAL, UNKNOWN, write_description
@@ -70,17 +71,21 @@ class Phonemes:
         return np.array([word for _, word in self._units(text, language)], np.int32)
 
     def prepare(self, examples: Iterable[tuple[str, str]]) -> None:
-        cache = phoneme_cache(phonemizer().version)
-        wanted = {(self._voice(language), text) for text, language in examples}
-        missing = [(voice, text) for voice, text in wanted if cache.get(voice, text) is None]
+        missing = [key for key in {self._key(*example) for example in examples} if self._cache.get(*key) is None]
         missing.sort()  # by voice: to change it takes as long as to speak some sentences
-        if missing:
-            cache.put((voice, text, _pack(phonemizer().words(text, voice))) for voice, text in missing)
+        self._compute(missing)
 
     def save(self, folder: Path | str) -> None:
         inventory = list(self.symbols[len(SPECIAL) :])
         description = {"kind": "phonemes", "symbols": inventory, "language": self.language, "version": self.version}
         write_description(folder, description)
+
+    def __reduce__(self):
+        return Phonemes, (self.symbols[len(SPECIAL) :], self.language, self.version)
+
+    @functools.cached_property
+    def _cache(self) -> PhonemeCache:
+        return phoneme_cache(phonemizer().version)
 
     def _units(self, text: str, language: str) -> list[tuple[str, int]]:
         """Each unit's symbol and word; a word that has no phonemes has no boundary either."""
@@ -93,21 +98,23 @@ class Phonemes:
 
     def _spoken(self, text: str, language: str) -> list[list[str]]:
         """The phonemes of each word of `text.split()`."""
-        if not text.split():
-            return []
-        cache, voice = phoneme_cache(phonemizer().version), self._voice(language)
-        packed = cache.get(voice, text)
+        key = self._key(text, language)
+        packed = self._cache.get(*key)
         if packed is None:
-            packed = _pack(phonemizer().words(text, voice))
-            cache.put([(voice, text, packed)])
+            [packed] = self._compute([key])
         return [word.split() for word in packed.split("\n")]
 
-    def _voice(self, language: str) -> str:
+    def _compute(self, keys: list[tuple[str, str]]) -> list[str]:
+        """The phonemes of each (voice, text), kept from now on: a line for each word, spaces between phonemes."""
+        spoken = [phonemizer().words(text, voice) for voice, text in keys]
+        packed = ["\n".join(" ".join(word) for word in words) for words in spoken]
+        if keys:
+            self._cache.put((*key, phonemes) for key, phonemes in zip(keys, packed))
+        return packed
+
+    def _key(self, text: str, language: str) -> tuple[str, str]:
+        """Voice and text under which the phonemes are kept."""
         if language not in self._voices:
             self._voices[language] = find_voice(language, self.language, phonemizer().voices)
-        return self._voices[language]
-
-
-def _pack(words: Iterable[Iterable[str]]) -> str:
-    """A line for each word, white space between its phonemes."""
-    return "\n".join(" ".join(word) for word in words)
+        # JSON may hold halves of surrogate pairs, which no file and no library takes.
+        return self._voices[language], text.encode("utf-8", "replace").decode()

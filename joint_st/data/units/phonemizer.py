@@ -5,7 +5,9 @@ from __future__ import annotations
 import ctypes
 import functools
 import re
+import string
 import threading
+import unicodedata
 
 from joint_st.data.espeak import EspeakCopy, initialize, set_voice
 from joint_st.data.units.languages import Voice
@@ -19,6 +21,8 @@ SEPARATOR = "\t"
 STRESS = "ˈˌ"
 LANGUAGE_SWITCH = re.compile(r"\([a-z][\w-]*\)")
 """`(en)` before, `(fr)` after a word that is pronounced as in another language."""
+
+PUNCTUATION = string.punctuation + "¡¿«»‹›„“”‘’…–—।。，、！？"
 
 Words = list[tuple[str, ...]]
 """The phonemes of each word."""
@@ -46,7 +50,9 @@ class Phonemizer:
     def __init__(self):
         self._copy = EspeakCopy()
         self._library = self._copy.load()
-        initialize(self._library, RETRIEVAL, 0, self._copy.all_data, 0)
+        data = self._copy.folder / "espeak-ng-data"
+        data.symlink_to(self._copy.all_data)  # the library takes no path longer than 160 bytes
+        initialize(self._library, RETRIEVAL, 0, data, 0)
         self._library.espeak_Info.restype = ctypes.c_char_p
         self._library.espeak_ListVoices.restype = ctypes.POINTER(ctypes.POINTER(_Voice))
         self._library.espeak_TextToPhonemes.restype = ctypes.c_char_p
@@ -61,9 +67,10 @@ class Phonemizer:
     def words(self, text: str, voice: str) -> Words:
         """The phonemes of each word of `text.split()`, without stress; none where espeak-ng has none for it.
 
-        The text is spoken as a whole: a word sounds as it does among its neighbours. Where espeak-ng joins words
-        (`of a`) it is cut in front of the word that was joined; where it makes several of one word (`cafe1`, words
-        written without spaces), their phonemes are put together.
+        The text is spoken as a whole, so that a word sounds as it does among its neighbours. Where espeak-ng joins
+        words (`of a`), the text is cut in front of the word that was joined. What is not made of letters alone
+        (`cafe1`, `&`) is spoken by itself, and so is what espeak-ng takes for several words, as Chinese without
+        spaces: their phonemes are put together.
         """
         words = text.split()
         found: Words = []
@@ -77,6 +84,8 @@ class Phonemizer:
 
     def _longest(self, words: list[str]) -> Words:
         """Phonemes of the first of `words`, and of as many after it as come out one by one."""
+        odd = next((i for i, word in enumerate(words) if not _of_letters(word)), len(words))
+        words = words[: max(odd, 1)]
         spoken = self._speak(words)
         if len(spoken) == len(words):
             return spoken
@@ -117,6 +126,12 @@ class Phonemizer:
                 languages.append((priority, tag.decode().lower()))
                 at += len(tag) + 2
             yield Voice(voice.identifier.decode(), tuple(languages))
+
+
+def _of_letters(word: str) -> bool:
+    """Whether a word is letters and their marks, apart from apostrophes, and punctuation around it."""
+    inner = word.strip(PUNCTUATION).replace("'", "").replace("’", "")
+    return inner.isalpha() or {"L"} <= {unicodedata.category(character)[0] for character in inner} <= {"L", "M"}
 
 
 _NO_STRESS = str.maketrans("", "", STRESS)

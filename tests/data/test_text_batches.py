@@ -1,0 +1,159 @@
+"""Units beside the labels, and batches of text alone, against the sources they come from."""
+
+import itertools
+import pickle
+
+import numpy as np
+import pytest
+
+from joint_st.config import DataConfig, FeaturesConfig, ManifestSource, TextSource, TfdsSource, UnitsConfig
+from joint_st.data.normalizers import normalizer
+from joint_st.data.pipeline import BatchLoader, batches, prepare, text_plan, training_plan
+from joint_st.data.prepared_text import prepare_text
+from joint_st.data.sources import open_source
+from joint_st.data.tokenizers import Characters
+from joint_st.data.units import make_units
+from joint_st.errors import UserError
+from tests.data.test_pipeline import assert_equal
+
+FEATURES = FeaturesConfig()
+ENGLISH = normalizer("english")
+CHARACTERS = Characters(" 'abcdefghijklmnopqrstuvwxyz")
+
+
+def open_all(corpora, units=None, **fields):
+    """The tiny corpus with phonemes: paired data, its plan, and text-only data with its plan."""
+
+    def split(name):
+        return TfdsSource(name="spoken_grammar/tiny", split=name, data_dir=str(corpora))
+
+    fields = {"batch_size": 4, "buckets": 2, "text_batch_size": 6, "text_buckets": 2, **fields}
+    data = DataConfig(train=(split("train"),), text=(split("text"),), **fields)
+    entries = [open_source(source).entry(i) for source in (*data.train, *data.text) for i in range(24)]
+    examples = [(ENGLISH(entry.text), entry.language) for entry in entries]
+    units = units or make_units(UnitsConfig(kind="phonemes"), examples)
+    prepared = prepare(data.train, data, FEATURES, ENGLISH, CHARACTERS, units, training=True)
+    texts = prepare_text(data, ENGLISH, CHARACTERS, units)
+    return prepared, training_plan(prepared, data, 3), (texts, text_plan(texts, data, 3))
+
+
+@pytest.fixture(scope="module")
+def ready(corpora):
+    return open_all(corpora)
+
+
+def take(prepared, plan, text, count, **options):
+    return list(itertools.islice(batches(prepared, plan, text=text, read_threads=3, prefetch=2, **options), count))
+
+
+def test_paired_rows_hold_the_units_and_their_true_times(ready):
+    prepared, plan, _ = ready
+    units = prepared.units
+    assert prepared.unit_lengths.dtype == np.int32 and len(plan.buckets.unit_bounds) == len(plan.buckets)
+    for i, batch in take(prepared, plan, None, plan.steps_per_epoch):
+        assert "text_units" not in batch
+        assert batch["units"].shape == batch["unit_ends"].shape
+        assert batch["units"].shape[1] == plan.buckets.unit_bounds[plan[i].bucket]
+        for b in np.flatnonzero(batch["valid"]):
+            n = int(batch["index"][b])
+            size, utterance = batch["unit_lengths"][b], prepared.utterance(n)
+            assert size == prepared.unit_lengths[n] and not batch["units"][b, size:].any()
+            np.testing.assert_array_equal(batch["units"][b, :size], units.encode(prepared.text(n), "en"))
+            ends, words = batch["unit_ends"][b], units.words(prepared.text(n), "en")
+            assert (np.diff(ends[:size]) >= 0).all() and not ends[size:].any()
+            for word, stop in enumerate(utterance.word_times[1]):  # 25 frames a second
+                assert ends[np.flatnonzero(words == word)[-1]] == pytest.approx(stop * 25, abs=0.51)
+        assert not batch["units"][~batch["valid"]].any()
+
+
+def test_batches_of_text_hold_what_their_plan_says(ready):
+    prepared, plan, (texts, second) = ready
+    seen = []
+    for i, batch in take(prepared, plan, (texts, second), second.steps_per_epoch):
+        bucket, rows = second[i]
+        np.testing.assert_array_equal(batch["text_index"], rows)
+        np.testing.assert_array_equal(batch["text_valid"], rows >= 0)
+        assert batch["text_units"].shape == (len(rows), second.buckets.unit_bounds[bucket])
+        assert batch["text_labels"].shape == (len(rows), second.buckets.label_bounds[bucket])
+        for b, n in enumerate(rows):
+            units, labels = texts.load(int(n)) if n >= 0 else ([], [])
+            for name, row in (("unit", units), ("label", labels)):
+                assert batch[f"text_{name}_lengths"][b] == len(row)
+                np.testing.assert_array_equal(batch[f"text_{name}s"][b, : len(row)], row)
+                assert not batch[f"text_{name}s"][b, len(row) :].any()
+            if n >= 0:
+                entry = texts.corpus.entry(int(texts.rows[n]))
+                assert CHARACTERS.decode(labels) == entry.text
+                assert (len(units), len(labels)) == (texts.unit_lengths[n], texts.label_lengths[n])
+        seen += rows[rows >= 0].tolist()
+    assert sorted(seen) == list(range(len(texts))) == list(range(40))
+    assert all(bound % 8 == 0 for bound in second.buckets.unit_bounds)
+
+
+def test_a_batch_is_a_function_of_its_number(ready):
+    prepared, plan, text = ready
+    one = take(prepared, plan, text, 12)
+    assert_equal(take(prepared, plan, text, 4, start=8), one[8:])
+    loader = pickle.loads(pickle.dumps(BatchLoader(prepared, plan, text=text)))
+    assert_equal([(i, loader(i)) for i in range(12)], one)
+    parts = [take(prepared, plan, text, 12, process_index=p, process_count=2) for p in range(2)]
+    joined = [
+        (i, {key: np.concatenate([batch[key] for _, batch in slices]) for key in whole})
+        for (i, whole), *slices in zip(one, *parts)
+    ]
+    assert_equal(joined, one)
+    with pytest.raises(UserError, match="data.text_batch_size: batches of 6 do not divide over 4 hosts"):
+        take(prepared, plan, text, 1, process_count=4)
+
+
+def test_the_plan_of_texts_draws_otherwise_than_that_of_utterances(ready):
+    _, _, (texts, plan) = ready
+    data = DataConfig(train=(ManifestSource(path="unread"),), text_batch_size=6, text_buckets=2)
+    again, other = text_plan(texts, data, 3), text_plan(texts, data, 4)
+    paired = type(plan)(texts.unit_lengths, plan.buckets, seed=3, shuffle=True)
+    rows = [np.concatenate([plan[i].rows for i in range(7)]).tolist() for plan in (plan, again, other, paired)]
+    assert rows[0] == rows[1] and rows[0] != rows[2] and rows[0] != rows[3]
+
+
+def test_texts_come_from_any_source_and_audio_is_not_touched(tmp_path):
+    (tmp_path / "a.txt").write_text("one two\n!!\nthree\n")
+    (tmp_path / "m.jsonl").write_text('{"audio_filepath": "absent.wav", "text": "Drei", "language": "de"}\n')
+    sources = (TextSource(path=str(tmp_path / "a.txt")), ManifestSource(path=str(tmp_path / "m.jsonl")))
+    data = DataConfig(train=sources[1:], text=sources, text_batch_size=2)
+    units = make_units(UnitsConfig(kind="phonemes"), [("one two three", "en"), ("drei", "de")])
+    texts = prepare_text(data, normalizer("basic"), CHARACTERS, units)
+    spelled = ["".join(units.symbols[i] for i in texts.load(n)[0]) for n in range(len(texts))]
+    assert spelled == ["wʌn tuː", "θɹiː", "dɾaɪ"]  # the last in its own language
+    assert texts.dropped == {"empty": 1} and texts.unit_lengths.tolist() == [6, 3, 3]
+    assert texts.describe() == "3 texts, 4.0 units each; dropped 1 empty"
+    assert [texts.id(n) for n in range(3)] == ["a-0", "a-2", "absent"]
+    (tmp_path / "a.txt").write_text("!!\n?\n")
+    with pytest.raises(UserError, match=r"data.text: no text of a is left \(2 empty\)"):
+        prepare_text(data.model_copy(update={"text": sources[:1]}), normalizer("basic"), CHARACTERS, units)
+
+
+def test_many_texts_are_counted_in_groups(tmp_path, monkeypatch):
+    monkeypatch.setattr("joint_st.data.units.counting.TOGETHER", 3)
+    lines = ["abcdefgh"[: i % 5 + 1] for i in range(11)]
+    (tmp_path / "a.txt").write_text("\n".join(lines))
+    source = TextSource(path=str(tmp_path / "a.txt"))
+    data = DataConfig(train=(source,), text=(source,), text_batch_size=2)
+    units = make_units(UnitsConfig(kind="characters"), [(line, "") for line in lines])
+    texts = prepare_text(data, ENGLISH, CHARACTERS, units)
+    assert texts.unit_lengths.tolist() == texts.label_lengths.tolist() == [i % 5 + 1 for i in range(11)]
+
+
+def test_long_texts_are_left_out_and_long_transcripts_leave_their_audio(corpora, ready):
+    paired, _, (texts, _) = ready
+    most = int(np.median(paired.unit_lengths))
+    prepared, plan, (short, _) = open_all(corpora, paired.units, max_text_units=most)
+    left = paired.unit_lengths <= most
+    np.testing.assert_array_equal(prepared.unit_lengths, np.where(left, paired.unit_lengths, 0))
+    assert f"; {np.count_nonzero(~left)} with audio alone" in prepared.describe()
+    assert max(plan.buckets.unit_bounds) < most + 8
+    for _, batch in take(prepared, plan, None, plan.steps_per_epoch):
+        filled = batch["unit_lengths"] > 0
+        np.testing.assert_array_equal(filled[batch["valid"]], left[batch["index"][batch["valid"]]])
+        assert not batch["units"][~filled].any() and not batch["unit_ends"][~filled].any()
+    assert short.dropped == {"too long": int((texts.unit_lengths > most).sum())}
+    np.testing.assert_array_equal(short.unit_lengths, texts.unit_lengths[texts.unit_lengths <= most])

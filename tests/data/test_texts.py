@@ -1,0 +1,56 @@
+"""What a run learns from its texts."""
+
+import json
+from collections import Counter
+
+import pytest
+
+from joint_st.config import Config, DataConfig, ManifestSource, TextSource, TokenizerConfig, UnitsConfig
+from joint_st.data.sources.manifest import Manifest
+from joint_st.data.sources.text import Sentences
+from joint_st.data.texts import learn_from_texts, train_tokenizer
+
+
+@pytest.fixture
+def config(tmp_path):
+    said = ["One, two!", "?", "two\u2028 zéro"]
+    lines = [{"audio_filepath": f"{i}.wav", "text": text} for i, text in enumerate(said)]
+    (tmp_path / "m.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    (tmp_path / "t.txt").write_text("two four\nfünf\n")
+    train = ManifestSource(path=str(tmp_path / "m.jsonl"))
+    text = TextSource(path=str(tmp_path / "t.txt"), language="de")
+    return Config(data=DataConfig(train=(train,), text=(text,), normalizer="basic"))
+
+
+def with_units(config, **fields):
+    return config.model_copy(update={"data": config.data.model_copy(update=fields)})
+
+
+def test_tokenizer_units_and_words_come_from_one_reading(config, monkeypatch):
+    read = Counter()
+    for corpus in (Manifest, Sentences):
+
+        def counted(self, i, entry=corpus.entry):
+            read[self.name, i] += 1
+            return entry(self, i)
+
+        monkeypatch.setattr(corpus, "entry", counted)
+    tokenizer, units, vocabulary = learn_from_texts(with_units(config, units=UnitsConfig(kind="characters")))
+    assert set(read.values()) == {1} and len(read) == 5
+    assert tokenizer.characters == tuple(sorted(set("one two zéro four fünf")))
+    assert units.symbols[2:] == tokenizer.characters
+    assert (vocabulary.heard, vocabulary.read) == ({"one", "two", "zéro"}, {"four", "fünf"})
+
+
+def test_phonemes_take_each_text_in_its_language(config):
+    units = learn_from_texts(with_units(config, units=UnitsConfig(kind="phonemes"))).units
+    assert {"ʏ", "uː"} < set(units.symbols)  # fünf, two
+    assert learn_from_texts(config).units is None
+
+
+def test_a_tokenizer_that_is_loaded_learns_nothing(config, tmp_path):
+    train_tokenizer(config).save(tmp_path / "tokenizer")
+    (tmp_path / "t.txt").write_text("quiz")
+    fields = {"tokenizer": TokenizerConfig(path=str(tmp_path / "tokenizer")), "units": UnitsConfig(kind="characters")}
+    tokenizer, units, _ = learn_from_texts(with_units(config, **fields))
+    assert "q" not in tokenizer.characters and "q" in units.symbols

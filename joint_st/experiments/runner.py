@@ -175,7 +175,9 @@ class Signals:
         self.first = 0
 
     def __enter__(self) -> Signals:
-        self._before = {number: signal.signal(number, self._note) for number in self.ASKING}
+        # One that is ignored stays so: `nohup` and shell scripts arrange that for what runs in the background.
+        asking = [number for number in self.ASKING if signal.getsignal(number) != signal.SIG_IGN]
+        self._before = {number: signal.signal(number, self._note) for number in asking}
         return self
 
     def __exit__(self, *exception) -> None:

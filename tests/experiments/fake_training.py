@@ -60,17 +60,18 @@ def checkpoint(run: RunDirectory, step: int, wer: float) -> None:
 def evaluate(config, run: RunDirectory) -> None:
     """Each word is misheard with probability `optimizer.beta1`; the streaming head does it twice as often."""
     rng = np.random.default_rng(config.seed)
+    ids = [f"u{i}" for i in range(len(SENTENCES))]
     scored = []
-    for head, times in (("streaming", 2), ("full_context", 1)):
-        heard = [
-            " ".join(word if rng.uniform() > times * config.optimizer.beta1 else "what" for word in sentence.split())
-            for sentence in SENTENCES
-        ]
-        ids = [f"u{i}" for i in range(len(SENTENCES))]
-        scored += score(
-            ids, SENTENCES, heard, [1.0] * len(ids), split="test", head=head,
-            subset_of=lambda word: "only_read" if word == "name" else "heard",
-        )  # fmt: skip
+    for split in config.data.test:
+        for head, times in (("streaming", 2), ("full_context", 1)):
+            heard = [
+                " ".join(word if rng.uniform() > times * config.optimizer.beta1 else "what" for word in text.split())
+                for text in SENTENCES
+            ]
+            scored += score(
+                ids, SENTENCES, heard, [1.0] * len(ids), split=split, head=head,
+                subset_of=lambda word: "only_read" if word == "name" else "heard",
+            )  # fmt: skip
     rows = make_rows(scored, normalizer="none v1", step=config.training.steps)
     table = run.evaluation(config.training.steps, config.data.test)
     write_rows(rows, table)

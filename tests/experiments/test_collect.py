@@ -127,6 +127,20 @@ def test_some_arms_are_still_compared_with_the_references(swept, rows, tmp_path)
         print_table(load_sweep(swept.file, tmp_path), [], None, None)
 
 
+def test_each_test_split_has_rows_and_tables_of_its_own(tmp_path, capsys):
+    runs = "yield Run('a', {'data.test.more': 'x.jsonl'})\nyield Run('b', {'data.test.more': 'x.jsonl'})"
+    sweep = load_sweep(write_sweep(tmp_path, runs, 'REFERENCE = "a"'), tmp_path / "out")
+    for job in sweep.jobs:
+        fake_training.main(*train_command(job)[4:])
+    print_table(sweep, [], tmp_path / "rows.json", None)
+    rows = json.loads((tmp_path / "rows.json").read_text())
+    assert [(row["name"], row["split"]) for row in rows] == [("a", "test"), ("a", "more"), ("b", "test"), ("b", "more")]
+    assert rows[0]["wer"] == rows[2]["wer"] != rows[1]["wer"] == rows[3]["wer"]
+    out = capsys.readouterr().out
+    assert out.count("WER %, test, 40 utterances, 1 seed") == out.count("WER %, more, 40 utterances, 1 seed") == 1
+    assert out.count("WER relative to a") == 2
+
+
 def rewritten(tmp_path, change) -> str | list[dict]:
     """The rows of two runs, or what is said, when the utterances of the second are changed."""
     file = write_sweep(tmp_path, "yield Run('a')\nyield Run('b')", 'REFERENCE = "a"')

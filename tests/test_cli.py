@@ -73,7 +73,7 @@ HEAVY = {"jax", "flax", "optax", "orbax", "grain", "numpy", "tensorflow_datasets
 
 
 @pytest.mark.parametrize(
-    "arguments", [[], ["train"], ["evaluate"], ["transcribe"], ["data"], ["data", "inspect"]]
+    "arguments", [[], ["train"], ["evaluate"], ["analyze"], ["transcribe"], ["data"], ["data", "inspect"]]
 )
 def test_help_imports_nothing_heavy(arguments):
     assert imported(*arguments, "--help") & (HEAVY | {"pydantic"}) == set()
@@ -97,6 +97,7 @@ def test_every_command_has_examples(capsys):
     for command in (
         ["train"],
         ["evaluate"],
+        ["analyze"],
         ["transcribe"],
         *(["data", c] for c in ("build", "tokenizer", "inspect")),
     ):

@@ -10,11 +10,12 @@ import rich
 
 from joint_st.analysis.figures import save_figure
 from joint_st.analysis.layers import LayerAnalysis
-from joint_st.config import Source
+from joint_st.config import Source, load
 from joint_st.data.pipeline import prepare
 from joint_st.errors import UserError
 from joint_st.evaluation.report import write_rows
 from joint_st.runs.compilation import keep_compiled
+from joint_st.runs.directory import existing_run
 from joint_st.runs.trained import load_trained
 
 
@@ -33,17 +34,18 @@ def analyze_run(
 
     Raises `UserError` for a run that has no text units, and where there is no split or more than one is given.
     """
+    run = existing_run(workdir)
+    if load(run.config).data.units.kind == "none":
+        raise UserError(
+            f"{run.config}: data.units.kind is none: the model reads no text, so there is nothing to compare its "
+            "speech with; analyze a run trained with text units"
+        )
     trained = load_trained(workdir, checkpoint)
     config = trained.config
-    if trained.units is None:
-        raise UserError(
-            f"{trained.run.config}: data.units.kind is none: the model reads no text, so its speech has nothing "
-            "to be compared with; analyze a run trained with text units"
-        )
     keep_compiled(config.training.compilation_cache)
     splits = dict(data or list(config.data.test.items())[:1])
     if not splits:
-        raise UserError(f"{trained.run.config}: data.test names no split; give --data NAME=SOURCE")
+        raise UserError(f"{run.config}: data.test names no split; give --data NAME=SOURCE")
     if len(splits) > 1:
         raise UserError(f"--data: analyzes one split at a time, and {', '.join(splits)} are {len(splits)}")
     ((split, source),) = splits.items()
@@ -57,7 +59,7 @@ def analyze_run(
     shared = {"split": split, "step": trained.step, "normalizer": str(trained.normalizer), **report.facts}
     rows = [{"layer": row["layer"], **shared, **row} for row in report.rows]
     rich.print(report.table())
-    folder, own = trained.run.root / "analysis", f"step_{trained.step}_{split}".replace("/", "_")
+    folder, own = run.root / "analysis", f"step_{trained.step}_{split}".replace("/", "_")
     # Files asked for come first: the run's own directory may be one that cannot be written.
     for path in filter(None, (json_file, folder / f"{own}.json")):
         write_rows(rows, path)

@@ -173,7 +173,6 @@ class _PlanOfSome(BatchPlan):
         buckets = Buckets.choose(
             lengths,
             dataset.label_lengths[index],
-            dataset.unit_lengths[index],
             count=1,
             multiple=config.model.features.samples_per_frame,
             batch_size=config.evaluation.batch_size,

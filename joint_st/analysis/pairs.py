@@ -39,13 +39,8 @@ class Pairs:
 def choose_pairs(dataset: Prepared, most: int) -> Pairs:
     """Up to `most` utterances that have text, evenly spread over the dataset.
 
-    Raises `UserError` where none has, or where there are no units to spell it with.
+    Raises `UserError` where none has.
     """
-    if dataset.units is None:
-        raise UserError(
-            "data.units.kind: none, so the model reads no text and speech has nothing to be compared with; "
-            "analyze a run trained with text units"
-        )
     some = np.unique(np.linspace(0, len(dataset) - 1, min(most, len(dataset))).round().astype(np.int64))
     languages = {int(n): dataset.corpus.entry(int(dataset.rows[n])).language for n in some}
     texts = {n: dataset.text(n) for n in languages}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -118,8 +118,8 @@ class LayerReport:
             f"distance per audio frame: {facts['cost']}, {facts['utterances']} utterances{infeasible}; "
             f"best alignment {facts['alignment']};\nrelative: over what it is between unrelated embeddings",
             self.rows,
-            [(heading, kind, "{:#.3g}") for kind, heading in headings.items()]
-            + [(heading, f"relative_{kind}", "{:.3f}") for kind, heading in relative.items()],
+            [(heading, kind, _short) for kind, heading in headings.items()]
+            + [(heading, f"relative_{kind}", "{:.3f}".format) for kind, heading in relative.items()],
         )
         measures = {**{f"R@{k}": f"recall_{k}" for k in DEPTHS}, "MRR": "reciprocal_rank"}
         retrieval = _table(
@@ -127,7 +127,7 @@ class LayerReport:
             "(s→t: speech finds its text, t→s: text finds its speech)",
             self.rows,
             [
-                (f"{short}\n{heading}", f"{direction}_{measure}", "{:.1%}")
+                (f"{short}\n{heading}", f"{direction}_{measure}", "{:.1%}".format)
                 for direction, short in zip(DIRECTIONS, ("s→t", "t→s"))
                 for heading, measure in measures.items()
             ],
@@ -136,26 +136,31 @@ class LayerReport:
             f"mean norms; text frames matched;\nmean error of {self.rows[0]['boundaries']} word boundaries, ms",
             self.rows,
             [
-                ("audio\nnorm", "audio_norm", "{:#.3g}"),
-                ("text\nnorm", "text_norm", "{:#.3g}"),
-                ("text\nmatched", "text_matched", "{:.1%}"),
-                ("words\nbest", "best_boundary_ms", "{:.0f}"),
-                ("frame-\nwise", "frame_wise_boundary_ms", "{:.0f}"),
-                ("random", "random_boundary_ms", "{:.0f}"),
+                ("audio\nnorm", "audio_norm", _short),
+                ("text\nnorm", "text_norm", _short),
+                ("text\nmatched", "text_matched", "{:.1%}".format),
+                ("words\nbest", "best_boundary_ms", "{:.0f}".format),
+                ("frame-\nwise", "frame_wise_boundary_ms", "{:.0f}".format),
+                ("random", "random_boundary_ms", "{:.0f}".format),
             ],
         )
         return Group(distances, retrieval, rest)
 
 
-def _table(title: str, rows: Sequence[dict], columns: Sequence[tuple[str, str, str]]) -> Table:
-    """A table with a row for each layer. columns: heading, key of a row, format."""
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+def _table(title: str, rows: Sequence[dict], columns: Sequence[tuple[str, str, Callable]]) -> Table:
+    """A table with a row for each layer. columns: heading, key of a row, how its number is written."""
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=0)
     table.add_column("layer", no_wrap=True)
     for heading, _, _ in columns:
         table.add_column(heading, justify="right")
     for row in rows:
-        table.add_row(row["layer"], *("-" if row[key] is None else form.format(row[key]) for _, key, form in columns))
+        table.add_row(row["layer"], *("-" if row[key] is None else write(row[key]) for _, key, write in columns))
     return table
+
+
+def _short(x: float) -> str:
+    """Three significant figures, or all before the point."""
+    return f"{x:.0f}" if abs(x) >= 99.95 else f"{x:#.3g}"
 
 
 def _mean(values: np.ndarray, weights: np.ndarray) -> np.ndarray:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import io
+import itertools
 import re
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -37,12 +38,12 @@ from joint_st.models.functional import model_structure, weight_shapes
 from joint_st.parallel.mesh import make_mesh
 from joint_st.runs.directory import RunDirectory
 from joint_st.runs.trained import Trained
-from joint_st.training import loop
+from joint_st.training import loop, opening
 from joint_st.training.optimizer import make_optimizer
 from joint_st.training.step import TrainState, init_state, make_train_step
 from tests.tiny import tiny_config
 
-VOCABULARY, ROWS, FRAMES, LABELS = 7, 4, 12, 3
+VOCABULARY, UNITS, ROWS, FRAMES, LABELS = 7, 9, 4, 12, 3
 
 CACHE = (
     "jax_compilation_cache_dir",
@@ -57,9 +58,9 @@ CACHE = (
 
 def forward(config: Config, place) -> str:
     """The model as it is compiled, dropout and SpecAugment on."""
-    structure, audio, lengths = model_structure(config.model, VOCABULARY), *_audio(config)
+    structure, audio, lengths = model_structure(config.model, VOCABULARY, UNITS), *_audio(config)
     model = jax.jit(lambda weights, key, *audio: nnx.merge(structure, weights)(*audio, config.spec_augment, key))
-    weights = weight_shapes(config.model, VOCABULARY)
+    weights = weight_shapes(config.model, VOCABULARY, UNITS)
     return _digest(model.lower(weights, jax.random.key(0), audio, lengths).as_text())
 
 
@@ -73,10 +74,14 @@ def step(config: Config, place) -> str:
         "label_lengths": lengths,
         "valid": jax.ShapeDtypeStruct((ROWS,), jnp.bool_),
     }
+    table = jax.ShapeDtypeStruct((ROWS, LABELS), jnp.int32)
+    batch |= {"units": table, "unit_lengths": lengths, "unit_ends": table}
+    names = ("units", "unit_lengths", "labels", "label_lengths", "valid")
+    batch |= {f"text_{name}": batch[name] for name in names}
     mesh = make_mesh(config.parallel)
     with jax.set_mesh(mesh):
-        state = jax.eval_shape(lambda: init_state(config, VOCABULARY))
-        return _digest(make_train_step(config, VOCABULARY, mesh).lower(state, batch).as_text())
+        state = jax.eval_shape(lambda: init_state(config, VOCABULARY, UNITS, jnp.uint32(0)))
+        return _digest(make_train_step(config, VOCABULARY, UNITS, mesh).lower(state, batch).as_text())
 
 
 def _audio(config):
@@ -102,13 +107,14 @@ def training(config: Config, place: Path) -> Any:
     """A run: what the step is given, what is said, and what is on disk at the end. The step learns nothing."""
     seen = []
 
-    def fake_init(config, vocabulary, mesh):
-        weights = {"w": jnp.zeros(vocabulary)}
-        return lambda: TrainState(jnp.int32(0), weights, weights, ())
+    def fake_init(config, vocabulary, units, mesh):
+        weights = {"w": jnp.zeros(vocabulary + units)}
+        return lambda: TrainState(jnp.int32(0), jnp.uint32(config.seed), weights, weights, ())
 
-    def fake_compile(step, state, buckets, mesh):
-        seen.append(buckets)
-        return [fake_step] * len(buckets)
+    def fake_compile(step, state, buckets, mesh, text=None):
+        seen.extend((buckets, text))
+        pairs = itertools.product(range(len(buckets)), range(len(text) if text else 1))
+        return {pair: fake_step for pair in pairs}
 
     def fake_step(state, batch):
         seen.append(_digest(*(np.asarray(batch[name]).tobytes() for name in sorted(batch))))
@@ -138,7 +144,7 @@ def training(config: Config, place: Path) -> Any:
 
     run, said = RunDirectory(place / "run"), io.StringIO()
     with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stderr(said):
-        patch.setattr(loop, "make_init", fake_init)
+        patch.setattr(opening, "make_init", fake_init)
         patch.setattr(loop, "make_train_step", lambda *arguments: None)
         patch.setattr(loop, "compile_for_buckets", fake_compile)
         patch.setattr(loop, "Scorer", FakeScorer)
@@ -173,7 +179,7 @@ def evaluation(config: Config, place: Path) -> list[dict]:
     run, mesh = RunDirectory(place / "run"), make_mesh(config.parallel)
     tokenizer = Characters(" abcdefgh")
     trained = Trained(
-        run, config, normalizer("english"), tokenizer, Vocabulary(frozenset(), frozenset()), mesh, 1, {}
+        run, config, normalizer("english"), tokenizer, None, Vocabulary(frozenset(), frozenset()), mesh, 1, {}
     )
 
     def fake_forward(weights, audio, lengths):
@@ -208,9 +214,12 @@ class Field(NamedTuple):
 WORDPIECES = {"data.tokenizer.kind": "sentencepiece", "data.tokenizer.vocabulary_size": 40}
 OTHER = {"kind": "manifest", "path": "{place}/other.jsonl"}
 
+UNITS_AND_TEXT = {"data.units.kind": "characters", "data.text_batch_size": 4}
+JOINT = UNITS_AND_TEXT | {"objective.full_context_reconstruction": 0.5, "objective.consistency.weight": 0.1}
+
 FIELDS = {
     "name": Field("other", training),
-    "seed": Field(1, step),
+    "seed": Field(1, training),
     "data.train.0.kind": Field({"data.train.0": OTHER}, training),
     "data.train.0.name": Field("spoken_grammar/huge", training),
     "data.train.0.split": Field("train[:12]", training),
@@ -227,10 +236,16 @@ FIELDS = {
     "data.tokenizer.kind": Field("sentencepiece", training, {"data.tokenizer.vocabulary_size": 40}),
     "data.tokenizer.vocabulary_size": Field(44, training, WORDPIECES),
     "data.tokenizer.path": Field("{place}/tokenizer", training),
+    "data.units.kind": Field("phonemes", training),
+    "data.units.vocabulary_size": Field(44, training, {"data.units": {"kind": "sentencepiece", "vocabulary_size": 40}}),
+    "data.units.language": Field("de", training, {"data.units.kind": "phonemes", "data.text.0.language": ""}),
     "data.min_seconds": Field(2.5, training),
     "data.max_seconds": Field(2.5, training),
     "data.batch_size": Field(8, training),
     "data.buckets": Field(3, training),
+    "data.text_batch_size": Field(2, training, UNITS_AND_TEXT),
+    "data.max_text_units": Field(20, training, UNITS_AND_TEXT),
+    "data.text_buckets": Field(2, training, UNITS_AND_TEXT | {"data.text.0.path": "{place}/long_and_short.txt"}),
     "data.read_threads": Field(3, training),
     "data.prefetch_batches": Field(3, training),
     "data.strict": Field(True, training),
@@ -248,11 +263,31 @@ FIELDS = {
     "model.audio_layers": Field(1, forward),
     "model.streaming_layers": Field(2, forward),
     "model.full_context_layers": Field(2, forward),
+    "model.text_layers": Field(1, step, JOINT),
+    "model.text_positions": Field("sinusoidal", step, JOINT),
     "model.dropout": Field(0.2, forward),
     "model.compute_dtype": Field("bfloat16", forward),
     "model.remat": Field(True, step),
     "objective.streaming_ctc": Field(0.4, step),
     "objective.full_context_ctc": Field(0.4, step),
+    "objective.streaming_reconstruction": Field(0.3, step, UNITS_AND_TEXT),
+    "objective.full_context_reconstruction": Field(0.3, step, UNITS_AND_TEXT),
+    "objective.paired_reconstruction": Field(0.3, step, JOINT),
+    "objective.unit_ctc": Field(0.3, step, UNITS_AND_TEXT),
+    "objective.consistency.weight": Field(0.2, step, JOINT),
+    "objective.consistency.warmup_steps": Field(5, step, JOINT),
+    "objective.consistency.alignment": Field("dtw", step, JOINT),
+    "objective.consistency.cost": Field("cosine", step, JOINT),
+    "objective.consistency.temperature": Field(2.0, step, JOINT | {"objective.consistency.alignment": "soft"}),
+    "objective.consistency.gradient": Field("audio", step, JOINT),
+    "objective.consistency.layers": Field([0], step, JOINT),
+    "objective.consistency.text": Field("masked", step, JOINT),
+    "text.repetition": Field("fixed", step, JOINT),
+    "text.repeat_least": Field(2, step, JOINT),
+    "text.repeat_most": Field(4, step, JOINT),
+    "text.mask_share": Field(0.3, step, JOINT),
+    "text.mask_span": Field(3, step, JOINT),
+    "text.noise": Field(0.5, step, JOINT),
     "spec_augment.frequency_masks": Field(1, step),
     "spec_augment.frequency_width": Field(3, step),
     "spec_augment.time_masks": Field(1, step),
@@ -313,6 +348,7 @@ def place(once, spoken) -> Path:
         (folder / "some.jsonl").write_text("".join(lines[:4]) + absent)
         (folder / "other.jsonl").write_text("".join(lines[2:]))
         (folder / "a.txt").write_text("A sentence, only read.\n")
+        (folder / "long_and_short.txt").write_text("Short.\n" * 40 + "A sentence that is a good deal longer.\n" * 40)
         (folder / "b.txt").write_text("Another one; it has 12 words.\n")
         Characters(" 'abcdefghijklmnopqrstuvwxyz_").save(folder / "tokenizer")
 

@@ -348,6 +348,9 @@ class TrainingConfig(Section):
 
     steps: int = Field(default=1_000, ge=1)
     """Optimizer steps."""
+    text_first_steps: int = Field(default=0, ge=0)
+    """Steps at the beginning, of `steps`, that take batches of text alone: they cost less, and speech then meets
+    layers that can spell."""
     accumulation: int = Field(default=1, ge=1)
     """Parts a batch is cut into, one after the other, to save memory; gradients are weighted by counts."""
     log_every: int = Field(default=10, ge=1)
@@ -436,6 +439,15 @@ class Config(Section):
             for path, value in asking.items():
                 if value:
                     raise clash(path, f"{value} needs text units, and data.units.kind is none; set it to phonemes")
+        first = self.training.text_first_steps
+        reconstructs = objective.streaming_reconstruction or objective.full_context_reconstruction
+        if first and not (data.text_batch_size and reconstructs):
+            raise clash(
+                "training.text_first_steps",
+                f"{first} steps on text alone need data.text_batch_size and a weight of reconstruction",
+            )
+        if first >= self.training.steps:
+            raise clash("training.text_first_steps", f"{first} must be below training.steps {self.training.steps}")
         if data.text_batch_size:
             if not data.text:
                 raise clash("data.text_batch_size", f"{data.text_batch_size} sentences a step, but data.text is empty")

@@ -97,6 +97,7 @@ def batches(
     plan: BatchPlan,
     *,
     text: tuple[PreparedText, BatchPlan] | None = None,
+    text_first: int = 0,
     start: int = 0,
     process_index: int = 0,
     process_count: int = 1,
@@ -105,7 +106,8 @@ def batches(
 ) -> Iterator[tuple[int, Batch]]:
     """Batches `start`, `start + 1`, ... of the plan with their numbers; a plan without shuffling ends.
 
-    With `text`, batch `i` holds batch `i` of its plan too.
+    With `text`, batch `i` holds batch `i` of its plan too. The first `text_first` batches are of text alone, and
+    the paired plan begins after them.
 
     Host `process_index` of `process_count` gets its contiguous part of each batch's rows. Grain keeps
     `prefetch` batches ready, and their utterances are read by `read_threads` threads in common. An unreadable
@@ -114,7 +116,7 @@ def batches(
     Threads, not processes: decoders and resampler let go of the interpreter, and on 2 cores threads were as
     fast (`benchmarks/input_pipeline.py`), start at once, and share the count of unreadable utterances.
     """
-    loader = BatchLoader(prepared, plan, process_index, process_count, text=text)
+    loader = BatchLoader(prepared, plan, process_index, process_count, text=text, text_first=text_first)
     with ThreadPoolExecutor(read_threads, thread_name_prefix="read") as readers:
         end = sys.maxsize if plan.shuffle else plan.steps_per_epoch
         dataset = grain.MapDataset.source(Numbers(start, end)).map(lambda i: (i, loader(i, readers.map)))
@@ -153,14 +155,20 @@ class BatchLoader:
         process_count: int = 1,
         *,
         text: tuple[PreparedText, BatchPlan] | None = None,
+        text_first: int = 0,
     ):
         self._prepared = prepared
         self._rows = HostRows(plan, process_index, process_count, "data.batch_size")
         self._text = text and (text[0], HostRows(text[1], process_index, process_count, "data.text_batch_size"))
+        self._text_first = text_first
 
     def __call__(self, i: int, each: Callable = map) -> Batch:
         """Batch `i`; `each(f, rows)` calls `f` on every row, in any order or at once."""
-        buckets, bucket, rows = self._rows[i]
+        if i < self._text_first:
+            batch = Batch()
+            self._add_text(batch, i)
+            return batch
+        buckets, bucket, rows = self._rows[i - self._text_first]
         part = len(rows)
         batch = Batch(
             audio=np.zeros((part, buckets.bounds[bucket]), np.int16),

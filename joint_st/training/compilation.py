@@ -14,18 +14,27 @@ from joint_st.parallel.mesh import batch_sharding
 
 
 def batch_shapes(
-    buckets: Buckets, bucket: int, mesh: jax.sharding.Mesh, text: Buckets | None = None, text_bucket: int = 0
+    buckets: Buckets | None,
+    bucket: int | None,
+    mesh: jax.sharding.Mesh,
+    text: Buckets | None = None,
+    text_bucket: int = 0,
 ) -> dict[str, jax.ShapeDtypeStruct]:
-    """Shapes of a batch of bucket `bucket`, over all hosts, with sentences of bucket `text_bucket` of `text`."""
-    rows = buckets.batch_sizes[bucket]
-    shapes = {
-        "audio": ((rows, buckets.bounds[bucket]), jnp.int16),
-        "audio_lengths": ((rows,), jnp.int32),
-        "labels": ((rows, buckets.label_bounds[bucket]), jnp.int32),
-        "label_lengths": ((rows,), jnp.int32),
-        "valid": ((rows,), jnp.bool_),
-    }
-    if buckets.unit_bounds:
+    """Shapes of a batch of bucket `bucket`, over all hosts, with sentences of bucket `text_bucket` of `text`.
+
+    A batch without `buckets` or without `text` holds the other part alone.
+    """
+    shapes = {}
+    if buckets is not None:
+        rows = buckets.batch_sizes[bucket]
+        shapes = {
+            "audio": ((rows, buckets.bounds[bucket]), jnp.int16),
+            "audio_lengths": ((rows,), jnp.int32),
+            "labels": ((rows, buckets.label_bounds[bucket]), jnp.int32),
+            "label_lengths": ((rows,), jnp.int32),
+            "valid": ((rows,), jnp.bool_),
+        }
+    if buckets is not None and buckets.unit_bounds:
         shapes["units"] = shapes["unit_ends"] = ((rows, buckets.unit_bounds[bucket]), jnp.int32)
         shapes["unit_lengths"] = ((rows,), jnp.int32)
     if text is not None:
@@ -39,13 +48,13 @@ def batch_shapes(
 
 
 def compile_for_buckets(
-    step, state, buckets: Buckets, mesh: jax.sharding.Mesh, text: Buckets | None = None
-) -> dict[tuple[int, int], Callable]:
-    """The jitted `step` compiled for each bucket of audio with each of text (0 where there is no text).
+    step, state, buckets: Buckets | None, mesh: jax.sharding.Mesh, text: Buckets | None = None
+) -> dict[tuple[int | None, int], Callable]:
+    """The jitted `step` compiled for each bucket of audio (None without) with each of text (0 without).
 
     One after the other: XLA's compiler is parallel in itself, and several at once took longer and far more memory.
     """
     like = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), state)
-    pairs = itertools.product(range(len(buckets)), range(len(text) if text else 1))
+    pairs = itertools.product(range(len(buckets)) if buckets else [None], range(len(text) if text else 1))
     bar = tqdm.tqdm(list(pairs), desc="compiling", unit="shape", leave=False, disable=None, delay=1)
     return {(k, j): step.lower(like, batch_shapes(buckets, k, mesh, text, j)).compile() for k, j in bar}

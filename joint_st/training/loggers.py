@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import csv
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Protocol
+
+import numpy as np
 
 from joint_st.config import Config
 from joint_st.errors import UserError
@@ -17,6 +20,9 @@ class Logger(Protocol):
 
     def log(self, step: int, row: dict[str, float | None]) -> None:
         """Record `row` of metrics after `step` steps."""
+
+    def log_images(self, step: int, images: Mapping[str, np.ndarray]) -> None:
+        """Record images, uint8 [H, W, 3], after `step` steps, where it can show them."""
 
     def close(self) -> None:
         """Flush and let go."""
@@ -48,6 +54,9 @@ class CsvLogger:
     def log(self, step, row):
         self._writer(self._file).writerow({"step": step, **{k: "" if v is None else repr(v) for k, v in row.items()}})
 
+    def log_images(self, step, images):
+        pass
+
     def close(self):
         self._file.close()
 
@@ -67,6 +76,10 @@ class TensorBoardLogger:
         for name, value in row.items():
             if value is not None:
                 self._writer.add_scalar(name, value, step)
+
+    def log_images(self, step, images):
+        for name, image in images.items():
+            self._writer.add_image(name, image, step, dataformats="HWC")
 
     def close(self):
         self._writer.close()
@@ -89,6 +102,11 @@ class WandbLogger:
 
     def log(self, step, row):
         self._run.log({name: value for name, value in row.items() if value is not None}, step=step)
+
+    def log_images(self, step, images):
+        import wandb
+
+        self._run.log({name: wandb.Image(image) for name, image in images.items()}, step=step)
 
     def close(self):
         self._run.finish()

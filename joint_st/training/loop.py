@@ -13,6 +13,7 @@ import jax
 import numpy as np
 import tqdm
 
+from joint_st.analysis.layers import LayerAnalysis
 from joint_st.config import Config
 from joint_st.config.devices import check_devices
 from joint_st.data.normalizers import normalizer
@@ -44,6 +45,8 @@ class Session:
     """Stored with every checkpoint."""
     loggers: list[Logger]
     score_dev: Scorer | None
+    analyse_dev: LayerAnalysis | None
+    """Where there is text and a logger that shows figures."""
     interruption: Interruption
 
 
@@ -80,13 +83,19 @@ def train(config: Config, workdir: Path) -> None:
         introduce(config, run, data, state, mesh)
         if start < config.training.steps:
             text_buckets = data.text_plan.buckets if data.text else None
-            step = compile_for_buckets(
+            step = {}
+            if start < data.text_first:
+                on_text = make_train_step(config, *sizes, mesh, speech=False)
+                step |= compile_for_buckets(on_text, state, None, mesh, text_buckets)
+            step |= compile_for_buckets(
                 make_train_step(config, *sizes, mesh), state, data.plan.buckets, mesh, text_buckets
             )
             say(f"compiled {len(step)} shapes; ready {time.perf_counter() - began:.1f} s after the start")
             loggers = open_loggers(config, run, resume_at=start)
             score_dev = Scorer(config, data.dev, mesh, data.unit_count) if data.dev else None
-            session = Session(config, mesh, data, checkpoints, facts, loggers, score_dev, interruption)
+            shows_figures = data.units and data.dev and config.training.loggers
+            analyse_dev = LayerAnalysis(config, data.dev, mesh, data.unit_count) if shows_figures else None
+            session = Session(config, mesh, data, checkpoints, facts, loggers, score_dev, analyse_dev, interruption)
             state = run_steps(session, state, step)
         if interruption.requested:
             checkpoints.wait()
@@ -97,7 +106,7 @@ def train(config: Config, workdir: Path) -> None:
         evaluate_run(run.root)
 
 
-def run_steps(session: Session, state: TrainState, step: dict[tuple[int, int], Callable]) -> TrainState:
+def run_steps(session: Session, state: TrainState, step: dict[tuple[int | None, int], Callable]) -> TrainState:
     """Steps from the state's to the last, with metrics, evaluations and checkpoints on the way."""
     config, data, checkpoints = session.config, session.data, session.checkpoints
     start, last = int(state.step), config.training.steps
@@ -113,13 +122,14 @@ def run_steps(session: Session, state: TrainState, step: dict[tuple[int, int], C
         rows = {"utterance_loss": metrics.pop("utterance_loss"), "text_loss": metrics.pop("text_loss", np.zeros(0))}
         check_finite(session, done, metrics, rows, index, text_index)
         # Not `data.unreadable`, which counts on one host, and already in the batches read ahead.
-        planned = np.count_nonzero(data.plan[done - 1].rows >= 0)
-        window.add({**metrics, "unreadable": (planned - metrics["utterances"][0], 1)})
+        if planned := data.planned(done - 1):
+            metrics["unreadable"] = (np.count_nonzero(planned.rows >= 0) - metrics["utterances"][0], 1)
+        window.add(metrics)
         if done % config.training.log_every and done != last:
             return
         speed = window.total("audio_samples") / rate / window.seconds
         row = {
-            "epoch": done / data.plan.steps_per_epoch,
+            "epoch": max(done - data.text_first, 0) / data.plan.steps_per_epoch,
             "learning_rate": float(learning_rate(done - 1)),
             "audio_seconds_per_second": speed,
         }
@@ -128,7 +138,8 @@ def run_steps(session: Session, state: TrainState, step: dict[tuple[int, int], C
                 row[name] = window.total(name) if name in COUNTS else window.mean(name)
         for logger in session.loggers:
             logger.log(done, row)
-        shown = f"loss {row['loss']:.3f}, lr {row['learning_rate']:.2e}, {speed:.0f} audio-s/s"
+        pace = f"{speed:.0f} audio-s/s" if "audio_samples" in window else "on text alone"
+        shown = f"loss {row['loss']:.3f}, lr {row['learning_rate']:.2e}, {pace}"
         bar.set_postfix_str(shown)
         if bar.disable:  # no terminal: a log of lines
             left = (time.perf_counter() - began) / (done - start) * (last - done) / 60
@@ -145,6 +156,14 @@ def run_steps(session: Session, state: TrainState, step: dict[tuple[int, int], C
                 logger.log(done, rates)
             shown = ", ".join(f"{name.removeprefix('dev_')} {value:.2%}" for name, value in rates.items())
             tqdm.tqdm.write(f"step {done}: dev {shown}", file=sys.stderr)
+            if session.analyse_dev:
+                from joint_st.analysis.figures import figure_to_image  # brings Matplotlib, which takes a while
+
+                report = session.analyse_dev(state.average)
+                images = {name: figure_to_image(figure) for name, figure in report.figures().items()}
+                for logger in session.loggers:
+                    logger.log(done, report.scalars())
+                    logger.log_images(done, images)
         checkpoints.save(done, state, {**session.facts, "step": done, "wer": wer, "window": row_so_far}, wer)
 
     # Metrics are fetched one step late, so that the device never waits for the host.
@@ -154,11 +173,12 @@ def run_steps(session: Session, state: TrainState, step: dict[tuple[int, int], C
             data.paired,
             data.plan,
             text=data.text_and_plan,
+            text_first=data.text_first,
             start=start,
             read_threads=config.data.read_threads,
             prefetch=config.data.prefetch_batches,
         ):
-            indices = batch.pop("index"), batch.pop("text_index", np.zeros(0, np.int32))
+            indices = [batch.pop(name, np.zeros(0, np.int32)) for name in ("index", "text_index")]
             state, metrics = step[data.buckets_of(i)](state, put_batch(batch, session.mesh))
             if pending:
                 account(*pending)

@@ -15,7 +15,7 @@ from joint_st.models.joint import JointModel, Outputs
 from joint_st.ops.ctc import ctc_loss, frames_needed
 from joint_st.parallel.mesh import over_batch
 from joint_st.training.consistency import consistency_weights
-from joint_st.training.text_rows import Batch, Group, TextRows, text_groups
+from joint_st.training.text_rows import Batch, Group, TextRows
 
 RECONSTRUCTIONS = ("streaming_reconstruction", "full_context_reconstruction")
 
@@ -38,14 +38,15 @@ def loss_scales(config: Config, step: jax.Array) -> dict[str, jax.Array | float]
     return scales
 
 
-def loss_totals(config: Config, batch: Batch) -> dict[str, jax.Array]:
+def loss_totals(config: Config, groups: tuple[Group, ...], batch: Batch, speech: bool) -> dict[str, jax.Array]:
     """The sum of each loss's weights over a batch with its repetitions drawn."""
-    totals = {name: weight.sum() for name, weight in speech_weights(config, batch).items()}
-    spelled = sum(reconstruction_weights(group, batch).sum() for group in text_groups(config))
-    totals |= {name: spelled for name in RECONSTRUCTIONS}
-    if config.objective.consistency.weight:
-        totals["consistency"] = consistency_weights(config, batch).sum()
-    return {name: totals[name] for name in loss_names(config)}
+    spelled = sum(reconstruction_weights(group, batch).sum() for group in groups)
+    totals = {name: spelled for name in RECONSTRUCTIONS}
+    if speech:
+        totals |= {name: weight.sum() for name, weight in speech_weights(config, batch).items()}
+        if config.objective.consistency.weight:
+            totals["consistency"] = consistency_weights(config, batch).sum()
+    return {name: totals[name] for name in loss_names(config) if name in totals}
 
 
 def ctc_weights(labels: jax.Array, lengths: jax.Array, valid: jax.Array, frames: jax.Array) -> jax.Array:

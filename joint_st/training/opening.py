@@ -12,7 +12,7 @@ import jax
 from joint_st.config import Config
 from joint_st.data.normalizers import Normalizer
 from joint_st.data.pipeline import Prepared, prepare, text_plan, training_plan
-from joint_st.data.plan import BatchPlan
+from joint_st.data.plan import BatchPlan, PlannedBatch
 from joint_st.data.prepared_text import PreparedText, prepare_text
 from joint_st.data.texts import learn_from_texts
 from joint_st.data.tokenizers import Tokenizer, load_tokenizer
@@ -34,6 +34,8 @@ class TrainingData:
     dev: Prepared | None
     text: PreparedText | None
     text_plan: BatchPlan | None
+    text_first: int
+    """Batches at the beginning that are of text alone."""
 
     @property
     def unit_count(self) -> int:
@@ -45,9 +47,14 @@ class TrainingData:
         """What text-only batches are made of."""
         return (self.text, self.text_plan) if self.text else None
 
-    def buckets_of(self, i: int) -> tuple[int, int]:
-        """The audio's and the text's bucket of batch `i` (0 where there is no text)."""
-        return self.plan[i].bucket, self.text_plan[i].bucket if self.text else 0
+    def planned(self, i: int) -> PlannedBatch | None:
+        """The paired part of batch `i`; None where it is of text alone."""
+        return None if i < self.text_first else self.plan[i - self.text_first]
+
+    def buckets_of(self, i: int) -> tuple[int | None, int]:
+        """The audio's bucket of batch `i` (None without audio), and the text's (0 where there is no text)."""
+        planned = self.planned(i)
+        return planned.bucket if planned else None, self.text_plan[i].bucket if self.text else 0
 
     @property
     def fingerprint(self) -> str:
@@ -77,6 +84,7 @@ def open_data(config: Config, run: RunDirectory, normalize: Normalizer) -> Train
         prepared(config.data.dev, False) if config.data.dev else None,
         text,
         text_plan(text, config.data, config.seed) if text else None,
+        config.training.text_first_steps,
     )
 
 
@@ -128,7 +136,8 @@ def introduce(config: Config, run: RunDirectory, data: TrainingData, state: Trai
     say(f"batches  up to {seconds:.0f} audio-seconds: {plan.describe(features.sample_rate, 's')}")
     if data.text:
         say(f"text     {data.text.describe()}")
-        say(f"beside   {data.text_plan.describe(1, 'units')}")
+        first = f"; the first {data.text_first} steps are on text alone" if data.text_first else ""
+        say(f"beside   {data.text_plan.describe(1, 'units')}{first}")
 
 
 def say(line: str) -> None:

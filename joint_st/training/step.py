@@ -45,8 +45,10 @@ def make_init(config: Config, vocabulary: int, units: int, mesh):
     return lambda: init(np.uint32(config.seed))
 
 
-def make_train_step(config: Config, vocabulary: int, units: int, mesh):
+def make_train_step(config: Config, vocabulary: int, units: int, mesh, *, speech: bool = True):
     """Jitted `(state, batch) -> (state, metrics)`; the state given is donated.
+
+    Without `speech`, batches are of text alone.
 
     Metrics are pairs (sum, count), divided only where they are shown, and `utterance_loss` [B] and `text_loss` [B'],
     which name the utterances and sentences behind a loss that is not finite.
@@ -54,24 +56,26 @@ def make_train_step(config: Config, vocabulary: int, units: int, mesh):
     structure = model_structure(config.model, vocabulary, units)
     optimizer = make_optimizer(config.optimizer, config.training.steps)
     parts = config.training.accumulation
-    groups = text_groups(config)
-    matched = bool(config.objective.consistency.weight)
+    groups = text_groups(config, speech)
+    matched = speech and bool(config.objective.consistency.weight)
 
     def part_loss(params, part: Batch, key, totals, scales):
         """This part's share of the batch's loss; shares add up to it, whatever the counts in each part."""
         model = nnx.merge(structure, params)
         keys = jax.random.split(key, 4)
-        audio = model(part["audio"], part["audio_lengths"], config.spec_augment, keys[0])
         sums, watched = {}, {}
         losses_of = {group: 0.0 for group in groups}
-        utterance_loss = 0.0
-        for name, (value, weight) in objective.speech_losses(config, model, audio, part, mesh).items():
-            sums[name] = jnp.sum(value * weight)
-            utterance_loss += scales[name] * value
+        utterance_loss = jnp.zeros(0)
+        if speech:
+            audio = model(part["audio"], part["audio_lengths"], config.spec_augment, keys[0])
+            utterance_loss = 0.0
+            for name, (value, weight) in objective.speech_losses(config, model, audio, part, mesh).items():
+                sums[name] = jnp.sum(value * weight)
+                utterance_loss += scales[name] * value
         if groups:
             rows = gather_rows(groups, part, mesh)
             x, mask, _ = model.encode_text(
-                rows.units, rows.repetitions, text_frames(config, part), config.text, keys[1], rows.masked
+                rows.units, rows.repetitions, text_frames(config, groups, part), config.text, keys[1], rows.masked
             )
             text = model.shared(x, mask, keys[2])
             for name, values in objective.reconstruction_losses(config, text, rows, mesh).items():
@@ -105,8 +109,8 @@ def make_train_step(config: Config, vocabulary: int, units: int, mesh):
     def train_step(state: TrainState, batch: Batch):
         key, repetition_key = jax.random.split(jax.random.fold_in(jax.random.key(state.seed), state.step))
         if groups:
-            batch = add_repetitions(config, batch, repetition_key)
-        totals = objective.loss_totals(config, batch)
+            batch = add_repetitions(config, groups, batch, repetition_key)
+        totals = objective.loss_totals(config, groups, batch, speech)
         scales = objective.loss_scales(config, state.step)
         gradient_of = jax.value_and_grad(part_loss, has_aux=True)
 
@@ -133,10 +137,11 @@ def make_train_step(config: Config, vocabulary: int, units: int, mesh):
         metrics["loss"] = (loss, 1.0)
         metrics["gradient_norm"] = (optax.tree.norm(gradient), 1.0)
         metrics["weights_norm"] = (optax.tree.norm(params), 1.0)
-        metrics["utterances"] = (jnp.sum(batch["valid"]), 1.0)
-        spelled = objective.speech_weights(config, batch)["streaming_ctc"]
-        metrics["infeasible"] = (jnp.sum(batch["valid"] & (spelled == 0)), 1.0)
-        metrics["audio_samples"] = (jnp.sum(batch["audio_lengths"]), 1.0)
+        if speech:
+            metrics["utterances"] = (jnp.sum(batch["valid"]), 1.0)
+            spelled = objective.speech_weights(config, batch)["streaming_ctc"]
+            metrics["infeasible"] = (jnp.sum(batch["valid"] & (spelled == 0)), 1.0)
+            metrics["audio_samples"] = (jnp.sum(batch["audio_lengths"]), 1.0)
         if matched:
             unmatched = batch["valid"] & (consistency_weights(config, batch) == 0)
             metrics["unmatched"] = (jnp.sum(unmatched), 1.0)

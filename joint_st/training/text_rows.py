@@ -40,8 +40,11 @@ class TextRows(NamedTuple):
     masked: jax.Array
 
 
-def text_groups(config: Config) -> tuple[Group, ...]:
-    """The groups a config's losses need; the first is the one that audio is matched with, where it is."""
+def text_groups(config: Config, speech: bool = True) -> tuple[Group, ...]:
+    """The groups a config's losses need; the first is the one that audio is matched with, where it is.
+
+    Without `speech`, in a step on text alone, there is the one of the text-only batch.
+    """
     objective = config.objective
     reconstructs = bool(objective.streaming_reconstruction or objective.full_context_reconstruction)
     matched = objective.consistency.text if objective.consistency.weight else None
@@ -52,14 +55,14 @@ def text_groups(config: Config) -> tuple[Group, ...]:
         groups.append(Group("", True, objective.paired_reconstruction if reconstructs else 0.0))
     if reconstructs and config.data.text_batch_size:
         groups.append(Group("text_", True, 1.0))
-    return tuple(groups)
+    return tuple(group for group in groups if speech or group.prefix)
 
 
-def add_repetitions(config: Config, batch: Batch, key: jax.Array) -> Batch:
+def add_repetitions(config: Config, groups: tuple[Group, ...], batch: Batch, key: jax.Array) -> Batch:
     """The batch with the text frames of each unit, `repetitions` and `text_repetitions`, and, for the paired rows,
     the audio frames that each unit lasts, `lasting`, zeros where that is unknown."""
     batch, keys = dict(batch), dict(zip(("", "text_"), jax.random.split(key)))
-    for prefix in {group.prefix for group in text_groups(config)}:
+    for prefix in {group.prefix for group in groups}:
         units, lengths = batch[f"{prefix}units"], batch[f"{prefix}unit_lengths"]
         batch[f"{prefix}repetitions"] = repetitions(config.text, lengths, units.shape[1], keys[prefix])
     if "repetitions" in batch:
@@ -70,9 +73,9 @@ def add_repetitions(config: Config, batch: Batch, key: jax.Array) -> Batch:
     return batch
 
 
-def text_frames(config: Config, batch: Batch) -> int:
+def text_frames(config: Config, groups: tuple[Group, ...], batch: Batch) -> int:
     """Text frames R that hold every row, a number known before anything is computed."""
-    prefixes = {group.prefix for group in text_groups(config)}
+    prefixes = {group.prefix for group in groups}
     most = max(most_frames(config.text, batch[f"{prefix}units"].shape[1]) for prefix in prefixes)
     if config.text.repetition == "durations" and "" in prefixes:
         most = max(most, int(config.model.features.frames(batch["audio"].shape[1])))

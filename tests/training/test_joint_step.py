@@ -1,0 +1,312 @@
+"""The step with text beside speech: what each loss is by hand, who takes part, and which side is moved."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from joint_st.config import override
+from joint_st.models.functional import model_structure
+from joint_st.parallel.mesh import make_mesh, put_batch, replicated
+from joint_st.training.objective import loss_scales
+from joint_st.training.text_rows import add_repetitions, gather_rows, split_rows, text_groups
+from tests.tiny import environment
+from tests.training.test_step import CONFIG, FRAME, UNITS, VOCABULARY, Steps, close, ctc_by_hand, equal, make_batch
+
+JOINT = {
+    "data.units.kind": "characters",
+    "data.text": [{"kind": "text", "path": "none"}],
+    "data.text_batch_size": 8,
+    "text": {"repetition": "fixed", "repeat_most": 2, "mask_share": 0.0},
+    "objective.streaming_reconstruction": 0.2,
+    "objective.full_context_reconstruction": 0.5,
+    "objective.paired_reconstruction": 0.25,
+    "objective.unit_ctc": 0.15,
+    "objective.consistency.weight": 0.1,
+}
+WATCHED = ("random_distance", "audio_norm", "text_norm", "coverage")
+MATCHED = [0, 1, 3, 4, 5, 7]
+"""Rows that are valid and have units; CTC cannot spell row 1."""
+UNSPELLABLE, EMPTY = 2, 6
+"""Sentences with more labels than text frames, and a row without one."""
+
+
+def joint_batch(seed: int = 0) -> dict[str, np.ndarray]:
+    """`make_batch` with units, and eight sentences beside it."""
+    random, batch = np.random.default_rng(100 + seed), make_batch(seed)
+    batch["units"] = random.integers(2, UNITS, (8, 6)).astype(np.int32)
+    batch["unit_lengths"] = np.array([4, 5, 0, 2, 6, 3, 0, 1], np.int32)
+    batch["unit_ends"] = np.zeros((8, 6), np.int32)
+    batch["unit_ends"][0, :4] = [2, 4, 7, 10]
+    batch["text_units"] = random.integers(2, UNITS, (8, 8)).astype(np.int32)
+    batch["text_unit_lengths"] = np.array([8, 3, 2, 6, 5, 1, 0, 4], np.int32)
+    batch["text_labels"] = random.integers(1, VOCABULARY, (8, 7)).astype(np.int32)
+    batch["text_label_lengths"] = np.array([7, 2, 6, 5, 4, 1, 0, 3], np.int32)
+    batch["text_valid"] = np.array([1, 1, 1, 1, 1, 1, 0, 1], bool)
+    for name in ("", "text_"):
+        for kind in ("unit", "label"):
+            values, lengths = batch[f"{name}{kind}s"], batch[f"{name}{kind}_lengths"]
+            values[np.arange(values.shape[1]) >= lengths[:, None]] = 0
+    return batch
+
+
+@pytest.fixture(scope="module")
+def whole():
+    return Steps(JOINT)
+
+
+class ByHand:
+    """What the model makes of single rows."""
+
+    def __init__(self, steps: Steps, params):
+        self._structure = model_structure(steps.config.model, VOCABULARY, UNITS)
+        self._params = params
+
+        def speech(audio, lengths):
+            return self._model()(audio, lengths)
+
+        def text(units, repetitions):
+            model = self._model()
+            x, mask, _ = model.encode_text(units, repetitions, 16)
+            return model.shared(x, mask)
+
+        self._speech, self._text = jax.jit(speech), jax.jit(text)
+
+    def _model(self):
+        return nnx.merge(self._structure, self._params)
+
+    def speech(self, batch, row):
+        """Outputs of the audio of one row, cut to its frames."""
+        frames = -(-batch["audio_lengths"][row] // FRAME)
+        return self._cut(self._speech(batch["audio"][row][None], batch["audio_lengths"][row][None]), frames)
+
+    def text(self, units):
+        """Outputs of units, each repeated twice."""
+        padded = np.pad(units, (0, 8 - len(units)))
+        repetitions = 2 * (np.arange(8) < len(units)).astype(np.int32)
+        return self._cut(self._text(padded[None], repetitions[None]), 2 * len(units))
+
+    def unit_logits(self, outputs):
+        return np.asarray(self._model().unit_head(outputs.layers[0]))
+
+    def _cut(self, outputs, frames):
+        return type(outputs)(
+            *(np.asarray(x)[0, :frames] for x in outputs[:3]), np.asarray(outputs.layers)[:, 0, :frames]
+        )
+
+
+def best_distance(audio, text) -> float:
+    """Mean squared distance [T, D] to [R, D] under the best monotonic map from end to end, by O(T R²)."""
+    cost = ((audio[:, None].astype(np.float64) - text[None]) ** 2).sum(-1)
+    if len(audio) == 1:
+        return cost.min()
+    reached = np.where(np.arange(len(text)) == 0, cost[0], np.inf)
+    for row in cost[1:]:
+        reached = np.array([row[j] + reached[: j + 1].min() for j in range(len(text))])
+    return reached[-1] / len(audio)
+
+
+def spelled(value, lengths):
+    return value[: int(lengths)]
+
+
+def test_every_loss_is_what_it_is_by_hand(whole):
+    state, batch = whole(whole.init(), joint_batch(9))[0], joint_batch()
+    model = ByHand(whole, state.params)
+    reconstruction = {"streaming": [0.0, 0.0], "full_context": [0.0, 0.0]}
+    rows = [("", row, 0.25) for row in MATCHED] + [("text_", row, 1.0) for row in (0, 1, 3, 4, 5, 7)]
+    for prefix, row, weight in rows:
+        labels = spelled(batch[f"{prefix}labels"][row], batch[f"{prefix}label_lengths"][row])
+        units = spelled(batch[f"{prefix}units"][row], batch[f"{prefix}unit_lengths"][row])
+        needed = len(labels) + np.count_nonzero(labels[1:] == labels[:-1])
+        if needed > 2 * len(units):
+            continue
+        outputs = model.text(units)
+        for head, sums in reconstruction.items():
+            sums[0] += weight * ctc_by_hand(getattr(outputs, head), labels)
+            sums[1] += weight * len(labels)
+    distance, frames, unit_ctc, unit_count = 0.0, 0, 0.0, 0
+    for row in MATCHED:
+        units = spelled(batch["units"][row], batch["unit_lengths"][row])
+        audio, text = model.speech(batch, row), model.text(units)
+        layers = [best_distance(audio.layers[k], text.layers[k]) for k in (1, 2)]
+        distance += np.mean(layers) * len(audio.mask)
+        frames += len(audio.mask)
+        if len(units) + np.count_nonzero(units[1:] == units[:-1]) <= len(audio.mask):
+            unit_ctc += ctc_by_hand(model.unit_logits(audio), units)
+            unit_count += len(units)
+
+    _, metrics = whole(state, batch)
+    expected = {
+        "streaming_reconstruction": reconstruction["streaming"],
+        "full_context_reconstruction": reconstruction["full_context"],
+        "unit_ctc": (unit_ctc, unit_count),
+        "consistency": (distance, frames),
+    }
+    for name, (total, count) in expected.items():
+        assert metrics[name][1] == pytest.approx(count), name
+        assert metrics[name][0] == pytest.approx(total, rel=1e-4), name
+    means = {name: np.divide(*metrics[name]) for name in (*expected, "streaming_ctc", "full_context_ctc")}
+    scales = {**whole.config.objective.model_dump(), "consistency": 0.1}
+    assert metrics["loss"][0] == pytest.approx(sum(scales[name] * mean for name, mean in means.items()), rel=1e-5)
+    assert metrics["sentences"][0] == 7
+    assert metrics["infeasible_sentences"][0] == 1
+    assert metrics["unmatched"][0] == 0
+    assert metrics["audio_norm"][0] / frames == pytest.approx(np.sqrt(8), rel=0.05), "layers end in a norm"
+    assert metrics["random_distance"][0] > metrics["consistency"][0]
+
+
+def test_rows_without_meaning_change_nothing(whole):
+    state, batch = whole(whole.init(), joint_batch(9))[0], joint_batch()
+    expected, _ = whole(state, batch)
+    batch["text_units"][EMPTY] = 3
+    batch["text_labels"][UNSPELLABLE] = 1 + batch["text_labels"][UNSPELLABLE] % (VOCABULARY - 1)
+    batch["units"][2] = 4
+    changed, _ = whole(state, batch)
+    equal(changed.params, expected.params)
+
+
+@pytest.mark.parametrize("parts", [2, 4])
+def test_parts_add_up_to_the_whole_batch(whole, parts):
+    state, batch = whole(whole.init(), joint_batch(9))[0], joint_batch()
+    expected, expected_metrics = whole(state, batch)
+    found, metrics = Steps({**JOINT, "training.accumulation": parts})(state, batch)
+    close(found.optimizer[1][0].mu, expected.optimizer[1][0].mu, 1e-6)
+    for name in WATCHED:  # a random alignment is drawn anew in each part
+        metrics.pop(name), expected_metrics.pop(name)
+    close(metrics, expected_metrics)
+
+
+def gradient(state, steps):
+    """The first moments after a step from fresh ones: the clipped gradient, but for a factor."""
+    return steps(state, joint_batch())[0].optimizer[1][0].mu
+
+
+@pytest.mark.parametrize("side", ["both", "audio", "text"])
+def test_consistency_moves_the_sides_asked_for(side):
+    """With consistency of what enters the shared layers alone, at depth 0, and CTC beside it."""
+    alone = {
+        "objective.streaming_reconstruction": 0.0,
+        "objective.full_context_reconstruction": 0.0,
+        "objective.unit_ctc": 0.0,
+        "objective.consistency.layers": [0],
+        "optimizer.clip_norm": 1e9,
+    }
+    with_it = Steps({**JOINT, **alone, "objective.consistency.gradient": side})
+    state = with_it.init()
+    found = gradient(state, with_it)
+    without = gradient(state, Steps({**JOINT, **alone, "objective.consistency.weight": 1e-30}))
+
+    def differs(part):
+        pairs = zip(jax.tree.leaves(found[part]), jax.tree.leaves(without[part]))
+        return max(np.abs(a - b).max() for a, b in pairs) > 1e-6
+
+    assert differs("front_end") == (side != "text")
+    assert differs("text") == (side != "audio")
+    assert not differs("full_context")
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"objective.consistency.alignment": name}
+        for name in ("step", "dtw", "frame_wise", "soft", "optimal_transport", "given", "random")
+    ]
+    + [
+        {"objective.consistency.cost": "cosine"},
+        {"objective.consistency.text": "masked"},
+        {"text.repetition": "durations", "text.noise": 0.5},
+        {"text.repetition": "random", "text.mask_share": 0.3, "text.mask_span": 2, "model.text_layers": 1},
+        {"objective.consistency.layers": [0, -1], "model.text_positions": "sinusoidal"},
+    ],
+)
+def test_every_choice_trains_and_counts_what_it_cannot_match(changes):
+    steps = Steps({**JOINT, **changes})
+    state = steps.init()
+    for i in range(3):
+        state, metrics = steps(state, joint_batch(i))
+        assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves((state.params, metrics)))
+    unmatched = {"step": 1, "given": 5}.get(changes.get("objective.consistency.alignment"), 0)
+    assert metrics["unmatched"][0] == unmatched
+    assert metrics["consistency"][0] > 0
+
+
+def test_the_weight_of_consistency_rises_linearly():
+    config = override(CONFIG, {**JOINT, "objective.consistency.warmup_steps": 4})
+    scales = [float(loss_scales(config, jnp.int32(step))["consistency"]) for step in range(6)]
+    assert scales == pytest.approx([0.025, 0.05, 0.075, 0.1, 0.1, 0.1])
+
+
+def test_a_sentence_behind_a_loss_that_is_not_finite_is_told(whole):
+    """The row of text whose loss is not finite, and no other."""
+    state = whole.init()
+    embedding = np.array(state.params["text"]["embed"]["embedding"])
+    embedding[UNITS - 1] = np.nan
+    state.params["text"]["embed"]["embedding"] = jnp.array(embedding)
+    batch = joint_batch()
+    batch["units"] = np.minimum(batch["units"], UNITS - 2)
+    batch["text_units"] = np.minimum(batch["text_units"], UNITS - 2)
+    batch["text_units"][3, 1] = UNITS - 1
+    _, metrics = whole(state, batch)
+    assert np.flatnonzero(~np.isfinite(metrics["text_loss"])).tolist() == [3]
+    assert np.isfinite(metrics["utterance_loss"]).all()
+
+
+def test_runs_of_other_seeds_share_their_compilation(whole):
+    texts = []
+    for seed in (0, 1):
+        steps = Steps({**JOINT, "seed": seed})
+        with jax.set_mesh(steps.mesh):
+            state = steps.init()
+            assert state.seed == seed
+            texts.append(steps.jitted.lower(state, put_batch(joint_batch(), steps.mesh)).as_text())
+    assert texts[0] == texts[1]
+
+
+def on_eight_devices():
+    """One step on a mesh of 8 equals one on a mesh of 1; rows are put together and told apart without travelling."""
+    assert jax.device_count() == 8
+    batch, results = joint_batch(), {}
+    drawn = {**JOINT, "text": {"repetition": "random", "mask_share": 0.0}}
+    fresh = jax.device_get(Steps(drawn).init())
+    for steps in (Steps({**drawn, "parallel.data": 1}), Steps(drawn)):
+        with jax.set_mesh(steps.mesh):
+            state, on_mesh = jax.device_put(fresh, replicated(steps.mesh)), put_batch(batch, steps.mesh)
+            for _ in range(2):
+                state, metrics = steps.jitted(state, on_mesh)
+        results[steps.mesh.size] = jax.device_get((state, metrics))
+    close(results[8][0].optimizer[1][0].mu, results[1][0].optimizer[1][0].mu, 1e-6)
+    close(results[8], results[1])
+
+    config = override(CONFIG, JOINT)
+    mesh, groups = make_mesh(config.parallel), text_groups(config)
+    with jax.set_mesh(mesh):
+
+        def there_and_back(batch):
+            batch = add_repetitions(config, groups, batch, jax.random.key(0))
+            rows = gather_rows(groups, batch, mesh)
+            return rows, split_rows(groups, batch, rows.labels, mesh)
+
+        compiled = jax.jit(there_and_back).lower(put_batch(batch, mesh)).compile()
+        rows, parts = compiled(put_batch(batch, mesh))
+    assert [(group.prefix, group.masked) for group in groups] == [("", False), ("", True), ("text_", True)]
+    for group, labels in zip(groups, parts):
+        width = batch[f"{group.prefix}labels"].shape[1]
+        assert np.array_equal(np.asarray(labels)[:, :width], batch[f"{group.prefix}labels"])
+    assert np.asarray(rows.masked).reshape(8, 3).tolist() == [[False, True, True]] * 8
+    assert not any(name in compiled.as_text() for name in ("all-gather", "all-to-all", "collective-permute"))
+
+
+def test_eight_devices_do_what_one_does():
+    flags = "--xla_backend_optimization_level=0 --xla_force_host_platform_device_count=8"
+    program = "from tests.training.test_joint_step import on_eight_devices; on_eight_devices()"
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=environment(XLA_FLAGS=flags), capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr

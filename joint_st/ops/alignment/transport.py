@@ -1,7 +1,7 @@
 """Entropic optimal transport between the frames of audio and of text: any order, equal weight of every frame.
 
-Sinkhorn's algorithm (Cuturi, NeurIPS 2013) in logarithms, from a high temperature down to the one asked for, which
-takes far fewer rounds than beginning there.
+Sinkhorn's algorithm (Cuturi, NeurIPS 2013) from a high temperature down to the one asked for, which takes far fewer
+rounds than beginning there. From one temperature to the next it carries the logarithm of the columns' scale.
 """
 
 from __future__ import annotations
@@ -10,11 +10,17 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-ROUNDS = 60
-"""A fixed number: the plan of an utterance must not depend on what else is in its batch."""
+TEMPERATURES = 40
+"""A fixed number, as is that of the rounds: the plan of an utterance must not depend on what else is in its batch."""
 
-COOLING = 0.8
-"""From round to round, down to the temperature asked for."""
+COOLING = 0.7
+"""From each temperature to the next, down to the one asked for."""
+
+ROUNDS = 5
+"""Corrections of rows and columns at each temperature."""
+
+SMALLEST = 1e-30
+"""Sums are not taken below this, so that those of the padding can be divided by."""
 
 
 def transport_plan(
@@ -22,30 +28,34 @@ def transport_plan(
 ) -> jax.Array:
     """The plan P that minimises sum_ij P_ij cost_ij - temperature · entropy(P), float32 [B, T, R].
 
-    costs: float32 [B, T, R], finite in the padding; masks: bool [B, T] and [B, R], with at least one `True` each.
+    costs: float32 [B, T, R], finite in the padding; masks: bool [B, T] and [B, R].
     Rows of frames sum to 1 and columns to T / R (nearly: the rows are set right last); the padding is exactly 0.
+    Below a thousandth of the highest cost the plan is not quite the best at its temperature.
     """
     pairs = audio_mask[:, :, None] & text_mask[:, None, :]
-    frames, positions = (jnp.maximum(mask.sum(axis=1, keepdims=True), 1) for mask in (audio_mask, text_mask))
-    column_log_sum = jnp.log(frames / positions)
     hottest = jnp.max(jnp.where(pairs, costs, 0.0), axis=(1, 2))[:, None, None]
+    frames, positions = (jnp.maximum(mask.sum(axis=1, keepdims=True), 1) for mask in (audio_mask, text_mask))
+    column_sums = frames / positions
 
-    def potentials(text_potential, round_):
-        heat = jnp.maximum(hottest * COOLING**round_, temperature)
-        scores = jnp.where(pairs, -costs / heat, -jnp.inf)
-        audio_potential = -_log_sum(scores + (text_potential / heat[:, 0])[:, None, :], 2)
-        text_potential = heat[:, 0] * (column_log_sum - _log_sum(scores + audio_potential[:, :, None], 1))
-        return text_potential, None
+    def rows_right(text_potential, heat):
+        scores = jnp.where(pairs, (text_potential[:, None, :] - costs) / heat, -1e30)
+        return jnp.where(pairs, jax.nn.softmax(scores, axis=2), 0.0)
+
+    def cool(text_potential, step):
+        heat = jnp.maximum(hottest * COOLING**step, temperature)
+        # Of the plan so far nothing that matters underflows, so its corrections need no logarithms.
+        plan = rows_right(text_potential, heat)
+
+        def correct(_, column_scale):
+            row_sums = jnp.einsum("btr,br->bt", plan, column_scale)
+            row_scale = 1.0 / jnp.maximum(row_sums, SMALLEST)
+            sums = jnp.einsum("btr,bt->br", plan, jnp.where(audio_mask, row_scale, 0.0))
+            return column_sums / jnp.maximum(sums, SMALLEST)
+
+        column_scale = lax.fori_loop(0, ROUNDS, correct, jnp.ones_like(text_potential))
+        change = jnp.where(text_mask, heat[:, 0] * jnp.log(column_scale), 0.0)
+        return text_potential + change, None
 
     start = jnp.zeros_like(costs[:, 0])
-    text_potential, _ = lax.scan(potentials, start, jnp.arange(ROUNDS, dtype=jnp.float32))
-    scores = jnp.where(pairs, (text_potential[:, None, :] - costs) / temperature, -jnp.inf)
-    return jnp.where(pairs, jnp.exp(scores - _log_sum(scores, 2)[:, :, None]), 0.0)
-
-
-def _log_sum(scores, axis):
-    """logsumexp that is 0 where all are -inf: padding has no potential."""
-    highest = jnp.max(scores, axis=axis, keepdims=True)
-    highest = jnp.where(jnp.isfinite(highest), highest, 0.0)
-    total = jnp.sum(jnp.exp(scores - highest), axis=axis)
-    return jnp.where(total > 0, jnp.log(jnp.maximum(total, 1e-37)), 0.0) + jnp.squeeze(highest, axis)
+    text_potential, _ = lax.scan(cool, start, jnp.arange(TEMPERATURES, dtype=jnp.float32))
+    return rows_right(text_potential, temperature)

@@ -21,5 +21,9 @@ def word_frames(words: np.ndarray, unit: np.ndarray) -> np.ndarray:
 
 
 def boundary_errors(words: np.ndarray, unit: np.ndarray, true: np.ndarray, frame_seconds: float) -> np.ndarray:
-    """Absolute error in seconds, [W, 2], of where each word begins and ends; `true` [W, 2] in seconds."""
-    return np.abs(word_frames(words, unit) * frame_seconds - np.asarray(true))
+    """Absolute errors in seconds, [2 W - 2], of where words begin and end; `true` [W, 2] in seconds.
+
+    Where the first word begins and the last one ends is left out: alignments are anchored there, at the first and the
+    last frame, so that the error is the silence around the sentence under any of them.
+    """
+    return np.abs(word_frames(words, unit) * frame_seconds - np.asarray(true)).ravel()[1:-1]

@@ -77,7 +77,7 @@ def _distances(ax, rows):
     for kind, (label, colour, marker) in KINDS.items():
         _line(ax, rows, f"relative_{kind}", label, colour, marker)
     ax.set_title("Distance of speech and text")
-    ax.set_ylabel("distance per frame (1: unrelated)")
+    ax.set_ylabel("distance per frame (1: any two frames)")
     _finish(ax)
 
 
@@ -160,7 +160,7 @@ def _cost_map(ax, example: Example, layer: int):
         interpolation="nearest",
     )
     times = (np.arange(frames) + 0.5) * step
-    ax.plot(times, example.positions[layer] + 0.5, color=ORANGE, linewidth=1.8, label="best alignment")
+    ax.plot(times, example.positions[layer] + 0.5, color=ORANGE, linewidth=1.4, label="best alignment")
     for word, (first, last) in enumerate(_word_spans(example)):
         if example.word_times is None:
             break

@@ -109,14 +109,14 @@ class LayerAnalysis:
         # Without a wrong text that distance is not known, and all else is.
         known = (pairs.wrong[n] >= 0) | (np.arange(len(DISTANCES)) < len(ALIGNMENTS))
         numbers = {
-            name: getattr(measures, name)[:, row] for name in ("matched", "norms", "square_norms", "pooled")
+            name: getattr(measures, name)[:, row] for name in ("matched", "norms", "square_norms", "centres", "pooled")
         }  # fmt: skip
         numbers["distances"] = np.where(known, measures.distances[:, row], np.nan)
         numbers["feasible"] = np.all(measures.feasible[0, row] | ~known)
-        numbers["frames"] = found.frames[row]
+        numbers["frames"] = (found.frames[row], found.text_frames[row])
         numbers["pair"] = n
         true = pairs.word_times[n]
-        numbers["boundaries"] = 0 if true is None else true.size
+        numbers["boundaries"] = 0 if true is None else max(true.size - 2, 0)
         positions = measures.positions[:, row, :, : found.frames[row]]
         units = np.minimum(found.unit[row][positions], len(pairs.words[n]) - 1)
         numbers["boundary_seconds"] = np.zeros(positions.shape[:2])

@@ -36,6 +36,8 @@ class Measures(NamedTuple):
     """Mean over frames of the embeddings' norm, float32 [L, B, 2]: `SIDES`."""
     square_norms: jax.Array
     """Mean over frames of the squared norm of what the cost compares (its `comparable`), float32 [L, B, 2]."""
+    centres: jax.Array
+    """Mean over frames of what the cost compares, float32 [L, B, 2, D]."""
     pooled: jax.Array
     """Mean over frames of the embeddings, float32 [L, B, 2, D]."""
     positions: jax.Array
@@ -86,6 +88,7 @@ def measure(
             matched=found[0].coverage,
             norms=both(lambda x: jnp.linalg.norm(x, axis=-1), sides),
             square_norms=both(lambda x: jnp.sum(x**2, axis=-1), compared),
+            centres=both(lambda x: x, compared),
             pooled=both(lambda x: x, sides),
             positions=jnp.stack([each.position for each in found[:3]], axis=1),
         )

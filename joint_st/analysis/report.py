@@ -30,7 +30,7 @@ class Measured:
     texts: Sequence[str]
     """[N]"""
     frames: np.ndarray
-    """Audio frames, int [N]."""
+    """Audio frames and text frames, int [N, 2]: `SIDES`."""
     feasible: np.ndarray
     """Whether all alignments exist, bool [N]; distances and word times of the others count nothing."""
     distances: np.ndarray
@@ -41,6 +41,8 @@ class Measured:
     """Mean norm over frames, [L, N, 2]: `SIDES`."""
     square_norms: np.ndarray
     """Mean over frames of the squared norm of what the cost compares, [L, N, 2]."""
+    centres: np.ndarray
+    """Mean over frames of what the cost compares, [L, N, 2, D]."""
     pooled: np.ndarray
     """Mean over frames of the embeddings, [L, N, 2, D]."""
     boundary_seconds: np.ndarray
@@ -51,16 +53,18 @@ class Measured:
     def rows(self, names: Sequence[str]) -> list[dict]:
         """A row for each layer; what cannot be known is None.
 
-        `relative_*` is a distance over the sum of both sides' mean squared norms, which it would be between
-        embeddings that have nothing in common (for cosine that is 1). So layers can be compared, and two sides that
-        shrink together gain nothing.
+        `relative_*` is a distance over the mean distance of any frame of speech from any frame of text, whatever the
+        utterances: 1 is what unrelated frames have. So layers can be compared, and neither shrinking nor a direction
+        that all embeddings share makes it small.
         """
-        frames = np.where(self.feasible, self.frames, 0)
+        frames = np.where(self.feasible[:, None], self.frames, 0)
         counts = np.where(self.feasible, self.boundaries, 0)
         rows = []
         for layer, name in enumerate(names):
-            unrelated = max(sum(_mean(self.square_norms[layer], frames)), 1e-30)
-            distances = dict(zip(DISTANCES, _mean(self.distances[layer], frames)))
+            squares, centres = _mean(self.square_norms[layer], frames), _mean(self.centres[layer], frames)
+            # E ‖a - t‖² of independent a and t.
+            unrelated = max(squares.sum() - 2 * centres[0] @ centres[1], 1e-30)
+            distances = dict(zip(DISTANCES, _mean(self.distances[layer], frames[:, :1])))
             audio, text = self.pooled[layer, :, 0], self.pooled[layer, :, 1]
             row = {"layer": name}
             row |= {kind: _number(distance) for kind, distance in distances.items()}
@@ -115,8 +119,8 @@ class LayerReport:
         headings = dict(zip(DISTANCES, ("best", "frame-\nwise", "random", "wrong\ntext")))
         relative = headings | {"best": "relative\nbest"}
         distances = _table(
-            f"distance per audio frame: {facts['cost']}, {facts['utterances']} utterances{infeasible}; "
-            f"best alignment {facts['alignment']};\nrelative: over what it is between unrelated embeddings",
+            f"distance per audio frame: {facts['cost']}; best alignment: {facts['alignment']}\n"
+            f"{facts['utterances']} utterances{infeasible}; relative: over that of any two frames",
             self.rows,
             [(heading, kind, _short) for kind, heading in headings.items()]
             + [(heading, f"relative_{kind}", "{:.3f}".format) for kind, heading in relative.items()],
@@ -164,10 +168,13 @@ def _short(x: float) -> str:
 
 
 def _mean(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Weighted mean over the first axis [N, ...], leaving out what is NaN; NaN of nothing."""
-    weights = np.asarray(weights, np.float64).reshape(-1, *[1] * (values.ndim - 1)) * ~np.isnan(values)
+    """Weighted mean over the first axis of values [N, ...], leaving out what is NaN; NaN of nothing.
+
+    weights: [N, ...] with as many axes as they differ in, or fewer.
+    """
+    weights = weights.reshape(weights.shape + (1,) * (values.ndim - weights.ndim)) * ~np.isnan(values)
     total = weights.sum(axis=0)
-    return np.sum(np.nan_to_num(values) * weights, axis=0) / np.where(total > 0, total, np.nan)
+    return np.sum(np.nan_to_num(values).astype(np.float64) * weights, axis=0) / np.where(total > 0, total, np.nan)
 
 
 def _number(x) -> float | None:

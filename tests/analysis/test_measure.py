@@ -71,9 +71,14 @@ def test_measures_are_those_of_all_alignments_tried(sides, best, cost):
         norms = [np.mean(np.linalg.norm(x, axis=-1)) for x in (audio, text)]
         assert found.norms[layer, row] == pytest.approx(norms, rel=1e-5)
         assert found.pooled[layer, row] == pytest.approx(np.stack([audio.mean(0), text.mean(0)]), abs=1e-5)
-        # Embeddings that have nothing in common are as far apart as their squared norms are long together.
+        # What is compared has a squared norm of 1/2 under cosine, of the width under layer normalisation.
         squares = {"squared_l2": [np.mean(np.sum(x**2, -1)) for x in (audio, text)], "cosine": [0.5, 0.5]}
         assert found.square_norms[layer, row] == pytest.approx(squares.get(cost, [WIDTH, WIDTH]), rel=1e-4)
+        if cost == "squared_l2":
+            assert np.array_equal(found.centres[layer, row], found.pooled[layer, row])
+        if cost == "cosine":
+            units = [np.mean(x / np.linalg.norm(x, axis=-1, keepdims=True), axis=0) for x in (audio, text)]
+            assert found.centres[layer, row] == pytest.approx(np.sqrt(0.5) * np.stack(units), abs=1e-5)
     assert found.feasible.all()
 
 

@@ -13,12 +13,13 @@ def make_measured(**changes) -> Measured:
     """One layer, three pairs of 10, 30 and 50 frames; the last cannot be aligned, and the first has no wrong text."""
     numbers = {
         "texts": ["a", "b", "c"],
-        "frames": np.array([10, 30, 50]),
+        "frames": np.array([[10, 20], [30, 20], [50, 50]]),
         "feasible": np.array([True, True, False]),
         "distances": np.array([[[1.0, 2.0, 4.0, np.nan], [3.0, 6.0, 8.0, 7.0], [99.0, 99.0, 99.0, 99.0]]]),
         "matched": np.array([[0.5, 1.0, 0.0]]),
         "norms": np.array([[[1.0, 2.0], [3.0, 2.0], [9.0, 9.0]]]),
         "square_norms": np.array([[[2.0, 3.0], [10.0, 3.0], [99.0, 99.0]]]),
+        "centres": np.array([[[[1.0, 0.0], [1.0, 1.0]], [[1.0, 0.0], [1.0, 0.0]], [[9.0, 9.0], [9.0, 9.0]]]]),
         "pooled": np.array([[[[1.0, 0.0], [1.0, 0.1]], [[0.0, 1.0], [0.1, 1.0]], [[-1.0, 0.0], [1.0, 0.2]]]]),
         "boundary_seconds": np.array([[[0.1, 0.2, 0.4], [0.3, 0.0, 0.6], [9.0, 9.0, 9.0]]]),
         "boundaries": np.array([4, 6, 2]),
@@ -31,9 +32,22 @@ def test_distances_are_means_over_the_frames_of_what_can_be_aligned():
     distances = [row[kind] for kind in ("best", "frame_wise", "random", "wrong_text")]
     assert distances == pytest.approx([(10 * 1 + 30 * 3) / 40, 5, 7, 7])
     assert [row["audio_norm"], row["text_norm"], row["text_matched"]] == pytest.approx([2.5, 2.0, 0.75])
-    # Squared norms of 8 and 3 make 11 the distance of what has nothing in common.
+    # Squared norms of 8 and 3, centres (1, 0) and (1, 1/2): two frames are 8 + 3 - 2 apart in the mean.
     relative = [row[f"relative_{kind}"] for kind in ("best", "frame_wise", "random", "wrong_text")]
-    assert relative == pytest.approx([2.5 / 11, 5 / 11, 7 / 11, 7 / 11])
+    assert relative == pytest.approx([2.5 / 9, 5 / 9, 7 / 9, 7 / 9])
+
+
+def test_unrelated_frames_have_a_relative_distance_of_one():
+    generator = np.random.default_rng(0)
+    audio, text = generator.normal(size=(2, 40, 3)) + [5.0, 0.0, 0.0]
+    between = np.mean(np.sum((audio[:, None] - text[None]) ** 2, axis=-1))
+    centres, squares = ([x.mean(axis=0) for x in (audio, text)], [np.mean(np.sum(x**2, -1)) for x in (audio, text)])
+    (row,) = make_measured(
+        distances=np.full((1, 3, 4), between),
+        square_norms=np.tile(squares, (1, 3, 1)),
+        centres=np.tile(np.array(centres), (1, 3, 1, 1)),
+    ).rows(["encoders"])
+    assert row["relative_best"] == pytest.approx(1)
 
 
 def test_word_times_are_means_over_boundaries():

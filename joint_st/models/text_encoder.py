@@ -33,8 +33,9 @@ class TextEncoder(nnx.Module):
         self.positions = positions
         self.dtype = dtype
         self.embed = nnx.Embed(units, width, dtype=dtype, rngs=rngs)
-        # The audio encoder's last layer ends in a norm: both modalities come at one scale.
-        self.norm = nnx.LayerNorm(width, dtype=dtype, rngs=rngs)
+        # Both modalities come at one scale, that at which the audio encoder's last norm begins. A scale that is learnt
+        # grew in steps on text alone, and distances to the audio were then those of the norms.
+        self.norm = nnx.LayerNorm(width, use_scale=False, use_bias=False, dtype=dtype, rngs=rngs)
         self.masked = nnx.Param(jax.random.normal(rngs.params(), (width,), jnp.float32))
         self.layers = layers
 

@@ -62,13 +62,13 @@ def make_batch(seed: int = 0) -> dict[str, np.ndarray]:
 class Steps:
     """The jitted step of a config on its mesh; called with a state and a batch of NumPy arrays."""
 
-    def __init__(self, changes: dict | None = None):
+    def __init__(self, changes: dict | None = None, speech: bool = True):
         self.config = override(CONFIG, changes or {})
         self.units = UNITS if self.config.data.units.kind != "none" else 0
         self.mesh = make_mesh(self.config.parallel)
         with jax.set_mesh(self.mesh):
             self._init = make_init(self.config, VOCABULARY, self.units, self.mesh)
-            self.jitted = make_train_step(self.config, VOCABULARY, self.units, self.mesh)
+            self.jitted = make_train_step(self.config, VOCABULARY, self.units, self.mesh, speech=speech)
 
     def init(self):
         with jax.set_mesh(self.mesh):

@@ -1,0 +1,98 @@
+"""The text encoder: what each text frame holds, what is masked, and that nothing leaks from the future."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from joint_st.config import ModelConfig, TextConfig
+from joint_st.models.joint import JointModel
+from joint_st.models.text_encoder import most_frames, repetitions, sinusoids
+
+VOCABULARY, UNITS, WIDTH, FRAMES = 6, 9, 8, 12
+IDS = np.array([[3, 4, 4, 8], [5, 2, 0, 0]])
+REPETITIONS = np.array([[2, 1, 3, 1], [1, 3, 0, 0]])
+
+
+def make(**fields) -> JointModel:
+    config = {"width": WIDTH, "heads": 2, "feed_forward": 2, "kernel": 3, "left_context": 4, "audio_layers": 0}
+    config = ModelConfig(**{**config, "streaming_layers": 1, "full_context_layers": 1, "dropout": 0.0, **fields})
+    return JointModel(config, VOCABULARY, UNITS, rngs=nnx.Rngs(0))
+
+
+def encode(model, augment=None, key=None, augmented=None, ids=IDS, counts=REPETITIONS):
+    return jax.device_get(model.encode_text(jnp.array(ids), jnp.array(counts), FRAMES, augment, key, augmented))
+
+
+def normed_embeddings(model):
+    table = np.asarray(model.text.embed.embedding[...], np.float64)
+    return (table - table.mean(axis=1, keepdims=True)) / np.sqrt(table.var(axis=1, keepdims=True) + 1e-6)
+
+
+def test_without_layers_it_is_an_embedding_repeated():
+    model = make()
+    found, table = encode(model), normed_embeddings(model)
+    for row in range(2):
+        frames = np.repeat(IDS[row], REPETITIONS[row])
+        np.testing.assert_allclose(found.x[row, : len(frames)], table[frames], atol=1e-5)
+        assert not found.x[row, len(frames) :].any()
+        assert found.mask[row].sum() == len(frames)
+        assert found.unit[row, : len(frames)].tolist() == np.repeat(np.arange(4), REPETITIONS[row]).tolist()
+
+
+def test_sinusoidal_positions_are_added():
+    plain, placed = encode(make()), encode(make(text_positions="sinusoidal"))
+    added = placed.x[0, :7] - plain.x[0, :7]
+    np.testing.assert_allclose(added, sinusoids(FRAMES, WIDTH)[:7], atol=1e-5)
+    assert sinusoids(3, 4)[2] == pytest.approx([np.sin(2), np.sin(0.02), np.cos(2), np.cos(0.02)])
+
+
+def test_masks_and_noise_fall_on_the_rows_asked_for():
+    model, key = make(), jax.random.key(0)
+    clean = encode(model)
+    ids, counts = np.tile(IDS[0], (200, 1)), np.tile(REPETITIONS[0], (200, 1))
+    augmented = jnp.arange(200) < 100
+    spans = TextConfig(mask_share=0.3, mask_span=2)
+    found = encode(model, spans, key, augmented, ids, counts)
+    masked = np.isclose(found.x[:, :7], np.asarray(model.text.masked[...])).all(axis=-1)
+    assert not masked[100:].any()
+    assert abs(masked[:100].mean() - 0.3) < 0.06
+    kept = np.broadcast_to(clean.x[0, :7], (200, 7, WIDTH))
+    np.testing.assert_allclose(found.x[:, :7][~masked], kept[~masked], atol=1e-5)
+    noisy = encode(model, TextConfig(mask_share=0.0, noise=0.5), key, augmented, ids, counts)
+    assert abs((noisy.x[:100, :7] - kept[:100]).std() - 0.5) < 0.02
+    np.testing.assert_allclose(noisy.x[100:, :7], kept[100:], atol=1e-5)
+    np.testing.assert_array_equal(encode(model, spans, None).x, clean.x)
+
+
+def test_its_own_layers_are_causal():
+    model = make(text_layers=2)
+    before, changed = encode(model), IDS.copy()
+    changed[0, 3] = 2  # the last frame of seven
+    after = encode(model, ids=changed)
+    np.testing.assert_allclose(after.x[0, :6], before.x[0, :6], atol=1e-6)
+    assert np.abs(after.x[0, 6] - before.x[0, 6]).max() > 1e-3
+
+
+@pytest.mark.parametrize("kind", ["none", "fixed", "random", "durations"])
+def test_repetitions_outside_training_and_the_bound(kind):
+    text, lengths = TextConfig(repetition=kind, repeat_least=1, repeat_most=4), jnp.array([4, 2])
+    expected = {"none": [1, 1, 1, 1], "fixed": [4, 4, 4, 4]}.get(kind, [2, 3, 2, 3])
+    found = np.asarray(repetitions(text, lengths, 4))
+    assert found.tolist() == [expected, [*expected[:2], 0, 0]]
+    drawn = np.asarray(repetitions(text, jnp.full(500, 4), 4, jax.random.key(0)))
+    assert (set(drawn.ravel()) == {1, 2, 3, 4}) == (kind in ("random", "durations"))
+    assert drawn.sum(axis=1).max() <= most_frames(text, 4)
+
+
+def test_text_leaves_the_weights_beside_it_as_they_are():
+    """An audio-only model of the same seed begins with the same weights."""
+    config = make().config
+    alone = nnx.to_pure_dict(nnx.state(JointModel(config, VOCABULARY, 0, rngs=nnx.Rngs(0))))
+    joint = nnx.to_pure_dict(nnx.state(JointModel(config, VOCABULARY, UNITS, rngs=nnx.Rngs(0))))
+    assert set(joint) - set(alone) == {"text", "unit_head"}
+    for part, weights in alone.items():
+        jax.tree.map(np.testing.assert_array_equal, weights, joint[part])

@@ -43,11 +43,11 @@ class Window:
 
     def mean(self, name: str) -> float | None:
         """The mean of a metric; `None` where nothing was counted."""
-        return self._sums[name] / self._counts[name] if self._counts[name] else None
+        return self._sums[name] / self._counts[name] if self._counts.get(name) else None
 
     def total(self, name: str) -> float:
         """The sum of a metric."""
-        return self._sums[name]
+        return self._sums.get(name, 0.0)
 
     @property
     def seconds(self) -> float:

@@ -157,3 +157,16 @@ def test_long_texts_are_left_out_and_long_transcripts_leave_their_audio(corpora,
         assert not batch["units"][~filled].any() and not batch["unit_ends"][~filled].any()
     assert short.dropped == {"too long": int((texts.unit_lengths > most).sum())}
     np.testing.assert_array_equal(short.unit_lengths, texts.unit_lengths[texts.unit_lengths <= most])
+
+
+def test_text_comes_first_where_it_is_asked_to(ready):
+    prepared, plan, text = ready
+    for start in (0, 2):
+        found = take(prepared, plan, text, 6 - start, text_first=3, start=start)
+        assert [i for i, _ in found] == list(range(start, 6))
+        for i, batch in found:
+            np.testing.assert_array_equal(batch["text_index"], text[1][i].rows)
+            if i < 3:
+                assert all(name.startswith("text_") for name in batch)
+            else:
+                np.testing.assert_array_equal(batch["index"], plan[i - 3].rows)

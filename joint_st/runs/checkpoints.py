@@ -138,7 +138,10 @@ class Checkpoints:
         return self._manager.restore(step, args=ocp.args.Composite(state=ocp.args.StandardRestore(like))).state
 
     def restore_part(self, step: int, like: dict) -> dict:
-        """Only the parts of the state that `like` names, as after `NamedTuple._asdict`: `{"average": ...}`."""
+        """Only the parts of the state that `like` names, as after `NamedTuple._asdict`: `{"average": ...}`.
+
+        Raises `UserError` where such a part holds other arrays than `like`: the code that made it was another.
+        """
         restore_args = jax.tree.map(
             lambda x: ocp.ArrayRestoreArgs(sharding=x.sharding, global_shape=x.shape, dtype=x.dtype), like
         )
@@ -147,8 +150,26 @@ class Checkpoints:
             options=ocp.CheckpointManagerOptions(read_only=True),
             item_handlers={"state": ocp.PyTreeCheckpointHandler()},
         ) as manager:
+            stored = manager.item_metadata(step)["state"].tree
+            _check_same_arrays({part: stored.get(part, {}) for part in like}, like, self.directory / str(step))
             args = ocp.args.PyTreeRestore(like, restore_args=restore_args, partial_restore=True)
             return manager.restore(step, args=ocp.args.Composite(state=args))["state"]
+
+
+def _check_same_arrays(stored: dict, like: dict, where: Path) -> None:
+    """Orbax leaves out, without a word, arrays that are stored and not asked for."""
+
+    def shapes(tree):
+        leaves = jax.tree_util.tree_leaves_with_path(tree, is_leaf=lambda x: hasattr(x, "shape"))
+        return {jax.tree_util.keystr(path, simple=True, separator="."): tuple(x.shape) for path, x in leaves}
+
+    there, here = shapes(stored), shapes(like)
+    for name in sorted(there.keys() | here.keys()):
+        if there.get(name) != here.get(name):
+            is_, wanted = (tree.get(name, "absent") for tree in (there, here))
+            raise UserError(
+                f"{where}: {name} is {is_} there and {wanted} in this version's model; use the version it was trained with"
+            )
 
 
 def _mib(size: int) -> str:

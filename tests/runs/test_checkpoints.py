@@ -85,6 +85,20 @@ def test_the_whole_state_or_a_part_of_it_comes_back(saved):
         assert_equal(part, {"average": state_of(5).average})
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"b": {"c": jnp.ones(()), "d": jnp.ones(2)}}, r"average.b.d is absent there and \(2,\) in this version"),
+        ({"b": {}}, r"average.b.c is \(\) there and absent in this version"),
+        ({"a": jnp.ones(9)}, r"average.a is \(8,\) there and \(9,\) in this version"),
+    ],
+)
+def test_a_part_of_other_arrays_is_refused(saved, change, message):
+    other = shapes({**state_of(0).average, **change})
+    with Checkpoints(saved, read_only=True) as checkpoints, pytest.raises(UserError, match=message):
+        checkpoints.restore_part(5, {"average": other})
+
+
 def test_what_is_saved_is_the_state_of_its_step(tmp_path):
     """Although the arrays are given away to the next step while they are written."""
     size, count = 2**19, 8

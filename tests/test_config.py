@@ -379,7 +379,10 @@ def test_mistakes_among_arguments(arguments, line):
     assert message(split_overrides, arguments.split(), OPTIONS) == line
 
 
-@pytest.mark.parametrize("path", sorted((Path(__file__).parents[1] / "configs").glob("*.py")), ids=lambda path: path.stem)
+CONFIGS = sorted(path for path in (Path(__file__).parents[1] / "configs").rglob("*.py") if path.parent.name != "sweeps")
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
 def test_the_repositorys_configs_load(path):
     config = load(path)
     assert config.name == path.stem

@@ -205,7 +205,7 @@ class SpecAugmentConfig(Section):
 
 
 class TextConfig(Section):
-    """From units to the frames that the text encoder makes of them: repetition, then masked spans (arXiv 2210.07353)."""
+    """From units to the frames that the text encoder makes of them: repetition, masked spans (arXiv 2210.07353)."""
 
     repetition: Literal["none", "fixed", "random", "durations"] = "random"
     """How often each unit is repeated, so that text is about as long as speech: not, `repeat_most` times, a number of

@@ -42,8 +42,9 @@ class Head(nnx.Module):
 class JointModel(nnx.Module):
     """Speech or text to logits on two heads; speech as a whole or in a stream.
 
-    `units` is the size of the text units' inventory; with 0 there is no text encoder. The layers named `streaming` and `full_context` are shared: they exist once, here, and whatever modality comes
-    in passes through `shared`. Cascade as in arXiv 2010.14606: the full-context layers stand on the streaming ones.
+    `units` is the size of the text units' inventory; with 0 there is no text encoder. The layers named `streaming`
+    and `full_context` are shared: they exist once, here, and whatever modality comes in passes through `shared`.
+    Cascade as in arXiv 2010.14606: the full-context layers stand on the streaming ones.
     """
 
     def __init__(self, config: ModelConfig, vocabulary: int, units: int = 0, *, rngs: nnx.Rngs):

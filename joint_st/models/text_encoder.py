@@ -1,4 +1,4 @@
-"""The text encoder: units to text frames. Without layers of its own it is an embedding, as JOIST's (arXiv 2210.07353)."""
+"""The text encoder: units to text frames. Without layers of its own it is an embedding (JOIST, arXiv 2210.07353)."""
 
 from __future__ import annotations
 

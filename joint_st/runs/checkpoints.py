@@ -168,7 +168,8 @@ def _check_same_arrays(stored: dict, like: dict, where: Path) -> None:
         if there.get(name) != here.get(name):
             is_, wanted = (tree.get(name, "absent") for tree in (there, here))
             raise UserError(
-                f"{where}: {name} is {is_} there and {wanted} in this version's model; use the version it was trained with"
+                f"{where}: {name} is {is_} there and {wanted} in this version's model; "
+                "use the version it was trained with"
             )
 
 

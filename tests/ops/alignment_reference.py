@@ -8,15 +8,18 @@ import numpy as np
 from joint_st.ops.alignment import alignment_loss
 
 
-@jax.jit(static_argnames=("alignment", "cost", "free_ends"))
-def loss_and_gradient(audio, text, audio_lengths, text_lengths, **choice):
+def loss_and_gradient(*batch, alignment, cost="squared_l2", free_ends=False, temperature=1.0, given=None, key=None):
     """The `AlignmentLoss`, and the gradient of the sum of its values for audio and for text."""
+    return _loss_and_gradient(batch, temperature, given, key, alignment=alignment, cost=cost, free_ends=free_ends)
 
+
+@jax.jit(static_argnames=("alignment", "cost", "free_ends"))
+def _loss_and_gradient(batch, temperature, given, key, **choice):
     def total(embeddings):
-        loss = alignment_loss(*embeddings, audio_lengths, text_lengths, **choice)
+        loss = alignment_loss(*embeddings, *batch[2:], temperature=temperature, given=given, key=key, **choice)
         return loss.value.sum(), loss
 
-    gradient, loss = jax.grad(total, has_aux=True)((audio, text))
+    gradient, loss = jax.grad(total, has_aux=True)(batch[:2])
     return loss, gradient
 
 

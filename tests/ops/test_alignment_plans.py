@@ -8,7 +8,7 @@ import pytest
 from joint_st.ops.alignment.soft import soft_plan
 from joint_st.ops.alignment.transport import transport_plan
 from tests.ops.alignment_reference import distances, loss_and_gradient, monotonic_maps, slope, soft_minimum
-from tests.ops.test_alignment import ragged, tiny, utterances
+from tests.ops.test_alignment import close_and_far_from_zero, ragged, tiny, utterances
 
 
 @pytest.mark.parametrize("temperature", [0.3, 5.0])
@@ -23,7 +23,7 @@ def test_soft_equals_enumeration_of_the_gibbs_distribution(temperature):
         np.testing.assert_allclose(loss.value[b], expected, rtol=2e-5)
 
 
-@pytest.mark.parametrize("cost, temperature", [("squared_l2", 3.0), ("cosine", 0.1), ("normalized_l2", 0.01)])
+@pytest.mark.parametrize("cost, temperature", [("squared_l2", 3.0), ("squared_l2", 0.3), ("cosine", 0.01)])
 def test_soft_gradient_is_that_of_the_soft_minimum(cost, temperature):
     audio, text, audio_lengths, text_lengths = batch = ragged()
     _, gradient = loss_and_gradient(*batch, alignment="soft", cost=cost, temperature=temperature)
@@ -76,14 +76,11 @@ def test_soft_posteriors_of_a_long_utterance():
 
 @pytest.mark.parametrize("alignment, temperature", [("soft", 1e-6), ("optimal_transport", 1e-3)])
 def test_accurate_where_embeddings_are_close_and_far_from_zero(alignment, temperature):
-    rng = np.random.default_rng(0)
-    text = (100 + rng.normal(size=(1, 30, 8))).astype(np.float32)
-    audio = (text + 1e-3 * rng.normal(size=text.shape)).astype(np.float32)
-    lengths = np.array([30], np.int32), np.array([30], np.int32)
-    loss, gradient = loss_and_gradient(audio, text, *lengths, alignment=alignment, temperature=temperature)
-    difference = audio[0].astype(np.float64) - text[0]
+    audio, text, *_ = batch = close_and_far_from_zero()
+    loss, gradient = loss_and_gradient(*batch, alignment=alignment, temperature=temperature)
+    difference = audio[0, :30].astype(np.float64) - text[0, :30]
     np.testing.assert_allclose(loss.value[0], (difference**2).sum() / 30, rtol=1e-5)
-    np.testing.assert_allclose(gradient[0][0], 2 * difference / 30, atol=1e-3 * np.abs(2 * difference / 30).max())
+    np.testing.assert_allclose(gradient[0][0, :30], 2 * difference / 30, atol=1e-3 * np.abs(2 * difference / 30).max())
 
 
 @pytest.mark.parametrize("temperature", [2.0, 20.0])

@@ -1,7 +1,10 @@
 """Metrics arrive where they are sent, and rows of steps that will be run again are removed."""
 
 import csv
+import io
 
+import numpy as np
+import PIL.Image
 import pytest
 
 from joint_st.training.loggers import CsvLogger, TensorBoardLogger
@@ -30,17 +33,33 @@ def test_csv_keeps_rows_up_to_the_step_it_resumes_at(tmp_path):
     ]
 
 
-def test_tensorboard_events_hold_names_and_values(tmp_path):
+def tensorboard_values(folder):
+    """(step, value) of each summary in the one file of events in a folder."""
     event_pb2 = pytest.importorskip("tensorboardX.proto.event_pb2")
-    logger = TensorBoardLogger(tmp_path, resume_at=0)
-    logger.log(7, {"loss": 0.25, "wer": None})
-    logger.close()
-    (file,) = tmp_path.glob("events.*")
-    data, found, at = file.read_bytes(), [], 0
+    (file,) = folder.glob("events.*")
+    data, at = file.read_bytes(), 0
     # A record is its length (8 bytes), a checksum (4), the event, and another checksum (4).
     while at < len(data):
         length = int.from_bytes(data[at : at + 8], "little")
         event = event_pb2.Event.FromString(data[at + 12 : at + 12 + length])
-        found += [(event.step, value.tag, value.simple_value) for value in event.summary.value]
+        yield from ((event.step, value) for value in event.summary.value)
         at += 12 + length + 4
+
+
+def test_tensorboard_events_hold_names_and_values(tmp_path):
+    logger = TensorBoardLogger(tmp_path, resume_at=0)
+    logger.log(7, {"loss": 0.25, "wer": None})
+    logger.close()
+    found = [(step, value.tag, value.simple_value) for step, value in tensorboard_values(tmp_path)]
     assert found == [(7, "loss", 0.25)]
+
+
+def test_tensorboard_shows_images(tmp_path):
+    image = np.random.default_rng(0).integers(0, 256, (5, 7, 3), np.uint8)
+    logger = TensorBoardLogger(tmp_path, resume_at=0)
+    logger.log_images(3, {"layers": image})
+    logger.close()
+    ((step, value),) = tensorboard_values(tmp_path)
+    assert (step, value.tag) == (3, "layers")
+    shown = PIL.Image.open(io.BytesIO(value.image.encoded_image_string))
+    np.testing.assert_array_equal(np.asarray(shown), image)

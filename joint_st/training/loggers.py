@@ -29,7 +29,7 @@ class Logger(Protocol):
 
 
 class CsvLogger:
-    """One row a call, columns `step` and `columns`, other keys left out; readable while the run goes on."""
+    """One row a call that has some of `columns`, other keys left out; readable while the run goes on."""
 
     def __init__(self, path: Path, columns: tuple[str, ...], *, resume_at: int):
         """Rows after step `resume_at` are removed: the run will write them again."""
@@ -52,6 +52,8 @@ class CsvLogger:
         return csv.DictWriter(file, self._columns, restval="", extrasaction="ignore")
 
     def log(self, step, row):
+        if not row.keys() & set(self._columns):
+            return
         self._writer(self._file).writerow({"step": step, **{k: "" if v is None else repr(v) for k, v in row.items()}})
 
     def log_images(self, step, images):

@@ -1,0 +1,62 @@
+"""A run on speech and text, from a config to what it leaves on disk, stopped and gone on with."""
+
+from __future__ import annotations
+
+import csv
+import shutil
+
+import numpy as np
+import pytest
+
+from joint_st.config import override
+from joint_st.errors import UserError
+from joint_st.runs.trained import load_trained
+from joint_st.training.loop import train
+from tests.tiny import saved_arrays, tiny_config
+from tests.training.test_loggers import tensorboard_values
+
+JOINT = {
+    "data.units.kind": "phonemes",
+    "data.text_batch_size": 4,
+    "data.test": {},
+    "objective.full_context_reconstruction": 0.5,
+    "objective.consistency.weight": 0.1,
+    "training.text_first_steps": 2,
+    "training.loggers": ["tensorboard"],
+}
+
+
+def metrics(run):
+    with open(run / "metrics.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    return [{name: value for name, value in row.items() if name != "audio_seconds_per_second"} for row in rows]
+
+
+@pytest.mark.slow
+def test_a_joint_run_goes_on_as_it_would_have(corpora, tmp_path):
+    config = tiny_config(corpora, JOINT)
+    run = tmp_path / "run"
+    train(config, run)
+    whole, arrays = metrics(run), saved_arrays(run, 6)
+    # Text alone in steps 1 and 2, then both.
+    assert [row["full_context_ctc"] != "" for row in whole if row["loss"]] == [False, True, True]
+    assert all(float(row["sentences"]) == 8 for row in whole if row["loss"])
+    assert [float(row["utterances"] or 0) for row in whole if row["loss"]] == [0, 8, 8]
+    images = {(step, v.tag) for step, v in tensorboard_values(run / "tensorboard") if v.HasField("image")}
+    assert {step for step, _ in images} == {3, 6}
+    assert {tag for step, tag in images if step == 6} >= {"layers", "alignment_1"}
+
+    for step in (4, 6):
+        shutil.rmtree(run / "checkpoints" / str(step))
+    assert sorted(int(entry.name) for entry in (run / "checkpoints").iterdir())[-1] == 3
+    train(override(config, {"training.loggers": []}), run)
+    assert metrics(run) == whole
+    found = saved_arrays(run, 6)
+    for name, value in arrays.items():
+        np.testing.assert_array_equal(found[name], value, err_msg=name)
+
+    shutil.move(run, tmp_path / "moved")
+    trained = load_trained(tmp_path / "moved", "latest")
+    assert trained.units.encode("eight", "en").size == 2
+    with pytest.raises(UserError, match="data.text_batch_size: 4 in .*, 2 now"):
+        train(override(config, {"data.text_batch_size": 2}), tmp_path / "moved")

@@ -54,7 +54,7 @@ def test_every_utterance_is_recognised_once_and_as_if_alone(model, spoken):
     structure = model_structure(model.config.model, model.tokenizer.size, 0)
     whole = jax.jit(lambda weights, *audio: nnx.merge(structure, weights)(*audio))
     for one in found:
-        audio, _ = dataset.load(one.index)
+        audio = dataset.load(one.index).audio
         assert one.seconds == len(audio) / model.config.model.features.sample_rate
         assert one.hypotheses == alone(model, whole, audio)
     assert any(text for one in found for text in one.hypotheses.values())

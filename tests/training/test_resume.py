@@ -22,16 +22,15 @@ import pytest
 
 from joint_st.cli import main
 from joint_st.config import load
-from joint_st.data.buckets import Buckets
 from joint_st.data.normalizers import normalizer
-from joint_st.data.plan import BatchPlan
+from joint_st.data.pipeline import training_plan
 from joint_st.data.prepared import prepare
 from joint_st.data.texts import train_tokenizer
 from joint_st.data.tokenizers import load_tokenizer
 from joint_st.data.vocabulary import Vocabulary
 from joint_st.runs.directory import open_run
 from joint_st.training import objective
-from joint_st.training.loop import open_tokenizer
+from joint_st.training.opening import open_inventories
 from tests.tiny import environment, saved_arrays
 
 STEPS = 24
@@ -159,9 +158,9 @@ def test_killed_before_its_texts_are_whole(trained, tmp_path, monkeypatch):
 
     monkeypatch.setattr(Vocabulary, "save", kill)
     with pytest.raises(Killed):
-        open_tokenizer(load(trained), run)
+        open_inventories(load(trained), run)
     monkeypatch.undo()
-    assert open_tokenizer(load(trained), run).size == load_tokenizer(trained / "tokenizer").size
+    assert open_inventories(load(trained), run)[0].size == load_tokenizer(trained / "tokenizer").size
     assert Vocabulary.load(run.root) == Vocabulary.load(trained)
     assert {entry.name for entry in run.root.iterdir()} == {"config.json", "tokenizer", "vocabulary.json"}
 
@@ -179,14 +178,7 @@ def plan_of(config):
     prepared = prepare(
         data.train, data, features, normalizer(data.normalizer), train_tokenizer(config), training=True
     )
-    buckets = Buckets.choose(
-        prepared.lengths,
-        prepared.label_lengths,
-        count=data.buckets,
-        multiple=features.samples_per_frame,
-        batch_size=data.batch_size,
-    )
-    return prepared, BatchPlan(prepared.lengths, buckets, seed=config.seed, shuffle=True)
+    return prepared, training_plan(prepared, data, config.seed)
 
 
 def test_other_data_under_the_same_names_are_refused(trained, tmp_path, capsys):
@@ -196,7 +188,7 @@ def test_other_data_under_the_same_names_are_refused(trained, tmp_path, capsys):
     facts.write_text(json.dumps({**then, "data": "other"}))
     assert main(["train", str(run)]) == 2
     line = capsys.readouterr().err.splitlines()[-1]
-    assert line.startswith("joint-st: error: data.train: its utterances are not those that ")
+    assert line.startswith("joint-st: error: data.train, data.text: their utterances are not those that ")
     assert saved(run) == saved(trained) and rows(run) == rows(trained)
 
 
@@ -204,13 +196,13 @@ def test_nan_names_the_step_and_the_utterance(trained, tmp_path, monkeypatch, ca
     prepared, plan = plan_of(load(trained))
     # Steps are counted from 1, batches from 0.
     culprit = int(plan[6 - 1].rows[2])
-    labels = prepared.load(culprit)[1]
+    labels = prepared.load(culprit).labels
     true_loss = objective.ctc_per_label
 
-    def poisoned(logits, frames, batch, mesh):
-        own = jnp.zeros(batch["labels"].shape[1], int).at[: len(labels)].set(labels)
-        loss = true_loss(logits, frames, batch, mesh)
-        return jnp.where((batch["labels"] == own).all(axis=1), jnp.nan, loss)
+    def poisoned(logits, frames, spelled, lengths, mesh):
+        own = jnp.zeros(spelled.shape[1], int).at[: len(labels)].set(labels)
+        loss = true_loss(logits, frames, spelled, lengths, mesh)
+        return jnp.where((spelled == own).all(axis=1), jnp.nan, loss)
 
     monkeypatch.setattr(objective, "ctc_per_label", poisoned)
     # Six steps are in one epoch, in which the utterance comes once.

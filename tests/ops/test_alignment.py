@@ -1,6 +1,5 @@
 """Best alignments against enumeration, literal recursions, librosa, ott-jax and finite differences."""
 
-import os
 
 import jax
 import jax.numpy as jnp
@@ -132,7 +131,6 @@ def test_equals_the_literal_recursion_and_its_finite_differences(alignment, cost
 
 
 def test_dtw_equals_librosa():
-    os.environ.setdefault("NUMBA_DISABLE_JIT", "1")  # compiling it takes ten seconds, running it none
     from librosa.sequence import dtw
 
     batch = ragged(seed=2)

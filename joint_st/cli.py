@@ -11,6 +11,7 @@ from typing import NoReturn
 
 import joint_st
 from joint_st.errors import UserError
+from joint_st.parallel.host_memory import keep_host_memory
 
 EXIT_USER_ERROR = 2
 EXIT_INTERRUPTED = 130
@@ -65,6 +66,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # Small matrix products, as in log-mel on the host, ran 20 times slower with OpenBLAS's threads than
     # without; it reads this when NumPy is first imported.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    if arguments is None:
+        keep_host_memory()
     try:
         _run(list(sys.argv[1:] if arguments is None else arguments))
         sys.stdout.flush()

@@ -46,7 +46,7 @@ def make_forward(config: Config, vocabulary: int, unit_count: int, best: str, me
     @jax.jit
     def forward(weights, batch, rows, key):
         model = nnx.merge(structure, weights)
-        x, mask = model.encode_audio(batch["audio"], batch["audio_lengths"])
+        x, mask, _ = model.encode_audio(batch["audio"], batch["audio_lengths"])
         audio, frames = model.shared(x, mask).layers, mask.sum(axis=1, dtype=jnp.int32)
 
         # Both texts of a row side by side, so that no row leaves its device.

@@ -219,6 +219,9 @@ class TextConfig(Section):
     """Share of text frames masked in training."""
     mask_span: int = Field(default=5, ge=1)
     """Frames of one masked span, counted after repetition."""
+    substituted_share: float = Field(default=0.0, ge=0, lt=1)
+    """Share of units replaced in training by one drawn from all, or by CTC's blank: what is heard is not always what
+    was said."""
     noise: float = Field(default=0.0, ge=0)
     """Standard deviation of Gaussian noise added in training to the text's embeddings, whose own is 1."""
 
@@ -249,6 +252,12 @@ class ModelConfig(Section):
     """Causal conformer layers of the text encoder alone; with none it is an embedding, as JOIST's."""
     text_positions: Literal["none", "sinusoidal"] = "none"
     """Absolute positions added to the text's embeddings; all layers' attention has relative ones anyway."""
+    text_blanks: bool = False
+    """Of the frames that repeat a unit, only the first embeds it and the others embed CTC's blank: text then looks as
+    speech does after a CTC of units, a spike for each."""
+    heard_units: Literal["none", "added", "only"] = "none"
+    """What enters the shared layers of speech: the audio encoder's embeddings; these plus the text's embeddings of the
+    units heard, weighted by the posterior of `objective.unit_ctc`; or the latter only."""
     streaming_layers: int = Field(default=2, ge=1)
     """Shared causal conformer layers."""
     full_context_layers: int = Field(default=2, ge=1)

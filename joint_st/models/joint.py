@@ -27,6 +27,19 @@ class Outputs(NamedTuple):
     """Valid frames [B, T]."""
     layers: jax.Array
     """Embeddings [1 + L, B, T, D]: what entered the shared layers, then what each of them put out."""
+    units: jax.Array | None = None
+    """Logits [B, T, units], float32, of the text units heard; None for text, and in a model without text."""
+
+
+class EncodedAudio(NamedTuple):
+    """What the audio encoder makes of a batch."""
+
+    x: jax.Array
+    """Embeddings [B, T, D] that enter the shared layers."""
+    mask: jax.Array
+    """Valid frames [B, T]."""
+    units: jax.Array | None
+    """Logits [B, T, units] of the text units heard, or None."""
 
 
 class Head(nnx.Module):
@@ -76,16 +89,37 @@ class JointModel(nnx.Module):
         if units:
             text_layers = layers(config.text_layers, config.left_context)
             self.text = TextEncoder(
-                units, config.width, text_layers, positions=config.text_positions, dtype=dtype, rngs=rngs
+                units,
+                config.width,
+                text_layers,
+                positions=config.text_positions,
+                blanks=config.text_blanks,
+                dtype=dtype,
+                rngs=rngs,
             )
             self.unit_head = Head(config.width, units, rngs=rngs)
 
-    def encode_audio(self, audio, lengths, augment: SpecAugmentConfig | None = None, key=None):
-        """Embeddings [B, T, D] and mask [B, T] of `audio` int16 [B, S] with `lengths` [B] samples."""
+    def encode_audio(self, audio, lengths, augment: SpecAugmentConfig | None = None, key=None) -> EncodedAudio:
+        """Embeddings of `audio` int16 [B, S] with `lengths` [B] samples, and the units heard in it."""
         augment_key, dropout_key = (None, None) if key is None else jax.random.split(key)
         mask = self.front_end.frame_mask(lengths, audio.shape[1])
         x = zero_padding(self.front_end(audio, lengths, augment, augment_key), mask)
-        return self.audio(x, mask, dropout_key), mask
+        x, units = self.hear(self.audio(x, mask, dropout_key))
+        return EncodedAudio(zero_padding(x, mask), mask, units)
+
+    def hear(self, x):
+        """From the audio layers' `x` [B, T, D] to what enters the shared layers, and the logits of the units heard.
+
+        By `config.heard_units` that is `x` itself, the embeddings that text would have weighted by how likely each
+        unit is (blank among them), or both added, as conditioning on intermediate CTC does (arXiv 2104.02724).
+        """
+        if not hasattr(self, "unit_head"):
+            return x, None
+        units = self.unit_head(x)
+        if self.config.heard_units == "none":
+            return x, units
+        expected = jax.nn.softmax(units).astype(x.dtype) @ self.text.table()
+        return (expected if self.config.heard_units == "only" else x + expected), units
 
     def encode_text(
         self, units, repetitions, frames: int, augment: TextConfig | None = None, key=None, augmented=None
@@ -104,8 +138,8 @@ class JointModel(nnx.Module):
     def __call__(self, audio, lengths, augment: SpecAugmentConfig | None = None, key=None) -> Outputs:
         """Logits of `audio` int16 [B, S] with `lengths` [B] samples; `key` turns dropout and SpecAugment on."""
         keys = (None, None) if key is None else jax.random.split(key)
-        x, mask = self.encode_audio(audio, lengths, augment, keys[0])
-        return self.shared(x, mask, keys[1])
+        encoded = self.encode_audio(audio, lengths, augment, keys[0])
+        return self.shared(encoded.x, encoded.mask, keys[1])._replace(units=encoded.units)
 
     @property
     def latency_ms(self) -> float:
@@ -132,5 +166,5 @@ class JointModel(nnx.Module):
         after = {}
         x, after["front_end"] = self.front_end.step(audio, state["front_end"])
         x, after["audio"] = self.audio.step(zero_padding(x, mask), mask, state["audio"])
-        x, after["streaming"] = self.streaming.step(x, mask, state["streaming"])
+        x, after["streaming"] = self.streaming.step(zero_padding(self.hear(x)[0], mask), mask, state["streaming"])
         return self.streaming_head(x), mask, after

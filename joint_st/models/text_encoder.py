@@ -12,7 +12,14 @@ from flax import nnx
 from joint_st.config import TextConfig
 from joint_st.models.layer import Stack
 from joint_st.ops.masks import zero_padding
-from joint_st.ops.text_frames import draw_repetitions, draw_spans, even_repetitions, frames_bound, unit_of_frame
+from joint_st.ops.text_frames import (
+    draw_repetitions,
+    draw_spans,
+    draw_substitutes,
+    even_repetitions,
+    frames_bound,
+    unit_of_frame,
+)
 
 
 class EncodedText(NamedTuple):
@@ -29,8 +36,9 @@ class EncodedText(NamedTuple):
 class TextEncoder(nnx.Module):
     """Embeds units, repeats them, masks spans in training, and passes them through causal layers of its own."""
 
-    def __init__(self, units: int, width: int, layers: Stack, *, positions: str, dtype, rngs: nnx.Rngs):
+    def __init__(self, units: int, width: int, layers: Stack, *, positions: str, blanks: bool, dtype, rngs: nnx.Rngs):
         self.positions = positions
+        self.blanks = blanks
         self.dtype = dtype
         self.embed = nnx.Embed(units, width, dtype=dtype, rngs=rngs)
         # Both modalities come at one scale, that at which the audio encoder's last norm begins. A scale that is learnt
@@ -38,6 +46,10 @@ class TextEncoder(nnx.Module):
         self.norm = nnx.LayerNorm(width, use_scale=False, use_bias=False, dtype=dtype, rngs=rngs)
         self.masked = nnx.Param(jax.random.normal(rngs.params(), (width,), jnp.float32))
         self.layers = layers
+
+    def table(self) -> jax.Array:
+        """The embedding of each unit before it is repeated, [units, D]."""
+        return self.norm(self.embed.embedding[...].astype(self.dtype))
 
     def __call__(
         self,
@@ -50,13 +62,21 @@ class TextEncoder(nnx.Module):
     ) -> EncodedText:
         """Text frames of `units` [B, U], unit `u` taking `repetitions` [B, U] (0 in the padding) of `frames`.
 
-        `augment` says what is masked and how much noise is added, both only where it and `key` are given, and in the
-        rows `augmented` [B] alone where that is; `key` also draws dropout.
+        `augment` says what is masked, substituted, and how much noise is added, only where it and `key` are given, and
+        in the rows `augmented` [B] alone where that is; `key` also draws dropout.
         """
-        span_key, noise_key, layers_key = (None,) * 3 if key is None else jax.random.split(key, 3)
+        span_key, noise_key, layers_key, other_key = (None,) * 4 if key is None else jax.random.split(key, 4)
+        augments = key is not None and augment is not None
         unit, mask = unit_of_frame(repetitions, frames)
-        x = jnp.take_along_axis(self.norm(self.embed(units)), unit[..., None], axis=1)
-        if key is not None and augment is not None:
+        if augments and augment.substituted_share:
+            others = draw_substitutes(other_key, units, augment.substituted_share, self.embed.num_embeddings)
+            units = others if augmented is None else jnp.where(augmented[:, None], others, units)
+        frame_units = jnp.take_along_axis(units, unit, axis=1)
+        if self.blanks:
+            repeated = jnp.pad(unit[:, 1:] == unit[:, :-1], ((0, 0), (1, 0)))
+            frame_units = jnp.where(repeated, 0, frame_units)
+        x = self.norm(self.embed(frame_units))
+        if augments:
             where = mask if augmented is None else mask & augmented[:, None]
             if augment.noise:
                 noise = augment.noise * jax.random.normal(noise_key, x.shape, x.dtype)

@@ -99,3 +99,14 @@ def draw_spans(key: jax.Array, mask: jax.Array, share: float, span: int) -> jax.
     begins = jax.random.bernoulli(key, begin, (rows, frames + span - 1)).astype(jnp.int32)
     through = jnp.pad(jnp.cumsum(begins, axis=1), ((0, 0), (1, 0)))
     return mask & (through[:, span:] > through[:, :-span])
+
+
+def draw_substitutes(key: jax.Array, units: jax.Array, share: float, size: int) -> jax.Array:
+    """`units` [B, U], each replaced with probability `share` by one drawn from 0 (CTC's blank) to `size - 1`.
+
+    Instead of unit 1, the unknown, blank is drawn once more; the unit itself is drawn now and then.
+    """
+    where_key, which_key = jax.random.split(key)
+    drawn = jax.random.randint(which_key, units.shape, 0, size, units.dtype)
+    others = jnp.where(drawn == 1, 0, drawn)
+    return jnp.where(jax.random.bernoulli(where_key, share, units.shape), others, units)

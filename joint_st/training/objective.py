@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from joint_st.config import Config
-from joint_st.models.joint import JointModel, Outputs
+from joint_st.models.joint import Outputs
 from joint_st.ops.ctc import ctc_loss, frames_needed
 from joint_st.parallel.mesh import over_batch
 from joint_st.training.consistency import consistency_weights
@@ -71,7 +71,7 @@ def speech_weights(config: Config, batch: Batch) -> dict[str, jax.Array]:
     return weights
 
 
-def speech_losses(config: Config, model: JointModel, outputs: Outputs, batch: Batch, mesh) -> dict:
+def speech_losses(config: Config, outputs: Outputs, batch: Batch, mesh) -> dict:
     """The losses on audio alone."""
     frames = outputs.mask.sum(axis=1, dtype=jnp.int32)
     weights, labels = speech_weights(config, batch), (batch["labels"], batch["label_lengths"])
@@ -80,8 +80,7 @@ def speech_losses(config: Config, model: JointModel, outputs: Outputs, batch: Ba
         "full_context_ctc": ctc_per_label(outputs.full_context, frames, *labels, mesh),
     }
     if "unit_ctc" in weights:
-        logits = model.unit_head(outputs.layers[0])
-        values["unit_ctc"] = ctc_per_label(logits, frames, batch["units"], batch["unit_lengths"], mesh)
+        values["unit_ctc"] = ctc_per_label(outputs.units, frames, batch["units"], batch["unit_lengths"], mesh)
     return {name: (value, weights[name]) for name, value in values.items()}
 
 

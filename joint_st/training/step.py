@@ -69,7 +69,7 @@ def make_train_step(config: Config, vocabulary: int, units: int, mesh, *, speech
         if speech:
             audio = model(part["audio"], part["audio_lengths"], config.spec_augment, keys[0])
             utterance_loss = 0.0
-            for name, (value, weight) in objective.speech_losses(config, model, audio, part, mesh).items():
+            for name, (value, weight) in objective.speech_losses(config, audio, part, mesh).items():
                 sums[name] = jnp.sum(value * weight)
                 utterance_loss += scales[name] * value
         if groups:

@@ -43,6 +43,14 @@ def test_without_layers_it_is_an_embedding_repeated():
         assert found.unit[row, : len(frames)].tolist() == np.repeat(np.arange(4), REPETITIONS[row]).tolist()
 
 
+def test_blanks_stand_for_the_frames_that_repeat_a_unit():
+    model = make(text_blanks=True)
+    found, table = encode(model), normed_embeddings(model)
+    for row, frames in enumerate([[3, 0, 4, 4, 0, 0, 8], [5, 2, 0, 0]]):
+        np.testing.assert_allclose(found.x[row, : len(frames)], table[frames], atol=1e-5)
+        assert found.mask[row].sum() == len(frames)
+
+
 def test_sinusoidal_positions_are_added():
     plain, placed = encode(make()), encode(make(text_positions="sinusoidal"))
     added = placed.x[0, :7] - plain.x[0, :7]

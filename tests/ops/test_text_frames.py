@@ -10,6 +10,7 @@ import pytest
 from joint_st.ops.text_frames import (
     draw_repetitions,
     draw_spans,
+    draw_substitutes,
     durations,
     even_repetitions,
     frames_bound,
@@ -84,3 +85,11 @@ def test_spans_mask_the_share_asked_for(share, span):
     for row in masked[:100:2]:
         edges = np.flatnonzero(np.diff(row.astype(int)))
         assert all(b - a >= span for a, b in zip(edges, edges[1:]) if row[a + 1])
+
+
+def test_substitutes_are_drawn_from_all_units_and_blank():
+    units = jnp.full((400, 50), 3)
+    drawn = np.asarray(draw_substitutes(jax.random.key(0), units, 0.2, 6))
+    counts = np.bincount(drawn.ravel(), minlength=6) / drawn.size
+    sixth = 0.2 / 6
+    np.testing.assert_allclose(counts, [2 * sixth, 0, sixth, 0.8 + sixth, sixth, sixth], atol=0.01)

@@ -10,7 +10,6 @@ import pytest
 from joint_st.config import override
 from joint_st.models.joint import Outputs
 from joint_st.ops.alignment import alignment_loss
-from joint_st.ops.masks import length_mask
 from joint_st.parallel.mesh import make_mesh
 from joint_st.training.consistency import WATCHED, consistency_losses, consistency_weights
 from tests.training.test_joint_step import JOINT
@@ -91,7 +90,3 @@ def test_the_random_alignment_is_drawn_and_its_distance_is_watched():
     assert weights.tolist() == [9, 6, 3, 0]
     best, _ = found({"objective.consistency.alignment": "skip"})
     assert (best["consistency"][:3] < losses["consistency"][:3]).all()
-
-
-def test_the_mask_convention():
-    assert np.array_equal(np.asarray(AUDIO.mask), np.asarray(length_mask(jnp.array(LENGTHS), FRAMES)))

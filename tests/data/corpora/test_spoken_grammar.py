@@ -1,5 +1,6 @@
 """The corpus `spoken_grammar`: what is said by whom, word times, and how it is built."""
 
+import collections
 import itertools
 import re
 import socket
@@ -18,11 +19,14 @@ from joint_st.data.corpora.spoken_grammar.espeak import EspeakError, Phoneme, Sp
 from joint_st.data.corpora.spoken_grammar.names import KINDS, names
 from joint_st.data.corpora.spoken_grammar.scripts import scripts
 from joint_st.data.corpora.spoken_grammar.voices import ACCENTS, VARIANTS, voices
+from joint_st.data.units.languages import find_voice
+from joint_st.data.units.phonemizer import phonemizer
 from joint_st.errors import UserError
 
 SPLITS = ("train", "dev", "test", "text")
 CONFIGS = {config.name: config for config in SpokenGrammar.BUILDER_CONFIGS}
 TINY = CONFIGS["tiny"]
+VERSION = str(SpokenGrammar.VERSION)
 NAMES = names(CONFIGS["default"].names)
 HEARD, ONLY_READ = ({name for kind in sort.values() for name in kind} for sort in (NAMES.heard, NAMES.only_read))
 
@@ -48,7 +52,7 @@ def tiny(tmp_path_factory):
     """Utterances of the tiny config, built and read back, by split."""
     folder = tmp_path_factory.mktemp("tiny")
     build_if_absent("spoken_grammar/tiny", str(folder))
-    builder = tfds.builder_from_directory(folder / "spoken_grammar" / "tiny" / "1.0.0")
+    builder = tfds.builder_from_directory(folder / "spoken_grammar" / "tiny" / VERSION)
     return {split: list(builder.as_data_source(split)) for split in SPLITS}
 
 
@@ -122,6 +126,14 @@ def test_held_out_speakers_are_in_no_other_split(corpus):
         assert not a & b
     for split in VARIANTS:
         assert {script.voice.partition("+")[0] for script in corpus[split]} == set(ACCENTS)
+
+
+def test_the_language_is_that_of_the_voice_and_text_is_read_in_all(corpus):
+    voices = phonemizer().voices
+    for script in itertools.chain(corpus["train"], corpus["dev"], corpus["test"]):
+        assert find_voice(script.language, "en-us", voices) == script.voice.partition("+")[0]
+    read = collections.Counter(script.language for script in corpus["text"])
+    assert set(read) == set(ACCENTS.values()) and max(read.values()) - min(read.values()) <= 1
 
 
 @pytest.mark.parametrize(
@@ -265,7 +277,7 @@ def test_utterances_come_back_as_they_were_made(tiny):
         for x in tiny[split]:
             script = by_id[x["id"].decode()]
             assert x["text"].decode() == script.text and x["speaker"].decode() == script.voice
-            assert x["language"] == b"en"
+            assert x["language"].decode() == script.language
             assert x["sample_rate"] == 16_000 and x["audio"].dtype == np.int16
             assert x["num_samples"] == len(x["audio"])
 
@@ -311,7 +323,7 @@ def test_building_needs_no_network_and_leaves_stdout_alone(tmp_path, monkeypatch
 
 
 def test_what_a_killed_build_left_is_removed(tmp_path):
-    left = tmp_path / "spoken_grammar" / "tiny" / "incomplete.ABC123_1.0.0"
+    left = tmp_path / "spoken_grammar" / "tiny" / f"incomplete.ABC123_{VERSION}"
     left.mkdir(parents=True)
     (left / "spoken_grammar-train.array_record-00000-of-00001").write_bytes(b"half")
     builder = spoken_grammar.build(str(tmp_path), "tiny", progress=False)
@@ -327,7 +339,7 @@ def test_processes_that_build_at_once_agree(tmp_path):
     assert [process.returncode for process in running] == [0, 0, 0], errors
     assert sum("building" in error for error in errors) == 1
     folder = tmp_path / "spoken_grammar" / "tiny"
-    assert [path.name for path in folder.iterdir() if path.is_dir()] == ["1.0.0"]
+    assert [path.name for path in folder.iterdir() if path.is_dir()] == [VERSION]
 
 
 def test_unknown_names(tmp_path):

@@ -30,7 +30,7 @@ class SpokenGrammarConfig(tfds.core.BuilderConfig):
     dev: int = 200
     test: int = 600
     text: int = 12_000
-    names: int = 140
+    names: int = 420
     """Names of each kind (first names, surnames, places), half of them heard; 0 for all."""
 
 
@@ -42,10 +42,13 @@ class SpokenGrammar(tfds.core.GeneratorBasedBuilder):
     read. Each utterance comes with the first and the last sample (exclusive) of each of its words.
     """
 
-    VERSION = tfds.core.Version("1.0.0")
-    RELEASE_NOTES = {"1.0.0": "First version."}
+    VERSION = tfds.core.Version("2.0.0")
+    RELEASE_NOTES = {
+        "1.0.0": "First version.",
+        "2.0.0": "Sentences drawn anew; the tag of each accent as the language of what is said in it.",
+    }
     BUILDER_CONFIGS = [
-        SpokenGrammarConfig(name="default", description="420 names; about 5 hours of speech to train on."),
+        SpokenGrammarConfig(name="default", description="1,260 names; about 5 hours of speech to train on."),
         SpokenGrammarConfig(
             name="open", description="2,269 names; about 7 hours of speech to train on.", train=9_000, names=0
         ),
@@ -93,7 +96,7 @@ class SpokenGrammar(tfds.core.GeneratorBasedBuilder):
                     "sample_rate": synthesis.SAMPLE_RATE,
                     "num_samples": len(spoken.audio),
                     "text": script.text,
-                    "language": "en",
+                    "language": script.language,
                     "speaker": script.voice,
                     "word_starts": spoken.word_starts,
                     "word_ends": spoken.word_ends,

@@ -9,23 +9,24 @@ from collections.abc import Iterator
 
 from joint_st.data.corpora.spoken_grammar.grammar import sentences
 from joint_st.data.corpora.spoken_grammar.names import Names
-from joint_st.data.corpora.spoken_grammar.voices import voices
+from joint_st.data.corpora.spoken_grammar.voices import ACCENTS, language, voices
 
 
 @dataclasses.dataclass(frozen=True)
 class Script:
-    """What is said, and by whom; an empty voice stands for text without audio."""
+    """What is said, by whom, and in which accent; an empty voice stands for text without audio."""
 
     id: str
     text: str
     voice: str
+    language: str
 
 
 def scripts(train: int, dev: int, test: int, text: int, names: Names) -> dict[str, list[Script]]:
     """So many scripts of each split over some names, the same on every call. No sentence occurs twice.
 
     Names in `train` are heard ones; an utterance of `dev` or `test` has heard names only or only-read names
-    only; `text` mixes both, and has only-read names more often.
+    only; `text` mixes both, and has only-read names more often. Nobody says it, so it is read in all accents by turns.
     """
     splits = {  # held-out sentences come first: the splits after them go without those
         "test": (test, sentences("sentences of test", names, only_read_share=0.5, whole=True)),
@@ -36,13 +37,16 @@ def scripts(train: int, dev: int, test: int, text: int, names: Names) -> dict[st
     taken: set[str] = set()
     out = {}
     for split, (count, stream) in splits.items():
-        speakers = itertools.repeat("") if split == "text" else in_turns(voices(split), f"voices of {split}")
+        if split == "text":
+            speakers = zip(itertools.repeat(""), itertools.cycle(ACCENTS.values()))
+        else:
+            speakers = ((voice, language(voice)) for voice in in_turns(voices(split), f"voices of {split}"))
         out[split] = []
         while len(out[split]) < count:
             sentence = next(stream)
             if sentence not in taken:
                 taken.add(sentence)
-                out[split].append(Script(f"{split}_{len(out[split]):05d}", sentence, next(speakers)))
+                out[split].append(Script(f"{split}_{len(out[split]):05d}", sentence, *next(speakers)))
     return {split: out[split] for split in ("train", "dev", "test", "text")}
 
 

@@ -3,8 +3,8 @@ never a variant."""
 
 from __future__ import annotations
 
-ACCENTS = ("gmw/en-US", "gmw/en", "gmw/en-GB-x-rp")
-"""General American, British, Received Pronunciation."""
+ACCENTS = {"gmw/en-US": "en-US", "gmw/en": "en-GB", "gmw/en-GB-x-rp": "en-GB-x-rp"}
+"""General American, British, Received Pronunciation, as espeak-ng names them, with their language tags."""
 VARIANTS = {
     "train": tuple(
         "m1 m2 m4 m5 m7 m8 Mario f1 f2 f4 linda Andrea Alex Alicia Gene Mike adam aunty belinda boris grandma "
@@ -18,3 +18,8 @@ VARIANTS = {
 def voices(split: str) -> tuple[str, ...]:
     """The voices of a split with audio, as espeak-ng names them."""
     return tuple(f"{accent}+{variant}" for accent in ACCENTS for variant in VARIANTS[split])
+
+
+def language(voice: str) -> str:
+    """The language tag of a voice's accent."""
+    return ACCENTS[voice.partition("+")[0]]

@@ -1,0 +1,223 @@
+"""CTC prefix beam search: many prefixes at once, each with the sum of its alignments.
+
+A *prefix* is what an alignment spells once repeats are collapsed and blanks dropped. Two log probabilities are kept of
+each: that of its alignments which end in a blank, and that of those which end in its last label, since only after a
+blank does the same label once more lengthen it (Graves, "Supervised Sequence Labelling with Recurrent Neural
+Networks", 2012, section 7.5; as a beam search over frames, Hannun et al., arXiv 1408.2873, algorithm 1). With both
+known, a frame either leaves a prefix as it is, by a blank or by its last label again, or adds a label to it.
+
+What is pruned: a frame lets new prefixes begin only with its likeliest labels, and the likeliest prefixes are kept. A
+prefix that is kept gets all that the kept prefixes have to give, so its score is the logarithm of the sum over
+those alignments whose every prefix was in the beam.
+
+A prefix can come from two sides in one frame: from itself, and from its parent (itself without the last label) by
+its last label. These have to be added up, not to stand in the beam twice. So that this takes no search through all
+`W * K` new prefixes, each prefix carries a hash of its labels and the hash of its parent. Of the prefixes kept, at
+most one is the parent of a given one, and one label leads from the one to the other: comparing the hashes of `W`
+prefixes with the parents' hashes of `W` prefixes finds all there is to be merged.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from joint_st.ops.masks import length_mask, zero_padding
+
+IMPOSSIBLE = -1e30
+"""Log probability of what cannot happen: finite, so that no difference of two of them is NaN."""
+
+_NO_LABEL = -1
+
+# Odd 32-bit numbers without a pattern: the multipliers of the two halves of a hash.
+_MULTIPLIERS = ((0x9E3779B1, 0x85EBCA6B), (0xC2B2AE3D, 0x27D4EB2F))
+
+
+class NBest(NamedTuple):
+    """The likeliest prefixes of each utterance, the likeliest first."""
+
+    labels: jax.Array
+    """int32 [B, N, T]; the blank from each one's length on."""
+    lengths: jax.Array
+    """Labels in each, int32 [B, N]."""
+    scores: jax.Array
+    """Log probabilities in nats, float32 [B, N]; -inf, with no labels, where there are fewer than N prefixes."""
+
+
+@functools.partial(jax.jit, static_argnames=("beam", "candidates", "best", "blank"))
+def prefix_beam_search(
+    logits: jax.Array,
+    lengths: jax.Array,
+    *,
+    beam: int = 16,
+    candidates: int = 8,
+    best: int | None = None,
+    blank: int = 0,
+) -> NBest:
+    """The `best` (N) likeliest prefixes of each utterance among those kept; all W that are, if not said.
+
+    logits: float [B, T, V] of any precision, not normalised. lengths: int [B], frames, at most T; what stands beyond
+    them, NaN included, changes nothing, and an utterance of 0 frames has the empty prefix with score 0. beam: W,
+    prefixes kept after each frame. candidates: K, labels of a frame that may lengthen a prefix; all V - 1 where it is
+    more. blank: id of the blank. These four are static. Log probabilities are float32.
+
+    Raises `ValueError` where beam or candidates is below 1, or best not from 1 to beam.
+    """
+    best = beam if best is None else best
+    if min(beam, candidates, best) < 1 or best > beam:
+        raise ValueError(f"beam {beam}, candidates {candidates}, best {best}: all from 1 on, and best at most beam")
+    in_audio = length_mask(lengths, logits.shape[1])
+    logits = zero_padding(logits, in_audio).astype(jnp.float32)
+    # A logit of -inf is legal: a symbol ruled out.
+    log_probs = jax.nn.log_softmax(jnp.maximum(logits, IMPOSSIBLE))
+    of_labels = log_probs.at[..., blank].set(IMPOSSIBLE)
+    likeliest = lax.top_k(of_labels, max(1, min(candidates, logits.shape[2] - 1)))
+    search = functools.partial(_search, beam=beam, best=best, blank=blank)
+    return NBest(*jax.vmap(search)(log_probs, *likeliest, in_audio))
+
+
+# What follows is of one utterance.
+
+
+class _Beam(NamedTuple):
+    """The prefixes kept, the likeliest first. Log probabilities are relative to the likeliest one's."""
+
+    blank: jax.Array
+    """Log probability of the alignments that end in a blank, [W]."""
+    label: jax.Array
+    """Log probability of the alignments that end in the last label, [W]."""
+    last: jax.Array
+    """The last label, int32 [W]; `_NO_LABEL` of the empty prefix."""
+    hash: jax.Array
+    """Two hashes of the labels, uint32 [W, 2]."""
+    parent: jax.Array
+    """The hashes of all labels but the last, uint32 [W, 2]."""
+
+    def total(self) -> jax.Array:
+        """Log probability [W] of all alignments."""
+        return _logaddexp(self.blank, self.label)
+
+
+def _search(log_probs, candidate_log_probs, candidates, in_audio, *, beam, best, blank):
+    """Labels [N, T], lengths [N] and scores [N] from log probabilities [T, V], those of the candidates [T, K] first
+    among them, the candidates' labels [T, K], and whether a frame is one [T]."""
+
+    def advance(prefixes, frame):
+        *of_frame, there = frame
+        after, shift, parents, added = _advance(prefixes, *of_frame, blank)
+        prefixes = jax.tree.map(functools.partial(jnp.where, there), after, prefixes)
+        parents = jnp.where(there, parents, jnp.arange(beam))
+        return prefixes, (jnp.where(there, shift, 0.0), parents, jnp.where(there, added, _NO_LABEL))
+
+    frames = log_probs, candidate_log_probs, candidates, in_audio
+    prefixes, (shifts, parents, added) = lax.scan(advance, _empty_prefix(beam), frames)
+    totals, slots = lax.top_k(prefixes.total(), best)
+    spelled = _trace_back(slots, parents, added)
+    alive = _alive(totals)
+    kept = (spelled != _NO_LABEL) & alive[:, None]
+
+    def close_up(labels, kept):
+        """The kept labels of [T], one after the other."""
+        position = jnp.where(kept, jnp.cumsum(kept) - 1, kept.size)
+        return jnp.full_like(labels, blank).at[position].set(labels, mode="drop")
+
+    scores = jnp.where(alive, totals + shifts.sum(), -jnp.inf)
+    return jax.vmap(close_up)(spelled, kept), kept.sum(axis=1, dtype=jnp.int32), scores
+
+
+def _empty_prefix(beam: int) -> _Beam:
+    """A beam of the empty prefix, as if after a blank; the other places are dead."""
+    nowhere = jnp.full(beam, IMPOSSIBLE)
+    no_hash = jnp.zeros((beam, 2), jnp.uint32)
+    return _Beam(nowhere.at[0].set(0.0), nowhere, jnp.full(beam, _NO_LABEL), no_hash, no_hash)
+
+
+def _advance(prefixes: _Beam, log_probs, candidate_log_probs, candidates, blank):
+    """The beam after a frame, by how much its scores were shifted, where each prefix came from, and the label added.
+
+    log_probs: [V]. candidates, candidate_log_probs: labels [K] and their log probabilities. Returns the beam, the
+    shift [], slots of the beam before int32 [W], and labels int32 [W], `_NO_LABEL` where none was added.
+    """
+    size, total = prefixes.last.size, prefixes.total()
+    last_log_probs = jnp.where(prefixes.last == _NO_LABEL, IMPOSSIBLE, log_probs[prefixes.last])
+    ends_alike = candidates == prefixes.last[:, None]
+
+    # By a label more, [W, K].
+    lengthened = jnp.where(ends_alike, prefixes.blank[:, None], total[:, None]) + candidate_log_probs
+
+    # As before, [W]; what the parent gives is added here, and is then no prefix of its own.
+    merged, parent = _parents(prefixes, _alive(total))
+    doubled = prefixes.last[parent] == prefixes.last
+    from_parent = jnp.where(doubled, prefixes.blank[parent], total[parent]) + last_log_probs
+    by_label = prefixes.label + last_log_probs
+    by_label = jnp.where(merged, _logaddexp(by_label, from_parent), by_label)
+    by_blank = total + log_probs[blank]
+    column = jnp.where(merged & ends_alike.any(axis=1), jnp.argmax(ends_alike, axis=1), candidates.size)
+    lengthened = lengthened.at[parent, column].set(IMPOSSIBLE, mode="drop")
+
+    scores = jnp.concatenate([_logaddexp(by_blank, by_label), lengthened.ravel()])
+    scores, chosen = lax.top_k(scores, size)
+    new = chosen >= size
+    cell = jnp.where(new, chosen - size, 0)
+    origin = jnp.where(new, cell // candidates.size, chosen)
+    added = jnp.where(new, candidates[cell % candidates.size], _NO_LABEL)
+    after = _Beam(
+        blank=_relative(jnp.where(new, IMPOSSIBLE, by_blank[origin]), scores[0]),
+        label=_relative(jnp.where(new, scores, by_label[origin]), scores[0]),
+        last=jnp.where(new, added, prefixes.last[origin]),
+        hash=jnp.where(new[:, None], _lengthen(prefixes.hash[origin], added), prefixes.hash[origin]),
+        parent=jnp.where(new[:, None], prefixes.hash[origin], prefixes.parent[origin]),
+    )
+    return after, scores[0], origin, added
+
+
+def _parents(prefixes: _Beam, alive) -> tuple[jax.Array, jax.Array]:
+    """Whether the parent of each prefix is in the beam too, bool [W], and in which slot, int32 [W].
+
+    Two prefixes are taken for the same where 64 bits of hash agree. In an utterance of `T` frames that happens to some
+    two different ones with probability `T * W * W / 2 ** 64`, 1e-14 for 1,000 frames and a beam of 16, and would then
+    add one's alignments to the other. Prefixes of probability 0 fill the beam while there are fewer than W others.
+    The same one may stand among them twice, so they are never merged.
+    """
+    same = (prefixes.parent[:, None] == prefixes.hash[None]).all(axis=2)
+    same &= (alive & (prefixes.last != _NO_LABEL))[:, None] & alive
+    return same.any(axis=1), jnp.argmax(same, axis=1)
+
+
+def _lengthen(hashes: jax.Array, labels: jax.Array) -> jax.Array:
+    """Hashes uint32 [W, 2] of prefixes with a label [W] more, from those of the prefixes.
+
+    Each step can be undone, for the label and for the hash: prefixes that differ in their last label alone, and those
+    that end alike after parents of different hashes, never collide.
+    """
+    inner, outer = jnp.asarray(_MULTIPLIERS, jnp.uint32)
+    hashes = (hashes ^ (labels[:, None].astype(jnp.uint32) + 1) * inner) * outer
+    return hashes ^ hashes >> 15
+
+
+def _trace_back(slots, parents, added) -> jax.Array:
+    """What each frame added, int32 [N, T], to the prefixes that end in `slots` [N]."""
+
+    def back(slots, frame):
+        parents, added = frame
+        return parents[slots], added[slots]
+
+    _, spelled = lax.scan(back, slots, (parents, added), reverse=True)
+    return spelled.T
+
+
+def _alive(log_prob):
+    return log_prob > IMPOSSIBLE / 2
+
+
+def _relative(log_probs, highest):
+    return jnp.maximum(log_probs - highest, IMPOSSIBLE)
+
+
+def _logaddexp(a, b):
+    """As `jnp.logaddexp`, without its care for infinities, which do not occur here."""
+    return jnp.maximum(a, b) + jnp.log1p(jnp.exp(-jnp.abs(a - b)))

@@ -267,7 +267,7 @@ FIELDS = {
     "model.text_layers": Field(1, step, JOINT),
     "model.text_positions": Field("sinusoidal", step, JOINT),
     "model.text_blanks": Field(True, step, JOINT),
-    "model.heard_units": Field("only", step, JOINT),
+    "model.heard_units": Field("only", step, JOINT | {"objective.unit_ctc": 0.3}),
     "model.dropout": Field(0.2, forward),
     "model.compute_dtype": Field("bfloat16", forward),
     "model.remat": Field(True, step),

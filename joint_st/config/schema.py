@@ -359,7 +359,7 @@ class TrainingConfig(Section):
     """Optimizer steps."""
     text_first_steps: int = Field(default=0, ge=0)
     """Steps at the beginning, of `steps`, that take batches of text alone: they cost less, and speech then meets
-    layers that can spell."""
+    layers that can spell. The learning rate decays only after them."""
     accumulation: int = Field(default=1, ge=1)
     """Parts a batch is cut into, one after the other, to save memory; gradients are weighted by counts."""
     log_every: int = Field(default=10, ge=1)
@@ -444,10 +444,13 @@ class Config(Section):
                 "objective.unit_ctc": objective.unit_ctc,
                 "objective.consistency.weight": objective.consistency.weight,
                 "data.text_batch_size": data.text_batch_size,
+                "model.heard_units": self.model.heard_units != "none" and self.model.heard_units,
             }
             for path, value in asking.items():
                 if value:
                     raise clash(path, f"{value} needs text units, and data.units.kind is none; set it to phonemes")
+        if self.model.heard_units != "none" and not objective.unit_ctc:
+            raise clash("model.heard_units", f"{self.model.heard_units} needs a weight of objective.unit_ctc")
         first = self.training.text_first_steps
         reconstructs = objective.streaming_reconstruction or objective.full_context_reconstruction
         if first and not (data.text_batch_size and reconstructs):

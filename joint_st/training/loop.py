@@ -110,7 +110,7 @@ def run_steps(session: Session, state: TrainState, step: dict[tuple[int | None, 
     """Steps from the state's to the last, with metrics, evaluations and checkpoints on the way."""
     config, data, checkpoints = session.config, session.data, session.checkpoints
     start, last = int(state.step), config.training.steps
-    learning_rate = schedule(config.optimizer, last)
+    learning_rate = schedule(config.optimizer, last, config.training.text_first_steps)
     rate = config.model.features.sample_rate
     window = Window(checkpoints.facts(start)["window"] if start else None)
     bar = tqdm.tqdm(total=last, initial=start, desc=config.name, unit="step", disable=None, dynamic_ncols=True)

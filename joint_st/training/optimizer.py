@@ -10,16 +10,16 @@ import optax.contrib
 from joint_st.config import OptimizerConfig
 
 
-def schedule(config: OptimizerConfig, steps: int) -> optax.Schedule:
-    """Learning rate by step: linear warm-up to the peak, then a cosine down to `final_share` of it at `steps`."""
-    warmup = min(config.warmup_steps, steps)
-    return optax.warmup_cosine_decay_schedule(
-        init_value=0.0 if warmup else config.peak_learning_rate,
-        peak_value=config.peak_learning_rate,
-        warmup_steps=warmup,
-        decay_steps=max(steps, warmup + 1),
-        end_value=config.peak_learning_rate * config.final_share,
-    )
+def schedule(config: OptimizerConfig, steps: int, held: int = 0) -> optax.Schedule:
+    """Learning rate by step: linear warm-up to the peak, then a cosine down to `final_share` of it at `steps`.
+
+    It stays at the peak through the first `held` steps.
+    """
+    peak, warmup = config.peak_learning_rate, min(config.warmup_steps, steps)
+    start = max(warmup, held)
+    rise = optax.linear_schedule(0.0, peak, warmup) if warmup else optax.constant_schedule(peak)
+    fall = optax.cosine_decay_schedule(peak, max(steps - start, 1), config.final_share)
+    return optax.join_schedules([rise, optax.constant_schedule(peak), fall], [warmup, start])
 
 
 def is_matrix(path, leaf) -> bool:
@@ -44,13 +44,13 @@ def muon_dimensions(path, leaf):
     return optax.contrib.MuonDimensionNumbers(rows, tuple(range(inputs + 1, last + 1)))
 
 
-def make_optimizer(config: OptimizerConfig, steps: int) -> optax.GradientTransformation:
+def make_optimizer(config: OptimizerConfig, steps: int, held: int = 0) -> optax.GradientTransformation:
     """Clip by global norm, then AdamW (arXiv 1711.05101) or Muon (scaled to AdamW's step, arXiv 2502.16982).
 
     With Muon, what is no matrix of a layer is updated by AdamW with Nesterov's momentum. Weight decay is on
-    matrices only.
+    matrices only. `steps` and `held` are the schedule's.
     """
-    rate = schedule(config, steps)
+    rate = schedule(config, steps, held)
     common = {"weight_decay": config.weight_decay}
     if config.kind == "adamw":
         update = optax.adamw(rate, b1=config.beta1, b2=config.beta2, mask=decay_mask, **common)

@@ -35,7 +35,7 @@ class TrainState(NamedTuple):
 def init_state(config: Config, vocabulary: int, units: int, seed: jax.Array) -> TrainState:
     """The state before the first step."""
     params = init_weights(config.model, vocabulary, units, seed)
-    optimizer = make_optimizer(config.optimizer, config.training.steps).init(params)
+    optimizer = make_optimizer(config.optimizer, config.training.steps, config.training.text_first_steps).init(params)
     return TrainState(jnp.zeros((), jnp.int32), seed, params, jax.tree.map(jnp.copy, params), optimizer)
 
 
@@ -54,7 +54,7 @@ def make_train_step(config: Config, vocabulary: int, units: int, mesh, *, speech
     which name the utterances and sentences behind a loss that is not finite.
     """
     structure = model_structure(config.model, vocabulary, units)
-    optimizer = make_optimizer(config.optimizer, config.training.steps)
+    optimizer = make_optimizer(config.optimizer, config.training.steps, config.training.text_first_steps)
     parts = config.training.accumulation
     groups = text_groups(config, speech)
     matched = speech and bool(config.objective.consistency.weight)

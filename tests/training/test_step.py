@@ -205,8 +205,8 @@ def test_the_average_follows_the_weights_with_a_warm_up(whole):
     assert (0.2, 3 / 12) == (decay, (1 + step) / (10 + step)), "both sides of the minimum were seen"
 
 
-@pytest.mark.parametrize("warmup", [0, 4])
-def test_learning_rate_rises_linearly_and_falls_as_a_cosine(warmup):
+@pytest.mark.parametrize(("warmup", "held"), [(0, 0), (4, 0), (4, 9)])
+def test_learning_rate_rises_linearly_and_falls_as_a_cosine(warmup, held):
     config = override(
         CONFIG,
         {
@@ -215,9 +215,9 @@ def test_learning_rate_rises_linearly_and_falls_as_a_cosine(warmup):
             "optimizer.warmup_steps": warmup,
         },
     ).optimizer
-    rate, steps = schedule(config, 20), 20
+    rate, steps, start = schedule(config, 20, held), 20, max(warmup, held)
     for step in range(steps + 3):
-        done = min((step - warmup) / (steps - warmup), 1)
+        done = min(max(step - start, 0) / (steps - start), 1)
         expected = 0.5 * step / 4 if step < warmup else 0.5 * (0.1 + 0.9 * (1 + np.cos(np.pi * done)) / 2)
         assert rate(step) == pytest.approx(expected, rel=1e-5), step
 

@@ -30,7 +30,7 @@ class SpokenGrammarConfig(tfds.core.BuilderConfig):
     dev: int = 200
     test: int = 600
     text: int = 12_000
-    names: int = 420
+    names: int = 140
     """Names of each kind (first names, surnames, places), half of them heard; 0 for all."""
 
 
@@ -48,7 +48,7 @@ class SpokenGrammar(tfds.core.GeneratorBasedBuilder):
         "2.0.0": "Sentences drawn anew; the tag of each accent as the language of what is said in it.",
     }
     BUILDER_CONFIGS = [
-        SpokenGrammarConfig(name="default", description="1,260 names; about 5 hours of speech to train on."),
+        SpokenGrammarConfig(name="default", description="420 names; about 5 hours of speech to train on."),
         SpokenGrammarConfig(
             name="open", description="2,269 names; about 7 hours of speech to train on.", train=9_000, names=0
         ),

@@ -1,0 +1,150 @@
+"""Forced alignment: the likeliest path of CTC (Graves et al., ICML 2006) that spells given labels, by Viterbi.
+
+The lattice is that of `joint_st.ops.ctc`, with a maximum in the place of each sum: of `U` labels, column `n` of the
+blank states has spelled `n` labels, column `n` of the label states spells label `n`. Two bits tell how each of the two
+states of a column was reached, and they are all that is kept of a frame:
+
+- `FROM_LABEL`: of the states that enter the column, label `n - 1` scores higher than blank `n`;
+- `ENTERED`: label `n` begins here, and does not go on from the frame before.
+
+The label probabilities of a frame are gathered when the frame's turn comes, so that one byte is what an utterance of
+`T` frames needs for each of its `T (U + 1)` columns: 15 minutes and 10,000 labels are aligned in 230 MB.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from joint_st.ops.ctc import IMPOSSIBLE, frames_needed
+
+FROM_LABEL = 1
+ENTERED = 2
+
+
+class ForcedAlignment(NamedTuple):
+    """The likeliest path of each utterance; of one that is not feasible, -1 and zeros."""
+
+    label: jax.Array
+    """Which of the labels each frame spells, counted from 0, int32 [B, T]; -1 for a blank and in the padding."""
+    starts: jax.Array
+    """First frame of each label, int32 [B, U]; 0 in the padding."""
+    ends: jax.Array
+    """The frame after its last, int32 [B, U]; 0 in the padding."""
+    scores: jax.Array
+    """Mean posterior probability of each label over its frames, float32 [B, U]; 0 in the padding."""
+    log_prob: jax.Array
+    """Log probability of the path, float32 [B]."""
+    feasible: jax.Array
+    """Whether the frames can spell the labels at all, bool [B]."""
+
+
+def forced_alignment(
+    logits: jax.Array,
+    logit_lengths: jax.Array,
+    labels: jax.Array,
+    label_lengths: jax.Array,
+    blank: int = 0,
+) -> ForcedAlignment:
+    """The likeliest path through each utterance's frames that spells its labels.
+
+    logits: [B, T, V] of any precision; log probabilities are logits too. logit_lengths: int [B], frames, at most T.
+    labels: int [B, U], never the blank. label_lengths: int [B], at most U. blank: id of the blank, static.
+
+    Not feasible is an utterance with fewer frames than `frames_needed`, without frames or labels, all of whose paths
+    have probability 0, or with NaN in its frames. What stands in the padding, NaN included, changes nothing.
+    """
+    fits = (label_lengths > 0) & (frames_needed(labels, label_lengths) <= logit_lengths)
+    frames = jnp.where(fits, logit_lengths, 0)
+    width = labels.shape[1]
+    # A column more, for the blank after the last label.
+    inside = jnp.arange(width + 1) < label_lengths[:, None]
+    ids = jnp.where(inside, jnp.pad(labels, ((0, 0), (0, 1))), 0)
+    repeats = jnp.pad(ids[:, 1:] == ids[:, :-1], ((0, 0), (1, 0)))
+
+    in_audio = jnp.arange(logits.shape[1]) < frames[:, None]
+    # A logit of -inf is legal: a symbol ruled out.
+    log_totals = jax.nn.logsumexp(jnp.maximum(logits.astype(jnp.float32), IMPOSSIBLE), axis=2)
+
+    def log_probs(t):
+        """Log probability of the blank [B, 1] and of each label [B, U + 1] in frame `t`."""
+        frame = lax.dynamic_index_in_dim(logits, t, axis=1, keepdims=False).astype(jnp.float32)
+        frame = jnp.maximum(frame, IMPOSSIBLE) - lax.dynamic_slice_in_dim(log_totals, t, 1, axis=1)
+        label = jnp.where(inside, jnp.take_along_axis(frame, ids, axis=1), IMPOSSIBLE)
+        return frame[:, blank, None], label
+
+    def advance(state, t):
+        before_blank, before_label, log_prob = state
+        blank_log_prob, label_log_prob = log_probs(t)
+        from_label = _move_right(before_label) > before_blank
+        entering = jnp.maximum(_move_right(before_label), before_blank)
+        changed = jnp.where(repeats, before_blank, entering)
+        entered = changed > before_label
+        after_blank = entering + blank_log_prob
+        after_label = jnp.maximum(changed, before_label) + label_log_prob
+        # The highest becomes 0, so that the rounding of differences does not grow with time.
+        highest = jnp.maximum(after_blank.max(axis=1), after_label.max(axis=1))[:, None]
+        heard = t < frames[:, None]
+        after = (after_blank - highest, after_label - highest, log_prob + highest)
+        code = FROM_LABEL * from_label.astype(jnp.uint8) + ENTERED * entered.astype(jnp.uint8)
+        return tuple(jnp.where(heard, new, old) for new, old in zip(after, state)), code
+
+    # (Made from the batch's own arrays, so that inside `jax.shard_map` they vary over the devices as it does.)
+    nowhere = jnp.full_like(inside, IMPOSSIBLE, dtype=jnp.float32)
+    start = (nowhere.at[:, 0].set(0.0), nowhere, jnp.zeros_like(nowhere[:, :1]))
+    time = jnp.arange(logits.shape[1])
+    (last_blank, last_label, log_prob), codes = lax.scan(advance, start, time)
+
+    column = label_lengths[:, None].astype(jnp.int32)
+    last_blank = jnp.take_along_axis(last_blank, column, axis=1)
+    last_label = jnp.take_along_axis(last_label, jnp.maximum(column - 1, 0), axis=1)
+    ends_in_label = last_label > last_blank
+    log_prob = (log_prob + jnp.maximum(last_label, last_blank))[:, 0]
+    feasible = fits & (log_prob > IMPOSSIBLE / 2)
+
+    def retreat(state, frame):
+        column, in_label = state
+        codes, t = frame
+        code = jnp.take_along_axis(codes, column, axis=1)
+        moves = ~in_label | ((code & ENTERED) > 0)
+        # Between two equal labels there is a blank.
+        may_skip = ~in_label | ~jnp.take_along_axis(repeats, column, axis=1)
+        to_label = ((code & FROM_LABEL) > 0) & may_skip
+        before = (jnp.where(moves & to_label, jnp.maximum(column - 1, 0), column), jnp.where(moves, to_label, in_label))
+        heard = t < frames[:, None]
+        spelled = jnp.where(in_label & heard, column, -1)[:, 0]
+        return tuple(jnp.where(heard, new, old) for new, old in zip(before, state)), spelled
+
+    finish = (jnp.where(ends_in_label, column - 1, column), ends_in_label)
+    _, path = lax.scan(retreat, finish, (codes, time), reverse=True)
+    path = jnp.where(feasible[:, None], path.T, -1)
+
+    symbol = jnp.take_along_axis(ids, jnp.maximum(path, 0), axis=1)
+    posterior = jnp.take_along_axis(logits, symbol[..., None], axis=2)[..., 0].astype(jnp.float32) - log_totals
+    posterior = jnp.where(in_audio & (path >= 0), jnp.exp(posterior), 0.0)
+    return ForcedAlignment(path, *_spans(path, posterior, width), jnp.where(feasible, log_prob, 0.0), feasible)
+
+
+def _spans(path, posterior, labels: int):
+    """First frame, frame after the last, and mean posterior of each label, [B, U] each."""
+    batch, frames = path.shape
+    row = jnp.arange(batch)[:, None]
+    # Blanks are counted in a column of their own, which is cut off.
+    column = jnp.where(path >= 0, path, labels)
+    time = jnp.broadcast_to(jnp.arange(frames, dtype=jnp.int32), path.shape)
+    none = jnp.zeros((batch, labels + 1), jnp.int32)
+    starts = jnp.full_like(none, frames).at[row, column].min(time)
+    ends = none.at[row, column].max(time + 1)
+    total = none.astype(jnp.float32).at[row, column].add(posterior)
+    spelled = ends[:, :labels] > 0
+    # A label's frames are consecutive.
+    starts = jnp.where(spelled, starts[:, :labels], 0)
+    ends = ends[:, :labels]
+    return starts, ends, total[:, :labels] / jnp.maximum(ends - starts, 1)
+
+
+def _move_right(x):
+    return jnp.concatenate([jnp.full_like(x[:, :1], IMPOSSIBLE), x[:, :-1]], axis=1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
 import numpy as np
@@ -33,10 +34,12 @@ def make_rows(split: str, results: Iterable[Aligned | Failed]) -> list[dict]:
     """
     results = list(results)
     aligned = [result for result in results if isinstance(result, Aligned)]
-    found = {one.head: [(one, one.words) for one in aligned if one.head == head] for one in aligned[:1] for head in (one.head,)}
-    heard = [(one, words_of_units(one.text.split(), one.units)) for one in aligned if one.units is not None]
-    if heard:
-        found[UNITS] = heard
+    found = defaultdict(list)
+    for one in aligned:
+        found[one.head].append((one, one.words))
+    for one in aligned:
+        if one.units is not None:
+            found[UNITS].append((one, words_of_units(one.text.split(), one.units)))
     return [
         {
             "split": split,

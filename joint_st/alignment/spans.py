@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -54,10 +55,9 @@ def unit_spans(
 def words_of_units(words: Sequence[str], units: Sequence[Span]) -> tuple[Span, ...]:
     """The words as their units have them, those without units left out."""
     spans = []
-    for n, text in enumerate(words):
-        own = [unit for unit in units if unit.word == n]
-        if own:
-            lengths = [unit.end - unit.start for unit in own]
-            confidence = float(np.average([unit.confidence for unit in own], weights=lengths))
-            spans.append(Span(text, own[0].start, own[-1].end, confidence, n))
+    for n, group in itertools.groupby(units, key=lambda unit: unit.word):
+        own = list(group)
+        lengths = [unit.end - unit.start for unit in own]
+        confidence = float(np.average([unit.confidence for unit in own], weights=lengths))
+        spans.append(Span(words[n], own[0].start, own[-1].end, confidence, n))
     return tuple(spans)

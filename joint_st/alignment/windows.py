@@ -36,7 +36,7 @@ class Windows:
         return rows, lengths
 
     def stitch(self, frames: np.ndarray, samples: int) -> np.ndarray:
-        """What was computed of the frames of each window, [windows, F, ...], as [T, ...] of audio of so many samples."""
+        """What the frames of each window became, [windows, F, ...], as [T, ...] of audio of so many samples."""
         parts = []
         for k, begin in enumerate(self._begins(samples)):
             first = (k * self.kept - begin) // self.samples_per_frame

@@ -17,6 +17,7 @@ EXIT_USER_ERROR = 2
 EXIT_INTERRUPTED = 130
 EXIT_BROKEN_PIPE = 141
 
+DECODERS = ("greedy", "beam")
 OVERRIDES = "[--dotted.path VALUE ...]"
 OWN_OPTIONS = {
     ("train",): {"--help": False, "--workdir": True, "--print-config": False},
@@ -136,6 +137,7 @@ def _parser() -> argparse.ArgumentParser:
         joint-st evaluate runs/quickstart
         joint-st evaluate runs/quickstart --data mine=corpus/test.jsonl --json table.json
         joint-st evaluate runs/quickstart --data seen=tfds:spoken_grammar:train --checkpoint 1000
+        joint-st evaluate runs/quickstart --decoder greedy beam --beam 32
         """,
     )
     _run_arguments(evaluate)
@@ -147,6 +149,10 @@ def _parser() -> argparse.ArgumentParser:
         default=[],
         help="what to evaluate instead of the config's test splits: a manifest, or tfds:NAME:SPLIT",
     )
+    evaluate.add_argument(
+        "--decoder", choices=DECODERS, nargs="+", default=["greedy"], help="one or several; greedy by default"
+    )
+    _beam_arguments(evaluate)
     evaluate.add_argument("--json", metavar="FILE", type=Path, help="write the table as a list of rows")
     evaluate.add_argument("--jsonl", metavar="FILE", type=Path, help="write one line per utterance")
     evaluate.set_defaults(run=_evaluate)
@@ -177,6 +183,7 @@ def _parser() -> argparse.ArgumentParser:
         """
         joint-st transcribe runs/quickstart one.wav
         joint-st transcribe runs/quickstart *.flac --head streaming
+        joint-st transcribe runs/quickstart one.wav --decoder beam
         """,
     )
     _run_arguments(transcribe)
@@ -184,6 +191,8 @@ def _parser() -> argparse.ArgumentParser:
     transcribe.add_argument(
         "--head", choices=("full_context", "streaming"), default="full_context", help="%(default)s by default"
     )
+    transcribe.add_argument("--decoder", choices=DECODERS, default="greedy", help="%(default)s by default")
+    _beam_arguments(transcribe)
     transcribe.set_defaults(run=_transcribe)
 
     sweep = commands.add(
@@ -273,6 +282,13 @@ def _run_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _beam_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--beam", metavar="N", type=_count, help="prefixes that a beam keeps; 16 by default")
+    parser.add_argument(
+        "--candidates", metavar="N", type=_count, help="labels of a frame that a beam tries; 8 by default"
+    )
+
+
 def _checkpoint(text: str) -> str:
     if text not in ("best", "latest") and not text.isdecimal():
         raise argparse.ArgumentTypeError(f"{text!r} is neither best, latest nor a step")
@@ -296,6 +312,16 @@ def _sources(items: Sequence[str]) -> dict:
             raise UserError(f"--data {item}: written NAME=SOURCE, as in mine=corpus/test.jsonl")
         data[name] = parse_source(source)
     return data
+
+
+def _decoders(names: Sequence[str], options: argparse.Namespace) -> list:
+    """The decoders of some names, each once."""
+    sizes = {name: getattr(options, name) for name in ("beam", "candidates") if getattr(options, name) is not None}
+    if sizes and "beam" not in names:
+        raise UserError(f"--{next(iter(sizes))}: only the beam search takes it; add --decoder beam")
+    from joint_st.decoding.decoders import Beam, Greedy
+
+    return [Beam(**sizes) if name == "beam" else Greedy() for name in dict.fromkeys(names)]
 
 
 def _load_config(options: argparse.Namespace):
@@ -341,11 +367,13 @@ def _evaluate(options: argparse.Namespace) -> None:
     existing_run(options.directory)
     data = _sources(options.data)
     _quiet_libraries()
+    decoders = _decoders(options.decoder, options)
     from joint_st.evaluation.evaluate import evaluate_run
 
     evaluate_run(
         options.directory,
         data=data,
+        decoders=decoders,
         checkpoint=options.checkpoint,
         json_file=options.json,
         jsonl_file=options.jsonl,
@@ -377,10 +405,11 @@ def _transcribe(options: argparse.Namespace) -> None:
         if not file.is_file():
             raise UserError(f"{file}: no such file")
     _quiet_libraries()
+    (decoder,) = _decoders([options.decoder], options)
     from joint_st.decoding.transcribe import transcribe_files
 
     texts = transcribe_files(
-        options.directory, options.files, head=options.head, checkpoint=options.checkpoint
+        options.directory, options.files, head=options.head, decoder=decoder, checkpoint=options.checkpoint
     )
     for file, text in zip(options.files, texts, strict=True):
         print(text if len(options.files) == 1 else f"{file}\t{text}", flush=True)

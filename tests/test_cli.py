@@ -13,6 +13,7 @@ import pytest
 
 from joint_st.cli import main
 from joint_st.config import ManifestSource, TfdsSource
+from joint_st.decoding.decoders import Beam, Greedy
 from joint_st.runs.directory import open_run
 
 CONFIG_FILE = '''"""A small config.
@@ -142,16 +143,19 @@ def test_evaluate_passes_sources_and_files_on(stand_in, run):
         "100",
         "--json",
         "t",
+        *["--decoder", "beam", "greedy", "beam", "--beam", "4"],
     ]
     assert main(["evaluate", str(run), *arguments]) == 0
     default, given = (keywords for _, keywords in calls)
-    assert default == {"data": {}, "checkpoint": "best", "json_file": None, "jsonl_file": None}
+    expected = {"data": {}, "decoders": [Greedy()], "checkpoint": "best", "json_file": None, "jsonl_file": None}
+    assert default == expected
     assert given["data"] == {
         "a": ManifestSource(path="x.jsonl"),
         "b": TfdsSource(name="g", split="test[:9]"),
         "c": ManifestSource(path="y=z"),
     }
     assert (given["checkpoint"], given["json_file"]) == ("100", Path("t"))
+    assert given["decoders"] == [Beam(beam=4), Greedy()]
 
 
 def test_transcribe_prints_names_only_for_several_files(stand_in, capsys, run, tmp_path):
@@ -161,7 +165,7 @@ def test_transcribe_prints_names_only_for_several_files(stand_in, capsys, run, t
     calls = stand_in("joint_st.decoding.transcribe", "transcribe_files", ["one"])
     assert main(["transcribe", str(run), str(one), "--head", "streaming"]) == 0
     assert capsys.readouterr().out == "one\n"
-    assert calls == [((run, [one]), {"head": "streaming", "checkpoint": "best"})]
+    assert calls == [((run, [one]), {"head": "streaming", "decoder": Greedy(), "checkpoint": "best"})]
     stand_in("joint_st.decoding.transcribe", "transcribe_files", ["one", "two"])
     assert main(["transcribe", str(run), str(one), str(two)]) == 0
     assert capsys.readouterr().out == f"{one}\tone\n{two}\ttwo\n"
@@ -196,6 +200,9 @@ def test_transcribe_prints_names_only_for_several_files(stand_in, capsys, run, t
             "argument --checkpoint: 'bst' is neither best, latest nor a step",
         ),
         ("evaluate {run} --widht 3", "unrecognized arguments: --widht 3"),
+        ("evaluate {run} --decoder bean", "argument --decoder: invalid choice: 'bean' (choose from"),
+        ("evaluate {run} --beam 4", "--beam: only the beam search takes it; add --decoder beam"),
+        ("evaluate {run} --decoder beam --beam 0", "argument --beam: '0' is no whole number from 1 on"),
         ("transcribe {run} {missing}", "{missing}: no such file"),
         ("transcribe {run} {config} --head ful", "argument --head: invalid choice: 'ful' (choose from"),
     ],

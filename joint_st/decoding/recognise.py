@@ -1,9 +1,9 @@
-"""From a prepared dataset to what both heads say of each utterance, greedily."""
+"""From a prepared dataset to what both heads say of each utterance, by one decoder or several."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +16,7 @@ from joint_st.data.buckets import Buckets
 from joint_st.data.pipeline import batches
 from joint_st.data.plan import BatchPlan
 from joint_st.data.prepared import Prepared
-from joint_st.decoding.greedy import greedy
+from joint_st.decoding.decoders import Decoder, Greedy
 from joint_st.models.functional import Weights, model_structure
 from joint_st.parallel.mesh import put_batch
 
@@ -29,24 +29,30 @@ class Recognised:
 
     index: int
     seconds: float
-    hypotheses: dict[str, str]
-    """Text by head."""
+    hypotheses: dict[str, dict[str, str]]
+    """Text by decoder and head."""
 
 
-def make_forward(config: ModelConfig, vocabulary: int, units: int) -> Callable:
-    """Jitted `(weights, audio, audio_lengths) -> (streaming ids, full-context ids, frames)`.
+def make_forward(
+    config: ModelConfig,
+    vocabulary: int,
+    units: int,
+    mesh: jax.sharding.Mesh,
+    decoders: Sequence[Decoder] = (Greedy(),),
+    heads: Sequence[str] = HEADS,
+) -> Callable:
+    """Jitted `(weights, audio, audio_lengths) -> (found, frames)`.
 
-    Ids are each frame's likeliest label, int32 [B, T]; frames are int32 [B].
+    `found` holds, for each decoder, what its `on_device` gives for each of the heads; frames are int32 [B].
     """
     structure = model_structure(config, vocabulary, units)
 
     @jax.jit
     def forward(weights, audio, audio_lengths):
         outputs = nnx.merge(structure, weights)(audio, audio_lengths)
-        streaming, full_context = (
-            jnp.argmax(logits, axis=-1).astype(jnp.int32) for logits in (outputs.streaming, outputs.full_context)
-        )
-        return streaming, full_context, outputs.mask.sum(axis=1, dtype=jnp.int32)
+        logits = [getattr(outputs, head) for head in heads]
+        found = tuple(decoder.on_device(logits, outputs.mask, mesh) for decoder in decoders)
+        return found, outputs.mask.sum(axis=1, dtype=jnp.int32)
 
     return forward
 
@@ -70,9 +76,13 @@ def recognise(
     mesh: jax.sharding.Mesh,
     config: Config,
     *,
+    decoders: Sequence[Decoder] = (Greedy(),),
     name: str = "",
 ) -> Iterator[Recognised]:
-    """Every readable utterance of `dataset` once, the longest first; `name` titles a progress bar."""
+    """Every readable utterance of `dataset` once, the longest first.
+
+    forward: by `make_forward`, with the same decoders. name: titles a progress bar.
+    """
     plan = BatchPlan(dataset.lengths, buckets, shuffle=False)
     rate = config.model.features.sample_rate
     read = batches(
@@ -81,8 +91,14 @@ def recognise(
     bar = tqdm.tqdm(read, total=plan.steps_per_epoch, desc=name, unit="batch", leave=False, disable=None, delay=1)
     for _, batch in bar:
         on_device = put_batch({key: batch[key] for key in ("audio", "audio_lengths")}, mesh)
-        *best, frames = jax.device_get(forward(weights, on_device["audio"], on_device["audio_lengths"]))
-        decoded = {head: greedy(ids, frames) for head, ids in zip(HEADS, best)}
+        found, frames = jax.device_get(forward(weights, on_device["audio"], on_device["audio_lengths"]))
+        labels = {
+            decoder.name: {head: decoder.on_host(of_head, frames) for head, of_head in zip(HEADS, by_head)}
+            for decoder, by_head in zip(decoders, found, strict=True)
+        }
         for row in np.flatnonzero(batch["valid"]):
-            texts = {head: dataset.tokenizer.decode(decoded[head][row]) for head in HEADS}
+            texts = {
+                decoder: {head: dataset.tokenizer.decode(rows[row]) for head, rows in by_head.items()}
+                for decoder, by_head in labels.items()
+            }
             yield Recognised(int(batch["index"][row]), float(batch["audio_lengths"][row]) / rate, texts)

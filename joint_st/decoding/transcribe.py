@@ -9,8 +9,8 @@ import jax
 import numpy as np
 
 from joint_st.data.audio import read_audio, resample
-from joint_st.decoding.greedy import greedy
-from joint_st.decoding.recognise import HEADS, make_forward
+from joint_st.decoding.decoders import Decoder, Greedy
+from joint_st.decoding.recognise import make_forward
 from joint_st.parallel.mesh import put_batch
 from joint_st.runs.compilation import keep_compiled
 from joint_st.runs.trained import load_trained
@@ -20,7 +20,12 @@ LENGTH_STEP_SECONDS = 2
 
 
 def transcribe_files(
-    workdir: Path, files: Sequence[Path], *, head: str = "full_context", checkpoint: str = "best"
+    workdir: Path,
+    files: Sequence[Path],
+    *,
+    head: str = "full_context",
+    decoder: Decoder = Greedy(),
+    checkpoint: str = "best",
 ) -> Iterator[str]:
     """The text of each file, one after the other, by head `streaming` or `full_context`.
 
@@ -29,7 +34,9 @@ def transcribe_files(
     trained = load_trained(workdir, checkpoint)
     features = trained.config.model.features
     keep_compiled(trained.config.training.compilation_cache)
-    forward = make_forward(trained.config.model, trained.tokenizer.size, trained.unit_count)
+    forward = make_forward(
+        trained.config.model, trained.tokenizer.size, trained.unit_count, trained.mesh, [decoder], [head]
+    )
     step = LENGTH_STEP_SECONDS * features.sample_rate // features.samples_per_frame * features.samples_per_frame
     with jax.set_mesh(trained.mesh):
         for path in files:
@@ -40,5 +47,5 @@ def transcribe_files(
             lengths = np.zeros(trained.mesh.size, np.int32)
             lengths[0] = len(audio)
             batch = put_batch({"audio": rows, "audio_lengths": lengths}, trained.mesh)
-            *best, frames = jax.device_get(forward(trained.weights, batch["audio"], batch["audio_lengths"]))
-            yield trained.tokenizer.decode(greedy(best[HEADS.index(head)], frames)[0])
+            ((found,),), frames = jax.device_get(forward(trained.weights, batch["audio"], batch["audio_lengths"]))
+            yield trained.tokenizer.decode(decoder.on_host(found, frames)[0])

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import sys
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import jax
@@ -12,6 +13,7 @@ import rich
 
 from joint_st.config import Config, Source
 from joint_st.data.pipeline import Prepared, prepare
+from joint_st.decoding.decoders import Decoder, Greedy
 from joint_st.decoding.recognise import HEADS, common_buckets, make_forward, recognise
 from joint_st.errors import UserError
 from joint_st.evaluation.report import ScoredUtterance, make_rows, make_table, score, write_rows, write_utterances
@@ -28,7 +30,7 @@ class Scorer:
         self._dataset = dataset
         self._mesh = mesh
         self._buckets = common_buckets(config, [dataset])
-        self._forward = make_forward(config.model, dataset.tokenizer.size, unit_count)
+        self._forward = make_forward(config.model, dataset.tokenizer.size, unit_count, mesh)
 
     def __call__(self, weights, name: str) -> dict[str, float]:
         """`{name}_{head}_wer` of each head, as fractions. Raises `UserError` where the dataset has no words."""
@@ -49,6 +51,7 @@ def evaluate_run(
     workdir: Path,
     *,
     data: Mapping[str, Source] | None = None,
+    decoders: Sequence[Decoder] = (Greedy(),),
     checkpoint: str = "best",
     json_file: Path | None = None,
     jsonl_file: Path | None = None,
@@ -72,10 +75,12 @@ def evaluate_run(
     }
     scored = []
     with jax.set_mesh(trained.mesh):
-        forward = make_forward(config.model, trained.tokenizer.size, trained.unit_count)
+        forward = make_forward(config.model, trained.tokenizer.size, trained.unit_count, trained.mesh, decoders)
         buckets = common_buckets(config, list(datasets.values()))
         for name, dataset in datasets.items():
-            found = recognise(forward, trained.weights, dataset, buckets, trained.mesh, config, name=name)
+            found = recognise(
+                forward, trained.weights, dataset, buckets, trained.mesh, config, decoders=decoders, name=name
+            )
             scored += score_recognised(found, dataset, name, trained)
             report_unread(name, dataset)
     rows = make_rows(
@@ -86,7 +91,7 @@ def evaluate_run(
         seed=config.seed,
     )
     rich.print(make_table(rows))
-    own = trained.run.evaluation(trained.step, splits)
+    own = trained.run.evaluation(trained.step, splits, [decoder.name for decoder in decoders])
     # Files asked for come first: the run's own directory may be one that cannot be written.
     for path in filter(None, (json_file, own)):
         write_rows(rows, path)
@@ -96,7 +101,7 @@ def evaluate_run(
 
 
 def score_recognised(found, dataset: Prepared, split: str, trained: Trained | None = None) -> list[ScoredUtterance]:
-    """Both heads' hypotheses of a dataset against its transcripts, in the dataset's order.
+    """Both heads' hypotheses by each decoder against the transcripts of a dataset, in the dataset's order.
 
     With a trained model, errors are also told apart by the words it heard in training and those it only read.
     """
@@ -106,9 +111,11 @@ def score_recognised(found, dataset: Prepared, split: str, trained: Trained | No
     seconds = [one.seconds for one in found]
     subset_of = trained.vocabulary.subset_of if trained else None
     scored = []
-    for head in HEADS:
-        hypotheses = [dataset.normalizer(one.hypotheses[head]) for one in found]
-        scored += score(ids, references, hypotheses, seconds, split=split, head=head, subset_of=subset_of)
+    for head, decoder in itertools.product(HEADS, found[0].hypotheses if found else ()):
+        hypotheses = [dataset.normalizer(one.hypotheses[decoder][head]) for one in found]
+        scored += score(
+            ids, references, hypotheses, seconds, split=split, head=head, decoder=decoder, subset_of=subset_of
+        )
     return scored
 
 

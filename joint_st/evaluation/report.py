@@ -26,7 +26,7 @@ class ScoredUtterance:
     head: str
     """`streaming` or `full_context`."""
     decoder: str
-    """Such as `greedy`."""
+    """Such as `greedy` or `beam 16`."""
     seconds: float
     """Of audio."""
     reference: str

@@ -76,9 +76,14 @@ class RunDirectory:
         """Folder of tables and per-utterance results."""
         return self.root / "evaluations"
 
-    def evaluation(self, step: int, splits: Iterable[str]) -> Path:
-        """Table of some splits under the checkpoint of `step`; beside it, as `.jsonl`, the utterances."""
-        return self.evaluations / f"step_{step}_{'_'.join(splits)}.json".replace("/", "_")
+    def evaluation(self, step: int, splits: Iterable[str], decoders: Iterable[str] = ("greedy",)) -> Path:
+        """Table of some splits under the checkpoint of `step`; beside it, as `.jsonl`, the utterances.
+
+        Greedy decoding alone, as at the end of training, has a file that no other decoder writes.
+        """
+        decoders = [] if list(decoders) == ["greedy"] else decoders
+        name = "_".join([f"step_{step}", *splits, *decoders])
+        return self.evaluations / f"{name}.json".replace("/", "_").replace(" ", "_")
 
     @property
     def has_checkpoint(self) -> bool:

@@ -12,9 +12,11 @@ from flax import nnx
 
 from joint_st.config import ManifestSource
 from joint_st.data.prepared import prepare
+from joint_st.decoding.decoders import Beam, Greedy
 from joint_st.decoding.recognise import HEADS, common_buckets, make_forward, recognise
 from joint_st.models.functional import model_structure
 from joint_st.runs.trained import load_trained
+from tests.decoding.beam_reference import beam_of_prefixes
 
 
 @pytest.fixture(scope="module")
@@ -29,27 +31,33 @@ def dataset_of(model, manifest):
     )
 
 
-def alone(model, forward, audio: np.ndarray) -> dict[str, str]:
-    """What the heads say of one utterance, int16 [samples], by collapsing the best path by hand."""
+def alone(model, forward, audio: np.ndarray) -> dict[str, dict[str, str]]:
+    """What each head says of one utterance, int16 [samples], by hand: its best path, and a slow beam."""
     frame = model.config.model.features.samples_per_frame
     # One length for all, so that one compilation does; the silence behind the end is masked.
     padded = np.zeros((1, 200 * frame), np.int16)
     padded[0, : len(audio)] = audio
     outputs = forward(model.weights, padded, np.array([len(audio)], np.int32))
-    texts = {}
+    texts = {"greedy": {}, "beam 4": {}}
     for head in HEADS:
-        best = np.asarray(getattr(outputs, head))[0, : -(-len(audio) // frame)].argmax(axis=1)
-        symbols = [int(symbol) for symbol, _ in itertools.groupby(best) if symbol]
-        texts[head] = "".join(("", "\u2047", *model.tokenizer.characters)[symbol] for symbol in symbols)
+        logits = np.asarray(getattr(outputs, head))[0, : -(-len(audio) // frame)]
+        best_path = [int(symbol) for symbol, _ in itertools.groupby(logits.argmax(axis=1)) if symbol]
+        best_prefix, _ = beam_of_prefixes(logits, 4, 3)[0]
+        for decoder, symbols in (("greedy", best_path), ("beam 4", best_prefix)):
+            written = ("", "\u2047", *model.tokenizer.characters)
+            texts[decoder][head] = "".join(written[symbol] for symbol in symbols)
     return texts
 
 
 def test_every_utterance_is_recognised_once_and_as_if_alone(model, spoken):
     dataset = dataset_of(model, spoken / "test.jsonl")
-    forward = make_forward(model.config.model, model.tokenizer.size, 0)
+    decoders = [Greedy(), Beam(beam=4, candidates=3)]
+    forward = make_forward(model.config.model, model.tokenizer.size, 0, model.mesh, decoders)
     with jax.set_mesh(model.mesh):
         buckets = common_buckets(model.config, [dataset])
-        found = list(recognise(forward, model.weights, dataset, buckets, model.mesh, model.config))
+        found = list(
+            recognise(forward, model.weights, dataset, buckets, model.mesh, model.config, decoders=decoders)
+        )
     assert sorted(one.index for one in found) == list(range(len(dataset)))
     structure = model_structure(model.config.model, model.tokenizer.size, 0)
     whole = jax.jit(lambda weights, *audio: nnx.merge(structure, weights)(*audio))
@@ -57,7 +65,8 @@ def test_every_utterance_is_recognised_once_and_as_if_alone(model, spoken):
         audio = dataset.load(one.index).audio
         assert one.seconds == len(audio) / model.config.model.features.sample_rate
         assert one.hypotheses == alone(model, whole, audio)
-    assert any(text for one in found for text in one.hypotheses.values())
+    for decoder in decoders:
+        assert any(text for one in found for text in one.hypotheses[decoder.name].values())
 
 
 def test_datasets_share_their_buckets(model, spoken, tmp_path):

@@ -13,18 +13,21 @@ import soxr
 from joint_st.cli import main
 from joint_st.config import ManifestSource
 from joint_st.data.normalizers import normalizer
+from joint_st.decoding.decoders import Beam, Greedy
 from joint_st.evaluation.evaluate import evaluate_run
 
 
 @pytest.fixture(scope="module")
-def heard(trained, spoken, tmp_path_factory) -> dict[str, dict[str, str]]:
-    """Hypotheses by head and id."""
+def heard(trained, spoken, tmp_path_factory) -> dict[tuple[str, str], dict[str, str]]:
+    """Hypotheses by decoder and head, and then by id."""
     lines = tmp_path_factory.mktemp("heard") / "lines.jsonl"
     run = shutil.copytree(trained, lines.with_name("run"))
-    evaluate_run(run, data={"test": ManifestSource(path=str(spoken / "test.jsonl"))}, jsonl_file=lines)
-    found = {"streaming": {}, "full_context": {}}
+    data = {"test": ManifestSource(path=str(spoken / "test.jsonl"))}
+    evaluate_run(run, data=data, decoders=[Greedy(), Beam(beam=3)], jsonl_file=lines)
+    found = {}
     for utterance in map(json.loads, lines.read_text().splitlines()):
-        found[utterance["head"]][utterance["id"]] = utterance["hypothesis"]
+        of_head = found.setdefault((utterance["decoder"], utterance["head"]), {})
+        of_head[utterance["id"]] = utterance["hypothesis"]
     return found
 
 
@@ -32,13 +35,17 @@ def test_files_say_what_an_evaluation_heard(trained, spoken, heard, capsys):
     files = sorted(map(str, spoken.glob("*.wav")))
     assert len(files) == 8
     normalize = normalizer("english")
-    for head, options in (("full_context", []), ("streaming", ["--head", "streaming"])):
+    for options, key in (
+        ([], ("greedy", "full_context")),
+        (["--head", "streaming"], ("greedy", "streaming")),
+        (["--decoder", "beam", "--beam", "3"], ("beam 3", "full_context")),
+    ):
         assert main(["transcribe", str(trained), *files, *options]) == 0
         lines = [line.split("\t") for line in capsys.readouterr().out.splitlines()]
         assert [file for file, _ in lines] == files
         said = {file.split("/")[-1].removesuffix(".wav"): normalize(text) for file, text in lines}
-        assert said == heard[head]
-    assert any(heard["streaming"].values())
+        assert said == heard[key]
+        assert any(said.values())
 
 
 def test_other_rates_channels_and_lengths(trained, spoken, heard, tmp_path, capsys):
@@ -52,7 +59,7 @@ def test_other_rates_channels_and_lengths(trained, spoken, heard, tmp_path, caps
     files = [str(tmp_path / name) for name in ("stereo.wav", "empty.wav", "long.flac")]
     assert main(["transcribe", str(trained), *files, "--checkpoint", "best"]) == 0
     stereo, empty, long = (line.split("\t")[1] for line in capsys.readouterr().out.splitlines())
-    assert normalizer("english")(stereo) == heard["full_context"][first.stem]
+    assert normalizer("english")(stereo) == heard["greedy", "full_context"][first.stem]
     assert empty == ""
     assert isinstance(long, str)
 

@@ -130,6 +130,25 @@ def test_a_manifest_gives_what_the_corpus_gives(evaluated, spoken, tmp_path, cap
     assert "only_read" in printed and "WER %" in printed
 
 
+def test_each_decoder_has_its_rows_and_a_file_of_its_own(evaluated, spoken, tmp_path, capsys):
+    run, rows, utterances = evaluated
+    table, before = tmp_path / "table.json", (run / "evaluations" / "step_24_test_v1.0_seen.json").read_bytes()
+    arguments = ["--data", f"test={spoken / 'test.jsonl'}", "--checkpoint", "24", "--json", str(table)]
+    assert main(["evaluate", str(run), *arguments, "--decoder", "greedy", "beam", "--beam", "3"]) == 0
+    found = json.loads(table.read_text())
+    heads = {(row["decoder"], row["head"]) for row in found}
+    assert heads == {(name, head) for name in ("greedy", "beam 3") for head in ("streaming", "full_context")}
+    assert [row for row in found if row["decoder"] == "greedy"] == [row for row in rows if row["split"] == "test"]
+    own = run / "evaluations" / "step_24_test_greedy_beam_3.json"
+    assert json.loads(own.read_text()) == found
+    lines = read_lines(own.with_suffix(".jsonl"))
+    assert [line for line in lines if line["decoder"] == "greedy"] == [u for u in utterances if u["split"] == "test"]
+    said = {name: [line["hypothesis"] for line in lines if line["decoder"] == name] for name in ("greedy", "beam 3")}
+    assert len(said["beam 3"]) == len(said["greedy"]) and any(said["beam 3"])
+    assert (run / "evaluations" / "step_24_test_v1.0_seen.json").read_bytes() == before
+    assert re.search(r"head +decoder +WER %", capsys.readouterr().out)
+
+
 def test_unreadable_files_are_counted_and_not_scored(evaluated, spoken, tmp_path, capsys):
     run, _, _ = evaluated
     lines = read_lines(spoken / "test.jsonl")[:4]

@@ -1,0 +1,74 @@
+"""The ways from a head's logits to labels: what of it runs on the device, and what is left for the host."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from joint_st.decoding.beam import prefix_beam_search
+from joint_st.decoding.greedy import greedy
+from joint_st.parallel.mesh import over_batch
+
+
+class Decoder(Protocol):
+    """A way to decode."""
+
+    @property
+    def name(self) -> str:
+        """Such as `greedy`, as it stands in tables."""
+        ...
+
+    def on_device(self, logits: Sequence[jax.Array], mask: jax.Array, mesh: jax.sharding.Mesh) -> tuple[Any, ...]:
+        """For the logits [B, T, V] of each head, what is fetched from the device: arrays of `B` rows.
+
+        mask: valid frames [B, T]. mesh: that the batch is cut over. Runs inside a jitted function.
+        """
+        ...
+
+    def on_host(self, fetched: Any, frames: np.ndarray) -> list[np.ndarray]:
+        """`B` arrays int32 [labels] from what was fetched of one head. frames: int [B], valid ones."""
+        ...
+
+
+@dataclasses.dataclass(frozen=True)
+class Greedy:
+    """Each frame's likeliest symbol."""
+
+    name = "greedy"
+
+    def on_device(self, logits, mask, mesh):
+        return tuple(jnp.argmax(of_head, axis=-1).astype(jnp.int32) for of_head in logits)
+
+    def on_host(self, fetched, frames):
+        return greedy(fetched, frames)
+
+
+@dataclasses.dataclass(frozen=True)
+class Beam:
+    """The likeliest prefix found by `prefix_beam_search`."""
+
+    beam: int = 16
+    """Prefixes kept after each frame."""
+    candidates: int = 8
+    """Labels of a frame that may lengthen a prefix."""
+
+    @property
+    def name(self) -> str:
+        return f"beam {self.beam}"
+
+    def on_device(self, logits, mask, mesh):
+        def search(logits, lengths):
+            return prefix_beam_search(logits, lengths, beam=self.beam, candidates=self.candidates, best=1)
+
+        # One search for all heads, since most of its time goes into the steps from frame to frame.
+        over_heads = over_batch(jax.vmap(search, in_axes=(1, None), out_axes=1), mesh)
+        found = over_heads(jnp.stack(logits, axis=1), mask.sum(axis=1, dtype=jnp.int32))
+        return tuple((found.labels[:, head, 0], found.lengths[:, head, 0]) for head in range(len(logits)))
+
+    def on_host(self, fetched, frames):
+        return [labels[:length] for labels, length in zip(*fetched, strict=True)]

@@ -1,0 +1,31 @@
+"""The experiment `text_injection.py` on recorded speech: an hour of one reader, and sentences of novels as text.
+
+    JOINT_ST_DATA=... joint-st train configs/experiments/text_injection_read.py
+
+`$JOINT_ST_DATA` holds the folders `arctic` (one reader, CMU Arctic prompts, 1.1 hours to train on) and `text`
+(`english_novels.txt`, one sentence a line). Words of the test sentences that the reader never says in training, but
+some novel has, are the rows `only_read`.
+"""
+
+from pathlib import Path
+
+from joint_st.config import Config, ManifestSource, TextSource, load, override
+
+BASE = Path(__file__).with_name("text_injection.py")
+
+
+def config() -> Config:
+    def arctic(split):
+        return ManifestSource(path=f"$JOINT_ST_DATA/arctic/{split}.jsonl", corpus="arctic")
+
+    return override(
+        load(BASE),
+        {
+            "name": "text_injection_read",
+            "data.train": [arctic("train")],
+            "data.dev": [arctic("dev")],
+            "data.test": {"arctic": arctic("test")},
+            "data.text": [TextSource(path="$JOINT_ST_DATA/text/english_novels.txt", language="en-us")],
+            "data.max_text_units": 60,
+        },
+    )

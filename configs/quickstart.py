@@ -58,8 +58,8 @@ def config() -> Config:
             streaming_layers=1,
             full_context_layers=1,
             dropout=0.0,
-            # Speech enters the shared layers as the phonemes heard, one spike each as text does: what text teaches these
-            # layers, names that are never heard among it, they then know of speech.
+            # Speech enters the shared layers as the phonemes heard, one spike each as text does: what text teaches
+            # these layers, names that are never heard among it, they then know of speech.
             heard_units="only",
             text_blanks=True,
         ),

@@ -21,6 +21,7 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import itertools
+import logging
 import math
 import time
 
@@ -80,6 +81,8 @@ def flashlight_text(logits, lengths, beam, candidates):
 
 
 def pyctcdecode(logits, lengths, beam, candidates):
+    # It warns of what it does without: kenlm, and a label for the space.
+    logging.getLogger("pyctcdecode").setLevel(logging.ERROR)
     from pyctcdecode import build_ctcdecoder
 
     # Letters of a script without spaces or capitals stand for the labels; "" is the blank.

@@ -70,7 +70,8 @@ def main():
                 sys.exit(child.stderr)
             taken[way] = float(child.stdout.split()[-1])
         ratios.append(taken["with"] / taken["without"])
-        print(f"without {1e3 * taken['without']:.1f} ms, with {1e3 * taken['with']:.1f} ms: {ratios[-1]:.3f}", flush=True)
+        without, with_them = (1e3 * taken[way] for way in WAYS)
+        print(f"without {without:.1f} ms, with {with_them:.1f} ms: {ratios[-1]:.3f}", flush=True)
     print(f"with / without: median {statistics.median(ratios):.3f} of {arguments.rounds}")
 
 

@@ -23,7 +23,8 @@ from pathlib import Path
 def launch(config: str, workdir: Path, compiled: Path, environment: dict[str, str]) -> float:
     """Seconds from the start of the process to its first step."""
     command = [sys.executable, "-m", "joint_st", "train", config, "--workdir", str(workdir)]
-    command += ["--training.steps", "1", "--training.text_first_steps", "0", "--training.compilation_cache", str(compiled)]
+    command += ["--training.steps", "1", "--training.text_first_steps", "0"]
+    command += ["--training.compilation_cache", str(compiled)]
     began = time.perf_counter()
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment) as process:
         for line in process.stderr:

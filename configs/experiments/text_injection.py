@@ -2,7 +2,8 @@
 
     joint-st train configs/experiments/text_injection.py
 
-The quickstart's recipe for 500 steps on text and 1,000 on both, on one device, so that a machine of two cores trains two of its arms at once.
+The quickstart's recipe for 500 steps on text and 1,000 on both, on one device, so that a machine of two cores trains
+two of its arms at once.
 """
 
 from pathlib import Path

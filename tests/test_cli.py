@@ -74,7 +74,7 @@ HEAVY = {"jax", "flax", "optax", "orbax", "grain", "numpy", "tensorflow_datasets
 
 
 @pytest.mark.parametrize(
-    "arguments", [[], ["train"], ["evaluate"], ["analyze"], ["transcribe"], ["data"], ["data", "inspect"]]
+    "arguments", [[], ["train"], ["evaluate"], ["analyze"], ["transcribe"], ["align"], ["data"], ["data", "inspect"]]
 )
 def test_help_imports_nothing_heavy(arguments):
     assert imported(*arguments, "--help") & (HEAVY | {"pydantic"}) == set()
@@ -100,6 +100,7 @@ def test_every_command_has_examples(capsys):
         ["evaluate"],
         ["analyze"],
         ["transcribe"],
+        ["align"],
         *(["data", c] for c in ("build", "tokenizer", "inspect")),
     ):
         try:
@@ -205,6 +206,13 @@ def test_transcribe_prints_names_only_for_several_files(stand_in, capsys, run, t
         ("evaluate {run} --decoder beam --beam 0", "argument --beam: '0' is no whole number from 1 on"),
         ("transcribe {run} {missing}", "{missing}: no such file"),
         ("transcribe {run} {config} --head ful", "argument --head: invalid choice: 'ful' (choose from"),
+        ("align {run} {config}", "give AUDIO and TEXT, or --data NAME=SOURCE (see `joint-st align --help`)"),
+        ("align {missing} {config} hello", "{missing}: no such directory"),
+        ("align {run} {missing} hello", "{missing}: no such file"),
+        ("align {run} {config} said.txt", "said.txt: no such file; give a text file, or the text itself in quotes"),
+        ("align {run} {config} hello --data a=b.jsonl", "--data a=b.jsonl: takes the place of AUDIO and TEXT"),
+        ("align {run} --data a=b.jsonl --format srt", "--format srt writes a file for each utterance: name a folder"),
+        ("align {run} {config} hello --format txt", "argument --format: invalid choice: 'txt' (choose from"),
     ],
 )
 def test_a_mistake_is_one_line_and_status_2(capsys, config, run, arguments, line):

@@ -74,7 +74,7 @@ def make_table(rows: Sequence[dict], title: str) -> Table:
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=0)
     for name in ("split", "head"):
         table.add_column(name, overflow="fold")
-    for name in ("utts", "failed", "words", "confidence", "start ms", "end ms", "boundary ms", "late ms"):
+    for name in ("utts", "failed", "words", "conf.", "start ms", "end ms", "both ms", "late ms"):
         table.add_column(name, justify="right", no_wrap=True)
     for row in rows:
         counts = (str(row[name]) for name in ("utterances", "failed", "words"))

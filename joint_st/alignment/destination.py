@@ -21,7 +21,7 @@ class Destination:
 
     def __init__(self, form: str, output: Path | None, split: str | None = None):
         self._format = FORMATS[form]
-        self._output = output
+        self._output = output = None if output == _STDOUT else output
         self._split = split
         self._folder = split is not None and not self._format.together
         if self._folder and output is None:

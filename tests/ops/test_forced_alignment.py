@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from joint_st.ops.forced_alignment import forced_alignment
+from tests.ops.forced_alignment_reference import log_softmax, viterbi
 
 align = jax.jit(forced_alignment, static_argnums=4)
 
@@ -15,35 +16,9 @@ def collapsed(path, blank=0):
     return tuple(symbol for symbol, _ in itertools.groupby(path) if symbol != blank)
 
 
-def log_softmax(logits):
-    x = np.asarray(logits, np.float64)
-    return x - np.log(np.exp(x).sum(axis=-1, keepdims=True))
-
-
 def symbols(label, labels, blank=0):
     """The path of symbols that a path of label indices [T] stands for."""
     return [int(labels[n]) if n >= 0 else blank for n in label]
-
-
-def viterbi(log_probs, labels, blank=0):
-    """The path of label indices (-1: blank) and its log probability, state by state, in float64."""
-    states = [blank, *itertools.chain.from_iterable((label, blank) for label in labels)]
-    scores, back = {0: log_probs[0, blank], 1: log_probs[0, states[1]]}, []
-    for frame in log_probs[1:]:
-        new, sources = {}, {}
-        for s, symbol in enumerate(states):
-            skips = s >= 2 and symbol != blank and symbol != states[s - 2]
-            ways = [source for source in (s, s - 1, *([s - 2] if skips else [])) if source in scores]
-            if ways:
-                sources[s] = max(ways, key=scores.get)
-                new[s] = scores[sources[s]] + frame[symbol]
-        scores = new
-        back.append(sources)
-    end = max((s for s in (len(states) - 1, len(states) - 2) if s in scores), key=scores.get)
-    path = [end]
-    for sources in reversed(back):
-        path.append(sources[path[-1]])
-    return [s // 2 if s % 2 else -1 for s in reversed(path)], scores[end]
 
 
 def check_spans(found, row, frames, log_probs, labels):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 
@@ -11,11 +12,17 @@ import pytest
 import soundfile
 from flax import nnx
 
+from joint_st.alignment import emissions
+from joint_st.alignment.aligner import Aligner
+from joint_st.alignment.boundaries import make_rows
+from joint_st.alignment.result import Aligned
+from joint_st.alignment.sources import OnePair
 from joint_st.cli import main
-from joint_st.config import TfdsSource
+from joint_st.config import TfdsSource, override
 from joint_st.data.normalizers import normalizer
 from joint_st.data.sources import open_source
-from joint_st.models.functional import model_structure
+from joint_st.data.units.spelling import Spelling
+from joint_st.models.functional import init_weights, model_structure
 from joint_st.runs.trained import load_trained
 from tests.ops.forced_alignment_reference import log_softmax, viterbi
 
@@ -124,3 +131,35 @@ def test_a_file_and_its_text(trained, spoken, capsys, tmp_path):
         assert main(["align", str(trained), *map(str, arguments)]) == 2
         out, err = capsys.readouterr()
         assert (out, err.count("\n")) == ("", 1) and err.startswith(f"joint-st: error: {message}")
+
+
+def test_units_come_from_their_own_head_and_long_audio_is_heard_in_windows(model, spoken, monkeypatch, tmp_path):
+    """With windows whose context covers what the causal layers see, the times are those of the whole."""
+    changes = {"data.units.kind": "characters", "objective.unit_ctc": 0.5}
+    config = override(model.config, changes)
+    units = Spelling(model.tokenizer)
+    weights = jax.jit(lambda: init_weights(config.model, model.tokenizer.size, units.size, 0))()
+    joint = dataclasses.replace(model, config=config, units=units, weights=weights)
+    two = read_lines((spoken / "test.jsonl").read_text())[:2]
+    audio = np.concatenate([soundfile.read(spoken / line["audio_filepath"], dtype="int16")[0] for line in two])
+    soundfile.write(tmp_path / "both.wav", audio, 16_000)
+    corpus = OnePair(tmp_path / "both.wav", " ".join(line["text"] for line in two))
+    [whole] = Aligner(joint, "streaming")(corpus)
+    assert isinstance(whole, Aligned)
+    assert "".join(unit.text for unit in whole.units) == whole.text.replace(" ", "")
+    assert [unit.word for unit in whole.units] == [n for n, word in enumerate(whole.text.split()) for _ in word]
+    times = [t for unit in whole.units for t in (unit.start, unit.end)]
+    assert times == sorted(times) and 0 <= times[0] < times[-1] <= whole.seconds
+    rows = make_rows("one", [whole])
+    count = len(whole.words)
+    assert [(row["head"], row["words"]) for row in rows] == [("streaming", count), ("units", count)]
+    assert all(row["boundary_ms"] is None for row in rows)
+
+    # Two causal layers of 16 frames' left context see 1.5 s with their convolutions and the front end.
+    monkeypatch.setattr(emissions, "CONTEXT_SECONDS", 1.6)
+    monkeypatch.setattr(emissions, "WINDOW_SECONDS", 3.6)
+    assert whole.seconds > emissions.WINDOW_SECONDS
+    [pieces] = Aligner(joint, "streaming")(corpus)
+    assert pieces.log_prob == pytest.approx(whole.log_prob, rel=1e-5)
+    for spans, others in ((whole.words, pieces.words), (whole.units, pieces.units)):
+        assert [(s.text, s.start, s.end) for s in others] == [(s.text, s.start, s.end) for s in spans]

@@ -88,7 +88,7 @@ def test_numbers_are_those_of_each_utterance_by_itself(run, rows, corpora):
     @jax.jit
     def embed(audio, samples, units, length):
         model = nnx.merge(structure, trained.weights)
-        x, mask = model.encode_audio(audio, samples)
+        x, mask, _ = model.encode_audio(audio, samples)
         repeated = repetitions(config.text, length, most)
         encoded = model.encode_text(units, repeated, most_frames(config.text, most))
         audio = model.shared(x, mask).layers[:, 0]

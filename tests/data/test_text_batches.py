@@ -58,8 +58,8 @@ def test_paired_rows_hold_the_units_and_their_true_times(ready):
             n = int(batch["index"][b])
             size, utterance = batch["unit_lengths"][b], prepared.utterance(n)
             assert size == prepared.unit_lengths[n] and not batch["units"][b, size:].any()
-            np.testing.assert_array_equal(batch["units"][b, :size], units.encode(prepared.text(n), "en"))
-            ends, words = batch["unit_ends"][b], units.words(prepared.text(n), "en")
+            np.testing.assert_array_equal(batch["units"][b, :size], units.encode(prepared.text(n), utterance.language))
+            ends, words = batch["unit_ends"][b], units.words(prepared.text(n), utterance.language)
             assert (np.diff(ends[:size]) >= 0).all() and not ends[size:].any()
             for word, stop in enumerate(utterance.word_times[1]):  # 25 frames a second
                 assert ends[np.flatnonzero(words == word)[-1]] == pytest.approx(stop * 25, abs=0.51)

@@ -28,6 +28,18 @@ sys.exit(sweep(Path(sys.argv[1]), workdir=sys.argv[2], workers=int(sys.argv[3]),
 """
 
 
+@pytest.fixture(autouse=True)
+def signals_as_in_a_terminal():
+    """Also where the tests run in the background, whose processes begin with some signals ignored."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGHUP)}
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+
 def start(file: Path, out: Path, workers: int = 1) -> subprocess.Popen:
     """A sweep in a process of its own."""
     command = [sys.executable, "-c", PROGRAM, str(file), str(out), str(workers)]

@@ -6,6 +6,9 @@ Without it, everything else stays: paired and unpaired text, masked, pass throug
 reconstruct them. The loss is on the output of every shared layer. `masked` compares speech with the paired text that is
 there anyway, so that it is the loss alone; `clean` gives the paired text another pass, without masks. The paper
 (arXiv 2308.06125) reports a ratio of 1.5.
+
+The quickstart on 2 CPU cores, 24 rounds: masked / without 0.994 (80 % of rounds 0.903-1.100), clean / without 1.103
+(0.948-1.411).
 """
 
 from __future__ import annotations

@@ -74,6 +74,9 @@ def test_masks_and_noise_fall_on_the_rows_asked_for():
     assert abs((noisy.x[:100, :7] - kept[:100]).std() - 0.5) < 0.02
     np.testing.assert_allclose(noisy.x[100:, :7], kept[100:], atol=1e-5)
     np.testing.assert_array_equal(encode(model, spans, None).x, clean.x)
+    wrong = encode(model, TextConfig(mask_share=0.0, substituted_share=0.5), key, augmented, ids, counts)
+    same = np.isclose(wrong.x[:, :7], kept[0], atol=1e-5).all(axis=-1)
+    assert same[100:].all() and abs(same[:100].mean() - (0.5 + 0.5 / UNITS)) < 0.08
 
 
 def test_its_own_layers_are_causal():

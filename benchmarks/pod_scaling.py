@@ -1,10 +1,11 @@
 """What a training step of each large config takes of a chip, from eight chips to a pod, compiled without a TPU.
 
-    python benchmarks/pod_scaling.py [--only librispeech_960h] [--json benchmarks/results/pods.json]
+    python benchmarks/pod_scaling.py [--full] [--only librispeech_960h] [--json benchmarks/results/pods.json]
 
-The batch grows with the chips: each chip has as many utterances and sentences everywhere, so that what it computes and
-sends should stay the same (weak scaling). Each compilation is a process of its own (`joint-st compile`); what is in the
-file already is not compiled again. Needs the package libtpu. Prints Markdown.
+Compiled with `--quick`, which sends the same and takes more memory; `--full` compiles as training does. The batch
+grows with the chips: each chip has as many utterances and sentences everywhere, so that what it computes and sends
+should stay the same (weak scaling). Each compilation is a process of its own (`joint-st compile`); what is in the file
+already is not compiled again. Needs the package libtpu. Prints Markdown.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ class Row(NamedTuple):
     per_chip: int
     """Utterances, and sentences, of each chip."""
     fsdp: int
+    quick: bool = True
 
 
 ROWS = [
@@ -57,6 +59,7 @@ def compiled(row: Row) -> dict:
         file = Path(folder) / "found.json"
         config = CHECKOUT / "configs" / f"{row.config}.py"
         command = [sys.executable, "-m", "joint_st", "compile", config, "--topology", row.topology, "--json", file]
+        command += ["--quick"] * row.quick
         for path, value in overrides.items():
             command += [f"--{path}", value]
         done = subprocess.run([str(part) for part in command], cwd=CHECKOUT)
@@ -66,14 +69,14 @@ def compiled(row: Row) -> dict:
 
 
 def key(found: dict) -> Row:
-    return Row(found["config"], found["topology"], found["per_chip"], found["mesh"]["fsdp"])
+    return Row(found["config"], found["topology"], found["per_chip"], found["mesh"]["fsdp"], found["quick"])
 
 
 def markdown(rows: list[dict]) -> str:
     """A line for each compilation; sizes are those of a chip and step."""
     header = [
         "config", "slice", "chips", "data × fsdp", "rows a chip", "state GiB", "temporaries GiB", "all of usable GiB",
-        "TFLOPs", "MiB sent", "compiled in s",
+        "TFLOPs", "MiB sent", "compiled", "in s",
     ]  # fmt: skip
     lines = [header, ["---"] * len(header)]
     for row in rows:
@@ -86,7 +89,7 @@ def markdown(rows: list[dict]) -> str:
                 f"`{row['config']}`", f"`{row['topology']}`", row["chips"], f"{mesh['data']} × {mesh['fsdp']}",
                 row["per_chip"], f"{state / GIB:.2f}", f"{memory['temporaries'] / GIB:.2f}",
                 f"{memory['total'] / GIB:.2f} of {memory['usable'] / GIB:.2f}{fits}", f"{row['flops'] / 1e12:.2f}",
-                f"{sent:,.0f}" if row["fits"] else "-", f"{row['seconds']:.0f}",
+                f"{sent:,.1f}" if row["fits"] else "-", "quickly" if row["quick"] else "fully", f"{row['seconds']:.0f}",
             ]
         )  # fmt: skip
     return "\n".join(f"| {' | '.join(map(str, line))} |" for line in lines)
@@ -94,15 +97,16 @@ def markdown(rows: list[dict]) -> str:
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--full", action="store_true", help="compile with all effort, as training does")
     parser.add_argument("--only", nargs="+", default=[], help="configs, instead of all")
     parser.add_argument("--json", type=Path, default=CHECKOUT / "benchmarks/results/pods.json")
     arguments = parser.parse_args()
     found = json.loads(arguments.json.read_text()) if arguments.json.exists() else []
-    for row in ROWS:
+    for row in (row._replace(quick=not arguments.full) for row in ROWS):
         if row in map(key, found) or (arguments.only and row.config not in arguments.only):
             continue
         found.append(compiled(row))
-        found.sort(key=lambda one: (one["parameters"], one["topology"].split(":")[0], one["chips"]))
+        found.sort(key=lambda one: (one["parameters"], one["topology"].split(":")[0], one["chips"], one["quick"]))
         arguments.json.write_text(json.dumps(found, indent=1) + "\n")
     print(markdown(found))
 

@@ -24,7 +24,9 @@ OWN_OPTIONS = {
         "--help": False, "--workdir": True, "--print-config": False,
         "--coordinator": True, "--processes": True, "--process": True,
     },
-    ("compile",): {"--help": False, "--topology": True, "--labels": True, "--units": True, "--json": True},
+    ("compile",): {
+        "--help": False, "--topology": True, "--quick": False, "--labels": True, "--units": True, "--json": True,
+    },
     ("data", "tokenizer"): {"--help": False, "--out": True},
     ("data", "ngram"): {"--help": False, "--out": True, "--order": True, "--level": True},
     ("data", "inspect"): {"--help": False},

@@ -19,7 +19,7 @@ def add(commands: Commands) -> None:
         joint-st compile configs/multilingual_600m.py --topology v5e:16x16 --parallel.fsdp 16 --json pod.json
         joint-st compile configs/multilingual_2b.py --topology v5p:8x8x16 --labels 8192 --units 300
         """,
-        f"%(prog)s CONFIG --topology NAME [--labels N] [--units N] [--json FILE] {OVERRIDES}",
+        f"%(prog)s CONFIG --topology NAME [--quick] [--labels N] [--units N] [--json FILE] {OVERRIDES}",
     )
     config_argument(ahead)
     ahead.add_argument(
@@ -27,6 +27,9 @@ def add(commands: Commands) -> None:
         metavar="NAME",
         help="the slice: v4, v5e, v5p or v6e, and its chips, as in v5e:2x4, v5e:16x16, v5p:8x8x16; no data are read, "
         "and what they would say of sizes is assumed and told; exit status 1 where the step does not fit",
+    )
+    ahead.add_argument(
+        "--quick", action="store_true", help="compile with less effort, to a slower program"
     )
     ahead.add_argument(
         "--labels", metavar="N", type=count, help="what the heads spell, blank included; by default as the config says"
@@ -45,5 +48,5 @@ def _compile(options: argparse.Namespace) -> None:
     quiet_libraries()
     from joint_st.pods.command import compile_for
 
-    if not compile_for(config, options.topology, options.labels, options.units, options.json):
+    if not compile_for(config, options.topology, options.labels, options.units, options.json, options.quick):
         raise SystemExit(1)

@@ -33,6 +33,7 @@ def compile_for(
     labels: int | None = None,
     units: int | None = None,
     json_file: Path | None = None,
+    quick: bool = False,
 ) -> bool:
     """Compiles the step for the slice named, prints what it takes of each chip, and says whether it fits."""
     found = parse_topology(topology)
@@ -43,11 +44,12 @@ def compile_for(
     batch = describe(config, heaviest(config))
     print(f"batch    {batch}", file=sys.stderr)
     print(f"sizes    {counts.labels} labels, {counts.units} text units{assumed}", file=sys.stderr, flush=True)
-    compiled = compile_step(config, found, counts)
+    compiled = compile_step(config, found, counts, quick)
     print("\n".join(report(config, found, compiled)))
     if json_file:
         row = to_json(config, found, compiled) | {"batch": batch, "labels": counts.labels, "units": counts.units}
-        json_file.write_text(json.dumps(row | {"assumed": counts.assumed}, indent=1) + "\n", encoding="utf-8")
+        row |= {"assumed": counts.assumed, "quick": quick}
+        json_file.write_text(json.dumps(row, indent=1) + "\n", encoding="utf-8")
     return compiled.fits
 
 

@@ -75,8 +75,12 @@ class Compiled:
         return self.memory.total <= self.usable
 
 
-def compile_step(config: Config, topology: Topology, sizes: Sizes) -> Compiled:
-    """Compiles the heaviest step (`joint_st.pods.shapes`) for `topology`.
+QUICK = {"exec_time_optimization_effort": -1.0}
+"""XLA then searches less for the fastest program."""
+
+
+def compile_step(config: Config, topology: Topology, sizes: Sizes, quick: bool = False) -> Compiled:
+    """Compiles the heaviest step (`joint_st.pods.shapes`) for `topology`; `quick`ly, to a slower program.
 
     Where the compiler refuses because it does not fit, the temporaries are what it would have needed beside the state.
     Raises `UserError` where the config does not divide over the chips.
@@ -96,7 +100,7 @@ def compile_step(config: Config, topology: Topology, sizes: Sizes) -> Compiled:
             "batch": bytes_per_device(batch),
         }
         try:
-            program = traced.lower().compile()
+            program = traced.lower().compile(QUICK if quick else None)
         except jax.errors.JaxRuntimeError as error:
             needed = memory_needed(str(error))
             if needed is None:

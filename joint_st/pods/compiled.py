@@ -80,7 +80,7 @@ QUICK = {"exec_time_optimization_effort": -1.0}
 
 
 def compile_step(config: Config, topology: Topology, sizes: Sizes, quick: bool = False) -> Compiled:
-    """Compiles the heaviest step (`joint_st.pods.shapes`) for `topology`; `quick`ly, to a slower program.
+    """Compiles the heaviest step (`joint_st.pods.shapes`) for `topology`; `quick`, to a slower program.
 
     Where the compiler refuses because it does not fit, the temporaries are what it would have needed beside the state.
     Raises `UserError` where the config does not divide over the chips.

@@ -123,11 +123,11 @@ def _appears(path: Path, text: str, seconds: float) -> bool:
 
 @functools.cache
 def _versions() -> dict[str, str]:
-    found = {"joint_st's sources": _sources(), "Python": platform.python_version()}
+    found = {"joint_st's sources": sources(), "Python": platform.python_version()}
     return found | {name: importlib.metadata.version(name) for name in PACKAGES}
 
 
-def _sources() -> str:
+def sources() -> str:
     """A fingerprint of the package's files."""
     root, digest = Path(joint_st.__file__).parent, hashlib.sha256()
     for path in sorted(root.rglob("*.py")):

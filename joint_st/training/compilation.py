@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import jax
@@ -48,8 +48,17 @@ def batch_shapes(
     return {name: jax.ShapeDtypeStruct(*shape, sharding=sharding) for name, shape in shapes.items()}
 
 
+Shape = tuple[int | None, int]
+"""A batch's bucket of audio (None without) and of text (0 without)."""
+
+
+def shapes_of_batches(buckets: Buckets | None, text: Buckets | None) -> Iterator[Shape]:
+    """All that batches of these buckets have."""
+    return itertools.product(range(len(buckets)) if buckets else [None], range(len(text) if text else 1))
+
+
 class Programs:
-    """A step compiled for each shape of its batches: for each bucket of audio (None without) and of text (0 without).
+    """A step compiled for each shape of its batches.
 
     One after the other: XLA's compiler is parallel in itself, and several at once took longer and far more memory.
     """
@@ -57,7 +66,7 @@ class Programs:
     def __init__(self, mesh: jax.sharding.Mesh):
         self._mesh = mesh
         self._compiler = ThreadPoolExecutor(1, thread_name_prefix="compile")
-        self._programs: dict[tuple[int | None, int], Future] = {}
+        self._programs: dict[Shape, Future] = {}
 
     def __enter__(self) -> Programs:
         return self
@@ -68,19 +77,31 @@ class Programs:
     def __len__(self) -> int:
         return len(self._programs)
 
-    def __getitem__(self, shape: tuple[int | None, int]) -> Callable:
+    def __getitem__(self, shape: Shape) -> Callable:
         """The program for a shape; waits until it is there."""
         return self._programs[shape].result()
 
-    def add(self, step, state, buckets: Buckets | None, text: Buckets | None = None) -> None:
-        """Begin to compile the jitted `step` of `state` for all its shapes, behind what is being compiled already."""
+    def add(
+        self,
+        step,
+        state,
+        buckets: Buckets | None,
+        text: Buckets | None = None,
+        before: Callable[[Shape], None] = lambda shape: None,
+    ) -> None:
+        """Begin to compile the jitted `step` of `state` for all its shapes, behind what is being compiled already.
+
+        before: called when a program was traced, before it is compiled.
+        """
         like = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), state)
 
         def compiled(k, j):
             with jax.set_mesh(self._mesh):
-                return step.lower(like, batch_shapes(buckets, k, self._mesh, text, j)).compile()
+                lowered = step.lower(like, batch_shapes(buckets, k, self._mesh, text, j))
+                before((k, j))
+                return lowered.compile()
 
-        for k, j in itertools.product(range(len(buckets)) if buckets else [None], range(len(text) if text else 1)):
+        for k, j in shapes_of_batches(buckets, text):
             self._programs[k, j] = self._compiler.submit(compiled, k, j)
 
     def wait(self) -> None:

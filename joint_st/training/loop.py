@@ -26,6 +26,7 @@ from joint_st.parallel.preflight import check_config, check_data, check_director
 from joint_st.runs.checkpoints import Checkpoints
 from joint_st.runs.compilation import keep_compiled
 from joint_st.runs.directory import RunDirectory, open_run
+from joint_st.training.apart import Steps, compile_apart
 from joint_st.training.compilation import Programs
 from joint_st.training.interruption import EXIT_STATUS, Interruption
 from joint_st.training.loggers import COLUMNS, COUNTS, Logger, open_loggers
@@ -80,6 +81,7 @@ def train(config: Config, workdir: Path) -> None:
             run.checkpoints, keep_latest=config.training.keep_latest, keep_best=config.training.keep_best
         ) as checkpoints,
         Programs(mesh) as programs,
+        compile_apart(steps_to_do(config, data, checkpoints)) as apart,
     ):
         state = open_state(config, *sizes, mesh, checkpoints)
         start = int(state.step)
@@ -90,12 +92,12 @@ def train(config: Config, workdir: Path) -> None:
             )
         introduce(config, run, data, state, mesh)
         if start < config.training.steps:
-            text_buckets = data.text_plan.buckets if data.text else None
+            text_buckets, before = data.text_buckets, [apart.wait] if apart else []
             on_text = start < data.text_first
             if on_text:
-                programs.add(make_train_step(config, *sizes, mesh, speech=False), state, None, text_buckets)
+                programs.add(make_train_step(config, *sizes, mesh, speech=False), state, None, text_buckets, *before)
                 programs.wait()
-            programs.add(make_train_step(config, *sizes, mesh), state, data.plan.buckets, text_buckets)
+            programs.add(make_train_step(config, *sizes, mesh), state, data.plan.buckets, text_buckets, *before)
             if not on_text:
                 programs.wait()
             ready = f"ready {time.perf_counter() - began:.1f} s after the start"
@@ -114,6 +116,15 @@ def train(config: Config, workdir: Path) -> None:
     peers.wait("the last checkpoint")
     if config.data.test:
         evaluate_run(run.root)
+
+
+def steps_to_do(config: Config, data: TrainingData, checkpoints: Checkpoints) -> Steps | None:
+    """The kinds of steps that a run has before it."""
+    done = checkpoints.latest() or 0
+    if done >= config.training.steps:
+        return None
+    on_text = done < data.text_first
+    return Steps(config, data.tokenizer.size, data.unit_count, data.plan.buckets, data.text_buckets, on_text)
 
 
 def run_steps(session: Session, state: TrainState, programs: Programs) -> TrainState:

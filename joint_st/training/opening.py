@@ -8,6 +8,7 @@ import shutil
 import sys
 
 from joint_st.config import Config
+from joint_st.data.buckets import Buckets
 from joint_st.data.normalizers import Normalizer
 from joint_st.data.pipeline import Prepared, prepare, text_plan, training_plan
 from joint_st.data.plan import BatchPlan, PlannedBatch
@@ -41,6 +42,11 @@ class TrainingData:
     def unit_count(self) -> int:
         """Size of the inventory of text units; 0 where there is no text encoder."""
         return self.units.size if self.units else 0
+
+    @property
+    def text_buckets(self) -> Buckets | None:
+        """Of sentences; None where no batches hold text alone."""
+        return self.text_plan.buckets if self.text else None
 
     @property
     def text_and_plan(self) -> tuple[PreparedText, BatchPlan] | None:

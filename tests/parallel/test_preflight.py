@@ -54,7 +54,7 @@ def test_sources_are_told_apart(tmp_path, monkeypatch):
     fingerprints = []
     for name, text in (("a.py", "1"), ("a.py", "2"), ("a.txt", "2"), ("b.py", "")):
         (tmp_path / name).write_text(text)
-        fingerprints.append(preflight._sources())
+        fingerprints.append(preflight.sources())
     a, b, c, d = fingerprints
     assert a != b and b == c and c != d
 

@@ -1,0 +1,150 @@
+"""The steps of a run compiled by a process of their own, into the cache of compiled programs, which this one reads.
+
+XLA's compiler takes and frees millions of small blocks. In the one heap of a process that keeps its memory
+(`joint_st.parallel.host_memory`), what is left between them makes every later search for a large block long: the
+quickstart's joint step took 0.64 s of CPU time in the process that had compiled it, and 0.38 s in another.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import pickle
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from concurrent.futures import CancelledError
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+
+from joint_st.config import Config
+from joint_st.data.buckets import Buckets
+from joint_st.parallel.host_memory import TUNABLES, VARIABLE
+from joint_st.parallel.mesh import available_devices, make_mesh
+from joint_st.parallel.peers import current
+from joint_st.parallel.preflight import sources
+from joint_st.runs.compilation import keep_compiled
+from joint_st.training.compilation import Shape, batch_shapes, shapes_of_batches
+from joint_st.training.step import make_train_step, state_shapes
+
+READY = b"ready\n"
+
+
+class Steps(NamedTuple):
+    """The steps of a run, and the shapes of their batches."""
+
+    config: Config
+    vocabulary: int
+    units: int
+    speech: Buckets
+    text: Buckets | None
+    text_first: bool
+    """Whether there are steps on text alone before the others."""
+
+    def each(self) -> Iterator[tuple[bool, Shape]]:
+        """Whether a program takes speech, and the shape of its batches, in the order of their use."""
+        for speech in (False, True) if self.text_first else (True,):
+            for shape in shapes_of_batches(self.speech if speech else None, self.text):
+                yield speech, shape
+
+    @property
+    def digest(self) -> str:
+        """Changes with anything that the compiled programs depend on."""
+        config = self.config.model_copy(update={"name": "", "seed": 0})
+        versions = sources(), jax.__version__, sys.version, os.environ.get("XLA_FLAGS", "")
+        return hashlib.sha256(repr((versions, self._replace(config=config))).encode()).hexdigest()[:24]
+
+
+class Apart:
+    """A process that compiles `steps`. It ends with the `with` block, and with this process, however that ends."""
+
+    def __init__(self, steps: Steps):
+        self._left = False
+        self._ready = {shape: threading.Event() for _, shape in steps.each()}
+        environment = {name: value for name, value in os.environ.items() if name != VARIABLE}
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "joint_st.training.apart"],
+            env=environment,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+        )
+        self._reader = threading.Thread(target=self._read, args=(pickle.dumps(steps),), daemon=True)
+        self._reader.start()
+
+    def __enter__(self) -> Apart:
+        return self
+
+    def __exit__(self, *_) -> None:
+        self._left = True
+        self._process.kill()
+        self._process.wait()
+        self._reader.join()
+
+    def wait(self, shape: Shape) -> None:
+        """Until the program for `shape` is in the cache, or the process has failed at it.
+
+        Raises `CancelledError` where the `with` block is left before.
+        """
+        self._ready[shape].wait()
+        if self._left:
+            raise CancelledError
+
+    def _read(self, steps: bytes) -> None:
+        try:
+            self._process.stdin.write(steps)
+            self._process.stdin.flush()
+            for ready in self._ready.values():
+                if self._process.stdout.readline() != READY:
+                    break
+                ready.set()
+        except BrokenPipeError:
+            pass
+        finally:
+            for ready in self._ready.values():
+                ready.set()
+
+
+def compile_apart(steps: Steps | None) -> Apart | contextlib.nullcontext:
+    """Begins to compile `steps` apart, where there are any and that is of use; a context of the process, or of None.
+
+    It is of use on the CPU, where this process keeps its memory and has a cache of compiled programs on its disk that
+    lacks them. A file there says for which steps it has them.
+    """
+    folder = jax.config.jax_compilation_cache_dir
+    keeps_memory = os.environ.get(VARIABLE) == TUNABLES and jax.default_backend() == "cpu"
+    if not steps or not keeps_memory or current().several or not folder or _known(folder, steps).exists():
+        return contextlib.nullcontext()
+    return Apart(steps)
+
+
+def _known(folder: str, steps: Steps) -> Path:
+    return Path(folder) / f"steps-{steps.digest}"
+
+
+def main() -> None:
+    """Compiles the steps that come in on standard input, and says in a line of each when it is in the cache."""
+    steps = pickle.load(sys.stdin.buffer)
+    # Ends when the process that started this one does.
+    threading.Thread(target=lambda: os._exit(0 if sys.stdin.buffer.read() else 1), daemon=True).start()
+    config = steps.config
+    keep_compiled(config.training.compilation_cache)
+    available_devices(config.parallel)
+    mesh = make_mesh(config.parallel)
+    with jax.set_mesh(mesh):
+        like = state_shapes(config, steps.vocabulary, steps.units, mesh)
+        for speech, (bucket, text_bucket) in steps.each():
+            step = make_train_step(config, steps.vocabulary, steps.units, mesh, speech=speech)
+            shapes = batch_shapes(steps.speech if speech else None, bucket, mesh, steps.text, text_bucket)
+            step.lower(like, shapes).compile()
+            sys.stdout.buffer.write(READY)
+            sys.stdout.buffer.flush()
+    _known(jax.config.jax_compilation_cache_dir, steps).touch()
+
+
+if __name__ == "__main__":
+    main()

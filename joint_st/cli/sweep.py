@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from joint_st import storage
 from joint_st.cli.parser import Commands, count
 from joint_st.errors import UserError
 
@@ -53,7 +54,7 @@ def add(commands: Commands) -> None:
         "--status", action="store_true", help="show how far the runs are; on a terminal until all have ended, or Ctrl-C"
     )
     what.add_argument("--collect", action="store_true", help="train nothing: print the table of what is finished")
-    sweep.add_argument("--json", metavar="FILE", type=Path, help="write the table as a list of rows")
+    sweep.add_argument("--json", metavar="FILE", type=storage.path, help="write the table as a list of rows")
     sweep.add_argument("--markdown", metavar="FILE", type=Path, help="write the table in Markdown")
     sweep.add_argument("--csv", metavar="FILE", type=Path, help="write the table as CSV")
     sweep.add_argument(

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import csv
-import os
+import io
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 
+from joint_st import storage
 from joint_st.config import Config
 from joint_st.errors import UserError
 from joint_st.runs.directory import RunDirectory
@@ -24,6 +26,9 @@ class Logger(Protocol):
     def log_images(self, step: int, images: Mapping[str, np.ndarray]) -> None:
         """Record images, uint8 [H, W, 3], after `step` steps, where it can show them."""
 
+    def flush(self) -> None:
+        """Return when all that was recorded is where it stays."""
+
     def close(self) -> None:
         """Flush and let go."""
 
@@ -36,17 +41,15 @@ class CsvLogger:
         self._columns = ("step", *columns)
         kept = []
         if path.exists():
-            with open(path, newline="") as file:
-                # A line without its end was cut short with the machine.
-                whole = [line for line in file if line.endswith("\n")]
+            # A line without its end was cut short with the machine.
+            lines = io.StringIO(path.read_bytes().decode(), newline="")
+            whole = [line for line in lines if line.endswith("\n")]
             kept = [row for row in csv.DictReader(whole) if int(row["step"]) <= resume_at]
-        partial = path.with_suffix(".partial")
-        with open(partial, "w", newline="") as file:
-            writer = self._writer(file)
-            writer.writeheader()
-            writer.writerows(kept)
-        os.replace(partial, path)
-        self._file = open(path, "a", newline="", buffering=1)
+        text = io.StringIO(newline="")
+        writer = self._writer(text)
+        writer.writeheader()
+        writer.writerows(kept)
+        self._file = storage.growing(path, text.getvalue())
 
     def _writer(self, file):
         return csv.DictWriter(file, self._columns, restval="", extrasaction="ignore")
@@ -58,6 +61,9 @@ class CsvLogger:
 
     def log_images(self, step, images):
         pass
+
+    def flush(self):
+        self._file.flush()
 
     def close(self):
         self._file.close()
@@ -83,6 +89,9 @@ class TensorBoardLogger:
         for name, image in images.items():
             self._writer.add_image(name, image, step, dataformats="HWC")
 
+    def flush(self):
+        self._writer.flush()
+
     def close(self):
         self._writer.close()
 
@@ -98,8 +107,10 @@ class WandbLogger:
         identity = directory / "wandb_id"
         if not identity.exists():
             identity.write_text(wandb.util.generate_id())
+        # What it keeps on a disk beside what it sends.
+        folder = tempfile.mkdtemp(prefix="joint_st_wandb_") if storage.is_remote(directory) else directory
         self._run = wandb.init(
-            dir=directory, name=name, config=config, id=identity.read_text(), resume="allow", project="joint_st"
+            dir=folder, name=name, config=config, id=identity.read_text(), resume="allow", project="joint_st"
         )
 
     def log(self, step, row):
@@ -109,6 +120,9 @@ class WandbLogger:
         import wandb
 
         self._run.log({name: wandb.Image(image) for name, image in images.items()}, step=step)
+
+    def flush(self):
+        pass
 
     def close(self):
         self._run.finish()

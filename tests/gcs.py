@@ -12,11 +12,13 @@ import datetime
 import itertools
 import json
 import re
+import sys
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from urllib.parse import parse_qs, unquote, urlsplit
 
 PAGE = 40
@@ -69,6 +71,20 @@ class Store:
     def text(self, bucket: str, name: str) -> str:
         """What an object holds."""
         return self.buckets[bucket][name].data.decode()
+
+    def download(self, bucket: str, prefix: str, folder: Path) -> Path:
+        """Writes all objects below a folder of a bucket into one on a disk."""
+        for name in self.names(bucket, f"{prefix}/"):
+            file = folder / name.removeprefix(f"{prefix}/")
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_bytes(self.buckets[bucket][name].data)
+        return folder
+
+    def upload(self, folder: Path, bucket: str, prefix: str) -> None:
+        """The other way round."""
+        for file in folder.rglob("*"):
+            if file.is_file():
+                self.put(bucket, f"{prefix}/{file.relative_to(folder).as_posix()}", file.read_bytes())
 
     def put(self, bucket: str, name: str, data: bytes) -> Object:
         now = datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
@@ -229,8 +245,15 @@ def serve() -> Iterator[tuple[Store, dict[str, str]]]:
 
         do_GET = do_POST = do_PUT = do_DELETE = do_PATCH = _handle
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
+    class Server(ThreadingHTTPServer):
+        daemon_threads = True
+        request_queue_size = 128
+
+        def handle_error(self, *_):
+            if not isinstance(sys.exception(), ConnectionError):  # a client may leave at any time
+                super().handle_error(*_)
+
+    server = Server(("127.0.0.1", 0), Handler)
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
     here = f"http://127.0.0.1:{server.server_address[1]}"

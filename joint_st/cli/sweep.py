@@ -24,7 +24,12 @@ def add(commands: Commands) -> None:
         """,
     )
     sweep.add_argument("file", metavar="FILE", type=Path, help="a Python file that defines BASE and runs()")
-    sweep.add_argument("--workdir", metavar="DIR", help="`runs/sweeps/NAME` by default, NAME from the file")
+    sweep.add_argument(
+        "--workdir",
+        metavar="DIR",
+        help="`runs/sweeps/NAME` by default, NAME from the file; with gs://BUCKET/FOLDER, logs and locks are in "
+        "`runs/sweeps/BUCKET/FOLDER`, which a sweep on another machine does not see",
+    )
     sweep.add_argument(
         "--only", metavar="ARM", nargs="+", action="extend", default=[], help="runs of these arms, instead of all"
     )

@@ -14,9 +14,10 @@ from joint_st.errors import UserError
 from joint_st.parallel import preflight
 from joint_st.parallel.preflight import check_directory
 from joint_st.reports.charts import training_charts
-from joint_st.training.loggers import CsvLogger
+from joint_st.training.loggers import CsvLogger, TensorBoardLogger
 from tests.parallel.fake_store import on_all
 from tests.tiny import environment
+from tests.training.test_loggers import tensorboard_values
 
 
 def test_paths(cloud):
@@ -115,6 +116,17 @@ def test_metrics_that_could_not_be_stored_come_with_the_next(cloud, bucket):
     logger.flush()
     assert cloud.text(bucket, "run/metrics.csv").splitlines()[-1] == "2,1.0,"
     logger.close()
+
+
+def test_tensorboard_events_in_a_bucket(cloud, bucket, tmp_path):
+    logger = TensorBoardLogger(storage.path(f"gs://{bucket}/run/tensorboard"), resume_at=0)
+    logger.log(7, {"loss": 0.25})
+    logger.flush()
+    assert len(cloud.names(bucket, "run/tensorboard/events.out.tfevents.")) == 1
+    logger.log(8, {"loss": 0.5})
+    logger.close()
+    folder = cloud.download(bucket, "run/tensorboard", tmp_path)
+    assert [(step, value.simple_value) for step, value in tensorboard_values(folder)] == [(7, 0.25), (8, 0.5)]
 
 
 def refused(status, needle="", method=""):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import shutil
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -27,7 +28,7 @@ class Logger(Protocol):
         """Record images, uint8 [H, W, 3], after `step` steps, where it can show them."""
 
     def flush(self) -> None:
-        """Return when all that was recorded is where it stays."""
+        """Return when what a resumed run rests on is stored: it does not write those rows again."""
 
     def close(self) -> None:
         """Flush and let go."""
@@ -70,15 +71,18 @@ class CsvLogger:
 
 
 class TensorBoardLogger:
-    """Scalars as TensorBoard events under `directory`."""
+    """Scalars as TensorBoard events under `directory`; in a bucket, as of the latest `flush`."""
 
     def __init__(self, directory: Path, *, resume_at: int):
         try:
             from tensorboardX import SummaryWriter
         except ImportError:
             raise UserError("training.loggers: tensorboard needs: pip install 'joint_st[tensorboard]'") from None
+        self._directory = self._folder = directory
+        if storage.is_remote(directory):
+            self._folder = Path(tempfile.mkdtemp(prefix="joint_st_tensorboard_"))
         # Events of steps that will be run again are hidden.
-        self._writer = SummaryWriter(str(directory), purge_step=resume_at + 1)
+        self._writer = SummaryWriter(str(self._folder), purge_step=resume_at + 1)
 
     def log(self, step, row):
         for name, value in row.items():
@@ -90,10 +94,15 @@ class TensorBoardLogger:
             self._writer.add_image(name, image, step, dataformats="HWC")
 
     def flush(self):
-        self._writer.flush()
+        if self._folder != self._directory:
+            self._writer.flush()
+            storage.publish(self._folder, self._directory)
 
     def close(self):
         self._writer.close()
+        if self._folder != self._directory:
+            storage.publish(self._folder, self._directory)
+            shutil.rmtree(self._folder)
 
 
 class WandbLogger:

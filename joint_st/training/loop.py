@@ -178,7 +178,7 @@ def run_steps(session: Session, state: TrainState, programs: Programs) -> TrainS
                     logger.log(done, report.scalars())
                     logger.log_images(done, images)
         for logger in session.loggers:
-            logger.flush()  # a run that goes on from here does not write these rows again
+            logger.flush()
         checkpoints.save(done, state, {**session.facts, "step": done, "wer": wer, "window": row_so_far}, wer)
 
     # Metrics are fetched one step late, so that the device never waits for the host.

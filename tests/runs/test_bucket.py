@@ -61,12 +61,24 @@ def test_checkpoints(cloud, bucket, tmp_path):
     with Checkpoints(run.checkpoints, read_only=True) as checkpoints:
         found = checkpoints.restore(4, jax.tree.map(jnp.zeros_like, state_of(4)))
         jax.tree.map(np.testing.assert_array_equal, found, state_of(40))
-    # Copied to a disk, it is a run as any.
+    # Copied to a disk, it is a run as any; so is one that is copied from there.
     copy = RunDirectory(cloud.download(bucket, "run", tmp_path / "copy"))
     assert copy.checkpoint_steps == [3, 4] and copy.best_steps() == [4]
     with Checkpoints(copy.checkpoints, read_only=True) as checkpoints:
         found = checkpoints.restore(4, jax.tree.map(jnp.zeros_like, state_of(4)))
         jax.tree.map(np.testing.assert_array_equal, found, state_of(40))
+
+
+def test_checkpoints_from_a_disk(cloud, bucket, tmp_path):
+    with Checkpoints(tmp_path / "checkpoints", keep_latest=2) as checkpoints:
+        for step, wer in {1: 0.1, 2: 0.2}.items():
+            checkpoints.save(step, state_of(step), {"step": step, "wer": wer}, wer)
+    cloud.upload(tmp_path, bucket, "run")
+    run = RunDirectory(storage.path(f"gs://{bucket}/run"))
+    assert run.checkpoint_steps == [1, 2] and run.best_steps() == [1]
+    with Checkpoints(run.checkpoints, read_only=True) as checkpoints:
+        found = checkpoints.restore(checkpoints.best(), jax.tree.map(jnp.zeros_like, state_of(1)))
+        jax.tree.map(np.testing.assert_array_equal, found, state_of(1))
 
 
 @pytest.mark.parametrize("of", ["state/", "facts/"])

@@ -103,3 +103,23 @@ def spoken(once, corpora) -> Path:
         (folder / "test.jsonl").write_text("".join(lines))
 
     return once("spoken", make)
+
+
+@pytest.fixture(scope="session")
+def cloud():
+    """A stand-in for Google Cloud Storage, which this process and its subprocesses take for it."""
+    from tests.gcs import serve
+
+    with serve() as (store, environment):
+        os.environ.update(environment)
+        yield store
+
+
+@pytest.fixture
+def bucket(cloud) -> str:
+    """The name of a new bucket in `cloud`."""
+    name = f"bucket-{len(cloud.buckets)}"
+    cloud.buckets[name] = {}
+    yield name
+    cloud.refuse = lambda method, bucket, name: None
+    assert not cloud.unknown

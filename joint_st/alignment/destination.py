@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from joint_st import storage
 from joint_st.alignment.result import Aligned
 from joint_st.alignment.writers import FORMATS
 from joint_st.errors import UserError
@@ -49,7 +50,7 @@ class Destination:
             if path == _STDOUT:
                 sys.stdout.write(text)
             else:
-                _write(path, text)
+                storage.write_whole(path, text)
 
     def _file(self, aligned: Aligned) -> Path:
         if self._output is None:
@@ -63,11 +64,3 @@ class Destination:
 
 
 _STDOUT = Path("-")
-
-
-def _write(path: Path, text: str) -> None:
-    """A reader sees the old file or the whole new one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    draft.write_text(text, encoding="utf-8")
-    os.replace(draft, path)

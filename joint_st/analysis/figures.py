@@ -6,7 +6,7 @@ made without pyplot, so that none is kept in a global list, and no display is lo
 
 from __future__ import annotations
 
-import os
+import io
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
+from joint_st import storage
 from joint_st.analysis.example import Example
 
 BLUE, ORANGE, VERMILION, GREEN, GREY = "#0072B2", "#E69F00", "#D55E00", "#009E73", "#767676"
@@ -200,7 +201,6 @@ def figure_to_image(figure: Figure) -> np.ndarray:
 
 def save_figure(figure: Figure, path: Path) -> None:
     """Writes the figure in the format of the path's suffix; a reader sees the old file or the whole new one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{os.getpid()}.{path.name}")
-    figure.savefig(draft, dpi=DOTS_PER_INCH)
-    os.replace(draft, path)
+    drawn = io.BytesIO()
+    figure.savefig(drawn, dpi=DOTS_PER_INCH, format=path.suffix[1:])
+    storage.write_whole(path, drawn.getvalue())

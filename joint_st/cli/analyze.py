@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
+from joint_st import storage
 from joint_st.cli.options import quiet_libraries, read_sources, run_arguments
 from joint_st.cli.parser import Commands, count
 
@@ -28,7 +28,7 @@ def add(commands: Commands) -> None:
     analyze.add_argument(
         "--utterances", metavar="N", type=count, default=200, help="pairs at most, %(default)s by default"
     )
-    analyze.add_argument("--json", metavar="FILE", type=Path, help="write the table as a list of rows")
+    analyze.add_argument("--json", metavar="FILE", type=storage.path, help="write the table as a list of rows")
     analyze.set_defaults(run=_analyze)
 
 

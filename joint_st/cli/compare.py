@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
+from joint_st import storage
 from joint_st.cli.options import (
     DECODERS,
     beam_arguments,
@@ -28,8 +28,8 @@ def add(commands: Commands) -> None:
         joint-st compare runs/wide runs/wide --checkpoint 500 1000 --json difference.json
         """,
     )
-    compare.add_argument("run_a", metavar="RUN_A", type=Path, help="directory of a run")
-    compare.add_argument("run_b", metavar="RUN_B", type=Path, help="directory of another, or of the same")
+    compare.add_argument("run_a", metavar="RUN_A", type=storage.path, help="directory of a run")
+    compare.add_argument("run_b", metavar="RUN_B", type=storage.path, help="directory of another, or of the same")
     checkpoints_argument(compare, "of both, or first A's and then B's; ")
     compare.add_argument(
         "--data",
@@ -43,7 +43,7 @@ def add(commands: Commands) -> None:
         "--decoder", choices=DECODERS, nargs="+", default=["greedy"], help="one or several; greedy by default"
     )
     beam_arguments(compare)
-    compare.add_argument("--json", metavar="FILE", type=Path, help="write the table as a list of rows")
+    compare.add_argument("--json", metavar="FILE", type=storage.path, help="write the table as a list of rows")
     compare.set_defaults(run=_compare)
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
+from joint_st import storage
 from joint_st.cli.options import (
     DECODERS,
     HEADS,
@@ -41,7 +41,7 @@ def add(commands: Commands) -> None:
         joint-st evaluate runs/quickstart --lm lm.arpa --hot-words names.txt --tune
         """,
     )
-    evaluate.add_argument("directories", metavar="RUN", type=Path, nargs="+", help="directories of runs")
+    evaluate.add_argument("directories", metavar="RUN", type=storage.path, nargs="+", help="directories of runs")
     checkpoints_argument(evaluate, "one or several; for each run ")
     evaluate.add_argument(
         "--data",
@@ -79,8 +79,8 @@ def add(commands: Commands) -> None:
         nargs="*",
         help="find the weights of --lm and --hot-words on these; without a source, on the config's dev set",
     )
-    evaluate.add_argument("--json", metavar="FILE", type=Path, help="write the table as a list of rows")
-    evaluate.add_argument("--jsonl", metavar="FILE", type=Path, help="write one line per utterance")
+    evaluate.add_argument("--json", metavar="FILE", type=storage.path, help="write the table as a list of rows")
+    evaluate.add_argument("--jsonl", metavar="FILE", type=storage.path, help="write one line per utterance")
     process_arguments(evaluate)
     evaluate.set_defaults(run=_evaluate, parser=evaluate)
 

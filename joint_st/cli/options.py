@@ -7,6 +7,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from joint_st import storage
 from joint_st.cli.parser import checkpoint, count, index
 from joint_st.errors import UserError
 
@@ -36,7 +37,7 @@ def config_argument(parser: argparse.ArgumentParser) -> None:
 
 def run_arguments(parser: argparse.ArgumentParser) -> None:
     """RUN and its checkpoint."""
-    parser.add_argument("directory", metavar="RUN", type=Path, help="directory of a run")
+    parser.add_argument("directory", metavar="RUN", type=storage.path, help="directory of a run, or gs://...")
     parser.add_argument(
         "--checkpoint",
         metavar="best|latest|STEP",

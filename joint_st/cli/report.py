@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
+from joint_st import storage
 from joint_st.cli.options import DECODERS, beam_arguments, quiet_libraries, read_decoders, read_sources, run_arguments
 from joint_st.cli.parser import Commands, count, count_or_none
 from joint_st.errors import UserError
@@ -22,7 +22,7 @@ def add(commands: Commands) -> None:
         """,
     )
     run_arguments(report)
-    report.add_argument("--output", metavar="FILE", type=Path, help="`RUN/report.html` by default")
+    report.add_argument("--output", metavar="FILE", type=storage.path, help="`RUN/report.html` by default")
     report.add_argument(
         "--data",
         metavar="NAME=SOURCE",

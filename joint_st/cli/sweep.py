@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from joint_st import storage
 from joint_st.cli.parser import Commands, count
 from joint_st.errors import UserError
 
@@ -23,7 +24,12 @@ def add(commands: Commands) -> None:
         """,
     )
     sweep.add_argument("file", metavar="FILE", type=Path, help="a Python file that defines BASE and runs()")
-    sweep.add_argument("--workdir", metavar="DIR", help="`runs/sweeps/NAME` by default, NAME from the file")
+    sweep.add_argument(
+        "--workdir",
+        metavar="DIR",
+        help="`runs/sweeps/NAME` by default, NAME from the file; with gs://BUCKET/FOLDER, logs and locks are in "
+        "`runs/sweeps/BUCKET/FOLDER`, which a sweep on another machine does not see",
+    )
     sweep.add_argument(
         "--only", metavar="ARM", nargs="+", action="extend", default=[], help="runs of these arms, instead of all"
     )
@@ -53,7 +59,7 @@ def add(commands: Commands) -> None:
         "--status", action="store_true", help="show how far the runs are; on a terminal until all have ended, or Ctrl-C"
     )
     what.add_argument("--collect", action="store_true", help="train nothing: print the table of what is finished")
-    sweep.add_argument("--json", metavar="FILE", type=Path, help="write the table as a list of rows")
+    sweep.add_argument("--json", metavar="FILE", type=storage.path, help="write the table as a list of rows")
     sweep.add_argument("--markdown", metavar="FILE", type=Path, help="write the table in Markdown")
     sweep.add_argument("--csv", metavar="FILE", type=Path, help="write the table as CSV")
     sweep.add_argument(

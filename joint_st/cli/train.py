@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from joint_st import storage
 from joint_st.cli.options import config_argument, load_config, process_arguments, quiet_libraries
 from joint_st.cli.parser import OVERRIDES, Commands
 
@@ -26,8 +27,8 @@ def add(commands: Commands) -> None:
     train.add_argument(
         "--workdir",
         metavar="RUN",
-        type=Path,
-        help="directory of the run; `runs/NAME` by default, NAME from the config",
+        type=storage.path,
+        help="directory of the run, or gs://BUCKET/FOLDER; `runs/NAME` by default, NAME from the config",
     )
     train.add_argument("--print-config", action="store_true", help="print the resolved config, and stop")
     process_arguments(train)
@@ -49,5 +50,5 @@ def _train(options: argparse.Namespace) -> None:
     with processes(options.coordinator, options.processes, options.process):
         from joint_st.training.loop import train
 
-        there = Path(options.config)
+        there = storage.path(options.config)
         train(config, options.workdir or (there if there.is_dir() else Path("runs") / config.name))

@@ -12,6 +12,7 @@ from typing import TypeVar
 
 import pydantic
 
+from joint_st import storage
 from joint_st.config.problems import explain, one_line
 from joint_st.config.schema import Config
 from joint_st.errors import UserError
@@ -29,7 +30,8 @@ def load(path: str | os.PathLike[str]) -> Config:
     `override(load(Path(__file__).with_name("quickstart.py")), {"model.width": 256})`.
     Raises `UserError` with one line; a mistake in a Python file is named with its line.
     """
-    path = Path(path)
+    path = storage.path(path)
+    storage.reach(path)
     if path.is_dir():
         if not (path / FILE_NAME).is_file():
             raise UserError(
@@ -47,15 +49,12 @@ def load(path: str | os.PathLike[str]) -> Config:
 
 def save(config: Config, path: str | os.PathLike[str]) -> None:
     """Writes the config as JSON; a reader sees the old file or the whole new one."""
-    path = Path(path)
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    draft.write_text(config.model_dump_json(indent=2) + "\n", encoding="utf-8")
-    os.replace(draft, path)
+    storage.write_whole(storage.path(path), config.model_dump_json(indent=2) + "\n")
 
 
 def docstring(path: str | os.PathLike[str]) -> str:
     """The docstring of a Python config file, without running it; "" for other files."""
-    path = Path(path)
+    path = storage.path(path)
     if path.suffix != ".py":
         return ""
     import ast
@@ -117,7 +116,7 @@ def _place(error: Exception, path: Path) -> str:
 
 def _hint(path: Path) -> str:
     """The file beside a missing one that is named alike."""
-    if not path.parent.is_dir():
+    if storage.is_remote(path) or not path.parent.is_dir():
         return ""
     near = difflib.get_close_matches(path.name, sorted(entry.name for entry in path.parent.iterdir()), n=1)
     return f"; did you mean {path.parent / near[0]}?" if near else ""

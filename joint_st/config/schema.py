@@ -375,7 +375,8 @@ class TrainingConfig(Section):
     loggers: tuple[Literal["tensorboard", "wandb"], ...] = ()
     """Where metrics go besides `metrics.csv`; each needs the extra of its name."""
     compilation_cache: str = "~/.cache/joint_st/compiled"
-    """Folder of compiled programs, shared by runs, so that a second launch starts quickly. Empty: none."""
+    """Folder of compiled programs, shared by runs, so that a second launch starts quickly; it may be in a bucket
+    (`gs://bucket/compiled`), for machines that come and go. Empty: none."""
 
 
 class EvaluationConfig(Section):

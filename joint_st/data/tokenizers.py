@@ -12,6 +12,7 @@ from typing import Protocol
 import numpy as np
 import sentencepiece
 
+from joint_st import storage
 from joint_st.config import TokenizerConfig
 from joint_st.data.paths import expand
 from joint_st.errors import UserError
@@ -112,13 +113,13 @@ def make_tokenizer(config: TokenizerConfig, texts: Iterable[str], section: str =
 
 def load_tokenizer(folder: Path | str) -> Tokenizer:
     """The tokenizer that `save` wrote into `folder`; raises `UserError` where there is none."""
-    path = Path(folder) / DESCRIPTION
+    path = storage.path(folder) / DESCRIPTION
     if not path.is_file():
         raise UserError(f"{path}: no such file; `joint-st data tokenizer` writes what data.tokenizer.path takes")
     description = json.loads(path.read_text(encoding="utf-8"))
     if description["kind"] == "characters":
         return Characters(description["characters"])
-    return Wordpieces((Path(folder) / description["model"]).read_bytes())
+    return Wordpieces((path.parent / description["model"]).read_bytes())
 
 
 def _train_wordpieces(size: int, texts: Iterable[str], section: str) -> Wordpieces:

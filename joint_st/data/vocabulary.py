@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from joint_st import storage
 from joint_st.errors import UserError
 
 FILE = "vocabulary.json"
@@ -42,7 +43,7 @@ class Vocabulary:
     @classmethod
     def load(cls, folder: Path | str) -> Vocabulary:
         """From a folder that `save` wrote into; raises `UserError` where there is none."""
-        path = Path(folder) / FILE
+        path = storage.path(folder) / FILE
         if not path.is_file():
             raise UserError(f"{path}: no such file; is this the folder of a run?")
         words = json.loads(path.read_text(encoding="utf-8"))

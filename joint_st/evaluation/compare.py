@@ -18,6 +18,7 @@ from rich import box
 from rich.markup import escape
 from rich.table import Table
 
+from joint_st import storage
 from joint_st.config import Source, load
 from joint_st.data.normalizers import Normalizer, normalizer
 from joint_st.data.sources import open_source
@@ -226,7 +227,7 @@ def stored_utterances(run: RunDirectory, step: int, keys: Sequence[Key]) -> dict
     """What the newest evaluations of a checkpoint in a run's directory say, as far as they have it."""
     found: dict[Key, list[ScoredUtterance]] = {}
     files = run.evaluations.glob(f"step_{step}_*.jsonl") if run.evaluations.is_dir() else []
-    for file in sorted(files, key=lambda path: path.stat().st_mtime_ns, reverse=True):
+    for file in sorted(files, key=storage.modified, reverse=True):
         if set(found) == set(keys):
             break
         for key, utterances in by_key(read_utterances(file)).items():

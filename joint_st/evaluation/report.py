@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import string
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
@@ -15,6 +14,7 @@ from rich import box
 from rich.markup import escape
 from rich.table import Table
 
+from joint_st import storage
 from joint_st.data.utterance import Entry
 from joint_st.evaluation.bootstrap import rate_interval
 from joint_st.evaluation.wer import ALL, Errors, count_errors, total
@@ -202,7 +202,7 @@ def percent(rate: float | None) -> str:
 
 def write_rows(rows: Sequence[dict] | dict, path: Path | str) -> None:
     """The rows as a JSON list, or several kinds of rows by name; a reader sees the old file or the whole new one."""
-    _write(path, json.dumps(rows, indent=2, ensure_ascii=False) + "\n")
+    storage.write_whole(storage.path(path), json.dumps(rows, indent=2, ensure_ascii=False) + "\n")
 
 
 def write_utterances(utterances: Iterable[ScoredUtterance], path: Path | str) -> None:
@@ -212,18 +212,11 @@ def write_utterances(utterances: Iterable[ScoredUtterance], path: Path | str) ->
 
 def write_lines(records: Iterable[dict], path: Path | str) -> None:
     """One JSON object a line; a reader sees the old file or the whole new one."""
-    _write(path, "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records))
+    lines = "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
+    storage.write_whole(storage.path(path), lines)
 
 
 def read_utterances(path: Path | str) -> list[ScoredUtterance]:
     """What `write_utterances` wrote."""
-    with open(path, encoding="utf-8") as lines:
+    with storage.path(path).open(encoding="utf-8") as lines:
         return [ScoredUtterance.from_record(json.loads(line)) for line in lines]
-
-
-def _write(path, text):
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    draft.write_text(text, encoding="utf-8")
-    os.replace(draft, path)

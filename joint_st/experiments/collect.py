@@ -73,7 +73,7 @@ def read_evaluation(job: Job, table: Path) -> Evaluation:
     """The evaluation whose table is in the file `table`, its utterances beside it."""
     rows = json.loads(table.read_bytes())
     records: dict[tuple[str, str], dict[str, dict[str, dict]]] = {}
-    with open(table.with_suffix(".jsonl"), encoding="utf-8") as lines:
+    with table.with_suffix(".jsonl").open(encoding="utf-8") as lines:
         for record in map(json.loads, lines):
             if "subsets" not in record:
                 raise UserError(

@@ -51,6 +51,8 @@ def sweep(
     check_conflicts(jobs)
     outcome = Outcome()
     if not collect_only:
+        if found.here != found.directory:
+            say(f"{found.directory}: logs and locks are in {found.here}, which a sweep on another machine does not see")
         outcome = run_jobs(jobs, workers=workers, command=command, resubmit=resubmit)
     if outcome.signal:
         _report(outcome)

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from joint_st import storage
 from joint_st.errors import UserError
 from joint_st.experiments.sweep import Job
 
@@ -114,7 +115,7 @@ def submission(job: Job) -> Submission | None:
 def last_sign(job: Job) -> float:
     """When the training of a job last wrote its numbers or a checkpoint, in seconds since the epoch; 0 for never."""
     written = (job.directory.metrics, job.directory.checkpoints, job.directory.evaluations)
-    return max((path.stat().st_mtime for path in written if path.exists()), default=0)
+    return max(map(storage.modified, written))
 
 
 def last_line(log: Path, start: int = 0) -> str:

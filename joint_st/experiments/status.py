@@ -18,6 +18,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from joint_st import storage
 from joint_st.experiments.launchers import SILENT_SECONDS, last_sign, submission
 from joint_st.experiments.locks import is_locked
 from joint_st.experiments.state import look
@@ -72,7 +73,7 @@ def progress(job: Job) -> Progress:
     if state.steps >= steps:
         return Progress(job.name, "evaluating", state.steps, steps, dev_wer=numbers.dev_wer)
     # Each start of a training stores the config anew.
-    if _written(job.directory.metrics) <= _written(job.directory.config) or not numbers.step:
+    if storage.modified(job.directory.metrics) <= storage.modified(job.directory.config) or not numbers.step:
         return Progress(job.name, "starting", state.steps, steps, dev_wer=numbers.dev_wer)
     left = _seconds_left(job, numbers.step)
     return Progress(job.name, "running", numbers.step, steps, numbers.speed, numbers.dev_wer, left)
@@ -98,28 +99,27 @@ def _seconds_left(job: Job, step: int) -> float | None:
     run = job.directory
     # The last thing that a training does in its directory before the first step is to put `metrics.csv` there, with
     # the rows up to the checkpoint that it goes on from.
-    started, written = _written(run.root), _written(run.metrics)
-    saved = [n for n in run.checkpoint_steps if _written(run.checkpoints / str(n)) < started]
+    # A folder in a bucket has no time of its own: there it is when the start stored the config.
+    started = storage.modified(run.config if storage.is_remote(run.root) else run.root)
+    written = storage.modified(run.metrics)
+    saved = [n for n in run.checkpoint_steps if storage.modified(run.checkpoints / str(n)) < started]
     done = step - max(saved, default=0)
     if done <= 0 or written <= started:
         return None
     return (written - started) / done * (job.config.training.steps - step)
 
 
-def _written(path: Path) -> float:
-    """When a file or the entries of a folder last changed, in seconds since the epoch; 0 where there is none."""
-    return path.stat().st_mtime if path.exists() else 0.0
-
-
 def read_numbers(file: Path) -> Numbers:
     """The latest numbers in a `metrics.csv`, which may be growing; none of a file that is not there."""
     if not file.exists():
         return Numbers()
-    with open(file, "rb") as lines:
+    with file.open("rb") as lines:
         header = lines.readline()
-        if (end := file.stat().st_size) > len(header) + _LAST_BYTES:
+        if (end := lines.seek(0, io.SEEK_END)) > len(header) + _LAST_BYTES:
             lines.seek(end - _LAST_BYTES)
             lines.readline()  # its end only
+        else:
+            lines.seek(len(header))
         # The last line may still be written.
         rows = (header + lines.read().rpartition(b"\n")[0]).decode()
     step, speed, dev_wer = 0, None, None

@@ -13,6 +13,7 @@ from typing import Any
 
 import pydantic_core
 
+from joint_st import storage
 from joint_st.config import Config, load, override
 from joint_st.config.file import docstring, from_python
 from joint_st.config.problems import nearest
@@ -20,7 +21,7 @@ from joint_st.errors import UserError
 from joint_st.runs.directory import RunDirectory
 
 DIRECTORY = Path("runs") / "sweeps"
-"""Where the directories of sweeps are by default, each with the name of its file."""
+"""Where the directories of sweeps are by default, each with the name of its file; of those in buckets, the logs."""
 
 
 @dataclass(frozen=True)
@@ -50,12 +51,14 @@ class Job:
     """All that it overrides, by dotted path, as typed on the command line."""
     config: Config
     directory: RunDirectory
+    here: Path
+    """Its directory, or where that is in a bucket, what stands for it on a disk of this machine."""
 
     @property
     def name(self) -> str:
         return self.run.name
 
-    # Files beside its directory:
+    # Files beside its directory, on a disk:
 
     @property
     def log(self) -> Path:
@@ -78,7 +81,7 @@ class Job:
         return self._beside("failed")
 
     def _beside(self, ending: str) -> Path:
-        return self.directory.root.with_name(f"{self.directory.root.name}.{ending}")
+        return self.here.with_name(f"{self.here.name}.{ending}")
 
 
 @dataclass(frozen=True)
@@ -89,6 +92,8 @@ class Sweep:
     summary: str
     """First line of the file's docstring."""
     directory: Path
+    here: Path
+    """Where the logs and locks of its jobs are."""
     jobs: tuple[Job, ...]
     references: tuple[str, ...]
     """Arms that the others are compared with."""
@@ -107,12 +112,10 @@ class Sweep:
 
 
 def load_sweep(file: str | os.PathLike[str], workdir: str | os.PathLike[str] | None = None) -> Sweep:
-    """The sweep of a Python file, in `workdir` (`runs/sweeps/NAME`, with the file's name, by default).
+    """The sweep of a Python file, in `workdir` (`runs/sweeps/NAME`, with the file's name, by default) or a bucket.
 
     The configs of all runs are resolved and validated. Raises `UserError` with one line.
     """
-    if workdir and "://" in os.fspath(workdir):
-        raise UserError(f"--workdir {workdir}: the directory of a sweep is on a disk, or mounted as if it were")
     file = Path(file)
     if file.suffix != ".py":
         raise UserError(f"{file}: a sweep is a Python file that defines BASE and runs()")
@@ -121,10 +124,13 @@ def load_sweep(file: str | os.PathLike[str], workdir: str | os.PathLike[str] | N
     base_config = load(base)
     if not base_config.data.test:
         raise UserError(f"{base}: data.test names no split, and a sweep compares runs on test splits")
-    directory = Path(workdir) if workdir else DIRECTORY / file.stem
-    jobs = tuple(_job(run, file, base, base_config, directory) for run in runs)
+    directory = here = storage.path(workdir) if workdir else DIRECTORY / file.stem
+    if storage.is_remote(directory):
+        storage.reach(directory)
+        here = DIRECTORY / str(directory).removeprefix(storage.SCHEME)
+    jobs = tuple(_job(run, file, base, base_config, directory, here) for run in runs)
     summary = (docstring(file).strip().splitlines() or [""])[0]
-    return Sweep(file, summary, directory, jobs, references)
+    return Sweep(file, summary, directory, here, jobs, references)
 
 
 def _names(module: types.ModuleType) -> tuple[str, list[Run], tuple[str, ...]]:
@@ -176,7 +182,7 @@ def _references(module: types.ModuleType, arms: tuple[str, ...]) -> tuple[str, .
     return names
 
 
-def _job(run: Run, file: Path, base: Path, base_config: Config, directory: Path) -> Job:
+def _job(run: Run, file: Path, base: Path, base_config: Config, directory: Path, here: Path) -> Job:
     # The process that trains gets the overrides as text, so it is the text that is checked.
     try:
         values = {path: _text(value, path) for path, value in {"name": run.name, **run.overrides}.items()}
@@ -186,7 +192,7 @@ def _job(run: Run, file: Path, base: Path, base_config: Config, directory: Path)
         raise UserError(f"{file}: {run.name}: {error}") from error
     if not config.data.test:
         raise UserError(f"{file}: {run.name}: data.test names no split, and a sweep compares runs on test splits")
-    return Job(run, base, values, config, RunDirectory(directory / run.name))
+    return Job(run, base, values, config, RunDirectory(directory / run.name), here / run.name)
 
 
 def _text(value: Any, path: str) -> str:

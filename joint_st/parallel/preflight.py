@@ -16,6 +16,7 @@ import time
 from pathlib import Path
 
 import joint_st
+from joint_st import storage
 from joint_st.config import Config
 from joint_st.config.problems import shown
 from joint_st.config.tree import leaves
@@ -28,6 +29,8 @@ DATA_SECONDS = 3600
 """In which every process must have read its data, once process 0 has."""
 SEEN_SECONDS = 60
 """In which a file written on one host must be seen on the others: network file systems remember what was not there."""
+MEETING = ".preflight"
+"""Folder in the directory of a run into which each process writes."""
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 
 
@@ -67,7 +70,7 @@ def check_directory(peers: Peers, root: Path, seen_seconds: float = SEEN_SECONDS
     """The directory of the run, made by process 0: the same one on all hosts, each of which can write in it."""
     if not peers.several:
         return
-    problem, folder = "", root / ".preflight"
+    problem, folder = "", root / MEETING
     if peers.is_first:
         folder.mkdir(exist_ok=True)
         token = secrets.token_hex(8)
@@ -75,24 +78,14 @@ def check_directory(peers: Peers, root: Path, seen_seconds: float = SEEN_SECONDS
         peers.store.set("token", token)
     else:
         token = peers.store.get("token", ANSWER_SECONDS)
-        if token is None or not _appears(folder / "0", token, seen_seconds):
-            problem = (
-                f"{root} is not the directory that {peers.name(0)} made there; give a --workdir that all hosts share"
-            )
-        else:
-            try:
-                (folder / str(peers.index)).write_text(token)
-            except OSError as error:
-                problem = f"{root} cannot be written: {error.strerror}; give all hosts the right to"
+        problem = _problem(peers, root, token, seen_seconds)
     for index, told in enumerate(peers.gather("whether it finds the run", problem, ANSWER_SECONDS + seen_seconds)):
         if not told and not _appears(folder / str(index), token, seen_seconds):
             told = f"what it writes in {root} is not seen from {peers.name(0)}; give a --workdir that all hosts share"
         if told:
             raise UserError(f"{peers.name(index)}: {told}")
     if peers.is_first:
-        for index in range(peers.count):
-            (folder / str(index)).unlink()
-        folder.rmdir()
+        storage.remove_folder(folder)
     peers.wait("directory found", 2 * (ANSWER_SECONDS + seen_seconds))
 
 
@@ -105,6 +98,22 @@ def check_data(peers: Peers, fingerprint: str, what: str) -> None:
                 "all hosts"
             )
     peers.wait(f"{what} compared", 2 * DATA_SECONDS)
+
+
+def _problem(peers: Peers, root: Path, token: str | None, seen_seconds: float) -> str:
+    """Why a process that is not the first cannot take part in the run at `root`; empty where it can."""
+    folder = root / MEETING
+    try:
+        storage.reach(root)
+        if token is None or not _appears(folder / "0", token, seen_seconds):
+            return f"{root} is not the directory that {peers.name(0)} made there; give a --workdir that all hosts share"
+        with storage.refusals(root):
+            (folder / str(peers.index)).write_text(token)
+    except UserError as error:
+        return str(error)
+    except OSError as error:
+        return f"{root} cannot be written: {error.strerror}; give all hosts the right to"
+    return ""
 
 
 def _appears(path: Path, text: str, seconds: float) -> bool:

@@ -7,6 +7,7 @@ A chart is a dictionary: `title`, `unit` (of y), `x` (its name), `series` of `na
 from __future__ import annotations
 
 import csv
+import io
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -37,8 +38,7 @@ def training_charts(metrics: Path) -> list[dict]:
     """The curves of a run's `metrics.csv`, without columns that hold no numbers and panels that hold no curves."""
     if not metrics.is_file():
         return []
-    with open(metrics, newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
+    rows = list(csv.DictReader(io.StringIO(metrics.read_bytes().decode(), newline="")))
     shown = {name for *_, names in PANELS for name in names}
     others = [name for name in COLUMNS if name not in shown and name not in REST]
     charts = []

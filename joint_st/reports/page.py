@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import html
 import json
-import os
 from importlib.resources import files
 from pathlib import Path
+
+from joint_st import storage
 
 SCRIPTS = ("elements.js", "theme.js", "tables.js", "chart.js", "edits.js", "player.js", "map.js", "list.js", "main.js")
 """In the order in which they run: what one defines, those after it use."""
@@ -39,7 +40,4 @@ def embedded(data) -> str:
 
 def write_page(text: str, path: Path) -> None:
     """Writes the page; a reader sees the old file or the whole new one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    draft.write_text(text, encoding="utf-8")
-    os.replace(draft, path)
+    storage.write_whole(path, text)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 
+from joint_st import storage
 from joint_st.decoding.recognise import HEADS
 from joint_st.evaluation.breakdown import BY, UNSTATED
 from joint_st.evaluation.report import ScoredUtterance
@@ -20,9 +21,9 @@ def stored_utterances(run: RunDirectory, step: int, split: str, decoder: str) ->
     They come from the newest evaluation that has them of both heads; none where there is no such evaluation, or only
     one by a version that did not write alignments (`ops`) and what the source states of each.
     """
-    files = sorted(run.evaluations.glob(f"step_{step}_*.jsonl"), key=lambda path: path.stat().st_mtime, reverse=True)
+    files = sorted(run.evaluations.glob(f"step_{step}_*.jsonl"), key=storage.modified, reverse=True)
     for path in files:
-        with open(path, encoding="utf-8") as lines:
+        with path.open(encoding="utf-8") as lines:
             records = [record for record in map(json.loads, lines) if _is_of(record, split, decoder)]
         if {record["head"] for record in records} == set(HEADS):
             return [ScoredUtterance.from_record(record) for record in records]

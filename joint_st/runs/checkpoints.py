@@ -1,8 +1,8 @@
 """Checkpoints of a run: asynchronous, the latest and the best by WER kept, complete or not there at all.
 
 A checkpoint holds two items: `state`, the arrays, and `facts`, a small JSON object (the step, the size of the
-vocabulary, the dev set's WER). Orbax writes into a temporary folder and renames it when it is whole, so a process
-killed during a save leaves the checkpoints before it untouched.
+vocabulary, the dev set's WER). Orbax writes into a temporary folder and renames it when it is whole (in a bucket, it
+ends with a file that says so), so a process killed during a save leaves the checkpoints before it untouched.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import jax
 import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers
 
+from joint_st import storage
 from joint_st.errors import UserError
 
 METRIC = "wer"
@@ -33,7 +34,7 @@ class Checkpoints:
     """The checkpoints under `directory`; a context manager that finishes pending saves on leaving."""
 
     def __init__(self, directory: Path, *, keep_latest: int = 1, keep_best: int = 1, read_only: bool = False):
-        self.directory = Path(directory).resolve()
+        self.directory = directory if storage.is_remote(directory) else Path(directory).resolve()
         policies = [checkpoint_managers.LatestN(keep_latest)]
         policies.append(
             checkpoint_managers.BestN(
@@ -50,7 +51,8 @@ class Checkpoints:
             read_only=read_only,
             create=not read_only,
         )
-        self._manager = ocp.CheckpointManager(self.directory, options=options)
+        with storage.refusals(self.directory):
+            self._manager = ocp.CheckpointManager(self.directory, options=options)
 
     def __enter__(self):
         return self
@@ -105,6 +107,8 @@ class Checkpoints:
             self._manager.check_for_errors()
 
     def _check_room(self, state) -> None:
+        if storage.is_remote(self.directory):
+            return
         # In advance, because Orbax fills the terminal with one traceback per array when a write fails.
         needed = sum(leaf.nbytes + BLOCK for leaf in jax.tree.leaves(state))
         disk = shutil.disk_usage(self.directory)
@@ -115,13 +119,14 @@ class Checkpoints:
 
     @contextlib.contextmanager
     def _disk_errors(self):
-        """Turns what the operating system refused into a `UserError`."""
+        """Turns what the operating system, or a bucket, refused into a `UserError`."""
         try:
-            yield
+            with storage.refusals(self.directory):
+                yield
         except (OSError, ValueError) as error:
             # TensorStore raises ValueError, the system's own code in its message.
             code = re.search(r"os_error_code='(\d+)'", str(error))
-            if isinstance(error, ValueError) and not code:
+            if isinstance(error, ValueError) and not code or storage.is_remote(self.directory):
                 raise
             why = os.strerror(int(code[1])) if code else error
             free = _mib(shutil.disk_usage(self.directory).free)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
+from joint_st import storage
 from joint_st.config import Config, load, save
 from joint_st.config.problems import shown
 from joint_st.config.tree import leaves
@@ -33,6 +33,9 @@ CHANGEABLE = (
 )
 """Fields (and, with a dot at the end, sections) that may change when a run goes on: none of them changes what
 a step computes, but for `training.steps`, which also stretches the learning rate's decay."""
+
+COMPLETE = "commit_success.txt"
+"""What Orbax writes last into a checkpoint in a bucket; on a disk a folder gets its name when it is complete."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,7 +101,10 @@ class RunDirectory:
         """Steps of the complete checkpoints, ascending."""
         if not self.checkpoints.is_dir():
             return []
-        return sorted(int(entry.name) for entry in self.checkpoints.iterdir() if entry.name.isdecimal())
+        found = [entry for entry in self.checkpoints.iterdir() if entry.name.isdecimal()]
+        if storage.is_remote(self.root):
+            found = [entry for entry in found if (entry / COMPLETE).exists()]
+        return sorted(int(entry.name) for entry in found)
 
     def best_steps(self) -> list[int]:
         """Steps of the checkpoints with the lowest WER, several where they tie; of the latest where none has a WER.
@@ -116,7 +122,7 @@ class RunDirectory:
     def clear(self) -> None:
         """Remove what was derived from the config, so that another may take its place."""
         for folder in (self.tokenizer, self.units):
-            shutil.rmtree(folder, ignore_errors=True)
+            storage.remove_folder(folder)
         for path in (self.vocabulary, self.metrics):
             path.unlink(missing_ok=True)
 
@@ -125,9 +131,11 @@ def open_run(workdir: Path, config: Config) -> RunDirectory:
     """Makes the directory of a run, or checks that the run there may go on with `config`; stores the config.
 
     A run that has no checkpoint yet, because a mistake or an accident ended it, begins anew with whatever config.
-    Raises `UserError` that names the field in which the two configs differ, and both values.
+    Raises `UserError` that names the field in which the two configs differ, and both values; or where the directory
+    is in a bucket that cannot be read or written.
     """
-    run = RunDirectory(Path(workdir))
+    run = RunDirectory(storage.path(workdir))
+    storage.reach(run.root)
     if run.config.exists():
         if run.has_checkpoint:
             check_same(run, config)
@@ -142,7 +150,8 @@ def open_run(workdir: Path, config: Config) -> RunDirectory:
 
 def existing_run(workdir: Path) -> RunDirectory:
     """The run in a directory; raises `UserError` where there is none."""
-    run = RunDirectory(Path(workdir))
+    run = RunDirectory(storage.path(workdir))
+    storage.reach(run.root)
     if not run.config.is_file():
         problem = f"no run (no {run.config.name} in it)" if run.root.is_dir() else "no such directory"
         raise UserError(f"{run.root}: {problem}")

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import csv
-import os
+import io
+import shutil
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 
+from joint_st import storage
 from joint_st.config import Config
 from joint_st.errors import UserError
 from joint_st.runs.directory import RunDirectory
@@ -24,6 +27,9 @@ class Logger(Protocol):
     def log_images(self, step: int, images: Mapping[str, np.ndarray]) -> None:
         """Record images, uint8 [H, W, 3], after `step` steps, where it can show them."""
 
+    def flush(self) -> None:
+        """Return when what a resumed run rests on is stored: it does not write those rows again."""
+
     def close(self) -> None:
         """Flush and let go."""
 
@@ -36,17 +42,15 @@ class CsvLogger:
         self._columns = ("step", *columns)
         kept = []
         if path.exists():
-            with open(path, newline="") as file:
-                # A line without its end was cut short with the machine.
-                whole = [line for line in file if line.endswith("\n")]
+            # A line without its end was cut short with the machine.
+            lines = io.StringIO(path.read_bytes().decode(), newline="")
+            whole = [line for line in lines if line.endswith("\n")]
             kept = [row for row in csv.DictReader(whole) if int(row["step"]) <= resume_at]
-        partial = path.with_suffix(".partial")
-        with open(partial, "w", newline="") as file:
-            writer = self._writer(file)
-            writer.writeheader()
-            writer.writerows(kept)
-        os.replace(partial, path)
-        self._file = open(path, "a", newline="", buffering=1)
+        text = io.StringIO(newline="")
+        writer = self._writer(text)
+        writer.writeheader()
+        writer.writerows(kept)
+        self._file = storage.growing(path, text.getvalue())
 
     def _writer(self, file):
         return csv.DictWriter(file, self._columns, restval="", extrasaction="ignore")
@@ -59,20 +63,26 @@ class CsvLogger:
     def log_images(self, step, images):
         pass
 
+    def flush(self):
+        self._file.flush()
+
     def close(self):
         self._file.close()
 
 
 class TensorBoardLogger:
-    """Scalars as TensorBoard events under `directory`."""
+    """Scalars as TensorBoard events under `directory`; in a bucket, as of the latest `flush`."""
 
     def __init__(self, directory: Path, *, resume_at: int):
         try:
             from tensorboardX import SummaryWriter
         except ImportError:
             raise UserError("training.loggers: tensorboard needs: pip install 'joint_st[tensorboard]'") from None
+        self._directory = self._folder = directory
+        if storage.is_remote(directory):
+            self._folder = Path(tempfile.mkdtemp(prefix="joint_st_tensorboard_"))
         # Events of steps that will be run again are hidden.
-        self._writer = SummaryWriter(str(directory), purge_step=resume_at + 1)
+        self._writer = SummaryWriter(str(self._folder), purge_step=resume_at + 1)
 
     def log(self, step, row):
         for name, value in row.items():
@@ -83,8 +93,16 @@ class TensorBoardLogger:
         for name, image in images.items():
             self._writer.add_image(name, image, step, dataformats="HWC")
 
+    def flush(self):
+        if self._folder != self._directory:
+            self._writer.flush()
+            storage.publish(self._folder, self._directory)
+
     def close(self):
         self._writer.close()
+        if self._folder != self._directory:
+            storage.publish(self._folder, self._directory)
+            shutil.rmtree(self._folder)
 
 
 class WandbLogger:
@@ -98,8 +116,10 @@ class WandbLogger:
         identity = directory / "wandb_id"
         if not identity.exists():
             identity.write_text(wandb.util.generate_id())
+        # What it keeps on a disk beside what it sends.
+        folder = tempfile.mkdtemp(prefix="joint_st_wandb_") if storage.is_remote(directory) else directory
         self._run = wandb.init(
-            dir=directory, name=name, config=config, id=identity.read_text(), resume="allow", project="joint_st"
+            dir=folder, name=name, config=config, id=identity.read_text(), resume="allow", project="joint_st"
         )
 
     def log(self, step, row):
@@ -109,6 +129,9 @@ class WandbLogger:
         import wandb
 
         self._run.log({name: wandb.Image(image) for name, image in images.items()}, step=step)
+
+    def flush(self):
+        pass
 
     def close(self):
         self._run.finish()

@@ -12,6 +12,7 @@ import jax
 import numpy as np
 import tqdm
 
+from joint_st import storage
 from joint_st.analysis.layers import LayerAnalysis
 from joint_st.config import Config
 from joint_st.config.devices import check_devices
@@ -65,7 +66,7 @@ def train(config: Config, workdir: Path) -> None:
     mesh = make_mesh(config.parallel)
     normalize = normalizer(config.data.normalizer)
     with peers.first_alone("open the run"):
-        run = open_run(workdir, config) if peers.is_first else RunDirectory(Path(workdir))
+        run = open_run(workdir, config) if peers.is_first else RunDirectory(storage.path(workdir))
     check_directory(peers, run.root)
     keep_compiled(config.training.compilation_cache)
     with peers.first_alone("prepare the data"):
@@ -187,6 +188,8 @@ def run_steps(session: Session, state: TrainState, programs: Programs) -> TrainS
                 for logger in session.loggers:
                     logger.log(done, report.scalars())
                     logger.log_images(done, images)
+        for logger in session.loggers:
+            logger.flush()
         checkpoints.save(done, state, {**session.facts, "step": done, "wer": wer, "window": row_so_far}, wer)
 
     # Metrics are fetched one step late, so that the device never waits for the host.

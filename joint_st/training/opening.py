@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import shutil
 import sys
 
+from joint_st import storage
 from joint_st.config import Config
 from joint_st.data.buckets import Buckets
 from joint_st.data.normalizers import Normalizer
@@ -14,7 +14,7 @@ from joint_st.data.pipeline import Prepared, prepare, text_plan, training_plan
 from joint_st.data.plan import BatchPlan, PlannedBatch
 from joint_st.data.prepared_text import PreparedText, prepare_text
 from joint_st.data.texts import learn_from_texts
-from joint_st.data.tokenizers import Tokenizer, load_tokenizer
+from joint_st.data.tokenizers import DESCRIPTION, Tokenizer, load_tokenizer
 from joint_st.data.units import Units, load_units
 from joint_st.models.functional import count_weights
 from joint_st.parallel.mesh import describe
@@ -101,20 +101,17 @@ def open_data(config: Config, run: RunDirectory, normalize: Normalizer) -> Train
 
 def open_inventories(config: Config, run: RunDirectory) -> tuple[Tokenizer, Units | None]:
     """The run's tokenizer and text units; made with the vocabulary from the training texts where it has none yet."""
-    if not run.tokenizer.exists():
+    if not (run.tokenizer / DESCRIPTION).exists():
         # Elsewhere until all are whole, the tokenizer last: the process may be killed at any moment.
-        draft = run.root / ".texts"
-        shutil.rmtree(draft, ignore_errors=True)
-        learnt = learn_from_texts(config)
-        learnt.tokenizer.save(draft / "tokenizer")
-        learnt.vocabulary.save(draft)
-        if learnt.units:
-            learnt.units.save(draft / "units")
-            shutil.rmtree(run.units, ignore_errors=True)
-            (draft / "units").rename(run.units)
-        (draft / run.vocabulary.name).replace(run.vocabulary)
-        (draft / "tokenizer").rename(run.tokenizer)
-        draft.rmdir()
+        with storage.draft_folder(run.root / ".texts") as draft:
+            learnt = learn_from_texts(config)
+            learnt.tokenizer.save(draft / "tokenizer")
+            learnt.vocabulary.save(draft)
+            if learnt.units:
+                learnt.units.save(draft / "units")
+                storage.publish(draft / "units", run.units)
+            storage.publish(draft / run.vocabulary.name, run.vocabulary)
+            storage.publish(draft / "tokenizer", run.tokenizer, last=DESCRIPTION)
     return load_tokenizer(run.tokenizer), load_units(run.units) if config.data.units.kind != "none" else None
 
 

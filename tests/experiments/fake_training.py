@@ -12,23 +12,23 @@ import os
 import signal
 import sys
 import time
-from pathlib import Path
 
 import numpy as np
 
+from joint_st import storage
 from joint_st.config import load, override, save
 from joint_st.evaluation.report import make_rows, score, write_rows, write_utterances
-from joint_st.runs.directory import RunDirectory
+from joint_st.runs.directory import COMPLETE, RunDirectory
 
 SENTENCES = [f"{'name' if i % 3 else 'other'} called at {'noon' if i % 2 else 'one'} and {i}" for i in range(40)]
 
 
 def main(base: str, _, workdir: str, *flags: str) -> None:
     config = override(load(base), dict(flag.removeprefix("--").split("=", 1) for flag in flags))
-    run = RunDirectory(Path(workdir))
+    run = RunDirectory(storage.path(workdir))
     run.root.mkdir(parents=True, exist_ok=True)
-    with open(run.root / "starts", "a") as starts:
-        starts.write("started\n")
+    starts = run.root / "starts"
+    starts.write_text((starts.read_text() if starts.exists() else "") + "started\n")
     arm = config.name.partition("/")[0]
     print("training", config.name, flush=True)
     if arm.startswith("fails"):
@@ -56,9 +56,10 @@ def wait(run: RunDirectory, deaf: bool) -> None:
 
 
 def checkpoint(run: RunDirectory, step: int, wer: float) -> None:
-    folder = run.checkpoints / str(step) / "facts"
-    folder.mkdir(parents=True)
-    (folder / "metadata").write_text(json.dumps({"step": step, "wer": wer}))
+    folder = run.checkpoints / str(step)
+    (folder / "facts").mkdir(parents=True)
+    (folder / "facts" / "metadata").write_text(json.dumps({"step": step, "wer": wer}))
+    (folder / COMPLETE).touch()
 
 
 def evaluate(config, run: RunDirectory) -> None:

@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterable
 from pathlib import Path
 
+from joint_st import storage
 from joint_st.config import TokenizerConfig, UnitsConfig
 from joint_st.data.tokenizers import load_tokenizer, make_tokenizer
 from joint_st.data.units.phonemes import Phonemes
@@ -32,7 +33,7 @@ def make_units(config: UnitsConfig, examples: Iterable[tuple[str, str]]) -> Unit
 
 def load_units(folder: Path | str) -> Units:
     """The units that `save` wrote into `folder`; raises `UserError` where there are none."""
-    path = Path(folder) / FILE
+    path = storage.path(folder) / FILE
     if not path.is_file():
         raise UserError(f"{path}: no such file; is this the folder of a run that has units?")
     description = json.loads(path.read_text(encoding="utf-8"))

@@ -1,0 +1,230 @@
+"""Where files lie: on a disk of this machine, or in a bucket of Google Cloud Storage (`gs://bucket/folder`).
+
+A path on a disk is a `pathlib.Path`, one in a bucket an `etils.epath.Path`, which reads and writes through gcsfs. What
+differs between the two is here. In a bucket a file is there whole or not at all, but can neither grow nor be renamed,
+and folders are only the beginnings of names.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import importlib.util
+import logging
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Protocol
+
+from joint_st.errors import UserError
+
+SCHEME = "gs://"
+
+
+def path(text: str | os.PathLike[str]) -> Path:
+    """The path of what a person wrote, or any other path as it is.
+
+    Raises `UserError` for another place on the net, and where gcsfs is missing.
+    """
+    text = os.fspath(text)
+    if "://" not in text:
+        return Path(text)
+    if not text.startswith(SCHEME) or len(text.removeprefix(SCHEME).strip("/").split("/")) < 2:
+        raise UserError(f"{text}: give a path on a disk, or gs://BUCKET/FOLDER")
+    return _epath()(text)
+
+
+def is_remote(path: str | os.PathLike[str]) -> bool:
+    """Whether a path is one in a bucket."""
+    return os.fspath(path).startswith(SCHEME)
+
+
+@functools.cache
+def _epath() -> type:
+    """The class of paths in buckets, made ready once."""
+    if not importlib.util.find_spec("gcsfs"):
+        raise UserError("gs:// paths need: pip install 'joint_st[gcs]'")
+    os.environ.setdefault("EPATH_USE_TF", "false")  # otherwise it takes TensorFlow's way, where that is installed
+    logging.getLogger("gcsfs").setLevel(logging.CRITICAL)  # what it reports comes as an exception too
+    import fsspec.config
+    from etils import epath
+
+    # Others write into the bucket too: TensorStore in this process, and processes on other hosts.
+    fsspec.config.conf.setdefault("gcs", {}).setdefault("use_listings_cache", False)
+    return epath.Path
+
+
+def _filesystem():
+    import fsspec
+
+    return fsspec.filesystem("gcs")
+
+
+def reach(path: Path) -> None:
+    """Raises `UserError` where a path is in a bucket that cannot be read: it is not there, or not for this user."""
+    if not is_remote(path):
+        return
+    bucket, _, folder = str(path).removeprefix(SCHEME).partition("/")
+    with refusals(path):
+        _filesystem().call("GET", "b/{}/o", bucket, prefix=folder, maxResults=1, json_out=True)
+
+
+@contextlib.contextmanager
+def refusals(path: Path) -> Iterator[None]:
+    """Turns what keeps a file from being listed or written in a bucket into a `UserError`; a disk's errors stay."""
+    if not is_remote(path):
+        yield
+        return
+    try:
+        yield
+    except (UserError, NotImplementedError):
+        raise
+    except Exception as error:
+        why = _why(error, str(path))
+        if not why:
+            raise
+        raise UserError(f"{path}: {why}") from error
+
+
+def _why(error: Exception, path: str) -> str:
+    """A service's refusal in one line; empty for an error of another kind."""
+    told = " ".join(str(error).split())
+    # Orbax asks through Google's own client, and TensorStore is C++: theirs are told by what they say.
+    if "PERMISSION_DENIED" in told or "UNAUTHENTICATED" in told:
+        return f"not allowed ({told[:300]}); {_RIGHTS}"
+    kind, status = type(error).__module__.partition(".")[0], getattr(error, "code", None)
+    if "Project was not passed" in told:
+        return "Google's client wants a project: set GOOGLE_CLOUD_PROJECT to the name of one"
+    if isinstance(error, FileNotFoundError):
+        return f"no such bucket; create it with `gcloud storage buckets create gs://{path.split('/')[2]}`"
+    if status == 401 or kind == "google" and "credentials" in told.lower():
+        return f"no credentials for it ({told}); on a machine of one's own: `gcloud auth application-default login`"
+    if status == 403 or isinstance(error, OSError) and told.startswith("Forbidden: "):
+        return f"not allowed ({told.removeprefix('Forbidden: ').partition(' ')[2] or told}); {_RIGHTS}"
+    if kind in ("gcsfs", "google", "aiohttp", "requests"):
+        return f"the bucket does not answer as it should: {type(error).__name__}: {told[:300]}"
+    return ""
+
+
+_RIGHTS = (
+    "give the account, or the machine's service account, the roles roles/storage.objectUser and "
+    "roles/storage.legacyBucketReader on the bucket"
+)
+
+
+def write_whole(path: Path, content: str | bytes) -> None:
+    """Writes a file, in a folder that is made; a reader sees the old file or the whole new one. Text is UTF-8."""
+    data = content.encode() if isinstance(content, str) else content
+    if is_remote(path):
+        with refusals(path):
+            path.write_bytes(data)
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    draft.write_bytes(data)
+    os.replace(draft, path)
+
+
+def remove_folder(folder: Path) -> None:
+    """Removes a folder with all that is in it, where there is one."""
+    if is_remote(folder):
+        folder.rmtree(missing_ok=True)
+    else:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def modified(path: Path) -> float:
+    """When a file or the entries of a folder last changed, in seconds since the epoch; 0 where there is none.
+
+    In a bucket, when any file in the folder was last written.
+    """
+    if is_remote(path):
+        files = _filesystem().find(str(path), detail=True).values()
+        return max((file["mtime"].timestamp() for file in files), default=0.0)
+    return path.stat().st_mtime if path.exists() else 0.0
+
+
+@contextlib.contextmanager
+def draft_folder(folder: Path) -> Iterator[Path]:
+    """An empty folder on a disk, for what is moved by `publish` when it is whole; `folder` itself where that is one."""
+    if is_remote(folder):
+        with tempfile.TemporaryDirectory(prefix="joint_st_") as draft:
+            yield Path(draft)
+        return
+    shutil.rmtree(folder, ignore_errors=True)
+    yield folder
+    folder.rmdir()
+
+
+def publish(draft: Path, place: Path, last: str = "") -> None:
+    """Moves a file, or a folder of files, from a disk to its place. A file named `last` comes after all others."""
+    if is_remote(place):
+        if draft.is_file():
+            write_whole(place, draft.read_bytes())
+            return
+        for file in sorted(draft.iterdir(), key=lambda file: (file.name == last, file.name)):
+            write_whole(place / file.name, file.read_bytes())
+    elif draft.is_file():
+        draft.replace(place)
+    else:
+        shutil.rmtree(place, ignore_errors=True)
+        draft.rename(place)
+
+
+class Growing(Protocol):
+    """A text file that grows."""
+
+    def write(self, text: str) -> None:
+        """Adds text, whole lines of it."""
+
+    def flush(self) -> None:
+        """Return when all that was written is in the file."""
+
+    def close(self) -> None:
+        """Flush and let go."""
+
+
+def growing(path: Path, text: str) -> Growing:
+    """The file `path`, which now holds `text` and nothing else, its line ends as they are."""
+    if is_remote(path):
+        return _GrowingObject(path, text)
+    partial = path.with_suffix(".partial")
+    with open(partial, "w", newline="") as file:
+        file.write(text)
+    os.replace(partial, path)
+    return open(path, "a", newline="", buffering=1)
+
+
+class _GrowingObject:
+    """Kept here, and stored anew, as a whole, behind the back of who writes; what fails is tried again at `flush`."""
+
+    def __init__(self, path: Path, text: str):
+        self._path, self._text, self._stored = path, text, -1
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="store")
+        self._pending: Future | None = None
+        self._store(len(text))
+
+    def write(self, text: str) -> None:
+        self._text += text
+        self._pending = self._thread.submit(self._store, len(self._text))
+
+    def _store(self, length: int) -> None:
+        if self._stored < length:  # or else it went with what was written later
+            text = self._text
+            write_whole(self._path, text)
+            self._stored = len(text)
+
+    def flush(self) -> None:
+        if self._pending:
+            with contextlib.suppress(Exception):
+                self._pending.result()
+            self._store(len(self._text))
+
+    def close(self) -> None:
+        try:
+            self.flush()
+        finally:
+            self._thread.shutdown()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 
-from joint_st.decoding.recognise import HEADS
+from joint_st.decoding.forward import HEADS
 from joint_st.evaluation.breakdown import BY, UNSTATED
 from joint_st.evaluation.report import ScoredUtterance
 from joint_st.runs.directory import RunDirectory

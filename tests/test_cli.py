@@ -154,6 +154,7 @@ def test_evaluate_passes_sources_and_files_on(stand_in, run):
         "t",
         *["--head", "full_context", "--by", "noise", "speaker", "noise", "--errors"],
         *["--decoder", "beam", "greedy", "beam", "--beam", "4"],
+        *["--window-seconds", "12.5"],
         *["--lm", "lm.arpa", "--lm-weight", "0.7", "--insertion-bonus", "-1", "--unknown-penalty", "3", "--tune"],
     ]
     assert main(["evaluate", str(run), *arguments]) == 0
@@ -165,7 +166,7 @@ def test_evaluate_passes_sources_and_files_on(stand_in, run):
         "decoders": [Greedy()],
         "by": [],
         "errors": False,
-        **dict.fromkeys(("fusion", "tune", "json_file", "jsonl_file")),
+        **dict.fromkeys(("fusion", "tune", "window_seconds", "json_file", "jsonl_file")),
     }
     assert given["data"] == {
         "a": ManifestSource(path="x.jsonl"),
@@ -176,7 +177,7 @@ def test_evaluate_passes_sources_and_files_on(stand_in, run):
     assert (given["heads"], given["by"], given["errors"]) == (("full_context",), ["noise", "speaker"], True)
     assert given["decoders"] == [Beam(beam=4), Greedy()]
     assert given["fusion"] == FusionFiles(Path("lm.arpa"), None, Weights(0.7, -1.0, 3.0))
-    assert given["tune"] == {}
+    assert (given["tune"], given["window_seconds"]) == ({}, 12.5)
 
 
 def test_streams_are_of_one_checkpoint_of_one_run(capsys, run):
@@ -206,7 +207,8 @@ def test_transcribe_prints_names_only_for_several_files(stand_in, capsys, run, t
     calls = stand_in("joint_st.decoding.transcribe", "transcribe_files", ["one"])
     assert main(["transcribe", str(run), str(one), "--head", "streaming"]) == 0
     assert capsys.readouterr().out == "one\n"
-    assert calls == [((run, [one]), {"head": "streaming", "decoder": Greedy(), "fusion": None, "checkpoint": "best"})]
+    expected = {"head": "streaming", "decoder": Greedy(), "checkpoint": "best"}
+    assert calls == [((run, [one]), {**expected, **dict.fromkeys(("fusion", "window_seconds"))})]
     stand_in("joint_st.decoding.transcribe", "transcribe_files", ["one", "two"])
     assert main(["transcribe", str(run), str(one), str(two)]) == 0
     assert capsys.readouterr().out == f"{one}\tone\n{two}\ttwo\n"

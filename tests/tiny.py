@@ -110,3 +110,8 @@ def saved_arrays(run: Path, step: int) -> dict[str, np.ndarray]:
         state = reader.restore(folder, restore_args=kinds)
     named = jax.tree_util.tree_leaves_with_path(state)
     return {jax.tree_util.keystr(path, simple=True, separator="."): np.asarray(x) for path, x in named}
+
+
+def untimed(rows) -> list[dict]:
+    """Rows of an evaluation without how long decoding took."""
+    return [{key: value for key, value in row.items() if key != "real_time_factor"} for row in rows]

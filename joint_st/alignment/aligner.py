@@ -23,7 +23,7 @@ from joint_st.data.sources import Corpus
 from joint_st.data.units.spelling import Spelling
 from joint_st.data.utterance import Entry
 from joint_st.data.word_times import word_times
-from joint_st.decoding.recognise import HEADS
+from joint_st.decoding.forward import HEADS
 from joint_st.ops.forced_alignment import forced_alignment
 from joint_st.parallel.mesh import over_batch, put_batch
 from joint_st.runs.trained import Trained

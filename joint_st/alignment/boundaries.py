@@ -12,7 +12,7 @@ from rich.table import Table
 
 from joint_st.alignment.result import Aligned, Failed, Span
 from joint_st.alignment.spans import words_of_units
-from joint_st.decoding.recognise import HEADS
+from joint_st.decoding.forward import HEADS
 
 UNITS = "units"
 """Stands for the head of the units, beside the names of the two others."""

@@ -20,6 +20,7 @@ from joint_st.cli.options import (
     read_heads,
     read_sources,
     stream_options,
+    window_argument,
 )
 from joint_st.cli.parser import Commands, count
 from joint_st.errors import UserError
@@ -56,6 +57,7 @@ def add(commands: Commands) -> None:
     )
     beam_arguments(evaluate)
     fusion_arguments(evaluate)
+    window_argument(evaluate)
     evaluate.add_argument("--head", choices=HEADS, nargs="+", default=list(HEADS), help="one or both; both by default")
     evaluate.add_argument(
         "--by",
@@ -105,8 +107,9 @@ def _evaluate(options: argparse.Namespace) -> None:
         from joint_st.evaluation.streams import evaluate_streams
 
         evaluate_streams(
-            options.directories[0], data=data, checkpoint=options.checkpoint[0], json_file=options.json, **streaming
-        )
+            options.directories[0], data=data, checkpoint=options.checkpoint[0], json_file=options.json,
+            window_seconds=options.window_seconds, **streaming,
+        )  # fmt: skip
         return
     decoders = read_decoders(options.decoder, options)
     fusion = read_fusion(options)
@@ -125,6 +128,7 @@ def _evaluate(options: argparse.Namespace) -> None:
             errors=options.errors,
             fusion=fusion,
             tune=tune,
+            window_seconds=options.window_seconds,
             json_file=options.json,
             jsonl_file=options.jsonl,
         )

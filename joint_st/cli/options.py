@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from joint_st import storage
-from joint_st.cli.parser import checkpoint, count, index
+from joint_st.cli.parser import checkpoint, count, index, window
 from joint_st.errors import UserError
 
 DECODERS = ("greedy", "beam")
@@ -70,7 +70,10 @@ def beam_arguments(parser: argparse.ArgumentParser) -> None:
 def fusion_arguments(parser: argparse.ArgumentParser) -> None:
     """A language model and hot words for the beam search."""
     parser.add_argument(
-        "--lm", metavar="FILE", type=Path, help="ARPA file of an n-gram LM over words, or over the run's labels"
+        "--lm",
+        metavar="FILE",
+        type=Path,
+        help="n-gram LM over words, or over the run's labels: an ARPA file or a KenLM binary",
     )
     parser.add_argument(
         "--lm-weight", metavar="W", type=float, help="factor of the LM's natural log probability; 0.5 by default"
@@ -89,6 +92,17 @@ def chunk_argument(parser: argparse.ArgumentParser) -> None:
     """How much audio a stream is fed at once."""
     parser.add_argument(
         "--chunk-ms", metavar="MS", type=float, help="audio fed at once with --stream; 320 by default"
+    )
+
+
+def window_argument(parser: argparse.ArgumentParser) -> None:
+    """Above which length recordings are heard in windows."""
+    parser.add_argument(
+        "--window-seconds",
+        metavar="S",
+        type=window,
+        help="hear longer recordings in windows of this length that overlap; by default twice the longest utterance of "
+        "the training, from 8 to 30",
     )
 
 

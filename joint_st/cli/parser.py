@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 from typing import NoReturn
 
 from joint_st.errors import UserError
 
 OVERRIDES = "[--dotted.path VALUE ...]"
 """Stands in the usage of a command that takes a config."""
+
+LEAST_WINDOW = 2
+"""Seconds: in shorter windows few words would be whole."""
 
 
 class Parser(argparse.ArgumentParser):
@@ -63,6 +67,14 @@ def count(text: str) -> int:
 def count_or_none(text: str) -> int:
     """The type of an option: a whole number from 0 on, 0 for none."""
     return 0 if text == "0" else count(text)
+
+
+def window(text: str) -> float:
+    """The type of an option: the length of a window in seconds."""
+    with contextlib.suppress(ValueError):
+        if float(text) >= LEAST_WINDOW:
+            return float(text)
+    raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds from {LEAST_WINDOW} on")
 
 
 def index(text: str) -> int:

@@ -17,6 +17,7 @@ from joint_st.cli.options import (
     read_fusion,
     run_arguments,
     stream_options,
+    window_argument,
 )
 from joint_st.cli.parser import Commands, count
 from joint_st.errors import UserError
@@ -30,6 +31,7 @@ def add(commands: Commands) -> None:
         """
         joint-st transcribe runs/quickstart one.wav
         joint-st transcribe runs/quickstart *.flac --head streaming
+        joint-st transcribe runs/quickstart lecture.flac --window-seconds 15
         joint-st transcribe runs/quickstart one.wav --decoder beam
         joint-st transcribe runs/quickstart one.wav --stream
         arecord -q -t raw -f S16_LE -r 16000 | joint-st transcribe runs/quickstart - --stream
@@ -54,6 +56,7 @@ def add(commands: Commands) -> None:
     transcribe.add_argument("--decoder", choices=DECODERS, help="greedy by default, beam with --lm or --hot-words")
     beam_arguments(transcribe)
     fusion_arguments(transcribe)
+    window_argument(transcribe)
     transcribe.set_defaults(run=_transcribe, parser=transcribe)
 
 
@@ -75,7 +78,8 @@ def _transcribe(options: argparse.Namespace) -> None:
         from joint_st.decoding.live import listen
 
         source = sys.stdin.buffer if piped else options.files[0]
-        for said in listen(options.directory, source, checkpoint=options.checkpoint, **streaming):
+        given = {"checkpoint": options.checkpoint, "window_seconds": options.window_seconds, **streaming}
+        for said in listen(options.directory, source, **given):
             print(f"{said.seconds:.2f}\t{said.head}\t{said.text}", flush=True)
         return
     (decoder,) = read_decoders(options.decoder and [options.decoder], options)
@@ -87,6 +91,7 @@ def _transcribe(options: argparse.Namespace) -> None:
         head=options.head,
         decoder=decoder,
         fusion=read_fusion(options),
+        window_seconds=options.window_seconds,
         checkpoint=options.checkpoint,
     )
     for file, text in zip(options.files, texts, strict=True):

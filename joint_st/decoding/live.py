@@ -28,18 +28,24 @@ class Said(NamedTuple):
 
 
 def listen(
-    workdir: Path, source: Path | BinaryIO, *, rate: int = 0, chunk_ms: float = 320, checkpoint: str = "best"
+    workdir: Path,
+    source: Path | BinaryIO,
+    *,
+    rate: int = 0,
+    chunk_ms: float = 320,
+    window_seconds: float | None = None,
+    checkpoint: str = "best",
 ) -> Iterator[Said]:
     """Hypotheses of a file, or of raw mono int16 samples (little-endian, at `rate` Hz) that come through a pipe.
 
-    One whenever the text has changed, and the second pass's at the end, when speed and delay are told on stderr.
+    One whenever the text has changed, and the second pass's at the end, when speed and delay are told on stderr. What
+    is longer than a window is heard in windows by the second pass, while it comes (`Streams`).
     """
     trained = load_trained(workdir, checkpoint)
     features = trained.config.model.features
     keep_compiled(trained.config.training.compilation_cache)
-    streams = Streams(trained, 1, chunk_frames(chunk_ms, features))
-    streams.turn({0: np.zeros(0, np.int16)})  # compiled before the first sample comes
-    streams.end(0)
+    streams = Streams(trained, 1, chunk_frames(chunk_ms, features), window_seconds)
+    streams.compile()
     if isinstance(source, Path):
         audio = resample(*read_audio(source), features.sample_rate)
     else:

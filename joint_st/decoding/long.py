@@ -6,14 +6,18 @@ which is a pause in most speech. What the one heard behind it and the other befo
 stands at the seam, CTC collapses no label across it, and the pieces can be decoded each by itself: by greedy decoding
 their labels, one after the other, are those of the stitched frames; a beam begins anew in each piece.
 
-Windows also keep full-context attention near the lengths it was trained on. The quickstart's model, trained on
-sentences of up to 5 s, heard 40 of its test sentences joined to 118 s: as one window, WER 58.5 % in full context; in
-windows of 30 s, 48.9 %; of 15 s, 45.2 %. Each sentence alone had 26.5 %: without a pause between them, the model joins
-the last word of one to the first of the next. The streaming head, whose context is limited, said the same in all three.
+Windows also keep full-context attention near the lengths it was trained on, so they are the shorter the shorter the
+utterances of the training were. WER % in full context of sentences of the dev set, joined without a pause between them
+into recordings of 2 minutes (`benchmarks/windows.py`): of the quickstart's model, trained on up to 4 s, 28.0 apart,
+43.4 in windows of 6 s, 43.7 of 8 s, 44.9 of 10 s, 47.8 of 15 s, 50.0 of 30 s, 52.6 of 60 s; of that of `read_speech` on
+`arctic`, trained on up to 12 s, 86.4 apart, and from 85.3 to 86.6 in windows of 8 to 60 s. The streaming head, whose
+context is limited, says nearly the same in all. Apart, utterances tell where a sentence ends: joined, the last word of
+one runs into the first of the next.
 """
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
@@ -22,26 +26,36 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from joint_st.config import ModelConfig
+from joint_st.config import Config, FeaturesConfig, ModelConfig
+from joint_st.decoding.clock import Clock, Program
 from joint_st.decoding.decoders import Decoder
+from joint_st.decoding.forward import Forward
 from joint_st.decoding.windows import Windows
-from joint_st.models.functional import Weights, merge, model_structure
+from joint_st.models.functional import Weights
 from joint_st.parallel.mesh import put_batch, replicated
 
-WINDOW_SECONDS = 30
-"""Longer recordings are heard in windows of this length."""
-CONTEXT_SECONDS = 4
-"""Neighbouring windows share twice as much; their seam is in the middle half of it."""
-PAUSE_SECONDS = 0.2
-"""A seam is a blank in the middle of the blankest stretch of this length."""
-
+LONGEST_SECONDS, SHORTEST_SECONDS = 30.0, 8.0
+"""Bounds of the windows' length where it is not given."""
+CONTEXT_SECONDS = 4.0
+"""Neighbouring windows share twice as much, or half of a window shorter than 16 s; their seam is in its middle half."""
 BLANK = 0
+
+
+def default_window(config: Config) -> float:
+    """Seconds of the windows of a run: twice the longest utterance it was trained on, 8 at least and 30 at most."""
+    return min(max(2 * config.data.max_seconds, SHORTEST_SECONDS), LONGEST_SECONDS)
+
+
+def make_windows(seconds: float, features: FeaturesConfig, context_seconds: float | None = None) -> Windows:
+    """Windows of so many seconds."""
+    context = min(CONTEXT_SECONDS, seconds / 4) if context_seconds is None else context_seconds
+    return Windows.of_seconds(seconds, context, features)
 
 
 class _Heard(NamedTuple):
     """Some windows, one for each device."""
 
-    logits: tuple[jax.Array, ...]
+    logits: list[jax.Array]
     """[B, F, V] of each head."""
     blanks: np.ndarray
     """Log probability of the blank, float32 [heads, B, F]."""
@@ -61,13 +75,12 @@ class LongRecordings:
         decoders: Sequence[Decoder],
         heads: Sequence[str],
         *,
-        window_seconds: float = WINDOW_SECONDS,
-        context_seconds: float = CONTEXT_SECONDS,
+        window_seconds: float = LONGEST_SECONDS,
+        context_seconds: float | None = None,
     ):
-        self.windows = Windows.of_seconds(window_seconds, context_seconds, config.features)
+        self.windows = make_windows(window_seconds, config.features, context_seconds)
         self._features = config.features
         self._frame = config.features.samples_per_frame
-        self._pause = max(round(PAUSE_SECONDS * config.features.sample_rate / self._frame), 1)
         self._sizes = (config, vocabulary, units)
         self._mesh = mesh
         self._decoders = tuple(decoders)
@@ -75,57 +88,57 @@ class LongRecordings:
 
     @functools.cached_property
     def _hear_windows(self) -> Callable:
-        """Jitted `(weights, audio, lengths)` to the logits of each head, and their blanks [heads, B, F]."""
-        structure = model_structure(*self._sizes)
-
-        @jax.jit
-        def hear(weights, audio, audio_lengths):
-            outputs = merge(structure, weights)(audio, audio_lengths)
-            logits = tuple(getattr(outputs, head) for head in self._heads)
-            return logits, jnp.stack([jax.nn.log_softmax(x.astype(jnp.float32))[..., BLANK] for x in logits])
-
-        return hear
+        """The logits of each head, `(weights, audio, lengths, clock)` to those and what `Forward.logits` has more."""
+        return Forward(*self._sizes, self._mesh, (), self._heads).logits
 
     @functools.cached_property
-    def _decode_pieces(self) -> Callable:
-        """`(logits, first, count)`: what each decoder finds in `count` frames [B] from `first` [B] on."""
-        tables = jax.device_put(tuple(decoder.tables for decoder in self._decoders), replicated(self._mesh))
+    def _blanks(self) -> Callable:
+        """Log probabilities of the blank, float32 [B, F], of logits [B, F, V]."""
+        return Program(lambda logits: jax.nn.log_softmax(logits.astype(jnp.float32))[..., BLANK])
 
-        @jax.jit
-        def decode(tables, logits, first, count):
-            frames = jnp.arange(logits.shape[1])
-            places = jnp.minimum(first[:, None] + frames, logits.shape[1] - 1)
-            piece = jnp.take_along_axis(logits, places[..., None], axis=1)
-            mask = frames < count[:, None]
-            return tuple(
-                decoder.on_device([piece], mask, self._mesh, of_decoder)[0]
-                for decoder, of_decoder in zip(self._decoders, tables, strict=True)
-            )
+    @functools.cached_property
+    def _decode_pieces(self) -> list[Callable]:
+        """Of each decoder, `(logits, first, count)`: what it finds in `count` frames [B] from `first` [B] on."""
 
-        return functools.partial(decode, tables)
+        def program(decoder):
+            tables = jax.device_put(decoder.tables, replicated(self._mesh))
+
+            def decode(tables, logits, first, count):
+                frames = jnp.arange(logits.shape[1])
+                places = jnp.minimum(first[:, None] + frames, logits.shape[1] - 1)
+                piece = jnp.take_along_axis(logits, places[..., None], axis=1)
+                return decoder.on_device([piece], frames < count[:, None], self._mesh, tables)[0]
+
+            return functools.partial(Program(decode), tables)
+
+        return [program(decoder) for decoder in self._decoders]
 
     @property
     def longest(self) -> int:
         """Samples of a window: recordings up to this length need no second one."""
         return self.windows.size
 
-    def __call__(self, weights: Weights, audio: np.ndarray) -> dict[str, dict[str, np.ndarray]]:
-        """Labels int32 [U] by decoder and head, of audio int16 [samples]."""
+    def __call__(
+        self, weights: Weights, audio: np.ndarray, clock: Clock | None = None
+    ) -> dict[str, dict[str, np.ndarray]]:
+        """Labels int32 [U] by decoder and head, of audio int16 [samples]; `clock` as of `recognise`."""
         found = {decoder.name: {head: [] for head in self._heads} for decoder in self._decoders}
         frames = self._features.frames(len(audio))
         first = np.zeros(len(self._heads), np.int64)
         before = None
-        for heard in self._hear(weights, audio):
+        for heard in self._hear(weights, audio, clock):
             if before is not None:
-                first = self._decode(before, heard, first, frames, found)
+                first = self._decode(before, heard, first, frames, found, clock)
             before = heard
-        self._decode(before, None, first, frames, found)
+        self._decode(before, None, first, frames, found, clock)
+        if clock:
+            clock.audio += len(audio) / self._features.sample_rate
         return {
             decoder: {head: np.concatenate(pieces) for head, pieces in of_heads.items()}
             for decoder, of_heads in found.items()
         }
 
-    def _hear(self, weights: Weights, audio: np.ndarray) -> Iterator[_Heard]:
+    def _hear(self, weights: Weights, audio: np.ndarray, clock: Clock | None) -> Iterator[_Heard]:
         """All windows in order, some at a time."""
         begins = self.windows.begins(len(audio))
         together = self._mesh.size
@@ -138,10 +151,13 @@ class LongRecordings:
                 rows[row, : len(piece)] = piece
                 lengths[row] = len(piece)
             batch = put_batch({"audio": rows, "lengths": lengths}, self._mesh)
-            logits, blanks = self._hear_windows(weights, batch["audio"], batch["lengths"])
-            yield _Heard(logits, jax.device_get(blanks), np.array(own) // self._frame)
+            logits, *_ = self._hear_windows(weights, batch["audio"], batch["lengths"], clock)
+            blanks = [self._blanks(x, clock=clock, head=head) for head, x in zip(self._heads, logits)]
+            yield _Heard(logits, np.stack(jax.device_get(blanks)), np.array(own) // self._frame)
 
-    def _decode(self, heard: _Heard, after: _Heard | None, first: np.ndarray, frames: int, found: dict) -> np.ndarray:
+    def _decode(
+        self, heard: _Heard, after: _Heard | None, first: np.ndarray, frames: int, found: dict, clock: Clock | None
+    ) -> np.ndarray:
         """Adds what each head and decoder finds in some windows to `found`.
 
         first: frame of the recording from which on these windows are kept, by head. after: the windows behind them,
@@ -153,7 +169,7 @@ class LongRecordings:
             blanks = np.concatenate([blanks, after.blanks[:, :1]], axis=1)
         ends = np.zeros(len(first), np.int64)
         for h, head in enumerate(self._heads):
-            seams = [self._seam(*blanks[h, k : k + 2], *begins[k : k + 2]) for k in range(len(begins) - 1)]
+            seams = [self.windows.seam(*blanks[h, k : k + 2], *begins[k : k + 2]) for k in range(len(begins) - 1)]
             edges = np.array([first[h], *seams, *([frames] if after is None else [])])
             ends[h] = edges[-1]
             rows = len(edges) - 1
@@ -161,22 +177,9 @@ class LongRecordings:
             starts[:rows] = edges[:-1] - heard.begins
             counts[:rows] = np.diff(edges)
             pieces = put_batch({"starts": starts, "counts": counts}, self._mesh)
-            results = jax.device_get(self._decode_pieces(heard.logits[h], pieces["starts"], pieces["counts"]))
-            for decoder, fetched in zip(self._decoders, results, strict=True):
-                found[decoder.name][head] += decoder.on_host(fetched, counts)[:rows]
+            cut = heard.logits[h], pieces["starts"], pieces["counts"]
+            for decoder, decode in zip(self._decoders, self._decode_pieces, strict=True):
+                fetched = jax.device_get(decode(*cut, clock=clock, decoder=decoder.name, head=head))
+                with clock.running(decoder.name, head) if clock else contextlib.nullcontext():
+                    found[decoder.name][head] += decoder.on_host(fetched, counts)[:rows]
         return ends
-
-    def _seam(self, blanks: np.ndarray, after: np.ndarray, begin: int, after_begin: int) -> int:
-        """Frame of the recording at which a window is left for the next one.
-
-        blanks, after: log probability of the blank in the frames of either, float32 [F]. begin, after_begin: frame of
-        the recording at which each begins.
-        """
-        context = self.windows.context // self._frame
-        low, high = after_begin + context // 2, after_begin + context + context // 2 + 1
-        both = blanks[low - begin : high - begin] + after[low - after_begin : high - after_begin]
-        # The seam itself must be a blank, above all; its neighbours tell a pause from the blank between two labels.
-        weights = np.ones(self._pause)
-        weights[self._pause // 2] += self._pause
-        around = np.convolve(both, weights[::-1], "valid")
-        return low + int(np.argmax(around)) + self._pause // 2

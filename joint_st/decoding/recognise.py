@@ -2,29 +2,29 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import tqdm
 
-from joint_st.config import Config, ModelConfig
+from joint_st.config import Config
 from joint_st.data.audio import UnreadableAudio
 from joint_st.data.buckets import Buckets
 from joint_st.data.pipeline import batches
 from joint_st.data.plan import BatchPlan
 from joint_st.data.prepared import Prepared
+from joint_st.decoding.clock import Clock
 from joint_st.decoding.decoders import Decoder, Greedy
+from joint_st.decoding.forward import HEADS
 from joint_st.decoding.long import LongRecordings
 from joint_st.errors import UserError
-from joint_st.models.functional import Weights, merge, model_structure
+from joint_st.models.functional import Weights
 from joint_st.parallel.hosts import fetch
-from joint_st.parallel.mesh import put_batch, replicated, rows_here
+from joint_st.parallel.mesh import put_batch, rows_here
 from joint_st.parallel.peers import current
-
-HEADS = ("streaming", "full_context")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,38 +35,6 @@ class Recognised:
     seconds: float
     hypotheses: dict[str, dict[str, str]]
     """Text by decoder and head."""
-
-
-def make_forward(
-    config: ModelConfig,
-    vocabulary: int,
-    units: int,
-    mesh: jax.sharding.Mesh,
-    decoders: Sequence[Decoder] = (Greedy(),),
-    heads: Sequence[str] = HEADS,
-) -> Callable:
-    """Jitted `(weights, audio, audio_lengths) -> (found, frames)`.
-
-    `found` holds, for each decoder, what its `on_device` gives for each of the heads; frames are int32 [B]. With
-    `tables=`, a tuple by decoder, the decoders use others than their own, without another compilation.
-    """
-    structure = model_structure(config, vocabulary, units)
-    own = jax.device_put(tuple(decoder.tables for decoder in decoders), replicated(mesh))
-
-    @jax.jit
-    def jitted(weights, tables, audio, audio_lengths):
-        outputs = merge(structure, weights)(audio, audio_lengths)
-        logits = [getattr(outputs, head) for head in heads]
-        found = tuple(
-            decoder.on_device(logits, outputs.mask, mesh, of_decoder)
-            for decoder, of_decoder in zip(decoders, tables, strict=True)
-        )
-        return found, outputs.mask.sum(axis=1, dtype=jnp.int32)
-
-    def forward(weights, audio, audio_lengths, tables=own):
-        return jitted(weights, tables, audio, audio_lengths)
-
-    return forward
 
 
 def common_buckets(config: Config, datasets: list[Prepared], longest: int | None = None) -> Buckets:
@@ -95,17 +63,20 @@ def recognise(
     decoders: Sequence[Decoder] = (Greedy(),),
     heads: Sequence[str] = HEADS,
     long: LongRecordings | None = None,
+    clock: Clock | None = None,
     name: str = "",
 ) -> Iterator[Recognised]:
     """Every readable utterance of `dataset` once, the longest first.
 
     Where there are several hosts, each reads and computes its part of a batch, and gets what all have found.
 
-    forward: by `make_forward`, with the same decoders and heads. long: decodes, with the same, what fits no bucket,
-    which is an error without it. name: titles a progress bar.
+    forward: a `Forward` of the same decoders and heads. long: decodes, with the same, what fits no bucket, which is an
+    error without it. clock: told how long decoding takes, from the waveforms on the device to labels on the host:
+    the features, the model, the decoders, padding included; not compilation, nor reading audio or spelling labels out.
+    name: titles a progress bar.
     """
     if long is not None:
-        yield from _recognise_long(long, weights, dataset, buckets, name)
+        yield from _recognise_long(long, weights, dataset, buckets, clock, name)
     plan = BatchPlan(dataset.lengths, buckets, shuffle=False, leave_longer=long is not None)
     if not plan.steps_per_epoch:
         return
@@ -121,12 +92,15 @@ def recognise(
     for i, batch in tqdm.tqdm(read, name, total, unit="batch", leave=False, disable=hidden, delay=1):
         on_device = put_batch({key: batch[key] for key in ("audio", "audio_lengths", "valid")}, mesh)
         lengths, valid = on_device["audio_lengths"], on_device["valid"]
-        found = forward(weights, on_device["audio"], lengths)
+        found = forward(weights, on_device["audio"], lengths, clock=clock)
         (found, frames), lengths, valid = fetch((found, lengths, valid))
-        labels = {
-            decoder.name: {head: decoder.on_host(of_head, frames) for head, of_head in zip(heads, by_head)}
-            for decoder, by_head in zip(decoders, found, strict=True)
-        }
+        labels = {decoder.name: {} for decoder in decoders}
+        for decoder, by_head in zip(decoders, found, strict=True):
+            for head, of_head in zip(heads, by_head, strict=True):
+                with clock.running(decoder.name, head) if clock else contextlib.nullcontext():
+                    labels[decoder.name][head] = decoder.on_host(of_head, frames)
+        if clock:
+            clock.audio += float(lengths[valid].sum()) / rate
         for row in np.flatnonzero(valid):
             texts = {
                 decoder: {head: dataset.tokenizer.decode(rows[row]) for head, rows in by_head.items()}
@@ -135,15 +109,15 @@ def recognise(
             yield Recognised(int(plan[i].rows[row]), float(lengths[row]) / rate, texts)
 
 
-def _recognise_long(long: LongRecordings, weights: Weights, dataset: Prepared, buckets: Buckets, name: str):
+def _recognise_long(long: LongRecordings, weights: Weights, dataset: Prepared, buckets: Buckets, clock, name: str):
     """The utterances that fit no bucket, the longest first."""
     rows = np.flatnonzero(dataset.lengths > buckets.bounds[-1])
     rows = rows[np.argsort(-dataset.lengths[rows], kind="stable")]
     if len(rows) and current().several:
         seconds = buckets.bounds[-1] / dataset.features.sample_rate
         raise UserError(
-            f"{name}: {len(rows)} recordings are longer than {seconds:g} s, and are heard by one process alone; "
-            "evaluate without --processes"
+            f"{name}: {len(rows)} recordings are longer than {seconds:g} s, and are heard in windows, by one process "
+            "alone; evaluate without --processes, or hear all in one window (--window-seconds)"
         )
     what = f"{name}, long recordings".lstrip(", ")
     for n in map(int, tqdm.tqdm(rows, desc=what, leave=False, disable=None, delay=1)):
@@ -154,6 +128,6 @@ def _recognise_long(long: LongRecordings, weights: Weights, dataset: Prepared, b
             continue
         texts = {
             decoder: {head: dataset.tokenizer.decode(labels) for head, labels in by_head.items()}
-            for decoder, by_head in long(weights, audio).items()
+            for decoder, by_head in long(weights, audio, clock).items()
         }
         yield Recognised(n, len(audio) / dataset.features.sample_rate, texts)

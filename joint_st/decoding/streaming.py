@@ -10,13 +10,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from joint_st.config import FeaturesConfig
-from joint_st.decoding.greedy import greedy
+from joint_st.decoding.long import BLANK, default_window, make_windows
+from joint_st.decoding.second_pass import SecondPass
 from joint_st.errors import UserError
 from joint_st.models.functional import merge, model_structure
 from joint_st.runs.trained import Trained
-
-SECOND_PASS_FRAMES = 64
-"""The second pass pads to a multiple of this, so that a folder of utterances needs few compilations."""
 
 
 @dataclasses.dataclass
@@ -31,10 +29,10 @@ class Heard:
     """Frames heard."""
     last: int = 0
     """The symbol of the last frame."""
-    embeddings: list[np.ndarray] = dataclasses.field(default_factory=list)
-    """What the shared streaming layers put out, pieces [C, D] that the second pass begins with."""
+    second_pass: SecondPass | None = None
+    """What the full-context layers have heard of it so far."""
 
-    def add(self, symbols: np.ndarray, embeddings: np.ndarray) -> None:
+    def add(self, symbols: np.ndarray) -> None:
         """Take in the likeliest symbols [C] of the next frames."""
         before = np.concatenate([[self.last], symbols[:-1]])
         for c in np.flatnonzero((symbols != 0) & (symbols != before)):
@@ -43,21 +41,24 @@ class Heard:
         if len(symbols):
             self.last = int(symbols[-1])
         self.length += len(symbols)
-        self.embeddings.append(embeddings)
 
 
 class Streams:
     """`count` streams in the rows of one batch, one model state for all; each begins, pauses and ends by itself.
 
-    Every turn takes up to `chunk_frames` frames of each stream. The streaming head is decoded greedily.
+    Every turn takes up to `chunk_frames` frames of each stream. Both heads are decoded greedily, the full-context one
+    in windows where a stream is longer than one (`window_seconds`, those of `default_window` where it is None), each as
+    soon as it is whole: so memory is bounded, whatever comes.
     """
 
-    def __init__(self, trained: Trained, count: int, chunk_frames: int):
+    def __init__(self, trained: Trained, count: int, chunk_frames: int, window_seconds: float | None = None):
         features = trained.config.model.features
+        self._windows = make_windows(window_seconds or default_window(trained.config), features)
         self.samples_per_frame = features.samples_per_frame
         self.chunk_samples = chunk_frames * features.samples_per_frame
         """Samples of a turn."""
         self._count = count
+        self._width, self._dtype = trained.config.model.width, jnp.dtype(trained.config.model.compute_dtype)
         self._weights = jax.device_put(trained.weights, jax.devices()[0])
         structure = model_structure(trained.config.model, trained.tokenizer.size, trained.unit_count)
 
@@ -77,10 +78,21 @@ class Streams:
 
         @jax.jit
         def second_pass(weights, x, mask):
-            return jnp.argmax(merge(structure, weights).second_pass(x, mask), axis=-1)
+            (logits,) = merge(structure, weights).second_pass(x, mask)
+            return jnp.argmax(logits, axis=-1), jax.nn.log_softmax(logits.astype(jnp.float32))[:, BLANK]
 
-        self._turn, self._second_pass = turn, second_pass
+        def hear(x, mask):
+            return jax.device_get(second_pass(self._weights, x, mask))
+
+        self._turn, self._hear = turn, hear
         self._heard: dict[int, Heard] = {}
+
+    def compile(self) -> None:
+        """Compile what a stream of any length needs while it comes, so that it waits for nothing once it has begun."""
+        self.turn({0: np.zeros(0, np.int16)})
+        self.end(0)
+        whole = self._windows.size // self.samples_per_frame
+        SecondPass(self._hear, self._windows).add(np.zeros((whole + 1, self._width), self._dtype))
 
     def turn(self, pieces: Mapping[int, np.ndarray]) -> dict[int, Heard]:
         """Hear the next samples, int16, of the streams with some numbers, and return what each of them has said.
@@ -95,12 +107,13 @@ class Streams:
             audio[row, : len(piece)] = piece
             lengths[row] = len(piece)
             begins[row] = row not in self._heard
-            self._heard.setdefault(row, Heard())
+            self._heard.setdefault(row, Heard(second_pass=SecondPass(self._hear, self._windows)))
         pauses = np.array([row not in pieces for row in range(self._count)])
         symbols, frames, x, self._state = self._turn(self._weights, audio, lengths, self._state, begins, pauses)
         symbols, frames, x = jax.device_get((symbols, frames, x))
         for row in pieces:
-            self._heard[row].add(symbols[row, : frames[row]], x[row, : frames[row]])
+            self._heard[row].add(symbols[row, : frames[row]])
+            self._heard[row].second_pass.add(x[row, : frames[row]])
         return {row: self._heard[row] for row in pieces}
 
     def end(self, row: int) -> Heard:
@@ -108,14 +121,8 @@ class Streams:
         return self._heard.pop(row)
 
     def full_context(self, heard: Heard) -> list[int]:
-        """Labels of a stream that has ended, by the full-context layers over all that the streaming ones put out."""
-        if not heard.length:
-            return []
-        padded = -(-heard.length // SECOND_PASS_FRAMES) * SECOND_PASS_FRAMES
-        x = np.pad(np.concatenate(heard.embeddings), ((0, padded - heard.length), (0, 0)))[None]
-        mask = np.arange(padded)[None] < heard.length
-        symbols = jax.device_get(self._second_pass(self._weights, x, mask))
-        return greedy(symbols, np.array([heard.length]))[0].tolist()
+        """Labels of a stream that has ended, by the full-context layers over what the streaming ones put out."""
+        return heard.second_pass.end()
 
 
 def chunk_frames(chunk_ms: float, features: FeaturesConfig) -> int:

@@ -10,9 +10,9 @@ import numpy as np
 
 from joint_st.data.audio import read_audio, resample
 from joint_st.decoding.decoders import Decoder, Greedy, fuse
+from joint_st.decoding.forward import Forward
 from joint_st.decoding.fusion.opening import FusionFiles
-from joint_st.decoding.long import LongRecordings
-from joint_st.decoding.recognise import make_forward
+from joint_st.decoding.long import LongRecordings, default_window
 from joint_st.parallel.mesh import put_batch
 from joint_st.runs.compilation import keep_compiled
 from joint_st.runs.trained import load_trained
@@ -28,12 +28,13 @@ def transcribe_files(
     head: str = "full_context",
     decoder: Decoder = Greedy(),
     fusion: FusionFiles | None = None,
+    window_seconds: float | None = None,
     checkpoint: str = "best",
 ) -> Iterator[str]:
     """The text of each file, one after the other, by head `streaming` or `full_context`.
 
-    Long files are heard in windows (`joint_st.decoding.long`). fusion: a language model and hot words for the beam
-    search.
+    Files longer than `window_seconds` are heard in windows of so many (`joint_st.decoding.long`, which has a length for
+    each run where it is None). fusion: a language model and hot words for the beam search.
 
     Raises `UserError` where there is no such run or checkpoint, and for a file that cannot be read.
     """
@@ -42,12 +43,9 @@ def transcribe_files(
     keep_compiled(trained.config.training.compilation_cache)
     if fusion:
         (decoder,) = fuse([decoder], fusion.open(trained.tokenizer, trained.normalizer))
-    forward = make_forward(
-        trained.config.model, trained.tokenizer.size, trained.unit_count, trained.mesh, [decoder], [head]
-    )
-    long = LongRecordings(
-        trained.config.model, trained.tokenizer.size, trained.unit_count, trained.mesh, [decoder], [head]
-    )
+    model = (trained.config.model, trained.tokenizer.size, trained.unit_count, trained.mesh, [decoder], [head])
+    forward = Forward(*model)
+    long = LongRecordings(*model, window_seconds=window_seconds or default_window(trained.config))
     step = LENGTH_STEP_SECONDS * features.sample_rate // features.samples_per_frame * features.samples_per_frame
     with jax.set_mesh(trained.mesh):
         for path in files:

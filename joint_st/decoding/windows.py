@@ -8,6 +8,9 @@ import numpy as np
 
 from joint_st.config import FeaturesConfig
 
+PAUSE_SECONDS = 0.2
+"""A seam is a blank in the middle of the blankest stretch of this length."""
+
 
 @dataclass(frozen=True)
 class Windows:
@@ -21,13 +24,15 @@ class Windows:
     size: int
     context: int
     samples_per_frame: int
+    pause: int = 1
+    """Frames of the stretch around a seam."""
 
     @classmethod
     def of_seconds(cls, size: float, context: float, features: FeaturesConfig) -> Windows:
         """Windows of about so many seconds, `context` on either side included."""
         frame = features.samples_per_frame
         size, context = (round(seconds * features.sample_rate / frame) * frame for seconds in (size, context))
-        return cls(size, context, frame)
+        return cls(size, context, frame, max(round(PAUSE_SECONDS * features.sample_rate / frame), 1))
 
     @property
     def kept(self) -> int:
@@ -59,5 +64,24 @@ class Windows:
         """Sample at which each window of audio of so many samples begins; window `k` is kept from `k * kept` on."""
         begins = [0]
         while begins[-1] + self.size < samples:
-            begins.append(max(len(begins) * self.kept - self.context, 0))
+            begins.append(self.begin(len(begins)))
         return begins
+
+    def begin(self, k: int) -> int:
+        """Sample at which window `k` begins."""
+        return max(k * self.kept - self.context, 0)
+
+    def seam(self, blanks: np.ndarray, after: np.ndarray, begin: int, after_begin: int) -> int:
+        """Frame of the recording at which a window is left for the next one, in the middle half of what both hear.
+
+        blanks, after: log probability of the blank in the frames of either, float32 [F]. begin, after_begin: frame of
+        the recording at which each begins.
+        """
+        context = self.context // self.samples_per_frame
+        low, high = after_begin + context // 2, after_begin + context + context // 2 + 1
+        both = blanks[low - begin : high - begin] + after[low - after_begin : high - after_begin]
+        # The seam itself must be a blank, above all; its neighbours tell a pause from the blank between two labels.
+        weights = np.ones(self.pause)
+        weights[self.pause // 2] += self.pause
+        around = np.convolve(both, weights[::-1], "valid")
+        return low + int(np.argmax(around)) + self.pause // 2

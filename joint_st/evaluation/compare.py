@@ -23,7 +23,7 @@ from joint_st.config import Source, load
 from joint_st.data.normalizers import Normalizer, normalizer
 from joint_st.data.sources import open_source
 from joint_st.decoding.decoders import Decoder, Greedy
-from joint_st.decoding.recognise import HEADS
+from joint_st.decoding.forward import HEADS
 from joint_st.errors import UserError
 from joint_st.evaluation.bootstrap import LEVEL, paired_difference
 from joint_st.evaluation.evaluate import Evaluation, evaluate_checkpoints

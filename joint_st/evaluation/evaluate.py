@@ -14,10 +14,12 @@ import rich
 
 from joint_st.config import Config, Source, load
 from joint_st.data.pipeline import Prepared, prepare
+from joint_st.decoding.clock import Clock
 from joint_st.decoding.decoders import Decoder, Greedy, fuse
+from joint_st.decoding.forward import HEADS, Forward
 from joint_st.decoding.fusion.opening import FusionFiles
-from joint_st.decoding.long import LongRecordings
-from joint_st.decoding.recognise import HEADS, common_buckets, make_forward, recognise
+from joint_st.decoding.long import LongRecordings, default_window
+from joint_st.decoding.recognise import common_buckets, recognise
 from joint_st.errors import UserError
 from joint_st.evaluation.breakdown import break_down, explain_unstated, make_breakdown_table
 from joint_st.evaluation.report import (
@@ -47,7 +49,7 @@ class Scorer:
         self._dataset = dataset
         self._mesh = mesh
         self._buckets = common_buckets(config, [dataset])
-        self._forward = make_forward(config.model, dataset.tokenizer.size, unit_count, mesh)
+        self._forward = Forward(config.model, dataset.tokenizer.size, unit_count, mesh)
 
     def __call__(self, weights, name: str) -> dict[str, float]:
         """`{name}_{head}_wer` of each head, as fractions. Raises `UserError` where the dataset has no words."""
@@ -74,13 +76,15 @@ class Evaluation:
     """Name and version."""
     config: Config
     utterances: list[ScoredUtterance]
+    clocks: dict[str, Clock]
+    """How long decoding took, by split."""
     table: Path
     """Where the rows are stored; the utterances beside it, as `.jsonl`, the word errors as `.errors.json`."""
 
     @cached_property
     def rows(self) -> list[dict]:
         """Rows of `make_rows`."""
-        return make_rows(self.utterances, **self._intervals)
+        return make_rows(self.utterances, clocks=self.clocks, **self._intervals)
 
     def broken_down(self, by: str) -> list[dict]:
         """Rows of `break_down`."""
@@ -123,6 +127,7 @@ def evaluate_runs(
     errors: bool = False,
     fusion: FusionFiles | None = None,
     tune: Mapping[str, Source] | None = None,
+    window_seconds: float | None = None,
     json_file: Path | None = None,
     jsonl_file: Path | None = None,
 ) -> list[dict]:
@@ -135,13 +140,16 @@ def evaluate_runs(
     compute, and process 0 writes and prints.
 
     fusion: a language model and hot words for the beam search. tune: find their weights on these sources, on the
-    config's dev set where there are none, in a single process; None leaves them as given.
+    config's dev set where there are none, in a single process; None leaves them as given. window_seconds: longer
+    recordings are heard in windows of so many; None leaves that to each run.
     """
     workdirs = list(dict.fromkeys(workdirs))
     found = [
         evaluation
         for workdir in workdirs
-        for evaluation in evaluate_checkpoints(workdir, checkpoints, data, heads, decoders, fusion, tune)
+        for evaluation in evaluate_checkpoints(
+            workdir, checkpoints, data, heads, decoders, fusion, tune, window_seconds
+        )
     ]
 
     def named(evaluation: Evaluation, rows: Iterable[dict]) -> list[dict]:
@@ -193,8 +201,12 @@ def evaluate_checkpoints(
     decoders: Sequence[Decoder] = (Greedy(),),
     fusion: FusionFiles | None = None,
     tune: Mapping[str, Source] | None = None,
+    window_seconds: float | None = None,
 ) -> Iterator[Evaluation]:
-    """Evaluates checkpoints of the run in `workdir`, each step once; compiles for the first alone. Writes nothing."""
+    """Evaluates checkpoints of the run in `workdir`, each step once; compiles for the first alone. Writes nothing.
+
+    Longer recordings are heard in windows of `window_seconds`, of `default_window` where it is None.
+    """
     peers = current()
     if peers.several:
         if tune is not None:
@@ -221,7 +233,8 @@ def evaluate_checkpoints(
             fused = tuned(fused, decoders, trained, tune, datasets)
         decoders = fuse(decoders, fused)
     model = (config.model, trained.tokenizer.size, trained.unit_count, trained.mesh, decoders, heads)
-    forward, long = make_forward(*model), LongRecordings(*model)
+    forward = Forward(*model)
+    long = LongRecordings(*model, window_seconds=window_seconds or default_window(config))
     buckets = common_buckets(config, list(datasets.values()), long.longest)
     done = set()
     for checkpoint in checkpoints:
@@ -230,13 +243,13 @@ def evaluate_checkpoints(
         if trained.step in done:
             continue
         done.add(trained.step)
-        scored = []
+        scored, clocks = [], {name: Clock() for name in datasets}
         with jax.set_mesh(trained.mesh):
             for name, dataset in datasets.items():
                 found = list(
                     recognise(
                         forward, trained.weights, dataset, buckets, trained.mesh, config,
-                        decoders=decoders, heads=heads, long=long, name=name,
+                        decoders=decoders, heads=heads, long=long, clock=clocks[name], name=name,
                     )
                 )  # fmt: skip
                 scored += score_recognised(found, dataset, name, trained)
@@ -245,7 +258,7 @@ def evaluate_checkpoints(
         names = [decoder.name for decoder in decoders]
         some = [] if set(heads) == set(HEADS) else heads
         table = trained.run.evaluation(trained.step, splits, names, some)
-        yield Evaluation(trained.run, trained.step, str(trained.normalizer), config, scored, table)
+        yield Evaluation(trained.run, trained.step, str(trained.normalizer), config, scored, clocks, table)
 
 
 def score_recognised(found, dataset: Prepared, split: str, trained: Trained | None = None) -> list[ScoredUtterance]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import string
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -16,6 +16,7 @@ from rich.table import Table
 
 from joint_st import storage
 from joint_st.data.utterance import Entry
+from joint_st.decoding.clock import Clock
 from joint_st.evaluation.bootstrap import rate_interval
 from joint_st.evaluation.wer import ALL, Errors, count_errors, total
 from joint_st.evaluation.word_alignment import Op, align_words
@@ -115,13 +116,22 @@ def score(
 
 
 def make_rows(
-    utterances: Iterable[ScoredUtterance], *, normalizer: str, step: int, samples: int = 1000, seed: int = 0
+    utterances: Iterable[ScoredUtterance],
+    *,
+    normalizer: str,
+    step: int,
+    samples: int = 1000,
+    seed: int = 0,
+    clocks: Mapping[str, Clock] | None = None,
 ) -> list[dict]:
     """One row for each split, head, decoder and subset, in the order in which they appear, `all` first.
 
     Rates are fractions; those of no words are None. Intervals are the 95 % percentile bootstrap over
     utterances, with `samples` resamples. A subset's utterances are those whose reference
     has a word of it. normalizer: name and version of what normalised the texts. step: of the checkpoint.
+
+    clocks: by split; with them, rows hold the real-time factor: wall seconds of decoding by a second of audio, on the
+    devices and hosts there are, a subset's that of its split. What is timed, `recognise` says.
     """
     groups = defaultdict(lambda: defaultdict(list))
     for utterance in utterances:
@@ -133,7 +143,8 @@ def make_rows(
         for subset in sorted(subsets, key=lambda name: (name != ALL, name)):
             rates = _rates(subsets[subset], samples, seed)
             key = {"split": split, "subset": subset, "head": head, "decoder": decoder}
-            rows.append({**key, **rates, "normalizer": normalizer, "step": step})
+            speed = {"real_time_factor": clocks[split].factor(decoder, head)} if clocks else {}
+            rows.append({**key, **rates, **speed, "normalizer": normalizer, "step": step})
     return rows
 
 
@@ -174,7 +185,8 @@ def make_table(rows: Sequence[dict]) -> Table:
     # In a narrow terminal names are folded before any number is cut.
     for name in ("split", *texts):
         table.add_column(name, overflow="fold")
-    for name in ("WER %", "95 %", "CER %", "ins", "del", "sub", "words", "utts"):
+    timed = any("real_time_factor" in row for row in rows)
+    for name in ("WER %", "95 %", "CER %", "ins", "del", "sub", "words", "utts", *(["RTF"] if timed else [])):
         table.add_column(name, justify="right", no_wrap=True)
     for row in rows:
         table.add_row(
@@ -185,8 +197,15 @@ def make_table(rows: Sequence[dict]) -> Table:
             f"{percent(row['wer_low'])}-{percent(row['wer_high'])}",
             percent(row["cer"]),
             *(str(row[name]) for name in ("insertions", "deletions", "substitutions", "words", "utterances")),
+            *([_factor(row)] if timed else []),
         )
     return table
+
+
+def _factor(row: dict) -> str:
+    """The real-time factor, told once for all subsets of a split."""
+    factor = row.get("real_time_factor")
+    return "" if row["subset"] != ALL else "-" if factor is None else f"{factor:.3f}"
 
 
 def short_names(decoders: Iterable[str]) -> dict[str, str]:

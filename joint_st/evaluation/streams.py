@@ -50,12 +50,13 @@ def evaluate_streams(
     data: Mapping[str, Source] | None = None,
     chunk_ms: float = 320,
     streams: int = 16,
+    window_seconds: float | None = None,
     checkpoint: str = "best",
     json_file: Path | None = None,
 ) -> list[dict]:
     """Stream the utterances of named sources, the run's test splits by default, `streams` at a time in one batch.
 
-    Prints the table of `make_rows`, writes it where asked, and returns its rows.
+    Prints the table of `make_rows`, writes it where asked, and returns its rows. window_seconds: as of `Streams`.
     """
     trained = load_trained(workdir, checkpoint)
     config = trained.config
@@ -63,7 +64,7 @@ def evaluate_streams(
     splits = dict(data or config.data.test)
     if not splits:
         raise UserError(f"{trained.run.config}: data.test names no split; give --data NAME=SOURCE")
-    batch = Streams(trained, streams, chunk_frames(chunk_ms, config.model.features))
+    batch = Streams(trained, streams, chunk_frames(chunk_ms, config.model.features), window_seconds)
     rows = []
     for name, source in splits.items():
         dataset = prepare(

@@ -12,10 +12,11 @@ import jax
 from joint_st.config import Source
 from joint_st.data.prepared import Prepared, prepare
 from joint_st.decoding.decoders import Beam, Decoder, fuse
+from joint_st.decoding.forward import HEADS, Forward
 from joint_st.decoding.fusion import Fusion, Weights
 from joint_st.decoding.fusion.label_lm import LabelLM
 from joint_st.decoding.fusion.opening import Fused
-from joint_st.decoding.recognise import HEADS, common_buckets, make_forward, recognise
+from joint_st.decoding.recognise import common_buckets, recognise
 from joint_st.errors import UserError
 from joint_st.evaluation.wer import ALL, count_errors, total
 from joint_st.parallel.mesh import replicated
@@ -58,7 +59,7 @@ def tuned(
     best, lowest = fused.fusion.weights, None
     with jax.set_mesh(trained.mesh):
         tables = jax.device_put(fused.fusion, replicated(trained.mesh))
-        forward = make_forward(config.model, trained.tokenizer.size, trained.unit_count, trained.mesh, beam)
+        forward = Forward(config.model, trained.tokenizer.size, trained.unit_count, trained.mesh, beam)
         buckets = common_buckets(config, datasets)
         for stage in ("lm", "hot_words"):
             if not getattr(fused, stage):

@@ -187,6 +187,11 @@ class JointModel(nnx.Module):
         axes = {"front_end": 0, "audio": 1, "streaming": 1}
         return {name: jax.tree.map(choose(axis), state[name], other[name]) for name, axis in axes.items()}
 
+    def first_pass(self, audio, lengths):
+        """What the shared streaming layers put out for whole utterances, [B, T, D], and the mask [B, T]."""
+        encoded = self.encode_audio(audio, lengths)
+        return self.streaming(encoded.x, encoded.mask), encoded.mask
+
     def second_pass(self, x, mask):
-        """Full-context logits [B, T, V] of what `step_embeddings` put out for whole utterances, `x` [B, T, D]."""
+        """Full-context logits [B, T, V] of what the first pass, or a stream, put out for utterances, `x` [B, T, D]."""
         return self.full_context_head(self.full_context(x, mask))

@@ -20,7 +20,6 @@ NEVER = -99.0
 MOST = 10_000_000
 """N-grams that a model may have: each takes some 600 bytes while it is read, and at most 24 on the device."""
 
-_BINARY = b"mmap lm http://kheafield.com/code"
 _UNKNOWN_AS_WRITTEN = ("<UNK>", "[UNK]")
 
 
@@ -68,16 +67,12 @@ class Arpa:
 def read_arpa(path: Path | str) -> Arpa:
     """The model in an ARPA file, plain or gzipped (`.gz`).
 
-    Raises `UserError` where there is no such file, for a model in KenLM's binary form, whose n-grams cannot be listed,
-    where the file is broken, and where it has more than `MOST` n-grams. A model without `<unk>` gets one of
-    probability 0.
+    Raises `UserError` where there is no such file, where it is broken, and where it has more than `MOST` n-grams. A
+    model without `<unk>` gets one of probability 0.
     """
     path = Path(path)
     if not path.is_file():
         raise UserError(f"{path}: no such file")
-    with path.open("rb") as file:
-        if file.read(len(_BINARY)) == _BINARY:
-            raise UserError(f"{path}: in KenLM's binary form, which does not list its n-grams; give the ARPA file")
     try:
         with _open(path, "rt") as file:
             return _parse(path, file)

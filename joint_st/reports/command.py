@@ -10,7 +10,7 @@ from joint_st.analysis.analyze import analyze_run
 from joint_st.config import Source
 from joint_st.data.prepared import prepare
 from joint_st.decoding.decoders import Decoder, Greedy
-from joint_st.decoding.recognise import HEADS
+from joint_st.decoding.forward import HEADS
 from joint_st.errors import UserError
 from joint_st.evaluation.breakdown import BY, break_down, explain_unstated
 from joint_st.evaluation.evaluate import evaluate_run

@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 
 from joint_st import storage
-from joint_st.decoding.recognise import HEADS
+from joint_st.decoding.forward import HEADS
 from joint_st.evaluation.breakdown import BY, UNSTATED
 from joint_st.evaluation.report import ScoredUtterance
 from joint_st.runs.directory import RunDirectory

@@ -10,11 +10,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from joint_st.config import FeaturesConfig
-from joint_st.decoding import long as module
+from joint_st.config import FeaturesConfig, override
+from joint_st.decoding import forward
 from joint_st.decoding.decoders import Beam, Greedy
-from joint_st.decoding.long import LongRecordings
-from joint_st.decoding.recognise import HEADS
+from joint_st.decoding.forward import HEADS
+from joint_st.decoding.long import LongRecordings, default_window, make_windows
+from joint_st.decoding.windows import Windows
 from joint_st.parallel.mesh import make_mesh
 from tests.tiny import tiny_config
 
@@ -30,23 +31,29 @@ class LocalModel:
 
     reach = 3
 
-    def __call__(self, audio, lengths):
+    def first_pass(self, audio, lengths):
         level = jnp.abs(audio.astype(jnp.float32)).reshape(audio.shape[0], -1, FRAME).max(axis=2)
-        symbols = jax.nn.one_hot(level.astype(jnp.int32), 8) * 9
-        before = [jnp.pad(level, ((0, 0), (k, 0)))[:, : level.shape[1]] for k in range(1, self.reach + 1)]
+        return level, jnp.arange(level.shape[1]) < -(-lengths[:, None] // FRAME)
+
+    def streaming_head(self, level):
+        return self.coloured(level, self.before(level))
+
+    def second_pass(self, level, mask):
         after = [jnp.pad(level, ((0, 0), (0, k)))[:, k:] for k in range(1, self.reach + 1)]
-        mask = jnp.arange(level.shape[1]) < -(-lengths[:, None] // FRAME)
-        colours = [sum(levels)[..., None] * jnp.arange(8) / 100 for levels in (before, before + after)]
-        return types.SimpleNamespace(
-            streaming=symbols + jnp.sin(colours[0]), full_context=symbols + jnp.sin(colours[1]), mask=mask
-        )
+        return self.coloured(level, self.before(level) + after)
+
+    def before(self, level):
+        return [jnp.pad(level, ((0, 0), (k, 0)))[:, : level.shape[1]] for k in range(1, self.reach + 1)]
+
+    def coloured(self, level, heard):
+        return jax.nn.one_hot(level.astype(jnp.int32), 8) * 9 + jnp.sin(sum(heard)[..., None] * jnp.arange(8) / 100)
 
 
 @pytest.fixture
 def local(monkeypatch):
     """Decoder of LocalModel in windows of 60 frames, of which 10 are context on either side."""
-    monkeypatch.setattr(module, "model_structure", lambda *sizes: None)
-    monkeypatch.setattr(module, "merge", lambda structure, weights: LocalModel())
+    monkeypatch.setattr(forward, "model_structure", lambda *sizes: None)
+    monkeypatch.setattr(forward, "merge", lambda structure, weights: LocalModel())
     mesh = make_mesh(tiny_config("nowhere").parallel)
     config = types.SimpleNamespace(features=FEATURES)
     seconds = {"window_seconds": 60 * FRAME / 16_000, "context_seconds": 10 * FRAME / 16_000}
@@ -78,13 +85,14 @@ def test_no_array_grows_with_the_recording(local):
     shapes = set()
 
     def watched(run):
-        def call(*arrays):
+        def call(*arrays, **named):
             shapes.add(tuple(x.shape for x in jax.tree.leaves(arrays)))
-            return run(*arrays)
+            return run(*arrays, **named)
 
         return call
 
-    decode._hear_windows, decode._decode_pieces = watched(decode._hear_windows), watched(decode._decode_pieces)
+    decode._hear_windows = watched(decode._hear_windows)
+    decode._decode_pieces = list(map(watched, decode._decode_pieces))
     with jax.set_mesh(mesh):
         for frames in (10, 100, 500):
             decode({}, speech(frames, 0))
@@ -92,14 +100,20 @@ def test_no_array_grows_with_the_recording(local):
     assert shapes == {((n, 60 * FRAME), (n,)), ((n, 60, 8), (n,), (n,))}
 
 
+def test_windows_are_of_the_length_of_what_was_trained_on():
+    for longest, seconds in ((1.0, 8.0), (4.0, 8.0), (12.0, 24.0), (20.0, 30.0)):
+        assert default_window(override(tiny_config("nowhere"), {"data.max_seconds": longest})) == seconds
+    for seconds, context in ((3.0, 0.76), (8.0, 2.0), (16.0, 4.0), (30.0, 4.0)):
+        windows = make_windows(seconds, FEATURES)
+        assert (windows.size, windows.context) == (seconds * 16_000, context * 16_000)
+
+
 def test_seams_are_in_pauses():
     """Of the middle of the overlap, the blankest stretch that both windows hear, though one hears another blanker."""
-    decode = object.__new__(LongRecordings)
-    decode.windows = module.Windows(100 * FRAME, 20 * FRAME, FRAME)
-    decode._frame, decode._pause = FRAME, 3
+    windows = Windows(100 * FRAME, 20 * FRAME, FRAME, pause=3)
     own, after = np.full((2, 100), -5.0, np.float32)
     # Overlap: frames 160 to 199 of the recording; its middle half: 170 to 190.
     own[[62, 63, 64]] = after[[2, 3, 4]] = 0
     own[[75, 76, 77]] = 0
     own[[82, 83, 84]] = after[[22, 23, 24]] = -0.1
-    assert decode._seam(own, after, begin=100, after_begin=160) == 183
+    assert windows.seam(own, after, begin=100, after_begin=160) == 183

@@ -12,8 +12,10 @@ from flax import nnx
 
 from joint_st.config import ManifestSource
 from joint_st.data.prepared import prepare
+from joint_st.decoding.clock import Clock
 from joint_st.decoding.decoders import Beam, Greedy
-from joint_st.decoding.recognise import HEADS, common_buckets, make_forward, recognise
+from joint_st.decoding.forward import HEADS, Forward
+from joint_st.decoding.recognise import common_buckets, recognise
 from joint_st.models.functional import model_structure
 from joint_st.runs.trained import load_trained
 from tests.decoding.beam_reference import beam_of_prefixes
@@ -52,7 +54,7 @@ def alone(model, forward, audio: np.ndarray) -> dict[str, dict[str, str]]:
 def test_every_utterance_is_recognised_once_and_as_if_alone(model, spoken):
     dataset = dataset_of(model, spoken / "test.jsonl")
     decoders = [Greedy(), Beam(beam=4, candidates=3)]
-    forward = make_forward(model.config.model, model.tokenizer.size, 0, model.mesh, decoders)
+    forward = Forward(model.config.model, model.tokenizer.size, 0, model.mesh, decoders)
     with jax.set_mesh(model.mesh):
         buckets = common_buckets(model.config, [dataset])
         found = list(
@@ -67,6 +69,23 @@ def test_every_utterance_is_recognised_once_and_as_if_alone(model, spoken):
         assert one.hypotheses == alone(model, whole, audio)
     for decoder in decoders:
         assert any(text for one in found for text in one.hypotheses[decoder.name].values())
+
+
+def test_timed_or_not_programs_apart_give_the_logits_of_the_whole_model(model):
+    random = np.random.default_rng(0)
+    frame = model.config.model.features.samples_per_frame
+    audio = random.normal(0, 3000, (2, 50 * frame)).astype(np.int16)
+    lengths = np.array([50 * frame, 31 * frame - 7], np.int32)
+    structure = model_structure(model.config.model, model.tokenizer.size, 0)
+    outputs = jax.jit(lambda weights, *audio: nnx.merge(structure, weights)(*audio))(model.weights, audio, lengths)
+    forward = Forward(model.config.model, model.tokenizer.size, 0, model.mesh)
+    with jax.set_mesh(model.mesh):
+        for clock in (None, Clock()):
+            logits, mask, frames = forward.logits(model.weights, audio, lengths, clock)
+            assert frames.tolist() == [50, 31]
+            for head, of_head in zip(HEADS, logits, strict=True):
+                expected = np.asarray(getattr(outputs, head))[np.asarray(mask)]
+                np.testing.assert_allclose(np.asarray(of_head)[np.asarray(mask)], expected, rtol=2e-4, atol=2e-4)
 
 
 def test_datasets_share_their_buckets(model, spoken, tmp_path):

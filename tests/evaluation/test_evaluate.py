@@ -13,14 +13,13 @@ import pytest
 from joint_st.cli import main
 from joint_st.config import TfdsSource, load
 from joint_st.data.normalizers import normalizer
-from joint_st.decoding.long import LongRecordings
 from joint_st.evaluation.evaluate import evaluate_run
 from joint_st.training.loop import train
-from tests.tiny import tiny_config
+from tests.tiny import tiny_config, untimed
 
 KEYS = {
     "split", "subset", "head", "decoder", "wer", "wer_low", "wer_high", "cer", "cer_low", "cer_high",
-    "insertions", "deletions", "substitutions", "utterances", "words", "normalizer", "step",
+    "insertions", "deletions", "substitutions", "utterances", "words", "real_time_factor", "normalizer", "step",
 }  # fmt: skip
 
 
@@ -57,6 +56,9 @@ def test_every_split_head_and_subset_has_a_row(evaluated):
     common = {(row["decoder"], row["normalizer"], row["step"]) for row in rows}
     assert common == {("greedy", "english v1", 24)}
     assert len(utterances) == 2 * (8 + 12)
+    for split, head in {(row["split"], row["head"]) for row in rows}:
+        (factor,) = {row["real_time_factor"] for row in rows if (row["split"], row["head"]) == (split, head)}
+        assert 0 < factor < 10
 
 
 def test_rates_are_those_of_jiwer_on_the_utterances_written(evaluated):
@@ -125,7 +127,7 @@ def test_a_manifest_gives_what_the_corpus_gives(evaluated, spoken, tmp_path, cap
     arguments = ["--data", f"test={spoken / 'test.jsonl'}", "--checkpoint", "24"]
     assert main(["evaluate", str(run), *arguments, "--json", str(table), "--jsonl", str(lines)]) == 0
     # The order is that of the source, and so is the random choice behind the intervals.
-    assert json.loads(table.read_text()) == [row for row in rows if row["split"] == "test"]
+    assert untimed(json.loads(table.read_text())) == untimed(row for row in rows if row["split"] == "test")
     # The manifest does not state who speaks what.
     stated = {"speaker", "language"}
     assert all(stated <= u.keys() for u in utterances)
@@ -144,7 +146,8 @@ def test_each_decoder_has_its_rows_and_a_file_of_its_own(evaluated, spoken, tmp_
     found = json.loads(table.read_text())
     heads = {(row["decoder"], row["head"]) for row in found}
     assert heads == {(name, head) for name in ("greedy", "beam 3") for head in ("streaming", "full_context")}
-    assert [row for row in found if row["decoder"] == "greedy"] == [row for row in rows if row["split"] == "test"]
+    same = untimed(row for row in found if row["decoder"] == "greedy")
+    assert same == untimed(row for row in rows if row["split"] == "test")
     own = run / "evaluations" / "step_24_test_greedy_beam_3.json"
     assert json.loads(own.read_text()) == found
     lines = read_lines(own.with_suffix(".jsonl"))
@@ -179,7 +182,7 @@ def test_runs_checkpoints_heads_and_breakdowns_in_one_call(evaluated, spoken, tm
         for subset in ("all", "heard", "only_read")
     ]
     alone = [row for row in rows if (row["split"], row["head"]) == ("test", "full_context")]
-    assert found[3:6] == [{"run": str(run), **row} for row in alone]
+    assert untimed(found[3:6]) == untimed({"run": str(run), **row} for row in alone)
     own = other / "evaluations" / "step_20_test_full_context.json"
     assert [{"run": str(other), **row} for row in json.loads(own.read_text())] == found[6:9]
     assert len(read_lines(lines)) == 4 * 8 and list(read_lines(lines)[0])[:2] == ["run", "step"]
@@ -203,13 +206,12 @@ def test_runs_checkpoints_heads_and_breakdowns_in_one_call(evaluated, spoken, tm
     assert "test: noise not stated of 4 of 8 utterances (`noise` or `snr`)" in output.err
 
 
-def test_long_recordings_are_heard_in_windows(evaluated, spoken, tmp_path, monkeypatch, capsys):
+def test_long_recordings_are_heard_in_windows(evaluated, spoken, tmp_path, capsys):
     """In windows of 3 s, short utterances say what they said, and long ones what `transcribe` says."""
     run, rows, utterances = evaluated
-    monkeypatch.setattr(LongRecordings.__init__, "__kwdefaults__", {"window_seconds": 3, "context_seconds": 0.4})
     lines = tmp_path / "lines.jsonl"
     arguments = ["--data", f"test={spoken / 'test.jsonl'}", "--checkpoint", "24", "--jsonl", str(lines)]
-    assert main(["evaluate", str(run), *arguments]) == 0
+    assert main(["evaluate", str(run), *arguments, "--window-seconds", "3"]) == 0
     capsys.readouterr()
     whole = {(u["id"], u["head"]): u["hypothesis"] for u in utterances if u["split"] == "test"}
     found = {(u["id"], u["head"]): u for u in read_lines(lines)}
@@ -219,7 +221,8 @@ def test_long_recordings_are_heard_in_windows(evaluated, spoken, tmp_path, monke
     assert all(found[key]["hypothesis"] == said for key, said in whole.items() if key[0] not in long)
     for head in ("streaming", "full_context"):
         files = [str(spoken / f"{identifier}.wav") for identifier in long]
-        assert main(["transcribe", str(run), *files, files[0], "--head", head, "--checkpoint", "24"]) == 0
+        windows = ["--head", head, "--checkpoint", "24", "--window-seconds", "3"]
+        assert main(["transcribe", str(run), *files, files[0], *windows]) == 0
         texts = [line.split("\t")[1] for line in capsys.readouterr().out.splitlines()]
         for identifier, text in zip(long, texts):
             assert normalizer("english")(text) == found[identifier, head]["hypothesis"]

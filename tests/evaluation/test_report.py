@@ -72,6 +72,26 @@ def test_rows_by_hand():
     assert (everything["cer_low"], everything["cer_high"]) == rate_interval([1, 0, 3, 1], [12, 9, 5, 0])
 
 
+def test_subsets_have_the_speed_of_their_split():
+    class OfTest:
+        def factor(self, decoder, head):
+            return {("greedy", "streaming"): 0.25, ("greedy", "full_context"): None}[decoder, head]
+
+    utterances = scored() + scored("full_context", REFERENCES)
+    rows = make_rows(utterances, normalizer="english v1", step=500, clocks={"test": OfTest()})
+    before = KEYS.index("normalizer")
+    assert all(list(row) == [*KEYS[:before], "real_time_factor", *KEYS[before:]] for row in rows)
+    assert [(row["head"], row["real_time_factor"]) for row in rows] == [("streaming", 0.25)] * 3 + [
+        ("full_context", None)
+    ] * 3
+    console = rich.console.Console(width=100, record=True, file=io.StringIO())
+    console.print(make_table(rows))
+    lines = [line.split() for line in console.export_text().splitlines() if line.strip()]
+    assert lines[1][-1] == "RTF"
+    assert [line[-1] for line in lines if line[0] == "test"] == ["0.250", "-"]
+    assert [line[-1] for line in lines if line[0] == "heard"] == ["3", "3"], "utterances"
+
+
 def test_splits_heads_and_subsets_have_rows_of_their_own():
     utterances = scored() + scored("full_context", REFERENCES) + scored(split="other", known=False)
     rows = make_rows(utterances, normalizer="none v1", step=1)

@@ -12,7 +12,8 @@ from joint_st.decoding.fusion.hot_words import HotWords
 from joint_st.decoding.fusion.label_lm import LabelLM
 from joint_st.decoding.fusion.word_lm import WordLM
 from joint_st.errors import UserError
-from joint_st.ngram.arpa import Arpa, read_arpa
+from joint_st.ngram.arpa import Arpa
+from joint_st.ngram.files import read_ngrams
 from joint_st.ngram.symbols import SPACE, spellings, symbols
 
 
@@ -49,7 +50,7 @@ class FusionFiles:
     """What is to be fused, before it is known with which run."""
 
     lm: Path | None
-    """An ARPA file."""
+    """An ARPA file or a KenLM binary."""
     hot_words: Path | None
     """One word or phrase a line."""
     weights: Weights = Weights()
@@ -63,7 +64,7 @@ class FusionFiles:
         """
         lm, hot_words, names = None, None, {}
         if self.lm is not None:
-            model = read_arpa(self.lm)
+            model = read_ngrams(self.lm)
             lm, level = _language_model(model, self.lm, tokenizer)
             names["lm"] = f"{level} {model.order}-gram {self.lm.name}"
         if self.hot_words is not None:

@@ -107,6 +107,7 @@ class Apart:
         finally:
             for ready in self._ready.values():
                 ready.set()
+            self._process.wait()
 
 
 def compile_apart(steps: Steps | None) -> Apart | contextlib.nullcontext:

@@ -16,6 +16,7 @@ from joint_st.config import ManifestSource, TfdsSource
 from joint_st.decoding.decoders import Beam, Greedy
 from joint_st.decoding.fusion import Weights
 from joint_st.decoding.fusion.opening import FusionFiles
+from joint_st.decoding.rescoring import RescoringWeights
 from joint_st.runs.directory import open_run
 
 CONFIG_FILE = '''"""A small config.
@@ -78,8 +79,8 @@ HEAVY = {"jax", "flax", "optax", "orbax", "grain", "numpy", "tensorflow_datasets
 @pytest.mark.parametrize(
     "arguments",
     [
-        [], ["train"], ["evaluate"], ["analyze"], ["report"], ["transcribe"], ["align"], ["compile"], ["data"],
-        ["data", "inspect"],
+        [], ["train"], ["train-lm"], ["evaluate"], ["analyze"], ["report"], ["transcribe"], ["align"], ["compile"],
+        ["data"], ["data", "inspect"],
     ],  # fmt: skip
 )
 def test_help_imports_nothing_heavy(arguments):
@@ -103,6 +104,7 @@ def test_openblas_gets_one_thread_unless_told_otherwise(monkeypatch, capsys, con
 def test_every_command_has_examples(capsys):
     for command in (
         ["train"],
+        ["train-lm"],
         ["evaluate"],
         ["analyze"],
         ["report"],
@@ -176,7 +178,9 @@ def test_evaluate_passes_sources_and_files_on(stand_in, run):
     assert (given["checkpoints"], given["json_file"]) == (["100", "latest"], Path("t"))
     assert (given["heads"], given["by"], given["errors"]) == (("full_context",), ["noise", "speaker"], True)
     assert given["decoders"] == [Beam(beam=4), Greedy()]
-    assert given["fusion"] == FusionFiles(Path("lm.arpa"), None, Weights(0.7, -1.0, 3.0))
+    rescoring = RescoringWeights(unknown_penalty=3.0)
+    expected = FusionFiles(Path("lm.arpa"), None, Weights(0.7, -1.0, 3.0), rescoring_weights=rescoring)
+    assert given["fusion"] == expected
     assert (given["tune"], given["window_seconds"]) == ({}, 12.5)
 
 
@@ -226,6 +230,8 @@ def test_transcribe_prints_names_only_for_several_files(stand_in, capsys, run, t
         ("train {config} more", "unrecognized arguments: more"),
         ("train {config} --model.widht 3", "model.widht: unknown key (= 3); did you mean model.width?"),
         ("train {config} --workdri x", "--workdri: unknown option; did you mean --workdir?"),
+        ("train-lm", "CONFIG is missing (see `joint-st train-lm --help`)"),
+        ("train-lm {config}", "{config}: config() returned Config, not joint_st.config.LmConfig; `joint-st train`"),
         ("train {config} --model.heads 5", "model.heads: 5 heads must divide width 144 into even parts"),
         ("data tokenizer {config}", "--out DIR is missing (see `joint-st data tokenizer --help`)"),
         ("data ngram {config}", "--out FILE is missing (see `joint-st data ngram --help`)"),

@@ -9,6 +9,7 @@ import pytest
 from joint_st.config import (
     Config,
     DataConfig,
+    LmConfig,
     ManifestSource,
     ModelConfig,
     TextSource,
@@ -394,6 +395,6 @@ CONFIGS = sorted(path for path in (Path(__file__).parents[1] / "configs").rglob(
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
 def test_the_repositorys_configs_load(path):
-    config = load(path)
+    config = load(path, LmConfig if path.stem.endswith("_lm") else Config)
     assert config.name == path.stem
     assert override(config, {}) == config

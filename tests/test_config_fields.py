@@ -37,7 +37,7 @@ from joint_st.models.functional import model_structure, weight_shapes
 from joint_st.parallel.mesh import make_mesh
 from joint_st.runs.directory import RunDirectory
 from joint_st.runs.trained import Trained
-from joint_st.training import loop, opening
+from joint_st.training import joint, loop, opening
 from joint_st.training.compilation import Programs
 from joint_st.training.optimizer import make_optimizer
 from joint_st.training.step import TrainState, init_state, make_train_step
@@ -148,10 +148,10 @@ def training(config: Config, place: Path) -> Any:
     run, said = RunDirectory(place / "run"), io.StringIO()
     with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stderr(said):
         patch.setattr(opening, "make_init", fake_init)
-        patch.setattr(loop, "make_train_step", lambda *arguments, **options: None)
+        patch.setattr(joint, "make_train_step", lambda *arguments, **options: None)
         patch.setattr(loop, "Programs", FakePrograms)
-        patch.setattr(loop, "Scorer", FakeScorer)
-        patch.setattr(loop, "evaluate_run", lambda run: seen.append("evaluated"))
+        patch.setattr(joint, "Scorer", FakeScorer)
+        patch.setattr(joint, "evaluate_run", lambda run: seen.append("evaluated"))
         patch.setattr(pipeline, "ThreadPoolExecutor", Readers)
         patch.setattr(grain, "ReadOptions", ReadOptions)
         # Elsewhere, the corpus is absent rather than built there.

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 
 import joint_st
-from joint_st.cli import align, analyze, compare, compile, data, evaluate, report, sweep, train, transcribe
+from joint_st.cli import align, analyze, compare, compile, data, evaluate, report, sweep, train, train_lm, transcribe
 from joint_st.cli.parser import Commands, Parser
 from joint_st.errors import UserError
 from joint_st.parallel.host_memory import keep_host_memory
@@ -16,14 +16,16 @@ EXIT_USER_ERROR = 2
 EXIT_INTERRUPTED = 130
 EXIT_BROKEN_PIPE = 141
 
-COMMANDS = (train, evaluate, compare, analyze, report, transcribe, align, sweep, compile, data)
+COMMANDS = (train, train_lm, evaluate, compare, analyze, report, transcribe, align, sweep, compile, data)
 """In the order of the help."""
 
+OF_TRAINING = {
+    "--help": False, "--workdir": True, "--print-config": False,
+    "--coordinator": True, "--processes": True, "--process": True,
+}  # fmt: skip
 OWN_OPTIONS = {
-    ("train",): {
-        "--help": False, "--workdir": True, "--print-config": False,
-        "--coordinator": True, "--processes": True, "--process": True,
-    },
+    ("train",): OF_TRAINING,
+    ("train-lm",): OF_TRAINING,
     ("compile",): {
         "--help": False, "--topology": True, "--quick": False, "--labels": True, "--units": True, "--json": True,
     },
@@ -68,9 +70,11 @@ def _run(arguments: list[str]) -> None:
     own = OWN_OPTIONS.get(tuple(arguments[:words]), {})
     overrides = {}
     if own and any(name.startswith("--") and name.partition("=")[0] not in own for name in arguments):
+        from joint_st.config import Config, LmConfig
         from joint_st.config.arguments import split_overrides
 
-        overrides, rest = split_overrides(arguments[words:], own)
+        root = LmConfig if arguments[0] == "train-lm" else Config
+        overrides, rest = split_overrides(arguments[words:], own, root)
         arguments = arguments[:words] + rest
     launcher_options = []
     if arguments[:1] == ["sweep"] and "--" in arguments:

@@ -40,6 +40,7 @@ def add(commands: Commands) -> None:
         joint-st evaluate runs/quickstart --stream --chunk-ms 320
         joint-st evaluate runs/narrow runs/wide
         joint-st evaluate runs/quickstart --lm lm.arpa --hot-words names.txt --tune
+        joint-st evaluate runs/quickstart --lm lm.arpa --rescore runs/quickstart_lm --tune
         """,
     )
     evaluate.add_argument("directories", metavar="RUN", type=storage.path, nargs="+", help="directories of runs")
@@ -53,7 +54,10 @@ def add(commands: Commands) -> None:
         help="what to evaluate instead of the config's test splits: a manifest, or tfds:NAME:SPLIT",
     )
     evaluate.add_argument(
-        "--decoder", choices=DECODERS, nargs="+", help="one or several; greedy, or beam with --lm or --hot-words"
+        "--decoder",
+        choices=DECODERS,
+        nargs="+",
+        help="one or several; greedy, or beam with --lm, --hot-words or --rescore",
     )
     beam_arguments(evaluate)
     fusion_arguments(evaluate)
@@ -79,7 +83,7 @@ def add(commands: Commands) -> None:
         "--tune",
         metavar="NAME=SOURCE",
         nargs="*",
-        help="find the weights of --lm and --hot-words on these; without a source, on the config's dev set",
+        help="find the weights of --lm, --hot-words and --rescore on these; without a source, on the config's dev set",
     )
     evaluate.add_argument("--json", metavar="FILE", type=storage.path, help="write the table as a list of rows")
     evaluate.add_argument("--jsonl", metavar="FILE", type=storage.path, help="write one line per utterance")
@@ -96,8 +100,8 @@ def _evaluate(options: argparse.Namespace) -> None:
     refused = ("head", "by", "errors", "jsonl", "tune", *OF_BEAM)
     streaming = stream_options(options, ("chunk_ms", "streams"), refused)
     tune = None if options.tune is None else read_sources(options.tune, "--tune")
-    if tune is not None and options.lm is None and options.hot_words is None:
-        raise UserError("--tune: there are no weights to find without --lm or --hot-words; add one")
+    if tune is not None and not (options.lm or options.hot_words or options.rescore):
+        raise UserError("--tune: there are no weights to find without --lm, --hot-words or --rescore; add one")
     quiet_libraries()
     if options.stream:
         if options.coordinator or options.processes or options.process is not None:

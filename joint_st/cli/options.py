@@ -14,7 +14,7 @@ from joint_st.errors import UserError
 DECODERS = ("greedy", "beam")
 HEADS = ("streaming", "full_context")
 OF_BEAM = ("decoder", "beam", "candidates", "lm", "lm_weight", "insertion_bonus", "unknown_penalty", "hot_words",
-           "hot_word_bonus")  # fmt: skip
+           "hot_word_bonus", "rescore", "rescore_weight", "rescore_bonus")  # fmt: skip
 """Options of the commands that decode, none of which --stream takes."""
 
 
@@ -68,12 +68,13 @@ def beam_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def fusion_arguments(parser: argparse.ArgumentParser) -> None:
-    """A language model and hot words for the beam search."""
+    """Language models and hot words for the beam search."""
     parser.add_argument(
         "--lm",
-        metavar="FILE",
+        metavar="LM",
         type=Path,
-        help="n-gram LM over words, or over the run's labels: an ARPA file or a KenLM binary",
+        help="fuse a language model: an n-gram over words or over the run's labels (an ARPA file or a KenLM binary), "
+        "or the directory of a neural one (`joint-st train-lm`)",
     )
     parser.add_argument(
         "--lm-weight", metavar="W", type=float, help="factor of the LM's natural log probability; 0.5 by default"
@@ -86,6 +87,18 @@ def fusion_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--hot-words", metavar="FILE", type=Path, help="words or phrases to favour, one a line")
     parser.add_argument("--hot-word-bonus", metavar="X", type=float, help="for each one spelled; 5 by default")
+    parser.add_argument(
+        "--rescore",
+        metavar="LM",
+        type=Path,
+        help="put the hypotheses that the beam has kept in order again by a language model, of the kinds of --lm",
+    )
+    parser.add_argument(
+        "--rescore-weight", metavar="W", type=float, help="factor of its natural log probability; 0.5 by default"
+    )
+    parser.add_argument(
+        "--rescore-bonus", metavar="B", type=float, help="for each word (or label, as of the LM); 0 by default"
+    )
 
 
 def chunk_argument(parser: argparse.ArgumentParser) -> None:
@@ -146,7 +159,7 @@ def read_sources(items: Sequence[str], option: str = "--data") -> dict:
 
 def read_decoders(names: Sequence[str] | None, options: argparse.Namespace) -> list:
     """The decoders of some names, each once."""
-    fused = [name for name in ("lm", "hot_words") if getattr(options, name, None)]
+    fused = [name for name in ("lm", "hot_words", "rescore") if getattr(options, name, None)]
     names = names or ["beam" if fused else "greedy"]
     for name in fused:
         if "beam" not in names:
@@ -166,35 +179,45 @@ def read_heads(names: Sequence[str]) -> tuple[str, ...]:
 
 def read_fusion(options: argparse.Namespace):
     """What is fused with the beam search; None where nothing is."""
-    given = {"lm_weight": options.lm, "insertion_bonus": options.lm, "unknown_penalty": options.lm}
-    given["hot_word_bonus"] = options.hot_words
-    for name, file in given.items():
-        if getattr(options, name) is not None and file is None:
-            needed = "--hot-words" if name == "hot_word_bonus" else "--lm"
-            raise UserError(f"--{name.replace('_', '-')}: there is no {needed} for it; add {needed} FILE")
-    if options.lm is None and options.hot_words is None:
+    needed = {
+        "lm_weight": ["lm"],
+        "insertion_bonus": ["lm"],
+        "unknown_penalty": ["lm", "rescore"],
+        "hot_word_bonus": ["hot_words"],
+        "rescore_weight": ["rescore"],
+        "rescore_bonus": ["rescore"],
+    }
+    for name, files in needed.items():
+        if getattr(options, name) is not None and not any(getattr(options, file) for file in files):
+            file = f"--{files[0].replace('_', '-')}"
+            raise UserError(f"--{name.replace('_', '-')}: there is no {file} for it; add {file} FILE")
+    if not (options.lm or options.hot_words or options.rescore):
         return None
     from joint_st.decoding.fusion import Weights
     from joint_st.decoding.fusion.opening import FusionFiles
+    from joint_st.decoding.rescoring import RescoringWeights
 
-    weights = {
-        field: getattr(options, option)
-        for field, option in zip(Weights._fields, given, strict=True)
-        if getattr(options, option) is not None
-    }
-    return FusionFiles(options.lm, options.hot_words, Weights(**weights))
+    def read(kind, names):
+        """Weights of a kind, as far as the options of these names were given."""
+        values = ((field, getattr(options, name)) for field, name in zip(kind._fields, names, strict=True))
+        return kind(**{field: value for field, value in values if value is not None})
+
+    weights = read(Weights, ("lm_weight", "insertion_bonus", "unknown_penalty", "hot_word_bonus"))
+    rescoring = read(RescoringWeights, ("rescore_weight", "rescore_bonus", "unknown_penalty"))
+    return FusionFiles(options.lm, options.hot_words, weights, options.rescore, rescoring)
 
 
-def load_config(options: argparse.Namespace):
-    """The resolved config of a command that takes one; None after its help was printed."""
+def load_config(options: argparse.Namespace, kind: str = "Config"):
+    """The resolved config of a command that takes one, `Config` or `LmConfig`; None after its help was printed."""
     if options.config is None:
         if not options.help:
             options.parser.error("CONFIG is missing")
         options.parser.print_help()
         return None
+    from joint_st import config as configs
     from joint_st.config import describe, load, override
 
-    config = override(load(options.config), options.overrides)
+    config = override(load(options.config, getattr(configs, kind)), options.overrides)
     if options.help:
         from joint_st.config.file import docstring
 

@@ -24,19 +24,29 @@ def add(commands: Commands) -> None:
         f"%(prog)s CONFIG [--workdir RUN] [--print-config] {OVERRIDES}",
     )
     config_argument(train)
-    train.add_argument(
+    training_arguments(train)
+    train.set_defaults(run=_train)
+
+
+def training_arguments(parser: argparse.ArgumentParser) -> None:
+    """Where a run is, and which process of it this is."""
+    parser.add_argument(
         "--workdir",
         metavar="RUN",
         type=storage.path,
         help="directory of the run, or gs://BUCKET/FOLDER; `runs/NAME` by default, NAME from the config",
     )
-    train.add_argument("--print-config", action="store_true", help="print the resolved config, and stop")
-    process_arguments(train)
-    train.set_defaults(run=_train)
+    parser.add_argument("--print-config", action="store_true", help="print the resolved config, and stop")
+    process_arguments(parser)
 
 
 def _train(options: argparse.Namespace) -> None:
-    config = load_config(options)
+    run_training(options, "Config")
+
+
+def run_training(options: argparse.Namespace, kind: str) -> None:
+    """Train the config that is named, which has to be of `kind`; or show it."""
+    config = load_config(options, kind)
     if config is None:
         return
     if options.print_config:

@@ -53,7 +53,9 @@ def add(commands: Commands) -> None:
     transcribe.add_argument(
         "--head", choices=("full_context", "streaming"), default="full_context", help="%(default)s by default"
     )
-    transcribe.add_argument("--decoder", choices=DECODERS, help="greedy by default, beam with --lm or --hot-words")
+    transcribe.add_argument(
+        "--decoder", choices=DECODERS, help="greedy by default, beam with --lm, --hot-words or --rescore"
+    )
     beam_arguments(transcribe)
     fusion_arguments(transcribe)
     window_argument(transcribe)

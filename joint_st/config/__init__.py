@@ -7,8 +7,9 @@ in any of them is a `joint_st.errors.UserError` of one line that names the dotte
 This package knows no room of the package, and imports neither JAX nor NumPy.
 """
 
-from joint_st.config.devices import AXES, check_devices, mesh_shape
-from joint_st.config.file import load, save
+from joint_st.config.devices import AXES, check_devices, check_lm_devices, mesh_shape
+from joint_st.config.file import is_language_model, load, save
+from joint_st.config.language_model import LmConfig, LmDataConfig, LmModelConfig
 from joint_st.config.override import override, parse_source
 from joint_st.config.schema import (
     SUBSAMPLING,
@@ -17,6 +18,7 @@ from joint_st.config.schema import (
     DataConfig,
     EvaluationConfig,
     FeaturesConfig,
+    LoopConfig,
     ManifestSource,
     ModelConfig,
     ObjectiveConfig,
@@ -43,6 +45,10 @@ __all__ = [
     "DataConfig",
     "EvaluationConfig",
     "FeaturesConfig",
+    "LmConfig",
+    "LmDataConfig",
+    "LmModelConfig",
+    "LoopConfig",
     "ManifestSource",
     "ModelConfig",
     "ObjectiveConfig",
@@ -58,8 +64,10 @@ __all__ = [
     "TrainingConfig",
     "UnitsConfig",
     "check_devices",
+    "check_lm_devices",
     "clash",
     "describe",
+    "is_language_model",
     "load",
     "mesh_shape",
     "override",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from joint_st.config.language_model import LmConfig
 from joint_st.config.schema import Config, ParallelConfig
 from joint_st.errors import UserError
 
@@ -66,3 +67,19 @@ def check_devices(config: Config, device_count: int) -> int:
             f"the {sharing} devices that share a batch"
         )
     return sharing
+
+
+def check_lm_devices(config: LmConfig, device_count: int) -> None:
+    """As `check_devices`, of a language model."""
+    sizes = mesh_shape(config.parallel, device_count)
+    if sizes["tensor"] > 1:
+        raise UserError(f"parallel.tensor: {sizes['tensor']}, but layers of a language model are not cut; set it to 1")
+    if config.model.width % sizes["fsdp"]:
+        raise UserError(
+            f"model.width: {config.model.width} must be a multiple of the {sizes['fsdp']} devices of parallel.fsdp"
+        )
+    sharing = sizes["data"] * sizes["fsdp"]
+    if config.data.batch_size % sharing:
+        raise UserError(
+            f"data.batch_size: {config.data.batch_size} must be a multiple of the {sharing} devices that share a batch"
+        )

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import difflib
+import functools
+import json
 import os
 import traceback
 import types
@@ -13,18 +15,23 @@ from typing import TypeVar
 import pydantic
 
 from joint_st import storage
+from joint_st.config.language_model import LmConfig
 from joint_st.config.problems import explain, one_line
 from joint_st.config.schema import Config
 from joint_st.errors import UserError
 
 Made = TypeVar("Made")
+Root = TypeVar("Root", Config, LmConfig)
+
+COMMANDS = {Config: "`joint-st train`", LmConfig: "`joint-st train-lm`"}
+"""What takes a config of each kind."""
 
 FILE_NAME = "config.json"
 """The resolved config within a run."""
 
 
-def load(path: str | os.PathLike[str]) -> Config:
-    """The config of a Python file, of a JSON file, or of a run's directory.
+def load(path: str | os.PathLike[str], kind: type[Root] = Config) -> Root:
+    """The config of a Python file, of a JSON file, or of a run's directory; of `kind`, a language model's or not.
 
     A Python file may itself load another one and change it:
     `override(load(Path(__file__).with_name("quickstart.py")), {"model.width": 256})`.
@@ -39,15 +46,15 @@ def load(path: str | os.PathLike[str]) -> Config:
             )
         path = path / FILE_NAME
     if path.suffix == ".py":
-        return from_python(path, _call_config)
+        return from_python(path, functools.partial(_call_config, kind=kind))
     if not path.is_file():
         raise UserError(f"{path}: no such file{_hint(path)}")
     if path.suffix == ".json":
-        return _from_json(path)
+        return _from_json(path, kind)
     raise UserError(f"{path}: a config is a Python file, a JSON file or the directory of a run")
 
 
-def save(config: Config, path: str | os.PathLike[str]) -> None:
+def save(config: Config | LmConfig, path: str | os.PathLike[str]) -> None:
     """Writes the config as JSON; a reader sees the old file or the whole new one."""
     storage.write_whole(storage.path(path), config.model_dump_json(indent=2) + "\n")
 
@@ -87,22 +94,42 @@ def from_python(path: str | os.PathLike[str], make: Callable[[types.ModuleType],
         raise UserError(f"{_place(error, path)}: {message}") from error
 
 
-def _from_json(path: Path) -> Config:
+def is_language_model(directory: str | os.PathLike[str]) -> bool:
+    """Whether a directory is the run of a language model."""
+    path = storage.path(directory) / FILE_NAME
+    return path.is_file() and _says_language_model(path)
+
+
+def _says_language_model(path: Path) -> bool:
     try:
-        return Config.model_validate_json(path.read_bytes())
+        read = json.loads(path.read_bytes())
+    except ValueError:
+        return False
+    return isinstance(read, dict) and read.get("kind") == LmConfig.model_fields["kind"].default
+
+
+def _from_json(path: Path, kind: type[Root]) -> Root:
+    other = LmConfig if _says_language_model(path) else Config
+    if other is not kind and LmConfig in (other, kind):
+        raise UserError(f"{path}: a config that {COMMANDS[other]} takes, not {COMMANDS[kind]}")
+    try:
+        return kind.model_validate_json(path.read_bytes())
     except pydantic.ValidationError as error:
         raise UserError(f"{path}: {one_line(explain(error))}") from error
 
 
-def _call_config(module: types.ModuleType) -> Config:
+def _call_config(module: types.ModuleType, kind: type[Root]) -> Root:
     path = module.__file__
     if not callable(getattr(module, "config", None)):
         raise UserError(
-            f"{path}: defines no function config(); it should return a joint_st.config.Config"
+            f"{path}: defines no function config(); it should return a joint_st.config.{kind.__name__}"
         )
     result = module.config()
-    if not isinstance(result, Config):
-        raise UserError(f"{path}: config() returned {type(result).__name__}, not joint_st.config.Config")
+    if not isinstance(result, kind):
+        hint = f"; {COMMANDS[type(result)]} takes it" if type(result) in COMMANDS else ""
+        raise UserError(
+            f"{path}: config() returned {type(result).__name__}, not joint_st.config.{kind.__name__}{hint}"
+        )
     return result
 
 

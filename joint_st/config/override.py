@@ -6,17 +6,19 @@ import json
 import os
 import re
 from collections.abc import Mapping
-from typing import Any, get_origin
+from typing import Any, TypeVar, get_origin
 
 import pydantic
 
 from joint_st.config.problems import explain, one_line, shown, unknown_key, wrong_kind
-from joint_st.config.schema import Config, ManifestSource, Section, Source, TextSource, TfdsSource
+from joint_st.config.schema import ManifestSource, Section, Source, TextSource, TfdsSource
 from joint_st.config.tree import element, is_section, join, kinds, members, plain
 from joint_st.errors import UserError
 
+Root = TypeVar("Root", bound=Section)
 
-def override(config: Config, changes: Mapping[str, Any]) -> Config:
+
+def override(config: Root, changes: Mapping[str, Any]) -> Root:
     """The config with the value at each dotted path replaced.
 
     A path ends at a field (`model.width`), a section (`model`), an item of a tuple (`data.train.0`; the index
@@ -27,16 +29,16 @@ def override(config: Config, changes: Mapping[str, Any]) -> Config:
     The whole is validated once, at the end, so changes that fit only together may be given together.
     Raises `UserError` with one line.
     """
-    tree = config.model_dump(mode="json")
+    root, tree = type(config), config.model_dump(mode="json")
     problems = []
     for path in sorted(changes, key=_order):
         try:
-            tree = _replaced(tree, Config, path.split("."), changes[path], "")
+            tree = _replaced(tree, root, path.split("."), changes[path], "")
         except UserError as problem:
             problems.append(str(problem))
     if not problems:
         try:
-            return Config.model_validate(tree)
+            return root.model_validate(tree)
         except pydantic.ValidationError as error:
             problems = explain(error)
     raise UserError(one_line(problems))

@@ -9,8 +9,12 @@ from typing import Any
 
 import pydantic
 
+from joint_st.config.language_model import LmConfig
 from joint_st.config.schema import Config, Section
 from joint_st.config.tree import element, is_section, join, kinds, paths, plain, sections
+
+ROOTS = (Config, LmConfig)
+"""The kinds of configs there are."""
 
 
 def explain(error: pydantic.ValidationError) -> list[str]:
@@ -38,8 +42,8 @@ def unknown_key(path: str, value: Any, at: str, section: type[Section]) -> str:
     """A line for a dotted path that leaves the schema in `section`, which lies at the path `at`."""
     siblings = [join(at, name) for name in section.model_fields]
     # Further fields are meant only where a section has one place; the fields of a source depend on its kind.
-    elsewhere = [known for known in paths() if known not in siblings] if (at, section) in sections() else []
-    near = nearest(path, siblings + elsewhere)
+    of_root = next((paths(root) for root in ROOTS if (at, section) in sections(root)), [])
+    near = nearest(path, siblings + [known for known in of_root if known not in siblings])
     hint = f"did you mean {near}?" if near else f"{at or 'a config'} has {', '.join(section.model_fields)}"
     return f"{path}: unknown key (= {shown(value)}); {hint}"
 
@@ -88,7 +92,7 @@ def _root(title: str) -> tuple[type[Section], str]:
         todo.extend(section.__subclasses__())
         if section.__name__ == title:
             found = section
-    for prefix, section in sections():
+    for prefix, section in (place for root in ROOTS for place in sections(root)):
         if section is found:
             return found, prefix
     return found, found.__name__

@@ -352,16 +352,11 @@ class OptimizerConfig(Section):
     """Decay of the moving average of the weights that is evaluated; it warms up with the steps. 0: none."""
 
 
-class TrainingConfig(Section):
+class LoopConfig(Section):
     """The loop: how long, how often, what is kept."""
 
     steps: int = Field(default=1_000, ge=1)
     """Optimizer steps."""
-    text_first_steps: int = Field(default=0, ge=0)
-    """Steps at the beginning, of `steps`, that take batches of text alone: they cost less, and speech then meets
-    layers that can spell. The learning rate decays only after them."""
-    accumulation: int = Field(default=1, ge=1)
-    """Parts a batch is cut into, one after the other, to save memory; gradients are weighted by counts."""
     log_every: int = Field(default=10, ge=1)
     """Steps between rows of metrics."""
     evaluate_every: int = Field(default=500, ge=1)
@@ -371,12 +366,22 @@ class TrainingConfig(Section):
     keep_latest: int = Field(default=2, ge=1)
     """Latest checkpoints kept."""
     keep_best: int = Field(default=1, ge=1)
-    """Best checkpoints by the dev set's full-context WER kept beside the latest."""
+    """Best checkpoints kept beside the latest: by the dev set's full-context WER, or perplexity."""
     loggers: tuple[Literal["tensorboard", "wandb"], ...] = ()
     """Where metrics go besides `metrics.csv`; each needs the extra of its name."""
     compilation_cache: str = "~/.cache/joint_st/compiled"
     """Folder of compiled programs, shared by runs, so that a second launch starts quickly; it may be in a bucket
     (`gs://bucket/compiled`), for machines that come and go. Empty: none."""
+
+
+class TrainingConfig(LoopConfig):
+    """The loop: how long, how often, what is kept."""
+
+    text_first_steps: int = Field(default=0, ge=0)
+    """Steps at the beginning, of `steps`, that take batches of text alone: they cost less, and speech then meets
+    layers that can spell. The learning rate decays only after them."""
+    accumulation: int = Field(default=1, ge=1)
+    """Parts a batch is cut into, one after the other, to save memory; gradients are weighted by counts."""
 
 
 class EvaluationConfig(Section):

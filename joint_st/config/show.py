@@ -6,11 +6,11 @@ import json
 import textwrap
 from typing import Any, Literal, get_args, get_origin
 
-from joint_st.config.schema import Config, Section
-from joint_st.config.tree import UNSET, element, is_section, join, kinds, leaves, members, plain, sections
+from joint_st.config.schema import Section
+from joint_st.config.tree import UNSET, element, is_section, is_tag, join, kinds, leaves, members, plain, sections
 
 
-def show(config: Config) -> str:
+def show(config: Section) -> str:
     """`dotted.path = value` for every field, aligned; what differs from its default is marked with it."""
     rows = list(leaves(config))
     width = max(len(row.path) for row in rows)
@@ -23,14 +23,14 @@ def show(config: Config) -> str:
     return "\n".join(lines)
 
 
-def describe(config: Config) -> str:
+def describe(config: Section) -> str:
     """Every field with its flag, its type, its value in this config and its meaning."""
     lines = []
-    for prefix, section in sections():
+    for prefix, section in sections(type(config)):
         if prefix:
             lines += ["", _paragraph(section, prefix)]
         for name, field in section.model_fields.items():
-            if is_section(plain(field.annotation)):
+            if is_section(plain(field.annotation)) or is_tag(field.annotation):
                 continue
             value = _at(config, prefix)
             lines.append(
@@ -73,7 +73,7 @@ def _paragraph(section: type[Section], prefix: str) -> str:
     return textwrap.fill(f"{prefix}: {text}", 100, subsequent_indent="  ")
 
 
-def _at(config: Config, prefix: str) -> Any:
+def _at(config: Section, prefix: str) -> Any:
     value: Any = config
     for part in prefix.split(".") if prefix else ():
         value = getattr(value, part)

@@ -35,6 +35,11 @@ def is_section(annotation: Any) -> bool:
     return isinstance(annotation, type) and issubclass(annotation, Section)
 
 
+def is_tag(annotation: Any) -> bool:
+    """Whether a type has one value only, which tells sections apart and is no setting."""
+    return get_origin(plain(annotation)) is Literal and len(get_args(plain(annotation))) == 1
+
+
 def members(annotation: Any) -> tuple[Any, ...]:
     """The types a union admits; any other type alone."""
     annotation = plain(annotation)
@@ -71,9 +76,9 @@ def sections(root: type[Section] = Config, prefix: str = "") -> Iterator[tuple[s
             yield from sections(annotation, join(prefix, name))
 
 
-def paths() -> list[str]:
+def paths(root: type[Section] = Config) -> list[str]:
     """Dotted path of every field and section that every config has."""
-    return [join(prefix, name) for prefix, section in sections() for name in section.model_fields]
+    return [join(prefix, name) for prefix, section in sections(root) for name in section.model_fields]
 
 
 def leaves(section: Section, prefix: str = "") -> Iterator[Leaf]:
@@ -89,8 +94,8 @@ def leaves(section: Section, prefix: str = "") -> Iterator[Leaf]:
                 yield from leaves(item, join(path, key))
         else:
             # `kind` has a default only to make it optional in Python; what tells sources apart is no setting.
-            tag = get_origin(plain(field.annotation)) is Literal and len(get_args(field.annotation)) == 1
-            default = UNSET if field.is_required() or tag else field.get_default(call_default_factory=True)
+            unset = field.is_required() or is_tag(field.annotation)
+            default = UNSET if unset else field.get_default(call_default_factory=True)
             yield Leaf(path, value, default, field.annotation, field.description or "")
 
 

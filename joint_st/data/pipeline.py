@@ -13,12 +13,13 @@ import numpy as np
 from joint_st.config import DataConfig
 from joint_st.data.audio import UnreadableAudio
 from joint_st.data.buckets import LABEL_MULTIPLE, Buckets
+from joint_st.data.labelled_texts import LabelledTexts
 from joint_st.data.plan import BatchPlan
 from joint_st.data.prepared import Prepared, prepare
 from joint_st.data.prepared_text import PreparedText
 from joint_st.errors import UserError
 
-__all__ = ["Batch", "Prepared", "batches", "prepare", "text_plan", "training_plan"]
+__all__ = ["Batch", "Prepared", "batches", "prepare", "text_batches", "text_plan", "training_plan"]
 
 SLACK_SECONDS = 0.1
 """Durations are rounded and MP3 is padded: so much beyond its bucket is cut off; more is an error."""
@@ -95,11 +96,24 @@ def text_plan(prepared: PreparedText, data: DataConfig, seed: int) -> BatchPlan:
     return BatchPlan(prepared.unit_lengths, buckets, seed=seed, stream=TEXT_STREAM, shuffle=True)
 
 
-def batches(
-    prepared: Prepared,
+def text_batches(
+    text: PreparedText | LabelledTexts,
     plan: BatchPlan,
     *,
-    text: tuple[PreparedText, BatchPlan] | None = None,
+    start: int = 0,
+    parts: tuple[Sequence[int], int] = WHOLE,
+    prefetch: int,
+) -> Iterator[tuple[int, Batch]]:
+    """As `batches`, of text alone."""
+    of_text = {"text": (text, plan), "text_first": sys.maxsize}
+    return batches(None, None, **of_text, start=start, parts=parts, read_threads=1, prefetch=prefetch)
+
+
+def batches(
+    prepared: Prepared | None,
+    plan: BatchPlan | None,
+    *,
+    text: tuple[PreparedText | LabelledTexts, BatchPlan] | None = None,
     text_first: int = 0,
     start: int = 0,
     parts: tuple[Sequence[int], int] = WHOLE,
@@ -120,7 +134,8 @@ def batches(
     """
     loader = BatchLoader(prepared, plan, parts, text=text, text_first=text_first)
     with ThreadPoolExecutor(read_threads, thread_name_prefix="read") as readers:
-        end = sys.maxsize if plan.shuffle else plan.steps_per_epoch
+        leading = text[1] if plan is None else plan
+        end = sys.maxsize if leading.shuffle else leading.steps_per_epoch
         dataset = grain.MapDataset.source(Numbers(start, end)).map(lambda i: (i, loader(i, readers.map)))
         # A Grain thread holds a batch and waits for the readers; with one per batch, the readers never idle.
         options = grain.ReadOptions(num_threads=prefetch, prefetch_buffer_size=prefetch)
@@ -151,15 +166,15 @@ class BatchLoader:
 
     def __init__(
         self,
-        prepared: Prepared,
-        plan: BatchPlan,
+        prepared: Prepared | None,
+        plan: BatchPlan | None,
         parts: tuple[Sequence[int], int] = WHOLE,
         *,
-        text: tuple[PreparedText, BatchPlan] | None = None,
+        text: tuple[PreparedText | LabelledTexts, BatchPlan] | None = None,
         text_first: int = 0,
     ):
         self._prepared = prepared
-        self._rows = HostRows(plan, parts, "data.batch_size")
+        self._rows = plan and HostRows(plan, parts, "data.batch_size")
         self._text = text and (text[0], HostRows(text[1], parts, "data.text_batch_size"))
         self._text_first = text_first
 
@@ -215,7 +230,9 @@ class BatchLoader:
         """Batch `i` of the texts; they are read here, while other threads read audio."""
         texts, host_rows = self._text
         buckets, bucket, rows = host_rows[i]
-        units = np.zeros((len(rows), buckets.unit_bounds[bucket]), np.int32)
+        # Texts for a language model have labels alone.
+        most_units = buckets.unit_bounds[bucket] if buckets.unit_bounds else 0
+        units = np.zeros((len(rows), most_units), np.int32)
         labels = np.zeros((len(rows), buckets.label_bounds[bucket]), np.int32)
         unit_lengths, label_lengths = np.zeros((2, len(rows)), np.int32)
         for b in np.flatnonzero(rows >= 0):
@@ -223,9 +240,9 @@ class BatchLoader:
             unit_lengths[b], label_lengths[b] = len(its_units), len(its_labels)
             units[b, : len(its_units)] = its_units
             labels[b, : len(its_labels)] = its_labels
+        if buckets.unit_bounds:
+            batch.update(text_units=units, text_unit_lengths=unit_lengths)
         batch.update(
-            text_units=units,
-            text_unit_lengths=unit_lengths,
             text_labels=labels,
             text_label_lengths=label_lengths,
             text_valid=rows >= 0,

@@ -22,8 +22,12 @@ def train_tokenizer(config: Config) -> Tokenizer:
 
 def training_texts(config: Config) -> Iterator[str]:
     """The normalised training texts of a config, paired and unpaired, without the empty ones."""
-    corpora = _open((*config.data.train, *config.data.text))
-    return (text for _, text in _normalised(corpora, normalizer(config.data.normalizer)))
+    return normalised_texts((*config.data.train, *config.data.text), normalizer(config.data.normalizer))
+
+
+def normalised_texts(sources: Sequence[Source], normalize: Normalizer) -> Iterator[str]:
+    """The normalised texts of some sources, without the empty ones."""
+    return (text for _, text in _normalised(_open(sources), normalize))
 
 
 class Learnt(NamedTuple):

@@ -108,7 +108,8 @@ class _Beam(NamedTuple):
     parent: jax.Array
     """The hashes of all labels but the last, uint32 [W, 2]."""
     fused: Any
-    """What the last label adds to the fused score, [W], and the fusion's state, a tree of [W]; () without fusion."""
+    """What the last label adds to the fused score, [W], and the fusion's state, a tree of [W, ...]; () without
+    fusion."""
 
     def total(self) -> jax.Array:
         """Log probability [W] of all alignments."""
@@ -149,7 +150,7 @@ def _empty_prefix(beam: int, fusion: Fusion | None) -> _Beam:
     """A beam of the empty prefix, as if after a blank; the other places are dead."""
     nowhere = jnp.full(beam, IMPOSSIBLE)
     no_hash = jnp.zeros((beam, 2), jnp.uint32)
-    fused = () if fusion is None else jax.tree.map(lambda x: jnp.full(beam, x), (0.0, fusion.start()))
+    fused = () if fusion is None else jax.tree.map(lambda x: jnp.stack([x] * beam), (jnp.float32(0), fusion.start()))
     return _Beam(nowhere.at[0].set(0.0), nowhere, jnp.full(beam, _NO_LABEL), no_hash, no_hash, fused)
 
 
@@ -185,15 +186,21 @@ def _advance(prefixes: _Beam, log_probs, candidate_log_probs, candidates, blank,
     scores, chosen = lax.top_k(scores, size)
     new = chosen >= size
     cell = jnp.where(new, chosen - size, 0)
-    origin = jnp.where(new, cell // candidates.size, chosen)
-    added = jnp.where(new, candidates[cell % candidates.size], _NO_LABEL)
+    origin, column = jnp.where(new, cell // candidates.size, chosen), cell % candidates.size
+    added = jnp.where(new, candidates[column], _NO_LABEL)
+
+    def choose(more, same):
+        """Of [W, K, ...], or [W, 1, ...] where all labels lead to the same, and of [W, ...]: [W, ...]."""
+        of_new = more[origin, jnp.minimum(column, more.shape[1] - 1)]
+        return jnp.where(new.reshape(-1, *[1] * (same.ndim - 1)), of_new, same[origin])
+
     after = _Beam(
         blank=_relative(jnp.where(new, IMPOSSIBLE, by_blank[origin]), scores[0]),
         label=_relative(jnp.where(new, scores, by_label[origin]), scores[0]),
         last=jnp.where(new, added, prefixes.last[origin]),
         hash=jnp.where(new[:, None], _lengthen(prefixes.hash[origin], added), prefixes.hash[origin]),
         parent=jnp.where(new[:, None], prefixes.hash[origin], prefixes.parent[origin]),
-        fused=jax.tree.map(lambda more, same: jnp.where(new, more.ravel()[cell], same[origin]), fused, prefixes.fused),
+        fused=jax.tree.map(choose, fused, prefixes.fused),
     )
     return after, scores[0], origin, added
 

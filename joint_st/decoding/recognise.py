@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import jax
 import numpy as np
@@ -65,6 +66,7 @@ def recognise(
     long: LongRecordings | None = None,
     clock: Clock | None = None,
     name: str = "",
+    spell: Callable[[Any], Any] | None = None,
 ) -> Iterator[Recognised]:
     """Every readable utterance of `dataset` once, the longest first.
 
@@ -73,7 +75,8 @@ def recognise(
     forward: a `Forward` of the same decoders and heads. long: decodes, with the same, what fits no bucket, which is an
     error without it. clock: told how long decoding takes, from the waveforms on the device to labels on the host:
     the features, the model, the decoders, padding included; not compilation, nor reading audio or spelling labels out.
-    name: titles a progress bar.
+    name: titles a progress bar. spell: from what a decoder gives of an utterance to its hypothesis, where that is not
+    the text of its labels.
     """
     if long is not None:
         yield from _recognise_long(long, weights, dataset, buckets, clock, name)
@@ -103,7 +106,7 @@ def recognise(
             clock.audio += float(lengths[valid].sum()) / rate
         for row in np.flatnonzero(valid):
             texts = {
-                decoder: {head: dataset.tokenizer.decode(rows[row]) for head, rows in by_head.items()}
+                decoder: {head: (spell or dataset.tokenizer.decode)(rows[row]) for head, rows in by_head.items()}
                 for decoder, by_head in labels.items()
             }
             yield Recognised(int(plan[i].rows[row]), float(lengths[row]) / rate, texts)

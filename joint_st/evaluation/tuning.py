@@ -1,31 +1,55 @@
-"""Weights of shallow fusion, found on a development split: every combination on a grid, decoded anew."""
+"""Weights of fusion and of rescoring, found on a development split.
+
+A hypothesis's score is linear in the weights, so once a beam's hypotheses are known with what a language model says of
+each, a whole grid of weights is tried on them at once, and a larger one where the best lies at its edge. For rescoring
+that is all. Fusion finds other hypotheses with other weights: the search is repeated with those found, and its
+hypotheses are added to the ones before, until the grid says nothing new, as in minimum error rate training (Och,
+"Minimum Error Rate Training in Statistical Machine Translation", 2003). What counts then is the WER of the searches.
+The bonus of hot words is found by searches alone, from coarse steps to fine ones.
+"""
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import itertools
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 
 from joint_st.config import Source
 from joint_st.data.prepared import Prepared, prepare
-from joint_st.decoding.decoders import Beam, Decoder, fuse
+from joint_st.decoding.decoders import Beam, Decoder, Tables
 from joint_st.decoding.forward import HEADS, Forward
-from joint_st.decoding.fusion import Fusion, Weights
-from joint_st.decoding.fusion.label_lm import LabelLM
 from joint_st.decoding.fusion.opening import Fused
+from joint_st.decoding.fusion.word_lm import WordLM
+from joint_st.decoding.nbest import NBestScores
 from joint_st.decoding.recognise import common_buckets, recognise
+from joint_st.decoding.rescoring import Rescoring, RescoringWeights
 from joint_st.errors import UserError
-from joint_st.evaluation.wer import ALL, count_errors, total
+from joint_st.evaluation.wer import ALL, count_errors
 from joint_st.parallel.mesh import replicated
 from joint_st.runs.trained import Trained
 
-LM_WEIGHTS = (0.25, 0.5, 0.75, 1.0)
-WORD_BONUSES = (0.0, 1.5, 3.0, 4.5)
-LABEL_BONUSES = (0.0, 0.5, 1.0, 1.5)
-HOT_WORD_BONUSES = (0.0, 2.5, 5.0, 10.0)
+ROUNDS = 8
+"""Searches for the weights of a fused language model, at most."""
+
+GRID_STEP = 0.05
+"""Of the weight in a grid; that of the bonus is twice as large for labels, and four times for words."""
+GRID_POINTS = 41
+"""Of a grid along each of its axes, at first."""
+LARGEST = 20.0
+"""Weight that a grid does not grow beyond."""
+
+SCALES = (2.0, 1.0, 0.5)
+"""Steps of trials of the bonus of hot words, the coarsest first, in units of the next."""
+HOT_WORD_BONUS_STEP = 2.5
+MOST_TRIALS = 60
+
+Point = tuple[float, ...]
 
 
 def tuned(
@@ -37,67 +61,224 @@ def tuned(
 ) -> Fused:
     """The same with the weights of the lowest WER, both heads' errors together; of equal ones the smallest.
 
-    The language model's weight and bonus are tried in all combinations, the bonus of hot words after them. sources:
-    by name; the dev set of the run's config where there are none. reported: datasets that are evaluated with what is
-    found. Raises `UserError` where these share an utterance with the sources, and where there is nothing to tune on.
+    First the fused language model's weight and bonus are found, then the bonus of hot words, then what rescores.
+    sources: by name; the dev set of the run's config where there are none. reported: datasets that are evaluated with
+    what is found. Raises `UserError` where these share an utterance with the sources, and where there is nothing to
+    tune on.
     """
     config = trained.config
     sources = {name: [source] for name, source in sources.items()} or {"dev": list(config.data.dev)}
     if sources == {"dev": []}:
         raise UserError(f"{trained.run.config}: data.dev names no source to tune on; give --tune NAME=SOURCE")
-    datasets = [
-        prepare(of_name, config.data, config.model.features, trained.normalizer, trained.tokenizer, training=False)
-        for of_name in sources.values()
-    ]
-    for (name, dataset), (other, evaluated) in itertools.product(zip(sources, datasets), reported.items()):
+    datasets = {
+        name: prepare(
+            of_name, config.data, config.model.features, trained.normalizer, trained.tokenizer, training=False
+        )
+        for name, of_name in sources.items()
+    }
+    for (name, dataset), (other, evaluated) in itertools.product(datasets.items(), reported.items()):
         if shared := len(_utterances(dataset) & _utterances(evaluated)):
             raise UserError(
                 f"--tune {name}: {shared} of its utterances are also in {other}, which is reported; tune on others"
             )
-    names = ", ".join(sources)
-    beam = [one for one in fuse(decoders, fused) if isinstance(one, Beam)]
-    best, lowest = fused.fusion.weights, None
+    references = References(datasets)
+    (beam,) = (one for one in decoders if isinstance(one, Beam))
     with jax.set_mesh(trained.mesh):
-        tables = jax.device_put(fused.fusion, replicated(trained.mesh))
-        forward = Forward(config.model, trained.tokenizer.size, trained.unit_count, trained.mesh, beam)
-        buckets = common_buckets(config, datasets)
-        for stage in ("lm", "hot_words"):
-            if not getattr(fused, stage):
-                continue
-            for weights in _grid(stage, fused.fusion, best):
-                with_these = tables._replace(weights=jax.device_put(weights, replicated(trained.mesh)))
-                decode = functools.partial(forward, tables=(with_these,))
-                errors = total(
-                    count_errors(dataset.text(one.index), dataset.normalizer(of_decoder[head]))[ALL]
-                    for name, dataset in zip(sources, datasets)
-                    for one in recognise(
-                        decode, trained.weights, dataset, buckets, trained.mesh, config, decoders=beam, name=name
-                    )
-                    for of_decoder in one.hypotheses.values()
-                    for head in HEADS
-                )
-                if not errors.words:
-                    raise UserError(f"--tune {names}: its transcripts hold no words; give another source")
-                print(f"{names}: WER {100 * errors.wer:.1f} % with {_shown(stage, weights)}", file=sys.stderr)
-                if lowest is None or errors.wer < lowest:
-                    best, lowest = weights, errors.wer
-    return fused.with_weights(best, names)
+        if fused.lm:
+            fused = _tune_lm(fused, beam, trained, references)
+        if fused.hot_words:
+            fused = _tune_hot_words(fused, beam, trained, references)
+        if fused.rescoring:
+            fused = _tune_rescoring(fused, beam, trained, references)
+    return dataclasses.replace(fused, tuned=references.names)
 
 
-def _grid(stage: str, fusion: Fusion, weights: Weights) -> Iterator[Weights]:
-    if stage == "lm":
-        bonuses = LABEL_BONUSES if isinstance(fusion.lm, LabelLM) else WORD_BONUSES
-        for lm, bonus in itertools.product(LM_WEIGHTS, bonuses):
-            yield weights._replace(lm=lm, insertion_bonus=bonus)
-    else:
-        for bonus in HOT_WORD_BONUSES:
-            yield weights._replace(hot_word_bonus=bonus)
+def _tune_lm(fused: Fused, beam: Beam, trained: Trained, references: References) -> Fused:
+    """The same with the weights of the fused language model found."""
+    fusion = fused.fusion
+    judge = Rescoring(fusion.lm, RescoringWeights(1.0, 0.0, fusion.weights.unknown_penalty))
+    decoder = NBestScores(dataclasses.replace(beam, fused=dataclasses.replace(fused, rescoring=judge)))
+    search = _Search(decoder, trained, references)
+    point, tried, known = (float(fusion.weights.lm), float(fusion.weights.insertion_bonus)), {}, {}
+    for _ in range(ROUNDS):
+        weights = fusion.weights._replace(lm=point[0], insertion_bonus=point[1])
+        found = search(Tables(fusion._replace(weights=weights), judge))
+        tried[point] = 0
+        for row, (name, index, hypotheses) in enumerate(found):
+            of_row = known.setdefault(row, {})
+            for n, labels in enumerate(hypotheses.labels):
+                log_prob, count = float(hypotheses.log_probs[n]), float(hypotheses.counts[n])
+                without = float(hypotheses.scores[n]) - point[0] * log_prob - point[1] * count
+                key = labels.tobytes()
+                if key not in of_row:
+                    of_row[key] = [without, log_prob, count, search.errors(name, index, labels)]
+                # The beam may have lost some of its alignments in another search.
+                of_row[key][0] = max(of_row[key][0], without)
+                tried[point] += of_row[key][-1] if n == 0 else 0
+        references.say(tried[point], f"--lm-weight {point[0]:g} --insertion-bonus {point[1]:g}")
+        *point, _ = best_on_grid(*Lists.of(known.values()), _bonus_steps(fusion.lm))
+        point = tuple(point)
+        if point in tried:
+            break
+    best = _fewest(tried)
+    return fused.with_weights(fusion.weights._replace(lm=best[0], insertion_bonus=best[1]))
 
 
-def _shown(stage: str, weights: Weights) -> str:
-    if stage == "lm":
-        return f"--lm-weight {weights.lm:g} --insertion-bonus {weights.insertion_bonus:g}"
-    return f"--hot-word-bonus {weights.hot_word_bonus:g}"
+def _tune_hot_words(fused: Fused, beam: Beam, trained: Trained, references: References) -> Fused:
+    """The same with the bonus of hot words found."""
+    fusion = fused.fusion
+    first_pass = dataclasses.replace(beam, fused=dataclasses.replace(fused, rescoring=None))
+    search = _Search(first_pass, trained, references)
+
+    def errors_at(point: Point) -> int:
+        weights = fusion.weights._replace(hot_word_bonus=point[0])
+        found = search(Tables(fusion._replace(weights=weights), None))
+        errors = sum(search.errors(name, index, labels) for name, index, labels in found)
+        references.say(errors, f"--hot-word-bonus {point[0]:g}")
+        return errors
+
+    (best,) = climb(errors_at, (fusion.weights.hot_word_bonus,), (HOT_WORD_BONUS_STEP,), least=(0.0,))
+    return fused.with_weights(fusion.weights._replace(hot_word_bonus=best))
+
+
+def _tune_rescoring(fused: Fused, beam: Beam, trained: Trained, references: References) -> Fused:
+    """The same with the weights of rescoring found."""
+    search = _Search(NBestScores(dataclasses.replace(beam, fused=fused)), trained, references)
+    lists = Lists.of(
+        {
+            labels.tobytes(): [score, log_prob, count, search.errors(name, index, labels)]
+            for labels, score, log_prob, count in zip(*hypotheses, strict=True)
+        }
+        for name, index, hypotheses in search(search.decoder.tables)
+    )
+    weight, bonus, fewest = best_on_grid(*lists, _bonus_steps(fused.rescoring.lm))
+    references.say(fewest, f"--rescore-weight {weight:g} --rescore-bonus {bonus:g}")
+    least = np.where(np.isfinite(lists.scores), lists.errors, lists.errors.max()).min(axis=1).sum()
+    references.say(int(least), "the best hypothesis of each beam, which no weights can better")
+    return fused.with_rescoring(fused.rescoring.weights._replace(weight=weight, bonus=bonus))
+
+
+class References:
+    """The normalised transcripts of some datasets."""
+
+    def __init__(self, datasets: Mapping[str, Prepared]):
+        self.datasets = datasets
+        self.names = ", ".join(datasets)
+        self._texts = {name: [one.text(n) for n in range(len(one))] for name, one in datasets.items()}
+        self._words = len(HEADS) * sum(len(text.split()) for texts in self._texts.values() for text in texts)
+        if not self._words:
+            raise UserError(f"--tune {self.names}: its transcripts hold no words; give another source")
+
+    def errors(self, name: str, index: int, text: str) -> int:
+        """In a text, as what was heard of an utterance."""
+        said = self.datasets[name].normalizer(text)
+        return count_errors(self._texts[name][index], said)[ALL].word_errors
+
+    def say(self, errors: int, what: str) -> None:
+        """Print a WER of all words, by both heads."""
+        print(f"{self.names}: WER {100 * errors / self._words:.1f} % with {what}", file=sys.stderr)
+
+
+class _Search:
+    """What a decoder gives of every utterance and head, under changing tables; compiled once."""
+
+    def __init__(self, decoder: Beam | NBestScores, trained: Trained, references: References):
+        self.decoder = decoder
+        self._trained = trained
+        self._references = references
+        self._buckets = common_buckets(trained.config, list(references.datasets.values()))
+        sizes = trained.tokenizer.size, trained.unit_count
+        self._forward = Forward(trained.config.model, *sizes, trained.mesh, [decoder])
+
+    def __call__(self, tables: Tables) -> Iterator[tuple[str, int, Any]]:
+        """Dataset, index, and what `decoder.on_host` gives; always in the same order."""
+        tables = jax.device_put(tables, replicated(self._trained.mesh))
+        decode = functools.partial(self._forward, tables=(tables,))
+        for name, dataset in self._references.datasets.items():
+            for one in recognise(
+                decode, self._trained.weights, dataset, self._buckets, self._trained.mesh, self._trained.config,
+                decoders=[self.decoder], name=name, spell=lambda found: found,
+            ):  # fmt: skip
+                for by_head in one.hypotheses.values():
+                    for head in HEADS:
+                        yield name, one.index, by_head[head]
+
+    def errors(self, name: str, index: int, labels: np.ndarray) -> int:
+        """In the text of labels, of an utterance."""
+        return self._references.errors(name, index, self._trained.tokenizer.decode(labels))
+
+
+def _bonus_steps(lm) -> int:
+    return 4 if isinstance(lm, WordLM) else 2
+
+
+def _fewest(tried: Mapping[Point, int]) -> Point:
+    """The point with the fewest errors, of equals the smallest."""
+    return min(tried, key=lambda point: (tried[point], tuple(map(abs, point))))
+
+
+class Lists(NamedTuple):
+    """The hypotheses of M utterances, [M, N]; scores are -inf where there is none."""
+
+    scores: np.ndarray
+    log_probs: np.ndarray
+    counts: np.ndarray
+    errors: np.ndarray
+
+    @classmethod
+    def of(cls, rows: Iterable[Mapping[Any, Sequence[float]]]) -> Lists:
+        """From score, log probability, length and errors of each hypothesis, by row."""
+        rows = [list(row.values()) for row in rows]
+        table = np.zeros((len(rows), max(map(len, rows)), 4))
+        table[..., 0] = -np.inf
+        for row, hypotheses in zip(table, rows):
+            row[: len(hypotheses)] = hypotheses
+        return cls(*np.moveaxis(table[..., :3], 2, 0), table[..., 3].astype(int))
+
+
+def best_on_grid(scores, log_probs, counts, errors, bonus_steps: int) -> tuple[float, float, int]:
+    """Weight and bonus under which the best-scored of the hypotheses, as of `Lists`, have the fewest errors; how many.
+
+    bonus_steps: of `GRID_STEP`, from one bonus to the next. Of equals the smallest; where it lies at the upper edge of
+    the weights, or at either one of the bonuses, a grid twice as wide is tried.
+    """
+    rows, wide = np.arange(len(errors)), 1
+    while True:
+        weights = wide * GRID_STEP * np.arange(GRID_POINTS)
+        bonuses = wide * bonus_steps * GRID_STEP * (np.arange(GRID_POINTS) - GRID_POINTS // 2)
+        trials = {}
+        for weight, bonus in itertools.product(weights, bonuses):
+            chosen = np.argmax(scores + weight * log_probs + bonus * counts, axis=1)
+            trials[round(float(weight), 6), round(float(bonus), 6)] = int(errors[rows, chosen].sum())
+        best = _fewest(trials)
+        inside = best[0] < weights[-1] - GRID_STEP / 2 and abs(best[1]) < bonuses[-1] - GRID_STEP / 2
+        if inside or weights[-1] >= LARGEST:
+            return *best, trials[best]
+        wide *= 2
+
+
+def climb(
+    errors_at: Callable[[Point], int], start: Point, steps: Point, least: Point, most: int = MOST_TRIALS
+) -> Point:
+    """The point with the fewest errors found by trying all neighbours of the best one, until none is better.
+
+    With the coarsest of `SCALES` times `steps` first, then with the finer ones. So the point lies within what was
+    tried, unless there were `most` trials before, or it lies at `least`. Of equals the smallest.
+    """
+    tried: dict[Point, int] = {}
+    best = tuple(float(max(x, low)) for x, low in zip(start, least))
+    for scale in SCALES:
+        while True:
+            around = itertools.product(*((x, x - scale * step, x + scale * step) for x, step in zip(best, steps)))
+            for point in around:
+                inside = all(x >= low for x, low in zip(point, least))
+                if inside and point not in tried and len(tried) < most:
+                    tried[point] = errors_at(point)
+            found = _fewest(tried)
+            if found == best:
+                break
+            best = found
+    return best
 
 
 def _utterances(dataset: Prepared) -> set[tuple[str, str]]:

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import joint_st
 from joint_st import storage
-from joint_st.config import Config
+from joint_st.config import Config, LmConfig
 from joint_st.config.problems import shown
 from joint_st.config.tree import leaves
 from joint_st.errors import UserError
@@ -48,13 +48,13 @@ def check_code(peers: Peers, versions: dict[str, str] | None = None) -> None:
     peers.wait("versions compared", 2 * ANSWER_SECONDS)
 
 
-def check_config(peers: Peers, config: Config) -> None:
+def check_config(peers: Peers, config: Config | LmConfig) -> None:
     """The same resolved config."""
     own = json.dumps(config.model_dump(mode="json"))
     for index, told in enumerate(peers.gather("its config", own, ANSWER_SECONDS)):
         if told == own:
             continue
-        theirs = {leaf.path: leaf.value for leaf in leaves(Config.model_validate_json(told))}
+        theirs = {leaf.path: leaf.value for leaf in leaves(type(config).model_validate_json(told))}
         ours = {leaf.path: leaf.value for leaf in leaves(config)}
         for path in {**ours, **theirs}:
             there, here = (shown(side[path]) if path in side else "absent" for side in (theirs, ours))

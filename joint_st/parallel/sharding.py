@@ -24,6 +24,7 @@ RULES = {
     "inputs": None,  # of the front end
     "channels": None,  # of the convolution module: 3 of about 23 D² weights, and its norm would have to communicate
     "taps": None,  # frames that a filter spans
+    "gates": None,  # of an LSTM: its cells would have to communicate at every step
     "head_width": None,
     "vocabulary": None,  # CTC sums over all labels of a frame, on one device; nor is a label gathered across devices
     "layers": None,  # scanned
@@ -48,6 +49,8 @@ WEIGHTS = {
     r"\w+_head\.linear\.bias": ("vocabulary",),
     r"text\.embed\.embedding": ("vocabulary", "embed"),
     r"text\.masked": ("vector",),
+    r"lstm\.layers\.(inputs|recurrent)\.kernel": ("embed", "gates"),
+    r"lstm\.layers\.inputs\.bias": ("gates",),
     r"bias|scale": ("vector",),
 }
 """Logical axes by how the dotted path of a weight ends; the first that fits counts. Those in a stack have one more."""

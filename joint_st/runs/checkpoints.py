@@ -22,7 +22,7 @@ from joint_st import storage
 from joint_st.errors import UserError
 
 METRIC = "wer"
-"""Name of the metric that ranks checkpoints; lower is better."""
+"""Name of the metric that ranks checkpoints, where they say no other; lower is better."""
 
 BLOCK = 4096
 """Bytes that a file system rounds each array's file up by, at most."""
@@ -33,12 +33,21 @@ MAKE_ROOM = "make room, and the same command goes on from the last one that is c
 class Checkpoints:
     """The checkpoints under `directory`; a context manager that finishes pending saves on leaving."""
 
-    def __init__(self, directory: Path, *, keep_latest: int = 1, keep_best: int = 1, read_only: bool = False):
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        keep_latest: int = 1,
+        keep_best: int = 1,
+        read_only: bool = False,
+        metric: str = METRIC,
+    ):
         self.directory = directory if storage.is_remote(directory) else Path(directory).resolve()
+        self._metric = metric
         policies = [checkpoint_managers.LatestN(keep_latest)]
         policies.append(
             checkpoint_managers.BestN(
-                get_metric_fn=lambda metrics: metrics[METRIC],
+                get_metric_fn=lambda metrics: metrics[metric],
                 reverse=True,
                 n=keep_best,
                 keep_checkpoints_without_metrics=False,
@@ -46,7 +55,7 @@ class Checkpoints:
         )
         options = ocp.CheckpointManagerOptions(
             preservation_policy=None if read_only else checkpoint_managers.AnyPreservationPolicy(policies),
-            best_fn=lambda metrics: metrics[METRIC],
+            best_fn=lambda metrics: metrics[metric],
             best_mode="min",
             read_only=read_only,
             create=not read_only,
@@ -65,7 +74,7 @@ class Checkpoints:
         return self._manager.latest_step()
 
     def best(self) -> int | None:
-        """Step of the checkpoint with the lowest WER; the latest where none has one."""
+        """Step of the checkpoint with the lowest metric; the latest where none has one."""
         step = self._manager.best_step()
         return self.latest() if step is None else step
 
@@ -83,8 +92,8 @@ class Checkpoints:
         there = ", ".join(map(str, steps))
         raise UserError(f"{self.directory}: no checkpoint {which!r}; there are best, latest, {there}")
 
-    def save(self, step: int, state: Any, facts: dict, wer: float | None) -> None:
-        """Begin to save `state` after `step` steps, in the background; `wer` ranks it where it is known.
+    def save(self, step: int, state: Any, facts: dict, rank: float | None) -> None:
+        """Begin to save `state` after `step` steps, in the background; `rank`, its metric, where it is known.
 
         Raises `UserError` where the disk is too full, or would not take the checkpoint before this one.
         """
@@ -96,7 +105,7 @@ class Checkpoints:
             self._manager.save(
                 step,
                 args=ocp.args.Composite(state=ocp.args.StandardSave(state), facts=ocp.args.JsonSave(facts)),
-                metrics=None if wer is None else {METRIC: wer},
+                metrics=None if rank is None else {self._metric: rank},
                 force=True,
             )
 

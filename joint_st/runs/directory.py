@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from joint_st import storage
-from joint_st.config import Config, load, save
+from joint_st.config import Config, LmConfig, load, save
 from joint_st.config.problems import shown
 from joint_st.config.tree import leaves
 from joint_st.errors import UserError
@@ -127,7 +127,7 @@ class RunDirectory:
             path.unlink(missing_ok=True)
 
 
-def open_run(workdir: Path, config: Config) -> RunDirectory:
+def open_run(workdir: Path, config: Config | LmConfig) -> RunDirectory:
     """Makes the directory of a run, or checks that the run there may go on with `config`; stores the config.
 
     A run that has no checkpoint yet, because a mistake or an accident ended it, begins anew with whatever config.
@@ -162,9 +162,9 @@ def _changeable(path: str) -> bool:
     return any(path == known or known.endswith(".") and path.startswith(known) for known in CHANGEABLE)
 
 
-def check_same(run: RunDirectory, config: Config) -> None:
+def check_same(run: RunDirectory, config: Config | LmConfig) -> None:
     """Raises `UserError` that names a field, not one of `CHANGEABLE`, in which the stored config is another one."""
-    before = {leaf.path: leaf.value for leaf in leaves(load(run.config))}
+    before = {leaf.path: leaf.value for leaf in leaves(load(run.config, type(config)))}
     now = {leaf.path: leaf.value for leaf in leaves(config)}
     differing = [
         path

@@ -40,9 +40,11 @@ def batch_shapes(
         shapes["unit_lengths"] = ((rows,), jnp.int32)
     if text is not None:
         rows = text.batch_sizes[text_bucket]
-        shapes["text_units"] = ((rows, text.bounds[text_bucket]), jnp.int32)
+        if text.unit_bounds:
+            shapes["text_units"] = ((rows, text.bounds[text_bucket]), jnp.int32)
+            shapes["text_unit_lengths"] = ((rows,), jnp.int32)
         shapes["text_labels"] = ((rows, text.label_bounds[text_bucket]), jnp.int32)
-        shapes["text_unit_lengths"] = shapes["text_label_lengths"] = ((rows,), jnp.int32)
+        shapes["text_label_lengths"] = ((rows,), jnp.int32)
         shapes["text_valid"] = ((rows,), jnp.bool_)
     sharding = batch_sharding(mesh)
     return {name: jax.ShapeDtypeStruct(*shape, sharding=sharding) for name, shape in shapes.items()}

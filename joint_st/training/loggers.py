@@ -13,7 +13,7 @@ from typing import Protocol
 import numpy as np
 
 from joint_st import storage
-from joint_st.config import Config
+from joint_st.config import Config, LmConfig
 from joint_st.errors import UserError
 from joint_st.runs.directory import RunDirectory
 
@@ -149,9 +149,11 @@ COUNTS = frozenset({"utterances", "infeasible", "unreadable", "unmatched", "sent
 """Columns that are sums over the steps of a row; others are means."""
 
 
-def open_loggers(config: Config, run: RunDirectory, *, resume_at: int) -> list[Logger]:
-    """The CSV of a run and the loggers its config asks for, at step `resume_at`."""
-    loggers: list[Logger] = [CsvLogger(run.metrics, COLUMNS, resume_at=resume_at)]
+def open_loggers(
+    config: Config | LmConfig, run: RunDirectory, columns: tuple[str, ...], *, resume_at: int
+) -> list[Logger]:
+    """The CSV of a run, of some columns, and the loggers its config asks for, at step `resume_at`."""
+    loggers: list[Logger] = [CsvLogger(run.metrics, columns, resume_at=resume_at)]
     if "tensorboard" in config.training.loggers:
         loggers.append(TensorBoardLogger(run.root / "tensorboard", resume_at=resume_at))
     if "wandb" in config.training.loggers:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 
+import numpy as np
 import pytest
 
 from joint_st.cli import main
@@ -78,34 +79,124 @@ def test_transcribe_says_the_same(run, spoken, tmp_path, capsys):
         assert normalizer("english")(text) == expected
 
 
-def test_weights_are_found_on_a_split_that_is_not_reported(run, spoken, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(tuning, "LM_WEIGHTS", (0.0, 0.75))
-    monkeypatch.setattr(tuning, "WORD_BONUSES", (1.0,))
-    monkeypatch.setattr(tuning, "HOT_WORD_BONUSES", (0.0, 2.5))
+@pytest.fixture
+def splits(spoken, tmp_path) -> dict[str, str]:
+    """The split in two parts, as NAME=SOURCE: some utterances to tune on, the others to report."""
     lines = (spoken / "test.jsonl").read_text().splitlines()
     for name, rows in {"dev": lines[:4], "test": lines[4:]}.items():
         entries = [json.loads(row) for row in rows]
         entries = [{**entry, "audio_filepath": str(spoken / entry["audio_filepath"])} for entry in entries]
         (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(entry) + "\n" for entry in entries))
-    what = ["--beam", 3, "--lm", run / "word.arpa", "--hot-words", run / "hot.txt", "--data"]
-    what.append(f"test={tmp_path / 'test.jsonl'}")
-    (name,), _ = evaluate(run, tmp_path, *what, "--tune", f"mine={tmp_path / 'dev.jsonl'}")
-    tried = [line.split(": WER ")[1] for line in capsys.readouterr().err.splitlines() if line.startswith("mine: WER ")]
-    wers = [float(line.split()[0]) for line in tried]
-    assert len(wers) == 4, "two weights, then two bonuses"
-    weight = [0, 0.75][wers[1] < wers[0]]
-    bonus = 2.5 if wers[3] < min(wers[:3]) else 0 if wers[2] < min(wers[:2]) else 5
-    assert name.endswith(f"word.arpa weight {weight:g} bonus 1, hot.txt bonus {bonus:g}, tuned on mine")
-    # The weights found give what they gave while they were looked for.
-    given = ["--lm-weight", weight, "--insertion-bonus", 1, "--hot-word-bonus", bonus]
-    evaluate(run, tmp_path, *what[:-1], f"mine={tmp_path / 'dev.jsonl'}", *given)
+    return {name: f"{tmp_path}/{name}.jsonl" for name in ("dev", "test")}
+
+
+def tried(said: str) -> dict[str, float]:
+    """WERs (%) while weights were looked for, by the options."""
+    lines = [line.split(": WER ")[1] for line in said.splitlines() if line.startswith("mine: WER ")]
+    return {line.partition(" % with ")[2]: float(line.split()[0]) for line in lines}
+
+
+def wer_of(tmp_path) -> float:
+    """WER (%) of all heads of the table that `evaluate` wrote last."""
     rows = [row for row in json.loads((tmp_path / "table.json").read_text()) if row["subset"] == "all"]
     errors = sum(row["insertions"] + row["deletions"] + row["substitutions"] for row in rows)
-    assert 100 * errors / sum(row["words"] for row in rows) == pytest.approx(min(wers), abs=0.05)
+    return 100 * errors / sum(row["words"] for row in rows)
+
+
+def test_weights_are_found_on_a_split_that_is_not_reported(run, spoken, splits, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(tuning, "SCALES", (2.0,))
+    monkeypatch.setattr(tuning, "ROUNDS", 3)
+    monkeypatch.setattr(tuning, "MOST_TRIALS", 3)
+    what = ["--beam", 3, "--lm", run / "word.arpa", "--hot-words", run / "hot.txt", "--data"]
+    (name,), _ = evaluate(run, tmp_path, *what, f"test={splits['test']}", "--tune", f"mine={splits['dev']}")
+    wers = tried(capsys.readouterr().err)
+    of_lm = {options: wer for options, wer in wers.items() if options.startswith("--lm-weight")}
+    assert 2 <= len(of_lm) <= 3 and len(wers) == len(of_lm) + 3
+    weight, bonus = min(of_lm, key=lambda options: (of_lm[options], *map(abs, numbers(options)))).split()[1::2]
+    of_hot = {options: wer for options, wer in wers.items() if options not in of_lm}
+    hot = min(of_hot, key=lambda options: (of_hot[options], *numbers(options))).split()[1]
+    assert name.endswith(f"word.arpa weight {weight} bonus {bonus}, hot.txt bonus {hot}, tuned on mine")
+    # The weights found give what they gave while they were looked for.
+    given = ["--lm-weight", weight, f"--insertion-bonus={bonus}", "--hot-word-bonus", hot]
+    evaluate(run, tmp_path, *what, f"mine={splits['dev']}", *given)
+    assert wer_of(tmp_path) == pytest.approx(min(of_hot.values()), abs=0.05)
 
     everything = ["--data", f"test={spoken / 'test.jsonl'}", "--lm", run / "word.arpa"]
-    assert main(["evaluate", str(run), *map(str, everything), "--tune", f"mine={tmp_path / 'dev.jsonl'}"]) == 2
+    assert main(["evaluate", str(run), *map(str, everything), "--tune", f"mine={splits['dev']}"]) == 2
     assert "--tune mine: 4 of its utterances are also in test, which is reported" in capsys.readouterr().err
+
+
+def numbers(options: str) -> list[float]:
+    return [float(number) for number in options.split()[1::2]]
+
+
+@pytest.fixture(scope="module")
+def neural(run, corpora):
+    """A language model over the run's letters, hardly trained, in a folder `neural`."""
+    from joint_st.config import LmConfig, LmDataConfig, LmModelConfig, LoopConfig, load, save
+
+    data = load(run).data
+    config = LmConfig(
+        data=LmDataConfig(train=(*data.train, *data.text), dev=data.dev, batch_size=16, buckets=1),
+        model=LmModelConfig(width=8, layers=1),
+        training=LoopConfig(steps=3, compilation_cache=""),
+    )
+    save(config, run / "lm.json")
+    options = ["--data.tokenizer.path", str(run / "tokenizer"), "--workdir", str(run / "neural")]
+    assert main(["train-lm", str(run / "lm.json"), *options]) == 0
+    return run / "neural"
+
+
+def test_a_neural_model_of_weight_0_is_the_beam_alone(run, neural, spoken, plain, tmp_path):
+    models = ["--lm", neural, "--lm-weight", 0, "--rescore", neural, "--rescore-weight", 0]
+    names, unweighted = evaluate(run, tmp_path, "--beam", 4, "--data", f"test={spoken / 'test.jsonl'}", *models)
+    lstm = "label LSTM neural step 3 weight 0 bonus 0"
+    assert names == {f"beam 4, {lstm}, rescored by {lstm}"}
+    assert list(unweighted.values()) == list(plain.values())
+
+
+@pytest.mark.slow
+def test_an_ngram_is_fused_and_a_neural_model_rescores(run, neural, splits, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(tuning, "ROUNDS", 1)
+    both = ["--beam", 4, "--lm", run / "word.arpa", "--rescore", neural]
+    tune = ["--data", f"test={splits['test']}", "--tune", f"mine={splits['dev']}"]
+    capsys.readouterr()
+    (name,), _ = evaluate(run, tmp_path, *both, *tune)
+    wers = tried(capsys.readouterr().err)
+    found = [options for options in wers if options.startswith("--rescore-weight")]
+    fusion = name.partition(", rescored by ")[0].split()
+    weight, bonus = found[0].split()[1::2]
+    assert name.endswith(f", rescored by label LSTM neural step 3 weight {weight} bonus {bonus}, tuned on mine")
+    given = ["--lm-weight", fusion[-3], f"--insertion-bonus={fusion[-1]}"]
+    given += ["--rescore-weight", weight, f"--rescore-bonus={bonus}", "--data", f"mine={splits['dev']}"]
+    evaluate(run, tmp_path, *both, *given)
+    assert wer_of(tmp_path) == pytest.approx(wers[found[0]], abs=0.05)
+    least = wers["the best hypothesis of each beam, which no weights can better"]
+    assert least <= wers[found[0]] <= min(wer for options, wer in wers.items() if options.startswith("--lm"))
+
+
+def test_a_grid_of_rescoring_weights_finds_what_loops_find():
+    rng = np.random.default_rng(0)
+    made_up = rng.normal(0, (1, 1.5, 1), (40, 6, 3))
+    errors = rng.integers(0, 5, (40, 6))
+    rows = [{n: [*made_up[m, n], errors[m, n]] for n in range(6 - 2 * (m == 3))} for m in range(40)]
+    weight, bonus, fewest = tuning.best_on_grid(*tuning.Lists.of(rows), 4)
+
+    def errors_at(weight, bonus):
+        best = (max(row.values(), key=lambda h: h[0] + weight * h[1] + bonus * h[2]) for row in rows)
+        return sum(int(hypothesis[3]) for hypothesis in best)
+
+    assert errors_at(weight, bonus) == fewest
+    assert fewest <= min(errors_at(w, b) for w in (0, 0.5, 1, 2) for b in (-2, 0, 2))
+
+
+def test_trials_go_on_until_the_best_lies_within_them():
+    def errors_at(point):
+        return round(100 * ((point[0] - 3.25) ** 2 + (point[1] + 4.5) ** 2 / 9))
+
+    assert tuning.climb(errors_at, (0.5, 0.0), (0.5, 1.5), least=(0.0, -np.inf)) == (3.25, -4.5)
+    assert tuning.climb(lambda point: int(100 * point[0]), (0.5,), (0.5,), least=(0.0,)) == (0.0,)
+    assert tuning.climb(lambda point: 7, (0.5, 0.0), (0.5, 1.5), least=(0.0, -np.inf)) == (0.0, 0.0)
 
 
 @pytest.mark.parametrize(
@@ -114,10 +205,14 @@ def test_weights_are_found_on_a_split_that_is_not_reported(run, spoken, tmp_path
         (["--lm-weight", "1"], "--lm-weight: there is no --lm for it; add --lm FILE"),
         (["--hot-word-bonus", "1"], "--hot-word-bonus: there is no --hot-words for it"),
         (["--lm", "x.arpa", "--decoder", "greedy"], "--lm: only the beam search takes it; add --decoder beam"),
-        (["--tune"], "--tune: there are no weights to find without --lm or --hot-words"),
+        (["--tune"], "--tune: there are no weights to find without --lm, --hot-words or --rescore"),
         (["--lm", "x.arpa", "--tune", "dev"], "--tune dev: written NAME=SOURCE"),
         (["--lm", "x.arpa"], "x.arpa: no such file"),
         (["--hot-words", "x.txt"], "x.txt: no such file"),
+        (["--rescore-bonus", "1"], "--rescore-bonus: there is no --rescore for it; add --rescore FILE"),
+        (["--rescore", "x", "--decoder", "greedy"], "--rescore: only the beam search takes it; add --decoder beam"),
+        (["--rescore", "x.arpa"], "x.arpa: no such file"),
+        (["--lm", "."], ".: no run of a language model; `joint-st train-lm` makes one"),
         (["--lm", "foreign.arpa"], "over the labels of another tokenizer: this run's has no '\u2581the'"),
     ],
 )

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from joint_st import cli
 from joint_st.parallel.mesh import batch_sharding, replicated
-from joint_st.training import loop, step
+from joint_st.training import joint, step
 from joint_st.training.step import TrainState
 
 
@@ -41,5 +41,5 @@ def make_train_step(config, vocabulary, units, mesh, *, speech=True):
 
 if __name__ == "__main__":
     step.init_state = init_state
-    loop.make_train_step = make_train_step
+    joint.make_train_step = make_train_step
     sys.exit(cli.main(sys.argv[1:]))

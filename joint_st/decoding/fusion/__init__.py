@@ -1,8 +1,8 @@
 """Shallow fusion: what language models and hot words add to the score of a prefix while the beam search runs.
 
 All of it is a function of the labels of a prefix alone. Each part keeps a state of each prefix, from which follows by
-how much a label more changes the score, so that the search carries a few integers a prefix, and all tables lie on the
-device as arrays.
+how much a label more changes the score, so that the search carries a few integers a prefix (or, of a neural model, its
+hidden state), and all tables lie on the device as arrays.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import jax
 
 from joint_st.decoding.fusion.hot_words import HotWords
 from joint_st.decoding.fusion.label_lm import LabelLM
+from joint_st.decoding.fusion.neural_lm import NeuralLM
 from joint_st.decoding.fusion.word_lm import WordLM
 
 
@@ -32,18 +33,19 @@ class Weights(NamedTuple):
 class Fusion(NamedTuple):
     """A language model, hot words, or both."""
 
-    lm: LabelLM | WordLM | None
+    lm: LabelLM | WordLM | NeuralLM | None
     hot_words: HotWords | None
     weights: Weights
 
     def start(self) -> tuple:
-        """The state of the empty prefix: a tree of numbers []."""
+        """The state of the empty prefix: a tree of arrays, numbers [] in most parts."""
         return tuple(part.start() for part, _ in self._parts())
 
     def lengthen(self, states: tuple, labels: jax.Array) -> tuple[jax.Array, tuple]:
         """What each label [K] adds to the score of each prefix, float32 [W, K], and the states then.
 
-        states: a tree of [W]; the states then are one of [W, K].
+        states: a tree of [W, ...]; the states then are one of [W, K, ...], or [W, 1, ...] where the label makes no
+        difference.
         """
         found = [part.lengthen(state, labels, *weights) for (part, weights), state in zip(self._parts(), states)]
         return sum(gain for gain, _ in found), tuple(after for _, after in found)

@@ -1,0 +1,83 @@
+"""Rescoring: the hypotheses of a beam, put in order again by what a language model says of each as a whole.
+
+    score = score of the search + weight * log probability + bonus * length
+
+A model that is too slow to be asked for each frame, or that is over other units than the one fused, still chooses among
+what the search has found. Lengths are in the model's own units: words for a model over words, labels for others.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from joint_st.decoding.beam import NBest
+from joint_st.decoding.fusion.label_lm import LabelLM
+from joint_st.decoding.fusion.neural_lm import NeuralLM
+from joint_st.decoding.fusion.word_lm import WordLM
+
+
+class RescoringWeights(NamedTuple):
+    """How much the model counts; natural logarithms. They are data of a compiled search, not constants in it."""
+
+    weight: Any = 0.5
+    """Factor of the model's log probability, penalties of the unknown included."""
+    bonus: Any = 0.0
+    """For each word, or label where the model is over labels."""
+    unknown_penalty: Any = 10.0
+    """Taken off the log probability of each word, or label, that the model does not know."""
+
+
+class Judged(NamedTuple):
+    """What a language model says of hypotheses."""
+
+    log_probs: jax.Array
+    """Of each, its end included and penalties of the unknown taken off, float32 [..., N]."""
+    counts: jax.Array
+    """Words, or labels, in each, float32 [..., N]."""
+
+
+class Rescoring(NamedTuple):
+    """A language model for whole hypotheses: any part of a fusion that scores label by label."""
+
+    lm: LabelLM | WordLM | NeuralLM
+    weights: RescoringWeights
+
+    def judge(self, labels: jax.Array, lengths: jax.Array) -> Judged:
+        """What the model says of `labels` int32 [B, N, T], `lengths` [B, N] of them; all at once, label by label."""
+        of_lm, of_length = (1.0, 0.0, self.weights.unknown_penalty), (0.0, 1.0, 0.0)
+
+        def one(labels, length):
+            """Of one hypothesis, as a beam of one prefix."""
+
+            def read(carry, label_at):
+                label, place = label_at
+                (log_prob, count), state = carry
+                gain, after = self.lm.lengthen(state, label[None], *of_lm)
+                more, _ = self.lm.lengthen(state, label[None], *of_length)
+                carry_after = (log_prob + gain[0, 0], count + more[0, 0]), jax.tree.map(lambda x: x[:, 0], after)
+                there = place < length
+                return jax.tree.map(lambda new, old: jnp.where(there, new, old), carry_after, carry), None
+
+            none = jnp.float32(0), jnp.float32(0)
+            start = none, jax.tree.map(lambda x: jnp.asarray(x)[None], self.lm.start())
+            ((log_prob, count), state), _ = jax.lax.scan(read, start, (labels, jnp.arange(labels.size)))
+            return Judged(
+                log_prob + self.lm.finish(state, *of_lm)[0], count + self.lm.finish(state, *of_length)[0]
+            )
+
+        return jax.vmap(jax.vmap(one))(labels, lengths)
+
+    def rescore(self, found: NBest) -> NBest:
+        """The hypotheses by their new scores, the best first; those that are none stay last."""
+        judged = self.judge(found.labels, found.lengths)
+        # Minus infinity marks what is no hypothesis.
+        scores = found.scores + self.weights.weight * judged.log_probs + self.weights.bonus * judged.counts
+        order = jnp.argsort(scores, axis=1, descending=True)
+        return NBest(
+            jnp.take_along_axis(found.labels, order[..., None], axis=1),
+            jnp.take_along_axis(found.lengths, order, axis=1),
+            jnp.take_along_axis(scores, order, axis=1),
+        )

@@ -1,0 +1,95 @@
+"""An autoregressive language model over labels: an LSTM, as a whole sequence and label by label.
+
+The blank, label 0, is in no text: as an input it stands for the beginning, as an output for the end.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from joint_st.config import LmModelConfig
+from joint_st.models.functional import Weights
+from joint_st.models.joint import Head
+from joint_st.models.layer import Stack, dropout
+from joint_st.models.lstm import LstmLayer
+from joint_st.ops.masks import length_mask
+from joint_st.parallel.sharding import gathered
+
+EDGE = 0
+"""The label before the first one and behind the last one."""
+
+
+class LanguageModel(nnx.Module):
+    """Log probabilities [V] of the label that comes next; natural logarithms, float32."""
+
+    def __init__(self, config: LmModelConfig, vocabulary: int, *, rngs: nnx.Rngs):
+        self.dropout = config.dropout
+        self.tied = config.tied
+        self.embed = nnx.Embed(vocabulary, config.width, rngs=rngs)
+
+        def make(rngs):
+            return LstmLayer(config.width, dropout=config.dropout, rngs=rngs)
+
+        self.lstm = Stack(make, config.layers, remat=False, rngs=rngs)
+        self.norm = nnx.LayerNorm(config.width, rngs=rngs)
+        if config.tied:
+            self.bias = nnx.Param(jnp.zeros(vocabulary))
+        else:
+            self.label_head = Head(config.width, vocabulary, rngs=rngs)
+
+    def next_log_probs(self, labels: jax.Array, lengths: jax.Array, key: jax.Array | None = None) -> jax.Array:
+        """[B, L + 1, V]: of the first label, and of what comes after each of `labels` [B, L], `lengths` [B] of them.
+
+        What stands beyond the lengths changes nothing up to there. `key` draws dropout.
+        """
+        mask = length_mask(lengths + 1, labels.shape[1] + 1)
+        inputs = jnp.pad(labels, ((0, 0), (1, 0)), constant_values=EDGE)
+        embed_key, layers_key = (None, None) if key is None else jax.random.split(key)
+        x = dropout(self.embed(jnp.where(mask, inputs, EDGE)), self.dropout, embed_key)
+        return self._log_probs(self.lstm(x, mask, layers_key))
+
+    def log_prob(self, labels: jax.Array, lengths: jax.Array, key: jax.Array | None = None) -> jax.Array:
+        """Log probability [B] of `labels` [B, L], `lengths` [B] of them, and of the end behind them."""
+        inside = length_mask(lengths, labels.shape[1])
+        targets = jnp.pad(jnp.where(inside, labels, EDGE), ((0, 0), (0, 1)), constant_values=EDGE)
+        log_probs = self.next_log_probs(labels, lengths, key)
+        of_targets = jnp.take_along_axis(log_probs, targets[..., None], axis=2)[..., 0]
+        return jnp.sum(jnp.where(length_mask(lengths + 1, targets.shape[1]), of_targets, 0), axis=1)
+
+    def init_state(self, batch: int) -> Any:
+        """The state before anything is read: a tree of [layers, B, D]."""
+        return self.lstm.init_state(batch)
+
+    def step(self, labels: jax.Array, state: Any) -> tuple[jax.Array, Any]:
+        """Log probabilities [B, V] of what comes after `labels` [B], `EDGE` at the beginning, and the state then."""
+        x = self.embed(labels)[:, None]
+        x, state = self.lstm.step(x, jnp.ones(x.shape[:2], bool), state)
+        return self._log_probs(x)[:, 0], state
+
+    def _log_probs(self, x):
+        x = self.norm(x)
+        if self.tied:
+            logits = self.embed.attend(x) + self.bias[...]
+        else:
+            logits = self.label_head(x)
+        return jax.nn.log_softmax(logits.astype(jnp.float32))
+
+
+def init_lm(config: LmModelConfig, vocabulary: int, seed: int | jax.Array) -> Weights:
+    """Initial weights."""
+    return nnx.to_pure_dict(nnx.state(LanguageModel(config, vocabulary, rngs=nnx.Rngs(jax.random.key(seed)))))
+
+
+def lm_shapes(config: LmModelConfig, vocabulary: int) -> Weights:
+    """Shapes and types of the weights; nothing is computed."""
+    return jax.eval_shape(lambda: init_lm(config, vocabulary, 0))
+
+
+def merge_lm(config: LmModelConfig, vocabulary: int, weights: Weights) -> LanguageModel:
+    """The model of some weights, inside a jitted function."""
+    structure = nnx.graphdef(nnx.eval_shape(lambda: LanguageModel(config, vocabulary, rngs=nnx.Rngs(0))))
+    return nnx.merge(structure, gathered(weights))

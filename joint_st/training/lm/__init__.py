@@ -1,0 +1,1 @@
+"""Training of the neural language model: its step, its perplexity, and both as a task of the loop."""

@@ -1,0 +1,190 @@
+"""`joint-st train-lm`: it learns, goes on bit for bit where it stopped, and holds the dev set out."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import shutil
+from collections import Counter
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from joint_st.cli import main
+from joint_st.config import LmConfig, LmDataConfig, LmModelConfig, LoopConfig, OptimizerConfig, TextSource, save
+from joint_st.data.normalizers import normalizer
+from joint_st.data.tokenizers import load_tokenizer
+from joint_st.models.language_model import merge_lm
+from joint_st.runs.trained_lm import load_lm
+from tests.tiny import joint_st, saved_arrays
+
+# Orbax is told no shardings when it reads arrays for comparison.
+pytestmark = pytest.mark.filterwarnings("ignore:Sharding info not provided")
+
+STEPS = 24
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory) -> Path:
+    """A folder with the config `lm.json` and its texts."""
+    place = tmp_path_factory.mktemp("lm")
+    colours, things = ("red", "green", "blue", "grey"), ("house", "tree", "boat")
+    texts = [f"The {a} {b} is {c}." for a in colours for b in things for c in colours]
+    (place / "dev.txt").write_text("\n".join(texts[::7]) + "\n")
+    # One in seven is in both.
+    (place / "train.txt").write_text("\n".join(texts) + "\n")
+    config = LmConfig(
+        name="tiny",
+        data=LmDataConfig(
+            train=(TextSource(path=str(place / "train.txt")),),
+            dev=(TextSource(path=str(place / "dev.txt")),),
+            batch_size=8,
+            buckets=1,
+        ),
+        model=LmModelConfig(width=16, layers=1),
+        optimizer=OptimizerConfig(peak_learning_rate=2e-2, warmup_steps=2, ema_decay=0.5),
+        training=LoopConfig(
+            steps=STEPS, log_every=5, evaluate_every=9, checkpoint_every=4, compilation_cache=""
+        ),
+    )
+    save(config, place / "lm.json")
+    return place
+
+
+@pytest.fixture(scope="module")
+def trained_lm(place) -> Path:
+    assert main(["train-lm", str(place / "lm.json"), "--workdir", str(place / "run")]) == 0
+    return place / "run"
+
+
+def rows(run: Path) -> list[dict[str, str]]:
+    with open(run / "metrics.csv", newline="") as file:
+        found = list(csv.DictReader(file))
+    for row in found:
+        del row["labels_per_second"]
+    return found
+
+
+def test_it_learns_and_the_best_is_that_of_the_lowest_perplexity(place, trained_lm, capsys):
+    found = rows(trained_lm)
+    losses = [float(row["loss"]) for row in found if row["loss"]]
+    assert losses[-1] < 0.5 * losses[0] and len(losses) == 5
+    rated = {int(row["step"]): float(row["dev_perplexity"]) for row in found if row["dev_perplexity"]}
+    assert sorted(rated) == [9, 18, STEPS]
+    # Computed anew from what the run holds, one text after the other.
+    trained = load_lm(trained_lm)
+    assert trained.step == min(rated, key=rated.get)
+    model = merge_lm(trained.config.model, trained.tokenizer.size, trained.weights)
+    texts = [normalizer("english")(line) for line in (place / "dev.txt").read_text().splitlines()]
+    state, tokenizer = model.init_state(1), load_tokenizer(trained_lm / "tokenizer")
+    step = jax.jit(lambda label, state: model.step(label, state))
+    total, words, labels = 0.0, 0, 0
+    for text in texts:
+        given, state = 0, model.init_state(1)
+        for label in [*tokenizer.encode(text), 0]:
+            log_probs, state = step(np.array([given]), state)
+            total, given, labels = total - float(log_probs[0, label]), label, labels + 1
+        words += len(text.split()) + 1
+    row = next(row for row in found if int(row["step"]) == trained.step and row["dev_perplexity"])
+    assert float(row["dev_perplexity"]) == pytest.approx(math.exp(total / labels), rel=1e-4)
+    assert float(row["dev_word_perplexity"]) == pytest.approx(math.exp(total / words), rel=1e-4)
+
+
+def test_what_is_in_dev_is_not_trained_on(place, tmp_path, capsys):
+    options = ["--training.steps", "1", "--workdir", str(tmp_path / "run")]
+    assert main(["train-lm", str(place / "lm.json"), *options]) == 0
+    said = capsys.readouterr().err
+    assert "train    41 texts" in said and "dropped 7 that data.dev has too\n" in said
+    assert "dev      7 texts" in said and "1 steps" in said
+
+
+def test_a_run_that_was_stopped_goes_on_bit_for_bit(place, trained_lm, tmp_path, monkeypatch):
+    from joint_st.training.interruption import Interruption
+
+    run = tmp_path / "run"
+    command = ["train-lm", str(place / "lm.json"), "--workdir", str(run)]
+    with monkeypatch.context() as patch:
+        patch.setattr(Interruption, "stops_after", lambda self, done: done == 13)
+        assert main(command) == 0
+    kept = [int(entry.name) for entry in (run / "checkpoints").iterdir() if entry.name.isdecimal()]
+    assert max(kept) == 13
+    assert main(command) == 0
+    found, expected = saved_arrays(run, STEPS), saved_arrays(trained_lm, STEPS)
+    assert found.keys() == expected.keys() and len(found) > 20
+    for name in expected:
+        assert found[name].tobytes() == expected[name].tobytes(), name
+    assert rows(run) == rows(trained_lm)
+
+
+def test_a_run_holds_all_and_can_take_the_labels_of_another(place, trained_lm, tmp_path):
+    moved = shutil.copytree(trained_lm, tmp_path / "moved")
+    options = ["--data.tokenizer.path", str(moved / "tokenizer"), "--workdir", str(tmp_path / "run")]
+    texts = place / "other.txt"
+    texts.write_text("It is red.\n")
+    changes = ["--data.train", f"text:{texts}", "--data.dev", "", "--training.steps", "1"]
+    assert main(["train-lm", str(place / "lm.json"), *options, *changes]) == 0
+    tokenizers = [(run / "tokenizer/tokenizer.json").read_bytes() for run in (moved, tmp_path / "run")]
+    assert tokenizers[0] == tokenizers[1]
+    letters = load_lm(tmp_path / "run").tokenizer.characters
+    assert set("the red house is blue") <= set(letters)
+
+
+def test_all_texts_come_once_in_an_epoch(place):
+    from joint_st.config import load
+    from joint_st.data.labelled_texts import label_plan, label_texts
+    from joint_st.data.pipeline import text_batches
+
+    config = load(place / "lm.json", LmConfig)
+    tokenizer = load_tokenizer(place / "run" / "tokenizer")
+    texts = label_texts(config.data.train, config.data, normalizer("english"), tokenizer, "data.train")
+    plan = label_plan(texts, config.data, 3, shuffle=True)
+    seen = Counter()
+    for i, batch in text_batches(texts, plan, start=0, prefetch=2):
+        assert "text_units" not in batch and "audio" not in batch
+        for labels, length, valid in zip(batch["text_labels"], batch["text_label_lengths"], batch["text_valid"]):
+            if valid:
+                seen[tokenizer.decode(labels[:length])] += 1
+        if i + 1 == plan.steps_per_epoch:
+            break
+    assert seen == Counter(texts.texts()) and len(texts) == 48
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["{lm}", "--model.widht", "3"], "model.widht: unknown key (= 3); did you mean model.width?"),
+        (["{lm}", "--data.train", "text:nowhere.txt"], "nowhere.txt: no such file"),
+        (["{lm}", "--parallel.tensor", "2"], "parallel.tensor: "),
+        (["{acoustic}"], "{acoustic}: a config that `joint-st train` takes, not `joint-st train-lm`"),
+    ],
+)
+def test_mistakes(place, tmp_path, capsys, arguments, message):
+    from tests.tiny import tiny_config
+
+    names = {"lm": place / "lm.json", "acoustic": tmp_path / "acoustic.json"}
+    save(tiny_config(tmp_path), names["acoustic"])
+    command = ["train-lm", *(argument.format(**names) for argument in arguments), "--workdir", str(tmp_path / "run")]
+    assert main(command) == 2
+    assert message.format(**names) in capsys.readouterr().err
+
+
+def test_train_refuses_a_language_model(place, trained_lm, capsys):
+    for where in (place / "lm.json", trained_lm):
+        assert main(["train", str(where)]) == 2
+        assert "a config that `joint-st train-lm` takes, not `joint-st train`" in capsys.readouterr().err
+    assert json.loads((trained_lm / "config.json").read_text())["kind"] == "language_model"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("axis", ["data", "fsdp"])
+def test_two_devices_train_as_one(place, trained_lm, tmp_path, axis):
+    options = ["--parallel.cpu_devices", 2, "--parallel.data", -1 if axis == "data" else 1]
+    options += ["--parallel.fsdp", 2 if axis == "fsdp" else 1]
+    done = joint_st("train-lm", place / "lm.json", "--workdir", tmp_path / "run", *options)
+    assert done.returncode == 0, done.stderr
+    assert f": {axis} 2" in done.stderr
+    losses = [[float(row["loss"]) for row in rows(run) if row["loss"]] for run in (tmp_path / "run", trained_lm)]
+    np.testing.assert_allclose(*losses, rtol=2e-3)

@@ -47,26 +47,24 @@ class Rescoring(NamedTuple):
 
     def judge(self, labels: jax.Array, lengths: jax.Array) -> Judged:
         """What the model says of `labels` int32 [B, N, T], `lengths` [B, N] of them; all at once, label by label."""
-        of_lm, of_length = (1.0, 0.0, self.weights.unknown_penalty), (0.0, 1.0, 0.0)
+        # Log probability and length at once: a neural model, on which the weights do nothing, takes one step for both.
+        weights = jnp.array([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]).at[0, 2].set(self.weights.unknown_penalty)
 
         def one(labels, length):
             """Of one hypothesis, as a beam of one prefix."""
 
             def read(carry, label_at):
                 label, place = label_at
-                (log_prob, count), state = carry
-                gain, after = self.lm.lengthen(state, label[None], *of_lm)
-                more, _ = self.lm.lengthen(state, label[None], *of_length)
-                carry_after = (log_prob + gain[0, 0], count + more[0, 0]), jax.tree.map(lambda x: x[:, 0], after)
+                judged, state = carry
+                lengthen = jax.vmap(lambda of: self.lm.lengthen(state, label[None], *of), out_axes=(0, None))
+                gains, after = lengthen(weights)
+                carry_after = judged + gains[:, 0, 0], jax.tree.map(lambda x: x[:, 0], after)
                 there = place < length
                 return jax.tree.map(lambda new, old: jnp.where(there, new, old), carry_after, carry), None
 
-            none = jnp.float32(0), jnp.float32(0)
-            start = none, jax.tree.map(lambda x: jnp.asarray(x)[None], self.lm.start())
-            ((log_prob, count), state), _ = jax.lax.scan(read, start, (labels, jnp.arange(labels.size)))
-            return Judged(
-                log_prob + self.lm.finish(state, *of_lm)[0], count + self.lm.finish(state, *of_length)[0]
-            )
+            start = jnp.zeros(2), jax.tree.map(lambda x: jnp.asarray(x)[None], self.lm.start())
+            (judged, state), _ = jax.lax.scan(read, start, (labels, jnp.arange(labels.size)))
+            return Judged(*(judged + jax.vmap(lambda of: self.lm.finish(state, *of))(weights)[:, 0]))
 
         return jax.vmap(jax.vmap(one))(labels, lengths)
 

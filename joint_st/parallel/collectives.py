@@ -15,6 +15,9 @@ KINDS = (
     "ragged-all-to-all",
 )  # fmt: skip
 
+BETWEEN_SLICES = "xla_megascale_runtime"
+"""Who carries what is sent from one TPU slice to another: the hosts, over their network."""
+
 BITS = {"pred": 8, "token": 0}
 """Of the types whose name does not say it; an `opaque` is not sent."""
 
@@ -28,9 +31,9 @@ class Collective(NamedTuple):
     """Collectives of one kind among groups of one size, in one run of a program."""
 
     kind: str
-    """One of `KINDS`."""
+    """One of `KINDS`, or that and `between slices`."""
     devices: int
-    """Devices in a group."""
+    """Devices in a group; between slices, slices."""
     count: int
     """How often it runs: those in loops as often as XLA knows them to, once where it does not."""
     bytes: int
@@ -74,6 +77,9 @@ def instructions(hlo: str) -> Iterator[Instruction]:
             if opcode.endswith(("-done", "-update")):
                 continue
             kind = opcode.removesuffix("-start")
+            if opcode == "send" and BETWEEN_SLICES in line:
+                yield _between_slices(line, shape, times)
+                continue
             if kind in KINDS:
                 devices = _group_size(line, everyone)
                 size = times * _payload(shape, opcode, devices)
@@ -87,6 +93,19 @@ def instructions(hlo: str) -> Iterator[Instruction]:
     yield from walk(entry, 1)
 
 
+def _between_slices(line: str, shape: str, times: int) -> Instruction:
+    """A collective over slices: XLA sends each device's part to the hosts, which do the rest.
+
+    Its target is written `{1,2}x{0:7}`: those slices, and of each these devices.
+    """
+    kind = re.search(r'_xla_megascale_transfer_type="(\w+)"', line)[1].lower().replace("_", "-")
+    listed = re.search(r'_xla_megascale_target="\{([\d,:]*)\}', line)[1].split(",")
+    bounds = [[int(bound) for bound in part.split(":")] for part in listed]
+    slices = sum(bound[-1] - bound[0] + 1 for bound in bounds)
+    sent = re.search(r"(\w+)\[([\d,<=]*)\]", shape)
+    return Instruction(f"{kind} between slices", slices, times, times * _bytes(*sent.groups()), "")
+
+
 def _computations(hlo: str) -> tuple[dict[str, list[str]], str]:
     """Lines of instructions that matter, by the name of their computation; and the name of the first to run."""
     found: dict[str, list[str]] = {}
@@ -96,7 +115,9 @@ def _computations(hlo: str) -> tuple[dict[str, list[str]], str]:
             name = line.removeprefix("ENTRY ").split()[0].split("(")[0].lstrip("%")
             entry = name if line.startswith("ENTRY ") else entry
             lines = found[name] = []
-        elif " = " in line and (CALLS.search(line) or BOUND.search(line) or any(kind in line for kind in KINDS)):
+        elif " = " in line and any(
+            (CALLS.search(line), BOUND.search(line), BETWEEN_SLICES in line, *(kind in line for kind in KINDS))
+        ):
             lines.append(line)
     return found, entry
 

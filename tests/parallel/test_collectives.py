@@ -54,6 +54,12 @@ def program(*lines: str, others: str = "") -> str:
             Instruction("all-to-all", 2, 1, 16, ""),
         ),
         (
+            "  %send.4 = (f32[5,8]{1,0:T(8,128)}, u32[], token[]) send(%x, %after-all.4), channel_id=6, "
+            'is_host_transfer=true, frontend_attributes={_xla_host_transfer_handler_name="xla_megascale_runtime",'
+            '_xla_megascale_target="{1,4:5}x{0:7}",_xla_megascale_transfer_type="ALL_REDUCE"}',
+            Instruction("all-reduce between slices", 3, 1, 160, ""),
+        ),
+        (
             "  %p = c64[3]{0} collective-permute(%x), source_target_pairs={{0,1},{1,0}}",
             Instruction("collective-permute", 8, 1, 24, ""),
         ),

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich import box
 from rich.markup import escape
@@ -16,10 +17,12 @@ from rich.table import Table
 
 from joint_st import storage
 from joint_st.data.utterance import Entry
-from joint_st.decoding.clock import Clock
 from joint_st.evaluation.bootstrap import rate_interval
 from joint_st.evaluation.wer import ALL, Errors, count_errors, total
 from joint_st.evaluation.word_alignment import Op, align_words
+
+if TYPE_CHECKING:  # it brings JAX, which those who only read results do without
+    from joint_st.decoding.clock import Clock
 
 
 @dataclass(frozen=True)

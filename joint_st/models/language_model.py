@@ -37,7 +37,7 @@ class LanguageModel(nnx.Module):
         self.lstm = Stack(make, config.layers, remat=False, rngs=rngs)
         self.norm = nnx.LayerNorm(config.width, rngs=rngs)
         if config.tied:
-            self.bias = nnx.Param(jnp.zeros(vocabulary))
+            self.label_bias = nnx.Param(jnp.zeros(vocabulary))
         else:
             self.label_head = Head(config.width, vocabulary, rngs=rngs)
 
@@ -73,7 +73,7 @@ class LanguageModel(nnx.Module):
     def _log_probs(self, x):
         x = self.norm(x)
         if self.tied:
-            logits = self.embed.attend(x) + self.bias[...]
+            logits = self.embed.attend(x) + self.label_bias[...]
         else:
             logits = self.label_head(x)
         return jax.nn.log_softmax(logits.astype(jnp.float32))

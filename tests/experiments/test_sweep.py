@@ -117,8 +117,8 @@ def test_files_that_are_no_sweep(tmp_path):
 def test_the_sweep_of_weights_varies_nothing_else():
     sweep = load_sweep(CHECKOUT / "configs" / "sweeps" / "consistency_weight.py")
     configs = {arm: [job.config for job in sweep.jobs if job.run.arm == arm] for arm in sweep.arms}
-    assert len(sweep.jobs) == 10 and sweep.references == ("weight_0",)
+    assert len(sweep.jobs) == 8 and sweep.references == ("weight_0",)
     assert differing_fields(configs) == {
-        f"weight_{weight}": {"objective.consistency.weight": weight} for weight in (0, 0.001, 0.003, 0.01, 0.03)
+        f"weight_{weight}": {"objective.consistency.weight": weight} for weight in (0, 0.003, 0.01, 0.03)
     }
     assert sorted(config.seed for config in configs["weight_0"]) == [0, 1]

@@ -7,21 +7,29 @@ import jax
 import pytest
 from jax.sharding import AbstractMesh, AxisType, PartitionSpec
 
-from joint_st.config import AXES, Config, ModelConfig, override
+from joint_st.config import AXES, Config, LmModelConfig, ModelConfig, override
 from joint_st.models.functional import weight_shapes
+from joint_st.models.language_model import lm_shapes
 from joint_st.parallel.sharding import RULES, WEIGHTS, logical_axes, partition_spec
 from joint_st.training.step import state_shapes
 from tests.training.test_joint_step import JOINT
 from tests.training.test_step import CONFIG
 
 # Every size is another one, so that a shape says which axis is which.
-SIZES = {"embed": 24, "vector": 24, "channels": 24, "mlp": 72, "heads": 2, "head_width": 12, "taps": 5, "layers": 3}
+SIZES = {"embed": 24, "vector": 24, "channels": 24, "mlp": 72, "heads": 2, "head_width": 12, "taps": 5, "layers": 3,
+         "gates": 96}  # fmt: skip
 MODEL = ModelConfig(width=24, heads=2, feed_forward=3, kernel=5, audio_layers=3, streaming_layers=3,
                     full_context_layers=3, text_layers=3)  # fmt: skip
 
 
 def mesh(**sizes: int) -> AbstractMesh:
     return AbstractMesh(tuple(sizes.get(axis, 1) for axis in AXES), AXES, axis_types=(AxisType.Auto,) * 3)
+
+
+def all_weights() -> dict:
+    """Shapes of the joint model's weights, and of a language model's, by dotted path."""
+    of_lm = [named(lm_shapes(LmModelConfig(width=24, layers=3, tied=tied), 7)) for tied in (False, True)]
+    return {**named(weight_shapes(MODEL, 7, 11)), **{f"lm.{path}": leaf for lm in of_lm for path, leaf in lm.items()}}
 
 
 def named(tree) -> dict:
@@ -31,7 +39,7 @@ def named(tree) -> dict:
 
 def test_every_weight_has_the_logical_axes_of_its_shape():
     used = set()
-    for path, leaf in named(weight_shapes(MODEL, 7, 11)).items():
+    for path, leaf in all_weights().items():
         axes = logical_axes(path)
         assert axes is not None, f"{path} is new: say in WEIGHTS which axes it has"
         assert len(axes) == leaf.ndim, path
@@ -45,7 +53,7 @@ def test_every_weight_has_the_logical_axes_of_its_shape():
 
 
 def test_every_row_of_the_table_is_of_some_weight():
-    paths = list(named(weight_shapes(MODEL, 7, 11)))
+    paths = list(all_weights())
     for pattern in WEIGHTS:
         assert any(re.search(rf"(^|\.)({pattern})$", path) for path in paths), pattern
 

@@ -108,7 +108,7 @@ def test_relaunches_have_a_limit(scripts):
 @pytest.mark.parametrize("first", [7, 75])
 def test_a_command_that_fails_ends_it_with_its_status_and_what_each_worker_says(scripts, first):
     # With 75 joint-st says that another of its processes is gone: worker 1, which failed.
-    scripts.do.write_text(f'echo "error of worker $WORKER"; [ $WORKER = 1 ] && exit 7; sleep 0.5; exit {first}\n')
+    scripts.do.write_text(f'echo "error of worker $WORKER"; [ $WORKER = 1 ] && exit 7; sleep 3; exit {first}\n')
     result = launch(scripts)
     assert result.returncode == 7
     assert "worker-1: ended with status 7\nerror of worker 1\n" in result.stdout

@@ -4,6 +4,7 @@ from concurrent.futures import CancelledError
 
 import jax
 import pytest
+from jax.experimental.compilation_cache import compilation_cache
 
 from joint_st.config import override
 from joint_st.data.buckets import Buckets
@@ -30,8 +31,11 @@ def steps(tmp_path):
 def cache(tmp_path):
     before = jax.config.jax_compilation_cache_dir
     keep_compiled(str(tmp_path))
+    # JAX decides only once in a process whether there is a cache.
+    compilation_cache.reset_cache()
     yield tmp_path
     jax.config.update("jax_compilation_cache_dir", before)
+    compilation_cache.reset_cache()
 
 
 def test_programs_are_in_the_order_of_their_use(steps):

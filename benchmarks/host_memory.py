@@ -5,6 +5,8 @@
 glibc reads its settings when a process starts, so each way has processes of its own, in turns. `compiled here` is the
 step, with the settings, of a process that compiled it itself (`joint_st.training.apart` says why that is slower); the
 others read it from the cache.
+
+The quickstart on 2 CPU cores, one round: without 310 ms, with 233 ms (0.752), compiled here 388 ms (1.254).
 """
 
 from __future__ import annotations

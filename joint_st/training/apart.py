@@ -2,8 +2,8 @@
 
 XLA's compiler takes and frees millions of small blocks. In the one heap of a process that keeps its memory
 (`joint_st.parallel.host_memory`), what is left between them makes every later search for a large block long: the
-quickstart's joint step took 388 ms in a process that had compiled it, and 233 ms in another (`benchmarks/host_memory.py`
-on 2 CPU cores).
+quickstart's joint step took 388 ms in a process that had compiled it, and 233 ms in another, on 2 CPU cores
+(`benchmarks/host_memory.py`).
 """
 
 from __future__ import annotations

@@ -10,14 +10,14 @@ import pytest
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from joint_st.cli import main
-from joint_st.config import override, save
+from joint_st.config import load, override, save
 from joint_st.models.functional import weight_shapes
 from joint_st.parallel.collectives import Collective
 from joint_st.parallel.topology import GIB, parse_topology
 from joint_st.pods.advice import changes
 from joint_st.pods.command import report
 from joint_st.pods.compiled import Compiled, Memory, memory_needed
-from tests.tiny import tiny_config
+from tests.tiny import CHECKOUT, tiny_config
 
 needs_libtpu = pytest.mark.skipif(importlib.util.find_spec("libtpu") is None, reason="no libtpu: joint_st[tpu]")
 
@@ -51,6 +51,26 @@ def test_a_step_for_eight_chips(tmp_path, capsys):
     kinds = {one["kind"]: one for one in found["collectives"]}
     assert set(kinds) == {"all-reduce"} and kinds["all-reduce"]["devices"] == 8
     assert 4 * weights <= kinds["all-reduce"]["bytes"] < 4 * weights + 2000
+
+
+@needs_libtpu
+@pytest.mark.slow
+def test_the_smallest_of_the_large_configs_for_eight_chips(tmp_path):
+    path = CHECKOUT / "configs" / "librispeech_960h.py"
+    command = ["compile", str(path), "--topology", "v5e:2x4", "--quick", "--json", str(tmp_path / "found.json")]
+    batches = [f"--{name}=64" for name in ("data.batch_size", "data.text_batch_size", "evaluation.batch_size")]
+    assert main([*command, *batches]) == 0
+    found = json.loads((tmp_path / "found.json").read_text())
+    assert found["quick"] and found["fits"]
+
+    # Its wordpieces, and as many phonemes as `sizes` assumes.
+    weights = sum(leaf.size for leaf in jax.tree.leaves(weight_shapes(load(path).model, 1024, 128)))
+    assert found["parameters"] == weights and 115e6 < weights < 125e6
+    assert found["memory"]["parameters"] == 4 * weights
+    # Weights that the layers read as bfloat16 are summed as such, the others in float32.
+    (sent,) = found["collectives"]
+    assert (sent["kind"], sent["devices"]) == ("all-reduce", 8)
+    assert 2 * weights < sent["bytes"] < 4 * weights
 
 
 @needs_libtpu

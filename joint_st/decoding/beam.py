@@ -78,14 +78,17 @@ def prefix_beam_search(
     best = beam if best is None else best
     if min(beam, candidates, best) < 1 or best > beam:
         raise ValueError(f"beam {beam}, candidates {candidates}, best {best}: all from 1 on, and best at most beam")
+    time = logits.shape[1]
+    if not time:  # (JAX gathers from no empty array.)
+        logits = jnp.pad(logits, ((0, 0), (0, 1), (0, 0)))
     in_audio = length_mask(lengths, logits.shape[1])
-    logits = zero_padding(logits, in_audio).astype(jnp.float32)
     # A logit of -inf is legal: a symbol ruled out.
-    log_probs = jax.nn.log_softmax(jnp.maximum(logits, IMPOSSIBLE))
-    of_labels = log_probs.at[..., blank].set(IMPOSSIBLE)
-    likeliest = lax.top_k(of_labels, max(1, min(candidates, logits.shape[2] - 1)))
+    logits = jnp.maximum(zero_padding(logits, in_audio).astype(jnp.float32), IMPOSSIBLE)
+    of_labels = jnp.where(jnp.arange(logits.shape[2]) == blank, IMPOSSIBLE, logits)
+    _, likeliest = lax.top_k(of_labels, max(1, min(candidates, logits.shape[2] - 1)))
     search = functools.partial(_search, fusion=fusion, beam=beam, best=best, blank=blank)
-    return NBest(*jax.vmap(search)(log_probs, *likeliest, in_audio))
+    labels, lengths, scores = jax.vmap(search)(logits, jax.nn.logsumexp(logits, axis=2), likeliest, in_audio)
+    return NBest(labels[..., :time], lengths, scores)
 
 
 # What follows is of one utterance.
@@ -116,18 +119,23 @@ class _Beam(NamedTuple):
         return _logaddexp(self.blank, self.label)
 
 
-def _search(log_probs, candidate_log_probs, candidates, in_audio, *, fusion, beam, best, blank):
-    """Labels [N, T], lengths [N] and scores [N] from log probabilities [T, V], those of the candidates [T, K] first
-    among them, the candidates' labels [T, K], and whether a frame is one [T]."""
+def _search(logits, log_totals, candidates, in_audio, *, fusion, beam, best, blank):
+    """Labels [N, T], lengths [N] and scores [N] from logits [T, V], the logarithms of the sums of their exponentials
+    [T], the candidates' labels [T, K], and whether a frame is one [T]."""
 
     def advance(prefixes, frame):
-        *of_frame, there = frame
-        after, shift, parents, added = _advance(prefixes, *of_frame, blank, fusion)
+        t, log_total, candidates, there = frame
+
+        def log_probs(labels):
+            # (Gathered from all frames' logits: a copy of the frame's would cost more than all else, of many symbols.)
+            return logits[t, labels] - log_total
+
+        after, shift, parents, added = _advance(prefixes, log_probs, candidates, blank, fusion)
         prefixes = jax.tree.map(functools.partial(jnp.where, there), after, prefixes)
         parents = jnp.where(there, parents, jnp.arange(beam))
         return prefixes, (jnp.where(there, shift, 0.0), parents, jnp.where(there, added, _NO_LABEL))
 
-    frames = log_probs, candidate_log_probs, candidates, in_audio
+    frames = jnp.arange(in_audio.size), log_totals, candidates, in_audio
     prefixes, (shifts, parents, added) = lax.scan(advance, _empty_prefix(beam, fusion), frames)
     totals = prefixes.total()
     if fusion is not None:
@@ -154,14 +162,16 @@ def _empty_prefix(beam: int, fusion: Fusion | None) -> _Beam:
     return _Beam(nowhere.at[0].set(0.0), nowhere, jnp.full(beam, _NO_LABEL), no_hash, no_hash, fused)
 
 
-def _advance(prefixes: _Beam, log_probs, candidate_log_probs, candidates, blank, fusion):
+def _advance(prefixes: _Beam, log_probs, candidates, blank, fusion):
     """The beam after a frame, by how much its scores were shifted, where each prefix came from, and the label added.
 
-    log_probs: [V]. candidates, candidate_log_probs: labels [K] and their log probabilities. Returns the beam, the
-    shift [], slots of the beam before int32 [W], and labels int32 [W], `_NO_LABEL` where none was added.
+    log_probs: a function of symbols, to their log probabilities. candidates: labels [K]. Returns the beam, the shift
+    [], slots of the beam before int32 [W], and labels int32 [W], `_NO_LABEL` where none was added.
     """
     size, total = prefixes.last.size, prefixes.total()
-    last_log_probs = jnp.where(prefixes.last == _NO_LABEL, IMPOSSIBLE, log_probs[prefixes.last])
+    # (The blank is a candidate where there are too few labels.)
+    candidate_log_probs = jnp.where(candidates == blank, IMPOSSIBLE, log_probs(candidates))
+    last_log_probs = jnp.where(prefixes.last == _NO_LABEL, IMPOSSIBLE, log_probs(prefixes.last))
     ends_alike = candidates == prefixes.last[:, None]
 
     # By a label more, [W, K].
@@ -178,7 +188,7 @@ def _advance(prefixes: _Beam, log_probs, candidate_log_probs, candidates, blank,
     from_parent = jnp.where(doubled, prefixes.blank[parent], total[parent]) + last_log_probs + gain
     by_label = prefixes.label + last_log_probs
     by_label = jnp.where(merged, _logaddexp(by_label, from_parent), by_label)
-    by_blank = total + log_probs[blank]
+    by_blank = total + log_probs(blank)
     column = jnp.where(merged & ends_alike.any(axis=1), jnp.argmax(ends_alike, axis=1), candidates.size)
     lengthened = lengthened.at[parent, column].set(IMPOSSIBLE, mode="drop")
 
@@ -188,6 +198,8 @@ def _advance(prefixes: _Beam, log_probs, candidate_log_probs, candidates, blank,
     cell = jnp.where(new, chosen - size, 0)
     origin, column = jnp.where(new, cell // candidates.size, chosen), cell % candidates.size
     added = jnp.where(new, candidates[column], _NO_LABEL)
+    # Without the barrier XLA's CPU compiler fuses all of the above into each of the gathers below: six times the time.
+    scores, new, origin, column, added = lax.optimization_barrier((scores, new, origin, column, added))
 
     def choose(more, same):
         """Of [W, K, ...], or [W, 1, ...] where all labels lead to the same, and of [W, ...]: [W, ...]."""

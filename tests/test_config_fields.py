@@ -23,7 +23,7 @@ import pytest
 from flax import nnx
 
 from joint_st.config import Config, ManifestSource, override
-from joint_st.config.schema import Source
+from joint_st.config.sections.data import Source
 from joint_st.config.tree import kinds, leaves
 from joint_st.data import corpora as corpora_module
 from joint_st.data import pipeline

@@ -11,29 +11,25 @@ from joint_st.config.devices import AXES, check_devices, check_lm_devices, mesh_
 from joint_st.config.file import is_language_model, load, save
 from joint_st.config.language_model import LmConfig, LmDataConfig, LmModelConfig
 from joint_st.config.override import override, parse_source
-from joint_st.config.schema import (
-    SUBSAMPLING,
-    Config,
-    ConsistencyConfig,
+from joint_st.config.schema import Config
+from joint_st.config.sections.base import Section, clash
+from joint_st.config.sections.data import (
     DataConfig,
-    EvaluationConfig,
-    FeaturesConfig,
-    LoopConfig,
     ManifestSource,
-    ModelConfig,
-    ObjectiveConfig,
-    OptimizerConfig,
-    ParallelConfig,
-    Section,
     Source,
-    SpecAugmentConfig,
-    TextConfig,
     TextSource,
     TfdsSource,
     TokenizerConfig,
-    TrainingConfig,
     UnitsConfig,
-    clash,
+)
+from joint_st.config.sections.model import SUBSAMPLING, FeaturesConfig, ModelConfig, SpecAugmentConfig, TextConfig
+from joint_st.config.sections.objective import ConsistencyConfig, ObjectiveConfig
+from joint_st.config.sections.training import (
+    EvaluationConfig,
+    LoopConfig,
+    OptimizerConfig,
+    ParallelConfig,
+    TrainingConfig,
 )
 from joint_st.config.show import describe, show
 

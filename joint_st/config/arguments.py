@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from joint_st.config.problems import nearest
-from joint_st.config.schema import Config, Section
+from joint_st.config.schema import Config
+from joint_st.config.sections.base import Section
 from joint_st.config.tree import join, paths, plain, sections
 from joint_st.errors import UserError
 

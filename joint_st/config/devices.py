@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 
 from joint_st.config.language_model import LmConfig
-from joint_st.config.schema import Config, ParallelConfig
+from joint_st.config.schema import Config
+from joint_st.config.sections.training import ParallelConfig
 from joint_st.errors import UserError
 
 AXES = ("data", "fsdp", "tensor")

@@ -1,4 +1,4 @@
-"""The configuration of a neural language model over a run's labels; shares sections with `joint_st.config.schema`."""
+"""The configuration of a neural language model over a run's labels; shares sections with that of a run."""
 
 from __future__ import annotations
 
@@ -6,14 +6,9 @@ from typing import Literal
 
 from pydantic import Field
 
-from joint_st.config.schema import (
-    LoopConfig,
-    OptimizerConfig,
-    ParallelConfig,
-    Section,
-    Source,
-    TokenizerConfig,
-)
+from joint_st.config.sections.base import Section
+from joint_st.config.sections.data import Source, TokenizerConfig
+from joint_st.config.sections.training import LoopConfig, OptimizerConfig, ParallelConfig
 
 
 class LmDataConfig(Section):

@@ -11,7 +11,8 @@ from typing import Any, TypeVar, get_origin
 import pydantic
 
 from joint_st.config.problems import explain, one_line, shown, unknown_key, wrong_kind
-from joint_st.config.schema import ManifestSource, Section, Source, TextSource, TfdsSource
+from joint_st.config.sections.base import Section
+from joint_st.config.sections.data import ManifestSource, Source, TextSource, TfdsSource
 from joint_st.config.tree import element, is_section, join, kinds, members, plain
 from joint_st.errors import UserError
 

@@ -10,7 +10,8 @@ from typing import Any
 import pydantic
 
 from joint_st.config.language_model import LmConfig
-from joint_st.config.schema import Config, Section
+from joint_st.config.schema import Config
+from joint_st.config.sections.base import Section
 from joint_st.config.tree import element, is_section, join, kinds, paths, plain, sections
 
 ROOTS = (Config, LmConfig)

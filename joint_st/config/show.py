@@ -6,7 +6,7 @@ import json
 import textwrap
 from typing import Any, Literal, get_args, get_origin
 
-from joint_st.config.schema import Section
+from joint_st.config.sections.base import Section
 from joint_st.config.tree import UNSET, element, is_section, is_tag, join, kinds, leaves, members, plain, sections
 
 

@@ -7,7 +7,8 @@ import types
 from collections.abc import Iterator
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
-from joint_st.config.schema import Config, Section
+from joint_st.config.schema import Config
+from joint_st.config.sections.base import Section
 
 UNSET = object()
 """The default of a field that must be given."""

@@ -1,0 +1,114 @@
+"""Where utterances and texts come from, and how they become batches."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Union
+
+import pydantic
+from pydantic import Field
+
+from joint_st.config.sections.base import Section, clash
+
+
+class ManifestSource(Section):
+    """A JSONL manifest in NeMo's form: `audio_filepath`, `duration` (seconds), `text`, and further keys."""
+
+    kind: Literal["manifest"] = "manifest"
+    path: str
+    """The manifest. `~` and `$VARIABLES` are expanded; audio paths in it are relative to its folder."""
+    corpus: str = ""
+    """Name of the corpus in tables and figures; the manifest's folder when empty."""
+
+
+class TfdsSource(Section):
+    """A TFDS dataset stored as ArrayRecord, read without TensorFlow."""
+
+    kind: Literal["tfds"] = "tfds"
+    name: str
+    """The dataset, with its config if it has several: `name` or `name/config`."""
+    split: str
+    """A split in TFDS's notation: `train`, `test`, `train[:10%]`."""
+    data_dir: str = ""
+    """Where datasets are stored; `$TFDS_DATA_DIR` or `~/tensorflow_datasets` when empty."""
+
+
+class TextSource(Section):
+    """A text file, one sentence a line; no audio."""
+
+    kind: Literal["text"] = "text"
+    path: str
+    """The file, in UTF-8. `~` and `$VARIABLES` are expanded."""
+    language: str = "en"
+    """BCP 47 tag of the language the sentences are in."""
+
+
+Source = Annotated[Union[ManifestSource, TfdsSource, TextSource], Field(discriminator="kind")]
+
+
+class TokenizerConfig(Section):
+    """What the CTC heads spell: characters or SentencePiece wordpieces. Id 0 is the CTC blank."""
+
+    kind: Literal["characters", "sentencepiece"] = "characters"
+    """`characters` takes its inventory from the training texts; `sentencepiece` is trained on them."""
+    vocabulary_size: int = Field(default=256, ge=8)
+    """Wordpieces, the blank included (`sentencepiece` only)."""
+    path: str = ""
+    """A tokenizer saved earlier (`joint-st data tokenizer`); empty: made from the training texts."""
+
+
+class UnitsConfig(Section):
+    """What the text encoder reads. Without units there is no text encoder, and training is on audio alone."""
+
+    kind: Literal["none", "phonemes", "characters", "sentencepiece"] = "none"
+    """`phonemes` by espeak-ng, in each utterance's language; `sentencepiece` is trained on the training texts."""
+    vocabulary_size: int = Field(default=256, ge=8)
+    """Wordpieces, padding and unknown included (`sentencepiece` only)."""
+    language: str = "en-us"
+    """BCP 47 tag, of a language that espeak-ng has, for utterances that do not say theirs (`phonemes` only)."""
+
+
+class DataConfig(Section):
+    """Where utterances come from and how they are cut into batches."""
+
+    train: tuple[Source, ...] = Field(min_length=1)
+    """Paired speech and text to train on."""
+    dev: tuple[Source, ...] = ()
+    """Paired utterances that choose the best checkpoint; never trained on."""
+    test: dict[str, Source] = {}
+    """Named splits that are evaluated at the end of training and by `joint-st evaluate`."""
+    text: tuple[Source, ...] = ()
+    """Text without audio (audio there may be is ignored). Its words count as read (though not heard), the tokenizer
+    learns from it, and where there are units, text-only batches come from it."""
+    normalizer: str = "english"
+    """Name of the text normaliser; its version is stored in the run."""
+    tokenizer: TokenizerConfig = TokenizerConfig()
+    units: UnitsConfig = UnitsConfig()
+    min_seconds: float = Field(default=0.1, ge=0)
+    """Shorter utterances are dropped from training, and counted."""
+    max_seconds: float = Field(default=20.0, gt=0)
+    """Longer utterances are dropped from training, and counted."""
+    batch_size: int = Field(default=16, ge=1)
+    """Utterances in a batch of the longest bucket, over all devices. A bucket that is `k` times shorter takes
+    `k` times as many."""
+    buckets: int = Field(default=3, ge=1)
+    """Length buckets: each is one fixed shape, compiled once."""
+    text_batch_size: int = Field(default=0, ge=0)
+    """Sentences of `text` in each step, beside the paired batch: in the longest text bucket, over all devices.
+    0: no text-only batches."""
+    max_text_units: int = Field(default=512, ge=1)
+    """Sentences of `text` with more units are left out, and counted; paired utterances take part with their audio
+    alone."""
+    text_buckets: int = Field(default=1, ge=1)
+    """Length buckets of text; each is compiled with each bucket of audio."""
+    read_threads: int = Field(default=8, ge=1)
+    """Threads that read and decode audio on each host."""
+    prefetch_batches: int = Field(default=4, ge=1)
+    """Batches each host keeps ready."""
+    strict: bool = False
+    """Stop at the first utterance that cannot be read, instead of counting it and going on."""
+
+    @pydantic.model_validator(mode="after")
+    def _seconds(self):
+        if self.min_seconds >= self.max_seconds:
+            raise clash("min_seconds", f"{self.min_seconds} must be below max_seconds {self.max_seconds}")
+        return self

@@ -1,0 +1,156 @@
+"""The model, and what it makes of waveforms and of text units."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import pydantic
+from pydantic import Field
+
+from joint_st.config.sections.base import Section, clash
+
+SUBSAMPLING = 4
+"""Feature frames per encoder frame."""
+
+
+class FeaturesConfig(Section):
+    """Log-mel features, computed in the model from int16 audio."""
+
+    sample_rate: int = Field(default=16_000, ge=1000)
+    """Hz; audio at another rate is resampled when it is read."""
+    window_ms: float = Field(default=25.0, gt=0)
+    """Length of the analysis window."""
+    hop_ms: float = Field(default=10.0, gt=0)
+    """Step between feature frames."""
+    mels: int = Field(default=80, ge=1)
+    """Mel channels."""
+    low_hz: float = Field(default=20.0, ge=0)
+    """Lower edge of the first mel channel."""
+    high_hz: float = Field(default=7_600.0, gt=0)
+    """Upper edge of the last mel channel."""
+
+    @pydantic.model_validator(mode="after")
+    def _ranges(self):
+        if not self.low_hz < self.high_hz <= self.sample_rate / 2:
+            raise clash(
+                "high_hz",
+                f"{self.high_hz} must lie above low_hz {self.low_hz} and at or below "
+                f"half of sample_rate {self.sample_rate}",
+            )
+        if self.window_ms < self.hop_ms:
+            raise clash("window_ms", f"{self.window_ms} must be at least hop_ms {self.hop_ms}")
+        for name in ("window_ms", "hop_ms"):
+            samples = getattr(self, name) * self.sample_rate / 1000
+            if abs(samples - round(samples)) > 1e-6:
+                raise clash(
+                    name,
+                    f"{getattr(self, name)} is {samples:g} samples at sample_rate {self.sample_rate}; "
+                    "it must be a whole number",
+                )
+        return self
+
+    @property
+    def window(self) -> int:
+        """Samples in an analysis window."""
+        return round(self.window_ms * self.sample_rate / 1000)
+
+    @property
+    def hop(self) -> int:
+        """Samples between feature frames."""
+        return round(self.hop_ms * self.sample_rate / 1000)
+
+    @property
+    def samples_per_frame(self) -> int:
+        """Samples of one encoder frame."""
+        return self.hop * SUBSAMPLING
+
+    def frames(self, samples: int) -> int:
+        """Encoder frames of so many samples; works on arrays too."""
+        return -(-samples // self.samples_per_frame)
+
+
+class SpecAugmentConfig(Section):
+    """Masks drawn over the features in training (SpecAugment, arXiv 1904.08779)."""
+
+    frequency_masks: int = Field(default=2, ge=0)
+    """Masked bands per utterance; 0 for none."""
+    frequency_width: int = Field(default=20, ge=1)
+    """Widest band, in mel channels."""
+    time_masks: int = Field(default=2, ge=0)
+    """Masked spans per utterance; 0 for none."""
+    time_share: float = Field(default=0.05, ge=0, le=1)
+    """Longest span, as a share of the utterance."""
+
+
+class TextConfig(Section):
+    """From units to the frames that the text encoder makes of them: repetition, masked spans (arXiv 2210.07353)."""
+
+    repetition: Literal["none", "fixed", "random", "durations"] = "random"
+    """How often each unit is repeated, so that text is about as long as speech: not, `repeat_most` times, a number of
+    times drawn for each unit, or for as many frames as it lasts in the paired audio (where its source states the
+    times of words; drawn elsewhere). Outside training, drawn numbers become the mean of their range."""
+    repeat_least: int = Field(default=1, ge=1)
+    """Fewest repetitions drawn."""
+    repeat_most: int = Field(default=3, ge=1)
+    """Most repetitions drawn; the number of a fixed repetition."""
+    mask_share: float = Field(default=0.15, ge=0, lt=1)
+    """Share of text frames masked in training."""
+    mask_span: int = Field(default=5, ge=1)
+    """Frames of one masked span, counted after repetition."""
+    substituted_share: float = Field(default=0.0, ge=0, lt=1)
+    """Share of units replaced in training by one drawn from all, or by CTC's blank: what is heard is not always what
+    was said."""
+    noise: float = Field(default=0.0, ge=0)
+    """Standard deviation of Gaussian noise added in training to the text's embeddings, whose own is 1."""
+
+    @pydantic.model_validator(mode="after")
+    def _range(self):
+        if self.repeat_least > self.repeat_most:
+            raise clash("repeat_least", f"{self.repeat_least} must be at most repeat_most {self.repeat_most}")
+        return self
+
+
+class ModelConfig(Section):
+    """Dimensions of the encoder: audio and shared streaming layers are causal; full-context ones see all."""
+
+    features: FeaturesConfig = FeaturesConfig()
+    width: int = Field(default=144, ge=2)
+    """Width of every layer (D)."""
+    heads: int = Field(default=4, ge=1)
+    """Attention heads; they divide the width, and leave an even number for the rotary positions."""
+    feed_forward: int = Field(default=4, ge=1)
+    """Width of a feed-forward module over the width of the layer."""
+    kernel: int = Field(default=9, ge=1)
+    """Frames the depthwise convolution spans; odd."""
+    left_context: int = Field(default=64, ge=1)
+    """Frames of the past that attention sees in a streaming layer."""
+    audio_layers: int = Field(default=2, ge=0)
+    """Causal conformer layers of the audio encoder alone."""
+    text_layers: int = Field(default=0, ge=0)
+    """Causal conformer layers of the text encoder alone; with none it is an embedding, as JOIST's."""
+    text_positions: Literal["none", "sinusoidal"] = "none"
+    """Absolute positions added to the text's embeddings; all layers' attention has relative ones anyway."""
+    text_blanks: bool = False
+    """Of the frames that repeat a unit, only the first embeds it and the others embed CTC's blank: text then looks as
+    speech does after a CTC of units, a spike for each."""
+    heard_units: Literal["none", "added", "only"] = "none"
+    """What enters the shared layers of speech: the audio encoder's embeddings; these plus the text's embeddings of the
+    units heard, weighted by the posterior of `objective.unit_ctc`; or the latter only."""
+    streaming_layers: int = Field(default=2, ge=1)
+    """Shared causal conformer layers."""
+    full_context_layers: int = Field(default=2, ge=1)
+    """Shared full-context conformer layers."""
+    dropout: float = Field(default=0.1, ge=0, lt=1)
+    """Share of activations dropped in training, after each module of a layer."""
+    compute_dtype: Literal["float32", "bfloat16"] = "float32"
+    """Type of activations. Parameters, reductions and losses are float32 always."""
+    remat: bool = False
+    """Recompute each layer's activations in the backward pass: less memory, more time."""
+
+    @pydantic.model_validator(mode="after")
+    def _shapes(self):
+        if self.width % (2 * self.heads):
+            raise clash("heads", f"{self.heads} heads must divide width {self.width} into even parts")
+        if self.kernel % 2 == 0:
+            raise clash("kernel", f"{self.kernel} must be odd: full-context layers centre it on a frame")
+        return self

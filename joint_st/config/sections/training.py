@@ -1,0 +1,101 @@
+"""How long and on what a model is trained, and how it is evaluated."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import pydantic
+from pydantic import Field
+
+from joint_st.config.sections.base import Section, clash
+
+
+class OptimizerConfig(Section):
+    """AdamW or Muon, with linear warm-up and cosine decay."""
+
+    kind: Literal["adamw", "muon"] = "adamw"
+    """`muon` makes the updates of the layers' matrices orthogonal (the rest is AdamW's): fewer steps, each longer."""
+    peak_learning_rate: float = Field(default=2e-3, gt=0)
+    """Reached at the end of the warm-up."""
+    warmup_steps: int = Field(default=100, ge=0)
+    """Steps of linear warm-up from zero."""
+    final_share: float = Field(default=0.01, ge=0, le=1)
+    """Learning rate at the last step over the peak."""
+    beta1: float = Field(default=0.9, ge=0, lt=1)
+    """Decay of AdamW's first moment."""
+    beta2: float = Field(default=0.98, ge=0, lt=1)
+    """Decay of AdamW's second moment."""
+    weight_decay: float = Field(default=1e-3, ge=0)
+    """Decoupled weight decay, on matrices only."""
+    clip_norm: float = Field(default=1.0, gt=0)
+    """Largest global norm of the gradient."""
+    ema_decay: float = Field(default=0.999, ge=0, lt=1)
+    """Decay of the moving average of the weights that is evaluated; it warms up with the steps. 0: none."""
+
+
+class LoopConfig(Section):
+    """The loop: how long, how often, what is kept."""
+
+    steps: int = Field(default=1_000, ge=1)
+    """Optimizer steps."""
+    log_every: int = Field(default=10, ge=1)
+    """Steps between rows of metrics."""
+    evaluate_every: int = Field(default=500, ge=1)
+    """Steps between evaluations of the dev set."""
+    checkpoint_every: int = Field(default=500, ge=1)
+    """Steps between checkpoints; the last step is saved always."""
+    keep_latest: int = Field(default=2, ge=1)
+    """Latest checkpoints kept."""
+    keep_best: int = Field(default=1, ge=1)
+    """Best checkpoints kept beside the latest: by the dev set's full-context WER, or perplexity."""
+    loggers: tuple[Literal["tensorboard", "wandb"], ...] = ()
+    """Where metrics go besides `metrics.csv`; each needs the extra of its name."""
+    compilation_cache: str = "~/.cache/joint_st/compiled"
+    """Folder of compiled programs, shared by runs, so that a second launch starts quickly; it may be in a bucket
+    (`gs://bucket/compiled`), for machines that come and go. Empty: none."""
+
+
+class TrainingConfig(LoopConfig):
+    """The loop: how long, how often, what is kept."""
+
+    text_first_steps: int = Field(default=0, ge=0)
+    """Steps at the beginning, of `steps`, that take batches of text alone: they cost less, and speech then meets
+    layers that can spell. The learning rate decays only after them."""
+    accumulation: int = Field(default=1, ge=1)
+    """Parts a batch is cut into, one after the other, to save memory; gradients are weighted by counts."""
+
+
+class EvaluationConfig(Section):
+    """How WER is measured."""
+
+    batch_size: int = Field(default=32, ge=1)
+    """Utterances in a batch of the longest bucket, over all devices."""
+    bootstrap_samples: int = Field(default=1_000, ge=100)
+    """Resamples of the utterances behind each 95 % confidence interval."""
+
+
+class ParallelConfig(Section):
+    """The mesh of devices: `data` × `fsdp` × `tensor` of them, all there are. One of the three may be -1, the rest."""
+
+    data: int = Field(default=-1, ge=-1)
+    """Devices (times `fsdp`) that share a batch, and hold the same weights."""
+    fsdp: int = Field(default=1, ge=-1)
+    """Devices (times `data`) that share a batch, and hold a part each of the weights, their moving average and the
+    optimizer's state: less memory, but the weights of a layer travel each time it is computed."""
+    tensor: int = Field(default=1, ge=-1)
+    """Devices that compute each layer together: its attention heads and its feed-forward width are cut over them."""
+    slices: int = Field(default=1, ge=1)
+    """TPU slices, joined by the data-centre network, that `data` spans; `fsdp` and `tensor` stay within one."""
+    cpu_devices: int = Field(default=1, ge=1)
+    """Devices a CPU counts as, where it computes: a step of a small model keeps about one core busy per device."""
+
+    @pydantic.model_validator(mode="after")
+    def _some(self):
+        sizes = {name: getattr(self, name) for name in ("data", "fsdp", "tensor")}
+        for name, size in sizes.items():
+            if size == 0:
+                raise clash(name, "0 devices cannot compute; -1 takes all that the other axes leave")
+        rest = [name for name, size in sizes.items() if size == -1]
+        if len(rest) > 1:
+            raise clash(rest[1], f"-1, and {rest[0]} is -1 too; give {rest[0]} a number: one can take the rest")
+        return self

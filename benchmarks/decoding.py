@@ -241,6 +241,12 @@ def made_up(batch, frames, symbols):
     return logits.astype(np.float32), rng.integers(3 * frames // 4, frames + 1, batch).astype(np.int32)
 
 
+def noise(batch, frames, symbols):
+    """Logits [B, T, V] and lengths [B] that say nothing, as of a model that was not trained."""
+    logits = np.random.default_rng(0).normal(0, 1, (batch, frames, symbols))
+    return logits.astype(np.float32), np.full(batch, frames, np.int32)
+
+
 def measure(decoders, rounds):
     """Seconds of each decoder's fastest round, and what each spells."""
     seconds, spelled = dict.fromkeys(decoders, math.inf), {}
@@ -290,10 +296,14 @@ def main():
         batches = [made_up(arguments.batch, *size) for size in SIZES]
     sizes = arguments.beam, arguments.candidates
 
-    show_heading("beam search", [name for name in OTHERS if name not in absent])
-    for batch in batches:
-        others = {name: make(*batch, *sizes) for name, make in OTHERS.items() if name not in absent}
-        show(batch, {"ours": ours(*batch, *sizes), **others}, arguments.rounds)
+    searched = {"beam search": batches}
+    if len(batches) > 1:
+        searched["beam search in noise"] = [noise(arguments.batch, *SIZES[0])]
+    for what, of_kind in searched.items():
+        show_heading(what, [name for name in OTHERS if name not in absent])
+        for batch in of_kind:
+            others = {name: make(*batch, *sizes) for name, make in OTHERS.items() if name not in absent}
+            show(batch, {"ours": ours(*batch, *sizes), **others}, arguments.rounds)
     if arguments.lm:
         from joint_st.decoding.fusion import Weights
         from joint_st.decoding.fusion.opening import FusionFiles

@@ -2,7 +2,7 @@
 
     joint-st train configs/experiments/text_injection.py
 
-The quickstart's recipe for 500 steps on text and 1,000 on both, on utterances of all lengths.
+The quickstart's recipe for 700 steps on text and 2,000 on both, on utterances of all lengths.
 """
 
 from pathlib import Path
@@ -19,9 +19,9 @@ def config() -> Config:
             "name": "text_injection",
             "data.buckets": 2,
             "data.max_seconds": 20.0,
-            "training.steps": 1_500,
-            "training.text_first_steps": 500,
-            "training.evaluate_every": 1_500,
-            "training.checkpoint_every": 500,
+            "training.steps": 2_700,
+            "training.text_first_steps": 700,
+            "training.evaluate_every": 2_700,
+            "training.checkpoint_every": 700,
         },
     )

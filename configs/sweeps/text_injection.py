@@ -20,9 +20,9 @@ WITHOUT_TEXT = {
     "objective.full_context_reconstruction": 0,
     "objective.consistency.weight": 0,
     "model.heard_units": "none",
-    "training.steps": 1_000,
+    "training.steps": 2_000,
     "training.text_first_steps": 0,
-    "training.evaluate_every": 1_000,
+    "training.evaluate_every": 2_000,
 }
 ALIGNMENTS = ("skip", "step", "soft", "optimal_transport", "frame_wise", "random", "given")
 

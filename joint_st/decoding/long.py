@@ -32,7 +32,8 @@ from joint_st.decoding.decoders import Decoder
 from joint_st.decoding.forward import Forward
 from joint_st.decoding.windows import Windows
 from joint_st.models.functional import Weights
-from joint_st.parallel.mesh import put_batch, replicated
+from joint_st.parallel.hosts import fetch
+from joint_st.parallel.mesh import put_batch, replicated, rows_here
 
 LONGEST_SECONDS, SHORTEST_SECONDS = 30.0, 8.0
 """Bounds of the windows' length where it is not given."""
@@ -64,7 +65,11 @@ class _Heard(NamedTuple):
 
 
 class LongRecordings:
-    """Decodes recordings of any length; compiled once, when the first comes. Called under `jax.set_mesh(mesh)`."""
+    """Decodes recordings of any length; compiled once, when the first comes. Called under `jax.set_mesh(mesh)`.
+
+    The windows of one recording are heard by all devices at once. Where there are several hosts, all call it with the
+    same recordings, and find the same.
+    """
 
     def __init__(
         self,
@@ -150,10 +155,10 @@ class LongRecordings:
                 piece = audio[begin : begin + self.windows.size]
                 rows[row, : len(piece)] = piece
                 lengths[row] = len(piece)
-            batch = put_batch({"audio": rows, "lengths": lengths}, self._mesh)
+            batch = self._put({"audio": rows, "lengths": lengths})
             logits, *_ = self._hear_windows(weights, batch["audio"], batch["lengths"], clock)
             blanks = [self._blanks(x, clock=clock, head=head) for head, x in zip(self._heads, logits)]
-            yield _Heard(logits, np.stack(jax.device_get(blanks)), np.array(own) // self._frame)
+            yield _Heard(logits, np.stack(fetch(blanks)), np.array(own) // self._frame)
 
     def _decode(
         self, heard: _Heard, after: _Heard | None, first: np.ndarray, frames: int, found: dict, clock: Clock | None
@@ -176,10 +181,18 @@ class LongRecordings:
             starts, counts = np.zeros((2, self._mesh.size), np.int32)
             starts[:rows] = edges[:-1] - heard.begins
             counts[:rows] = np.diff(edges)
-            pieces = put_batch({"starts": starts, "counts": counts}, self._mesh)
+            pieces = self._put({"starts": starts, "counts": counts})
             cut = heard.logits[h], pieces["starts"], pieces["counts"]
             for decoder, decode in zip(self._decoders, self._decode_pieces, strict=True):
-                fetched = jax.device_get(decode(*cut, clock=clock, decoder=decoder.name, head=head))
+                fetched = fetch(decode(*cut, clock=clock, decoder=decoder.name, head=head))
                 with clock.running(decoder.name, head) if clock else contextlib.nullcontext():
                     found[decoder.name][head] += decoder.on_host(fetched, counts)[:rows]
         return ends
+
+    def _put(self, batch: dict[str, np.ndarray]) -> dict[str, jax.Array]:
+        """A row for each device, which all hosts have, where it belongs."""
+        held, of = rows_here(self._mesh)
+        return put_batch(
+            {name: np.concatenate([np.split(rows, of)[part] for part in held]) for name, rows in batch.items()},
+            self._mesh,
+        )

@@ -21,7 +21,6 @@ from joint_st.decoding.clock import Clock
 from joint_st.decoding.decoders import Decoder, Greedy
 from joint_st.decoding.forward import HEADS
 from joint_st.decoding.long import LongRecordings
-from joint_st.errors import UserError
 from joint_st.models.functional import Weights
 from joint_st.parallel.hosts import fetch
 from joint_st.parallel.mesh import put_batch, rows_here
@@ -79,7 +78,7 @@ def recognise(
     the text of its labels.
     """
     if long is not None:
-        yield from _recognise_long(long, weights, dataset, buckets, clock, name)
+        yield from _recognise_long(long, weights, dataset, buckets, mesh, clock, name)
     plan = BatchPlan(dataset.lengths, buckets, shuffle=False, leave_longer=long is not None)
     if not plan.steps_per_epoch:
         return
@@ -112,25 +111,29 @@ def recognise(
             yield Recognised(int(plan[i].rows[row]), float(lengths[row]) / rate, texts)
 
 
-def _recognise_long(long: LongRecordings, weights: Weights, dataset: Prepared, buckets: Buckets, clock, name: str):
+def _recognise_long(long: LongRecordings, weights: Weights, dataset: Prepared, buckets: Buckets, mesh, clock, name):
     """The utterances that fit no bucket, the longest first."""
     rows = np.flatnonzero(dataset.lengths > buckets.bounds[-1])
     rows = rows[np.argsort(-dataset.lengths[rows], kind="stable")]
-    if len(rows) and current().several:
-        seconds = buckets.bounds[-1] / dataset.features.sample_rate
-        raise UserError(
-            f"{name}: {len(rows)} recordings are longer than {seconds:g} s, and are heard in windows, by one process "
-            "alone; evaluate without --processes, or hear all in one window (--window-seconds)"
-        )
-    what = f"{name}, long recordings".lstrip(", ")
-    for n in map(int, tqdm.tqdm(rows, desc=what, leave=False, disable=None, delay=1)):
+    what, hidden = f"{name}, long recordings".lstrip(", "), None if current().is_first else True
+    for n in map(int, tqdm.tqdm(rows, desc=what, leave=False, disable=hidden, delay=1)):
         try:
             audio = dataset.load(n).audio
         except UnreadableAudio as error:
             dataset.note_unreadable(n, error)
+            audio = None
+        if not _on_all_hosts(audio is not None, mesh):
             continue
         texts = {
             decoder: {head: dataset.tokenizer.decode(labels) for head, labels in by_head.items()}
             for decoder, by_head in long(weights, audio, clock).items()
         }
         yield Recognised(n, len(audio) / dataset.features.sample_rate, texts)
+
+
+def _on_all_hosts(here: bool, mesh: jax.sharding.Mesh) -> bool:
+    """Whether something is so on every host; all must ask at once."""
+    if not current().several:
+        return here
+    held, of = rows_here(mesh)
+    return bool(np.all(fetch(put_batch({"here": np.full(len(held), here)}, mesh)["here"])))

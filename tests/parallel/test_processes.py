@@ -180,6 +180,21 @@ def test_evaluate_on_two_processes(together, tmp_path):
         assert file.read_text() == there.read_text()
 
 
+def test_long_recordings_are_heard_by_both(together, tmp_path):
+    """In windows of two seconds, of which most recordings take several."""
+    run, _ = together
+    files = [tmp_path / name for name in ("pair.jsonl", "one.jsonl")]
+    windows = "--window-seconds", "2", "--jsonl"
+    found = Pair("evaluate", run, *windows, files[0]).end()
+    assert found.statuses == [0, 0], found.err
+    assert not found.out[1] and not found.err[1]
+    done = joint_st("evaluate", run, *windows, files[1])
+    assert done.returncode == 0, done.stderr
+    assert files[0].read_text() == files[1].read_text()
+    seconds = [json.loads(line)["seconds"] for line in files[0].read_text().splitlines()]
+    assert sum(length > 2 for length in seconds) > len(seconds) / 2
+
+
 # A step that compiles at once (`small_step`): what befalls a run, whatever its model is
 
 

@@ -27,15 +27,17 @@ The emissions are made up: label sequences with a sure blank or label in most fr
 instead, from an `.npz` with `logits` float [B, T, V], the blank at 0, and `lengths` int [B]; `--run` takes those of a
 run's full-context head on the first utterances of its dev set.
 
-Measured on 2 CPU cores that others used too, times of the others over ours, batch 16; the last line is of the
-quickstart's run, and beside it, in brackets, with its word 3-gram, where the others spell 0.81 and 0.94 the same:
+Measured on 2 CPU cores, times of the others over ours, batch 16; noise is what a model says that was not trained,
+and the last line is of the quickstart's run, with its word 3-gram in brackets, where the others spell 0.75 and 1.00 of
+the utterances the same:
 
-       T     V   flashlight-text   pyctcdecode   torchaudio's alignment
-     250    32               3.7           6.5                      0.2
-     500   256               3.5           2.2                      0.6
-    1000   256               3.5           2.3                      0.9
-    1000  1024               3.0           0.8                      0.7
-      94    29         1.1 (0.4)     2.4 (3.4)                      0.3
+       T     V           flashlight-text   pyctcdecode   torchaudio's alignment
+     250    32                       7.9          16.7                      0.9
+     250    32   noise              10.8         194.7
+     500   256                       6.2           6.3                      0.7
+    1000   256                       8.5           7.2                      0.8
+    1000  1024                       4.5           1.4                      0.4
+      94    29                 4.6 (0.7)    15.4 (5.4)                      0.7
 """
 
 from __future__ import annotations

@@ -31,7 +31,12 @@ def add(commands: Commands) -> None:
         "`runs/sweeps/BUCKET/FOLDER`, which a sweep on another machine does not see",
     )
     sweep.add_argument(
-        "--only", metavar="ARM", nargs="+", action="extend", default=[], help="runs of these arms, instead of all"
+        "--only",
+        metavar="ARM",
+        nargs="+",
+        action="extend",
+        default=[],
+        help="runs of these arms, or these runs (ARM/seed_N), instead of all",
     )
     sweep.add_argument(
         "--workers", metavar="N", type=count, default=1, help="runs trained at once; %(default)s by default"
@@ -78,9 +83,7 @@ def _sweep(options: argparse.Namespace) -> None:
     if options.launcher:
         from joint_st.experiments.launchers import find_launcher
 
-        more["command"] = find_launcher(
-            options.launcher, options.launcher_options, options.remote_workdir
-        )
+        more["command"] = find_launcher(options.launcher, options.launcher_options, options.remote_workdir)
     elif options.launcher_options or options.remote_workdir:
         raise UserError("--remote-workdir and what stands after `--` are for a --launcher; name one")
     status = sweep(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -45,7 +45,7 @@ class Evaluation:
 
 
 def collect(
-    tables: Sequence[tuple[Job, Path]], *, arms: Sequence[str] = (), references: Sequence[str] = ()
+    tables: Sequence[tuple[Job, Path]], *, arms: Collection[str] = (), references: Sequence[str] = ()
 ) -> list[dict]:
     """One row for each arm (all, or those named), split and decoder, in the order given.
 

@@ -90,7 +90,7 @@ def print_table(
     there = {job.name for job, _ in tables}
     if missing := [job.name for job in jobs if job.name not in there]:
         say(f"not finished, so not in the table: {', '.join(missing)}")
-    rows = collect(tables, arms=only, references=found.references)
+    rows = collect(tables, arms=wanted, references=found.references)
     if json_file:
         write_rows(rows, json_file)
     for file, make in ((markdown_file, make_markdown), (csv_file, make_csv)):

@@ -103,12 +103,17 @@ class Sweep:
         """In the order of the file."""
         return tuple(dict.fromkeys(job.run.arm for job in self.jobs))
 
-    def only(self, arms: Sequence[str]) -> tuple[Job, ...]:
-        """The jobs of some arms, of all where none is named. Raises `UserError` for one that is not there."""
-        for arm in arms:
-            if arm not in self.arms:
-                raise UserError(f"{arm}: no arm of {self.file}; {_near(arm, self.arms)}")
-        return tuple(job for job in self.jobs if not arms or job.run.arm in arms)
+    def only(self, names: Sequence[str]) -> tuple[Job, ...]:
+        """Jobs by their names, `ARM/seed_N`, or those of their arms; all where none is named.
+
+        Raises `UserError` for one that is not there.
+        """
+        known = {name for job in self.jobs for name in (job.run.arm, job.name)}
+        for name in names:
+            if name not in known:
+                near = _near(name, [job.name for job in self.jobs] if "/" in name else self.arms)
+                raise UserError(f"{name}: no arm of {self.file}, nor a run; {near}")
+        return tuple(job for job in self.jobs if not names or not {job.run.arm, job.name}.isdisjoint(names))
 
 
 def load_sweep(file: str | os.PathLike[str], workdir: str | os.PathLike[str] | None = None) -> Sweep:
@@ -166,7 +171,7 @@ def _check_run(run: Any, path: str) -> None:
     if not isinstance(run.overrides, Mapping):
         raise UserError(f"{path}: overrides of {run.name} should be a dict of values by dotted path")
     if "seed" in run.overrides:
-        raise UserError(f'{path}: overrides of {run.name} hold seed; write Run(..., seed={run.overrides["seed"]})')
+        raise UserError(f"{path}: overrides of {run.name} hold seed; write Run(..., seed={run.overrides['seed']})")
 
 
 def _references(module: types.ModuleType, arms: tuple[str, ...]) -> tuple[str, ...]:

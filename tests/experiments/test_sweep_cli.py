@@ -32,6 +32,8 @@ def test_dry_run_lists_runs_with_their_state_and_overrides(tmp_path, capsys):
     ]
     assert main(["sweep", str(file), "--only", "plain", "--dry-run"]) == 0
     assert capsys.readouterr().out.startswith(f"1 runs of {tmp_path}/base.py in runs/sweeps/few: A few runs.\n  plain/")
+    assert main(["sweep", str(file), "--only", "wide/seed_0", "--workdir", str(out), "--dry-run"]) == 0
+    assert capsys.readouterr().out.splitlines()[1:] == ["  wide/seed_0  to do  model.width=32 data.text=[]"]
     assert not out.exists()
 
 
@@ -39,7 +41,8 @@ def test_dry_run_lists_runs_with_their_state_and_overrides(tmp_path, capsys):
     "arguments, line",
     [
         ("", "the following arguments are required: FILE (see `joint-st sweep --help`)"),
-        ("{file} --only wdie", "wdie: no arm of {file}; did you mean wide?"),
+        ("{file} --only wdie", "wdie: no arm of {file}, nor a run; did you mean wide?"),
+        ("{file} --only plain/seed_2", "plain/seed_2: no arm of {file}, nor a run; did you mean plain/seed_3?"),
         ("{file} --workers 0", "argument --workers: '0' is no whole number from 1 on"),
         ("{file} --dry-run --collect", "argument --collect: not allowed with argument --dry-run"),
         ("{file} --collect --workdir {folder}/out", "{folder}/out: no run of {file} is finished"),

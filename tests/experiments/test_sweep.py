@@ -110,7 +110,7 @@ def test_files_that_are_no_sweep(tmp_path):
         load_sweep(tmp_path)
     with pytest.raises(UserError, match="base.py: BASE is missing"):
         load_sweep(tmp_path / "base.py")
-    with pytest.raises(UserError, match="b: no arm of .*few.py; it has a"):
+    with pytest.raises(UserError, match="b: no arm of .*few.py, nor a run; it has a"):
         load_sweep(file).only(["b"])
 
 

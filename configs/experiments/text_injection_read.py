@@ -4,7 +4,7 @@
 
 `$JOINT_ST_DATA` holds the folders `arctic` (one reader, CMU Arctic prompts, 1.1 hours to train on) and `text`
 (`english_novels.txt`, one sentence a line). Words of the test sentences that the reader never says in training, but
-some novel has, are the rows `only_read`.
+some novel has, are the rows `only_read`. It takes 500 steps on text and 1,500 on both (9 epochs of the speech).
 """
 
 from pathlib import Path
@@ -27,5 +27,9 @@ def config() -> Config:
             "data.test": {"arctic": arctic("test")},
             "data.text": [TextSource(path="$JOINT_ST_DATA/text/english_novels.txt", language="en-us")],
             "data.max_text_units": 60,
+            "training.steps": 2_000,
+            "training.text_first_steps": 500,
+            "training.evaluate_every": 2_000,
+            "training.checkpoint_every": 500,
         },
     )

@@ -11,7 +11,7 @@
 from joint_st.experiments import Run
 
 BASE = "../experiments/text_injection.py"
-REFERENCES = ("audio_only", "reconstruction")
+REFERENCES = ("audio_only", "reconstruction", "reconstruction_consistency")
 SEEDS = range(3)
 
 WITHOUT_TEXT = {

@@ -343,9 +343,7 @@ def of_run(trained, count):
     rows = np.zeros((count, -(-max(map(len, audio)) // frame) * frame), np.int16)
     for row, own in zip(rows, audio):
         row[: len(own)] = own
-    forward = Forward(
-        config.model, trained.tokenizer.size, trained.unit_count, trained.mesh, (), ["full_context"]
-    )  # fmt: skip
+    forward = Forward(config.model, trained.tokenizer.size, trained.unit_count, trained.mesh, (), ["full_context"])
     with jax.set_mesh(trained.mesh):
         (logits,), _, frames = forward.logits(trained.weights, rows, np.array([len(own) for own in audio], np.int32))
     return np.array(logits), np.array(frames)

@@ -76,9 +76,19 @@ def key(found: dict) -> Row:
 def markdown(rows: list[dict]) -> str:
     """A line for each compilation; sizes are those of a chip and step."""
     header = [
-        "config", "slice", "chips", "data × fsdp", "rows a chip", "state GiB", "temporaries GiB", "all of usable GiB",
-        "TFLOPs", "MiB sent", "compiled", "in s",
-    ]  # fmt: skip
+        "config",
+        "slice",
+        "chips",
+        "data × fsdp",
+        "rows a chip",
+        "state GiB",
+        "temporaries GiB",
+        "all of usable GiB",
+        "TFLOPs",
+        "MiB sent",
+        "compiled",
+        "in s",
+    ]
     lines = [header, ["---"] * len(header)]
     for row in rows:
         memory, mesh = row["memory"], row["mesh"]
@@ -87,12 +97,20 @@ def markdown(rows: list[dict]) -> str:
         fits = "" if row["fits"] else " (does not fit)"
         lines.append(
             [
-                f"`{row['config']}`", f"`{row['topology']}`", row["chips"], f"{mesh['data']} × {mesh['fsdp']}",
-                row["per_chip"], f"{state / GIB:.2f}", f"{memory['temporaries'] / GIB:.2f}",
-                f"{memory['total'] / GIB:.2f} of {memory['usable'] / GIB:.2f}{fits}", f"{row['flops'] / 1e12:.2f}",
-                f"{sent:,.1f}" if row["fits"] else "-", "quickly" if row["quick"] else "fully", f"{row['seconds']:.0f}",
+                f"`{row['config']}`",
+                f"`{row['topology']}`",
+                row["chips"],
+                f"{mesh['data']} × {mesh['fsdp']}",
+                row["per_chip"],
+                f"{state / GIB:.2f}",
+                f"{memory['temporaries'] / GIB:.2f}",
+                f"{memory['total'] / GIB:.2f} of {memory['usable'] / GIB:.2f}{fits}",
+                f"{row['flops'] / 1e12:.2f}",
+                f"{sent:,.1f}" if row["fits"] else "-",
+                "quickly" if row["quick"] else "fully",
+                f"{row['seconds']:.0f}",
             ]
-        )  # fmt: skip
+        )
     return "\n".join(f"| {' | '.join(map(str, line))} |" for line in lines)
 
 

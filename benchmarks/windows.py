@@ -74,9 +74,15 @@ def main():
 
     def decode(audios, window):
         decoder = LongRecordings(
-            config.model, trained.tokenizer.size, trained.unit_count, trained.mesh, [Greedy()], HEADS,
-            window_seconds=window, context_seconds=arguments.context,
-        )  # fmt: skip
+            config.model,
+            trained.tokenizer.size,
+            trained.unit_count,
+            trained.mesh,
+            [Greedy()],
+            HEADS,
+            window_seconds=window,
+            context_seconds=arguments.context,
+        )
         decoder(trained.weights, audios[0])
         began = time.perf_counter()
         found = [decoder(trained.weights, audio)["greedy"] for audio in audios]

@@ -35,10 +35,17 @@ class Object:
 
     def resource(self, bucket: str, name: str) -> dict:
         return {
-            "kind": "storage#object", "bucket": bucket, "name": name, "size": str(len(self.data)),
-            "generation": str(self.generation), "metageneration": "1", "updated": self.updated,
-            "timeCreated": self.updated, "contentType": "application/octet-stream", "storageClass": "STANDARD",
-        }  # fmt: skip
+            "kind": "storage#object",
+            "bucket": bucket,
+            "name": name,
+            "size": str(len(self.data)),
+            "generation": str(self.generation),
+            "metageneration": "1",
+            "updated": self.updated,
+            "timeCreated": self.updated,
+            "contentType": "application/octet-stream",
+            "storageClass": "STANDARD",
+        }
 
 
 class Refused(Exception):
@@ -258,13 +265,16 @@ def serve() -> Iterator[tuple[Store, dict[str, str]]]:
     thread.start()
     here = f"http://127.0.0.1:{server.server_address[1]}"
     try:
-        yield store, {
-            "STORAGE_EMULATOR_HOST": here,  # gcsfs and Google's client
-            "TENSORSTORE_GCS_HTTP_URL": here,
-            "GOOGLE_AUTH_TOKEN_FOR_TESTING": "none",  # or else TensorStore looks for Google's machines
-            "FSSPEC_GCS_TOKEN": "anon",  # and gcsfs for the user's account
-            "GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT": "false",  # which asks over gRPC what kind of bucket it is
-        }
+        yield (
+            store,
+            {
+                "STORAGE_EMULATOR_HOST": here,  # gcsfs and Google's client
+                "TENSORSTORE_GCS_HTTP_URL": here,
+                "GOOGLE_AUTH_TOKEN_FOR_TESTING": "none",  # or else TensorStore looks for Google's machines
+                "FSSPEC_GCS_TOKEN": "anon",  # and gcsfs for the user's account
+                "GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT": "false",  # which asks over gRPC what kind of bucket it is
+            },
+        )
     finally:
         server.shutdown()
         server.server_close()

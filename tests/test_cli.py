@@ -50,9 +50,7 @@ def stand_in(monkeypatch):
     def put(module: str, function: str, result=None):
         calls = []
         stub = types.ModuleType(module)
-        setattr(
-            stub, function, lambda *arguments, **keywords: (calls.append((arguments, keywords)), result)[1]
-        )
+        setattr(stub, function, lambda *arguments, **keywords: (calls.append((arguments, keywords)), result)[1])
         monkeypatch.setitem(sys.modules, module, stub)
         return calls
 
@@ -67,9 +65,7 @@ def imported(*arguments: str) -> set[str]:
         "print(json.dumps(list(sys.modules)), file=sys.stderr)"
     )
     # A coverage or distribution plugin of pytest must not bring its own modules in.
-    done = subprocess.run(
-        [sys.executable, "-c", program, *arguments], capture_output=True, text=True, check=True
-    )
+    done = subprocess.run([sys.executable, "-c", program, *arguments], capture_output=True, text=True, check=True)
     return set(json.loads(done.stderr.splitlines()[-1]))
 
 
@@ -79,9 +75,18 @@ HEAVY = {"jax", "flax", "optax", "orbax", "grain", "numpy", "tensorflow_datasets
 @pytest.mark.parametrize(
     "arguments",
     [
-        [], ["train"], ["train-lm"], ["evaluate"], ["analyze"], ["report"], ["transcribe"], ["align"], ["compile"],
-        ["data"], ["data", "inspect"],
-    ],  # fmt: skip
+        [],
+        ["train"],
+        ["train-lm"],
+        ["evaluate"],
+        ["analyze"],
+        ["report"],
+        ["transcribe"],
+        ["align"],
+        ["compile"],
+        ["data"],
+        ["data", "inspect"],
+    ],
 )
 def test_help_imports_nothing_heavy(arguments):
     assert imported(*arguments, "--help") & (HEAVY | {"pydantic"}) == set()

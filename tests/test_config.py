@@ -152,8 +152,7 @@ def test_another_kind_of_source_starts_afresh():
         ({"model.heads": 5}, "model.heads: 5 heads must divide width 144 into even parts"),
         (
             {"model.features.high_hz": 9000},
-            "model.features.high_hz: 9000.0 must lie above low_hz 20.0 "
-            "and at or below half of sample_rate 16000",
+            "model.features.high_hz: 9000.0 must lie above low_hz 20.0 and at or below half of sample_rate 16000",
         ),
         ({"training.accumulation": 3}, "training.accumulation: 3 parts must divide data.batch_size 16"),
         ({"parallel.data": 0}, "parallel.data: 0 devices cannot compute; -1 takes all that the other axes leave"),
@@ -224,8 +223,7 @@ def test_a_python_file_is_run(tmp_path):
             "{file}:3: model.widht: unknown key (= 3); did you mean model.width?",
         ),
         (
-            PREAMBLE
-            + "def config():\n    return Config(model=ModelConfig(features=FeaturesConfig(mels='x')))\n",
+            PREAMBLE + "def config():\n    return Config(model=ModelConfig(features=FeaturesConfig(mels='x')))\n",
             "{file}:3: model.features.mels = x: should be a valid integer",
         ),
         (
@@ -335,8 +333,7 @@ def test_every_field_has_a_docstring_and_is_described():
         (
             {"training.accumulation": 4},
             8,
-            "data.batch_size: 16 / training.accumulation 4 = 4 "
-            "must be a multiple of the 8 devices that share a batch",
+            "data.batch_size: 16 / training.accumulation 4 = 4 must be a multiple of the 8 devices that share a batch",
         ),
         (
             {"evaluation.batch_size": 20},

@@ -331,8 +331,11 @@ FIELDS = {
 def base_config(corpora: Path, place: Path) -> Config:
     """A tiny run with a source of every kind, one utterance of which cannot be read."""
     smaller = {
-        "model.width": 8, "model.audio_layers": 0, "model.features.mels": 8, "model.left_context": 4,
-    }  # fmt: skip
+        "model.width": 8,
+        "model.audio_layers": 0,
+        "model.features.mels": 8,
+        "model.left_context": 4,
+    }
     train = tiny_config(corpora).data.train
     text = [{"kind": "text", "path": str(place / "a.txt")}]
     manifest = ManifestSource(path=str(place / "some.jsonl"))

@@ -139,22 +139,36 @@ ROLES = "the roles roles/storage.objectUser and roles/storage.legacyBucketReader
 @pytest.mark.parametrize(
     "arguments, refuse, message",
     [
-        ("evaluate gs://{none}/run", None, "gs://{none}/run: no such bucket; create it with `gcloud storage buckets "
-         "create gs://{none}`"),
+        (
+            "evaluate gs://{none}/run",
+            None,
+            "gs://{none}/run: no such bucket; create it with `gcloud storage buckets create gs://{none}`",
+        ),
         ("evaluate gs://{bucket}/run", None, "gs://{bucket}/run: no such directory"),
-        ("evaluate gs://{bucket}/run", refused(401), "gs://{bucket}/run: no credentials for it (someone does not have "
-         "access to {bucket}/, or it may not exist., 401); on a machine of one's own: `gcloud auth "
-         "application-default login`"),
-        ("transcribe gs://{bucket}/run x.wav", refused(403), "gs://{bucket}/run: not allowed (someone "
-         "does not have access to {bucket}/, or it may not exist.); give the account, or the machine's service "
-         "account, " + ROLES),
+        (
+            "evaluate gs://{bucket}/run",
+            refused(401),
+            "gs://{bucket}/run: no credentials for it (someone does not have "
+            "access to {bucket}/, or it may not exist., 401); on a machine of one's own: `gcloud auth "
+            "application-default login`",
+        ),
+        (
+            "transcribe gs://{bucket}/run x.wav",
+            refused(403),
+            "gs://{bucket}/run: not allowed (someone "
+            "does not have access to {bucket}/, or it may not exist.); give the account, or the machine's service "
+            "account, " + ROLES,
+        ),
         ("train {config} --workdir gs://{none}/run", None, "gs://{none}/run: no such bucket; "),
-        ("train {config} --workdir gs://{bucket}/run", refused(403, "config.json", "POST"),
-         "gs://{bucket}/run/config.json: not allowed (someone "),
+        (
+            "train {config} --workdir gs://{bucket}/run",
+            refused(403, "config.json", "POST"),
+            "gs://{bucket}/run/config.json: not allowed (someone ",
+        ),
         ("sweep {sweep} --workdir gs://{none}/sweep", None, "gs://{none}/sweep: no such bucket; "),
         ("train gs://{bucket}/run", None, "gs://{bucket}/run: no such file"),
     ],
-)  # fmt: skip
+)
 def test_what_a_bucket_refuses_is_told_in_a_line(cloud, bucket, tmp_path, capsys, arguments, refuse, message):
     names = {"bucket": bucket, "none": f"not-{bucket}", "config": tmp_path / "a.py", "sweep": tmp_path / "s.py"}
     names["config"].write_text(

@@ -58,9 +58,7 @@ def tiny_config(corpora: Path, changes: dict[str, Any] | None = None) -> Config:
         ),
         spec_augment=SpecAugmentConfig(frequency_width=4),
         optimizer=OptimizerConfig(warmup_steps=2),
-        training=TrainingConfig(
-            steps=6, log_every=2, evaluate_every=3, checkpoint_every=2, compilation_cache=""
-        ),
+        training=TrainingConfig(steps=6, log_every=2, evaluate_every=3, checkpoint_every=2, compilation_cache=""),
         evaluation=EvaluationConfig(batch_size=8, bootstrap_samples=100),
     )
     return override(config, changes or {})

@@ -1,7 +1,7 @@
 """What text adds to an hour of recorded reading: nothing, reconstruction, reconstruction and consistency.
 
-    JOINT_ST_DATA=... joint-st sweep configs/sweeps/text_injection_read.py --workers 2
-    joint-st sweep configs/sweeps/text_injection_read.py --collect --json benchmarks/results/text_injection_read.json
+JOINT_ST_DATA=... joint-st sweep configs/sweeps/text_injection_read.py --workers 2
+joint-st sweep configs/sweeps/text_injection_read.py --collect --json benchmarks/results/text_injection_read.json
 """
 
 import dataclasses

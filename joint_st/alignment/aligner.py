@@ -166,9 +166,7 @@ class Aligner:
             found = self._emissions.of_long(audios[0])
             frames = batch.samples // self._features.samples_per_frame
             shape = ((0, batch.rows - 1), (0, 0), (0, 0))
-            return {
-                name: np.pad(np.pad(x, ((0, frames - len(x)), (0, 0)))[None], shape) for name, x in found.items()
-            }
+            return {name: np.pad(np.pad(x, ((0, frames - len(x)), (0, 0)))[None], shape) for name, x in found.items()}
         audio = np.zeros((batch.rows, batch.samples), np.int16)
         lengths = np.zeros(batch.rows, np.int32)
         for row, own in enumerate(audios):

@@ -26,9 +26,14 @@ class OnePair:
     def __getitem__(self, i: int) -> Utterance:
         audio, rate = read_audio(self._audio)
         return Utterance(
-            id=self._audio.stem, audio=audio, sample_rate=rate, text=self._text, language="", speaker="",
+            id=self._audio.stem,
+            audio=audio,
+            sample_rate=rate,
+            text=self._text,
+            language="",
+            speaker="",
             corpus=self.name,
-        )  # fmt: skip
+        )
 
 
 def read_text(given: str) -> str:

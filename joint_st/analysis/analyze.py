@@ -52,9 +52,7 @@ def analyze_run(
     made_with = (config.data, config.model.features, trained.normalizer, trained.tokenizer, trained.units)
     dataset = prepare([source], *made_with, training=False)
     with jax.set_mesh(trained.mesh):
-        analysis = LayerAnalysis(
-            config, dataset, trained.mesh, trained.unit_count, utterances=utterances, name=split
-        )  # fmt: skip
+        analysis = LayerAnalysis(config, dataset, trained.mesh, trained.unit_count, utterances=utterances, name=split)
         report = analysis(trained.weights)
     shared = {"split": split, "step": trained.step, "normalizer": str(trained.normalizer), **report.facts}
     rows = [{"layer": row["layer"], **shared, **row} for row in report.rows]

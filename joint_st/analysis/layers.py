@@ -125,7 +125,7 @@ class LayerAnalysis:
         known = (pairs.wrong[n] >= 0) | (np.arange(len(DISTANCES)) < len(ALIGNMENTS))
         numbers = {
             name: getattr(measures, name)[:, row] for name in ("matched", "norms", "square_norms", "centres", "pooled")
-        }  # fmt: skip
+        }
         numbers["distances"] = np.where(known, measures.distances[:, row], np.nan)
         numbers["feasible"] = np.all(measures.feasible[0, row] | ~known)
         numbers["frames"] = (found.frames[row], found.text_frames[row])

@@ -20,14 +20,23 @@ COMMANDS = (train, train_lm, evaluate, compare, analyze, report, transcribe, ali
 """In the order of the help."""
 
 OF_TRAINING = {
-    "--help": False, "--workdir": True, "--print-config": False,
-    "--coordinator": True, "--processes": True, "--process": True,
-}  # fmt: skip
+    "--help": False,
+    "--workdir": True,
+    "--print-config": False,
+    "--coordinator": True,
+    "--processes": True,
+    "--process": True,
+}
 OWN_OPTIONS = {
     ("train",): OF_TRAINING,
     ("train-lm",): OF_TRAINING,
     ("compile",): {
-        "--help": False, "--topology": True, "--quick": False, "--labels": True, "--units": True, "--json": True,
+        "--help": False,
+        "--topology": True,
+        "--quick": False,
+        "--labels": True,
+        "--units": True,
+        "--json": True,
     },
     ("data", "tokenizer"): {"--help": False, "--out": True},
     ("data", "ngram"): {"--help": False, "--out": True, "--order": True, "--level": True},

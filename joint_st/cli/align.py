@@ -80,9 +80,12 @@ def _align(options: argparse.Namespace) -> None:
         raise UserError(f"--data {options.data}: takes the place of AUDIO and TEXT; leave {options.audio} out")
     existing_run(options.directory)
     how = {
-        "head": options.head, "ways": options.by, "checkpoint": options.checkpoint, "form": options.format,
+        "head": options.head,
+        "ways": options.by,
+        "checkpoint": options.checkpoint,
+        "form": options.format,
         "output": options.output,
-    }  # fmt: skip
+    }
     if options.data is None:
         if not options.audio.is_file():
             raise UserError(f"{options.audio}: no such file")

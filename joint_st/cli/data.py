@@ -15,9 +15,7 @@ def add(commands: Commands) -> None:
     data = commands.add("data", "build corpora and tokenizers, inspect what a config reads", "")
     data_commands = Commands(data)
 
-    build = data_commands.add(
-        "build", "build a corpus that this package defines", "joint-st data build spoken_grammar"
-    )
+    build = data_commands.add("build", "build a corpus that this package defines", "joint-st data build spoken_grammar")
     build.add_argument("name", metavar="NAME", help="the corpus")
     build.add_argument(
         "--data-dir", metavar="DIR", default="", help="$TFDS_DATA_DIR or ~/tensorflow_datasets by default"

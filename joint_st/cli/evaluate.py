@@ -111,9 +111,13 @@ def _evaluate(options: argparse.Namespace) -> None:
         from joint_st.evaluation.streams import evaluate_streams
 
         evaluate_streams(
-            options.directories[0], data=data, checkpoint=options.checkpoint[0], json_file=options.json,
-            window_seconds=options.window_seconds, **streaming,
-        )  # fmt: skip
+            options.directories[0],
+            data=data,
+            checkpoint=options.checkpoint[0],
+            json_file=options.json,
+            window_seconds=options.window_seconds,
+            **streaming,
+        )
         return
     decoders = read_decoders(options.decoder, options)
     fusion = read_fusion(options)

@@ -13,8 +13,20 @@ from joint_st.errors import UserError
 
 DECODERS = ("greedy", "beam")
 HEADS = ("streaming", "full_context")
-OF_BEAM = ("decoder", "beam", "candidates", "lm", "lm_weight", "insertion_bonus", "unknown_penalty", "hot_words",
-           "hot_word_bonus", "rescore", "rescore_weight", "rescore_bonus")  # fmt: skip
+OF_BEAM = (
+    "decoder",
+    "beam",
+    "candidates",
+    "lm",
+    "lm_weight",
+    "insertion_bonus",
+    "unknown_penalty",
+    "hot_words",
+    "hot_word_bonus",
+    "rescore",
+    "rescore_weight",
+    "rescore_bonus",
+)
 """Options of the commands that decode, none of which --stream takes."""
 
 
@@ -103,9 +115,7 @@ def fusion_arguments(parser: argparse.ArgumentParser) -> None:
 
 def chunk_argument(parser: argparse.ArgumentParser) -> None:
     """How much audio a stream is fed at once."""
-    parser.add_argument(
-        "--chunk-ms", metavar="MS", type=float, help="audio fed at once with --stream; 320 by default"
-    )
+    parser.add_argument("--chunk-ms", metavar="MS", type=float, help="audio fed at once with --stream; 320 by default")
 
 
 def window_argument(parser: argparse.ArgumentParser) -> None:

@@ -41,9 +41,7 @@ def load(path: str | os.PathLike[str], kind: type[Root] = Config) -> Root:
     storage.reach(path)
     if path.is_dir():
         if not (path / FILE_NAME).is_file():
-            raise UserError(
-                f"{path}: a folder without {FILE_NAME}; give a config file or the directory of a run"
-            )
+            raise UserError(f"{path}: a folder without {FILE_NAME}; give a config file or the directory of a run")
         path = path / FILE_NAME
     if path.suffix == ".py":
         return from_python(path, functools.partial(_call_config, kind=kind))
@@ -121,23 +119,17 @@ def _from_json(path: Path, kind: type[Root]) -> Root:
 def _call_config(module: types.ModuleType, kind: type[Root]) -> Root:
     path = module.__file__
     if not callable(getattr(module, "config", None)):
-        raise UserError(
-            f"{path}: defines no function config(); it should return a joint_st.config.{kind.__name__}"
-        )
+        raise UserError(f"{path}: defines no function config(); it should return a joint_st.config.{kind.__name__}")
     result = module.config()
     if not isinstance(result, kind):
         hint = f"; {COMMANDS[type(result)]} takes it" if type(result) in COMMANDS else ""
-        raise UserError(
-            f"{path}: config() returned {type(result).__name__}, not joint_st.config.{kind.__name__}{hint}"
-        )
+        raise UserError(f"{path}: config() returned {type(result).__name__}, not joint_st.config.{kind.__name__}{hint}")
     return result
 
 
 def _place(error: Exception, path: Path) -> str:
     """The last line of the config file that took part in an error."""
-    lines = [
-        frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)
-    ]
+    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
     return f"{path}:{lines[-1]}" if lines else str(path)
 
 

@@ -23,13 +23,9 @@ def explain(error: pydantic.ValidationError) -> list[str]:
     root, prefix = _root(error.title)
     errors = error.errors(include_url=False)
     # Pydantic also finds a tuple too short when one of its items is wrong.
-    wrong_items = {
-        item["loc"][: len(item["loc"]) - k] for item in errors for k in range(1, len(item["loc"]) + 1)
-    }
+    wrong_items = {item["loc"][: len(item["loc"]) - k] for item in errors for k in range(1, len(item["loc"]) + 1)}
     return [
-        _line(item, root, prefix)
-        for item in errors
-        if not (item["type"] == "too_short" and item["loc"] in wrong_items)
+        _line(item, root, prefix) for item in errors if not (item["type"] == "too_short" and item["loc"] in wrong_items)
     ]
 
 
@@ -124,9 +120,7 @@ def _type_at(location: tuple[str | int, ...], annotation: Any) -> Any:
     """The type at a location that leads to a source."""
     for part in location:
         annotation = plain(annotation)
-        annotation = (
-            annotation.model_fields[part].annotation if is_section(annotation) else element(annotation)
-        )
+        annotation = annotation.model_fields[part].annotation if is_section(annotation) else element(annotation)
     return annotation
 
 

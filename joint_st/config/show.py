@@ -33,12 +33,8 @@ def describe(config: Section) -> str:
             if is_section(plain(field.annotation)) or is_tag(field.annotation):
                 continue
             value = _at(config, prefix)
-            lines.append(
-                f"  --{join(prefix, name)} {type_name(field.annotation)}   = {_json(getattr(value, name))}"
-            )
-            lines += textwrap.wrap(
-                field.description or "", 100, initial_indent=" " * 6, subsequent_indent=" " * 6
-            )
+            lines.append(f"  --{join(prefix, name)} {type_name(field.annotation)}   = {_json(getattr(value, name))}")
+            lines += textwrap.wrap(field.description or "", 100, initial_indent=" " * 6, subsequent_indent=" " * 6)
     lines += [
         "",
         "A source is written tfds:NAME:SPLIT, text:FILE, as the path of a manifest, or as JSON; its fields",

@@ -102,7 +102,5 @@ def label_texts(
 def label_plan(texts: LabelledTexts, data: LmDataConfig, seed: int, *, shuffle: bool) -> BatchPlan:
     """Batches in buckets of numbers of labels; without `shuffle`, one pass."""
     lengths = texts.label_lengths
-    buckets = Buckets.choose(
-        lengths, lengths, count=data.buckets, multiple=LABEL_MULTIPLE, batch_size=data.batch_size
-    )
+    buckets = Buckets.choose(lengths, lengths, count=data.buckets, multiple=LABEL_MULTIPLE, batch_size=data.batch_size)
     return BatchPlan(lengths, buckets, seed=seed, shuffle=shuffle)

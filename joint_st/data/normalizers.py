@@ -34,9 +34,7 @@ def normalizer(name: str) -> Normalizer:
     """The normaliser of that name; raises `UserError` naming the nearest."""
     if name not in NORMALIZERS:
         near = difflib.get_close_matches(name, NORMALIZERS, n=1, cutoff=0)[0]
-        raise UserError(
-            f"data.normalizer: no normaliser {name!r}, perhaps {near!r}; there is {', '.join(NORMALIZERS)}"
-        )
+        raise UserError(f"data.normalizer: no normaliser {name!r}, perhaps {near!r}; there is {', '.join(NORMALIZERS)}")
     return NORMALIZERS[name]
 
 

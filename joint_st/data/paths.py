@@ -21,9 +21,7 @@ def expand(path: str) -> Path:
         name = match[1] or match[2]
         found = os.environ.get(name) or (_recorded() if name == RECORDED else None)
         if not found:
-            raise UserError(
-                f"{path}: the environment variable {name} is not set; set it to the folder it stands for"
-            )
+            raise UserError(f"{path}: the environment variable {name} is not set; set it to the folder it stands for")
         return found
 
     return Path(re.sub(r"\$(?:(\w+)|\{(\w+)\})", value, path)).expanduser()

@@ -90,9 +90,7 @@ class Beam:
         def search(tables, logits, lengths):
             fusion, rescoring = tables or (None, None)
             best = 1 if rescoring is None else self.beam
-            found = prefix_beam_search(
-                logits, lengths, fusion, beam=self.beam, candidates=self.candidates, best=best
-            )
+            found = prefix_beam_search(logits, lengths, fusion, beam=self.beam, candidates=self.candidates, best=best)
             return found if rescoring is None else rescoring.rescore(found)
 
         found = over_heads(search, tables, logits, mask, mesh)

@@ -167,4 +167,3 @@ BY: dict[str, Callable] = {
 _KEYS = {"speaker": ("speaker",), "language": ("language",), "duration": ("duration",), "noise": ("noise", "snr")}
 
 _TITLES = {name: name for name in BY} | {"duration": "duration (quartiles of each split's utterances)"}
-

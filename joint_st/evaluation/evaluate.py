@@ -53,9 +53,7 @@ class Scorer:
 
     def __call__(self, weights, name: str) -> dict[str, float]:
         """`{name}_{head}_wer` of each head, as fractions. Raises `UserError` where the dataset has no words."""
-        found = recognise(
-            self._forward, weights, self._dataset, self._buckets, self._mesh, self._config, name=name
-        )  # fmt: skip
+        found = recognise(self._forward, weights, self._dataset, self._buckets, self._mesh, self._config, name=name)
         scored = score_recognised(found, self._dataset, name)
         rates = {}
         for head in HEADS:
@@ -248,10 +246,19 @@ def evaluate_checkpoints(
             for name, dataset in datasets.items():
                 found = list(
                     recognise(
-                        forward, trained.weights, dataset, buckets, trained.mesh, config,
-                        decoders=decoders, heads=heads, long=long, clock=clocks[name], name=name,
+                        forward,
+                        trained.weights,
+                        dataset,
+                        buckets,
+                        trained.mesh,
+                        config,
+                        decoders=decoders,
+                        heads=heads,
+                        long=long,
+                        clock=clocks[name],
+                        name=name,
                     )
-                )  # fmt: skip
+                )
                 scored += score_recognised(found, dataset, name, trained)
                 if len(done) == 1 and peers.is_first:
                     report_unread(name, dataset, len(dataset) - len(found))

@@ -71,10 +71,16 @@ def evaluate_streams(
             [source], config.data, config.model.features, trained.normalizer, trained.tokenizer, training=False
         )
         began = time.perf_counter()
-        streamed = list(tqdm.tqdm(
-            stream_dataset(batch, trained, dataset, streams), name, len(dataset), unit="utterance", disable=None,
-            leave=False,
-        ))  # fmt: skip
+        streamed = list(
+            tqdm.tqdm(
+                stream_dataset(batch, trained, dataset, streams),
+                name,
+                len(dataset),
+                unit="utterance",
+                disable=None,
+                leave=False,
+            )
+        )
         seconds = time.perf_counter() - began
         rows.append(make_row(name, streamed, batch, chunk_ms, streams, seconds / max(dataset.seconds, 1e-9), trained))
     chunks = f"{streams} streams in chunks of {chunk_ms:g} ms, look-ahead {batch.look_ahead_ms:g} ms"
@@ -199,8 +205,10 @@ def make_table(rows: Sequence[dict], title: str) -> Table:
     for row in rows:
         shares = ("flicker", "changed_by_second_pass", "wer_streaming", "wer_full_context")
         table.add_row(
-            escape(row["split"]), str(row["utterances"]), f"{row['real_time_factor']:.3f}",
+            escape(row["split"]),
+            str(row["utterances"]),
+            f"{row['real_time_factor']:.3f}",
             *("-" if row[name] is None else f"{row[name]:.0f}" for name in ("first_ms", "word_ms", "word_ms_95")),
             *("-" if row[name] is None else f"{100 * row[name]:.1f}" for name in shares),
-        )  # fmt: skip
+        )
     return table

@@ -196,9 +196,16 @@ class _Search:
         decode = functools.partial(self._forward, tables=(tables,))
         for name, dataset in self._references.datasets.items():
             for one in recognise(
-                decode, self._trained.weights, dataset, self._buckets, self._trained.mesh, self._trained.config,
-                decoders=[self.decoder], name=name, spell=lambda found: found,
-            ):  # fmt: skip
+                decode,
+                self._trained.weights,
+                dataset,
+                self._buckets,
+                self._trained.mesh,
+                self._trained.config,
+                decoders=[self.decoder],
+                name=name,
+                spell=lambda found: found,
+            ):
                 for by_head in one.hypotheses.values():
                     for head in HEADS:
                         yield name, one.index, by_head[head]

@@ -1,11 +1,11 @@
 """Overrides of many runs: every combination of some values, or random ones.
 
-    for overrides in grid({"model.width": (64, 96), "optimizer.peak_learning_rate": (1e-3, 3e-3)}):
-        for seed in range(3):
-            yield Run(arm_name(overrides), overrides, seed)
+for overrides in grid({"model.width": (64, 96), "optimizer.peak_learning_rate": (1e-3, 3e-3)}):
+    for seed in range(3):
+        yield Run(arm_name(overrides), overrides, seed)
 
-    for overrides in sample(0, 20, {"optimizer.peak_learning_rate": log_uniform(1e-4, 1e-2)}):
-        yield Run(arm_name(overrides), overrides)
+for overrides in sample(0, 20, {"optimizer.peak_learning_rate": log_uniform(1e-4, 1e-2)}):
+    yield Run(arm_name(overrides), overrides)
 """
 
 from __future__ import annotations

@@ -32,9 +32,15 @@ class FrontEnd(nnx.Module):
 
         def of_rows(audio, past=None):
             return log_mel(
-                audio, sample_rate=f.sample_rate, window=f.window, hop=f.hop, mels=f.mels, low_hz=f.low_hz,
-                high_hz=f.high_hz, past=past,
-            )  # fmt: skip
+                audio,
+                sample_rate=f.sample_rate,
+                window=f.window,
+                hop=f.hop,
+                mels=f.mels,
+                low_hz=f.low_hz,
+                high_hz=f.high_hz,
+                past=past,
+            )
 
         # On its own XLA gathers the rows of all devices for a Fourier transform.
         mesh = ambient_mesh(len(audio))

@@ -12,7 +12,8 @@ such a layer has no step form. Values under a `False` mask, NaN included, never 
 
 from __future__ import annotations
 
-from typing import Any, Callable
+from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp

@@ -62,7 +62,5 @@ def log_mel(
     taper = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(window) / window)
     spectrum = jnp.fft.rfft(padded[:, index] * taper.astype(np.float32), n=fft)
     power = jnp.square(spectrum.real) + jnp.square(spectrum.imag)
-    mel = jnp.einsum(
-        "bfk,km->bfm", power, mel_matrix(sample_rate, fft, mels, low_hz, high_hz), precision="highest"
-    )
+    mel = jnp.einsum("bfk,km->bfm", power, mel_matrix(sample_rate, fft, mels, low_hz, high_hz), precision="highest")
     return (jnp.log(mel + FLOOR) - MEAN) / SCALE

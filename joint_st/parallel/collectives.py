@@ -1,6 +1,6 @@
 """What the devices of a mesh send each other in a compiled program, read from its optimised HLO.
 
-    collectives(jitted.lower(*arguments).compile().as_text())
+collectives(jitted.lower(*arguments).compile().as_text())
 """
 
 from __future__ import annotations
@@ -11,9 +11,14 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 KINDS = (
-    "all-reduce", "all-gather", "reduce-scatter", "all-to-all", "collective-permute", "collective-broadcast",
+    "all-reduce",
+    "all-gather",
+    "reduce-scatter",
+    "all-to-all",
+    "collective-permute",
+    "collective-broadcast",
     "ragged-all-to-all",
-)  # fmt: skip
+)
 
 BETWEEN_SLICES = "xla_megascale_runtime"
 """Who carries what is sent from one TPU slice to another: the hosts, over their network."""

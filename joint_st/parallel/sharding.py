@@ -70,6 +70,7 @@ def partition_spec(path: str, shape: tuple[int, ...], mesh: jax.sharding.Mesh) -
 
     A dimension that its axis of the mesh does not divide stays whole, and so does an array that belongs to no weight.
     """
+
     def cuts(axis, size):
         return axis and mesh.shape[axis] > 1 and size % mesh.shape[axis] == 0
 

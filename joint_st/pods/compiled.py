@@ -122,9 +122,7 @@ def compile_step(config: Config, topology: Topology, sizes: Sizes, quick: bool =
 
 def bytes_per_device(tree) -> int:
     """Bytes that each device holds of arrays, or shapes of them, as they are cut over a mesh."""
-    return sum(
-        math.prod(x.sharding.shard_shape(x.shape)) * x.dtype.itemsize for x in jax.tree.leaves(tree)
-    )
+    return sum(math.prod(x.sharding.shard_shape(x.shape)) * x.dtype.itemsize for x in jax.tree.leaves(tree))
 
 
 def with_program(known: dict[str, int], analysis) -> Memory:

@@ -86,9 +86,11 @@ def page_data(trained: Trained, split: str, scored: Sequence[ScoredUtterance], *
     """What the page shows without audio: results, breakdowns, training curves, texts."""
     config = trained.config
     how = {
-        "normalizer": str(trained.normalizer), "step": trained.step, "samples": config.evaluation.bootstrap_samples,
+        "normalizer": str(trained.normalizer),
+        "step": trained.step,
+        "samples": config.evaluation.bootstrap_samples,
         "seed": config.seed,
-    }  # fmt: skip
+    }
     facts = utterance_facts(scored)
     spoken = {word for one in facts for word in one["reference"].split()}
     breakdowns = [{"by": by, "rows": break_down(scored, by, **how), "notes": explain_unstated(scored, by)} for by in BY]

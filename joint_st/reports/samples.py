@@ -59,9 +59,13 @@ def make_samples(trained: Trained, dataset: Prepared, ids: Sequence[str], head: 
     if dataset.units is not None and ids:
         with jax.set_mesh(trained.mesh):
             analysis = LayerAnalysis(
-                trained.config, dataset, trained.mesh, trained.unit_count, chosen=[number[one] for one in ids],
+                trained.config,
+                dataset,
+                trained.mesh,
+                trained.unit_count,
+                chosen=[number[one] for one in ids],
                 name="layers",
-            )  # fmt: skip
+            )
             maps = {example.id: layer_maps(example) for example in analysis(trained.weights).examples}
     samples = {}
     for i, one in enumerate(ids):

@@ -94,7 +94,7 @@ class Task(abc.ABC):
     def schedule(self) -> optax.Schedule:
         """Learning rate by step."""
 
-    def complete(self, done: int, metrics: dict) -> None:
+    def complete(self, done: int, metrics: dict) -> None:  # noqa: B027
         """Add to the metrics of the step that made `done` what only the host knows."""
 
     @abc.abstractmethod
@@ -109,5 +109,5 @@ class Task(abc.ABC):
     def evaluate(self, weights) -> DevResult:
         """The dev set under some weights."""
 
-    def finish(self, run: RunDirectory) -> None:
+    def finish(self, run: RunDirectory) -> None:  # noqa: B027
         """What is left to do with a trained run."""

@@ -62,7 +62,7 @@ def test_words_and_units_take_the_frames_of_their_labels():
     word = Spelling(Characters(" cehu")).words(text)
     frames = Frames(
         np.array([2, 4, 6, 7, 10, 11]), np.array([3, 6, 7, 8, 11, 12]), np.array([0.9, 0.3, 0.5, 0.4, 0.8, 0.6])
-    )  # fmt: skip
+    )
     he, cue = word_spans(text.split(), word, frames, 0.04, 0.465)
     assert [he.start, he.end, he.confidence] == pytest.approx([0.08, 0.24, 0.5])
     assert [cue.start, cue.end, cue.confidence] == pytest.approx([0.28, 0.465, 0.6]), "it ends with the audio"

@@ -27,8 +27,12 @@ def test_json():
     assert line.count("\n") == 1
     record = json.loads(line)
     assert {key: record[key] for key in ("id", "seconds", "text", "head", "log_prob")} == {
-        "id": "a b/c", "seconds": 3601.4375, "text": "we said no", "head": "streaming", "log_prob": -1.25,
-    }  # fmt: skip
+        "id": "a b/c",
+        "seconds": 3601.4375,
+        "text": "we said no",
+        "head": "streaming",
+        "log_prob": -1.25,
+    }
     assert record["words"][1] == {"word": "said", "start": 0.2, "end": 0.48, "confidence": 0.5}
     assert record["units"][2] == {"unit": '"', "start": 0.24, "end": 0.28, "confidence": 0.1, "word": 1}
     without = Aligned("x", 1.0, "we", "streaming", 0.0, WORDS[:1], WORDS[:1])

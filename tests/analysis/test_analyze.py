@@ -57,9 +57,14 @@ def test_the_run_keeps_its_rows_and_figures(run, rows):
     assert all(1000 < file.stat().st_size < 300_000 for file in folder.glob("*.png"))
     assert [row["layer"] for row in rows] == LAYERS
     shared = {
-        "split": "test", "step": 3, "utterances": 8, "alignment": "skip", "cost": "squared_l2", "infeasible": 0,
+        "split": "test",
+        "step": 3,
+        "utterances": 8,
+        "alignment": "skip",
+        "cost": "squared_l2",
+        "infeasible": 0,
         "normalizer": "english v1",
-    }  # fmt: skip
+    }
     assert all(row.items() >= shared.items() for row in rows)
 
 
@@ -163,8 +168,11 @@ def test_what_cannot_be_read_is_left_out(run, spoken, tmp_path, capsys):
 
 def test_layers_are_named_in_the_order_they_are_passed():
     assert layer_names(ModelConfig(streaming_layers=2, full_context_layers=1)) == (
-        "encoders", "streaming 1", "streaming 2", "full context 1"
-    )  # fmt: skip
+        "encoders",
+        "streaming 1",
+        "streaming 2",
+        "full context 1",
+    )
 
 
 @pytest.mark.parametrize(

@@ -53,8 +53,10 @@ def test_curves_show_each_number_by_layer():
     figure = curves(rows, {"utterances": 50})
     distances, retrieval, boundaries = drawn(figure)
     assert [ax.get_title("left") for ax in (distances, retrieval, boundaries)] == [
-        "Distance of speech and text", "Retrieval among 50", "Word boundaries"
-    ]  # fmt: skip
+        "Distance of speech and text",
+        "Retrieval among 50",
+        "Word boundaries",
+    ]
     for ax in (distances, retrieval, boundaries):
         assert [label.get_text() for label in ax.get_xticklabels()] == list(NAMES)
     lines = {line.get_label(): line.get_ydata().tolist() for line in distances.lines}
@@ -121,9 +123,7 @@ def test_of_many_layers_some_are_shown_the_first_and_the_last_among_them():
     names = ("encoders", *(f"streaming {k}" for k in range(1, 13)))
     costs, positions = np.ones((13, 20, 10)), np.zeros((13, 20), int)
     figure = alignment_figure(make_example(layers=names, costs=costs, positions=positions))
-    assert [ax.get_title("left") for ax in figure.axes] == [
-        "encoders", "streaming 4", "streaming 8", "streaming 12"
-    ]  # fmt: skip
+    assert [ax.get_title("left") for ax in figure.axes] == ["encoders", "streaming 4", "streaming 8", "streaming 12"]
 
 
 def test_images_are_light_and_files_small(tmp_path):

@@ -16,9 +16,7 @@ def data(tmp_path):
     with open(tmp_path / "train.jsonl", "w") as manifest:
         for name, seconds, text in rows:
             soundfile.write(tmp_path / f"{name}.wav", np.zeros(round(16_000 * seconds), np.int16), 16_000)
-            manifest.write(
-                json.dumps({"audio_filepath": f"{name}.wav", "duration": seconds, "text": text}) + "\n"
-            )
+            manifest.write(json.dumps({"audio_filepath": f"{name}.wav", "duration": seconds, "text": text}) + "\n")
     (tmp_path / "text.txt").write_text("two four\nfive\n")
     train = ManifestSource(path=str(tmp_path / "train.jsonl"))
     return DataConfig(

@@ -65,9 +65,7 @@ def test_no_other_bounds_compute_less(dataset):
     buckets = choose((lengths, np.zeros_like(lengths), count, batch_size))
     *inner, longest = candidates
     costs = {
-        size: min(
-            computed(lengths, (*cut, longest), batch_size) for cut in itertools.combinations(inner, size)
-        )
+        size: min(computed(lengths, (*cut, longest), batch_size) for cut in itertools.combinations(inner, size))
         for size in range(min(count, len(candidates)))
     }
     assert computed(lengths, buckets.bounds, batch_size) == costs[len(buckets) - 1]

@@ -46,20 +46,23 @@ class ToySpeech(tfds.core.GeneratorBasedBuilder):
     def _examples(self, count, samples):
         for i in range(count):
             length = samples and samples + i
-            yield i, {
-                "audio": np.arange(length, dtype=np.int16),
-                "sample_rate": 8000,
-                "num_samples": length,
-                "text": f"Grüße {i}",
-                "id": f"u{i}",
-                "speaker": "s1",
-                "language": "de",
-                "noise": "babble",
-                "snr": 5.5 if length else np.inf,
-                "word_starts": [0, 10 * i],
-                "word_ends": [10 * i, 400],
-                "words": ["Grüße", str(i)],
-            }
+            yield (
+                i,
+                {
+                    "audio": np.arange(length, dtype=np.int16),
+                    "sample_rate": 8000,
+                    "num_samples": length,
+                    "text": f"Grüße {i}",
+                    "id": f"u{i}",
+                    "speaker": "s1",
+                    "language": "de",
+                    "noise": "babble",
+                    "snr": 5.5 if length else np.inf,
+                    "word_starts": [0, 10 * i],
+                    "word_ends": [10 * i, 400],
+                    "words": ["Grüße", str(i)],
+                },
+            )
 
 
 class Bare(ToySpeech):

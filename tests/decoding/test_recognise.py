@@ -28,9 +28,7 @@ def model(trained):
 
 def dataset_of(model, manifest):
     source, config = ManifestSource(path=str(manifest)), model.config
-    return prepare(
-        [source], config.data, config.model.features, model.normalizer, model.tokenizer, training=False
-    )
+    return prepare([source], config.data, config.model.features, model.normalizer, model.tokenizer, training=False)
 
 
 def alone(model, forward, audio: np.ndarray) -> dict[str, dict[str, str]]:
@@ -57,9 +55,7 @@ def test_every_utterance_is_recognised_once_and_as_if_alone(model, spoken):
     forward = Forward(model.config.model, model.tokenizer.size, 0, model.mesh, decoders)
     with jax.set_mesh(model.mesh):
         buckets = common_buckets(model.config, [dataset])
-        found = list(
-            recognise(forward, model.weights, dataset, buckets, model.mesh, model.config, decoders=decoders)
-        )
+        found = list(recognise(forward, model.weights, dataset, buckets, model.mesh, model.config, decoders=decoders))
     assert sorted(one.index for one in found) == list(range(len(dataset)))
     structure = model_structure(model.config.model, model.tokenizer.size, 0)
     whole = jax.jit(lambda weights, *audio: nnx.merge(structure, weights)(*audio))

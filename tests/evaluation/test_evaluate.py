@@ -18,9 +18,25 @@ from joint_st.training.loop import train
 from tests.tiny import tiny_config, untimed
 
 KEYS = {
-    "split", "subset", "head", "decoder", "wer", "wer_low", "wer_high", "cer", "cer_low", "cer_high",
-    "insertions", "deletions", "substitutions", "utterances", "words", "real_time_factor", "normalizer", "step",
-}  # fmt: skip
+    "split",
+    "subset",
+    "head",
+    "decoder",
+    "wer",
+    "wer_low",
+    "wer_high",
+    "cer",
+    "cer_low",
+    "cer_high",
+    "insertions",
+    "deletions",
+    "substitutions",
+    "utterances",
+    "words",
+    "real_time_factor",
+    "normalizer",
+    "step",
+}
 
 
 def read_lines(path) -> list[dict]:

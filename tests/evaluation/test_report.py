@@ -168,9 +168,11 @@ def test_the_table_fits_80_columns_and_shows_the_numbers():
 def test_fused_decoders_are_named_in_the_title_and_by_a_letter_in_their_column():
     names = ["greedy", "beam 16, 3-gram a.arpa weight 1", "beam 16", "beam 16, 3-gram b.arpa weight 1", "greedy"]
     assert short_names(names) == {names[1]: "beam 16 a", names[3]: "beam 16 b"}
-    utterances = [one for name in names[:2] for one in score(
-        ["u"], ["in may"], ["in june"], [1.0], split="test", head="streaming", decoder=name
-    )]  # fmt: skip
+    utterances = [
+        one
+        for name in names[:2]
+        for one in score(["u"], ["in may"], ["in june"], [1.0], split="test", head="streaming", decoder=name)
+    ]
     console = rich.console.Console(width=80, file=io.StringIO())
     console.print(make_table(make_rows(utterances, normalizer="n", step=1, samples=100, seed=0)))
     lines = console.file.getvalue().splitlines()

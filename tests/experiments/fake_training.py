@@ -74,9 +74,14 @@ def evaluate(config, run: RunDirectory) -> None:
                 for text in SENTENCES
             ]
             scored += score(
-                ids, SENTENCES, heard, [1.0] * len(ids), split=split, head=head,
+                ids,
+                SENTENCES,
+                heard,
+                [1.0] * len(ids),
+                split=split,
+                head=head,
                 subset_of=lambda word: "only_read" if word == "name" else "heard",
-            )  # fmt: skip
+            )
     rows = make_rows(scored, normalizer="none v1", step=config.training.steps)
     table = run.evaluation(config.training.steps, config.data.test)
     write_rows(rows, table)

@@ -28,8 +28,11 @@ def test_trained_and_collected_as_on_a_disk(cloud, bucket, here, fake, capsys):
     told = capsys.readouterr()
     assert f"{there}: logs and locks are in runs/sweeps/{bucket}/sweeps/one, which a sweep on another" in told.err
     assert sorted(str(path.relative_to(logs)) for path in logs.rglob("*.l*")) == [
-        "a/seed_1.lock", "a/seed_1.log", "b/seed_1.lock", "b/seed_1.log"
-    ]  # fmt: skip
+        "a/seed_1.lock",
+        "a/seed_1.log",
+        "b/seed_1.lock",
+        "b/seed_1.log",
+    ]
     assert {name.split("/")[2] for name in cloud.names(bucket, "sweeps/one/")} == {"a", "b"}
     assert sweep(file, workdir=here / "disk", workers=2, command=fake) == 0
     for name, workdir in (("bucket", there), ("disk", here / "disk")):

@@ -98,8 +98,10 @@ def test_intervals_and_changes_are_those_of_the_bootstrap(swept, rows):
                 found = rows[arm]["relative_to"][reference][key]
                 assert [found[end] for end in ("change", "low", "high")] == pytest.approx(list(expected))
     assert {arm: list(row["relative_to"]) for arm, row in rows.items()} == {
-        "plain": ["better"], "better": ["plain"], "best": ["plain", "better"],
-    }  # fmt: skip
+        "plain": ["better"],
+        "better": ["plain"],
+        "best": ["plain", "better"],
+    }
 
 
 def test_the_tables_show_the_numbers(swept, rows, capsys, tmp_path):
@@ -207,8 +209,9 @@ for seed in range(2):
         line = lines[row["name"]]
         assert float(line["optimizer.beta1"]) == row["overrides"]["optimizer.beta1"]
         assert [float(line[name]) for name in ("wer", "streaming_wer_heard_low")] == [
-            row["wer"], row["streaming_wer_heard_low"]
-        ]  # fmt: skip
+            row["wer"],
+            row["streaming_wer_heard_low"],
+        ]
         assert [float(value) for value in line["wer_by_seed"].split()] == row["wer_by_seed"]
         assert (line["seeds"], line["data.text.0.path"]) == ("0 1", row["overrides"]["data.text.0.path"] or "")
     change = rows[1]["relative_to"]["a"]

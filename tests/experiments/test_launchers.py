@@ -92,17 +92,25 @@ def test_what_a_script_is_told(place):
     with pytest.raises(UserError, match="--launcher slurm: submits a name once, so give each run its own: -- --name"):
         find_launcher("slurm", ["--name", "all"], scripts=scripts)
     assert find_launcher("slurm", ["--name={run}"], scripts=scripts)(job)[:2] == [
-        str(scripts / "slurm.sh"), "--name=lr-1e-3-seed-2"
-    ]  # fmt: skip
+        str(scripts / "slurm.sh"),
+        "--name=lr-1e-3-seed-2",
+    ]
     words = find_launcher("tpu-vm", workdir="gs://bucket/all/", scripts=scripts)(job)
     train[-1] = "gs://bucket/all/lr_1e-3/seed_2"
     assert words == [str(scripts / "tpu_vm.sh"), "--", *train, *values]
     words = find_launcher("sky", ["--name", "{run}"], "gs://bucket/all", scripts)(job)
     assert words == [
-        "sky", "jobs", "launch", str(scripts / "sky.yaml"), "--yes", "--detach-run", "--name", "lr-1e-3-seed-2",
+        "sky",
+        "jobs",
+        "launch",
+        str(scripts / "sky.yaml"),
+        "--yes",
+        "--detach-run",
+        "--name",
+        "lr-1e-3-seed-2",
         "--env",
         f"COMMAND={' '.join(train)} '--name=x y' '--data.text=[]' --seed=2",
-    ]  # fmt: skip
+    ]
 
 
 @pytest.mark.parametrize(

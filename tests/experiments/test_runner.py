@@ -41,7 +41,6 @@ def signals_as_in_a_terminal():
         signal.signal(number, handler)
 
 
-
 def start(file: Path, out: Path, workers: int = 1) -> subprocess.Popen:
     """A sweep in a process of its own."""
     command = [sys.executable, "-c", PROGRAM, str(file), str(out), str(workers)]

@@ -14,8 +14,11 @@ DRAWS = {"optimizer.peak_learning_rate": log_uniform(1e-4, 1e-2), "model.width":
 
 def test_a_grid_has_every_combination_once():
     assert grid({"a": (1, 2), "b.c": "xy"}) == [
-        {"a": 1, "b.c": "x"}, {"a": 1, "b.c": "y"}, {"a": 2, "b.c": "x"}, {"a": 2, "b.c": "y"},
-    ]  # fmt: skip
+        {"a": 1, "b.c": "x"},
+        {"a": 1, "b.c": "y"},
+        {"a": 2, "b.c": "x"},
+        {"a": 2, "b.c": "y"},
+    ]
     assert grid({}) == [{}]
 
 

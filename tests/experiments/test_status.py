@@ -150,8 +150,10 @@ def test_the_table_is_printed_once_where_it_is_no_terminal(tmp_path, fake, capsy
     assert " ".join(lines[0]) == "out: 1 failed, 1 finished, 1 to do"
     assert lines[1] == ["run", "state", "step"]
     assert lines[3:] == [
-        ["fails/seed_0", "failed", "0/4"], ["a/seed_0", "finished", "4/4"], ["b/seed_0", "to", "do", "0/9"]
-    ]  # fmt: skip
+        ["fails/seed_0", "failed", "0/4"],
+        ["a/seed_0", "finished", "4/4"],
+        ["b/seed_0", "to", "do", "0/9"],
+    ]
 
 
 @pytest.mark.parametrize("interrupted", [False, True])
@@ -178,5 +180,10 @@ def test_on_a_terminal_it_follows_until_all_is_finished_or_ctrl_c(tmp_path, fake
 
 def test_durations():
     assert [duration(s) for s in (0, 59.4, 60, 3599, 3660, 36_000)] == [
-        "0 s", "59 s", "1 min", "1 h 00 min", "1 h 01 min", "10 h 00 min"
-    ]  # fmt: skip
+        "0 s",
+        "59 s",
+        "1 min",
+        "1 h 00 min",
+        "1 h 01 min",
+        "10 h 00 min",
+    ]

@@ -1,6 +1,6 @@
 """What each script runs, compared with `golden/*.txt`. After a change that is meant, renew those and read the diff:
 
-    JOINT_ST_RENEW_GOLDEN=1 python -m pytest -n 0 tests/launch/test_golden.py
+JOINT_ST_RENEW_GOLDEN=1 python -m pytest -n 0 tests/launch/test_golden.py
 """
 
 from __future__ import annotations

@@ -19,9 +19,14 @@ def train(scripts, corpora, tmp_path) -> list:
     """The arguments of local.sh that train a run on two processes of two devices each."""
     scripts.environment["PYTHONPATH"] = str(ROOT)
     changes = {
-        "data.text": (), "data.dev": (), "data.test": {}, "data.batch_size": 8,
-        "training.steps": 100_000, "training.checkpoint_every": 100_000, "training.log_every": 8,
-    }  # fmt: skip
+        "data.text": (),
+        "data.dev": (),
+        "data.test": {},
+        "data.batch_size": 8,
+        "training.steps": 100_000,
+        "training.checkpoint_every": 100_000,
+        "training.log_every": 8,
+    }
     save(tiny_config(corpora, changes), tmp_path / "config.json")
     command = [sys.executable, "-m", "tests.parallel.small_step", "train", tmp_path / "config.json"]
     options = ["-n", 2, "--devices-per-process", 2, "--logs", tmp_path / "logs"]

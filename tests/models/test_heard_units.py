@@ -16,9 +16,18 @@ LENGTHS = np.array([8 * FRAME, 5 * FRAME + 77], np.int32)
 
 def make(heard_units, units=UNITS):
     config = ModelConfig(
-        features=FeaturesConfig(mels=8), width=WIDTH, heads=2, feed_forward=2, kernel=3, left_context=4,
-        audio_layers=1, streaming_layers=1, full_context_layers=1, dropout=0.0, heard_units=heard_units,
-    )  # fmt: skip
+        features=FeaturesConfig(mels=8),
+        width=WIDTH,
+        heads=2,
+        feed_forward=2,
+        kernel=3,
+        left_context=4,
+        audio_layers=1,
+        streaming_layers=1,
+        full_context_layers=1,
+        dropout=0.0,
+        heard_units=heard_units,
+    )
     return JointModel(config, VOCABULARY, units, rngs=nnx.Rngs(0))
 
 

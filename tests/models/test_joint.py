@@ -15,9 +15,16 @@ FRAME = 640
 
 def make(**fields):
     config = dict(
-        features=FeaturesConfig(mels=8), width=8, heads=2, feed_forward=2, kernel=3, left_context=4,
-        audio_layers=1, streaming_layers=2, full_context_layers=1,
-    )  # fmt: skip
+        features=FeaturesConfig(mels=8),
+        width=8,
+        heads=2,
+        feed_forward=2,
+        kernel=3,
+        left_context=4,
+        audio_layers=1,
+        streaming_layers=2,
+        full_context_layers=1,
+    )
     return JointModel(ModelConfig(**{**config, **fields}), VOCABULARY, rngs=nnx.Rngs(0))
 
 

@@ -63,9 +63,7 @@ def test_attention_equals_a_loop():
 
 def test_rotation_depends_on_distance_only():
     q, k = jax.random.normal(jax.random.key(0), (2, 1, 1, 1, 6))
-    score = [
-        float(jnp.sum(rotate(q, np.array([a + 5])) * rotate(k, np.array([a])))) for a in (0, 3, 1000)
-    ]  # fmt: skip
+    score = [float(jnp.sum(rotate(q, np.array([a + 5])) * rotate(k, np.array([a])))) for a in (0, 3, 1000)]
     np.testing.assert_allclose(score, score[0], rtol=1e-4)
 
 

@@ -1,6 +1,5 @@
 """Best alignments against enumeration, literal recursions, librosa, ott-jax and finite differences."""
 
-
 import jax
 import jax.numpy as jnp
 import numpy as np

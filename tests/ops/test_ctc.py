@@ -188,9 +188,7 @@ def test_no_labels_are_not_feasible():
 
 
 def test_padding_changes_nothing():
-    batch = logits, logit_lengths, labels, label_lengths = random_batch(
-        2, batch=8, frames=30, vocabulary=7, labels=10
-    )
+    batch = logits, logit_lengths, labels, label_lengths = random_batch(2, batch=8, frames=30, vocabulary=7, labels=10)
     in_audio = np.arange(30) < logit_lengths[:, None]
     in_labels = np.arange(10) < label_lengths[:, None]
     clean = losses_and_gradient(*batch)

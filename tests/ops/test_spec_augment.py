@@ -12,9 +12,14 @@ FRAMES, MELS = 60, 20
 def hidden(count_f, width_f, count_t, share, lengths=(60, 30), seed=0):
     x = jnp.ones((len(lengths), FRAMES, MELS))
     y = spec_augment(
-        x, jnp.array(lengths), jax.random.key(seed),
-        frequency_masks=count_f, frequency_width=width_f, time_masks=count_t, time_share=share,
-    )  # fmt: skip
+        x,
+        jnp.array(lengths),
+        jax.random.key(seed),
+        frequency_masks=count_f,
+        frequency_width=width_f,
+        time_masks=count_t,
+        time_share=share,
+    )
     return np.asarray(y) == 0
 
 

@@ -1,6 +1,6 @@
 """`joint-st` with a step that compiles at once; all else is as it is.
 
-    python -m tests.parallel.small_step train CONFIG ...
+python -m tests.parallel.small_step train CONFIG ...
 """
 
 import sys

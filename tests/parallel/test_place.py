@@ -6,9 +6,13 @@ from joint_st.errors import UserError
 from joint_st.parallel.place import Place, detected_place, device_detection, stated_place
 
 SLURM = {
-    "SLURM_JOB_ID": "4099", "SLURM_STEP_NODELIST": "node[007-009],other", "SLURM_NTASKS": "4", "SLURM_PROCID": "2",
-    "SLURM_LOCALID": "0", "SLURM_STEP_NUM_TASKS": "4",
-}  # fmt: skip
+    "SLURM_JOB_ID": "4099",
+    "SLURM_STEP_NODELIST": "node[007-009],other",
+    "SLURM_NTASKS": "4",
+    "SLURM_PROCID": "2",
+    "SLURM_LOCALID": "0",
+    "SLURM_STEP_NUM_TASKS": "4",
+}
 
 
 def detected(monkeypatch, variables):

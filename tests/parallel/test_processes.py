@@ -95,9 +95,13 @@ def assert_same(run: Path, other: Path, tolerance: float):
 def config(once, corpora) -> Path:
     """6 steps, of a model without text, on four devices in each process."""
     changes = {
-        "data.batch_size": 8, "data.text": (), "parallel.cpu_devices": 4, "model.audio_layers": 0,
-        "training.evaluate_every": 6, "training.keep_latest": 3,
-    }  # fmt: skip
+        "data.batch_size": 8,
+        "data.text": (),
+        "parallel.cpu_devices": 4,
+        "model.audio_layers": 0,
+        "training.evaluate_every": 6,
+        "training.keep_latest": 3,
+    }
 
     def make(folder):
         folder.mkdir()

@@ -16,10 +16,27 @@ from tests.training.test_joint_step import JOINT
 from tests.training.test_step import CONFIG
 
 # Every size is another one, so that a shape says which axis is which.
-SIZES = {"embed": 24, "vector": 24, "channels": 24, "mlp": 72, "heads": 2, "head_width": 12, "taps": 5, "layers": 3,
-         "gates": 96}  # fmt: skip
-MODEL = ModelConfig(width=24, heads=2, feed_forward=3, kernel=5, audio_layers=3, streaming_layers=3,
-                    full_context_layers=3, text_layers=3)  # fmt: skip
+SIZES = {
+    "embed": 24,
+    "vector": 24,
+    "channels": 24,
+    "mlp": 72,
+    "heads": 2,
+    "head_width": 12,
+    "taps": 5,
+    "layers": 3,
+    "gates": 96,
+}
+MODEL = ModelConfig(
+    width=24,
+    heads=2,
+    feed_forward=3,
+    kernel=5,
+    audio_layers=3,
+    streaming_layers=3,
+    full_context_layers=3,
+    text_layers=3,
+)
 
 
 def mesh(**sizes: int) -> AbstractMesh:

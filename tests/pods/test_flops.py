@@ -70,9 +70,16 @@ def test_a_layer_takes_what_its_weights_say(remat, times):
     """Forward two for each weight of a matrix and frame, and attention; backward twice that, and again with remat."""
     width, frames, rows = 16, 12, 2
     config = ModelConfig(
-        width=width, heads=2, feed_forward=4, kernel=3, audio_layers=2, streaming_layers=1, full_context_layers=1,
-        remat=remat, dropout=0.0,
-    )  # fmt: skip
+        width=width,
+        heads=2,
+        feed_forward=4,
+        kernel=3,
+        audio_layers=2,
+        streaming_layers=1,
+        full_context_layers=1,
+        remat=remat,
+        dropout=0.0,
+    )
     structure, weights = model_structure(config, 8, 0), weight_shapes(config, 8, 0)
     x, mask = jnp.zeros((rows, frames, width)), jnp.ones((rows, frames), bool)
 

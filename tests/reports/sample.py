@@ -36,9 +36,15 @@ def scored(count: int) -> list[ScoredUtterance]:
     found = []
     for head, hypotheses in zip(("streaming", "full_context"), reversed(wrong)):
         found += score(
-            ids, references, hypotheses, [1.0 + n % 5 for n in range(count)], split="test", head=head,
-            subset_of=vocabulary.subset_of, entries=entries,
-        )  # fmt: skip
+            ids,
+            references,
+            hypotheses,
+            [1.0 + n % 5 for n in range(count)],
+            split="test",
+            head=head,
+            subset_of=vocabulary.subset_of,
+            entries=entries,
+        )
     return found
 
 
@@ -52,9 +58,13 @@ def content(folder: Path, count: int = 60) -> dict:
     run = RunDirectory(folder)
     run.metrics.write_text("step,loss,dev_streaming_wer,odd\n10,2.5,,\n20,1.5,,7\n20,,0.25,\n")
     trained = SimpleNamespace(
-        config=tiny_config(folder), run=run, step=20, normalizer=normalizer("english"), units=object(),
+        config=tiny_config(folder),
+        run=run,
+        step=20,
+        normalizer=normalizer("english"),
+        units=object(),
         vocabulary=Vocabulary(frozenset(), frozenset({ONLY_READ, "never"})),
-    )  # fmt: skip
+    )
     return page_data(trained, "test", scored(count), head="full_context", decoder="greedy")
 
 

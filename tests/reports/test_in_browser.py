@@ -17,18 +17,29 @@ from selenium.webdriver.common.keys import Keys  # noqa: E402
 from selenium.webdriver.support.ui import WebDriverWait  # noqa: E402
 
 SWITCHES = (
-    "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--disable-background-networking",
-    "--no-first-run", "--disable-component-update", "--disable-sync", "--autoplay-policy=no-user-gesture-required",
+    "--headless=new",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-dev-shm-usage",
+    "--disable-background-networking",
+    "--no-first-run",
+    "--disable-component-update",
+    "--disable-sync",
+    "--autoplay-policy=no-user-gesture-required",
     "--window-size=1280,900",
-)  # fmt: skip
+)
 
 
 @pytest.fixture(scope="module")
 def page(tmp_path_factory):
     """The browser with the page open; 300 utterances, four of them with audio."""
-    browser, driver = (next(filter(None, map(shutil.which, names)), None) for names in (
-        ("chromium", "chromium-browser", "google-chrome"), ("chromedriver",),
-    ))  # fmt: skip
+    browser, driver = (
+        next(filter(None, map(shutil.which, names)), None)
+        for names in (
+            ("chromium", "chromium-browser", "google-chrome"),
+            ("chromedriver",),
+        )
+    )
     if not (browser and driver):
         pytest.skip("no Chromium with its driver (Debian: chromium, chromium-driver)")
     folder = tmp_path_factory.mktemp("page")

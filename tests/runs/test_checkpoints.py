@@ -23,9 +23,7 @@ State = collections.namedtuple("State", "step weights average")
 
 def state_of(step: int, size: int = 8) -> State:
     values = jnp.asarray(np.random.default_rng(step).normal(size=size), jnp.float32)
-    return State(
-        jnp.int32(step), {"a": values, "b": {"c": 2 * values}}, {"a": -values, "b": {"c": jnp.ones(())}}
-    )
+    return State(jnp.int32(step), {"a": values, "b": {"c": 2 * values}}, {"a": -values, "b": {"c": jnp.ones(())}})
 
 
 def shapes(state):
@@ -161,9 +159,7 @@ def on_eight_devices(folder):
             def place(x):
                 return NamedSharding(mesh, spec if x.ndim else PartitionSpec())
 
-            like = jax.tree.map(
-                lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place(x)), state_of(0)
-            )
+            like = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place(x)), state_of(0))
             found = checkpoints.restore(5, like)
             assert_equal(found, state_of(5))
             assert found.weights["a"].sharding.is_equivalent_to(place(found.weights["a"]), 1)

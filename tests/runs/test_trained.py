@@ -79,9 +79,7 @@ def test_elsewhere(trained, corpora, spoken, rows, tmp_path):
 
     def command(*arguments):
         place = {"cwd": tmp_path / "moved", "env": environment(PYTHONPATH=str(sources))}
-        done = subprocess.run(
-            [sys.executable, "-m", "joint_st", *arguments], capture_output=True, text=True, **place
-        )
+        done = subprocess.run([sys.executable, "-m", "joint_st", *arguments], capture_output=True, text=True, **place)
         assert done.returncode == 0, done.stderr
         return done.stdout
 

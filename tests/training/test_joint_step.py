@@ -251,8 +251,12 @@ def test_a_step_on_text_alone_moves_what_text_passes_through(whole):
         for part in state.params
     }
     assert {part for part, by in moved.items() if by > 1e-4} == {
-        "text", "streaming", "full_context", "streaming_head", "full_context_head",
-    }  # fmt: skip
+        "text",
+        "streaming",
+        "full_context",
+        "streaming_head",
+        "full_context_head",
+    }
     # Of the reconstructions, the labels of text alone count.
     labels = batch["text_label_lengths"][[0, 1, 3, 4, 5, 7]].sum()
     assert metrics["full_context_reconstruction"][1] == labels

@@ -11,9 +11,7 @@ from joint_st.training.optimizer import make_optimizer, schedule
 
 MODEL = ModelConfig(width=12, heads=2, feed_forward=2, audio_layers=2, streaming_layers=1, full_context_layers=1)
 RATE, STEPS = 0.01, 100
-CONFIG = OptimizerConfig(
-    kind="muon", peak_learning_rate=RATE, warmup_steps=0, weight_decay=0.0, clip_norm=1e9
-)
+CONFIG = OptimizerConfig(kind="muon", peak_learning_rate=RATE, warmup_steps=0, weight_decay=0.0, clip_norm=1e9)
 
 
 def first_update():

@@ -175,9 +175,7 @@ def test_another_config_is_refused(trained, capsys):
 def plan_of(config):
     """The prepared training set and the batch plan of a run."""
     data, features = config.data, config.model.features
-    prepared = prepare(
-        data.train, data, features, normalizer(data.normalizer), train_tokenizer(config), training=True
-    )
+    prepared = prepare(data.train, data, features, normalizer(data.normalizer), train_tokenizer(config), training=True)
     return prepared, training_plan(prepared, data, config.seed)
 
 

@@ -68,9 +68,7 @@ def test_trained_in_parts_and_restored_on_other_meshes(corpora, tmp_path):
     (tmp_path / "config.json").write_text(config.model_dump_json())
     program = "import sys, pathlib; from tests.training.test_sharded_run import on_four_devices as f; "
     program += "f(pathlib.Path(sys.argv[1]))"
-    done = subprocess.run(
-        [sys.executable, "-c", program, str(run)], env=environment(), capture_output=True, text=True
-    )
+    done = subprocess.run([sys.executable, "-c", program, str(run)], env=environment(), capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "devices  4 × cpu: fsdp 2, tensor 2\n" in done.stderr
 

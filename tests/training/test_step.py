@@ -247,9 +247,7 @@ def test_the_optimizer_is_adamw_on_clipped_gradients_with_decay_on_matrices_alon
     for step in range(4):
         # The third gradient is within the norm and is not clipped.
         size = 0.01 if step == 2 else 1.0
-        gradient = {
-            n: {k: size * random.normal(size=s) for k, s in group.items()} for n, group in shapes.items()
-        }
+        gradient = {n: {k: size * random.normal(size=s) for k, s in group.items()} for n, group in shapes.items()}
         updates, state = optimizer.update(jax.tree.map(np.float32, gradient), state, found)
         found = jax.tree.map(np.add, found, updates)
 
@@ -322,12 +320,9 @@ def test_eight_devices_do_what_one_does():
 
 
 def test_dropout_and_masks_are_drawn_anew_in_every_step_and_the_same_for_the_same_step():
-    steps = Steps(
-        {"model.dropout": 0.3, "spec_augment.frequency_masks": 2, "spec_augment.frequency_width": 4}
-    )
+    steps = Steps({"model.dropout": 0.3, "spec_augment.frequency_masks": 2, "spec_augment.frequency_width": 4})
     state, batch = steps.init(), make_batch()
     losses = [
-        steps(state._replace(step=jax.numpy.asarray(step, jax.numpy.int32)), batch)[1]["loss"][0]
-        for step in (0, 0, 1)
+        steps(state._replace(step=jax.numpy.asarray(step, jax.numpy.int32)), batch)[1]["loss"][0] for step in (0, 0, 1)
     ]
     assert losses[0] == losses[1] != losses[2]

@@ -46,9 +46,7 @@ def place(tmp_path_factory) -> Path:
         ),
         model=LmModelConfig(width=16, layers=1),
         optimizer=OptimizerConfig(peak_learning_rate=2e-2, warmup_steps=2, ema_decay=0.5),
-        training=LoopConfig(
-            steps=STEPS, log_every=5, evaluate_every=9, checkpoint_every=4, compilation_cache=""
-        ),
+        training=LoopConfig(steps=STEPS, log_every=5, evaluate_every=9, checkpoint_every=4, compilation_cache=""),
     )
     save(config, place / "lm.json")
     return place

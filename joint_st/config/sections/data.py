@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Union
+from typing import Annotated, Literal
 
 import pydantic
 from pydantic import Field
@@ -42,7 +42,7 @@ class TextSource(Section):
     """BCP 47 tag of the language the sentences are in."""
 
 
-Source = Annotated[Union[ManifestSource, TfdsSource, TextSource], Field(discriminator="kind")]
+Source = Annotated[ManifestSource | TfdsSource | TextSource, Field(discriminator="kind")]
 
 
 class TokenizerConfig(Section):

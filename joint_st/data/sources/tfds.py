@@ -18,9 +18,7 @@ from joint_st.data.sources.index import index
 from joint_st.data.utterance import Entry, Utterance
 from joint_st.errors import UserError
 
-KNOWN = {
-    "id", "audio", "sample_rate", "num_samples", "text", "language", "speaker", "word_starts", "word_ends"
-}  # fmt: skip
+KNOWN = {"id", "audio", "sample_rate", "num_samples", "text", "language", "speaker", "word_starts", "word_ends"}
 """Features with a meaning of their own; all others go to `Utterance.extra`."""
 
 

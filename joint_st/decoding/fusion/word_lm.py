@@ -50,9 +50,7 @@ class WordLM(NamedTuple):
         children, ends = _trie(words)
         first, later = _labels_by_letters(spellings)
         starts = [(_ROOT, first), *((node, later) for node in children if node != _UNKNOWN)]
-        arcs = {
-            (node, label): target for node, labels in starts for label, target in _along(children, node, labels)
-        }
+        arcs = {(node, label): target for node, labels in starts for label, target in _along(children, node, labels)}
         tokens = np.full(len(children), ngram.unknown, np.int32)
         tokens[list(ends)] = [ids[word] for word in ends.values()]
         begins = np.array([spelling.startswith(" ") for spelling in spellings])

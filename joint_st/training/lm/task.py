@@ -25,9 +25,15 @@ from joint_st.training.optimizer import schedule
 from joint_st.training.task import DevResult, Task
 
 COLUMNS = (
-    "epoch", "loss", "gradient_norm", "learning_rate", "texts", "labels_per_second", "dev_perplexity",
+    "epoch",
+    "loss",
+    "gradient_norm",
+    "learning_rate",
+    "texts",
+    "labels_per_second",
+    "dev_perplexity",
     "dev_word_perplexity",
-)  # fmt: skip
+)
 """Columns of `metrics.csv` after `step`; the loss is in nats a label."""
 
 
@@ -119,6 +125,4 @@ class LmTask(Task):
     def evaluate(self, weights):
         found = self._score_dev(weights)
         rates = {"dev_perplexity": found.of_label, "dev_word_perplexity": found.of_word}
-        return DevResult(
-            found.of_label, rates, f"perplexity {found.of_label:.3f} a label, {found.of_word:.2f} a word"
-        )
+        return DevResult(found.of_label, rates, f"perplexity {found.of_label:.3f} a label, {found.of_word:.2f} a word")

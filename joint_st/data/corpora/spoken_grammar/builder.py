@@ -52,9 +52,7 @@ class SpokenGrammar(tfds.core.GeneratorBasedBuilder):
         SpokenGrammarConfig(
             name="open", description="2,269 names; about 7 hours of speech to train on.", train=9_000, names=0
         ),
-        SpokenGrammarConfig(
-            name="tiny", description="A few utterances, for tests.", train=24, dev=8, test=8, text=40
-        ),
+        SpokenGrammarConfig(name="tiny", description="A few utterances, for tests.", train=24, dev=8, test=8, text=40),
     ]
     pkg_dir_path = None  # no files of TFDS's kind (README, TAGS, CITATIONS) lie beside this module
     bar: tqdm.tqdm | None = None

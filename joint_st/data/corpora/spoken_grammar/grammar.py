@@ -7,7 +7,7 @@ shuffled decks, so that each occurs about as often as any other of its kind.
 from __future__ import annotations
 
 import random
-from typing import Iterator
+from collections.abc import Iterator
 
 from joint_st.data.corpora.spoken_grammar.names import KINDS, Names
 

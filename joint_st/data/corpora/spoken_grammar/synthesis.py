@@ -124,7 +124,7 @@ def word_times(speech: Speech, text: str) -> tuple[np.ndarray, np.ndarray]:
     sounds = [p.sample for p in speech.phonemes if p.symbol]
     pauses = [p.sample for p in speech.phonemes if not p.symbol]
     ends = []
-    for i, start in enumerate(starts):
+    for i in range(len(starts)):
         until = starts[i + 1] if i + 1 < len(starts) else len(speech.audio)
         last = max(sample for sample in sounds if sample < until)
         ends.append(min((sample for sample in pauses if last < sample <= until), default=until))

@@ -1,4 +1,4 @@
-"""Time of each alignment of `joint_st.ops.alignment` beside `skip`, forward and backward.
+"""Time of each alignment of `joint_st.ops.matching` beside `skip`, forward and backward.
 
     python benchmarks/alignment.py [--rounds 30]
 
@@ -18,9 +18,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from joint_st.ops.alignment import alignment_loss
-from joint_st.ops.alignment.cost import path_costs
 from joint_st.ops.masks import length_mask
+from joint_st.ops.matching import alignment_loss
+from joint_st.ops.matching.cost import path_costs
 
 SIZES = [
     # utterances times layers, audio frames, text frames, width

@@ -25,10 +25,10 @@ import jax
 from joint_st.config import load, override
 from joint_st.data.normalizers import normalizer
 from joint_st.data.pipeline import batches
-from joint_st.parallel.mesh import available_devices, make_mesh, put_batch
+from joint_st.distributed.mesh import available_devices, make_mesh, put_batch
 from joint_st.runs.directory import RunDirectory
 from joint_st.training.compilation import Programs
-from joint_st.training.opening import open_data
+from joint_st.training.setup import open_data
 from joint_st.training.step import make_init, make_train_step
 
 BATCHES = 4

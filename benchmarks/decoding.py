@@ -308,9 +308,9 @@ def main():
             show(batch, {"ours": ours(*batch, *sizes), **others}, arguments.rounds)
     if arguments.lm:
         from joint_st.decoding.fusion import Weights
-        from joint_st.decoding.fusion.opening import FusionFiles
-        from joint_st.ngram.arpa import read_arpa
-        from joint_st.ngram.symbols import spellings
+        from joint_st.decoding.fusion.build import FusionFiles
+        from joint_st.lm.arpa import read_arpa
+        from joint_st.lm.symbols import spellings
 
         weights = Weights(arguments.lm_weight, arguments.insertion_bonus)
         fused = FusionFiles(arguments.lm, None, weights).open(trained.tokenizer, trained.normalizer)

@@ -1,4 +1,4 @@
-"""Time of a training step with the memory settings of `joint_st.parallel.host_memory` over that without them.
+"""Time of a training step with the memory settings of `joint_st.distributed.host_memory` over that without them.
 
     python benchmarks/host_memory.py [CONFIG] [--rounds 3] [--seconds 10]
 
@@ -20,7 +20,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from joint_st.parallel.host_memory import TUNABLES, VARIABLE
+from joint_st.distributed.host_memory import TUNABLES, VARIABLE
 
 WAYS = {"without": "", "with": TUNABLES, "compiled here": TUNABLES}
 
@@ -32,10 +32,10 @@ def step_seconds(config_path: str, seconds: float, cache: str) -> float:
 
     from joint_st.config import load, override
     from joint_st.data.normalizers import normalizer
-    from joint_st.parallel.mesh import available_devices, make_mesh
+    from joint_st.distributed.mesh import available_devices, make_mesh
     from joint_st.runs.compilation import keep_compiled
     from joint_st.runs.directory import RunDirectory
-    from joint_st.training.opening import open_data
+    from joint_st.training.setup import open_data
 
     config = override(load(config_path), {"training.text_first_steps": 0})
     keep_compiled(cache or config.training.compilation_cache)

@@ -19,7 +19,7 @@ import tempfile
 from pathlib import Path
 from typing import NamedTuple
 
-from joint_st.parallel.topology import GIB, parse_topology
+from joint_st.distributed.topology import GIB, parse_topology
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 

@@ -3,7 +3,7 @@
     joint-st train configs/quickstart.py
 
 The corpus `spoken_grammar` has 6,000 short sentences in 96 voices to train on (4.8 hours), and 12,000 that are text
-alone; half of its names occur in these only: the rows `only_read` show how far text teaches them.
+alone; half of its names occur in these only: the rows `text_only` show how far text teaches them.
 
 After 300 steps on text and 700 on both, 5 minutes and a half on 2 CPU cores, corpus and compilation in it, WER % on 600
 utterances in 12 voices never heard, with the 95 % interval:
@@ -61,7 +61,7 @@ def config() -> Config:
             dropout=0.0,
             # Speech enters the shared layers as the phonemes heard, one spike each as text does: what text teaches
             # these layers, names that are never heard among it, they then know of speech.
-            heard_units="only",
+            unit_conditioning="replace",
             text_blanks=True,
         ),
         # About as long as speech: 2.2 encoder frames a phoneme. Some phonemes are wrong, as some heard are.

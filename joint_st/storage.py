@@ -63,17 +63,17 @@ def _filesystem():
     return fsspec.filesystem("gcs")
 
 
-def reach(path: Path) -> None:
+def check_access(path: Path) -> None:
     """Raises `UserError` where a path is in a bucket that cannot be read: it is not there, or not for this user."""
     if not is_remote(path):
         return
     bucket, _, folder = str(path).removeprefix(SCHEME).partition("/")
-    with refusals(path):
+    with as_user_error(path):
         _filesystem().call("GET", "b/{}/o", bucket, prefix=folder, maxResults=1, json_out=True)
 
 
 @contextlib.contextmanager
-def refusals(path: Path) -> Iterator[None]:
+def as_user_error(path: Path) -> Iterator[None]:
     """Turns what keeps a file from being listed or written in a bucket into a `UserError`; a disk's errors stay."""
     if not is_remote(path):
         yield
@@ -119,7 +119,7 @@ def write_whole(path: Path, content: str | bytes) -> None:
     """Writes a file, in a folder that is made; a reader sees the old file or the whole new one. Text is UTF-8."""
     data = content.encode() if isinstance(content, str) else content
     if is_remote(path):
-        with refusals(path):
+        with as_user_error(path):
             path.write_bytes(data)
         return
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -149,7 +149,7 @@ def modified(path: Path) -> float:
 
 @contextlib.contextmanager
 def draft_folder(folder: Path) -> Iterator[Path]:
-    """An empty folder on a disk, for what is moved by `publish` when it is whole; `folder` itself where that is one."""
+    """An empty folder on a disk, for what is moved by `move_into_place` when it is whole; `folder` itself where that is one."""
     if is_remote(folder):
         with tempfile.TemporaryDirectory(prefix="joint_st_") as draft:
             yield Path(draft)
@@ -159,7 +159,7 @@ def draft_folder(folder: Path) -> Iterator[Path]:
     folder.rmdir()
 
 
-def publish(draft: Path, place: Path, last: str = "") -> None:
+def move_into_place(draft: Path, place: Path, last: str = "") -> None:
     """Moves a file, or a folder of files, from a disk to its place. A file named `last` comes after all others."""
     if is_remote(place):
         if draft.is_file():
@@ -187,7 +187,7 @@ class Growing(Protocol):
         """Flush and let go."""
 
 
-def growing(path: Path, text: str) -> Growing:
+def append_file(path: Path, text: str) -> Growing:
     """The file `path`, which now holds `text` and nothing else, its line ends as they are."""
     if is_remote(path):
         return _GrowingObject(path, text)

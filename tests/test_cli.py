@@ -15,7 +15,7 @@ from joint_st.cli import main
 from joint_st.config import ManifestSource, TfdsSource
 from joint_st.decoding.decoders import Beam, Greedy
 from joint_st.decoding.fusion import Weights
-from joint_st.decoding.fusion.opening import FusionFiles
+from joint_st.decoding.fusion.build import FusionFiles
 from joint_st.decoding.rescoring import RescoringWeights
 from joint_st.runs.directory import open_run
 

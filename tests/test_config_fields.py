@@ -31,13 +31,13 @@ from joint_st.data.normalizers import normalizer
 from joint_st.data.sources import open_source
 from joint_st.data.tokenizers import Characters
 from joint_st.data.vocabulary import Vocabulary
+from joint_st.distributed.mesh import make_mesh
 from joint_st.errors import UserError
 from joint_st.evaluation import evaluate
 from joint_st.models.functional import model_structure, weight_shapes
-from joint_st.parallel.mesh import make_mesh
 from joint_st.runs.directory import RunDirectory
 from joint_st.runs.trained import Trained
-from joint_st.training import joint, loop, opening
+from joint_st.training import joint, loop, setup
 from joint_st.training.compilation import Programs
 from joint_st.training.optimizer import make_optimizer
 from joint_st.training.step import TrainState, init_state, make_train_step
@@ -147,7 +147,7 @@ def training(config: Config, place: Path) -> Any:
 
     run, said = RunDirectory(place / "run"), io.StringIO()
     with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stderr(said):
-        patch.setattr(opening, "make_init", fake_init)
+        patch.setattr(setup, "make_init", fake_init)
         patch.setattr(joint, "make_train_step", lambda *arguments, **options: None)
         patch.setattr(loop, "Programs", FakePrograms)
         patch.setattr(joint, "Scorer", FakeScorer)
@@ -270,7 +270,7 @@ FIELDS = {
     "model.text_layers": Field(1, step, JOINT),
     "model.text_positions": Field("sinusoidal", step, JOINT),
     "model.text_blanks": Field(True, step, JOINT),
-    "model.heard_units": Field("only", step, JOINT | {"objective.unit_ctc": 0.3}),
+    "model.unit_conditioning": Field("replace", step, JOINT | {"objective.unit_ctc": 0.3}),
     "model.dropout": Field(0.2, forward),
     "model.compute_dtype": Field("bfloat16", forward),
     "model.remat": Field(True, step),

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from joint_st.compile_check.shapes import sizes
 from joint_st.config import check_devices, load, override
 from joint_st.models.functional import count_weights, weight_shapes
-from joint_st.pods.shapes import sizes
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 

@@ -10,12 +10,12 @@ import pytest
 
 from joint_st import storage
 from joint_st.cli import main
+from joint_st.distributed import preflight
+from joint_st.distributed.preflight import check_directory
 from joint_st.errors import UserError
-from joint_st.parallel import preflight
-from joint_st.parallel.preflight import check_directory
 from joint_st.reports.charts import training_charts
 from joint_st.training.loggers import CsvLogger, TensorBoardLogger
-from tests.parallel.fake_store import on_all
+from tests.distributed.fake_store import on_all
 from tests.tiny import environment
 from tests.training.test_loggers import tensorboard_values
 
@@ -61,12 +61,12 @@ def test_a_folder_is_published_with_one_file_last(cloud, bucket, tmp_path):
         (draft / "pieces").mkdir()
         for name in ("a.json", "b.model"):
             (draft / "pieces" / name).write_text(name)
-        storage.publish(draft / "pieces", place, last="a.json")
+        storage.move_into_place(draft / "pieces", place, last="a.json")
     assert cloud.names(bucket) == [] and not draft.exists()
     cloud.refuse = lambda *_: None
     with storage.draft_folder(place) as draft:
         (draft / "words").write_text("w")
-        storage.publish(draft / "words", place.parent / "words")
+        storage.move_into_place(draft / "words", place.parent / "words")
     assert cloud.names(bucket) == ["run/words"]
 
 
@@ -177,7 +177,7 @@ def test_what_a_bucket_refuses_is_told_in_a_line(cloud, bucket, tmp_path, capsys
         '    x = TfdsSource(name="grammar", split="a")\n'
         '    return Config(data=DataConfig(train=(x,), test={"test": x}))\n'
     )
-    names["sweep"].write_text("from joint_st.experiments import Run\nBASE = 'a.py'\ndef runs():\n    yield Run('a')\n")
+    names["sweep"].write_text("from joint_st.sweeps import Run\nBASE = 'a.py'\ndef runs():\n    yield Run('a')\n")
     if refuse:
         cloud.refuse = refuse
     assert main(arguments.format(**names).split()) == 2
@@ -212,7 +212,7 @@ def test_compiled_programs_in_a_bucket(cloud, bucket):
 
 
 def test_a_growing_file_on_a_disk_is_replaced_at_once(tmp_path):
-    file = storage.growing(tmp_path / "metrics.csv", "a\r\n")
+    file = storage.append_file(tmp_path / "metrics.csv", "a\r\n")
     assert isinstance(file, io.TextIOWrapper)
     file.write("b\r\n")
     assert (tmp_path / "metrics.csv").read_bytes() == b"a\r\nb\r\n"

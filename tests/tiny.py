@@ -69,10 +69,10 @@ def untrained_run(config: Config, folder: Path) -> Path:
     import jax
 
     from joint_st.data.normalizers import normalizer
-    from joint_st.parallel.mesh import make_mesh
+    from joint_st.distributed.mesh import make_mesh
     from joint_st.runs.checkpoints import Checkpoints
     from joint_st.runs.directory import open_run
-    from joint_st.training.opening import open_inventories
+    from joint_st.training.setup import open_inventories
     from joint_st.training.step import make_init
 
     run = open_run(folder, config)

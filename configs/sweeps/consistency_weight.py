@@ -16,7 +16,7 @@ Words only read come out 3 to 4 % better with any weight, and each interval of t
 0.01, holds zero.
 """
 
-from joint_st.experiments import Run
+from joint_st.sweeps import Run
 
 BASE = "../quickstart.py"
 REFERENCE = "weight_0"

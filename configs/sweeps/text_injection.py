@@ -8,7 +8,7 @@
 `audio_units` has the auxiliary CTC of phonemes, which the arms with text have too, and no text.
 """
 
-from joint_st.experiments import Run
+from joint_st.sweeps import Run
 
 BASE = "../experiments/text_injection.py"
 REFERENCES = ("audio_only", "reconstruction", "reconstruction_consistency")
@@ -19,7 +19,7 @@ WITHOUT_TEXT = {
     "objective.streaming_reconstruction": 0,
     "objective.full_context_reconstruction": 0,
     "objective.consistency.weight": 0,
-    "model.heard_units": "none",
+    "model.unit_conditioning": "none",
     "training.steps": 2_000,
     "training.text_first_steps": 0,
     "training.evaluate_every": 2_000,

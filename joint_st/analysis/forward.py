@@ -11,10 +11,10 @@ from jax.sharding import PartitionSpec
 
 from joint_st.analysis.measure import Measures, cost_matrix, measure
 from joint_st.config import Config
+from joint_st.distributed.mesh import BATCH
 from joint_st.models.functional import merge, model_structure
 from joint_st.models.text_encoder import most_frames, repetitions
-from joint_st.ops.alignment.fixed import uniform
-from joint_st.parallel.mesh import BATCH
+from joint_st.ops.matching.fixed import random_monotonic
 
 
 class Found(NamedTuple):
@@ -58,7 +58,7 @@ def make_forward(config: Config, vocabulary: int, unit_count: int, best: str, me
         text_frames, wrong_frames = encoded.mask.sum(axis=1, dtype=jnp.int32).reshape(-1, 2).T
 
         # Drawn here, and not on each device, so that it does not depend on their number.
-        random = uniform(key, frames, text_frames, audio.shape[2], own.shape[2])
+        random = random_monotonic(key, frames, text_frames, audio.shape[2], own.shape[2])
         measures = jax.shard_map(
             lambda *own_rows: measure(*own_rows, best=best, cost=cost),
             mesh=mesh,

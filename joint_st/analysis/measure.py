@@ -7,9 +7,9 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from joint_st.ops.alignment import align, alignment_loss
-from joint_st.ops.alignment.cost import comparable, pairwise_costs
 from joint_st.ops.masks import length_mask, zero_padding
+from joint_st.ops.matching import align, alignment_loss
+from joint_st.ops.matching.cost import comparable, pairwise_costs
 
 BEST = ("skip", "step", "dtw")
 """Alignments that are the best ones under the cost; a run that trains on another is measured by the first."""

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 import joint_st
 from joint_st.cli import align, analyze, compare, compile, data, evaluate, report, sweep, train, train_lm, transcribe
 from joint_st.cli.parser import Commands, Parser
+from joint_st.distributed.host_memory import keep_host_memory
 from joint_st.errors import UserError
-from joint_st.parallel.host_memory import keep_host_memory
 
 EXIT_USER_ERROR = 2
 EXIT_INTERRUPTED = 130

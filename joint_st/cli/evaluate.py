@@ -121,7 +121,7 @@ def _evaluate(options: argparse.Namespace) -> None:
         return
     decoders = read_decoders(options.decoder, options)
     fusion = read_fusion(options)
-    from joint_st.parallel.processes import processes
+    from joint_st.distributed.processes import processes
 
     with processes(options.coordinator, options.processes, options.process):
         from joint_st.evaluation.evaluate import evaluate_runs

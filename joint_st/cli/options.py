@@ -204,7 +204,7 @@ def read_fusion(options: argparse.Namespace):
     if not (options.lm or options.hot_words or options.rescore):
         return None
     from joint_st.decoding.fusion import Weights
-    from joint_st.decoding.fusion.opening import FusionFiles
+    from joint_st.decoding.fusion.build import FusionFiles
     from joint_st.decoding.rescoring import RescoringWeights
 
     def read(kind, names):

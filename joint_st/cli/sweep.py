@@ -77,11 +77,11 @@ def add(commands: Commands) -> None:
 
 
 def _sweep(options: argparse.Namespace) -> None:
-    from joint_st.experiments.command import sweep
+    from joint_st.sweeps.command import sweep
 
     more = {}
     if options.launcher:
-        from joint_st.experiments.launchers import find_launcher
+        from joint_st.sweeps.launchers import find_launcher
 
         more["command"] = find_launcher(options.launcher, options.launcher_options, options.remote_workdir)
     elif options.launcher_options or options.remote_workdir:

@@ -55,7 +55,7 @@ def run_training(options: argparse.Namespace, kind: str) -> None:
         print(show(config))
         return
     quiet_libraries()
-    from joint_st.parallel.processes import processes
+    from joint_st.distributed.processes import processes
 
     with processes(options.coordinator, options.processes, options.process):
         from joint_st.training.loop import train

@@ -38,7 +38,7 @@ def load(path: str | os.PathLike[str], kind: type[Root] = Config) -> Root:
     Raises `UserError` with one line; a mistake in a Python file is named with its line.
     """
     path = storage.path(path)
-    storage.reach(path)
+    storage.check_access(path)
     if path.is_dir():
         if not (path / FILE_NAME).is_file():
             raise UserError(f"{path}: a folder without {FILE_NAME}; give a config file or the directory of a run")

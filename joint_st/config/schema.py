@@ -53,13 +53,15 @@ class Config(Section):
                 "objective.unit_ctc": objective.unit_ctc,
                 "objective.consistency.weight": objective.consistency.weight,
                 "data.text_batch_size": data.text_batch_size,
-                "model.heard_units": self.model.heard_units != "none" and self.model.heard_units,
+                "model.unit_conditioning": self.model.unit_conditioning != "none" and self.model.unit_conditioning,
             }
             for path, value in asking.items():
                 if value:
                     raise clash(path, f"{value} needs text units, and data.units.kind is none; set it to phonemes")
-        if self.model.heard_units != "none" and not objective.unit_ctc:
-            raise clash("model.heard_units", f"{self.model.heard_units} needs a weight of objective.unit_ctc")
+        if self.model.unit_conditioning != "none" and not objective.unit_ctc:
+            raise clash(
+                "model.unit_conditioning", f"{self.model.unit_conditioning} needs a weight of objective.unit_ctc"
+            )
         first = self.training.text_first_steps
         reconstructs = objective.streaming_reconstruction or objective.full_context_reconstruction
         if first and not (data.text_batch_size and reconstructs):

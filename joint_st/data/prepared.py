@@ -17,9 +17,9 @@ from joint_st.config import DataConfig, FeaturesConfig, Source
 from joint_st.data.audio import UnreadableAudio, resample
 from joint_st.data.normalizers import Normalizer
 from joint_st.data.sources import Concatenated, Corpus, open_source
+from joint_st.data.text_units import Units
+from joint_st.data.text_units.counting import UnitCounter
 from joint_st.data.tokenizers import Tokenizer
-from joint_st.data.units import Units
-from joint_st.data.units.counting import UnitCounter
 from joint_st.data.utterance import Entry, Utterance
 from joint_st.data.word_times import unit_ends, word_times
 from joint_st.errors import UserError

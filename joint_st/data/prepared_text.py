@@ -11,9 +11,9 @@ import tqdm
 from joint_st.config import DataConfig
 from joint_st.data.normalizers import Normalizer
 from joint_st.data.sources import Concatenated, Corpus, open_source
+from joint_st.data.text_units import Units
+from joint_st.data.text_units.counting import UnitCounter
 from joint_st.data.tokenizers import Tokenizer
-from joint_st.data.units import Units
-from joint_st.data.units.counting import UnitCounter
 from joint_st.errors import UserError
 
 

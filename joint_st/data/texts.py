@@ -9,8 +9,8 @@ from typing import NamedTuple
 from joint_st.config import Config, Source
 from joint_st.data.normalizers import Normalizer, normalizer
 from joint_st.data.sources import Corpus, open_source
+from joint_st.data.text_units import Units, make_units
 from joint_st.data.tokenizers import Tokenizer, make_tokenizer
-from joint_st.data.units import Units, make_units
 from joint_st.data.utterance import Entry
 from joint_st.data.vocabulary import Vocabulary
 

@@ -29,11 +29,11 @@ class Vocabulary:
         spoken = frozenset(word for text in heard for word in text.split())
         return cls(spoken, frozenset(word for text in read for word in text.split()) - spoken)
 
-    def subset_of(self, word: str) -> Literal["heard", "only_read"] | None:
+    def subset_of(self, word: str) -> Literal["heard", "text_only"] | None:
         """Where training met the word; None where it never did."""
         if word in self.heard:
             return "heard"
-        return "only_read" if word in self.read else None
+        return "text_only" if word in self.read else None
 
     def save(self, folder: Path | str) -> None:
         """Writes `vocabulary.json` into a folder, which must exist."""

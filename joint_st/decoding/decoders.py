@@ -12,10 +12,10 @@ import numpy as np
 
 from joint_st.decoding.beam import prefix_beam_search
 from joint_st.decoding.fusion import Fusion
-from joint_st.decoding.fusion.opening import Fused
+from joint_st.decoding.fusion.build import Fused
 from joint_st.decoding.greedy import greedy
 from joint_st.decoding.rescoring import Rescoring
-from joint_st.parallel.mesh import over_batch
+from joint_st.distributed.mesh import over_batch
 
 
 class Decoder(Protocol):

@@ -11,8 +11,8 @@ import jax.numpy as jnp
 from joint_st.config import ModelConfig
 from joint_st.decoding.clock import Clock, Program
 from joint_st.decoding.decoders import Decoder, Greedy
+from joint_st.distributed.mesh import replicated
 from joint_st.models.functional import Weights, merge, model_structure
-from joint_st.parallel.mesh import replicated
 
 HEADS = ("streaming", "full_context")
 

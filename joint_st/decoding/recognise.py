@@ -21,10 +21,10 @@ from joint_st.decoding.clock import Clock
 from joint_st.decoding.decoders import Decoder, Greedy
 from joint_st.decoding.forward import HEADS
 from joint_st.decoding.long import LongRecordings
+from joint_st.distributed.hosts import fetch
+from joint_st.distributed.mesh import put_batch, rows_here
+from joint_st.distributed.peers import current
 from joint_st.models.functional import Weights
-from joint_st.parallel.hosts import fetch
-from joint_st.parallel.mesh import put_batch, rows_here
-from joint_st.parallel.peers import current
 
 
 @dataclasses.dataclass(frozen=True)

@@ -17,9 +17,11 @@ from joint_st.data.pipeline import Prepared, prepare
 from joint_st.decoding.clock import Clock
 from joint_st.decoding.decoders import Decoder, Greedy, fuse
 from joint_st.decoding.forward import HEADS, Forward
-from joint_st.decoding.fusion.opening import FusionFiles
+from joint_st.decoding.fusion.build import FusionFiles
 from joint_st.decoding.long import LongRecordings, default_window
 from joint_st.decoding.recognise import common_buckets, recognise
+from joint_st.distributed.peers import current
+from joint_st.distributed.preflight import check_config, check_data
 from joint_st.errors import UserError
 from joint_st.evaluation.breakdown import break_down, explain_unstated, make_breakdown_table
 from joint_st.evaluation.report import (
@@ -34,8 +36,6 @@ from joint_st.evaluation.report import (
 from joint_st.evaluation.tuning import tuned
 from joint_st.evaluation.wer import ALL, total
 from joint_st.evaluation.word_errors import make_word_error_tables, word_errors
-from joint_st.parallel.peers import current
-from joint_st.parallel.preflight import check_config, check_data
 from joint_st.runs.compilation import keep_compiled
 from joint_st.runs.directory import RunDirectory, existing_run
 from joint_st.runs.trained import Trained, load_trained
@@ -218,7 +218,7 @@ def evaluate_checkpoints(
         raise UserError(f"{trained.run.config}: data.test names no split; give --data NAME=SOURCE")
     # First, so that a file that cannot be read is told before a corpus is built.
     fused = fusion.open(trained.tokenizer, trained.normalizer) if fusion else None
-    with peers.first_alone("prepare the splits"):
+    with peers.process_zero_first("prepare the splits"):
         datasets = {
             name: prepare(
                 [source], config.data, config.model.features, trained.normalizer, trained.tokenizer, training=False

@@ -24,14 +24,14 @@ from joint_st.config import Source
 from joint_st.data.prepared import Prepared, prepare
 from joint_st.decoding.decoders import Beam, Decoder, Tables
 from joint_st.decoding.forward import HEADS, Forward
-from joint_st.decoding.fusion.opening import Fused
+from joint_st.decoding.fusion.build import Fused
 from joint_st.decoding.fusion.word_lm import WordLM
 from joint_st.decoding.nbest import NBestScores
 from joint_st.decoding.recognise import common_buckets, recognise
 from joint_st.decoding.rescoring import Rescoring, RescoringWeights
+from joint_st.distributed.mesh import replicated
 from joint_st.errors import UserError
 from joint_st.evaluation.wer import ALL, count_errors
-from joint_st.parallel.mesh import replicated
 from joint_st.runs.trained import Trained
 
 ROUNDS = 8

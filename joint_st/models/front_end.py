@@ -7,11 +7,11 @@ import jax.numpy as jnp
 from flax import nnx
 
 from joint_st.config import SUBSAMPLING, FeaturesConfig, SpecAugmentConfig
+from joint_st.distributed.mesh import ambient_mesh, over_batch
 from joint_st.models.convolution import StridedConvolution
 from joint_st.ops.log_mel import log_mel
 from joint_st.ops.masks import length_mask, zero_padding
 from joint_st.ops.spec_augment import spec_augment
-from joint_st.parallel.mesh import ambient_mesh, over_batch
 
 
 class FrontEnd(nnx.Module):

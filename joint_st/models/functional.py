@@ -12,8 +12,8 @@ import jax
 from flax import nnx
 
 from joint_st.config import ModelConfig
+from joint_st.distributed.sharding import gathered
 from joint_st.models.joint import JointModel
-from joint_st.parallel.sharding import gathered
 
 Weights = dict
 

@@ -110,16 +110,16 @@ class JointModel(nnx.Module):
     def hear(self, x):
         """From the audio layers' `x` [B, T, D] to what enters the shared layers, and the logits of the units heard.
 
-        By `config.heard_units` that is `x` itself, the embeddings that text would have weighted by how likely each
+        By `config.unit_conditioning` that is `x` itself, the embeddings that text would have weighted by how likely each
         unit is (blank among them), or both added, as conditioning on intermediate CTC does (arXiv 2104.02724).
         """
         if not hasattr(self, "unit_head"):
             return x, None
         units = self.unit_head(x)
-        if self.config.heard_units == "none":
+        if self.config.unit_conditioning == "none":
             return x, units
         expected = jax.nn.softmax(units).astype(x.dtype) @ self.text.table()
-        return (expected if self.config.heard_units == "only" else x + expected), units
+        return (expected if self.config.unit_conditioning == "replace" else x + expected), units
 
     def encode_text(
         self, units, repetitions, frames: int, augment: TextConfig | None = None, key=None, augmented=None

@@ -12,12 +12,12 @@ import jax.numpy as jnp
 from flax import nnx
 
 from joint_st.config import LmModelConfig
+from joint_st.distributed.sharding import gathered
 from joint_st.models.functional import Weights
 from joint_st.models.joint import Head
 from joint_st.models.layer import Stack, dropout
 from joint_st.models.lstm import LstmLayer
 from joint_st.ops.masks import length_mask
-from joint_st.parallel.sharding import gathered
 
 EDGE = 0
 """The label before the first one and behind the last one."""

@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from joint_st.parallel.sharding import forget_gathered, gathered_layer, rows_apart
+from joint_st.distributed.sharding import forget_gathered, gathered_layer, rows_apart
 
 State = Any
 

@@ -116,7 +116,7 @@ def page_data(trained: Trained, split: str, scored: Sequence[ScoredUtterance], *
         },
         "training": training_charts(trained.run.metrics),
         "layers": [],
-        "only_read": sorted(word for word in spoken if trained.vocabulary.subset_of(word) == "only_read"),
+        "text_only": sorted(word for word in spoken if trained.vocabulary.subset_of(word) == "text_only"),
         "utterances": facts,
     }
 

@@ -10,8 +10,6 @@ import jax
 import numpy as np
 import soundfile
 
-from joint_st.alignment.aligner import Aligner
-from joint_st.alignment.result import Aligned, Failed
 from joint_st.analysis.example import Example
 from joint_st.analysis.figures import MOST_PANELS
 from joint_st.analysis.layers import LayerAnalysis
@@ -21,6 +19,8 @@ from joint_st.data.sources import Corpus
 from joint_st.data.utterance import Entry, Utterance
 from joint_st.reports.png import grey_png
 from joint_st.runs.trained import Trained
+from joint_st.word_times.aligner import Aligner
+from joint_st.word_times.result import Aligned, Failed
 
 BARS = 240
 """Of the outline of the sound."""

@@ -60,7 +60,7 @@ class Checkpoints:
             read_only=read_only,
             create=not read_only,
         )
-        with storage.refusals(self.directory):
+        with storage.as_user_error(self.directory):
             self._manager = ocp.CheckpointManager(self.directory, options=options)
 
     def __enter__(self):
@@ -130,7 +130,7 @@ class Checkpoints:
     def _disk_errors(self):
         """Turns what the operating system, or a bucket, refused into a `UserError`."""
         try:
-            with storage.refusals(self.directory):
+            with storage.as_user_error(self.directory):
                 yield
         except (OSError, ValueError) as error:
             # TensorStore raises ValueError, the system's own code in its message.

@@ -135,7 +135,7 @@ def open_run(workdir: Path, config: Config | LmConfig) -> RunDirectory:
     is in a bucket that cannot be read or written.
     """
     run = RunDirectory(storage.path(workdir))
-    storage.reach(run.root)
+    storage.check_access(run.root)
     if run.config.exists():
         if run.has_checkpoint:
             check_same(run, config)
@@ -151,7 +151,7 @@ def open_run(workdir: Path, config: Config | LmConfig) -> RunDirectory:
 def existing_run(workdir: Path) -> RunDirectory:
     """The run in a directory; raises `UserError` where there is none."""
     run = RunDirectory(storage.path(workdir))
-    storage.reach(run.root)
+    storage.check_access(run.root)
     if not run.config.is_file():
         problem = f"no run (no {run.config.name} in it)" if run.root.is_dir() else "no such directory"
         raise UserError(f"{run.root}: {problem}")

@@ -9,12 +9,12 @@ import jax
 
 from joint_st.config import Config, load
 from joint_st.data.normalizers import Normalizer, normalizer
+from joint_st.data.text_units import Units, load_units
 from joint_st.data.tokenizers import Tokenizer, load_tokenizer
-from joint_st.data.units import Units, load_units
 from joint_st.data.vocabulary import Vocabulary
+from joint_st.distributed.mesh import make_evaluation_mesh, replicated
 from joint_st.errors import UserError
 from joint_st.models.functional import Weights, weight_shapes
-from joint_st.parallel.mesh import make_evaluation_mesh, replicated
 from joint_st.runs.checkpoints import Checkpoints
 from joint_st.runs.directory import RunDirectory, existing_run
 

@@ -11,10 +11,10 @@ import numpy as np
 from joint_st import storage
 from joint_st.config import LmConfig, is_language_model, load
 from joint_st.data.tokenizers import Tokenizer, load_tokenizer
+from joint_st.distributed.mesh import replicated
 from joint_st.errors import UserError
 from joint_st.models.functional import Weights
 from joint_st.models.language_model import lm_shapes
-from joint_st.parallel.mesh import replicated
 from joint_st.runs.checkpoints import Checkpoints
 from joint_st.runs.directory import RunDirectory
 

@@ -1,7 +1,7 @@
 """The steps of a run compiled by a process of their own, into the cache of compiled programs, which this one reads.
 
 XLA's compiler takes and frees millions of small blocks. In the one heap of a process that keeps its memory
-(`joint_st.parallel.host_memory`), what is left between them makes every later search for a large block long: the
+(`joint_st.distributed.host_memory`), what is left between them makes every later search for a large block long: the
 quickstart's joint step took 388 ms in a process that had compiled it, and 233 ms in another, on 2 CPU cores
 (`benchmarks/host_memory.py`).
 """
@@ -24,10 +24,10 @@ import jax
 
 from joint_st.config import Config
 from joint_st.data.buckets import Buckets
-from joint_st.parallel.host_memory import TUNABLES, VARIABLE
-from joint_st.parallel.mesh import available_devices, make_mesh
-from joint_st.parallel.peers import current
-from joint_st.parallel.preflight import sources
+from joint_st.distributed.host_memory import TUNABLES, VARIABLE
+from joint_st.distributed.mesh import available_devices, make_mesh
+from joint_st.distributed.peers import current
+from joint_st.distributed.preflight import sources
 from joint_st.runs.compilation import keep_compiled
 from joint_st.training.compilation import Shape, batch_shapes, shapes_of_batches
 from joint_st.training.step import make_train_step, state_shapes

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import tqdm
 
 from joint_st.data.buckets import Buckets
-from joint_st.parallel.mesh import batch_sharding
+from joint_st.distributed.mesh import batch_sharding
 
 
 def batch_shapes(

@@ -7,12 +7,12 @@ import jax.numpy as jnp
 from jax.sharding import PartitionSpec
 
 from joint_st.config import Config, ConsistencyConfig
+from joint_st.distributed.mesh import BATCH
 from joint_st.models.joint import Outputs
-from joint_st.ops.alignment import alignment_loss
-from joint_st.ops.alignment.fixed import uniform
 from joint_st.ops.masks import length_mask
+from joint_st.ops.matching import alignment_loss
+from joint_st.ops.matching.fixed import random_monotonic
 from joint_st.ops.text_frames import position_by_durations
-from joint_st.parallel.mesh import BATCH
 from joint_st.training.text_rows import Batch
 
 WATCHED = ("random_distance", "audio_norm", "text_norm", "coverage")
@@ -42,7 +42,7 @@ def consistency_losses(config: Config, audio: Outputs, text: Outputs, batch: Bat
     chosen = jnp.array([layer % depth for layer in consistency.layers] or range(1, depth))
     frames, text_frames = audio.mask.sum(axis=1, dtype=jnp.int32), batch["repetitions"].sum(axis=1)
     # Drawn here, and not on each device, so that it does not depend on their number.
-    random = uniform(key, frames, text_frames, audio.mask.shape[1], text.mask.shape[1])
+    random = random_monotonic(key, frames, text_frames, audio.mask.shape[1], text.mask.shape[1])
     given = random
     if consistency.alignment == "given":
         given = position_by_durations(batch["lasting"], batch["repetitions"], audio.mask.shape[1])

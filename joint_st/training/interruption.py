@@ -10,7 +10,7 @@ from __future__ import annotations
 import signal
 import threading
 
-from joint_st.parallel.peers import FOREVER_SECONDS, Peers, current
+from joint_st.distributed.peers import FOREVER_SECONDS, Peers, current
 
 
 class Interruption:

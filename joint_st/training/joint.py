@@ -8,12 +8,12 @@ from joint_st.analysis.layers import LayerAnalysis
 from joint_st.config import Config, check_devices
 from joint_st.data.normalizers import normalizer
 from joint_st.data.pipeline import batches
+from joint_st.distributed.mesh import rows_here
 from joint_st.evaluation.evaluate import Scorer, evaluate_run
-from joint_st.parallel.mesh import rows_here
 from joint_st.training.apart import Steps
 from joint_st.training.loggers import COLUMNS, COUNTS
-from joint_st.training.opening import introduce, open_data, open_state
 from joint_st.training.optimizer import schedule
+from joint_st.training.setup import introduce, open_data, open_state
 from joint_st.training.step import make_train_step
 from joint_st.training.task import DevResult, Task
 

@@ -50,7 +50,7 @@ class CsvLogger:
         writer = self._writer(text)
         writer.writeheader()
         writer.writerows(kept)
-        self._file = storage.growing(path, text.getvalue())
+        self._file = storage.append_file(path, text.getvalue())
 
     def _writer(self, file):
         return csv.DictWriter(file, self._columns, restval="", extrasaction="ignore")
@@ -96,12 +96,12 @@ class TensorBoardLogger:
     def flush(self):
         if self._folder != self._directory:
             self._writer.flush()
-            storage.publish(self._folder, self._directory)
+            storage.move_into_place(self._folder, self._directory)
 
     def close(self):
         self._writer.close()
         if self._folder != self._directory:
-            storage.publish(self._folder, self._directory)
+            storage.move_into_place(self._folder, self._directory)
             shutil.rmtree(self._folder)
 
 

@@ -13,11 +13,11 @@ import tqdm
 
 from joint_st import storage
 from joint_st.config import Config, LmConfig
+from joint_st.distributed.hosts import fetch
+from joint_st.distributed.mesh import available_devices, make_mesh, put_batch
+from joint_st.distributed.peers import current
+from joint_st.distributed.preflight import check_config, check_data, check_directory
 from joint_st.errors import UserError
-from joint_st.parallel.hosts import fetch
-from joint_st.parallel.mesh import available_devices, make_mesh, put_batch
-from joint_st.parallel.peers import current
-from joint_st.parallel.preflight import check_config, check_data, check_directory
 from joint_st.runs.checkpoints import Checkpoints
 from joint_st.runs.compilation import keep_compiled
 from joint_st.runs.directory import RunDirectory, open_run
@@ -28,7 +28,7 @@ from joint_st.training.joint import JointTask
 from joint_st.training.lm.task import LmTask
 from joint_st.training.loggers import Logger, open_loggers
 from joint_st.training.metrics import Window
-from joint_st.training.opening import say
+from joint_st.training.setup import say
 from joint_st.training.step import TrainState
 from joint_st.training.task import Task
 
@@ -55,11 +55,11 @@ def train(config: Config | LmConfig, workdir: Path) -> None:
     check_config(peers, config)
     task.check(len(available_devices(config.parallel)))
     mesh = make_mesh(config.parallel)
-    with peers.first_alone("open the run"):
+    with peers.process_zero_first("open the run"):
         run = open_run(workdir, config) if peers.is_first else RunDirectory(storage.path(workdir))
     check_directory(peers, run.root)
     keep_compiled(config.training.compilation_cache)
-    with peers.first_alone("prepare the data"):
+    with peers.process_zero_first("prepare the data"):
         task.open(run)
     check_data(peers, task.fingerprint, task.fields[1])
 

@@ -11,9 +11,9 @@ import jax
 import jax.numpy as jnp
 
 from joint_st.config import Config
+from joint_st.distributed.mesh import over_batch
 from joint_st.models.joint import Outputs
 from joint_st.ops.ctc import ctc_loss, frames_needed
-from joint_st.parallel.mesh import over_batch
 from joint_st.training.consistency import consistency_weights
 from joint_st.training.text_rows import Batch, Group, TextRows
 

@@ -10,9 +10,9 @@ import numpy as np
 import optax
 
 from joint_st.config import Config
+from joint_st.distributed.mesh import BATCH
+from joint_st.distributed.sharding import placed, shardings
 from joint_st.models.functional import init_weights, merge, model_structure
-from joint_st.parallel.mesh import BATCH
-from joint_st.parallel.sharding import placed, shardings
 from joint_st.training import objective
 from joint_st.training.consistency import WATCHED, consistency_losses, consistency_weights
 from joint_st.training.optimizer import make_optimizer, moving_average

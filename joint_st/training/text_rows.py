@@ -12,9 +12,9 @@ import jax
 import jax.numpy as jnp
 
 from joint_st.config import Config
+from joint_st.distributed.mesh import batch_devices, over_batch
 from joint_st.models.text_encoder import most_frames, repetitions
 from joint_st.ops.text_frames import durations
-from joint_st.parallel.mesh import batch_devices, over_batch
 
 Batch = dict[str, jax.Array]
 

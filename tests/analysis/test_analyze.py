@@ -20,10 +20,10 @@ from joint_st.data.pipeline import prepare
 from joint_st.errors import UserError
 from joint_st.models.functional import model_structure
 from joint_st.models.text_encoder import most_frames, repetitions
-from joint_st.ops.alignment import alignment_loss
+from joint_st.ops.matching import alignment_loss
 from joint_st.runs.directory import open_run
 from joint_st.runs.trained import load_trained
-from joint_st.training.opening import open_inventories
+from joint_st.training.setup import open_inventories
 from tests.tiny import tiny_config, untrained_run
 
 JOINT = {

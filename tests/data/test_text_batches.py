@@ -11,8 +11,8 @@ from joint_st.data.normalizers import normalizer
 from joint_st.data.pipeline import BatchLoader, batches, prepare, text_plan, training_plan
 from joint_st.data.prepared_text import prepare_text
 from joint_st.data.sources import open_source
+from joint_st.data.text_units import make_units
 from joint_st.data.tokenizers import Characters
-from joint_st.data.units import make_units
 from joint_st.errors import UserError
 from tests.data.test_pipeline import assert_equal
 
@@ -133,7 +133,7 @@ def test_texts_come_from_any_source_and_audio_is_not_touched(tmp_path):
 
 
 def test_many_texts_are_counted_in_groups(tmp_path, monkeypatch):
-    monkeypatch.setattr("joint_st.data.units.counting.TOGETHER", 3)
+    monkeypatch.setattr("joint_st.data.text_units.counting.TOGETHER", 3)
     lines = ["abcdefgh"[: i % 5 + 1] for i in range(11)]
     (tmp_path / "a.txt").write_text("\n".join(lines))
     source = TextSource(path=str(tmp_path / "a.txt"))

@@ -16,7 +16,7 @@ from joint_st.decoding.decoders import Beam, Greedy
 from joint_st.decoding.forward import HEADS
 from joint_st.decoding.long import LongRecordings, default_window, make_windows
 from joint_st.decoding.windows import Windows
-from joint_st.parallel.mesh import make_mesh
+from joint_st.distributed.mesh import make_mesh
 from tests.tiny import tiny_config
 
 FEATURES = FeaturesConfig(mels=16)

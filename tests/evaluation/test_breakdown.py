@@ -24,7 +24,7 @@ def scored(entries, seconds=None, head="streaming", split="test", seed=0):
         np.ones(len(entries)) if seconds is None else seconds,
         split=split,
         head=head,
-        subset_of=lambda word: "only_read" if word == "anna" else "heard",
+        subset_of=lambda word: "text_only" if word == "anna" else "heard",
         entries=entries,
     )
 
@@ -43,7 +43,7 @@ def test_groups_are_those_of_the_speakers_in_every_head_and_subset():
             own = [utterance for utterance, speaker in zip(utterances, speakers) if speaker == name]
             expected += [{"by": "speaker", "group": name, **row} for row in make_rows(own, **HOW)]
     assert rows == expected
-    assert {row["subset"] for row in rows} == {"all", "heard", "only_read"}
+    assert {row["subset"] for row in rows} == {"all", "heard", "text_only"}
 
 
 def test_durations_are_cut_into_quartiles_of_each_split():
@@ -97,5 +97,5 @@ def test_the_table_has_a_line_a_group(by):
     text = console.export_text()
     for row in rows:
         assert row["group"] in text and f"{100 * row['wer']:.1f}" in text
-    assert "only_read %" in text and "…" not in text
+    assert "text_only %" in text and "…" not in text
     assert len(text.strip().splitlines()) == 4 + len({row["group"] for row in rows})

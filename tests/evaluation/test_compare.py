@@ -40,7 +40,7 @@ def write(run, references, hypotheses, name="step_24_test", heard=frozenset({"we
             [1.0] * len(references),
             split="test",
             head=head,
-            subset_of=lambda word: "heard" if word in heard else "only_read",
+            subset_of=lambda word: "heard" if word in heard else "text_only",
         )
     write_utterances(utterances, run / "evaluations" / f"{name}.jsonl")
 
@@ -77,10 +77,10 @@ def test_the_rows_are_those_of_the_paired_bootstrap(runs, tmp_path, capsys):
     assert main(["compare", *map(str, runs), *arguments, "--json", str(table)]) == 0
     rows = json.loads(table.read_text())
     assert [(row["head"], row["subset"]) for row in rows] == [
-        (head, subset) for head in HEADS for subset in ("all", "heard", "only_read")
+        (head, subset) for head in HEADS for subset in ("all", "heard", "text_only")
     ]
     for row in rows:
-        counted = {"all": {"we", "anna"}, "heard": {"we"}, "only_read": {"anna"}}[row["subset"]]
+        counted = {"all": {"we", "anna"}, "heard": {"we"}, "text_only": {"anna"}}[row["subset"]]
         pairs = [text.split() for text in references]
         words, errors_a, errors_b = [], [], []
         for text, a, b in zip(pairs, *[[said.split() for said in texts] for texts in (good, bad)]):

@@ -65,9 +65,9 @@ def test_every_split_head_and_subset_has_a_row(evaluated):
         (split, head, subset)
         for split in ("test", "v1.0/seen")
         for head in ("streaming", "full_context")
-        for subset in ("all", "heard", "only_read")
+        for subset in ("all", "heard", "text_only")
         # Every word of the training split was heard.
-        if (split, subset) != ("v1.0/seen", "only_read")
+        if (split, subset) != ("v1.0/seen", "text_only")
     ]
     common = {(row["decoder"], row["normalizer"], row["step"]) for row in rows}
     assert common == {("greedy", "english v1", 24)}
@@ -103,7 +103,7 @@ def test_subsets_are_of_the_words_heard_and_only_read(evaluated, corpora):
     texts = {u["id"]: u["reference"].split() for u in utterances if u["split"] == "test"}
     vocabulary = json.loads((run / "vocabulary.json").read_text())
     sizes = {}
-    for subset, key in (("heard", "heard"), ("only_read", "read")):
+    for subset, key in (("heard", "heard"), ("text_only", "read")):
         own = [sum(word in vocabulary[key] for word in words) for words in texts.values()]
         sizes[subset] = sum(own), sum(map(bool, own))
         for row in rows:
@@ -112,9 +112,9 @@ def test_subsets_are_of_the_words_heard_and_only_read(evaluated, corpora):
     assert all(words for words, _ in sizes.values())
     for head in ("streaming", "full_context"):
         of = {r["subset"]: r for r in rows if (r["split"], r["head"]) == ("test", head)}
-        neither = of["all"]["words"] - of["heard"]["words"] - of["only_read"]["words"]
+        neither = of["all"]["words"] - of["heard"]["words"] - of["text_only"]["words"]
         for name in ("deletions", "substitutions"):
-            known = of["heard"][name] + of["only_read"][name]
+            known = of["heard"][name] + of["text_only"][name]
             assert of["all"][name] - neither <= known <= of["all"][name]
 
 
@@ -151,7 +151,7 @@ def test_a_manifest_gives_what_the_corpus_gives(evaluated, spoken, tmp_path, cap
     assert read_lines(lines) == [u for u in without if u["split"] == "test"]
     printed = capsys.readouterr().out
     assert "decoder greedy, normalizer english v1, step 24" in printed
-    assert "only_read" in printed and "WER %" in printed
+    assert "text_only" in printed and "WER %" in printed
 
 
 def test_each_decoder_has_its_rows_and_a_file_of_its_own(evaluated, spoken, tmp_path, capsys):
@@ -195,7 +195,7 @@ def test_runs_checkpoints_heads_and_breakdowns_in_one_call(evaluated, spoken, tm
         (str(root), step, subset)
         for root in (run, other)
         for step in (20, 24)
-        for subset in ("all", "heard", "only_read")
+        for subset in ("all", "heard", "text_only")
     ]
     alone = [row for row in rows if (row["split"], row["head"]) == ("test", "full_context")]
     assert untimed(found[3:6]) == untimed({"run": str(run), **row} for row in alone)

@@ -11,7 +11,7 @@ import pytest
 from joint_st.cli import main
 from joint_st.data.normalizers import normalizer
 from joint_st.evaluation import tuning
-from joint_st.ngram.arpa import read_arpa
+from joint_st.lm.arpa import read_arpa
 
 
 @pytest.fixture(scope="module")

@@ -48,23 +48,23 @@ def scored(head="streaming", hypotheses=SAID, split="test", known=True):
         [1.25, 2, 0.5, 0.1],
         split=split,
         head=head,
-        subset_of=(lambda word: "heard" if word in HEARD else "only_read") if known else None,
+        subset_of=(lambda word: "heard" if word in HEARD else "text_only") if known else None,
     )
 
 
 def test_rows_by_hand():
     rows = make_rows(scored(), normalizer="english v1", step=500)
     assert all(list(row) == KEYS for row in rows)
-    everything, heard, only_read = rows
-    assert [row["subset"] for row in rows] == ["all", "heard", "only_read"]
+    everything, heard, text_only = rows
+    assert [row["subset"] for row in rows] == ["all", "heard", "text_only"]
     assert {(row["split"], row["head"], row["decoder"], row["normalizer"], row["step"]) for row in rows} == {
         ("test", "streaming", "greedy", "english v1", 500)
     }
     counts = ("insertions", "deletions", "substitutions", "words", "utterances")
     assert [everything[key] for key in counts] == [3, 0, 1, 7, 4]
     assert [heard[key] for key in counts] == [1, 0, 0, 5, 3]
-    assert [only_read[key] for key in counts] == [1, 0, 1, 2, 2]
-    assert (everything["wer"], heard["wer"], only_read["wer"]) == (4 / 7, 1 / 5, 2 / 2)
+    assert [text_only[key] for key in counts] == [1, 0, 1, 2, 2]
+    assert (everything["wer"], heard["wer"], text_only["wer"]) == (4 / 7, 1 / 5, 2 / 2)
     # Characters: an inserted space, "to " and "a"; of 12 + 9 + 5 + 0.
     assert everything["cer"] == 5 / 26
     expected = rate_interval([2, 0, 1, 1], [3, 2, 2, 0])
@@ -98,10 +98,10 @@ def test_splits_heads_and_subsets_have_rows_of_their_own():
     assert [(row["split"], row["head"], row["subset"]) for row in rows] == [
         ("test", "streaming", "all"),
         ("test", "streaming", "heard"),
-        ("test", "streaming", "only_read"),
+        ("test", "streaming", "text_only"),
         ("test", "full_context", "all"),
         ("test", "full_context", "heard"),
-        ("test", "full_context", "only_read"),
+        ("test", "full_context", "text_only"),
         ("other", "streaming", "all"),
     ]
     assert [row["wer"] for row in rows[3:6]] == [0, 0, 0]
@@ -146,12 +146,12 @@ def test_files(tmp_path):
         "characters": 12,
         "subsets": {
             "heard": dict(zip(COUNTS, (0, 0, 0, 2, 0, 7))),
-            "only_read": dict(zip(COUNTS, (1, 0, 1, 1, 1, 5))),
+            "text_only": dict(zip(COUNTS, (1, 0, 1, 1, 1, 5))),
         },
         "ops": [["equal", "so", "so"], ["substitute", "anna", "an"], ["insert", None, "na"], ["equal", "went", "went"]],
     }
     assert read_utterances(tmp_path / "utterances.jsonl") == utterances
-    assert [list(line["subsets"]) for line in lines] == [["heard", "only_read"]] * 2 + [["heard"], []]
+    assert [list(line["subsets"]) for line in lines] == [["heard", "text_only"]] * 2 + [["heard"], []]
     assert not [path for path in tmp_path.rglob(".*")]
 
 
@@ -160,7 +160,7 @@ def test_the_table_fits_80_columns_and_shows_the_numbers():
     console = rich.console.Console(width=80, record=True, file=io.StringIO())
     console.print(make_table(rows))
     text = console.export_text()
-    for part in ("english v1", "step 500", "greedy", "full_context", "57.1", "only_read", "100.0"):
+    for part in ("english v1", "step 500", "greedy", "full_context", "57.1", "text_only", "100.0"):
         assert part in text
     assert "…" not in text and max(map(len, text.splitlines())) <= 80
 

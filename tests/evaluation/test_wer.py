@@ -13,7 +13,7 @@ NAMES = {"anna", "lee", "oslo", "suzanna"}
 def subset_of(word):
     if word == "unheard-of":
         return None
-    return "only_read" if word in NAMES else "heard"
+    return "text_only" if word in NAMES else "heard"
 
 
 def words_wrong(errors):
@@ -70,7 +70,7 @@ def test_subsets_partition_errors_words_and_characters():
 
 
 @pytest.mark.parametrize(
-    ("reference", "hypothesis", "heard", "only_read"),
+    ("reference", "hypothesis", "heard", "text_only"),
     [
         # Insertions, deletions and substitutions of each subset.
         ("so anna went", "so anna went", (0, 0, 0), (0, 0, 0)),
@@ -88,14 +88,14 @@ def test_subsets_partition_errors_words_and_characters():
         ("anna went", "anna he wend", (1, 0, 1), (0, 0, 0)),
     ],
 )
-def test_attribution_of_word_errors(reference, hypothesis, heard, only_read):
+def test_attribution_of_word_errors(reference, hypothesis, heard, text_only):
     found = count_errors(reference, hypothesis, subset_of)
     assert words_wrong(found["heard"]) == heard
-    assert words_wrong(found["only_read"]) == only_read
+    assert words_wrong(found["text_only"]) == text_only
 
 
 @pytest.mark.parametrize(
-    ("reference", "hypothesis", "heard", "only_read"),
+    ("reference", "hypothesis", "heard", "text_only"),
     [
         # Character errors and characters of each subset; a space is its left word's.
         ("so anna went", "so hanna went", (0, 7), (1, 5)),
@@ -107,16 +107,16 @@ def test_attribution_of_word_errors(reference, hypothesis, heard, only_read):
         ("anna so", "anna soon", (2, 2), (0, 5)),
     ],
 )
-def test_attribution_of_character_errors(reference, hypothesis, heard, only_read):
+def test_attribution_of_character_errors(reference, hypothesis, heard, text_only):
     found = count_errors(reference, hypothesis, subset_of)
     assert (found["heard"].character_errors, found["heard"].characters) == heard
-    assert (found["only_read"].character_errors, found["only_read"].characters) == only_read
+    assert (found["text_only"].character_errors, found["text_only"].characters) == text_only
 
 
 def test_a_word_in_no_subset_counts_under_all_alone():
     found = count_errors("unheard-of anna", "unheard anna", subset_of)
     assert words_wrong(found[ALL]) == (0, 0, 1) and found[ALL].words == 2
-    assert set(found) == {ALL, "only_read"} and found["only_read"].word_errors == 0
+    assert set(found) == {ALL, "text_only"} and found["text_only"].word_errors == 0
 
 
 def test_empty_references_and_hypotheses():

@@ -28,7 +28,7 @@ def train(scripts, corpora, tmp_path) -> list:
         "training.log_every": 8,
     }
     save(tiny_config(corpora, changes), tmp_path / "config.json")
-    command = [sys.executable, "-m", "tests.parallel.small_step", "train", tmp_path / "config.json"]
+    command = [sys.executable, "-m", "tests.distributed.small_step", "train", tmp_path / "config.json"]
     options = ["-n", 2, "--devices-per-process", 2, "--logs", tmp_path / "logs"]
     return ["local.sh", *options, "--", *command, "--workdir", tmp_path / "run"]
 

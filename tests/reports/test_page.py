@@ -94,7 +94,7 @@ def test_groups_of_utterances_are_those_of_the_breakdowns(data):
 
 
 def test_only_words_that_occur_are_listed_as_only_read(data):
-    assert data["only_read"] == ["riga"]
+    assert data["text_only"] == ["riga"]
 
 
 def test_words_are_those_confused_and_missed_under_each_head(data):

@@ -22,7 +22,7 @@ from joint_st.config import load, save
 from joint_st.errors import UserError
 from joint_st.runs.checkpoints import Checkpoints
 from joint_st.runs.directory import COMPLETE, RunDirectory
-from joint_st.training.opening import open_inventories
+from joint_st.training.setup import open_inventories
 from tests.tiny import environment, joint_st, saved_arrays, tiny_config, untimed
 
 # Orbax is told no shardings when it reads arrays for comparison.

@@ -16,9 +16,9 @@ import pytest
 
 from joint_st.config import ManifestSource, override
 from joint_st.data import normalizers
+from joint_st.distributed.mesh import make_evaluation_mesh
 from joint_st.errors import UserError
 from joint_st.evaluation.evaluate import evaluate_run
-from joint_st.parallel.mesh import make_evaluation_mesh
 from joint_st.runs.trained import load_trained
 from tests.tiny import CHECKOUT, environment, saved_arrays, tiny_config, untimed
 

@@ -6,7 +6,7 @@ import pytest
 
 from joint_st.config import ParallelConfig
 from joint_st.data.buckets import Buckets
-from joint_st.parallel.mesh import make_mesh
+from joint_st.distributed.mesh import make_mesh
 from joint_st.training.compilation import Programs
 
 AUDIO = Buckets(bounds=(16, 32), label_bounds=(8, 8), batch_sizes=(4, 2))

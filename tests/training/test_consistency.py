@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from joint_st.config import override
+from joint_st.distributed.mesh import make_mesh
 from joint_st.models.joint import Outputs
-from joint_st.ops.alignment import alignment_loss
-from joint_st.parallel.mesh import make_mesh
+from joint_st.ops.matching import alignment_loss
 from joint_st.training.consistency import WATCHED, consistency_losses, consistency_weights
 from tests.training.test_joint_step import JOINT
 from tests.training.test_step import CONFIG, FRAME

@@ -7,9 +7,9 @@ import time
 
 import pytest
 
-from joint_st.parallel.peers import Peers
+from joint_st.distributed.peers import Peers
 from joint_st.training.interruption import Interruption
-from tests.parallel.fake_store import on_all
+from tests.distributed.fake_store import on_all
 
 STEPS = 40
 

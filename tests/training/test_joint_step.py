@@ -12,8 +12,8 @@ import pytest
 from flax import nnx
 
 from joint_st.config import override
+from joint_st.distributed.mesh import make_mesh, put_batch
 from joint_st.models.functional import model_structure
-from joint_st.parallel.mesh import make_mesh, put_batch
 from joint_st.training.objective import loss_scales
 from joint_st.training.text_rows import add_repetitions, gather_rows, split_rows, text_groups
 from tests.tiny import environment

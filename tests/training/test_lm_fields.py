@@ -12,7 +12,7 @@ import pytest
 from joint_st.config import LmConfig, LmDataConfig, LmModelConfig, TextSource, override
 from joint_st.config.tree import leaves
 from joint_st.data.tokenizers import Characters
-from joint_st.parallel.mesh import make_mesh
+from joint_st.distributed.mesh import make_mesh
 from joint_st.runs.directory import open_run
 from joint_st.training.lm import task
 from joint_st.training.lm.step import init_state, make_train_step

@@ -12,9 +12,9 @@ import pytest
 from jax.sharding import NamedSharding, PartitionSpec
 
 from joint_st.config import override
+from joint_st.distributed.collectives import collectives
+from joint_st.distributed.mesh import BATCH, make_mesh, put_batch
 from joint_st.models.joint import Outputs
-from joint_st.parallel.collectives import collectives
-from joint_st.parallel.mesh import BATCH, make_mesh, put_batch
 from joint_st.training import consistency, objective
 from joint_st.training.text_rows import add_repetitions, gather_rows, text_groups
 from tests.tiny import environment

@@ -30,7 +30,7 @@ from joint_st.data.tokenizers import load_tokenizer
 from joint_st.data.vocabulary import Vocabulary
 from joint_st.runs.directory import open_run
 from joint_st.training import objective
-from joint_st.training.opening import open_inventories
+from joint_st.training.setup import open_inventories
 from tests.tiny import environment, saved_arrays
 
 STEPS = 24

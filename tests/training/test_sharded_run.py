@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 
 from joint_st.config import Config, load, override
+from joint_st.distributed.mesh import make_mesh
 from joint_st.evaluation.evaluate import evaluate_run
-from joint_st.parallel.mesh import make_mesh
 from joint_st.runs.checkpoints import Checkpoints
 from joint_st.runs.trained import load_trained
-from joint_st.training.opening import open_state
+from joint_st.training.setup import open_state
 from joint_st.training.step import state_shapes
 from tests.tiny import environment, tiny_config
 

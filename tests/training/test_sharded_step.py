@@ -12,8 +12,8 @@ import optax
 import pytest
 
 from joint_st.config import ParallelConfig, override
-from joint_st.parallel.collectives import instructions
-from joint_st.parallel.mesh import make_mesh, put_batch
+from joint_st.distributed.collectives import instructions
+from joint_st.distributed.mesh import make_mesh, put_batch
 from joint_st.training.optimizer import make_optimizer
 from joint_st.training.step import make_init, make_train_step, state_shapes
 from tests.tiny import environment

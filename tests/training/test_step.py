@@ -11,8 +11,8 @@ import pytest
 from flax import nnx
 
 from joint_st.config import Config, override
+from joint_st.distributed.mesh import make_mesh, put_batch, replicated
 from joint_st.models.functional import model_structure
-from joint_st.parallel.mesh import make_mesh, put_batch, replicated
 from joint_st.training.optimizer import make_optimizer, schedule
 from joint_st.training.step import make_init, make_train_step
 from tests.tiny import environment

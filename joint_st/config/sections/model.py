@@ -133,7 +133,7 @@ class ModelConfig(Section):
     text_blanks: bool = False
     """Of the frames that repeat a unit, only the first embeds it and the others embed CTC's blank: text then looks as
     speech does after a CTC of units, a spike for each."""
-    heard_units: Literal["none", "added", "only"] = "none"
+    unit_conditioning: Literal["none", "add", "replace"] = "none"
     """What enters the shared layers of speech: the audio encoder's embeddings; these plus the text's embeddings of the
     units heard, weighted by the posterior of `objective.unit_ctc`; or the latter only."""
     streaming_layers: int = Field(default=2, ge=1)

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from joint_st.decoding.fusion.ngram import NGram
-from joint_st.ngram.arpa import Arpa
+from joint_st.lm.arpa import Arpa
 
 
 class LabelLM(NamedTuple):

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from joint_st.decoding.fusion.arcs import Arcs
-from joint_st.ngram.arpa import END, START, UNKNOWN, Arpa
+from joint_st.lm.arpa import END, START, UNKNOWN, Arpa
 
 _DATA = ["arcs", "log_probs", "shorter", "backoffs"]
 _META = ["order", "start", "end", "unknown"]

@@ -16,7 +16,7 @@ import numpy as np
 from joint_st.decoding.fusion.arcs import Arcs
 from joint_st.decoding.fusion.ngram import NGram
 from joint_st.errors import UserError
-from joint_st.ngram.arpa import Arpa
+from joint_st.lm.arpa import Arpa
 
 _ROOT, _UNKNOWN = 0, 1
 """Nodes of the trie: between words, and within one that is none of the model's."""

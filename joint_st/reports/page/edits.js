@@ -1,4 +1,4 @@
-const ONLY_READ = new Set(data.only_read);
+const ONLY_READ = new Set(data.text_only);
 
 /** The steps from reference to hypothesis: `kind` (= s d i), words of both, number of the reference word. */
 function steps(utterance, head) {

@@ -11,8 +11,8 @@ import jax.numpy as jnp
 from joint_st.config import LmConfig
 from joint_st.data.labelled_texts import LabelledTexts, label_plan
 from joint_st.data.pipeline import text_batches
+from joint_st.distributed.mesh import put_batch, rows_here
 from joint_st.models.language_model import merge_lm
-from joint_st.parallel.mesh import put_batch, rows_here
 
 
 class Perplexity(NamedTuple):

@@ -8,8 +8,8 @@ import numpy as np
 import optax
 
 from joint_st.config import LmConfig
+from joint_st.distributed.sharding import placed, shardings
 from joint_st.models.language_model import init_lm, merge_lm
-from joint_st.parallel.sharding import placed, shardings
 from joint_st.training.optimizer import make_optimizer, moving_average
 from joint_st.training.step import TrainState
 from joint_st.training.text_rows import Batch

@@ -14,14 +14,14 @@ from joint_st.data.normalizers import normalizer
 from joint_st.data.pipeline import text_batches
 from joint_st.data.texts import normalised_texts
 from joint_st.data.tokenizers import DESCRIPTION, load_tokenizer, make_tokenizer
+from joint_st.distributed.mesh import describe, rows_here
 from joint_st.models.functional import count_weights
-from joint_st.parallel.mesh import describe, rows_here
 from joint_st.runs.directory import RunDirectory
 from joint_st.runs.trained_lm import METRIC
 from joint_st.training.lm.perplexity import PerplexityScorer
 from joint_st.training.lm.step import make_init, make_train_step, state_shapes
-from joint_st.training.opening import say
 from joint_st.training.optimizer import schedule
+from joint_st.training.setup import say
 from joint_st.training.task import DevResult, Task
 
 COLUMNS = (
@@ -74,7 +74,7 @@ class LmTask(Task):
             # Elsewhere until it is whole: the process may be killed at any moment.
             with storage.draft_folder(run.root / ".texts") as draft:
                 make_tokenizer(config, texts).save(draft / "tokenizer")
-                storage.publish(draft / "tokenizer", run.tokenizer, last=DESCRIPTION)
+                storage.move_into_place(draft / "tokenizer", run.tokenizer, last=DESCRIPTION)
 
     def restore(self, mesh, checkpoints):
         latest = checkpoints.latest()

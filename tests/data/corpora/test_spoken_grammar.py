@@ -19,8 +19,8 @@ from joint_st.data.corpora.spoken_grammar.espeak import EspeakError, Phoneme, Sp
 from joint_st.data.corpora.spoken_grammar.names import KINDS, names
 from joint_st.data.corpora.spoken_grammar.scripts import scripts
 from joint_st.data.corpora.spoken_grammar.voices import ACCENTS, VARIANTS, voices
-from joint_st.data.units.languages import find_voice
-from joint_st.data.units.phonemizer import phonemizer
+from joint_st.data.text_units.languages import find_voice
+from joint_st.data.text_units.phonemizer import phonemizer
 from joint_st.errors import UserError
 
 SPLITS = ("train", "dev", "test", "text")
@@ -28,7 +28,7 @@ CONFIGS = {config.name: config for config in SpokenGrammar.BUILDER_CONFIGS}
 TINY = CONFIGS["tiny"]
 VERSION = str(SpokenGrammar.VERSION)
 NAMES = names(CONFIGS["default"].names)
-HEARD, ONLY_READ = ({name for kind in sort.values() for name in kind} for sort in (NAMES.heard, NAMES.only_read))
+HEARD, ONLY_READ = ({name for kind in sort.values() for name in kind} for sort in (NAMES.heard, NAMES.text_only))
 
 
 def said(config):
@@ -64,7 +64,7 @@ def words(scripts):
 
 
 def test_names_are_plain_words_each_in_one_list():
-    every = [name for sort in (names().heard, names().only_read) for kind in sort.values() for name in kind]
+    every = [name for sort in (names().heard, names().text_only) for kind in sort.values() for name in kind]
     assert len(every) == len(set(every)) > 2_000
     assert all(re.fullmatch("[a-z]{2,}", name) for name in every)
     heard = [name for kind in names().heard.values() for name in kind]
@@ -73,13 +73,13 @@ def test_names_are_plain_words_each_in_one_list():
 
 def test_a_config_takes_so_many_names_of_each_kind_half_of_them_heard():
     for kind in KINDS:
-        assert len(NAMES.heard[kind]) == len(NAMES.only_read[kind]) == CONFIGS["default"].names / 2
+        assert len(NAMES.heard[kind]) == len(NAMES.text_only[kind]) == CONFIGS["default"].names / 2
         assert set(NAMES.heard[kind]) < set(names().heard[kind])
-        assert set(NAMES.only_read[kind]) < set(names().only_read[kind])
+        assert set(NAMES.text_only[kind]) < set(names().text_only[kind])
 
 
 def test_names_are_no_words_of_the_closed_vocabulary(corpus):
-    every = {name for sort in (names().heard, names().only_read) for kind in sort.values() for name in kind}
+    every = {name for sort in (names().heard, names().text_only) for kind in sort.values() for name in kind}
     closed = {word for template in grammar.TEMPLATES for word in template.split() if not word.startswith("{")}
     for seed, slot in itertools.product(range(200), grammar.SLOTS.values()):
         closed |= set(slot(grammar.random.Random(seed)).split())

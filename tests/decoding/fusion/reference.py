@@ -6,7 +6,7 @@ import math
 import random
 from collections.abc import Sequence
 
-from joint_st.ngram.arpa import Arpa
+from joint_st.lm.arpa import Arpa
 
 
 def of_tokens(model: Arpa, tokens: Sequence[str], weight: float, bonus: float, penalty: float) -> float:

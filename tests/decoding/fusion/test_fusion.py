@@ -11,7 +11,7 @@ from joint_st.decoding.fusion.hot_words import HotWords
 from joint_st.decoding.fusion.label_lm import LabelLM
 from joint_st.decoding.fusion.word_lm import WordLM
 from joint_st.errors import UserError
-from joint_st.ngram.kneser_ney import estimate
+from joint_st.lm.kneser_ney import estimate
 from tests.decoding.beam_reference import every_alignment
 from tests.decoding.fusion.reference import of_hot_words, of_tokens, pruned
 from tests.decoding.test_beam import assert_same, prefixes

@@ -158,17 +158,17 @@ def sentences(seed: str, names: Names, only_read_share: float, whole: bool = Fal
     are of the same sort.
     """
     rng = random.Random(seed)
-    sorts = (Decks(names.heard, rng), Decks(names.only_read, rng))
+    sorts = (Decks(names.heard, rng), Decks(names.text_only, rng))
     while True:
-        only_read = rng.random() < only_read_share
+        text_only = rng.random() < only_read_share
         parts = []
         for part in rng.choice(TEMPLATES).split():
             if part in SLOTS:
                 parts.append(SLOTS[part](rng))
             elif part.startswith("{"):
                 if not whole:
-                    only_read = rng.random() < only_read_share
-                parts.append(sorts[only_read].deal(part[1:-1]))
+                    text_only = rng.random() < only_read_share
+                parts.append(sorts[text_only].deal(part[1:-1]))
             else:
                 parts.append(part)
         yield " ".join(parts)

@@ -1,7 +1,7 @@
 """The open vocabulary: names of people and of places, and which of them are heard.
 
 The names are in three files beside this module, one lower-case word a line. A hash of the name decides, once
-and for all, whether it may occur in training audio (`heard`) or only in text (`only_read`).
+and for all, whether it may occur in training audio (`heard`) or only in text (`text_only`).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ class Names:
     """Names of each kind in `KINDS`, sorted."""
 
     heard: dict[str, tuple[str, ...]]
-    only_read: dict[str, tuple[str, ...]]
+    text_only: dict[str, tuple[str, ...]]
 
 
 def is_heard(name: str) -> bool:
@@ -36,11 +36,11 @@ def digest(name: str) -> bytes:
 @functools.cache
 def names(per_kind: int = 0) -> Names:
     """`per_kind` names of each kind, half of them heard, picked by their hash; all names where it is 0."""
-    heard, only_read = {}, {}
+    heard, text_only = {}, {}
     for kind in KINDS:
         text = resources.files(__package__).joinpath(FILES[kind]).read_text(encoding="utf-8")
         words = sorted(text.split(), key=digest)
-        for sort, wanted in ((heard, True), (only_read, False)):
+        for sort, wanted in ((heard, True), (text_only, False)):
             picked = [word for word in words if is_heard(word) == wanted][: per_kind // 2 or None]
             sort[kind] = tuple(sorted(picked))
-    return Names(heard, only_read)
+    return Names(heard, text_only)

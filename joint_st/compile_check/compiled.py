@@ -1,0 +1,156 @@
+"""The training step of a config compiled for a slice that need not be here, and what it takes of each chip."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import re
+import time
+
+import jax
+
+from joint_st.compile_check.flops import matrix_flops
+from joint_st.compile_check.shapes import Sizes, heaviest
+from joint_st.config import Config
+from joint_st.config.devices import check_devices
+from joint_st.distributed.collectives import Collective, collectives
+from joint_st.distributed.mesh import make_mesh
+from joint_st.distributed.topology import GIB, Topology
+from joint_st.models.functional import count_weights
+from joint_st.training.compilation import batch_shapes
+from joint_st.training.step import make_train_step, state_shapes
+
+
+@dataclasses.dataclass(frozen=True)
+class Memory:
+    """Bytes on each chip."""
+
+    parameters: int
+    average: int
+    """The moving average of the parameters."""
+    optimizer: int
+    batch: int
+    temporaries: int
+    """Activations kept for the backward pass, gradients, and whatever else lives at the fullest moment."""
+    program: int
+    """The compiled program itself, and what arrays are padded with."""
+
+    @property
+    def state(self) -> int:
+        """What a checkpoint holds."""
+        return self.parameters + self.average + self.optimizer
+
+    @property
+    def total(self) -> int:
+        """All of it."""
+        return sum(dataclasses.asdict(self).values())
+
+
+@dataclasses.dataclass(frozen=True)
+class Compiled:
+    """What a step takes."""
+
+    mesh: dict[str, int]
+    """Devices along each axis; a device is a chip."""
+    parameters: int
+    """How many the model has."""
+    memory: Memory
+    usable: int
+    """Bytes a chip has for it."""
+    flops: int
+    """Of the matrix products, on each chip where all share them evenly."""
+    collectives: tuple[Collective, ...]
+    """Empty where the step does not fit: there is no program then."""
+    seconds: float
+    """Taken by the compiler, tracing included."""
+
+    @property
+    def chips(self) -> int:
+        """Of all slices."""
+        return math.prod(self.mesh.values())
+
+    @property
+    def fits(self) -> bool:
+        """Whether each chip has the memory."""
+        return self.memory.total <= self.usable
+
+
+QUICK = {"exec_time_optimization_effort": -1.0}
+"""XLA then searches less for the fastest program."""
+
+
+def compile_step(config: Config, topology: Topology, sizes: Sizes, quick: bool = False) -> Compiled:
+    """Compiles the heaviest step (`joint_st.compile_check.shapes`) for `topology`; `quick`, to a slower program.
+
+    Where the compiler refuses because it does not fit, the temporaries are what it would have needed beside the state.
+    Raises `UserError` where the config does not divide over the chips.
+    """
+    devices = topology.devices(config.parallel.slices)
+    check_devices(config, len(devices))
+    mesh, shapes = make_mesh(config.parallel, devices), heaviest(config)
+    began = time.perf_counter()
+    with jax.set_mesh(mesh):
+        state = state_shapes(config, sizes.labels, sizes.units, mesh)
+        batch = batch_shapes(shapes.speech, 0, mesh, shapes.text)
+        traced = make_train_step(config, sizes.labels, sizes.units, mesh).trace(state, batch)
+        known = {
+            "parameters": bytes_per_device(state.params),
+            "average": bytes_per_device(state.average),
+            "optimizer": bytes_per_device(state.optimizer),
+            "batch": bytes_per_device(batch),
+        }
+        try:
+            program = traced.lower().compile(QUICK if quick else None)
+        except jax.errors.JaxRuntimeError as error:
+            needed = memory_needed(str(error))
+            if needed is None:
+                raise
+            memory, found = Memory(**known, temporaries=max(needed - sum(known.values()), 0), program=0), ()
+        else:
+            found = tuple(collectives(program.as_text()))
+            memory = with_program(known, program.memory_analysis())
+    return Compiled(
+        mesh=dict(mesh.shape),
+        parameters=count_weights(state.params),
+        memory=memory,
+        usable=topology.chip.usable,
+        flops=matrix_flops(traced.jaxpr) // len(devices),
+        collectives=found,
+        seconds=time.perf_counter() - began,
+    )
+
+
+def bytes_per_device(tree) -> int:
+    """Bytes that each device holds of arrays, or shapes of them, as they are cut over a mesh."""
+    return sum(math.prod(x.sharding.shard_shape(x.shape)) * x.dtype.itemsize for x in jax.tree.leaves(tree))
+
+
+def with_program(known: dict[str, int], analysis) -> Memory:
+    """Bytes from what a compiled program says of itself; what it is given is `known` but for its padding.
+
+    The state given is donated: what comes out lies where it was.
+    """
+    padding = max(analysis.argument_size_in_bytes - sum(known.values()), 0)
+    new = analysis.output_size_in_bytes - analysis.alias_size_in_bytes
+    return Memory(
+        **known,
+        temporaries=analysis.temp_size_in_bytes + new,
+        program=analysis.generated_code_size_in_bytes + padding,
+    )
+
+
+UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": GIB, "T": GIB << 10}
+SIZE = r"(\d+(?:\.\d+)?)([KMGT]?)"
+
+
+def memory_needed(message: str) -> int | None:
+    """Bytes that the compiler's refusal says a chip would need, what the step is given included.
+
+    `None` where it refused for another reason.
+    """
+    # It speaks of "HLO temporaries" where it means everything (tests/compile_check/test_compiled.py).
+    match = re.search(rf"Used {SIZE}B? of .*hbm|HLO temporaries \({SIZE}B?\)", message)
+    if match is None:
+        return None
+    number, unit = (group for group in match.groups() if group is not None)
+    return int(float(number) * UNITS[unit])

@@ -1,0 +1,42 @@
+"""What the text encoder reads: phonemes, characters or wordpieces. Id 0 is padding, id 1 unknown."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+
+from joint_st import storage
+from joint_st.config import TokenizerConfig, UnitsConfig
+from joint_st.data.text_units.phonemes import Phonemes
+from joint_st.data.text_units.spelling import Spelling
+from joint_st.data.text_units.units import BOUNDARY, FILE, PADDING, UNKNOWN, Units
+from joint_st.data.tokenizers import load_tokenizer, make_tokenizer
+from joint_st.errors import UserError
+
+__all__ = ["BOUNDARY", "PADDING", "UNKNOWN", "Units", "load_units", "make_units"]
+
+
+def make_units(config: UnitsConfig, examples: Iterable[tuple[str, str]]) -> Units | None:
+    """Units made from (normalised text, language tag or "") of each training text; None where the kind is `none`.
+
+    Raises `UserError` where there is no text, for a language that espeak-ng does not have, and where SentencePiece
+    cannot make so many pieces.
+    """
+    if config.kind == "none":
+        return None
+    if config.kind == "phonemes":
+        return Phonemes.make(config.language, examples)
+    spelled = TokenizerConfig(kind=config.kind, vocabulary_size=config.vocabulary_size)
+    return Spelling(make_tokenizer(spelled, (text for text, _ in examples), "data.units"))
+
+
+def load_units(folder: Path | str) -> Units:
+    """The units that `save` wrote into `folder`; raises `UserError` where there are none."""
+    path = storage.path(folder) / FILE
+    if not path.is_file():
+        raise UserError(f"{path}: no such file; is this the folder of a run that has units?")
+    description = json.loads(path.read_text(encoding="utf-8"))
+    if description["kind"] == "phonemes":
+        return Phonemes.load(description)
+    return Spelling(load_tokenizer(folder))

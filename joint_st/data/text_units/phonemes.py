@@ -1,0 +1,120 @@
+"""Phonemes by espeak-ng, in each text's language, with word boundaries."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import logging
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+import tqdm
+
+from joint_st.data.text_units.cache import PhonemeCache, phoneme_cache
+from joint_st.data.text_units.languages import find_voice
+from joint_st.data.text_units.phonemizer import phonemizer
+from joint_st.data.text_units.units import BOUNDARY, SPECIAL, UNKNOWN, write_description
+from joint_st.errors import UserError
+
+log = logging.getLogger(__name__)
+
+TOGETHER = 1_000
+"""Texts whose phonemes are written to the cache at once."""
+
+
+class Phonemes:
+    """One unit for each phoneme of an inventory, and one for the boundary between words.
+
+    A phoneme is what espeak-ng writes as one, a diphthong or an affricate too. Stress is left out.
+    """
+
+    def __init__(self, inventory: Iterable[str], language: str, version: str):
+        self.symbols = (*SPECIAL, *inventory)
+        self.size = len(self.symbols)
+        self.language = language
+        """Tag of texts that do not say theirs."""
+        self.version = version
+        """Version of espeak-ng that the inventory is of."""
+        self._ids = {symbol: i for i, symbol in enumerate(self.symbols)}
+        self._voices: dict[str, str] = {}
+
+    @classmethod
+    def make(cls, language: str, examples: Iterable[tuple[str, str]]) -> Phonemes:
+        """With the phonemes of the texts as inventory. Raises `UserError` where there is no text."""
+        units = cls((), language, phonemizer().version)
+        inventory = {BOUNDARY}
+        examples = iter(tqdm.tqdm(examples, desc="phonemes", unit=" texts", delay=1, leave=False, disable=None))
+        while some := list(itertools.islice(examples, TOGETHER)):
+            units.prepare(some)
+            inventory.update(symbol for example in some for word in units._spoken(*example) for symbol in word)
+        if len(inventory) == 1:
+            raise UserError("data: the training texts have no phonemes; correct data.train or data.normalizer")
+        return cls(sorted(inventory), language, units.version)
+
+    @classmethod
+    def load(cls, description: dict) -> Phonemes:
+        """What `save` described; warns where espeak-ng is of another version."""
+        units = cls(description["symbols"], description["language"], description["version"])
+        if units.version != phonemizer().version:
+            log.warning(
+                "the phonemes are those of espeak-ng %s, and this is %s: words may sound otherwise",
+                units.version,
+                phonemizer().version,
+            )
+        return units
+
+    def encode(self, text: str, language: str = "") -> np.ndarray:
+        return np.array([self._ids.get(symbol, UNKNOWN) for symbol, _ in self._units(text, language)], np.int32)
+
+    def words(self, text: str, language: str = "") -> np.ndarray:
+        return np.array([word for _, word in self._units(text, language)], np.int32)
+
+    def prepare(self, examples: Iterable[tuple[str, str]]) -> None:
+        missing = [key for key in {self._key(*example) for example in examples} if self._cache.get(*key) is None]
+        missing.sort()  # by voice: to change it takes as long as to speak some sentences
+        self._compute(missing)
+
+    def save(self, folder: Path | str) -> None:
+        inventory = list(self.symbols[len(SPECIAL) :])
+        description = {"kind": "phonemes", "symbols": inventory, "language": self.language, "version": self.version}
+        write_description(folder, description)
+
+    def __reduce__(self):
+        return Phonemes, (self.symbols[len(SPECIAL) :], self.language, self.version)
+
+    @functools.cached_property
+    def _cache(self) -> PhonemeCache:
+        return phoneme_cache(phonemizer().version)
+
+    def _units(self, text: str, language: str) -> list[tuple[str, int]]:
+        """Each unit's symbol and word; a word that has no phonemes has no boundary either."""
+        units: list[tuple[str, int]] = []
+        for i, word in enumerate(self._spoken(text, language)):
+            if word and units:
+                units.append((BOUNDARY, -1))
+            units += [(symbol, i) for symbol in word]
+        return units
+
+    def _spoken(self, text: str, language: str) -> list[list[str]]:
+        """The phonemes of each word of `text.split()`."""
+        key = self._key(text, language)
+        packed = self._cache.get(*key)
+        if packed is None:
+            [packed] = self._compute([key])
+        return [word.split() for word in packed.split("\n")]
+
+    def _compute(self, keys: list[tuple[str, str]]) -> list[str]:
+        """The phonemes of each (voice, text), kept from now on: a line for each word, spaces between phonemes."""
+        spoken = [phonemizer().words(text, voice) for voice, text in keys]
+        packed = ["\n".join(" ".join(word) for word in words) for words in spoken]
+        if keys:
+            self._cache.put((*key, phonemes) for key, phonemes in zip(keys, packed))
+        return packed
+
+    def _key(self, text: str, language: str) -> tuple[str, str]:
+        """Voice and text under which the phonemes are kept."""
+        if language not in self._voices:
+            self._voices[language] = find_voice(language, self.language, phonemizer().voices)
+        # JSON may hold halves of surrogate pairs, which no file and no library takes.
+        return self._voices[language], text.encode("utf-8", "replace").decode()

@@ -1,0 +1,143 @@
+"""From words to phonemes in IPA, by espeak-ng."""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import re
+import string
+import threading
+import unicodedata
+
+from joint_st.data.espeak import EspeakCopy, initialize, set_voice
+from joint_st.data.text_units.languages import Voice
+
+RETRIEVAL = 1
+"""Output of `espeak_Initialize` that opens no sound device."""
+UTF8 = 1
+IPA = 0x02
+SEPARATOR = "\t"
+"""Between phonemes; espeak-ng itself puts spaces between words."""
+STRESS = "ˈˌ"
+LANGUAGE_SWITCH = re.compile(r"\([a-z][\w-]*\)")
+"""`(en)` before, `(fr)` after a word that is pronounced as in another language."""
+
+PUNCTUATION = string.punctuation + "¡¿«»‹›„“”‘’…–—।。，、！？"
+
+Words = list[tuple[str, ...]]
+"""The phonemes of each word."""
+
+
+class _Voice(ctypes.Structure):
+    """`espeak_VOICE` of speak_lib.h."""
+
+    _fields_ = [
+        ("name", ctypes.c_char_p),
+        ("languages", ctypes.c_void_p),
+        ("identifier", ctypes.c_char_p),
+        ("gender", ctypes.c_ubyte),
+        ("age", ctypes.c_ubyte),
+        ("variant", ctypes.c_ubyte),
+        ("xx1", ctypes.c_ubyte),
+        ("score", ctypes.c_int),
+        ("spare", ctypes.c_void_p),
+    ]
+
+
+class Phonemizer:
+    """espeak-ng as a dictionary of pronunciations; threads take turns."""
+
+    def __init__(self):
+        self._copy = EspeakCopy()
+        self._library = self._copy.load()
+        data = self._copy.folder / "espeak-ng-data"
+        data.symlink_to(self._copy.all_data)  # the library takes no path longer than 160 bytes
+        initialize(self._library, RETRIEVAL, 0, data, 0)
+        self._library.espeak_Info.restype = ctypes.c_char_p
+        self._library.espeak_ListVoices.restype = ctypes.POINTER(ctypes.POINTER(_Voice))
+        self._library.espeak_TextToPhonemes.restype = ctypes.c_char_p
+        self._library.espeak_TextToPhonemes.argtypes = [ctypes.POINTER(ctypes.c_char_p), ctypes.c_int, ctypes.c_int]
+        self._lock = threading.Lock()
+        self._voice = ""
+        self.calls = 0
+        """How often the library was asked."""
+        self.version = self._library.espeak_Info(None).decode()
+        self.voices = tuple(self._list_voices())
+
+    def words(self, text: str, voice: str) -> Words:
+        """The phonemes of each word of `text.split()`, without stress; none where espeak-ng has none for it.
+
+        The text is spoken as a whole, so that a word sounds as it does among its neighbours. Where espeak-ng joins
+        words (`of a`), the text is cut in front of the word that was joined. What is not made of letters alone
+        (`cafe1`, `&`) is spoken by itself, and so is what espeak-ng takes for several words, as Chinese without
+        spaces: their phonemes are put together.
+        """
+        words = text.split()
+        found: Words = []
+        with self._lock:
+            if voice != self._voice:
+                set_voice(self._library, voice)
+                self._voice = voice
+            while len(found) < len(words):
+                found += self._longest(words[len(found) :])
+        return found
+
+    def _longest(self, words: list[str]) -> Words:
+        """Phonemes of the first of `words`, and of as many after it as come out one by one."""
+        odd = next((i for i, word in enumerate(words) if not _of_letters(word)), len(words))
+        words = words[: max(odd, 1)]
+        spoken = self._speak(words)
+        if len(spoken) == len(words):
+            return spoken
+        best, fits, fails = [], 0, len(words)
+        while fails - fits > 1:  # a joint stays where words follow it: halve the range it is in
+            middle = (fits + fails) // 2
+            spoken = self._speak(words[:middle])
+            if len(spoken) == middle:
+                best, fits = spoken, middle
+            else:
+                fails = middle
+        return best or [tuple(phoneme for word in self._speak(words[:1]) for phoneme in word)]
+
+    def _speak(self, words: list[str]) -> Words:
+        """The words that espeak-ng makes of some."""
+        self.calls += 1
+        # NUL would end the text; what is no character at all has no bytes.
+        spoken = " ".join(words).replace("\0", " ").encode("utf-8", "ignore")
+        rest = ctypes.c_char_p(spoken)
+        clauses = []
+        while rest.value is not None:  # a clause at a time
+            clause = self._library.espeak_TextToPhonemes(ctypes.byref(rest), UTF8, ord(SEPARATOR) << 8 | IPA)
+            clauses.append((clause or b"").decode("utf-8", "ignore"))
+        ipa = LANGUAGE_SWITCH.sub(SEPARATOR, " ".join(clauses)).translate(_NO_STRESS)
+        separated = (tuple(filter(None, word.split(SEPARATOR))) for word in ipa.split(" "))
+        return [word for word in separated if word]
+
+    def _list_voices(self):
+        """All voices with their languages: a byte of priority and a tag that ends with NUL each, then NUL."""
+        listed = self._library.espeak_ListVoices(None)
+        for i in range(1 << 16):
+            if not listed[i]:
+                return
+            voice, languages = listed[i].contents, []
+            at = voice.languages
+            while priority := ctypes.string_at(at, 1)[0]:
+                tag = ctypes.string_at(at + 1)
+                languages.append((priority, tag.decode().lower()))
+                at += len(tag) + 2
+            yield Voice(voice.identifier.decode(), tuple(languages))
+
+
+def _of_letters(word: str) -> bool:
+    """Whether a word is letters and their marks, apart from apostrophes, and punctuation around it."""
+    inner = word.strip(PUNCTUATION).replace("'", "").replace("’", "")
+    return inner.isalpha() or {"L"} <= {unicodedata.category(character)[0] for character in inner} <= {"L", "M"}
+
+
+_NO_STRESS = str.maketrans("", "", STRESS)
+
+
+@functools.cache
+def phonemizer() -> Phonemizer:
+    """The one of this process."""
+    return Phonemizer()

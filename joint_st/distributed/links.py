@@ -1,0 +1,210 @@
+"""A connection from each process to process 0, from before JAX starts until the end.
+
+They show who is there, and who is gone: the system closes them with a process, however it ends, and ends them where a
+host does not answer any more. JAX's own service says neither which processes are missing nor, where process 0 hears
+of a dead one, anything before it aborts.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import time
+from collections.abc import Iterator
+
+from joint_st.distributed.place import ProcessSpec
+from joint_st.errors import UserError
+
+START_SECONDS = 300
+"""In which all processes must have started."""
+PATIENCE_SECONDS = 10
+"""By which the others wait longer than process 0, which knows who is missing."""
+SILENT_SECONDS = 50
+"""After which a host that does not even acknowledge is taken for dead."""
+LONGEST = 1 << 20
+"""Bytes of a message."""
+
+
+class Link:
+    """Messages, small JSON objects, to another process and from it."""
+
+    def __init__(self, connection: socket.socket):
+        self._connection = connection
+        self._read = b""
+        idle, between, times = SILENT_SECONDS // 2, SILENT_SECONDS // 10, 5
+        connection.settimeout(None)
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        for option, value in (
+            ("TCP_KEEPIDLE", idle),
+            ("TCP_KEEPINTVL", between),
+            ("TCP_KEEPCNT", times),
+            ("TCP_USER_TIMEOUT", SILENT_SECONDS * 1000),
+        ):
+            if hasattr(socket, option):  # Linux has them all
+                connection.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
+
+    def send(self, message: dict) -> None:
+        """Sends a message; one who is gone does not get it."""
+        try:
+            self._connection.sendall(json.dumps(message).encode() + b"\n")
+        except OSError:
+            pass
+
+    def receive(self, until: float | None = None) -> dict | None:
+        """The next message; None at the end of the connection. Raises `TimeoutError` at the time `until`.
+
+        until: of `time.monotonic`.
+        """
+        while b"\n" not in self._read:
+            left = None if until is None else until - time.monotonic()
+            if left is not None and left <= 0:
+                raise TimeoutError
+            self._connection.settimeout(left)
+            try:
+                more = self._connection.recv(1 << 16)
+            except TimeoutError:
+                # Also how the system ends the connection to a host that does not answer.
+                if until is not None:
+                    raise
+                return None
+            except OSError:
+                return None
+            if not more or len(self._read) > LONGEST:
+                return None
+            self._read += more
+        line, _, self._read = self._read.partition(b"\n")
+        try:
+            return json.loads(line)
+        except ValueError:
+            return None
+
+    def close(self) -> None:
+        """Ends the connection."""
+        self._connection.close()
+
+
+def rendezvous(place: ProcessSpec, seconds: float = START_SECONDS) -> tuple[tuple[str, ...], dict[int, Link]]:
+    """Hosts by process, and the links of this process by the process at their other end, once all have started.
+
+    Raises `UserError` where some have not after so many seconds; it names them.
+    """
+    return _gather(place, seconds) if place.index == 0 else _join(place, seconds)
+
+
+def _gather(place: ProcessSpec, seconds: float) -> tuple[tuple[str, ...], dict[int, Link]]:
+    """Process 0: waits for the others."""
+    until = time.monotonic() + seconds
+    hosts, links, why = {0: socket.gethostname()}, {}, ""
+    came = []
+    try:
+        with _listen(place.coordinator) as listener:
+            while len(hosts) < place.count and not why:
+                listener.settimeout(max(until - time.monotonic(), 0.001))
+                try:
+                    link = Link(listener.accept()[0])
+                    # Whoever else finds the port must not keep the others waiting.
+                    hello = link.receive(time.monotonic() + 5)
+                except TimeoutError:
+                    if time.monotonic() >= until:
+                        break
+                    continue
+                if not isinstance(hello, dict) or not hello.keys() >= {"process", "processes", "host"}:
+                    link.close()
+                    continue
+                came.append(link)
+                why = _misfit(place, hello, hosts)
+                if not why:
+                    hosts[hello["process"]], links[hello["process"]] = hello["host"], link
+    except OSError as error:
+        why = os.strerror(error.errno)
+        raise UserError(f"--coordinator {place.coordinator}: {why}; choose another port") from error
+    missing = [index for index in range(place.count) if index not in hosts]
+    if missing and not why:
+        here = ", ".join(f"{index} on {host}" for index, host in sorted(hosts.items())[:8])
+        why = (
+            f"{_list(missing)} of {place.count} not there after {seconds:g} s (there: {here}"
+            f"{', ...' if len(hosts) > 8 else ''}); start all of them, each able to reach {place.coordinator}"
+        )
+    if why:
+        for link in came:
+            link.send({"failed": why})
+        raise UserError(why)
+    everyone = tuple(hosts[index] for index in range(place.count))
+    for link in links.values():
+        link.send({"hosts": everyone})
+    return everyone, links
+
+
+def _join(place: ProcessSpec, seconds: float) -> tuple[tuple[str, ...], dict[int, Link]]:
+    """Another process: finds process 0, and hears from it that all are there."""
+    until = time.monotonic() + seconds + PATIENCE_SECONDS
+    address, _, port = place.coordinator.rpartition(":")
+    me = f"process {place.index} on {socket.gethostname()}"
+    answer = None
+    for connection in _attempts(address.strip("[]"), int(port), until):
+        link = Link(connection)
+        link.send({"process": place.index, "processes": place.count, "host": socket.gethostname()})
+        try:
+            answer = link.receive(until)
+        except TimeoutError:
+            break
+        if answer:
+            break
+        link.close()  # by something that listened there before process 0
+    if not answer:
+        raise UserError(
+            f"{me}: process 0 did not answer at {place.coordinator} for {seconds + PATIENCE_SECONDS:g} s; start it, "
+            "and see that this address can be reached from here"
+        )
+    if "failed" in answer:
+        raise SystemExit(2)  # process 0 prints it
+    return tuple(answer["hosts"]), {0: link}
+
+
+def _attempts(address: str, port: int, until: float) -> Iterator[socket.socket]:
+    while time.monotonic() < until:
+        try:
+            yield socket.create_connection((address, port), timeout=10)
+        except OSError:
+            pass
+        time.sleep(0.2)
+
+
+def _listen(coordinator: str) -> socket.socket:
+    address, _, port = coordinator.rpartition(":")
+    if is_local(address):
+        return socket.create_server(("127.0.0.1", int(port)), backlog=1024)
+    both = socket.has_dualstack_ipv6()
+    family = socket.AF_INET6 if both else socket.AF_INET
+    return socket.create_server(("", int(port)), family=family, backlog=1024, dualstack_ipv6=both)
+
+
+def is_local(address: str) -> bool:
+    """Whether an address reaches no other machine."""
+    return address == "localhost" or address.startswith("127.")
+
+
+def _misfit(place: ProcessSpec, hello: dict, hosts: dict[int, str]) -> str:
+    """Why a process that came cannot be one of this job's; empty where it can."""
+    index, host = hello["process"], hello["host"]
+    if hello["processes"] != place.count:
+        return (
+            f"process {index} on {host}: started as one of {hello['processes']}, and process 0 on {hosts[0]} as one "
+            f"of {place.count}; say the same --processes everywhere"
+        )
+    if index in hosts:
+        return f"process {index} is on {host} and on {hosts[index]}; give each its own --process"
+    return ""
+
+
+def _list(indices: list[int]) -> str:
+    """`processes 1, 2-5`."""
+    spans: list[list[int]] = []
+    for index in indices:
+        if spans and spans[-1][-1] == index - 1:
+            spans[-1][1:] = [index]
+        else:
+            spans.append([index])
+    shown = ", ".join("-".join(map(str, span)) for span in spans[:20]) + (", ..." if len(spans) > 20 else "")
+    return f"process{'es' * (len(indices) > 1)} {shown}"

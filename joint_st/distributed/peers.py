@@ -1,0 +1,136 @@
+"""This process and the others of its job: names, waiting for each other, small values sent to process 0.
+
+Nothing here computes on a device; it goes through JAX's key-value store.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import socket
+from collections.abc import Iterator
+from typing import Protocol
+
+from joint_st.errors import UserError
+
+FOREVER_SECONDS = 10**6
+"""For what has no limit of its own: who dies meanwhile is noticed otherwise."""
+
+
+class Store(Protocol):
+    """Values that all processes see, and meeting points."""
+
+    def set(self, key: str, value: str) -> None:
+        """Keeps a value."""
+
+    def get(self, key: str, seconds: float) -> str | None:
+        """The value as soon as there is one; None where there is none after so many seconds."""
+
+    def wait(self, name: str, seconds: float) -> bool:
+        """Returns True when all processes wait under this name; False where some do not after so many seconds."""
+
+
+class JaxStore:
+    """The store of `jax.distributed`, which process 0 keeps."""
+
+    def __init__(self, client):
+        self._client = client
+
+    def set(self, key, value):
+        self._client.key_value_set(f"joint_st/{key}", value, allow_overwrite=True)
+
+    def get(self, key, seconds):
+        return self._in_time(lambda: self._client.blocking_key_value_get(f"joint_st/{key}", int(seconds * 1000)))
+
+    def wait(self, name, seconds):
+        return self._in_time(lambda: self._client.wait_at_barrier(f"joint_st/{name}", int(seconds * 1000)) or True)
+
+    def _in_time(self, action):
+        from jax.errors import JaxRuntimeError
+
+        try:
+            return action()
+        except JaxRuntimeError as error:
+            if "DEADLINE_EXCEEDED" not in str(error):
+                raise
+            return None
+
+
+class Peers:
+    """The processes of a job, seen from one of them."""
+
+    def __init__(self, index: int = 0, hosts: tuple[str, ...] = (), store: Store | None = None):
+        self.index = index
+        self.hosts = hosts or (socket.gethostname(),)
+        self.store = store
+        self._numbers = itertools.count()
+
+    @property
+    def count(self) -> int:
+        """How many there are."""
+        return len(self.hosts)
+
+    @property
+    def several(self) -> bool:
+        """Whether there are others."""
+        return self.count > 1
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this is process 0: the one that writes and prints."""
+        return self.index == 0
+
+    def name(self, index: int | None = None) -> str:
+        """What messages call a process, this one by default."""
+        index = self.index if index is None else index
+        return f"process {index} on {self.hosts[index]}"
+
+    def wait(self, what: str, seconds: float = FOREVER_SECONDS) -> None:
+        """Returns when all processes have come here. Raises `UserError` where some have not in time."""
+        if self.several and not self.store.wait(f"{next(self._numbers)} {what}", seconds):
+            raise UserError(f"{self.name()}: other processes did not get as far as: {what}, for {seconds:g} s")
+
+    def gather(self, what: str, value: str, seconds: float) -> list[str]:
+        """On process 0, everyone's value by process; elsewhere an empty list.
+
+        Raises `UserError` on process 0 where one is missing after so many seconds; it names whose.
+        """
+        if not self.several:
+            return [value]
+        key = f"{next(self._numbers)} {what}"
+        self.store.set(f"{key}/{self.index}", value)
+        if not self.is_first:
+            return []
+        values = []
+        for index in range(self.count):
+            found = self.store.get(f"{key}/{index}", seconds)
+            if found is None:
+                raise UserError(f"{self.name(index)}: has not told {what} for {seconds:g} s; look at what it does")
+            values.append(found)
+        return values
+
+    @contextlib.contextmanager
+    def process_zero_first(self, what: str) -> Iterator[None]:
+        """Process 0 does what is inside, then all the others: they find what it has made.
+
+        Nothing inside may wait for another process.
+        """
+        if not self.is_first:
+            self.wait(what)
+        yield
+        if self.is_first:
+            self.wait(what)
+
+
+_current = Peers()
+
+
+def current() -> Peers:
+    """This process's peers; itself alone unless the command was started as one of several."""
+    return _current
+
+
+def set_current(peers: Peers) -> None:
+    """Says so, once, at the start."""
+    global _current
+    _current = peers

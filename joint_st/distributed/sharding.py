@@ -1,0 +1,170 @@
+"""Where the weights, and all that has their shape, lie on the mesh.
+
+Every weight has a logical axis for each of its dimensions (`WEIGHTS`), and every logical axis lies along an axis of
+the mesh or along none (`RULES`). What an optimizer keeps of a weight, and its moving average, lie as the weight does:
+their paths end as its path does.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+from typing import Any
+
+import jax
+from jax.sharding import NamedSharding, PartitionSpec
+
+from joint_st.distributed.mesh import BATCH, ambient_mesh
+
+RULES = {
+    "embed": "fsdp",  # the encoder's width D, as rows or columns of a matrix
+    "heads": "tensor",
+    "mlp": "tensor",  # the inner width of a feed-forward module
+    "vector": None,  # D numbers that are added to or multiplied with an embedding: too few to be worth a message
+    "inputs": None,  # of the front end
+    "channels": None,  # of the convolution module: 3 of about 23 D² weights, and its norm would have to communicate
+    "taps": None,  # frames that a filter spans
+    "gates": None,  # of an LSTM: its cells would have to communicate at every step
+    "head_width": None,
+    "vocabulary": None,  # CTC sums over all labels of a frame, on one device; nor is a label gathered across devices
+    "layers": None,  # scanned
+}
+"""The axis of the mesh that each logical axis lies along; `None`: every device holds it whole."""
+
+FEED_FORWARD, ATTENTION, CONVOLUTION = r"modules\.[03]", r"modules\.1", r"modules\.2"
+"""Modules of a conformer layer."""
+
+WEIGHTS = {
+    rf"{FEED_FORWARD}\.inner\.kernel": ("embed", "mlp"),
+    rf"{FEED_FORWARD}\.inner\.bias": ("mlp",),
+    rf"{FEED_FORWARD}\.out\.kernel": ("mlp", "embed"),
+    rf"{ATTENTION}\.(query|key|value)\.kernel": ("embed", "heads", "head_width"),
+    rf"{ATTENTION}\.(query|key|value)\.bias": ("heads", "head_width"),
+    rf"{ATTENTION}\.out\.kernel": ("heads", "head_width", "embed"),
+    rf"{CONVOLUTION}\.(value|gate)\.kernel": ("embed", "channels"),
+    rf"{CONVOLUTION}\.depthwise\.filters": ("taps", "channels"),
+    rf"{CONVOLUTION}\.out\.kernel": ("channels", "embed"),
+    r"front_end\.(first\.linear|second\.linear|out)\.kernel": ("inputs", "embed"),
+    r"\w+_head\.linear\.kernel": ("embed", "vocabulary"),
+    r"\w+_head\.linear\.bias": ("vocabulary",),
+    r"embed\.embedding": ("vocabulary", "embed"),
+    r"label_bias": ("vocabulary",),
+    r"text\.masked": ("vector",),
+    r"lstm\.layers\.(inputs|recurrent)\.kernel": ("embed", "gates"),
+    r"lstm\.layers\.inputs\.bias": ("gates",),
+    r"bias|scale": ("vector",),
+}
+"""Logical axes by how the dotted path of a weight ends; the first that fits counts. Those in a stack have one more."""
+
+
+def logical_axes(path: str) -> tuple[str, ...] | None:
+    """Logical axes of the weight at a dotted path, or of what an optimizer keeps of it; `None` where it is neither."""
+    for pattern, axes in WEIGHTS.items():
+        if re.search(rf"(^|\.)({pattern})$", path):
+            return ("layers", *axes) if _is_stacked(path) else axes
+    return None
+
+
+def partition_spec(path: str, shape: tuple[int, ...], mesh: jax.sharding.Mesh) -> PartitionSpec:
+    """How the array of `shape` at a dotted path is cut.
+
+    A dimension that its axis of the mesh does not divide stays whole, and so does an array that belongs to no weight.
+    """
+
+    def cuts(axis, size):
+        return axis and mesh.shape[axis] > 1 and size % mesh.shape[axis] == 0
+
+    axes = (RULES[axis] for axis in logical_axes(path) or ())
+    return PartitionSpec(*(axis if cuts(axis, size) else None for axis, size in zip(axes, shape)))
+
+
+def rows_apart(x: jax.Array) -> jax.Array:
+    """`x` [B, ...], of which each device has its rows, whole: the compiler never cuts it otherwise."""
+    return jax.lax.with_sharding_constraint(x, BATCH) if ambient_mesh(len(x)) else x
+
+
+def gathered(weights: Any) -> Any:
+    """The weights of a model, those outside its stacks brought together again along the axis `fsdp`.
+
+    This and `gathered_layer` are for functions that are traced under a mesh; elsewhere they change nothing.
+    """
+
+    def gather(path, x, cut):
+        # Gradients come together too and are cut by the optimizer: if they were cut at once, that of the embedding
+        # would have the compiler cut the text's embeddings likewise, and gather all rows of all devices for it.
+        return x if _is_stacked(_dotted(path)) else jax.lax.with_sharding_constraint(x, _without_fsdp(cut))
+
+    return _where_cut(gather, weights)
+
+
+def gathered_layer(layer: Any, dtype) -> Any:
+    """One layer of a stack, its weights brought together again along the axis `fsdp`, where it is used.
+
+    They travel as `dtype`; their gradients are scattered at once.
+    """
+    return _where_cut(lambda path, x, cut: _gather(x if dtype is None else x.astype(dtype), cut), layer)
+
+
+def _where_cut(function, tree: Any) -> Any:
+    """`function` of the path, the array and the cut of each weight in `tree` that is cut along `fsdp`."""
+    mesh = ambient_mesh()
+    if not _gathers(mesh):
+        return tree
+
+    def on_leaf(path, x):
+        cut = partition_spec(_dotted(path), x.shape, mesh)
+        return function(path, x, cut) if "fsdp" in cut else x
+
+    return jax.tree_util.tree_map_with_path(on_leaf, tree)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
+def _gather(x, cut):
+    return jax.lax.with_sharding_constraint(x, _without_fsdp(cut))
+
+
+_gather.defvjp(
+    lambda x, cut: (_gather(x, cut), None),
+    lambda cut, _, gradient: (jax.lax.with_sharding_constraint(gradient, cut),),
+)
+
+
+def _without_fsdp(cut: PartitionSpec) -> PartitionSpec:
+    return PartitionSpec(*(None if axis == "fsdp" else axis for axis in cut))
+
+
+def forget_gathered(function):
+    """`function`, which keeps for its gradient all it computes but weights that it gathers: those it gathers again."""
+    if not _gathers(ambient_mesh()):
+        return function
+    # In a scan the passes are loops of their own, so nothing needs to be kept from being computed in common.
+    return jax.checkpoint(
+        function, prevent_cse=False, policy=lambda primitive, *_, **__: primitive.name != "sharding_constraint"
+    )
+
+
+def _gathers(mesh) -> bool:
+    return mesh is not None and mesh.shape["fsdp"] > 1
+
+
+def placed(tree: Any, mesh: jax.sharding.Mesh) -> Any:
+    """The shape, type and `NamedSharding` of each array, or shape of one, of weights or of a training state."""
+
+    def place(path, x):
+        sharding = NamedSharding(mesh, partition_spec(_dotted(path), x.shape, mesh))
+        return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding)
+
+    return jax.tree_util.tree_map_with_path(place, tree)
+
+
+def shardings(tree: Any, mesh: jax.sharding.Mesh) -> Any:
+    """The sharding of each array, or shape of one, of weights or of a training state."""
+    return jax.tree.map(lambda x: x.sharding, placed(tree, mesh))
+
+
+def _is_stacked(name: str) -> bool:
+    return "layers" in name.split(".")
+
+
+def _dotted(path) -> str:
+    return jax.tree_util.keystr(path, simple=True, separator=".").removesuffix(".value")

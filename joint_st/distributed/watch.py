@@ -1,0 +1,117 @@
+"""One process fails, all end: soon, with a status that is not zero, and with one line that says which and why.
+
+Process 0 prints the line, for its output is what people look at. Each process watches its links in threads, because
+its main thread may wait for a collective that will never be.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import signal
+import sys
+import threading
+import time
+from typing import NoReturn
+
+from joint_st.distributed.links import Link
+from joint_st.distributed.peers import Peers
+
+AGAIN = "the same command, started on all again, goes on from the last checkpoint"
+EXIT_FAILED = 2
+"""Where a process failed."""
+EXIT_LOST = 75
+"""Where a process or its host is gone: the same command, started again, goes on."""
+GRACE_SECONDS = 5
+"""Process 0, most likely about to fail as another one did, may take so long to bring its files in order."""
+
+
+class Watch:
+    """Ends this process when another one fails or is gone, and the others when this one fails."""
+
+    def __init__(self, peers: Peers, links: dict[int, Link]):
+        self._peers = peers
+        self._links = links
+        self._lock = threading.Lock()
+        self._ending = False
+        self._heard = threading.Event()
+        self._told = False
+        _delay_aborts()
+        for index, link in links.items():
+            threading.Thread(target=self._listen, args=(index, link), name=f"watch {index}", daemon=True).start()
+
+    def other_failed(self, seconds: float) -> bool:
+        """Whether another process has failed or is gone; it waits so long for the news."""
+        return self._heard.wait(seconds)
+
+    def fail(self, line: str, status: int = EXIT_FAILED) -> NoReturn:
+        """Ends this process and the others, which say `line` unless another one failed before."""
+        if not self._claim():
+            threading.Event().wait()  # for the thread that ends this process
+        if self._peers.is_first:
+            self._announce(line, status)
+        self._links[0].send({"failed": line, "status": status})
+        self._heard.wait(3 * GRACE_SECONDS)
+        # Printed here only where process 0 has not printed it.
+        _exit(status, "" if self._told else line)
+
+    def close(self) -> None:
+        """All processes have come to a good end: from here on they leave one after the other."""
+        self._claim()
+        for link in self._links.values():
+            link.send({"bye": True})
+
+    def _listen(self, index: int, link: Link) -> None:
+        message = link.receive()
+        if message and "bye" in message:
+            return
+        if message:
+            line, status = message["failed"], message["status"]
+        else:
+            line, status = f"{self._peers.name(index)} is gone: killed, or its host died; {AGAIN}", EXIT_LOST
+        self._told = message is not None
+        self._heard.set()
+        if self._peers.is_first:
+            if message:
+                time.sleep(GRACE_SECONDS)
+            if self._claim():
+                self._announce(line, status)
+        elif self._claim():
+            _exit(status, "" if message else line)
+
+    def _claim(self) -> bool:
+        """Whether it is the caller who ends this process: the first who asks."""
+        with self._lock:
+            first, self._ending = not self._ending, True
+            return first
+
+    def _announce(self, line: str, status: int) -> NoReturn:
+        for link in self._links.values():
+            link.send({"failed": line, "status": status})
+        # JAX aborts, with much to read, those who are still there when process 0 is not.
+        until = time.monotonic() + GRACE_SECONDS
+        for link in self._links.values():
+            with contextlib.suppress(TimeoutError):
+                while link.receive(until):
+                    pass
+        _exit(status, line)
+
+
+def _exit(status: int, line: str) -> NoReturn:
+    # At once: what Python and JAX do at a common exit may wait for the other processes.
+    if line:
+        print(f"joint-st: error: {line}", file=sys.stderr)
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    os._exit(status)
+
+
+def _delay_aborts() -> None:
+    """JAX aborts a process at once when process 0 is gone. So long, the watch can say so, and leave its own status.
+
+    `sleep` may be called by a handler of signals, which gets the signal's number: 6 s for SIGABRT. Then it aborts.
+    """
+    libc = ctypes.CDLL(None)
+    libc.signal.argtypes, libc.signal.restype = (ctypes.c_int, ctypes.c_void_p), ctypes.c_void_p
+    libc.signal(signal.SIGABRT, ctypes.cast(libc.sleep, ctypes.c_void_p))

@@ -1,0 +1,15 @@
+"""Alignments between the frames of speech and of text, and the distance between the two along them.
+
+"Improving Joint Speech-Text Representations Without Alignment" (arXiv 2308.06125) matches each audio frame with
+a text frame by the cheapest monotonic alignment, and pulls the matched pairs together.
+
+- `loss`: `align` and `alignment_loss`, the two functions for the rest of the package;
+- `cost`: distances between embeddings;
+- `monotonic`: the cheapest alignments under three sets of moves;
+- `soft`: all monotonic alignments, each by its likelihood; `transport`: entropic optimal transport;
+- `fixed`: alignments that do not look at the embeddings.
+"""
+
+from joint_st.ops.matching.loss import Alignment, AlignmentLoss, align, alignment_loss
+
+__all__ = ["Alignment", "AlignmentLoss", "align", "alignment_loss"]

@@ -1,0 +1,178 @@
+"""From the evaluations of a sweep's runs to one row for each arm, with intervals over seeds and utterances."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import tqdm
+
+from joint_st.errors import UserError
+from joint_st.evaluation.bootstrap import rates_over_seeds, relative_changes
+from joint_st.evaluation.wer import ALL
+from joint_st.sweeps.overrides import differing_fields
+from joint_st.sweeps.rows import HEADS, change_key, name_of
+from joint_st.sweeps.sweep import Job
+
+KINDS_OF_ERROR = ("insertions", "deletions", "substitutions")
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Errors of one run in one split under one decoder; utterances ordered by id."""
+
+    ids: tuple[str, ...]
+    errors: dict[tuple[str, str], np.ndarray]
+    """[N], by (head, subset)."""
+    words: dict[str, np.ndarray]
+    """[N], by subset."""
+    totals: dict[str, dict[str, int]]
+    """Insertions, deletions and substitutions by head."""
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What is known of a finished run."""
+
+    job: Job
+    step: int
+    normalizer: str
+    counts: dict[tuple[str, str], Counts]
+    """By (split, decoder)."""
+
+
+def collect(
+    tables: Sequence[tuple[Job, Path]], *, arms: Collection[str] = (), references: Sequence[str] = ()
+) -> list[dict]:
+    """One row for each arm (all, or those named), split and decoder, in the order given.
+
+    tables: finished runs, with the files of their tables. Rates are fractions, pooled over seeds: `wer`, `wer_heard`,
+    `wer_only_read` of the full-context head and `streaming_wer` and so on, each with `_low` and `_high`, the 95 %
+    interval of the bootstrap over seeds and utterances, and `_by_seed`. `overrides` are the fields of the config in
+    which all arms differ, by dotted path. `relative_to` holds, for each arm in `references`, the
+    change of each rate relative to its. Raises `UserError` where runs were evaluated on different utterances.
+    """
+    evaluations: dict[str, list[Evaluation]] = {}
+    for job, table in tqdm.tqdm(tables, desc="read", unit="run", disable=None, delay=1, leave=False):
+        evaluations.setdefault(job.run.arm, []).append(read_evaluation(job, table))
+    _check_comparable([one for group in evaluations.values() for one in group])
+    overrides = differing_fields({arm: [one.job.config for one in group] for arm, group in evaluations.items()})
+    rows = []
+    for arm, group in evaluations.items():
+        if arms and arm not in arms:
+            continue
+        others = {name: evaluations[name] for name in references if name in evaluations and name != arm}
+        rows += [{"name": arm, "overrides": overrides[arm], **_row(key, group, others)} for key in group[0].counts]
+    return rows
+
+
+def read_evaluation(job: Job, table: Path) -> Evaluation:
+    """The evaluation whose table is in the file `table`, its utterances beside it."""
+    rows = json.loads(table.read_bytes())
+    records: dict[tuple[str, str], dict[str, dict[str, dict]]] = {}
+    with table.with_suffix(".jsonl").open(encoding="utf-8") as lines:
+        for record in map(json.loads, lines):
+            if "subsets" not in record:
+                raise UserError(
+                    f"{table.with_suffix('.jsonl')}: has no errors by subset; "
+                    f"evaluate it again: joint-st evaluate {job.directory.root}"
+                )
+            heads = records.setdefault((record["split"], record["decoder"]), {})
+            heads.setdefault(record["head"], {})[record["id"]] = record
+    counts = {key: _counts(heads) for key, heads in records.items()}
+    return Evaluation(job, rows[0]["step"], rows[0]["normalizer"], counts)
+
+
+def _counts(heads: dict[str, dict[str, dict]]) -> Counts:
+    some = next(iter(heads.values()))
+    ids = tuple(sorted(some))
+    subsets = [ALL, *sorted({subset for record in some.values() for subset in record["subsets"]})]
+    nothing = {**dict.fromkeys(KINDS_OF_ERROR, 0), "words": 0}
+
+    def of(record, subset):
+        return record if subset == ALL else record["subsets"].get(subset, nothing)
+
+    words = {subset: np.array([of(some[i], subset)["words"] for i in ids]) for subset in subsets}
+    errors, totals = {}, {}
+    for head, records in heads.items():
+        for subset in subsets:
+            found = np.array([[of(records[i], subset)[kind] for kind in KINDS_OF_ERROR] for i in ids])
+            errors[head, subset] = found.sum(axis=1)
+            if subset == ALL:
+                totals[head] = dict(zip(KINDS_OF_ERROR, found.sum(axis=0).tolist(), strict=True))
+    return Counts(ids, errors, words, totals)
+
+
+def _check_comparable(evaluations: Sequence[Evaluation]) -> None:
+    """Raises `UserError` where two runs have other splits, utterances, words, or normalisers."""
+    first = evaluations[0]
+    for other in evaluations[1:]:
+        names = f"{first.job.name} and {other.job.name}"
+        if first.counts.keys() != other.counts.keys():
+            raise UserError(f"{names}: evaluated on other splits or with other decoders; evaluate them alike")
+        if first.normalizer != other.normalizer:
+            raise UserError(f"{names}: evaluated with normalisers {first.normalizer} and {other.normalizer}")
+        for (split, _), counts in first.counts.items():
+            others = other.counts[split, _]
+            if counts.ids != others.ids or not np.array_equal(counts.words[ALL], others.words[ALL]):
+                raise UserError(f"{names}: evaluated on other utterances of {split}; evaluate both again")
+
+
+def _row(key: tuple[str, str], group: list[Evaluation], references: dict[str, list[Evaluation]]) -> dict:
+    counts = [one.counts[key] for one in group]
+    first = counts[0]
+    samples = group[0].job.config.evaluation.bootstrap_samples
+    # A subset that is another one under another seed has no rate over both.
+    kinds = [kind for kind in _kinds(first) if all(_same_words(first, other, kind) for other in counts)]
+    rates = rates_over_seeds(_errors(counts, kinds), np.stack([first.words[subset] for _, subset in kinds]), samples)
+    row = {
+        "split": key[0],
+        "decoder": key[1],
+        "normalizer": group[0].normalizer,
+        "seeds": [one.job.run.seed for one in group],
+        "steps": [one.step for one in group],
+        "utterances": len(first.ids),
+        **{name_of("words", "full_context", subset): int(words.sum()) for subset, words in first.words.items()},
+    }
+    for kind, rate in zip(kinds, rates, strict=True):
+        name, words = name_of("wer", *kind), first.words[kind[1]].sum()
+        row |= {name: None, f"{name}_low": None, f"{name}_high": None, f"{name}_by_seed": None}
+        if rate:
+            row |= {name: rate.value, f"{name}_low": rate.low, f"{name}_high": rate.high}
+            row[f"{name}_by_seed"] = [float(one.errors[kind].sum() / words) for one in counts]
+    for head, prefix in HEADS.items():
+        row |= {f"{prefix}{kind}": sum(one.totals[head][kind] for one in counts) for kind in KINDS_OF_ERROR}
+    row["relative_to"] = {name: _changes(group, other, key, samples) for name, other in references.items()}
+    return row
+
+
+def _changes(group: list[Evaluation], reference: list[Evaluation], key: tuple[str, str], samples: int) -> dict:
+    """Relative changes by head and subset, on the seeds that both arms have."""
+    by_seed = {one.job.run.seed: one.counts[key] for one in reference}
+    pairs = [(one.counts[key], by_seed[one.job.run.seed]) for one in group if one.job.run.seed in by_seed]
+    if not pairs:
+        return {}
+    ours, theirs = zip(*pairs)
+    kinds = [kind for kind in _kinds(ours[0]) if all(_same_words(ours[0], one, kind) for one in (*ours, *theirs))]
+    changes = relative_changes(_errors(ours, kinds), _errors(theirs, kinds), samples)
+    return {
+        change_key(*kind): change and {"change": change.value, "low": change.low, "high": change.high}
+        for kind, change in zip(kinds, changes, strict=True)
+    }
+
+
+def _kinds(counts: Counts) -> list[tuple[str, str]]:
+    return [(head, subset) for head in HEADS for subset in counts.words]
+
+
+def _same_words(one: Counts, other: Counts, kind: tuple[str, str]) -> bool:
+    subset = kind[1]
+    return subset in other.words and np.array_equal(one.words[subset], other.words[subset])
+
+
+def _errors(counts: Sequence[Counts], kinds: Sequence[tuple[str, str]]) -> np.ndarray:
+    """[kinds, seeds, utterances]"""
+    return np.stack([[one.errors[kind] for one in counts] for kind in kinds])

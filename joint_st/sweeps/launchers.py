@@ -1,0 +1,128 @@
+"""Trainings through a script that launches them elsewhere: on a Slurm cluster, a TPU VM, a cloud.
+
+A launch script takes its options, then `--` and the command; `launch/sky.yaml` is a task of SkyPilot. Some return when
+the command has ended, some as soon as it is queued. Where one has ended well and its run is not finished, the run
+counts as submitted: no sweep starts it again until it is finished, or until `--resubmit`. The process that holds the
+run's lock while the script runs writes that down, so that a sweep that is killed meanwhile submits nothing twice.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from joint_st import storage
+from joint_st.errors import UserError
+from joint_st.sweeps.sweep import Job
+
+SCRIPTS = Path(__file__).parents[2] / "launch"
+
+SILENT_SECONDS = 600
+"""A submitted run that has written nothing for so long may not be alive."""
+
+_ONCE_BY_NAME = ("slurm", "gke")
+"""Scripts that end well, and do nothing, where a job of the name they are given is there already."""
+
+_LAST_BYTES = 65536
+"""Of a log, in which its last line is looked for."""
+
+_NOTE = """
+trap 'kill -TERM $!' TERM
+"$@" &
+while status=0; wait $! || status=$?; kill -0 $! 2> /dev/null; do :; done
+[ $status != 0 ] || touch "$0"
+exit $status
+"""
+
+
+@dataclass(frozen=True)
+class Launcher:
+    """A launch script, or the file of a SkyPilot task, and the options it gets."""
+
+    script: Path
+    options: tuple[str, ...] = ()
+    """`{run}` in them becomes the run's name, in letters, digits and hyphens as clouds want them."""
+    workdir: str = ""
+    """The sweep's directory as what is launched sees it, where that is another path."""
+
+    def __call__(self, job: Job) -> list[str]:
+        """The command that launches the training of a job."""
+        run = re.sub(r"[^a-z0-9]+", "-", job.name.lower()).strip("-")
+        options = [option.replace("{run}", run) for option in self.options]
+        train = ["joint-st", *train_arguments(job, f"{self.workdir.rstrip('/')}/{job.name}" if self.workdir else None)]
+        if self.script.suffix == ".yaml":
+            task = ["sky", "jobs", "launch", str(self.script), "--yes", "--detach-run"]
+            return [*task, *options, "--env", f"COMMAND={shlex.join(train)}"]
+        return [str(self.script), *options, "--", *train]
+
+
+def noting_submission(job: Job, command: Sequence[str]) -> list[str]:
+    """A command that runs another one and, where that ends well, notes it as a submission of the job.
+
+    It passes SIGTERM on to the command alone.
+    """
+    return ["sh", "-c", _NOTE, str(job.submission), *command]
+
+
+def train_arguments(job: Job, workdir: str | None = None) -> list[str]:
+    """The arguments of `joint-st` that train a job in its directory, or in `workdir`, or go on with it."""
+    flags = [f"--{path}={value}" for path, value in job.values.items()]
+    return ["train", str(job.base), "--workdir", workdir or str(job.directory.root), *flags]
+
+
+def find_launcher(name: str, options: Sequence[str] = (), workdir: str = "", scripts: Path = SCRIPTS) -> Launcher:
+    """The launcher `name`: a script's path, or `slurm` for `launch/slurm.sh`, `tpu-vm`, `sky` for `launch/sky.yaml`.
+
+    options, workdir: as in `Launcher`. Raises `UserError` where there is no such script.
+    """
+    stem = scripts / name.replace("-", "_")
+    candidates = [Path(name)] if "/" in name else [stem.with_suffix(".sh"), stem.with_suffix(".yaml")]
+    script = next((path for path in candidates if path.is_file()), None)
+    if script is None:
+        raise UserError(f"--launcher {name}: no script {candidates[0]}; give the name of one in launch/, or a path")
+    if script.stem in _ONCE_BY_NAME and not any("{run}" in option for option in options):
+        raise UserError(f"--launcher {name}: submits a name once, so give each run its own: -- --name sweep-{{run}}")
+    return Launcher(script.absolute(), tuple(options), workdir)
+
+
+@dataclass(frozen=True)
+class Submission:
+    """That a launch script ended well, and the run was not finished."""
+
+    time: float
+    """Seconds since the epoch."""
+    answer: str
+    """The last line that the script printed: a job's number, mostly."""
+
+    def __str__(self) -> str:
+        when = time.strftime("%Y-%m-%d %H:%M", time.localtime(self.time))
+        return f"submitted {when}" + (f" ({self.answer})" if self.answer else "")
+
+
+def submission(job: Job) -> Submission | None:
+    """The latest submission of a job; None where there was none."""
+    try:
+        when = job.submission.stat().st_mtime
+    except FileNotFoundError:
+        return None
+    return Submission(when, last_line(job.log))
+
+
+def last_sign(job: Job) -> float:
+    """When the training of a job last wrote its numbers or a checkpoint, in seconds since the epoch; 0 for never."""
+    written = (job.directory.metrics, job.directory.checkpoints, job.directory.evaluations)
+    return max(map(storage.modified, written))
+
+
+def last_line(log: Path, start: int = 0) -> str:
+    """The last line of a log that is not empty, from the byte `start` on."""
+    if not log.exists():
+        return ""
+    with open(log, "rb") as file:
+        file.seek(max(start, log.stat().st_size - _LAST_BYTES))
+        lines = file.read().decode(errors="replace").split("\n")
+    return next((line.strip() for line in reversed(lines) if line.strip()), "")

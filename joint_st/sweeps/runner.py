@@ -1,0 +1,269 @@
+"""Runs the jobs of a sweep, each in a process of its own, a few at once."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import tqdm
+
+from joint_st.sweeps.launchers import (
+    SILENT_SECONDS,
+    Launcher,
+    last_line,
+    last_sign,
+    noting_submission,
+    submission,
+    train_arguments,
+)
+from joint_st.sweeps.locks import is_locked, lock
+from joint_st.sweeps.results import result_line
+from joint_st.sweeps.state import look
+from joint_st.sweeps.sweep import Job
+
+POLL_SECONDS = 0.1
+
+Command = Callable[[Job], Sequence[str]]
+
+
+@dataclass
+class Outcome:
+    """What became of the jobs that were to be run and did not end well; empty where all did."""
+
+    failed: list[tuple[Job, str]] = field(default_factory=list)
+    """Each with its problem."""
+    elsewhere: list[Job] = field(default_factory=list)
+    """Left to the processes that train them."""
+    submitted: list[Job] = field(default_factory=list)
+    """Left to what they were submitted to, now or earlier."""
+    left: list[Job] = field(default_factory=list)
+    """Stopped, or never begun, because of a signal."""
+    signal: int = 0
+    """The signal that ended the sweep early; 0 for none."""
+
+
+@dataclass
+class Started:
+    """A process that trains a job."""
+
+    job: Job
+    process: subprocess.Popen
+    began: float
+    log_start: int
+    """Bytes of earlier attempts in the log."""
+    launched: bool
+    """By a launch script, which has processes of its own."""
+    warned: int = 0
+    """Signals it was sent."""
+
+
+def train_command(job: Job) -> list[str]:
+    """The command that trains a job, or goes on with it."""
+    return [sys.executable, "-m", "joint_st", *train_arguments(job)]
+
+
+def run_jobs(
+    jobs: Sequence[Job], *, workers: int = 1, command: Command = train_command, resubmit: bool = False
+) -> Outcome:
+    """Runs what is not finished, `workers` at once, in the order given; a run that fails does not stop the rest.
+
+    A job that another process trains is left to it. So is one that was submitted, unless `resubmit` is set and it has
+    written nothing for `SILENT_SECONDS`. SIGINT, SIGTERM and SIGHUP are passed on as SIGTERM, at which a training
+    saves what it has; a second one of them kills. command: what trains a job, in this machine or as a launcher.
+    """
+    outcome = Outcome()
+    todo = []
+    for job in jobs:
+        if look(job).finished:
+            # Its config may ask for more steps one day.
+            job.submission.unlink(missing_ok=True)
+        else:
+            todo.append(job)
+    finished = len(jobs) - len(todo)
+    if finished:
+        say(f"{finished} of {len(jobs)} runs are finished already")
+    forgotten = _forgotten_submissions(todo) if resubmit else {}
+    with (
+        Signals() as signals,
+        tqdm.tqdm(
+            total=len(jobs), initial=finished, desc="sweep", unit="run", disable=None, delay=1, dynamic_ncols=True
+        ) as bar,
+    ):
+        # Those that are locked are tried again at the end: their process may have ended without finishing them.
+        todo = _run_all(todo, workers, command, forgotten, signals, bar, outcome)
+        todo = _run_all(todo, workers, command, forgotten, signals, bar, outcome)
+    outcome.signal = signals.first
+    (outcome.left if signals.first else outcome.elsewhere).extend(todo)
+    return outcome
+
+
+def _forgotten_submissions(jobs: Sequence[Job]) -> dict[str, float]:
+    """When jobs were submitted that have not written for a while, by name."""
+    found = {}
+    for job in jobs:
+        if known := submission(job):
+            if last_sign(job) > time.time() - SILENT_SECONDS:
+                say(f"{job.name}: {known}, and has just written something; left alone")
+            else:
+                found[job.name] = known.time
+    return found
+
+
+def _run_all(
+    jobs, workers: int, command: Command, forgotten: dict[str, float], signals: Signals, bar, outcome: Outcome
+) -> list[Job]:
+    """Runs the jobs and accounts for them, but for those it returns: locked ones, and after a signal the rest.
+
+    forgotten: times of submissions, by name, that count for nothing any more.
+    """
+    waiting, running, locked = deque(jobs), [], []
+    try:
+        while running or waiting and not signals.count:
+            if waiting and len(running) < workers and not signals.count:
+                job = waiting.popleft()
+                # Another process may have finished or submitted it since this one looked.
+                if (descriptor := lock(job.lock)) is None:
+                    locked.append(job)
+                elif look(job).finished:
+                    os.close(descriptor)
+                    bar.update()
+                elif (known := submission(job)) and known.time != forgotten.get(job.name):
+                    os.close(descriptor)
+                    outcome.submitted.append(job)
+                    bar.update()
+                else:
+                    running.append(_start(job, command, descriptor))
+                    bar.set_postfix_str(", ".join(started.job.name for started in running))
+                continue
+            _pass_on(signals, running)
+            for started in [started for started in running if _has_ended(started)]:
+                running.remove(started)
+                _account(started, signals, outcome)
+                bar.set_postfix_str(", ".join(started.job.name for started in running))
+                bar.update()
+            if running:
+                time.sleep(POLL_SECONDS)
+    finally:
+        for started in running:  # only after an error of this process
+            _send(started, signal.SIGTERM)
+    return [*locked, *waiting]
+
+
+def _start(job: Job, command: Command, descriptor: int) -> Started:
+    """Starts a job's process, and hands it the lock."""
+    words, launched = list(command(job)), isinstance(command, Launcher)
+    for outdated in (job.submission, job.failure):
+        outdated.unlink(missing_ok=True)
+    with open(job.log, "ab") as log:
+        log.write(f"$ {shlex.join(words)}\n".encode())
+        log.flush()
+        log_start = log.tell()
+        # A session of its own: Ctrl-C in the terminal would end a training before it has saved.
+        process = subprocess.Popen(
+            noting_submission(job, words) if launched else words,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            pass_fds=[descriptor],
+        )
+    os.close(descriptor)
+    steps = job.directory.checkpoint_steps
+    say(f"{job.name}: {f'goes on from step {steps[-1]}' if steps else 'starts'}; log {job.log}")
+    return Started(job, process, time.monotonic(), log_start, launched)
+
+
+def _has_ended(started: Started) -> bool:
+    if started.process.poll() is None:
+        return False
+    # At a signal a launch script may end before what it has started here, which then still holds the lock.
+    return not (started.warned and started.launched and is_locked(started.job.lock))
+
+
+def _account(started: Started, signals: Signals, outcome: Outcome) -> None:
+    """Says how a process ended, and keeps what did not end well."""
+    job, status = started.job, started.process.returncode
+    minutes = f"{(time.monotonic() - started.began) / 60:.1f} min"
+    state = look(job)
+    if status == 0 and state.finished:
+        job.submission.unlink(missing_ok=True)
+        say(f"{job.name}: {result_line(state.evaluation)}; {minutes}")
+    elif status == 0 and started.launched:
+        outcome.submitted.append(job)
+        say(f"{job.name}: {submission(job)}")
+    elif signals.count:
+        outcome.left.append(job)
+        say(f"{job.name}: stopped, step {state.steps} of {job.config.training.steps} saved; {minutes}")
+    else:
+        problem = _problem(started)
+        job.failure.write_text(problem + "\n", encoding="utf-8")
+        outcome.failed.append((job, problem))
+        say(f"{job.name}: failed after {minutes}: {problem}")
+
+
+def _problem(started: Started) -> str:
+    """Why a run failed, in one line: the last one of its log."""
+    last = last_line(started.job.log, started.log_start)
+    status = started.process.returncode
+    if status == 0:
+        return "ended well, but without an evaluation of its last step"
+    how = f"killed by {signal.Signals(-status).name}" if status < 0 else f"exit status {status}"
+    return f"{last} ({how})" if last else how
+
+
+class Signals:
+    """A context in which signals that ask this process to end are counted instead."""
+
+    ASKING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.first = 0
+
+    def __enter__(self) -> Signals:
+        # One that is ignored stays so: `nohup` and shell scripts arrange that for what runs in the background.
+        asking = [number for number in self.ASKING if signal.getsignal(number) != signal.SIG_IGN]
+        self._before = {number: signal.signal(number, self._note) for number in asking}
+        return self
+
+    def __exit__(self, *exception) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _note(self, number, frame) -> None:
+        self.count += 1
+        self.first = self.first or number
+
+
+def _pass_on(signals: Signals, running: Sequence[Started]) -> None:
+    """Asks every process once to end, and kills it at the second signal."""
+    for started in running:
+        if started.warned < signals.count:
+            if not started.warned:
+                say(f"{started.job.name}: asked to save and end; a second signal kills it")
+            number = signal.SIGKILL if signals.count > 1 else signal.SIGTERM
+            _send(started, number)
+            started.warned = signals.count
+
+
+def _send(started: Started, number: int) -> None:
+    """Signals the process of a job, or kills it with all that a launch script has started here."""
+    if started.launched and number == signal.SIGKILL:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(started.process.pid, number)
+    else:
+        started.process.send_signal(number)
+
+
+def say(line: str) -> None:
+    """One line of progress, above the bar."""
+    tqdm.tqdm.write(line, file=sys.stderr)
+    sys.stderr.flush()

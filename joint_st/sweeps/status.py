@@ -1,0 +1,179 @@
+"""How far the runs of a sweep are, as a table that keeps itself up to date on a terminal."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import io
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich import box
+from rich.console import Console, Group
+from rich.live import Live
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+
+from joint_st import storage
+from joint_st.sweeps.launchers import SILENT_SECONDS, last_sign, submission
+from joint_st.sweeps.locks import is_locked
+from joint_st.sweeps.state import look
+from joint_st.sweeps.sweep import Job, Sweep
+
+REFRESH_SECONDS = 2.0
+
+_LAST_BYTES = 2**19
+"""Of `metrics.csv`, in which the latest numbers are looked for."""
+
+OVER = ("finished", "failed", "another config")
+"""States that do not change by themselves."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a run is; numbers are None where they are not known."""
+
+    name: str
+    state: str
+    """finished, evaluating, running, starting, submitted, silent (submitted, and quiet since), failed, stopped, to do,
+    another config."""
+    step: int
+    steps: int
+    """Of its config."""
+    speed: float | None = None
+    """Seconds of audio that it trains on in a second, while it runs."""
+    dev_wer: float | None = None
+    """Of the full-context head in the latest evaluation while training, as a fraction."""
+    seconds_left: float | None = None
+    """Of training, at its mean pace since it last started."""
+
+
+@dataclass(frozen=True)
+class Numbers:
+    """The latest numbers in a run's `metrics.csv`."""
+
+    step: int = 0
+    speed: float | None = None
+    dev_wer: float | None = None
+
+
+def progress(job: Job) -> Progress:
+    """How far a job is, from what is on disk."""
+    state, numbers, steps = look(job), read_numbers(job.directory.metrics), job.config.training.steps
+    if state.conflict:
+        return Progress(job.name, "another config", state.steps, steps)
+    if state.finished:
+        return Progress(job.name, "finished", state.steps, steps, dev_wer=numbers.dev_wer)
+    if not is_locked(job.lock) and not _has_begun(job):
+        return Progress(job.name, _waiting(job, state.steps), state.steps, steps, dev_wer=numbers.dev_wer)
+    if state.steps >= steps:
+        return Progress(job.name, "evaluating", state.steps, steps, dev_wer=numbers.dev_wer)
+    # Each start of a training stores the config anew.
+    if storage.modified(job.directory.metrics) <= storage.modified(job.directory.config) or not numbers.step:
+        return Progress(job.name, "starting", state.steps, steps, dev_wer=numbers.dev_wer)
+    left = _seconds_left(job, numbers.step)
+    return Progress(job.name, "running", numbers.step, steps, numbers.speed, numbers.dev_wer, left)
+
+
+def _has_begun(job: Job) -> bool:
+    """Whether a submitted job has written something, not long ago."""
+    known = submission(job)
+    return bool(known) and last_sign(job) > max(known.time, time.time() - SILENT_SECONDS)
+
+
+def _waiting(job: Job, saved: int) -> str:
+    """The state of a job that nobody is seen to train."""
+    if known := submission(job):
+        return "silent" if last_sign(job) > known.time else "submitted"
+    if job.failure.exists():
+        return "failed"
+    return "stopped" if saved else "to do"
+
+
+def _seconds_left(job: Job, step: int) -> float | None:
+    """At the mean pace since the training last started; None where that cannot be told."""
+    run = job.directory
+    # The last thing that a training does in its directory before the first step is to put `metrics.csv` there, with
+    # the rows up to the checkpoint that it goes on from.
+    # A folder in a bucket has no time of its own: there it is when the start stored the config.
+    started = storage.modified(run.config if storage.is_remote(run.root) else run.root)
+    written = storage.modified(run.metrics)
+    saved = [n for n in run.checkpoint_steps if storage.modified(run.checkpoints / str(n)) < started]
+    done = step - max(saved, default=0)
+    if done <= 0 or written <= started:
+        return None
+    return (written - started) / done * (job.config.training.steps - step)
+
+
+def read_numbers(file: Path) -> Numbers:
+    """The latest numbers in a `metrics.csv`, which may be growing; none of a file that is not there."""
+    if not file.exists():
+        return Numbers()
+    with file.open("rb") as lines:
+        header = lines.readline()
+        if (end := lines.seek(0, io.SEEK_END)) > len(header) + _LAST_BYTES:
+            lines.seek(end - _LAST_BYTES)
+            lines.readline()  # its end only
+        else:
+            lines.seek(len(header))
+        # The last line may still be written.
+        rows = (header + lines.read().rpartition(b"\n")[0]).decode()
+    step, speed, dev_wer = 0, None, None
+    for row in csv.DictReader(io.StringIO(rows)):
+        if row["dev_full_context_wer"]:
+            dev_wer = float(row["dev_full_context_wer"])
+        if row["loss"]:
+            step, speed = int(row["step"]), float(row["audio_seconds_per_second"])
+    return Numbers(step, speed, dev_wer)
+
+
+def show_status(found: Sweep, jobs: Sequence[Job], console: Console | None = None) -> None:
+    """Prints the table of some jobs; on a terminal, again and again until nothing in it may change by itself.
+
+    Ctrl-C ends the watching, and no training.
+    """
+    console = console or Console()
+    rows = [progress(job) for job in jobs]
+    if not console.is_terminal:
+        console.print(status_table(found, rows))
+        return
+    with (
+        contextlib.suppress(KeyboardInterrupt),
+        Live(status_table(found, rows), console=console, auto_refresh=False) as live,
+    ):
+        while any(row.state not in OVER for row in rows):
+            time.sleep(REFRESH_SECONDS)
+            rows = [row if row.state == "finished" else progress(job) for row, job in zip(rows, jobs, strict=True)]
+            live.update(status_table(found, rows), refresh=True)
+
+
+def status_table(found: Sweep, rows: Sequence[Progress]) -> Group:
+    """The table, about 80 columns wide, under a line that counts."""
+    counts = ", ".join(f"{count} {state}" for state, count in Counter(row.state for row in rows).items())
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table.add_column("run", overflow="fold")
+    table.add_column("state", no_wrap=True)
+    columns = {
+        "step": [f"{row.step}/{row.steps}" for row in rows],
+        "audio-s/s": ["" if row.speed is None else f"{row.speed:.0f}" for row in rows],
+        "dev WER %": ["" if row.dev_wer is None else f"{100 * row.dev_wer:.1f}" for row in rows],
+        "time left": ["" if row.seconds_left is None else duration(row.seconds_left) for row in rows],
+    }
+    filled = {name: cells for name, cells in columns.items() if any(cells)}
+    for name in filled:
+        table.add_column(name, justify="right", no_wrap=True)
+    for row, *cells in zip(rows, *filled.values(), strict=True):
+        table.add_row(escape(row.name), row.state, *cells)
+    return Group(Text(f"{found.directory}: {counts}"), table)
+
+
+def duration(seconds: float) -> str:
+    """`40 s`, `12 min` or `3 h 05 min`."""
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    hours, minutes = divmod(round(seconds / 60), 60)
+    return f"{hours} h {minutes:02} min" if hours else f"{minutes} min"

@@ -1,0 +1,217 @@
+"""Sweep files: Python files that define `BASE` and `runs()`, and optionally `REFERENCE` or `REFERENCES`."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import types
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pydantic_core
+
+from joint_st import storage
+from joint_st.config import Config, load, override
+from joint_st.config.file import docstring, from_python
+from joint_st.config.problems import nearest
+from joint_st.errors import UserError
+from joint_st.runs.directory import RunDirectory
+
+DIRECTORY = Path("runs") / "sweeps"
+"""Where the directories of sweeps are by default, each with the name of its file; of those in buckets, the logs."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training of a sweep: an arm (a point of comparison) under one of its seeds."""
+
+    arm: str
+    overrides: Mapping[str, Any] = field(default_factory=dict)
+    """Values by dotted path, on the base config; as `joint_st.config.override` takes them."""
+    seed: int = 0
+    """Becomes the config's `seed`."""
+
+    @property
+    def name(self) -> str:
+        """`arm/seed_0`: also its directory within that of the sweep."""
+        return f"{self.arm}/seed_{self.seed}"
+
+
+@dataclass(frozen=True)
+class Job:
+    """A run of a sweep with its resolved config and its place."""
+
+    run: Run
+    base: Path
+    """The config file it overrides."""
+    values: Mapping[str, str]
+    """All that it overrides, by dotted path, as typed on the command line."""
+    config: Config
+    directory: RunDirectory
+    here: Path
+    """Its directory, or where that is in a bucket, what stands for it on a disk of this machine."""
+
+    @property
+    def name(self) -> str:
+        return self.run.name
+
+    # Files beside its directory, on a disk:
+
+    @property
+    def log(self) -> Path:
+        """What its process, or what launches it, prints."""
+        return self._beside("log")
+
+    @property
+    def lock(self) -> Path:
+        """Locked as long as a process of this machine trains or launches it."""
+        return self._beside("lock")
+
+    @property
+    def submission(self) -> Path:
+        """Written when a launch script ended well; what the job was called is the last line of the log."""
+        return self._beside("submitted")
+
+    @property
+    def failure(self) -> Path:
+        """Why it failed, in one line, until it is started again."""
+        return self._beside("failed")
+
+    def _beside(self, ending: str) -> Path:
+        return self.here.with_name(f"{self.here.name}.{ending}")
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """What a sweep file asks for."""
+
+    file: Path
+    summary: str
+    """First line of the file's docstring."""
+    directory: Path
+    here: Path
+    """Where the logs and locks of its jobs are."""
+    jobs: tuple[Job, ...]
+    references: tuple[str, ...]
+    """Arms that the others are compared with."""
+
+    @property
+    def arms(self) -> tuple[str, ...]:
+        """In the order of the file."""
+        return tuple(dict.fromkeys(job.run.arm for job in self.jobs))
+
+    def only(self, names: Sequence[str]) -> tuple[Job, ...]:
+        """Jobs by their names, `ARM/seed_N`, or those of their arms; all where none is named.
+
+        Raises `UserError` for one that is not there.
+        """
+        known = {name for job in self.jobs for name in (job.run.arm, job.name)}
+        for name in names:
+            if name not in known:
+                near = _near(name, [job.name for job in self.jobs] if "/" in name else self.arms)
+                raise UserError(f"{name}: no arm of {self.file}, nor a run; {near}")
+        return tuple(job for job in self.jobs if not names or not {job.run.arm, job.name}.isdisjoint(names))
+
+
+def load_sweep(file: str | os.PathLike[str], workdir: str | os.PathLike[str] | None = None) -> Sweep:
+    """The sweep of a Python file, in `workdir` (`runs/sweeps/NAME`, with the file's name, by default) or a bucket.
+
+    The configs of all runs are resolved and validated. Raises `UserError` with one line.
+    """
+    file = Path(file)
+    if file.suffix != ".py":
+        raise UserError(f"{file}: a sweep is a Python file that defines BASE and runs()")
+    base, runs, references = from_python(file, _names)
+    base = Path(os.path.normpath(file.parent / base))
+    base_config = load(base)
+    if not base_config.data.test:
+        raise UserError(f"{base}: data.test names no split, and a sweep compares runs on test splits")
+    directory = here = storage.path(workdir) if workdir else DIRECTORY / file.stem
+    if storage.is_remote(directory):
+        storage.check_access(directory)
+        here = DIRECTORY / str(directory).removeprefix(storage.SCHEME)
+    jobs = tuple(_job(run, file, base, base_config, directory, here) for run in runs)
+    summary = (docstring(file).strip().splitlines() or [""])[0]
+    return Sweep(file, summary, directory, here, jobs, references)
+
+
+def _names(module: types.ModuleType) -> tuple[str, list[Run], tuple[str, ...]]:
+    """(BASE, runs, names of the arms of reference) of a sweep file."""
+    path = module.__file__
+    base = getattr(module, "BASE", None)
+    if not isinstance(base, str | os.PathLike):
+        raise UserError(f"{path}: BASE is missing; it should be the path of a config file, relative to this one")
+    if not callable(getattr(module, "runs", None)):
+        raise UserError(f"{path}: defines no function runs(); it should yield joint_st.sweeps.Run")
+    runs = []
+    for run in _iterable(module.runs(), path):
+        _check_run(run, path)
+        if run.name in {other.name for other in runs}:
+            raise UserError(f"{path}: two runs are called {run.name}; give them other arms or seeds")
+        runs.append(run)
+    if not runs:
+        raise UserError(f"{path}: runs() yields no run")
+    return os.fspath(base), runs, _references(module, tuple(dict.fromkeys(run.arm for run in runs)))
+
+
+def _iterable(value: Any, path: str) -> Iterable:
+    if not isinstance(value, Iterable):
+        raise UserError(f"{path}: runs() returned {type(value).__name__}; it should yield joint_st.sweeps.Run")
+    return value
+
+
+def _check_run(run: Any, path: str) -> None:
+    if not isinstance(run, Run):
+        raise UserError(f"{path}: runs() yields {type(run).__name__}; it should yield joint_st.sweeps.Run")
+    if not (isinstance(run.arm, str) and re.fullmatch(r"\w[\w.+=-]*", run.arm)):
+        raise UserError(f"{path}: arm {run.arm!r}: a name is a letter or digit, then letters, digits and . + = - _")
+    if not isinstance(run.overrides, Mapping):
+        raise UserError(f"{path}: overrides of {run.name} should be a dict of values by dotted path")
+    if "seed" in run.overrides:
+        raise UserError(f"{path}: overrides of {run.name} hold seed; write Run(..., seed={run.overrides['seed']})")
+
+
+def _references(module: types.ModuleType, arms: tuple[str, ...]) -> tuple[str, ...]:
+    """The names in `REFERENCES`, or the one in `REFERENCE`."""
+    path = module.__file__
+    if hasattr(module, "REFERENCE") and hasattr(module, "REFERENCES"):
+        raise UserError(f"{path}: has both REFERENCE and REFERENCES; keep one")
+    names = getattr(module, "REFERENCES", getattr(module, "REFERENCE", ()))
+    names = (names,) if isinstance(names, str) else tuple(names)
+    for name in names:
+        if name not in arms:
+            raise UserError(f"{path}: REFERENCE{'S' * (len(names) > 1)} names {name!r}, no arm; {_near(name, arms)}")
+    return names
+
+
+def _job(run: Run, file: Path, base: Path, base_config: Config, directory: Path, here: Path) -> Job:
+    # The process that trains gets the overrides as text, so it is the text that is checked.
+    try:
+        values = {path: _text(value, path) for path, value in {"name": run.name, **run.overrides}.items()}
+        values["seed"] = str(run.seed)
+        config = override(base_config, values)
+    except UserError as error:
+        raise UserError(f"{file}: {run.name}: {error}") from error
+    if not config.data.test:
+        raise UserError(f"{file}: {run.name}: data.test names no split, and a sweep compares runs on test splits")
+    return Job(run, base, values, config, RunDirectory(directory / run.name), here / run.name)
+
+
+def _text(value: Any, path: str) -> str:
+    """A value as `override` parses it from text."""
+    if isinstance(value, str):
+        return value
+    if value is None:
+        return "none"
+    try:
+        return json.dumps(pydantic_core.to_jsonable_python(value))
+    except (pydantic_core.PydanticSerializationError, ValueError) as error:
+        raise UserError(f"{path}: a value of type {type(value).__name__} cannot be passed on") from error
+
+
+def _near(name: str, arms: Sequence[str]) -> str:
+    near = nearest(name, list(arms))
+    return f"did you mean {near}?" if near else f"it has {', '.join(arms)}"

@@ -1,0 +1,120 @@
+"""The rows of a sweep as tables: for the terminal, in Markdown, and as CSV."""
+
+from __future__ import annotations
+
+import csv
+import io
+import itertools
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from rich import box
+from rich.markup import escape
+from rich.table import Table
+
+from joint_st.sweeps.rows import (
+    HEADS,
+    by_split,
+    change_of,
+    name_of,
+    references_of,
+    subsets_of,
+    title_of,
+    value_of,
+    words_of,
+)
+
+
+def make_tables(rows: Sequence[dict]) -> Iterator[Table]:
+    """Tables for `rich.print`, one for the rates and one for each reference, about 80 columns wide."""
+    for part in by_split(rows):
+        subsets = subsets_of(part)
+        yield _table(f"WER %, {title_of(part)}", subsets, part, _rate)
+        for reference in references_of(part):
+            compared = [row for row in part if reference in row["relative_to"]]
+            title = f"WER relative to {reference}, change in %, same seeds and utterances"
+            yield _table(title, subsets, compared, _change_from(reference, "{} {}..{}"))
+
+
+def make_markdown(rows: Sequence[dict]) -> str:
+    """The same tables in Markdown, each arm in one row, with what it overrides in the last columns of the first."""
+    blocks = []
+    for part in by_split(rows):
+        subsets = subsets_of(part)
+        header = [f"{head.replace('_', ' ')}: {words_of(subset)}" for head in HEADS for subset in subsets]
+        blocks.append(f"WER %, {title_of(part)}:")
+        blocks.append(_markdown(header, part, subsets, _rate, list(part[0]["overrides"])))
+        for reference in references_of(part):
+            compared = [row for row in part if reference in row["relative_to"]]
+            blocks.append(f"WER relative to `{reference}`, change in %, same seeds and utterances:")
+            blocks.append(_markdown(header, compared, subsets, _change_from(reference, "{} ({} to {})")))
+    return "\n\n".join(blocks) + "\n"
+
+
+def make_csv(rows: Sequence[dict]) -> str:
+    """The rows as CSV: an arm in a line, a column for each field that it overrides; rates are fractions.
+
+    Changes relative to a reference are in columns such as `wer_relative_to_NAME`; seeds are separated by spaces.
+    """
+    flat = [_flat(row) for row in rows]
+    columns = dict.fromkeys(name for row in flat for name in row)
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(flat)
+    return text.getvalue()
+
+
+def _flat(row: dict) -> dict[str, Any]:
+    cells = {"name": row["name"]} | {path: value_of(value) for path, value in row["overrides"].items()}
+    for name, value in row.items():
+        if isinstance(value, list):
+            cells[name] = " ".join(map(str, value))
+        elif not isinstance(value, dict):
+            cells[name] = value
+    for reference in row["relative_to"]:
+        for head, subset in itertools.product(HEADS, subsets_of([row])):
+            name = f"{name_of('wer', head, subset)}_relative_to_{reference}"
+            change = change_of(row, reference, head, subset) or dict.fromkeys(("change", "low", "high"))
+            cells |= {name: change["change"], f"{name}_low": change["low"], f"{name}_high": change["high"]}
+    return cells
+
+
+def _table(title, subsets, rows, cell) -> Table:
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table.add_column("arm", overflow="fold")
+    for subset in subsets:
+        table.add_column(words_of(subset), justify="right", no_wrap=True)
+    for row in rows:
+        table.add_row(escape(row["name"]))
+        for head in HEADS:
+            table.add_row(f"  {head}", *(cell(row, head, subset) for subset in subsets))
+    return table
+
+
+def _markdown(header, rows, subsets, cell, overrides=()) -> str:
+    header = ["", *header, *(f"`{path}`" for path in overrides)]
+    lines = [header, ["---"] * len(header)]
+    for row in rows:
+        cells = (cell(row, head, subset) for head in HEADS for subset in subsets)
+        values = (value_of(row["overrides"][path]).replace("|", "\\|") for path in overrides)
+        lines.append([f"`{row['name']}`", *cells, *values])
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _rate(row: dict, head: str, subset: str) -> str:
+    name = name_of("wer", head, subset)
+    if row.get(name) is None:
+        return "-"
+    value, low, high = (f"{100 * row[name + end]:.1f}" for end in ("", "_low", "_high"))
+    return f"{value} ({low}-{high})"
+
+
+def _change_from(reference: str, form: str):
+    def cell(row: dict, head: str, subset: str) -> str:
+        change = change_of(row, reference, head, subset)
+        if change is None:
+            return "-"
+        return form.format(*(f"{100 * change[name]:+.1f}" for name in ("change", "low", "high")))
+
+    return cell

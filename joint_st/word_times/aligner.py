@@ -1,0 +1,226 @@
+"""From a corpus of utterances and their texts to the times of the words, by a trained run."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
+
+import jax
+import numpy as np
+import tqdm
+
+from joint_st.data.audio import UnreadableAudio, resample
+from joint_st.data.pipeline import SLACK_SECONDS
+from joint_st.data.sources import Corpus
+from joint_st.data.text_units.spelling import Spelling
+from joint_st.data.utterance import Entry
+from joint_st.data.word_times import word_times
+from joint_st.decoding.forward import HEADS
+from joint_st.distributed.mesh import over_batch, put_batch
+from joint_st.ops.forced_alignment import forced_alignment
+from joint_st.runs.trained import Trained
+from joint_st.word_times.emissions import Emissions
+from joint_st.word_times.plan import Job, JobBatch, plan
+from joint_st.word_times.result import Aligned, CannotAlign, Failed
+from joint_st.word_times.spans import Frames, unit_spans, word_spans
+from joint_st.word_times.text import as_written, labels_of
+
+AHEAD = 2
+"""Batches that are read while one is aligned."""
+
+
+class Heard(NamedTuple):
+    """An utterance that was read."""
+
+    audio: np.ndarray
+    """int16 [samples] at the model's rate."""
+    true: tuple[np.ndarray, np.ndarray] | None
+
+
+class Aligner:
+    """Aligns utterances with their texts by one head of a run's checkpoint; compiled once for each shape.
+
+    Where the run was trained to hear units (`objective.unit_ctc`), their times come from the audio encoder's own head.
+    """
+
+    def __init__(self, trained: Trained, head: str = "full_context"):
+        if head not in HEADS:
+            raise ValueError(f"{head!r} is no head; there is {', '.join(HEADS)}")
+        self._trained = trained
+        self._head = head
+        self._units = trained.units if trained.config.objective.unit_ctc else None
+        self._spelling = Spelling(trained.tokenizer)
+        self._features = trained.config.model.features
+        self._frame_s = self._features.samples_per_frame / self._features.sample_rate
+        self._emissions = Emissions(trained, head, self._units is not None)
+        # The path itself stays where it is.
+        self._align = jax.jit(over_batch(lambda *batch: forced_alignment(*batch)[1:], trained.mesh))
+
+    def __call__(self, corpus: Corpus, name: str = "aligning") -> list[Aligned | Failed]:
+        """What becomes of each utterance, in the order of the corpus; `name` titles a progress bar."""
+        results: dict[int, Aligned | Failed] = {}
+        config, mesh = self._trained.config, self._trained.mesh
+        batches = plan(
+            self._jobs(corpus, results),
+            self._emissions.windows.size,
+            frame=self._features.samples_per_frame,
+            buckets=config.data.buckets,
+            batch_size=config.evaluation.batch_size,
+            devices=mesh.size,
+        )
+        bar = tqdm.tqdm(total=len(corpus), desc=name, unit=" utterances", leave=False, disable=None, delay=1)
+        bar.update(len(results))
+        with bar, jax.set_mesh(mesh), ThreadPoolExecutor(config.data.read_threads) as readers:
+            for batch, heard in self._read(corpus, batches, readers):
+                results |= self._align_batch(batch, heard)
+                bar.update(len(batch.jobs))
+        return [results[i] for i in range(len(corpus))]
+
+    def _jobs(self, corpus: Corpus, failed: dict[int, Aligned | Failed]) -> list[Job]:
+        """What can be aligned as far as is known without the audio; the rest goes into `failed`."""
+        entries = []
+        rows = tqdm.trange(len(corpus), desc="reading texts", unit=" utterances", leave=False, disable=None, delay=1)
+        for i in rows:
+            entry = corpus.entry(i)
+            try:
+                self._check_audio(entry)
+                entries.append((i, entry, *labels_of(entry.text, self._trained.normalizer, self._trained.tokenizer)))
+            except CannotAlign as error:
+                failed[i] = Failed(entry.id, str(error))
+        if self._units is not None:
+            self._units.prepare((text, entry.language) for _, entry, text, _ in entries)
+        none = np.zeros(0, np.int32)
+        return [
+            Job(
+                row=i,
+                id=entry.id,
+                written=entry.text,
+                text=text,
+                language=entry.language,
+                labels=labels,
+                units=none if self._units is None else self._units.encode(text, entry.language),
+                # A duration of 0.3 s is 4800.000000000001 samples or so: not one more.
+                samples=math.ceil(entry.seconds * self._features.sample_rate - 1e-3),
+            )
+            for i, entry, text, labels in entries
+        ]
+
+    def _check_audio(self, entry: Entry) -> None:
+        if not entry.has_audio:
+            raise CannotAlign("it has no audio; align utterances that have")
+        if entry.problem:
+            raise CannotAlign(entry.problem)
+
+    def _read(
+        self, corpus: Corpus, batches: Iterable[JobBatch], readers: ThreadPoolExecutor
+    ) -> Iterator[tuple[JobBatch, list[Heard | Failed]]]:
+        """The batches and their utterances, read ahead by threads."""
+        ahead: deque = deque()
+
+        def first():
+            batch, futures = ahead.popleft()
+            return batch, [future.result() for future in futures]
+
+        for batch in batches:
+            ahead.append((batch, [readers.submit(self._hear, corpus, job, batch.samples) for job in batch.jobs]))
+            if len(ahead) > AHEAD:
+                yield first()
+        while ahead:
+            yield first()
+
+    def _hear(self, corpus: Corpus, job: Job, most: int) -> Heard | Failed:
+        try:
+            utterance = corpus[job.row]
+        except UnreadableAudio as error:
+            return Failed(job.id, f"{error.path}: {error.why}")
+        rate = self._features.sample_rate
+        audio = resample(utterance.audio, utterance.sample_rate, rate)
+        if len(audio) > most + SLACK_SECONDS * rate:
+            stated, has = job.samples / rate, len(audio) / rate
+            return Failed(job.id, f"its audio is {has:.3f} s long, where its source says {stated:.3f} s; correct that")
+        return Heard(audio[:most], word_times(utterance, job.text))
+
+    def _align_batch(self, batch: JobBatch, heard: list[Heard | Failed]) -> dict[int, Aligned | Failed]:
+        results: dict[int, Aligned | Failed] = {
+            job.row: one for job, one in zip(batch.jobs, heard) if isinstance(one, Failed)
+        }
+        read = [(job, one) for job, one in zip(batch.jobs, heard) if isinstance(one, Heard)]
+        if not read:
+            return results
+        logits = self._logits(batch, [one.audio for _, one in read])
+        frames = [self._features.frames(len(one.audio)) for _, one in read]
+        labels = self._paths(batch.rows, logits["labels"], frames, [job.labels for job, _ in read], batch.labels)
+        units = [None] * len(read)
+        if self._units is not None:
+            units = self._paths(batch.rows, logits["units"], frames, [job.units for job, _ in read], batch.units)
+        for (job, one), *paths in zip(read, labels, units):
+            results[job.row] = self._result(job, one, *paths)
+        return results
+
+    def _logits(self, batch: JobBatch, audios: list[np.ndarray]) -> dict[str, jax.Array | np.ndarray]:
+        """Logits [rows, T, V] of a batch, T the same for all batches of its shape."""
+        if batch.in_windows:
+            found = self._emissions.of_long(audios[0])
+            frames = batch.samples // self._features.samples_per_frame
+            shape = ((0, batch.rows - 1), (0, 0), (0, 0))
+            return {name: np.pad(np.pad(x, ((0, frames - len(x)), (0, 0)))[None], shape) for name, x in found.items()}
+        audio = np.zeros((batch.rows, batch.samples), np.int16)
+        lengths = np.zeros(batch.rows, np.int32)
+        for row, own in enumerate(audios):
+            audio[row, : len(own)] = own
+            lengths[row] = len(own)
+        return self._emissions(audio, lengths)
+
+    def _paths(self, rows, logits, frames, labels, most) -> list[tuple[Frames, float] | None]:
+        """Frames of the labels of each utterance and the mean log probability of its path; None where there is none."""
+        ids = np.zeros((rows, most), np.int32)
+        for row, own in enumerate(labels):
+            ids[row, : len(own)] = own
+        batch = {"frames": np.zeros(rows, np.int32), "labels": ids, "lengths": np.zeros(rows, np.int32)}
+        batch["frames"][: len(frames)] = frames
+        batch["lengths"][: len(labels)] = [len(own) for own in labels]
+        if isinstance(logits, np.ndarray):
+            batch["logits"] = logits
+        batch = {"logits": logits} | put_batch(batch, self._trained.mesh)
+        found = self._align(batch["logits"], batch["frames"], batch["labels"], batch["lengths"])
+        starts, ends, scores, log_probs, feasible = jax.device_get(found)
+        paths = []
+        for b, n in enumerate(map(len, labels)):
+            own = Frames(starts[b, :n], ends[b, :n], scores[b, :n])
+            paths.append((own, float(log_probs[b]) / frames[b]) if feasible[b] else None)
+        return paths
+
+    def _result(self, job: Job, heard: Heard, labels, units) -> Aligned | Failed:
+        seconds = len(heard.audio) / self._features.sample_rate
+        if labels is None:
+            return Failed(job.id, self._why_not(job, seconds, self._features.frames(len(heard.audio))))
+        frames, log_prob = labels
+        words = word_spans(job.text.split(), self._spelling.words(job.text), frames, self._frame_s, seconds)
+        if units is not None:
+            symbols = [self._units.symbols[i] for i in job.units]
+            of_words = self._units.words(job.text, job.language)
+            units = unit_spans(symbols, of_words, units[0], self._frame_s, seconds)
+        return Aligned(
+            id=job.id,
+            seconds=seconds,
+            text=job.text,
+            head=self._head,
+            log_prob=log_prob,
+            words=words,
+            written=as_written(job.written, self._trained.normalizer, words),
+            units=units,
+            true=heard.true,
+        )
+
+    def _why_not(self, job: Job, seconds: float, frames: int) -> str:
+        # As `joint_st.ops.ctc.frames_needed`, which would be compiled for this alone.
+        needed = len(job.labels) + np.count_nonzero(job.labels[1:] == job.labels[:-1])
+        if needed > frames:
+            return (
+                f"its text cannot fit its audio: {len(job.labels)} labels need {needed} frames, and {seconds:.2f} s "
+                f"have {frames}; is it the text of other audio?"
+            )
+        return "the model gives its text probability 0, or none that is a number; try another checkpoint"

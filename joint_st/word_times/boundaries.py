@@ -1,0 +1,87 @@
+"""How far word boundaries are from the true ones, and the table of it."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+from rich import box
+from rich.markup import escape
+from rich.table import Table
+
+from joint_st.decoding.forward import HEADS
+from joint_st.word_times.result import Aligned, Failed, Span
+from joint_st.word_times.spans import words_of_units
+
+UNITS = "units"
+"""Stands for the head of the units, beside the names of the two others."""
+
+
+def boundary_errors(words: Sequence[Span], true: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
+    """Seconds by which each word begins and ends too late, float64 [words, 2]; below 0 where too early.
+
+    true: seconds at which every word of the text begins and ends, of which `words` may leave some out.
+    """
+    found = np.array([(span.start, span.end) for span in words]).reshape(-1, 2)
+    return found - np.stack(true, axis=1)[[span.word for span in words]]
+
+
+def make_rows(split: str, results: Iterable[Aligned | Failed]) -> list[dict]:
+    """A row for the head that was aligned and, where there are units, one for the head that hears these.
+
+    `start_ms` and `end_ms` are mean absolute errors of where words begin and end, `boundary_ms` of both, `late_ms` the
+    mean error with its sign; None where no true times are known. `confidence` is a mean over words.
+    """
+    results = list(results)
+    aligned = [result for result in results if isinstance(result, Aligned)]
+    found = defaultdict(list)
+    for one in aligned:
+        found[one.head].append((one, one.words))
+    for one in aligned:
+        if one.units is not None and one.head in HEADS:
+            found[UNITS].append((one, words_of_units(one.text.split(), one.units)))
+    return [
+        {
+            "split": split,
+            "head": head,
+            "utterances": len(some),
+            "failed": len(results) - len(some),
+            "words": sum(len(words) for _, words in some),
+            "confidence": _mean([span.confidence for _, words in some for span in words]),
+            **_milliseconds([boundary_errors(words, one.true) for one, words in some if one.true is not None]),
+        }
+        for head, some in found.items()
+    ]
+
+
+def _milliseconds(errors: list[np.ndarray]) -> dict:
+    late = 1000 * np.concatenate([np.zeros((0, 2)), *errors])
+    off = np.abs(late)
+    return {
+        "start_ms": _mean(off[:, 0]),
+        "end_ms": _mean(off[:, 1]),
+        "boundary_ms": _mean(off),
+        "late_ms": _mean(late),
+    }
+
+
+def _mean(numbers) -> float | None:
+    return float(np.mean(numbers)) if np.size(numbers) else None
+
+
+def make_table(rows: Sequence[dict], title: str) -> Table:
+    """The rows for `rich.print`."""
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=0)
+    for name in ("split", "head"):
+        table.add_column(name, overflow="fold")
+    for name in ("utts", "failed", "words", "conf.", "start ms", "end ms", "both ms", "late ms"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for row in rows:
+        counts = (str(row[name]) for name in ("utterances", "failed", "words"))
+        confidence = "-" if row["confidence"] is None else f"{row['confidence']:.3f}"
+        errors = (row[name] for name in ("start_ms", "end_ms", "boundary_ms", "late_ms"))
+        table.add_row(
+            escape(row["split"]), row["head"], *counts, confidence, *("-" if x is None else f"{x:.0f}" for x in errors)
+        )
+    return table

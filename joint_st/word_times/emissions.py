@@ -1,0 +1,51 @@
+"""What a run's checkpoint says of every frame of a batch: logits of labels, and of units where it hears them."""
+
+from __future__ import annotations
+
+import jax
+import numpy as np
+
+from joint_st.decoding.windows import Windows
+from joint_st.distributed.mesh import put_batch
+from joint_st.models.functional import merge, model_structure
+from joint_st.runs.trained import Trained
+
+WINDOW_SECONDS = 40
+"""Longer recordings are heard in windows."""
+CONTEXT_SECONDS = 5
+"""Heard on either side of what is kept of a window."""
+
+
+class Emissions:
+    """The logits of one head of a run, and those of its units where `units`, of audio of any length."""
+
+    def __init__(self, trained: Trained, head: str, units: bool):
+        features = trained.config.model.features
+        self._trained = trained
+        self.windows = Windows.of_seconds(WINDOW_SECONDS, CONTEXT_SECONDS, features)
+        structure = model_structure(trained.config.model, trained.tokenizer.size, trained.unit_count)
+
+        @jax.jit
+        def emit(weights, audio, audio_lengths):
+            outputs = merge(structure, weights)(audio, audio_lengths)
+            found = {"labels": getattr(outputs, head)}
+            return found | ({"units": outputs.units} if units else {})
+
+        self._emit = emit
+
+    def __call__(self, audio: np.ndarray, lengths: np.ndarray) -> dict[str, jax.Array]:
+        """Logits [B, T, V] of audio int16 [B, S]; B divides over the mesh."""
+        batch = put_batch({"audio": audio, "lengths": lengths}, self._trained.mesh)
+        return self._emit(self._trained.weights, batch["audio"], batch["lengths"])
+
+    def of_long(self, audio: np.ndarray) -> dict[str, np.ndarray]:
+        """Logits [T, V] of audio int16 [S] of any length, on the host."""
+        rows, lengths = self.windows.cut(audio)
+        together = self._trained.mesh.size
+        parts = []
+        for first in range(0, len(rows), together):
+            some, their_lengths = rows[first : first + together], lengths[first : first + together]
+            missing = together - len(some)
+            some = np.pad(some, ((0, missing), (0, 0)))
+            parts.append(jax.device_get(self(some, np.pad(their_lengths, (0, missing)))))
+        return {name: self.windows.stitch(np.concatenate([p[name] for p in parts]), len(audio)) for name in parts[0]}

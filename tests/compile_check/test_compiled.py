@@ -1,0 +1,179 @@
+"""The step of a small model compiled for eight chips, and what is said of it."""
+
+import dataclasses
+import importlib.util
+import json
+
+import jax
+import jax.numpy as jnp
+import pytest
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
+
+from joint_st.cli import main
+from joint_st.compile_check.advice import changes
+from joint_st.compile_check.command import report
+from joint_st.compile_check.compiled import Compiled, Memory, memory_needed
+from joint_st.config import load, override, save
+from joint_st.distributed.collectives import Collective
+from joint_st.distributed.topology import GIB, parse_topology
+from joint_st.models.functional import weight_shapes
+from tests.tiny import CHECKOUT, tiny_config
+
+needs_libtpu = pytest.mark.skipif(importlib.util.find_spec("libtpu") is None, reason="no libtpu: joint_st[tpu]")
+
+LABELS = 16
+CHANGES = {"data.batch_size": 8, "data.max_seconds": 2.0, "model.dropout": 0.0}
+
+
+@needs_libtpu
+@pytest.mark.slow
+def test_a_step_for_eight_chips(tmp_path, capsys):
+    """Of a model trained by data parallelism alone, on speech alone."""
+    config = tiny_config(tmp_path, CHANGES)
+    save(config, tmp_path / "config.json")
+    command = ["compile", str(tmp_path), "--topology", "v5e:2x4", "--labels", str(LABELS), "--training.steps", "9"]
+    assert main([*command, "--json", str(tmp_path / "found.json")]) == 0
+    printed, found = capsys.readouterr(), json.loads((tmp_path / "found.json").read_text())
+    assert "fits: 15." in printed.out
+    assert "16 labels, 0 text units" in printed.err
+
+    leaves = jax.tree.leaves(weight_shapes(config.model, LABELS, 0))
+    weights = sum(leaf.size for leaf in leaves)
+    assert (found["parameters"], found["chips"], found["fits"]) == (weights, 8, True)
+    assert found["memory"]["parameters"] == found["memory"]["average"] == 4 * weights
+    # AdamW keeps two moments; it and the schedule count steps.
+    assert 0 < found["memory"]["optimizer"] - 8 * weights < 100
+    samples, labels = 50 * config.model.features.samples_per_frame, 40
+    assert found["memory"]["batch"] == samples * 2 + labels * 4 + 4 + 4 + 1  # one utterance
+    assert found["memory"]["usable"] == parse_topology("v5e:2x4").chip.usable
+
+    # The gradient of every weight is summed over all chips once, and beside it a few numbers of the batch.
+    kinds = {one["kind"]: one for one in found["collectives"]}
+    assert set(kinds) == {"all-reduce"} and kinds["all-reduce"]["devices"] == 8
+    assert 4 * weights <= kinds["all-reduce"]["bytes"] < 4 * weights + 2000
+
+
+@needs_libtpu
+@pytest.mark.slow
+def test_the_smallest_of_the_large_configs_for_eight_chips(tmp_path):
+    path = CHECKOUT / "configs" / "librispeech_960h.py"
+    command = ["compile", str(path), "--topology", "v5e:2x4", "--quick", "--json", str(tmp_path / "found.json")]
+    batches = [f"--{name}=64" for name in ("data.batch_size", "data.text_batch_size", "evaluation.batch_size")]
+    assert main([*command, *batches]) == 0
+    found = json.loads((tmp_path / "found.json").read_text())
+    assert found["quick"] and found["fits"]
+
+    # Its wordpieces, and as many phonemes as `sizes` assumes.
+    weights = sum(leaf.size for leaf in jax.tree.leaves(weight_shapes(load(path).model, 1024, 128)))
+    assert found["parameters"] == weights and 115e6 < weights < 125e6
+    assert found["memory"]["parameters"] == 4 * weights
+    # Weights that the layers read as bfloat16 are summed as such, the others in float32.
+    (sent,) = found["collectives"]
+    assert (sent["kind"], sent["devices"]) == ("all-reduce", 8)
+    assert 2 * weights < sent["bytes"] < 4 * weights
+
+
+@needs_libtpu
+def test_what_does_not_divide_is_refused_before_anything_is_compiled(tmp_path, capsys):
+    save(tiny_config(tmp_path), tmp_path / "config.json")
+    assert main(["compile", str(tmp_path), "--topology", "v5e:4x4"]) == 2
+    assert "data.batch_size: 4 must be a multiple of the 16 devices" in capsys.readouterr().err
+
+
+def test_the_compilers_refusals_are_read():
+    short = "Ran out of memory on HBM, the total memory required for HLO temporaries (100.00G) exceeds available HBM"
+    assert memory_needed(f"RESOURCE_EXHAUSTED: {short} (15.75G).") == 100 * GIB
+    long = "Ran out of memory in memory space hbm. Used 17.50G of 15.75G hbm. Exceeded hbm capacity by 1.75G."
+    assert memory_needed(f"RESOURCE_EXHAUSTED: XLA:TPU compile permanent error. {long}") == int(17.5 * GIB)
+    assert memory_needed("INTERNAL: something else") is None
+
+
+@needs_libtpu
+def test_the_compilers_refusal_is_of_all_memory():
+    """A function that is given a GiB on each chip and keeps ten: with twice as much it is refused, for 22 GiB."""
+    mesh = jax.make_mesh((4,), ("data",), axis_types=(AxisType.Auto,), devices=parse_topology("v5e:2x2").devices())
+
+    def function(x):
+        kept = jax.lax.scan(lambda x, _: (jnp.sin(x), x), x, length=9)[1]
+        return jnp.cos(jnp.flip(kept, 0) * kept.sum()).sum()
+
+    def compile_for(gib):
+        x = jax.ShapeDtypeStruct(
+            (gib * 4 * GIB // 4096, 1024), jnp.float32, sharding=NamedSharding(mesh, PartitionSpec("data"))
+        )
+        return jax.jit(function).lower(x).compile().memory_analysis()
+
+    fits = compile_for(1)
+    assert fits.argument_size_in_bytes == GIB
+    assert fits.temp_size_in_bytes == pytest.approx(10 * GIB, rel=0.01)
+    with pytest.raises(jax.errors.JaxRuntimeError) as refused:
+        compile_for(2)
+    assert memory_needed(str(refused.value)) == 22 * GIB
+
+
+def compiled(config, *, state: float, temporaries: float, usable: float, chips: int = 8) -> Compiled:
+    """As found for some config, its sizes in GiB."""
+    parts = [int(share * state * GIB) for share in (0.25, 0.25, 0.5)]
+    return Compiled(
+        mesh={"data": chips // config.parallel.fsdp, "fsdp": config.parallel.fsdp, "tensor": 1},
+        parameters=1_000_000,
+        memory=Memory(*parts, batch=0, temporaries=int(temporaries * GIB), program=0),
+        usable=int(usable * GIB),
+        flops=197 * 10**9,
+        collectives=(Collective("all-reduce", 8, 3, 5 << 20),),
+        seconds=1.0,
+    )
+
+
+def lines(config, found) -> list[str]:
+    return list(report(config, parse_topology("v5e:2x4"), found))
+
+
+def test_a_step_that_does_not_fit_says_by_how_much_and_what_to_change(tmp_path):
+    config = tiny_config(tmp_path, {"data.batch_size": 64})
+    found = compiled(config, state=2, temporaries=17, usable=15.75)
+    *_, missing, first, second, third, last = lines(config, found)
+    assert missing == "does not fit: 3.25 GiB more than a chip has"
+    assert first.startswith("change first  --model.remat true: ")
+    assert second.startswith("        then  --training.accumulation 2: ")
+    assert third.startswith("        then  --data.batch_size 32: 8 utterances a chip")
+    assert "--data.max_seconds" in last
+    assert not found.fits
+    assert lines(config, dataclasses.replace(found, usable=20 * GIB))[-1] == "fits: 1.00 GiB of each chip are left"
+
+
+def test_a_state_that_is_too_large_is_cut_first(tmp_path):
+    config = tiny_config(tmp_path, {"data.batch_size": 8, "model.remat": True})
+    first, *others = changes(config, compiled(config, state=40, temporaries=3, usable=16))
+    assert first.startswith("--parallel.fsdp 8: ")  # 5 GiB of 16; by 4 it would be 10
+    assert [other.split()[0] for other in others] == ["--data.max_seconds"]  # one row a chip: no parts, no halves
+    narrow = override(config, {"model.width": 12, "model.heads": 2})
+    assert next(changes(narrow, compiled(narrow, state=40, temporaries=3, usable=16))).startswith("--parallel.fsdp 4")
+    cut = override(config, {"parallel.fsdp": 8})
+    assert next(changes(cut, compiled(cut, state=40, temporaries=3, usable=16))).startswith("a smaller --model.width")
+
+
+def test_an_impossible_change_is_not_proposed(tmp_path):
+    """Fewest parts that bring the temporaries into what the state leaves, and divide text and speech on each chip."""
+    text = {"data.units.kind": "phonemes", "data.text_batch_size": 48, "objective.full_context_reconstruction": 0.5}
+    config = tiny_config(tmp_path, text | {"data.batch_size": 96, "model.remat": True})
+    first, *_ = changes(config, compiled(config, state=1, temporaries=40, usable=16))
+    assert first.startswith("--training.accumulation 3: ")  # 2 leave 20 GiB; 4 would leave 48 / 4 / 8 sentences
+
+
+def test_the_report_names_every_part(tmp_path):
+    config = tiny_config(tmp_path)
+    text = "\n".join(lines(config, compiled(config, state=4, temporaries=2, usable=16)))
+    assert "parameters                      1.000 GiB    6.2%" in text
+    assert "optimizer state                 2.000 GiB   12.5%" in text
+    assert "activations and temporaries     2.000 GiB   12.5%" in text
+    assert "0.197 TFLOPs a step and chip: 1.00 ms at its peak" in text
+    assert "all-reduce               3 among 8            5.00 MiB" in text
+
+
+def test_mistakes_are_told_in_one_line(tmp_path, capsys):
+    save(tiny_config(tmp_path), tmp_path / "config.json")
+    assert main(["compile", str(tmp_path)]) == 2
+    assert "--topology NAME is missing" in capsys.readouterr().err
+    assert main(["compile", str(tmp_path), "--topology", "v5e"]) == 2
+    assert "written GENERATION:CHIPSxCHIPS" in capsys.readouterr().err

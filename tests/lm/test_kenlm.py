@@ -1,0 +1,107 @@
+"""KenLM binaries against the ARPA file they were made from.
+
+`kenlm_files/` holds them as KenLM's `build_binary` (of March 2025) wrote them from `kenlm_files/model.arpa`: `trie
+model.arpa trie.bin`, `probing ...`, `-q 6 -b 5 trie ...`, `-a 64 trie ...`, `-v trie ...`. The model lacks some bigrams
+in which trigrams end.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from joint_st.errors import UserError
+from joint_st.lm import kenlm
+from joint_st.lm.arpa import Arpa, read_arpa, write_arpa
+from joint_st.lm.files import read_ngrams
+from joint_st.lm.kenlm import read_kenlm
+from joint_st.lm.kneser_ney import estimate
+
+FOLDER = Path(__file__).parent / "kenlm_files"
+
+
+@pytest.fixture(scope="module")
+def model() -> Arpa:
+    return read_arpa(FOLDER / "model.arpa")
+
+
+def check_same(found: Arpa, model: Arpa):
+    """All n-grams of the model, and none beside them that says something else; so sentences have their scores."""
+    assert found.order == model.order
+    for theirs, ours in zip(found.ngrams, model.ngrams):
+        assert theirs.keys() >= ours.keys()
+        keys = list(ours)
+        np.testing.assert_allclose([theirs[key] for key in keys], [ours[key] for key in keys], atol=1e-6)
+        for ngram in theirs.keys() - ours.keys():
+            np.testing.assert_allclose(theirs[ngram].log10_prob, model.log10_prob(ngram[-1], ngram[:-1]), atol=1e-5)
+            assert theirs[ngram].log10_backoff == 0
+    rng = np.random.default_rng(0)
+    for size in rng.integers(0, 9, 100):
+        said = rng.choice([*model.tokens, "zebra"], size).tolist()
+        np.testing.assert_allclose(found.sentence(said), model.sentence(said), atol=1e-5)
+
+
+@pytest.mark.parametrize("form", ["trie", "probing"])
+def test_a_binary_is_the_model_it_was_made_from(model, form):
+    found = read_ngrams(FOLDER / f"{form}.bin")
+    assert [len(one) for one in model.ngrams] == [16, 104, 161]
+    assert [len(one) for one in found.ngrams] == [16, 108, 161], "4 bigrams more, in which trigrams end"
+    check_same(found, model)
+
+
+def test_quantized_numbers_are_near(model):
+    """32 and 64 values stand for all of an order but the first."""
+    found = read_ngrams(FOLDER / "quantized.bin")
+    for n, (theirs, ours) in enumerate(zip(found.ngrams, model.ngrams)):
+        keys = list(ours)
+        got, expected = (np.array([one[key] for key in keys]) for one in (theirs, ours))
+        np.testing.assert_allclose(got, expected, atol=0.1 if n else 1e-6)
+        if n:
+            assert len(set(got[:, 0])) <= 64 and len(set(got[:, 1])) <= 32
+
+
+def test_what_cannot_be_read_is_told_in_a_line(tmp_path, monkeypatch):
+    whole = (FOLDER / "trie.bin").read_bytes()
+    cases = {
+        (FOLDER / "array.bin").read_bytes(): "a trie with compressed pointers",
+        (FOLDER / "without_words.bin").read_bytes(): "without its words",
+        whole.replace(b"version 5", b"version 4"): "not of version 5",
+        whole[:60]: "not of version 5",
+        whole[:900]: "cut short or broken",
+        whole[:-20]: "its words are not those",
+    }
+    broken = tmp_path / "broken.bin"
+    for content, said in cases.items():
+        broken.write_bytes(content)
+        with pytest.raises(UserError, match=f"broken.bin: .*{said}.*give the ARPA file"):
+            read_ngrams(broken)
+    with pytest.raises(UserError, match="none.bin: no such file"):
+        read_ngrams(tmp_path / "none.bin")
+    with monkeypatch.context() as patch, pytest.raises(UserError, match="281 n-grams, at most 100 are read"):
+        patch.setattr(kenlm, "MOST", 100)
+        read_kenlm(FOLDER / "probing.bin")
+    with monkeypatch.context() as patch, pytest.raises(UserError, match="too many words .* build a trie"):
+        patch.setattr(kenlm, "MOST_TRIED", 100)
+        read_kenlm(FOLDER / "probing.bin")
+
+
+@pytest.mark.skipif(shutil.which("build_binary") is None, reason="KenLM's build_binary is not installed")
+@pytest.mark.parametrize(
+    "order, options", [(2, ["trie"]), (4, ["trie"]), (2, ["probing"]), (4, ["-p", "1.1", "probing"])]
+)
+def test_binaries_made_now(tmp_path, order, options):
+    """Of more words and other orders, in blocks of a few hashes."""
+    rng = np.random.default_rng(order)
+    words = [f"w{n}" for n in range(150)]
+    sentences = [[words[n] for n in np.minimum(rng.geometric(0.03, size), 150) - 1] for size in rng.integers(1, 9, 600)]
+    model = estimate(sentences, order)
+    write_arpa(model, tmp_path / "model.arpa")
+    made = ["build_binary", *options, str(tmp_path / "model.arpa"), str(tmp_path / "model.bin")]
+    subprocess.run(made, check=True, capture_output=True)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(kenlm, "_BLOCK", 1000)
+        check_same(read_ngrams(tmp_path / "model.bin"), read_arpa(tmp_path / "model.arpa"))

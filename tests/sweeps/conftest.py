@@ -1,0 +1,47 @@
+"""A sweep of runs that a stand-in trains at once."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from joint_st.sweeps.runner import train_command
+
+BASE = """
+from joint_st.config import Config, DataConfig, EvaluationConfig, TfdsSource, TrainingConfig
+
+def config():
+    source = TfdsSource(name="grammar", split="all")
+    return Config(
+        data=DataConfig(train=(source,), test={"test": source}),
+        training=TrainingConfig(steps=4),
+        evaluation=EvaluationConfig(bootstrap_samples=200),
+    )
+"""
+
+FAKE = Path(__file__).with_name("fake_training.py")
+
+
+def fake_command(job) -> list[str]:
+    """Trains a job with the stand-in."""
+    return [sys.executable, str(FAKE), *train_command(job)[4:]]
+
+
+def write_sweep(folder: Path, runs: str, more: str = "") -> Path:
+    """A sweep file with the body of its `runs()`, and the base config beside it."""
+    (folder / "base.py").write_text(BASE)
+    file = folder / "few.py"
+    body = "\n".join(f"    {line}" for line in runs.splitlines())
+    file.write_text(
+        f'"""A few runs.\n\nMore about them."""\nfrom joint_st.sweeps import Run\nBASE = "base.py"\n{more}\n'
+        f"def runs():\n{body}\n"
+    )
+    return file
+
+
+@pytest.fixture(scope="session")
+def fake():
+    """The command of the stand-in."""
+    return fake_command

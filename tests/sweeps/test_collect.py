@@ -1,0 +1,221 @@
+"""The table of a sweep, recomputed from what its runs heard."""
+
+from __future__ import annotations
+
+import csv
+import json
+
+import jiwer
+import numpy as np
+import pytest
+
+from joint_st.errors import UserError
+from joint_st.evaluation.bootstrap import rates_over_seeds, relative_changes
+from joint_st.sweeps import load_sweep
+from joint_st.sweeps.command import print_table
+from joint_st.sweeps.runner import train_command
+from tests.sweeps import fake_training
+from tests.sweeps.conftest import write_sweep
+
+RUNS = """\
+for seed in range(3):
+    yield Run("plain", {"optimizer.beta1": 0.3}, seed)
+    yield Run("better", {"optimizer.beta1": 0.15}, seed)
+yield Run("best", {"optimizer.beta1": 0.05}, 2)
+yield Run("never")"""
+
+
+@pytest.fixture(scope="module")
+def swept(tmp_path_factory):
+    """A sweep of which all but one run are finished."""
+    folder = tmp_path_factory.mktemp("swept")
+    sweep = load_sweep(write_sweep(folder, RUNS, 'REFERENCES = ("plain", "better")'), folder / "out")
+    for job in sweep.jobs[:-1]:
+        fake_training.main(*train_command(job)[4:])
+    return sweep
+
+
+@pytest.fixture(scope="module")
+def rows(swept):
+    file = swept.directory / "tables" / "rows.json"
+    print_table(swept, [], file, None)
+    return {row["name"]: row for row in json.loads(file.read_text())}
+
+
+def heard(sweep, arm, head) -> list[list[dict]]:
+    """Records by seed, in the order of the file."""
+    files = [job.directory.evaluations / "step_4_test.jsonl" for job in sweep.jobs if job.run.arm == arm]
+    return [[r for r in map(json.loads, file.read_text().splitlines()) if r["head"] == head] for file in files]
+
+
+def test_rates_are_those_of_all_seeds_together(swept, rows):
+    assert list(rows) == ["plain", "better", "best"]
+    assert (rows["plain"]["seeds"], rows["plain"]["steps"], rows["best"]["seeds"]) == ([0, 1, 2], [4, 4, 4], [2])
+    for arm, row in rows.items():
+        assert (row["split"], row["decoder"], row["normalizer"], row["utterances"]) == ("test", "greedy", "none v1", 40)
+        for head, prefix in (("full_context", ""), ("streaming", "streaming_")):
+            records = sum(heard(swept, arm, head), [])
+            references, hypotheses = ([r[key] for r in records] for key in ("reference", "hypothesis"))
+            whole = jiwer.process_words(references, hypotheses)
+            assert row[f"{prefix}wer"] == pytest.approx(whole.wer)
+            assert row[f"{prefix}substitutions"] == whole.substitutions
+            # "name" is the first word where it is there, the only one of its subset, and never inserted.
+            pairs = [(h.split()[0] != "name") for r, h in zip(references, hypotheses) if r.startswith("name")]
+            assert row[f"{prefix}wer_only_read"] == pytest.approx(np.mean(pairs))
+            assert row["words_only_read"] * len(row["seeds"]) == len(pairs)
+    assert all(row["words"] == row["words_heard"] + row["words_only_read"] for row in rows.values())
+
+
+def test_intervals_and_changes_are_those_of_the_bootstrap(swept, rows):
+    def errors(arm, head, of):
+        """[1, S, N]; utterances ordered by id."""
+        by_seed = [sorted(records, key=lambda r: r["id"]) for records in heard(swept, arm, head)]
+        return np.array([[[of(r) for r in records] for records in by_seed]])
+
+    def all_words(r):
+        return r["insertions"] + r["deletions"] + r["substitutions"]
+
+    def text_only(r):
+        return names(r) and not r["hypothesis"].startswith("name")
+
+    def names(r):
+        return r["reference"].startswith("name")
+
+    for head, prefix in (("full_context", ""), ("streaming", "streaming_")):
+        for of, subset, count in ((all_words, "", lambda r: 6), (text_only, "_only_read", names)):
+            plain, better, best = (errors(arm, head, of) for arm in rows)
+            words = errors("plain", head, count)[:, 0]
+            (expected,) = rates_over_seeds(plain, words, samples=200)
+            name = f"{prefix}wer{subset}"
+            assert [rows["plain"][name + end] for end in ("", "_low", "_high")] == pytest.approx(list(expected))
+            key = prefix + (subset.removeprefix("_") or "all")
+            for arm, reference, pair in (
+                ("better", "plain", (better, plain)),
+                ("best", "plain", (best, plain[:, 2:])),
+                ("best", "better", (best, better[:, 2:])),
+            ):
+                (expected,) = relative_changes(*pair, samples=200)
+                found = rows[arm]["relative_to"][reference][key]
+                assert [found[end] for end in ("change", "low", "high")] == pytest.approx(list(expected))
+    assert {arm: list(row["relative_to"]) for arm, row in rows.items()} == {
+        "plain": ["better"],
+        "better": ["plain"],
+        "best": ["plain", "better"],
+    }
+
+
+def test_the_tables_show_the_numbers(swept, rows, capsys, tmp_path):
+    print_table(swept, [], None, tmp_path / "new" / "table.md")
+    out, err = capsys.readouterr()
+    assert err == "not finished, so not in the table: never/seed_0\n"
+    assert max(map(len, out.splitlines())) <= 80
+    text = (tmp_path / "new" / "table.md").read_text()
+    row, change = rows["better"], rows["better"]["relative_to"]["plain"]["streaming_only_read"]
+    rate = [f"{100 * row[f'wer{end}']:.1f}" for end in ("", "_low", "_high")]
+    assert f"{rate[0]} ({rate[1]}-{rate[2]})" in out
+    assert f"| `better` | {rate[0]} ({rate[1]}-{rate[2]}) | " in text
+    shown = [f"{100 * change[end]:+.1f}" for end in ("change", "low", "high")]
+    assert f"{shown[0]} {shown[1]}..{shown[2]}" in out
+    assert f"| {shown[0]} ({shown[1]} to {shown[2]}) |" in text
+    assert "1 to 3 seeds" in text and "only read" in text and "WER relative to `plain`" in text
+    # Every line of a table has as many cells as its header.
+    for block in text.split("\n\n"):
+        assert len({line.count("|") for line in block.splitlines() if "|" in line}) <= 1
+
+
+def test_some_arms_are_still_compared_with_the_references(swept, rows, tmp_path):
+    print_table(swept, ["best"], tmp_path / "rows.json", None)
+    assert json.loads((tmp_path / "rows.json").read_text()) == [rows["best"]]
+    with pytest.raises(UserError, match="no run of .*few.py is finished"):
+        print_table(load_sweep(swept.file, tmp_path), [], None, None)
+
+
+def test_each_test_split_has_rows_and_tables_of_its_own(tmp_path, capsys):
+    runs = "yield Run('a', {'data.test.more': 'x.jsonl'})\nyield Run('b', {'data.test.more': 'x.jsonl'})"
+    sweep = load_sweep(write_sweep(tmp_path, runs, 'REFERENCE = "a"'), tmp_path / "out")
+    for job in sweep.jobs:
+        fake_training.main(*train_command(job)[4:])
+    print_table(sweep, [], tmp_path / "rows.json", None)
+    rows = json.loads((tmp_path / "rows.json").read_text())
+    assert [(row["name"], row["split"]) for row in rows] == [("a", "test"), ("a", "more"), ("b", "test"), ("b", "more")]
+    assert rows[0]["wer"] == rows[2]["wer"] != rows[1]["wer"] == rows[3]["wer"]
+    out = capsys.readouterr().out
+    assert out.count("WER %, test, 40 utterances, 1 seed") == out.count("WER %, more, 40 utterances, 1 seed") == 1
+    assert out.count("WER relative to a") == 2
+
+
+def rewritten(tmp_path, change) -> str | list[dict]:
+    """The rows of two runs, or what is said, when the utterances of the second are changed."""
+    file = write_sweep(tmp_path, "yield Run('a')\nyield Run('b')", 'REFERENCE = "a"')
+    sweep = load_sweep(file, tmp_path / "out")
+    for job in sweep.jobs:
+        fake_training.main(*train_command(job)[4:])
+    lines = sweep.jobs[1].directory.evaluations / "step_4_test.jsonl"
+    records = [change(json.loads(line)) for line in lines.read_text().splitlines()]
+    lines.write_text("".join(json.dumps(record) + "\n" for record in records if record))
+    try:
+        print_table(sweep, [], tmp_path / "rows.json", None)
+    except UserError as error:
+        return str(error)
+    return json.loads((tmp_path / "rows.json").read_text())
+
+
+def test_what_cannot_be_compared(tmp_path):
+    said = rewritten(tmp_path, lambda r: r if r["id"] != "u7" else None)
+    assert said == "a/seed_0 and b/seed_0: evaluated on other utterances of test; evaluate both again"
+
+
+def test_evaluations_without_subsets_are_refused(tmp_path):
+    said = rewritten(tmp_path, lambda r: {key: value for key, value in r.items() if key != "subsets"})
+    assert f"has no errors by subset; evaluate it again: joint-st evaluate {tmp_path}/out/b/seed_0" in said
+
+
+def test_subsets_that_differ_are_not_compared(tmp_path):
+    """An arm that heard other words has its own rates, and no change of them relative to another's."""
+    a, b = rewritten(tmp_path, lambda r: {**r, "subsets": {"heard": r["subsets"]["heard"]}})
+    assert a["relative_to"] == {} and "wer_only_read" in a and "wer_only_read" not in b
+    assert list(b["relative_to"]["a"]) == ["all", "heard", "streaming_all", "streaming_heard"]
+    assert b["relative_to"]["a"]["all"]["change"] == 0
+
+
+def test_fields_in_which_arms_differ_are_columns(tmp_path, capsys):
+    runs = """\
+for seed in range(2):
+    yield Run("a", {"optimizer.beta1": 0.3, "training.log_every": seed + 1}, seed)
+    yield Run("b", {"optimizer.beta1": 0.15, "data.test.test": "tfds:other:all", "data.text": ["x.txt|"]}, seed)"""
+    sweep = load_sweep(write_sweep(tmp_path, runs, 'REFERENCE = "a"'), tmp_path / "out")
+    for job in sweep.jobs:
+        fake_training.main(*train_command(job)[4:])
+    files = [tmp_path / "new" / f"table.{ending}" for ending in ("json", "md", "csv", "png")]
+    print_table(sweep, [], *files)
+    rows = json.loads(files[0].read_text())
+    expected = {
+        "a": {"data.test.test.name": "grammar", "optimizer.beta1": 0.3, "data.text": []},
+        "b": {"data.test.test.name": "other", "optimizer.beta1": 0.15, "data.text.0.path": "x.txt|"},
+    }
+    # A field that is not there is None; `log_every` differs within an arm.
+    for row in rows:
+        found = {path: value for path, value in row["overrides"].items() if value is not None}
+        assert {path: found[path] for path in expected[row["name"]]} == expected[row["name"]]
+        assert "training.log_every" not in found and "seed" not in found and "name" not in found
+        assert row["wer"] == pytest.approx(np.mean(row["wer_by_seed"]))
+
+    header, _, a, b = [line.split(" | ") for line in files[1].read_text().splitlines() if line.startswith("|")][:4]
+    place = header.index("`optimizer.beta1`")
+    assert (a[place], b[place]) == ("0.3", "0.15") and "x.txt\\|" in " ".join(b)
+
+    lines = {line["name"]: line for line in csv.DictReader(files[2].open())}
+    for row in rows:
+        line = lines[row["name"]]
+        assert float(line["optimizer.beta1"]) == row["overrides"]["optimizer.beta1"]
+        assert [float(line[name]) for name in ("wer", "streaming_wer_heard_low")] == [
+            row["wer"],
+            row["streaming_wer_heard_low"],
+        ]
+        assert [float(value) for value in line["wer_by_seed"].split()] == row["wer_by_seed"]
+        assert (line["seeds"], line["data.text.0.path"]) == ("0 1", row["overrides"]["data.text.0.path"] or "")
+    change = rows[1]["relative_to"]["a"]
+    assert float(lines["b"]["wer_relative_to_a"]) == change["all"]["change"]
+    assert float(lines["b"]["streaming_wer_only_read_relative_to_a_high"]) == change["streaming_only_read"]["high"]
+    assert lines["a"]["wer_relative_to_a"] == ""
+    assert files[3].read_bytes().startswith(b"\x89PNG")

@@ -1,0 +1,206 @@
+"""The runs of a sweep: what is run, what is skipped, what goes on, and what becomes of signals and failures."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from joint_st.errors import UserError
+from joint_st.sweeps import load_sweep
+from joint_st.sweeps.command import sweep
+from joint_st.sweeps.locks import is_locked
+from joint_st.sweeps.runner import run_jobs
+from joint_st.sweeps.state import check_conflicts, describe, look
+from tests.sweeps.conftest import write_sweep
+from tests.tiny import environment
+
+PROGRAM = """
+import sys
+from pathlib import Path
+from joint_st.sweeps.command import sweep
+from tests.sweeps.conftest import fake_command
+sys.exit(sweep(Path(sys.argv[1]), workdir=sys.argv[2], workers=int(sys.argv[3]), command=fake_command))
+"""
+
+
+@pytest.fixture(autouse=True)
+def signals_as_in_a_terminal():
+    """Also where the tests run in the background, whose processes begin with some signals ignored."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGHUP)}
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+def start(file: Path, out: Path, workers: int = 1) -> subprocess.Popen:
+    """A sweep in a process of its own."""
+    command = [sys.executable, "-c", PROGRAM, str(file), str(out), str(workers)]
+    return subprocess.Popen(command, env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+
+
+def wait_for(event) -> None:
+    deadline = time.monotonic() + 300
+    while not event():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def starts(out: Path) -> dict[str, int]:
+    """How often each run was started."""
+    return {
+        str(file.parent.relative_to(out)): file.read_text().count("started") for file in sorted(out.rglob("starts"))
+    }
+
+
+def test_a_failing_run_does_not_stop_the_rest_and_only_it_is_tried_again(tmp_path, fake, capsys):
+    file, out = write_sweep(tmp_path, "for arm in ('fails', 'a', 'b'):\n    yield Run(arm)"), tmp_path / "out"
+    assert sweep(file, workdir=out, command=fake) == 1
+    output = capsys.readouterr()
+    assert "1 run failed" in output.err
+    problem = "joint-st: error: there is no such thing (exit status 2)"
+    assert f"fails/seed_0: {problem}\n    log: {out}/fails/seed_0.log\n" in output.err
+    assert (out / "fails" / "seed_0.failed").read_text() == problem + "\n"
+    assert "b/seed_0: test streaming WER" in output.err and "not in the table: fails/seed_0" in output.err
+    assert "all words" in output.out
+    log = (out / "a" / "seed_0.log").read_text().splitlines()
+    assert log[0].startswith("$ ") and log[0].endswith("--seed=0") and log[1:] == ["training a/seed_0"]
+
+    assert sweep(file, workdir=out, command=fake) == 1
+    assert "2 of 3 runs are finished already" in capsys.readouterr().err
+    assert starts(out) == {"a/seed_0": 1, "b/seed_0": 1, "fails/seed_0": 2}
+    assert (out / "fails" / "seed_0.log").read_text().count("$ ") == 2
+
+    assert sweep(file, workdir=out, only=["fails"], command=lambda job: ["true"]) == 1
+    assert "fails/seed_0: ended well, but without an evaluation of its last step" in capsys.readouterr().err
+    assert sweep(file, workdir=out, only=["fails"], command=lambda job: ["sh", "-c", "kill -9 $$"]) == 1
+    assert "fails/seed_0: killed by SIGKILL\n" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_lets_runs_save_and_the_same_command_goes_on(tmp_path, fake, capsys, number):
+    file, out = write_sweep(tmp_path, "yield Run('waits')\nyield Run('next')"), tmp_path / "out"
+    process = start(file, out)
+    wait_for((out / "waits" / "seed_0" / "waiting").exists)
+    process.send_signal(number)
+    error = process.communicate(timeout=300)[1]
+    assert process.returncode == 128 + number
+    assert "waits/seed_0: stopped, step 2 of 4 saved" in error
+    assert error.endswith("2 runs not finished; the same command goes on\n")
+    assert starts(out) == {"waits/seed_0": 1}
+    if number != signal.SIGHUP:
+        jobs = load_sweep(file, out).jobs
+        assert [describe(job) for job in jobs] == ["step 2 of 4", "to do"]
+        assert sweep(file, workdir=out, command=fake) == 0
+        assert "waits/seed_0: goes on from step 2" in capsys.readouterr().err
+        assert [describe(job) for job in jobs] == ["finished", "finished"]
+
+
+def test_nohup_is_heeded(tmp_path):
+    file, out = write_sweep(tmp_path, "yield Run('waits')"), tmp_path / "out"
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        process = start(file, out)
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    wait_for((out / "waits" / "seed_0" / "waiting").exists)
+    process.send_signal(signal.SIGHUP)
+    process.send_signal(signal.SIGTERM)
+    assert "stopped, step 2 of 4 saved" in process.communicate(timeout=300)[1]
+    assert process.returncode == 143
+
+
+def test_a_second_signal_kills(tmp_path):
+    file, out = write_sweep(tmp_path, "yield Run('deaf')"), tmp_path / "out"
+    process = start(file, out)
+    waiting = out / "deaf" / "seed_0" / "waiting"
+    wait_for(waiting.exists)
+    process.send_signal(signal.SIGINT)
+    assert "asked to save and end" in [process.stderr.readline() for _ in range(2)][1]
+    process.send_signal(signal.SIGINT)
+    assert "stopped, step 0 of 4 saved" in process.communicate(timeout=300)[1]
+    assert process.returncode == 130
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(waiting.read_text()), 0)
+
+
+def test_a_run_that_outlives_its_sweep_is_left_alone(tmp_path, fake, capsys):
+    file, out = write_sweep(tmp_path, "yield Run('waits')\nyield Run('next')"), tmp_path / "out"
+    process = start(file, out)
+    waiting = out / "waits" / "seed_0" / "waiting"
+    wait_for(waiting.exists)
+    process.kill()
+    process.communicate()
+    jobs = load_sweep(file, out).jobs
+    assert sweep(file, workdir=out, command=fake) == 0
+    assert "1 run trained by another process: waits/seed_0\n" in capsys.readouterr().err
+    assert [describe(job) for job in jobs] == ["running, step 0 saved", "finished"]
+    os.kill(int(waiting.read_text()), signal.SIGTERM)
+    wait_for(lambda: describe(jobs[0]) == "step 2 of 4")
+    assert sweep(file, workdir=out, command=fake) == 0
+    assert starts(out) == {"next/seed_0": 1, "waits/seed_0": 2}
+
+
+def test_a_sweep_killed_with_its_runs_ends_with_the_whole_table(tmp_path, fake, capsys):
+    file = write_sweep(tmp_path, "for arm in ('a', 'long_1', 'long_2', 'b'):\n    yield Run(arm)")
+    out, table = tmp_path / "out", tmp_path / "rows.json"
+    process = start(file, out, workers=2)
+    waiting = [out / f"long_{i}" / "seed_0" / "waiting" for i in (1, 2)]
+    wait_for(lambda: all(path.exists() for path in waiting))
+    for number in (process.pid, *(int(path.read_text()) for path in waiting)):
+        os.kill(number, signal.SIGKILL)
+    process.communicate(timeout=300)
+    jobs = load_sweep(file, out).jobs
+    wait_for(lambda: not any(is_locked(job.lock) for job in jobs))
+    assert [describe(job) for job in jobs] == ["finished", "step 2 of 4", "step 2 of 4", "to do"]
+    assert sweep(file, workdir=out, workers=2, json_file=table, command=fake) == 0
+    assert capsys.readouterr().err.count("goes on from step 2") == 2
+    assert [row["name"] for row in json.loads(table.read_text())] == ["a", "long_1", "long_2", "b"]
+    assert starts(out) == {"a/seed_0": 1, "b/seed_0": 1, "long_1/seed_0": 2, "long_2/seed_0": 2}
+
+
+def test_two_sweeps_at_once_share_the_runs(tmp_path):
+    file = write_sweep(tmp_path, "for seed in range(4):\n    yield Run('a', seed=seed)")
+    both = [start(file, tmp_path / "out", workers=2) for _ in range(2)]
+    errors = [process.communicate(timeout=300)[1] for process in both]
+    assert [process.returncode for process in both] == [0, 0], errors
+    assert starts(tmp_path / "out") == {f"a/seed_{seed}": 1 for seed in range(4)}
+    assert all(look(job).finished for job in load_sweep(file, tmp_path / "out").jobs)
+
+
+def test_finished_means_the_last_step_and_the_same_test_splits(tmp_path, fake):
+    file, out = write_sweep(tmp_path, "yield Run('a')"), tmp_path / "out"
+    (job,) = load_sweep(file, out).jobs
+    assert look(job).steps == 0 and describe(job) == "to do"
+    run_jobs([job], command=fake)
+    assert look(job).evaluation == job.directory.evaluations / "step_4_test.json"
+
+    def state(overrides):
+        (job,) = load_sweep(write_sweep(tmp_path, f"yield Run('a', {overrides})"), out).jobs
+        return describe(job)
+
+    assert state({"training.steps": 3, "training.log_every": 1}) == "finished"
+    assert state({"training.steps": 5}) == "step 4 of 5"
+    assert state({"data.test.test": "tfds:other:all"}) == "to evaluate"
+    assert state({"data.test.more": "tfds:grammar:all"}) == "to evaluate"
+    assert state({"model.width": 32}) == "another config"
+    job.directory.evaluation(4, ["test"]).with_suffix(".jsonl").unlink()
+    assert state({}) == "to evaluate"
+
+
+def test_a_run_of_another_config_is_refused_before_any_starts(tmp_path, fake):
+    out = tmp_path / "out"
+    assert sweep(write_sweep(tmp_path, "yield Run('a')"), workdir=out, command=fake) == 0
+    file = write_sweep(tmp_path, "yield Run('new')\nyield Run('a', {'model.width': 32})")
+    with pytest.raises(UserError, match=r"^a/seed_0: model.width: 144 in .*a/seed_0/config.json, 32 now; .*--workdir$"):
+        sweep(file, workdir=out, command=fake)
+    assert starts(out) == {"a/seed_0": 1}
+    check_conflicts(load_sweep(file, out).only(["new"]))

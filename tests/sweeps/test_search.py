@@ -1,0 +1,60 @@
+"""Grids, random search, and the names of their arms."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from joint_st.sweeps import arm_name, choice, grid, integers, load_sweep, log_uniform, sample, uniform
+from tests.sweeps.conftest import write_sweep
+
+DRAWS = {"optimizer.peak_learning_rate": log_uniform(1e-4, 1e-2), "model.width": choice(64, 96)}
+
+
+def test_a_grid_has_every_combination_once():
+    assert grid({"a": (1, 2), "b.c": "xy"}) == [
+        {"a": 1, "b.c": "x"},
+        {"a": 1, "b.c": "y"},
+        {"a": 2, "b.c": "x"},
+        {"a": 2, "b.c": "y"},
+    ]
+    assert grid({}) == [{}]
+
+
+def test_a_larger_sample_and_one_more_path_keep_what_was_drawn():
+    few = sample(3, 5, DRAWS)
+    assert sample(3, 9, DRAWS)[:5] == few != sample(4, 5, DRAWS)
+    more = sample(3, 5, {"text.repeat_most": integers(2, 9), **DRAWS})
+    assert [{path: one[path] for path in DRAWS} for one in more] == few
+    # Stored: runs that are finished are found again by the same sweep file, on every machine and Python.
+    assert few[0] == {"optimizer.peak_learning_rate": 0.000986, "model.width": 96}
+
+
+def test_draws_have_their_distributions():
+    draws = {"log": log_uniform(1e-4, 1e-2), "even": uniform(-1, 3), "whole": integers(2, 4), "one": choice("a", "b")}
+    drawn = sample(0, 4000, draws)
+
+    def quantiles(name, of=float):
+        return np.quantile([of(one[name]) for one in drawn], [0, 0.25, 0.5, 0.75, 1])
+
+    np.testing.assert_allclose(quantiles("log", math.log10), [-4, -3.5, -3, -2.5, -2], atol=0.06)
+    np.testing.assert_allclose(quantiles("even"), [-1, 0, 1, 2, 3], atol=0.12)
+    for name, values in (("whole", (2, 3, 4)), ("one", ("a", "b"))):
+        counts = [sum(one[name] == value for one in drawn) for value in values]
+        assert sum(counts) == 4000
+        np.testing.assert_allclose(counts, 4000 / len(values), rtol=0.06)
+    assert all(one["log"] == float(f"{one['log']:.2e}") for one in drawn)
+
+
+def test_an_arm_is_named_by_what_it_overrides(tmp_path):
+    assert arm_name({}) == "base"
+    assert arm_name({"optimizer.peak_learning_rate": 1e-05, "model.width": 64}) == "peak_learning_rate=1e-05+width=64"
+    assert arm_name({"data.train.0.name": "a/b", "data.dev.0.name": "c d"}) == "train.0.name=a_b+dev.0.name=c_d"
+    assert arm_name({"training.loggers": ("wandb", "x"), "text": None, "data.text": []}) == (
+        "loggers=_wandb_x+text=null+data.text="
+    )
+    values = "{'model.width': (16, 32), 'data.strict': (True, False)}"
+    body = f"for values in grid({values}):\n    yield Run(arm_name(values), values)"
+    sweep = load_sweep(write_sweep(tmp_path, body, "from joint_st.sweeps import arm_name, grid"), tmp_path)
+    assert sweep.arms == tuple(f"width={width}+strict={strict}" for width in (16, 32) for strict in ("true", "false"))

@@ -1,0 +1,165 @@
+"""`joint-st align` of a small trained run, recomputed from what the model says of the utterances."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+
+import jax
+import numpy as np
+import pytest
+import soundfile
+from flax import nnx
+
+from joint_st.cli import main
+from joint_st.config import TfdsSource, override
+from joint_st.data.normalizers import normalizer
+from joint_st.data.sources import open_source
+from joint_st.data.text_units.spelling import Spelling
+from joint_st.models.functional import init_weights, model_structure
+from joint_st.runs.trained import load_trained
+from joint_st.word_times import emissions
+from joint_st.word_times.aligner import Aligner
+from joint_st.word_times.boundaries import make_rows
+from joint_st.word_times.result import Aligned
+from joint_st.word_times.sources import OnePair
+from tests.ops.forced_alignment_reference import log_softmax, viterbi
+
+
+@pytest.fixture(scope="module")
+def model(trained):
+    return load_trained(trained)
+
+
+def read_lines(text: str) -> list[dict]:
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def expected_words(labels, text, log_probs, frame_s, seconds) -> list[tuple]:
+    """(word, start, end, confidence) by the slow Viterbi, of a tokenizer of characters, and the path's score."""
+    path, score = viterbi(log_probs, labels)
+    words, first = [], 0
+    for word in text.split():
+        frames = [t for t, n in enumerate(path) if first <= n < first + len(word)]
+        start, end = frames[0] * frame_s, (frames[-1] + 1) * frame_s
+        confidence = np.mean([np.exp(log_probs[t, labels[path[t]]]) for t in frames])
+        words.append((word, start, min(end, seconds), confidence))
+        first += len(word) + 1
+    return words, score / len(path)
+
+
+@pytest.fixture
+def damaged(corpora, spoken, tmp_path) -> tuple:
+    """A manifest of the test split with its word times, of which some utterances cannot be aligned.
+
+    The manifest, what is wrong with each of those by id, and the utterances left.
+    """
+    corpus = open_source(TfdsSource(name="spoken_grammar/tiny", split="test", data_dir=str(corpora)))
+    folder = shutil.copytree(spoken, tmp_path / "spoken")
+    lines = read_lines((folder / "test.jsonl").read_text())
+    for line, one in zip(lines, map(corpus.__getitem__, range(len(corpus)))):
+        assert line["id"] == one.id
+        line["word_starts"], line["word_ends"] = (times.tolist() for times in one.word_times)
+    files = [folder / line["audio_filepath"] for line in lines]
+    files[0].unlink()
+    files[1].write_bytes(b"RIFF and no more")
+    soundfile.write(files[2], np.zeros(0, np.int16), 16_000)
+    for line in lines[1:3]:
+        line.pop("duration"), line.pop("word_starts"), line.pop("word_ends")
+    lines[3]["text"] = " "
+    lines[4]["text"] = " ".join([lines[4]["text"]] * 9)
+    (folder / "test.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    why = ("no such file", f"{files[1]}: ", "0.00 s have 0", "its text is empty", "its text cannot fit its audio: ")
+    return folder / "test.jsonl", dict(zip((line["id"] for line in lines), why)), [corpus[i] for i in (5, 6, 7)]
+
+
+def test_times_errors_and_what_cannot_be_aligned(model, trained, damaged, tmp_path, capsys):
+    """Times are those of the likeliest path, errors those of the true ones; what fails is told, the rest goes on."""
+    manifest, failing, utterances = damaged
+    file = tmp_path / "times.jsonl"
+    with pytest.raises(SystemExit) as exit:
+        main(["align", str(trained), "--data", f"some={manifest}", "--head", "streaming", "--output", str(file)])
+    assert exit.value.code == 1
+    table, told = capsys.readouterr()
+    told = [line for line in told.splitlines() if line.startswith("joint-st: not aligned: ")]
+    assert len(told) == len(failing)
+    for line, (id, why) in zip(told, failing.items()):
+        assert line.startswith(f"joint-st: not aligned: {id}: ") and why in line
+    records = read_lines(file.read_text())
+    assert [record["id"] for record in records] == [one.id for one in utterances], "in the order of the corpus"
+
+    frame = model.config.model.features.samples_per_frame
+    longest = -(-max(len(one.audio) for one in utterances) // frame) * frame
+    audio = np.zeros((len(utterances), longest), np.int16)
+    for row, one in zip(audio, utterances):
+        row[: len(one.audio)] = one.audio
+    lengths = np.array([len(one.audio) for one in utterances], np.int32)
+    structure = model_structure(model.config.model, model.tokenizer.size, 0)
+    logits = jax.jit(lambda *rows: nnx.merge(structure, model.weights)(*rows).streaming)(audio, lengths)
+    errors = []
+    for record, one, own in zip(records, utterances, np.asarray(logits)):
+        text, seconds = model.normalizer(one.text), len(one.audio) / 16_000
+        assert (record["text"], record["head"]) == (text, "streaming")
+        assert record["seconds"] == pytest.approx(seconds, abs=1e-6)
+        log_probs = log_softmax(own[: -(-len(one.audio) // frame)])
+        words, score = expected_words(model.tokenizer.encode(text), text, log_probs, frame / 16_000, seconds)
+        assert record["log_prob"] == pytest.approx(score, rel=1e-4)
+        assert [word["word"] for word in record["words"]] == [word[0] for word in words]
+        for word, expected in zip(record["words"], words):
+            assert [word["start"], word["end"]] == pytest.approx(expected[1:3], abs=1e-5)
+            assert word["confidence"] == pytest.approx(expected[3], rel=1e-3)
+        errors.append(np.array([word[1:3] for word in words]) - np.stack(one.word_times, axis=1))
+    late = 1000 * np.concatenate(errors)
+    off = np.abs(late)
+    [row] = [line.split() for line in table.splitlines() if line.split()[:1] == ["some"]]
+    assert row[:5] == ["some", "streaming", "3", "5", str(len(late))]
+    expected = [off[:, 0].mean(), off[:, 1].mean(), off.mean(), late.mean()]
+    assert [float(x) for x in row[6:]] == pytest.approx(expected, abs=0.51)
+
+
+def test_a_file_and_its_text(trained, spoken, capsys, tmp_path):
+    line = read_lines((spoken / "test.jsonl").read_text())[0]
+    audio, text = spoken / line["audio_filepath"], tmp_path / "said.txt"
+    text.write_text(line["text"].upper() + ".\n")
+    assert main(["align", str(trained), str(audio), str(text)]) == 0
+    [record] = read_lines(capsys.readouterr().out)
+    assert (record["id"], record["text"]) == (line["id"], normalizer("english")(line["text"]))
+    broken = tmp_path / "broken.wav"
+    broken.write_bytes(b"RIFF and no more")
+    for arguments, message in (([broken, text], f"{broken}: "), ([audio, ""], f"{audio}: its text is empty")):
+        assert main(["align", str(trained), *map(str, arguments)]) == 2
+        out, err = capsys.readouterr()
+        assert (out, err.count("\n")) == ("", 1) and err.startswith(f"joint-st: error: {message}")
+
+
+def test_units_come_from_their_own_head_and_long_audio_is_heard_in_windows(model, spoken, monkeypatch, tmp_path):
+    """With windows whose context covers what the causal layers see, the times are those of the whole."""
+    changes = {"data.units.kind": "characters", "objective.unit_ctc": 0.5}
+    config = override(model.config, changes)
+    units = Spelling(model.tokenizer)
+    weights = jax.jit(lambda: init_weights(config.model, model.tokenizer.size, units.size, 0))()
+    joint = dataclasses.replace(model, config=config, units=units, weights=weights)
+    two = read_lines((spoken / "test.jsonl").read_text())[:2]
+    audio = np.concatenate([soundfile.read(spoken / line["audio_filepath"], dtype="int16")[0] for line in two])
+    soundfile.write(tmp_path / "both.wav", audio, 16_000)
+    corpus = OnePair(tmp_path / "both.wav", " ".join(line["text"] for line in two))
+    [whole] = Aligner(joint, "streaming")(corpus)
+    assert isinstance(whole, Aligned)
+    assert "".join(unit.text for unit in whole.units) == whole.text.replace(" ", "")
+    assert [unit.word for unit in whole.units] == [n for n, word in enumerate(whole.text.split()) for _ in word]
+    times = [t for unit in whole.units for t in (unit.start, unit.end)]
+    assert times == sorted(times) and 0 <= times[0] < times[-1] <= whole.seconds
+    rows = make_rows("one", [whole])
+    count = len(whole.words)
+    assert [(row["head"], row["words"]) for row in rows] == [("streaming", count), ("units", count)]
+    assert all(row["boundary_ms"] is None for row in rows)
+
+    # Two causal layers of 16 frames' left context see 1.5 s with their convolutions and the front end.
+    monkeypatch.setattr(emissions, "CONTEXT_SECONDS", 1.6)
+    monkeypatch.setattr(emissions, "WINDOW_SECONDS", 3.6)
+    assert whole.seconds > emissions.WINDOW_SECONDS
+    [pieces] = Aligner(joint, "streaming")(corpus)
+    assert pieces.log_prob == pytest.approx(whole.log_prob, rel=1e-5)
+    for spans, others in ((whole.words, pieces.words), (whole.units, pieces.units)):
+        assert [(s.text, s.start, s.end) for s in others] == [(s.text, s.start, s.end) for s in spans]

@@ -1,0 +1,88 @@
+"""Texts as labels, and words as they are written."""
+
+import numpy as np
+import pytest
+
+from joint_st.data.normalizers import normalizer
+from joint_st.data.text_units.spelling import Spelling
+from joint_st.data.tokenizers import Characters
+from joint_st.errors import UserError
+from joint_st.word_times.result import CannotAlign, Span
+from joint_st.word_times.sources import read_text
+from joint_st.word_times.spans import Frames, unit_spans, word_spans, words_of_units
+from joint_st.word_times.text import as_written, labels_of
+
+ENGLISH = normalizer("english")
+LETTERS = Characters(" abcdehinotuy")
+
+
+def test_a_text_is_normalised_and_spelled():
+    text, labels = labels_of("  On a\nDOT. ", ENGLISH, LETTERS)
+    assert text == "on a dot"
+    assert LETTERS.decode(labels) == text
+
+
+@pytest.mark.parametrize(
+    "text, why",
+    [
+        (" \n", "its text is empty"),
+        ("…!", "nothing is left of its text '…!' by the normaliser english v1"),
+        ("a fox", "cannot spell 'f', 'x' of its text"),
+    ],
+)
+def test_why_a_text_cannot_be_aligned(text, why):
+    with pytest.raises(CannotAlign, match=why):
+        labels_of(text, ENGLISH, LETTERS)
+
+
+def spans(words):
+    return tuple(Span(word, k, k + 0.5, 0.1 * k, k) for k, word in enumerate(words))
+
+
+@pytest.mark.parametrize(
+    "written, expected",
+    [
+        ("On a dot.", [("On", 0, 0.5, 0), ("a", 1, 1.5, 1), ("dot.", 2, 2.5, 2)]),
+        ("- On 21, dot -", [("- On", 0, 0.5, 0), ("21,", 1, 2.5, 1), ("dot -", 3, 3.5, 3)]),
+        ("co-op", [("co-op", 0, 1.5, 0)]),
+    ],
+)
+def test_words_as_they_are_written(written, expected):
+    found = as_written(written, ENGLISH, spans(ENGLISH(written).split()))
+    assert [(s.text, s.start, s.end, s.word) for s in found] == expected
+
+
+def test_words_that_the_normaliser_mixes_up_stay_normalised():
+    words = spans(["one", "thousand", "two"])
+    assert as_written("1 002", ENGLISH, words) == words
+
+
+def test_words_and_units_take_the_frames_of_their_labels():
+    text = "he cue"
+    word = Spelling(Characters(" cehu")).words(text)
+    frames = Frames(
+        np.array([2, 4, 6, 7, 10, 11]), np.array([3, 6, 7, 8, 11, 12]), np.array([0.9, 0.3, 0.5, 0.4, 0.8, 0.6])
+    )
+    he, cue = word_spans(text.split(), word, frames, 0.04, 0.465)
+    assert [he.start, he.end, he.confidence] == pytest.approx([0.08, 0.24, 0.5])
+    assert [cue.start, cue.end, cue.confidence] == pytest.approx([0.28, 0.465, 0.6]), "it ends with the audio"
+    units = unit_spans(list(text), word, frames, 0.04, 0.465)
+    assert [unit.text for unit in units] == list("hecue")
+    assert [unit.word for unit in units] == [0, 0, 1, 1, 1]
+    assert [unit.start for unit in units] == pytest.approx([0.08, 0.16, 0.28, 0.4, 0.44])
+    again = words_of_units(text.split(), units)
+    assert [(s.text, s.start, s.end, s.word) for s in again] == [(s.text, s.start, s.end, s.word) for s in (he, cue)]
+
+
+def test_a_text_is_a_file_or_what_is_said(tmp_path):
+    file = tmp_path / "said.txt"
+    file.write_text("\ufeffOne.\nTwo.\n")
+    assert read_text(str(file)) == "One.\nTwo.\n"
+    assert read_text("one, two") == "one, two"
+    assert read_text("Stop.") == "Stop."
+    for missing in ("said.txt", "folder/said"):
+        with pytest.raises(UserError, match=f"{missing}: no such file; give a text file"):
+            read_text(missing)
+    file.write_bytes(b"caf\xe9")
+    with pytest.raises(UserError, match="not UTF-8"):
+        read_text(str(file))

@@ -1,0 +1,145 @@
+"""Each format, parsed back."""
+
+import html
+import json
+import re
+
+import pytest
+
+from joint_st.errors import UserError
+from joint_st.word_times.destination import Destination
+from joint_st.word_times.result import Aligned, Span
+from joint_st.word_times.writers import FORMATS
+from joint_st.word_times.writers.subtitles import cues
+
+WORDS = (Span("we", 0.04, 0.2, 0.75, 0), Span("said", 0.2, 0.48, 0.5, 1), Span("no", 3601.04, 3601.4, 1.0, 2))
+WRITTEN = tuple(span._replace(text=text) for span, text in zip(WORDS, ("“We", "<said>", 'no" & -')))
+UNITS = (Span("w", 0.04, 0.08, 0.7, 0), Span("i", 0.12, 0.2, 0.8, 0), Span('"', 0.24, 0.28, 0.1, 1))
+ONE = Aligned("a b/c", 3601.4375, "we said no", "streaming", -1.25, WORDS, WRITTEN, UNITS)
+
+
+def write(name, aligned=ONE):
+    return FORMATS[name].write(aligned)
+
+
+def test_json():
+    line = write("json")
+    assert line.count("\n") == 1
+    record = json.loads(line)
+    assert {key: record[key] for key in ("id", "seconds", "text", "head", "log_prob")} == {
+        "id": "a b/c",
+        "seconds": 3601.4375,
+        "text": "we said no",
+        "head": "streaming",
+        "log_prob": -1.25,
+    }
+    assert record["words"][1] == {"word": "said", "start": 0.2, "end": 0.48, "confidence": 0.5}
+    assert record["units"][2] == {"unit": '"', "start": 0.24, "end": 0.28, "confidence": 0.1, "word": 1}
+    without = Aligned("x", 1.0, "we", "streaming", 0.0, WORDS[:1], WORDS[:1])
+    assert "units" not in json.loads(write("json", without))
+
+
+def test_ctm():
+    rows = [line.split(" ") for line in write("ctm").splitlines()]
+    assert [len(row) for row in rows] == [6, 6, 6]
+    assert [row[:2] for row in rows] == [["a_b/c", "1"]] * 3
+    for row, span in zip(rows, WORDS):
+        assert (float(row[2]), float(row[2]) + float(row[3])) == pytest.approx((span.start, span.end))
+        assert (row[4], float(row[5])) == (span.text, span.confidence)
+
+
+def read_textgrid(text):
+    """Tiers by name, each its (start, end, text), and the end; every line accounted for."""
+    lines = iter(text.splitlines())
+
+    def value(name):
+        key, _, value = next(lines).strip().partition(" = ")
+        assert key == name, (key, name)
+        return value[1:-1].replace('""', '"') if value.startswith('"') else float(value)
+
+    assert value("File type") == "ooTextFile" and value("Object class") == "TextGrid"
+    assert next(lines) == ""
+    assert value("xmin") == 0
+    end = value("xmax")
+    assert next(lines) == "tiers? <exists>"
+    size, tiers = value("size"), {}
+    assert next(lines) == "item []:"
+    for item in range(1, int(size) + 1):
+        assert next(lines).strip() == f"item [{item}]:"
+        assert value("class") == "IntervalTier"
+        name = value("name")
+        assert (value("xmin"), value("xmax")) == (0, end)
+        tiers[name] = []
+        for interval in range(1, int(value("intervals: size")) + 1):
+            assert next(lines).strip() == f"intervals [{interval}]:"
+            tiers[name].append((value("xmin"), value("xmax"), value("text")))
+    assert next(lines, None) is None
+    return tiers, end
+
+
+def test_textgrid():
+    tiers, end = read_textgrid(write("textgrid"))
+    assert end == 3601.4375
+    expected = {"words": WORDS, "units": UNITS, "confidence": [w._replace(text=f"{w.confidence:.3f}") for w in WORDS]}
+    assert tiers.keys() == expected.keys()
+    for name, intervals in tiers.items():
+        assert intervals[0][0] == 0 and intervals[-1][1] == end
+        assert all(before[1] == after[0] for before, after in zip(intervals, intervals[1:])), "they touch"
+        assert all(start < stop for start, stop, _ in intervals)
+        assert [x for x in intervals if x[2]] == [(span.start, span.end, span.text) for span in expected[name]]
+        assert not any(a[2] == b[2] == "" for a, b in zip(intervals, intervals[1:]))
+
+
+def seconds(clock):
+    hours, minutes, rest = re.fullmatch(r"(\d\d):(\d\d):(\d\d[.,]\d{3})", clock).groups()
+    return 3600 * int(hours) + 60 * int(minutes) + float(rest.replace(",", "."))
+
+
+def test_srt():
+    blocks = write("srt").strip("\n").split("\n\n")
+    read = [block.split("\n") for block in blocks]
+    assert [(number, text) for number, _, text in read] == [("1", "“We <said>"), ("2", 'no" & -')]
+    times = [[seconds(clock) for clock in arrow.split(" --> ")] for _, arrow, _ in read]
+    assert times == [[0.04, 0.48], [3601.04, 3601.4]]
+    assert read[1][1] == "01:00:01,040 --> 01:00:01,400"
+
+
+def test_vtt():
+    head, *blocks = write("vtt").strip("\n").split("\n\n")
+    assert head == "WEBVTT"
+    times, texts = zip(*(block.split("\n") for block in blocks))
+    assert [[seconds(clock) for clock in arrow.split(" --> ")] for arrow in times] == [[0.04, 0.48], [3601.04, 3601.4]]
+    first, stamp, second = re.fullmatch(r"([^<]*) <([^>]*)>(.*)", texts[0]).groups()
+    assert (first, seconds(stamp), html.unescape(second)) == ("“We", 0.2, "<said>")
+    assert second == "&lt;said&gt;" and texts[1] == 'no" &amp; -'
+
+
+def test_subtitles_are_short():
+    words = [Span("word" * 3, 0.5 * k, 0.5 * k + 0.4, 1.0, k) for k in range(40)]
+    found = list(cues(words))
+    assert [word for cue in found for word in cue] == words
+    assert max(len(" ".join(w.text for w in cue)) for cue in found) <= 42
+    assert len(list(cues([words[0], words[20]]))) == 2, "a pause"
+    slow = [Span("a", 2.0 * k, 2.0 * k + 1.9, 1.0, k) for k in range(9)]
+    assert max(cue[-1].end - cue[0].start for cue in cues(slow)) <= 6
+
+
+def test_destinations(tmp_path, capsys):
+    other = Aligned("d", 0.5, "we", "streaming", 0.0, WORDS[:1], WORDS[:1])
+    Destination("ctm", None, "mine").write([ONE, other])
+    assert capsys.readouterr().out == write("ctm") + write("ctm", other)
+    Destination("json", tmp_path, "mine").write([ONE, other])
+    assert (tmp_path / "mine.jsonl").read_text() == write("json") + write("json", other)
+    Destination("srt", tmp_path / "new" / "subtitles", "mine").write([ONE, other])
+    files = {file.name: file.read_text() for file in (tmp_path / "new" / "subtitles").iterdir()}
+    assert files == {"a b_c.srt": write("srt"), "d.srt": write("srt", other)}
+    Destination("vtt", tmp_path / "one.vtt").write([other])
+    assert (tmp_path / "one.vtt").read_text() == write("vtt", other)
+    Destination("textgrid", tmp_path).write([other])
+    assert (tmp_path / "d.TextGrid").read_text() == write("textgrid", other)
+    with pytest.raises(UserError, match="name a folder with --output"):
+        Destination("srt", None, "mine")
+    with pytest.raises(UserError, match="one.vtt: a file; --format vtt writes a file for each"):
+        Destination("vtt", tmp_path / "one.vtt", "mine")
+    with pytest.raises(UserError, match="the file of both 'a b/c' and 'a b_c'"):
+        Destination("srt", tmp_path, "mine").write([ONE, Aligned("a b_c", 1.0, "", "streaming", 0.0, (), ())])

@@ -16,8 +16,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-FAR = 1e30
-"""Cost of what cannot happen: finite, so that no difference of two of them is NaN."""
+from joint_st.ops.lattice import UNREACHABLE, move_right
 
 
 def skip_path(
@@ -31,13 +30,13 @@ def skip_path(
     free_ends: begin and end anywhere. An utterance of one frame, which cannot be at both ends, always does.
     """
     columns = jnp.arange(costs.shape[2])
-    first = costs[0] if free_ends else jnp.where(columns == 0, costs[0], FAR)
+    first = costs[0] if free_ends else jnp.where(columns == 0, costs[0], UNREACHABLE)
 
     def forward(carry, frame):
         best, ends = carry
         cost, i = frame
         running = lax.associative_scan(jnp.minimum, best, axis=1)
-        is_new = best < _move_right(running)
+        is_new = best < move_right(running, UNREACHABLE)
         best = running + cost
         if free_ends:
             ends = jnp.where((i < audio_lengths)[:, None], best, ends)
@@ -63,11 +62,11 @@ def step_path(costs: jax.Array, audio_lengths: jax.Array, text_lengths: jax.Arra
     """From a frame to the next the text position stays or moves forward by one; needs T >= R."""
 
     def forward(best, cost):
-        advanced = _move_right(best)
+        advanced = move_right(best, UNREACHABLE)
         advances = advanced < best
         return jnp.where(advances, advanced, best) + cost, advances
 
-    first = jnp.where(jnp.arange(costs.shape[2]) == 0, costs[0], FAR)
+    first = jnp.where(jnp.arange(costs.shape[2]) == 0, costs[0], UNREACHABLE)
     _, advances = lax.scan(forward, first, costs[1:])
 
     def back(position, frame):
@@ -94,11 +93,11 @@ def dtw_path(costs: jax.Array, audio_lengths: jax.Array, text_lengths: jax.Array
 
     def forward(best, frame):
         sums, cost = frame
-        advanced = _move_right(best)
+        advanced = move_right(best, UNREACHABLE)
         advances = advanced <= best  # of two equal ways, the one of fewer cells
         entering = jnp.where(advances, advanced, best) - (sums - cost)
         running = lax.associative_scan(jnp.minimum, entering, axis=1)
-        is_new = entering < _move_right(running)
+        is_new = entering < move_right(running, UNREACHABLE)
         return running + sums, (is_new, advances)
 
     sums = jnp.cumsum(costs, axis=2)
@@ -118,7 +117,3 @@ def dtw_path(costs: jax.Array, audio_lengths: jax.Array, text_lengths: jax.Array
     ending, (first, last) = lax.scan(back, last, (is_new, advances, frames), reverse=True)
     first = jnp.pad(first, ((1, 0), (0, 0)))
     return first.T, jnp.concatenate([ending[None], last]).T
-
-
-def _move_right(x):
-    return jnp.concatenate([jnp.full_like(x[:, :1], FAR), x[:, :-1]], axis=1)

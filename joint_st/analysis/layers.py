@@ -19,8 +19,7 @@ from joint_st.data.buckets import Buckets
 from joint_st.data.pipeline import batches
 from joint_st.data.plan import BatchPlan, PlannedBatch
 from joint_st.data.prepared import Prepared
-from joint_st.distributed.hosts import fetch
-from joint_st.distributed.mesh import put_batch, rows_here
+from joint_st.distributed.mesh import fetch, put_batch, rows_here
 from joint_st.errors import UserError
 from joint_st.models.functional import Weights
 

@@ -21,8 +21,7 @@ from joint_st.decoding.clock import Clock
 from joint_st.decoding.decoders import Decoder, Greedy
 from joint_st.decoding.forward import HEADS
 from joint_st.decoding.long import LongRecordings
-from joint_st.distributed.hosts import fetch
-from joint_st.distributed.mesh import put_batch, rows_here
+from joint_st.distributed.mesh import fetch, put_batch, rows_here
 from joint_st.distributed.peers import current
 from joint_st.models.functional import Weights
 

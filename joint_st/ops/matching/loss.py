@@ -126,6 +126,7 @@ def alignment_loss(
             audio, text, audio_lengths, text_lengths, audio_mask, text_mask, alignment, temperature
         )
     elif alignment == "given":
+        assert given is not None  # `_check`
         audio_mask &= given >= 0
         position = jnp.clip(given, 0, jnp.maximum(text_lengths - 1, 0)[:, None])
         total = _sum(costs_of.matched_costs(audio, text, position), audio_mask)

@@ -136,7 +136,7 @@ class LongRecordings:
             before = heard
         self._decode(before, None, first, frames, found, clock)
         if clock:
-            clock.audio += len(audio) / self._features.sample_rate
+            clock.audio += self._features.seconds(len(audio))
         return {
             decoder: {head: np.concatenate(pieces) for head, pieces in of_heads.items()}
             for decoder, of_heads in found.items()

@@ -81,7 +81,7 @@ def recognise(
     plan = BatchPlan(dataset.lengths, buckets, shuffle=False, leave_longer=long is not None)
     if not plan.steps_per_epoch:
         return
-    rate = config.model.features.sample_rate
+    features = config.model.features
     read = batches(
         dataset,
         plan,
@@ -101,13 +101,13 @@ def recognise(
                 with clock.running(decoder.name, head) if clock else contextlib.nullcontext():
                     labels[decoder.name][head] = decoder.on_host(of_head, frames)
         if clock:
-            clock.audio += float(lengths[valid].sum()) / rate
+            clock.audio += features.seconds(float(lengths[valid].sum()))
         for row in np.flatnonzero(valid):
             texts = {
                 decoder: {head: (spell or dataset.tokenizer.decode)(rows[row]) for head, rows in by_head.items()}
                 for decoder, by_head in labels.items()
             }
-            yield Recognised(int(plan[i].rows[row]), float(lengths[row]) / rate, texts)
+            yield Recognised(int(plan[i].rows[row]), features.seconds(float(lengths[row])), texts)
 
 
 def _recognise_long(long: LongRecordings, weights: Weights, dataset: Prepared, buckets: Buckets, mesh, clock, name):
@@ -127,7 +127,7 @@ def _recognise_long(long: LongRecordings, weights: Weights, dataset: Prepared, b
             decoder: {head: dataset.tokenizer.decode(labels) for head, labels in by_head.items()}
             for decoder, by_head in long(weights, audio, clock).items()
         }
-        yield Recognised(n, len(audio) / dataset.features.sample_rate, texts)
+        yield Recognised(n, dataset.features.seconds(len(audio)), texts)
 
 
 def _on_all_hosts(here: bool, mesh: jax.sharding.Mesh) -> bool:

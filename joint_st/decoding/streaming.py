@@ -64,7 +64,7 @@ class Streams:
 
         model = merge(structure, self._weights)
         frames = model.audio.look_ahead + model.streaming.look_ahead
-        self.look_ahead_ms = 1000 * frames * features.samples_per_frame / features.sample_rate
+        self.look_ahead_ms = features.frames_ms(frames)
         """How far beyond its own end a frame of the streaming head hears."""
         self._state = model.init_state(count)
 
@@ -127,10 +127,11 @@ class Streams:
 
 def chunk_frames(chunk_ms: float, features: FeaturesConfig) -> int:
     """Frames of a chunk. Raises `UserError` where it is no whole number of them."""
-    frame_ms = 1000 * features.samples_per_frame / features.sample_rate
-    frames = round(chunk_ms / frame_ms)
-    if frames < 1 or abs(frames * frame_ms - chunk_ms) > 1e-6:
-        raise UserError(f"--chunk-ms {chunk_ms:g}: must be a multiple of a frame of the encoder, {frame_ms:g} ms")
+    frames = round(chunk_ms / features.frame_ms)
+    if frames < 1 or abs(frames * features.frame_ms - chunk_ms) > 1e-6:
+        raise UserError(
+            f"--chunk-ms {chunk_ms:g}: must be a multiple of a frame of the encoder, {features.frame_ms:g} ms"
+        )
     return frames
 
 

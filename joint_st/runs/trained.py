@@ -7,7 +7,7 @@ from pathlib import Path
 
 import jax
 
-from joint_st.config import Config, load
+from joint_st.config import Config, Source, load
 from joint_st.data.normalizers import Normalizer, normalizer
 from joint_st.data.text_units import Units, load_units
 from joint_st.data.tokenizers import Tokenizer, load_tokenizer
@@ -40,6 +40,25 @@ class Trained:
     def unit_count(self) -> int:
         """Size of the inventory of text units; 0 where there is no text encoder."""
         return self.units.size if self.units else 0
+
+    def splits(self, data: dict[str, Source] | None) -> dict[str, Source]:
+        """The named sources of the option --data where there are any, the run's test splits otherwise.
+
+        Raises `UserError` where there are neither.
+        """
+        if not (data or self.config.data.test):
+            raise UserError(f"{self.run.config}: data.test names no split; give --data NAME=SOURCE")
+        return dict(data or self.config.data.test)
+
+    def split(self, data: dict[str, Source] | None) -> tuple[str, Source]:
+        """Name and source of the one split of --data, or of the run's first test split.
+
+        Raises `UserError` where there is none, and where --data names several.
+        """
+        splits = self.splits(data)
+        if data and len(data) > 1:
+            raise UserError(f"--data: takes one split at a time here, and {', '.join(data)} are {len(data)}")
+        return next(iter(splits.items()))
 
 
 def load_trained(workdir: Path, checkpoint: str = "best") -> Trained:

@@ -215,7 +215,7 @@ class Aligner:
         )
 
     def _why_not(self, job: Job, seconds: float, frames: int) -> str:
-        needed = int(frames_needed(job.labels[None], np.array([len(job.labels)]))[0])
+        needed = int(frames_needed(job.labels))
         if needed > frames:
             return (
                 f"its text cannot fit its audio: {len(job.labels)} labels need {needed} frames, and {seconds:.2f} s "

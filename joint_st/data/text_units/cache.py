@@ -15,9 +15,9 @@ from joint_st.data.paths import cache_folder
 log = logging.getLogger(__name__)
 
 FORMAT = 1
-"""Of what is kept, and of how it is computed; files of another are not read."""
+"""Changes with what is kept and how it is computed; files of another number are not read."""
 WAIT_SECONDS = 20.0
-"""For another process that is writing."""
+"""Time to wait for another process that is writing."""
 
 
 class PhonemeCache:

@@ -9,6 +9,7 @@ import pytest
 from joint_st.config import (
     Config,
     DataConfig,
+    FeaturesConfig,
     LmConfig,
     ManifestSource,
     ModelConfig,
@@ -395,3 +396,12 @@ def test_the_repositorys_configs_load(path):
     config = load(path, LmConfig if path.stem.endswith("_lm") else Config)
     assert config.name == path.stem
     assert override(config, {}) == config
+
+
+def test_samples_frames_and_seconds():
+    features = FeaturesConfig()
+    assert (features.samples_per_frame, features.frame_seconds, features.frame_ms) == (640, 0.04, 40)
+    assert [features.frames(samples) for samples in (0, 1, 640, 641)] == [0, 1, 1, 2]
+    assert [features.nearest_frames(seconds) for seconds in (0.019, 0.021, 30)] == [0, 1, 750]
+    assert [features.samples(seconds) for seconds in (0.3, 4800.000000000001 / 16_000, 0.30001)] == [4800, 4800, 4801]
+    assert (features.frames_ms(25), features.seconds(8000)) == (1000, 0.5)

@@ -23,14 +23,14 @@ from joint_st.errors import UserError
 Made = TypeVar("Made")
 Root = TypeVar("Root", Config, LmConfig)
 
-COMMANDS = {Config: "`joint-st train`", LmConfig: "`joint-st train-lm`"}
+COMMANDS: dict[type, str] = {Config: "`joint-st train`", LmConfig: "`joint-st train-lm`"}
 """What takes a config of each kind."""
 
 FILE_NAME = "config.json"
 """The resolved config within a run."""
 
 
-def load(path: str | os.PathLike[str], kind: type[Root] = Config) -> Root:
+def load(path: str | os.PathLike[str], kind: type[Root] = Config) -> Root:  # type: ignore[assignment]
     """The config of a Python file, of a JSON file, or of a run's directory; of `kind`, a language model's or not.
 
     A Python file may itself load another one and change it:

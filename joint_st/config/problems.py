@@ -8,6 +8,7 @@ import re
 from typing import Any
 
 import pydantic
+from pydantic_core import ErrorDetails
 
 from joint_st.config.language_model import LmConfig
 from joint_st.config.schema import Config
@@ -64,7 +65,7 @@ def nearest(path: str, known: list[str]) -> str | None:
         place, _, last = candidate.rpartition(".")
         if (likeness := alike(name, last)) >= 0.6:
             scores[candidate] = likeness + 0.5 * alike(parent, place)
-    return max(scores, key=scores.get) if scores else None
+    return max(scores, key=scores.__getitem__) if scores else None
 
 
 def shown(value: Any) -> str:
@@ -83,7 +84,8 @@ def shown(value: Any) -> str:
 
 def _root(title: str) -> tuple[type[Section], str]:
     """The section pydantic names, and where it lies in a config; "" where that is not one place."""
-    found, todo = Config, [Section]
+    found: type[Section] = Config
+    todo: list[type[Section]] = [Section]
     while todo:
         section = todo.pop()
         todo.extend(section.__subclasses__())
@@ -95,7 +97,7 @@ def _root(title: str) -> tuple[type[Section], str]:
     return found, found.__name__
 
 
-def _line(error: dict[str, Any], root: type[Section], prefix: str) -> str:
+def _line(error: ErrorDetails, root: type[Section], prefix: str) -> str:
     path, section = _dotted(error["loc"], root, prefix)
     value, context = error["input"], error.get("ctx", {})
     match error["type"]:

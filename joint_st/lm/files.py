@@ -10,7 +10,7 @@ from joint_st.lm.kenlm import is_kenlm, read_kenlm
 
 
 def read_ngrams(path: Path) -> Arpa:
-    """The model of an ARPA file, plain or gzipped, or of a KenLM binary.
+    """The model of an ARPA file, plain or gzipped, or of a trie in KenLM's binary form.
 
     Raises `UserError` where there is no such file, and as `read_arpa` and `read_kenlm` do.
     """

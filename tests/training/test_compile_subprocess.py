@@ -13,9 +13,9 @@ from joint_st.data.symbols import SymbolSizes
 from joint_st.distributed.host_memory import TUNABLES, VARIABLE
 from joint_st.distributed.mesh import make_mesh
 from joint_st.runs.compilation import keep_compiled
-from joint_st.training import apart
-from joint_st.training.apart import Apart, Steps, compile_apart
+from joint_st.training import compile_subprocess
 from joint_st.training.compilation import batch_shapes
+from joint_st.training.compile_subprocess import CompileSubprocess, Steps, compile_in_subprocess
 from joint_st.training.step import make_train_step, state_shapes
 from tests.tiny import tiny_config
 
@@ -23,10 +23,13 @@ SPEECH = Buckets(bounds=(7_680,), label_bounds=(8,), batch_sizes=(2,), unit_boun
 TEXT = Buckets(bounds=(8, 16), label_bounds=(8, 16), batch_sizes=(2, 2), unit_bounds=(8, 16))
 
 
+SIZES = SymbolSizes(labels=8, units=8)
+
+
 @pytest.fixture
 def steps(tmp_path):
     changes = {"data.text_batch_size": 2, "data.units.kind": "phonemes", "training.compilation_cache": str(tmp_path)}
-    return Steps(tiny_config(tmp_path, changes), SymbolSizes(8, 8), {"paired": SPEECH, "text": TEXT}, {"text": TEXT})
+    return Steps(tiny_config(tmp_path, changes), SIZES, {"paired": SPEECH, "text": TEXT}, {"text": TEXT})
 
 
 @pytest.fixture
@@ -55,38 +58,38 @@ def test_the_digest_is_of_what_programs_depend_on(steps):
 
 def test_it_is_for_a_process_that_keeps_its_memory_and_has_a_cache_without_them(steps, cache, monkeypatch):
     monkeypatch.delenv(VARIABLE, raising=False)
-    assert isinstance(compile_apart(steps), contextlib.nullcontext)
+    assert isinstance(compile_in_subprocess(steps), contextlib.nullcontext)
     monkeypatch.setenv(VARIABLE, TUNABLES)
-    assert isinstance(compile_apart(None), contextlib.nullcontext)
-    monkeypatch.setattr(apart.sys, "executable", "false")
-    with compile_apart(steps) as process:
-        assert isinstance(process, Apart)
+    assert isinstance(compile_in_subprocess(None), contextlib.nullcontext)
+    monkeypatch.setattr(compile_subprocess.sys, "executable", "false")
+    with compile_in_subprocess(steps) as process:
+        assert isinstance(process, CompileSubprocess)
     (cache / f"steps-{steps.digest}").touch()
-    assert isinstance(compile_apart(steps), contextlib.nullcontext)
+    assert isinstance(compile_in_subprocess(steps), contextlib.nullcontext)
 
 
 def test_nobody_waits_for_a_process_that_fails(steps, monkeypatch):
-    monkeypatch.setattr(apart.sys, "executable", "false")
-    with Apart(steps) as process:
+    monkeypatch.setattr(compile_subprocess.sys, "executable", "false")
+    with CompileSubprocess(steps) as process:
         for _, shape in steps.each():
             process.wait(shape)
 
 
 def test_leaving_ends_the_process_and_the_wait(steps):
-    with Apart(steps) as process:
+    with CompileSubprocess(steps) as process:
         pass
     with pytest.raises(CancelledError):
         process.wait((0, 0))
 
 
 @pytest.mark.slow
-def test_what_was_compiled_apart_is_found(steps, cache, caplog):
+def test_what_was_compiled_in_a_subprocess_is_found(steps, cache, caplog):
     steps = steps._replace(buckets={"paired": SPEECH}, text_buckets=None)
+    shape = Shape(0, None)
     mesh = make_mesh(steps.config.parallel)
-    with Apart(steps) as process, jax.set_mesh(mesh):
+    with CompileSubprocess(steps) as process, jax.set_mesh(mesh):
         step = make_train_step(steps.config, steps.sizes, mesh)
         like = state_shapes(steps.config, steps.sizes, mesh)
-        shape = Shape(0, None)
         lowered = step.lower(like, batch_shapes(steps.buckets, shape, mesh))
         process.wait(shape)
         stored = sorted(path.name for path in cache.glob("jit_train_step*-cache"))

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 
 import joint_st
-from joint_st.cli import align, analyze, compare, compile, data, evaluate, report, sweep, train, train_lm, transcribe
+from joint_st.cli import align, analyze, compare, compile, data, evaluate, report, sweep, train, transcribe
 from joint_st.cli.parser import Commands, Parser
 from joint_st.distributed.host_memory import keep_host_memory
 from joint_st.errors import UserError
@@ -16,7 +16,7 @@ EXIT_USER_ERROR = 2
 EXIT_INTERRUPTED = 130
 EXIT_BROKEN_PIPE = 141
 
-COMMANDS = (train, train_lm, evaluate, compare, analyze, report, transcribe, align, sweep, compile, data)
+COMMANDS = (train, evaluate, compare, analyze, report, transcribe, align, sweep, compile, data)
 """In the order of the help."""
 
 OF_TRAINING = {

@@ -46,7 +46,7 @@ def _compile(options: argparse.Namespace) -> None:
     if options.topology is None:
         options.parser.error("--topology NAME is missing")
     quiet_libraries()
-    from joint_st.compile_check.command import compile_for
+    from joint_st.compile_check.check import compile_for
 
     if not compile_for(config, options.topology, options.labels, options.units, options.json, options.quick):
         raise SystemExit(1)

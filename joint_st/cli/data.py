@@ -100,7 +100,7 @@ def _data_ngram(options: argparse.Namespace) -> None:
     if options.out is None:
         options.parser.error("--out FILE is missing")
     quiet_libraries()
-    from joint_st.lm.command import estimate_ngram
+    from joint_st.lm.estimate import estimate_ngram
 
     model = estimate_ngram(config, Path(options.config), options.order, options.level, options.out)
     counts = ", ".join(f"{len(of_order)} {n}-grams" for n, of_order in enumerate(model.ngrams, 1))

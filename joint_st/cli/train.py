@@ -1,4 +1,4 @@
-"""`joint-st train`."""
+"""`joint-st train` and `joint-st train-lm`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from joint_st.cli.parser import OVERRIDES, Commands
 
 
 def add(commands: Commands) -> None:
-    """Add the command to the parser."""
+    """Add the commands to the parser."""
     train = commands.add(
         "train",
         "train a model, or go on with a run",
@@ -26,6 +26,21 @@ def add(commands: Commands) -> None:
     config_argument(train)
     training_arguments(train)
     train.set_defaults(run=_train)
+    train_lm = commands.add(
+        "train-lm",
+        "train a neural language model over a run's labels, or go on with it",
+        """
+        joint-st train-lm configs/quickstart_lm.py
+        joint-st train-lm configs/quickstart_lm.py --workdir runs/lm --data.tokenizer.path runs/wide/tokenizer
+        joint-st train-lm configs/quickstart_lm.py --data.train text:a.txt,text:b.txt --model.width 512
+        joint-st evaluate runs/quickstart --lm runs/quickstart_lm --tune
+        joint-st evaluate runs/quickstart --rescore runs/quickstart_lm --tune
+        """,
+        f"%(prog)s CONFIG [--workdir RUN] [--print-config] {OVERRIDES}",
+    )
+    config_argument(train_lm)
+    training_arguments(train_lm)
+    train_lm.set_defaults(run=_train_lm)
 
 
 def training_arguments(parser: argparse.ArgumentParser) -> None:
@@ -42,6 +57,10 @@ def training_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _train(options: argparse.Namespace) -> None:
     run_training(options, "Config")
+
+
+def _train_lm(options: argparse.Namespace) -> None:
+    run_training(options, "LmConfig")
 
 
 def run_training(options: argparse.Namespace, kind: str) -> None:

@@ -1,5 +1,7 @@
 """N-gram models in KenLM's binary form (github.com/kpu/kenlm, version 5 of it) as lists of n-grams.
 
+`read_ngrams` reads a file in either form, this one or ARPA's.
+
 A *trie* leads from the last word of an n-gram back to its first one, bit-packed, a level an order, with probabilities
 and back-off weights as they are or as indices of a table (`-q`, `-b`).
 
@@ -20,7 +22,7 @@ import numpy as np
 import tqdm
 
 from joint_st.errors import UserError
-from joint_st.lm.arpa import MOST, NEVER, Arpa, Entry
+from joint_st.lm.arpa import MOST, NEVER, Arpa, Entry, read_arpa
 
 MAGIC = b"mmap lm http://kheafield.com/code"
 MOST_TRIED = 2_000_000_000
@@ -206,3 +208,13 @@ def _look_up(pairs, keys: np.ndarray, hashes: np.ndarray, firsts: np.ndarray):
         right = keys[place] == tried[likely]
         found.append((place[right], begin[likely[right]], end[likely[right]]))
     return tuple(np.concatenate(column) for column in zip(*found))
+
+
+def read_ngrams(path: Path) -> Arpa:
+    """The model of an ARPA file, plain or gzipped, or of a KenLM binary.
+
+    Raises `UserError` where there is no such file, and as `read_arpa` and `read_kenlm` do.
+    """
+    if not path.is_file():
+        raise UserError(f"{path}: no such file")
+    return read_kenlm(path) if is_kenlm(path) else read_arpa(path)

@@ -4,23 +4,24 @@ from __future__ import annotations
 
 import base64
 import io
+import struct
+import zlib
 from collections.abc import Sequence
 
 import jax
 import numpy as np
 import soundfile
 
-from joint_st.analysis.example import Example
 from joint_st.analysis.figures import MOST_PANELS
 from joint_st.analysis.layers import LayerAnalysis
+from joint_st.analysis.pairs import Example
 from joint_st.data.audio import UnreadableAudio
 from joint_st.data.prepared import Prepared
 from joint_st.data.sources import Corpus
 from joint_st.data.utterance import Entry, Utterance
-from joint_st.reports.png import grey_png
 from joint_st.runs.trained import Trained
 from joint_st.word_times.aligner import Aligner
-from joint_st.word_times.result import Aligned, Failed
+from joint_st.word_times.spans import Aligned, Failed
 
 BARS = 240
 """Of the outline of the sound."""
@@ -134,3 +135,18 @@ def _grey(costs: np.ndarray) -> np.ndarray:
 
 def _uri(kind: str, content: bytes) -> str:
     return f"data:{kind};base64,{base64.b64encode(content).decode('ascii')}"
+
+
+def grey_png(image: np.ndarray) -> bytes:
+    """A PNG of `image`, uint8 [H, W], 0 black."""
+    height, width = image.shape
+    # Before each row stands its filter: 0, none.
+    rows = np.zeros((height, 1 + width), np.uint8)
+    rows[:, 1:] = image
+    header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
+    chunks = (b"IHDR", header), (b"IDAT", zlib.compress(rows.tobytes(), 9)), (b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + b"".join(_chunk(kind, content) for kind, content in chunks)
+
+
+def _chunk(kind: bytes, content: bytes) -> bytes:
+    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))

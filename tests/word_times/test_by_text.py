@@ -20,8 +20,8 @@ from joint_st.runs.trained import load_trained
 from joint_st.word_times import command
 from joint_st.word_times.boundaries import make_rows
 from joint_st.word_times.by_text import EmbeddingAligner, frames_of_units
-from joint_st.word_times.result import Aligned
-from joint_st.word_times.sources import OnePair
+from joint_st.word_times.spans import Aligned
+from joint_st.word_times.text import OnePair
 
 
 @pytest.fixture(scope="module")

@@ -20,6 +20,7 @@ def add(commands: Commands) -> None:
         joint-st compile configs/multilingual_2b.py --topology v5p:8x8x16 --labels 8192 --units 300
         """,
         f"%(prog)s CONFIG --topology NAME [--quick] [--labels N] [--units N] [--json FILE] {OVERRIDES}",
+        "Config",
     )
     config_argument(ahead)
     ahead.add_argument(

@@ -30,6 +30,7 @@ def add(commands: Commands) -> None:
         joint-st train configs/quickstart.py --data.tokenizer.path pieces
         """,
         f"%(prog)s CONFIG --out DIR {OVERRIDES}",
+        "Config",
     )
     config_argument(tokenizer)
     tokenizer.add_argument("--out", metavar="DIR", type=Path, help="where the tokenizer is written")
@@ -43,6 +44,7 @@ def add(commands: Commands) -> None:
         joint-st data ngram runs/quickstart --order 6 --level label --out letters.arpa.gz
         """,
         f"%(prog)s CONFIG --out FILE [--order N] [--level word|label] {OVERRIDES}",
+        "Config",
     )
     config_argument(ngram)
     ngram.add_argument("--order", metavar="N", type=count, default=3, help="length of n-grams; %(default)s by default")
@@ -60,6 +62,7 @@ def add(commands: Commands) -> None:
         "count what a config reads: utterances, hours, what is dropped and why, buckets, padding",
         "joint-st data inspect configs/quickstart.py --data.buckets 4",
         f"%(prog)s CONFIG {OVERRIDES}",
+        "Config",
     )
     config_argument(inspect)
     inspect.set_defaults(run=_data_inspect)

@@ -22,6 +22,7 @@ def add(commands: Commands) -> None:
         joint-st train configs/quickstart.py --help
         """,
         f"%(prog)s CONFIG [--workdir RUN] [--print-config] {OVERRIDES}",
+        "Config",
     )
     config_argument(train)
     training_arguments(train)
@@ -37,10 +38,11 @@ def add(commands: Commands) -> None:
         joint-st evaluate runs/quickstart --rescore runs/quickstart_lm --tune
         """,
         f"%(prog)s CONFIG [--workdir RUN] [--print-config] {OVERRIDES}",
+        "LmConfig",
     )
     config_argument(train_lm)
     training_arguments(train_lm)
-    train_lm.set_defaults(run=_train_lm)
+    train_lm.set_defaults(run=_train)
 
 
 def training_arguments(parser: argparse.ArgumentParser) -> None:
@@ -56,16 +58,7 @@ def training_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _train(options: argparse.Namespace) -> None:
-    run_training(options, "Config")
-
-
-def _train_lm(options: argparse.Namespace) -> None:
-    run_training(options, "LmConfig")
-
-
-def run_training(options: argparse.Namespace, kind: str) -> None:
-    """Train the config that is named, which has to be of `kind`; or show it."""
-    config = load_config(options, kind)
+    config = load_config(options)
     if config is None:
         return
     if options.print_config:

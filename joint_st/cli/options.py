@@ -84,7 +84,7 @@ def fusion_arguments(parser: argparse.ArgumentParser) -> None:
         "--lm",
         metavar="LM",
         type=Path,
-        help="fuse a language model: an n-gram over words or over the run's labels (an ARPA file or a KenLM binary), "
+        help="fuse a language model: an n-gram over words or over the run's labels (an ARPA file or a KenLM trie), "
         "or the directory of a neural one (`joint-st train-lm`)",
     )
     parser.add_argument(

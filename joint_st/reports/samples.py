@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import base64
 import io
-import struct
-import zlib
 from collections.abc import Sequence
 
 import jax
 import numpy as np
+import PIL.Image
 import soundfile
 
 from joint_st.analysis.figures import MOST_PANELS
@@ -118,7 +117,7 @@ def layer_maps(example: Example) -> dict:
         "layers": [
             {
                 "name": example.layers[layer],
-                "image": _uri("image/png", grey_png(_grey(example.costs[layer]))),
+                "image": _uri("image/png", _png(_grey(example.costs[layer]))),
                 "path": example.positions[layer].tolist(),
             }
             for layer in shown
@@ -133,20 +132,12 @@ def _grey(costs: np.ndarray) -> np.ndarray:
     return np.rint(255 * grey).astype(np.uint8).T[::-1]
 
 
+def _png(image: np.ndarray) -> bytes:
+    """A grey image, uint8 [H, W], 0 black, as a PNG file."""
+    file = io.BytesIO()
+    PIL.Image.fromarray(image).save(file, "PNG", optimize=True)
+    return file.getvalue()
+
+
 def _uri(kind: str, content: bytes) -> str:
     return f"data:{kind};base64,{base64.b64encode(content).decode('ascii')}"
-
-
-def grey_png(image: np.ndarray) -> bytes:
-    """A PNG of `image`, uint8 [H, W], 0 black."""
-    height, width = image.shape
-    # Before each row stands its filter: 0, none.
-    rows = np.zeros((height, 1 + width), np.uint8)
-    rows[:, 1:] = image
-    header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
-    chunks = (b"IHDR", header), (b"IDAT", zlib.compress(rows.tobytes(), 9)), (b"IEND", b"")
-    return b"\x89PNG\r\n\x1a\n" + b"".join(_chunk(kind, content) for kind, content in chunks)
-
-
-def _chunk(kind: bytes, content: bytes) -> bytes:
-    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))

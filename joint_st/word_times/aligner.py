@@ -23,6 +23,7 @@ from joint_st.data.utterance import Entry
 from joint_st.data.word_times import word_times
 from joint_st.decoding.forward import HEADS
 from joint_st.distributed.mesh import over_batch, put_batch
+from joint_st.ops.ctc import frames_needed
 from joint_st.ops.forced_alignment import forced_alignment
 from joint_st.runs.trained import Trained
 from joint_st.word_times.emissions import Emissions
@@ -294,8 +295,7 @@ class Aligner:
         )
 
     def _why_not(self, job: Job, seconds: float, frames: int) -> str:
-        # As `joint_st.ops.ctc.frames_needed`, which would be compiled for this alone.
-        needed = len(job.labels) + np.count_nonzero(job.labels[1:] == job.labels[:-1])
+        needed = int(frames_needed(job.labels[None], np.array([len(job.labels)]))[0])
         if needed > frames:
             return (
                 f"its text cannot fit its audio: {len(job.labels)} labels need {needed} frames, and {seconds:.2f} s "

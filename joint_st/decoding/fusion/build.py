@@ -61,7 +61,7 @@ class FusionFiles:
     """What is to be fused and to rescore, before it is known with which run."""
 
     lm: Path | None
-    """An ARPA file, a KenLM binary, or the directory of a language model's run."""
+    """An ARPA file, a KenLM trie, or the directory of a language model's run."""
     hot_words: Path | None
     """One word or phrase a line."""
     weights: Weights = Weights()

@@ -26,7 +26,7 @@ def add(commands: Commands) -> None:
     )
     config_argument(train)
     training_arguments(train)
-    train.set_defaults(run=_train)
+    train.set_defaults(run=_train, trainer=_asr)
     train_lm = commands.add(
         "train-lm",
         "train a neural language model over a run's labels, or go on with it",
@@ -42,7 +42,7 @@ def add(commands: Commands) -> None:
     )
     config_argument(train_lm)
     training_arguments(train_lm)
-    train_lm.set_defaults(run=_train)
+    train_lm.set_defaults(run=_train, trainer=_lm)
 
 
 def training_arguments(parser: argparse.ArgumentParser) -> None:
@@ -70,7 +70,17 @@ def _train(options: argparse.Namespace) -> None:
     from joint_st.distributed.processes import processes
 
     with processes(options.coordinator, options.processes, options.process):
-        from joint_st.training.loop import train
-
         there = storage.path(options.config)
-        train(config, options.workdir or (there if there.is_dir() else Path("runs") / config.name))
+        options.trainer(config, options.workdir or (there if there.is_dir() else Path("runs") / config.name))
+
+
+def _asr(config, workdir: Path) -> None:
+    from joint_st.training.asr import train_asr
+
+    train_asr(config, workdir)
+
+
+def _lm(config, workdir: Path) -> None:
+    from joint_st.training.lm import train_lm
+
+    train_lm(config, workdir)

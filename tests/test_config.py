@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from joint_st.cli.parser import split_overrides
 from joint_st.config import (
     Config,
     DataConfig,
@@ -23,7 +24,6 @@ from joint_st.config import (
     save,
     show,
 )
-from joint_st.config.arguments import split_overrides
 from joint_st.config.tree import leaves, paths, sections
 from joint_st.errors import UserError
 
@@ -373,7 +373,7 @@ OPTIONS = {"--help": False, "--workdir": True}
     ],
 )
 def test_overrides_among_arguments(arguments, overrides, others):
-    assert split_overrides(arguments.split(), OPTIONS) == (overrides, others.split())
+    assert split_overrides(arguments.split(), OPTIONS, Config) == (overrides, others.split())
 
 
 @pytest.mark.parametrize(
@@ -385,7 +385,7 @@ def test_overrides_among_arguments(arguments, overrides, others):
     ],
 )
 def test_mistakes_among_arguments(arguments, line):
-    assert message(split_overrides, arguments.split(), OPTIONS) == line
+    assert message(split_overrides, arguments.split(), OPTIONS, Config) == line
 
 
 CONFIGS = sorted(path for path in (Path(__file__).parents[1] / "configs").rglob("*.py") if path.parent.name != "sweeps")

@@ -8,12 +8,10 @@ import jax
 import numpy as np
 import tqdm
 
-from joint_st.analysis.boundaries import boundary_errors
-from joint_st.analysis.example import Example
-from joint_st.analysis.forward import Found, make_forward
-from joint_st.analysis.measure import ALIGNMENTS, BEST, DISTANCES
-from joint_st.analysis.pairs import choose_pairs, spread
+from joint_st.analysis.measure import ALIGNMENTS, BEST, DISTANCES, Found, make_forward
+from joint_st.analysis.pairs import Example, choose_pairs, spread
 from joint_st.analysis.report import LayerReport, Measured
+from joint_st.analysis.scores import boundary_errors
 from joint_st.config import Config, ModelConfig
 from joint_st.data.buckets import Buckets
 from joint_st.data.loader import batches

@@ -1,4 +1,7 @@
-"""N-gram language models in the ARPA format, with back-off: read, written, and walked in plain Python."""
+"""N-gram language models in the ARPA format, with back-off: read, written, and walked in plain Python.
+
+A model may be over words or over the labels of a tokenizer; `symbols` says how a label is written as a token.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple, TextIO
 
+from joint_st.data import tokenizers
+from joint_st.data.tokenizers import BLANK, UNKNOWN_MARK, Characters, Tokenizer
 from joint_st.errors import UserError
 
 START, END, UNKNOWN = "<s>", "</s>", "<unk>"
@@ -154,3 +159,29 @@ def _ngram(line: str, order: int) -> tuple[tuple[str, ...], Entry]:
     tokens = tuple(UNKNOWN if token in _UNKNOWN_AS_WRITTEN else token for token in rest)
     # With some tools' "-inf", the difference of two would be NaN.
     return tokens, Entry(max(float(probability), NEVER), max(backoff, NEVER))
+
+
+SPACE = "\u2581"
+"""Stands for a space where tokens are separated by spaces; SentencePiece writes it where a word begins."""
+
+
+def spellings(tokenizer: Tokenizer) -> list[str]:
+    """What each label [V] adds to a text: "" the blank, `\u2047` the unknown one, a space in it where a word ends."""
+    if isinstance(tokenizer, Characters):
+        return ["", UNKNOWN_MARK, *tokenizer.characters]
+    written = [piece.replace(SPACE, " ") for piece in tokenizer.symbols()]
+    written[BLANK], written[tokenizers.UNKNOWN] = "", UNKNOWN_MARK
+    return written
+
+
+def symbols(tokenizer: Tokenizer) -> list[str]:
+    """The token of each label [V] in a language model over labels: its spelling, `\u2581` for a space."""
+    written = [spelling.replace(" ", SPACE) for spelling in spellings(tokenizer)]
+    written[tokenizers.UNKNOWN] = UNKNOWN
+    return written
+
+
+def label_tokens(tokenizer: Tokenizer, text: str) -> Sequence[str]:
+    """A normalised text as tokens of a language model over labels."""
+    written = symbols(tokenizer)
+    return [written[label] for label in tokenizer.encode(text)]

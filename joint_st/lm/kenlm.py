@@ -1,5 +1,7 @@
 """Tries in KenLM's binary form (github.com/kpu/kenlm, version 5 of it) as lists of n-grams.
 
+`read_ngrams` reads a file in either form, this one or ARPA's.
+
 A *trie* leads from the last word of an n-gram back to its first one, bit-packed, a level an order, with probabilities
 and back-off weights as they are or as indices of a table (`-q`, `-b`). It holds some n-grams that the ARPA file did
 not, where that has a longer one that ends in them, with the probability that follows by back-off: they change nothing.
@@ -15,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from joint_st.errors import UserError
-from joint_st.lm.arpa import MOST, NEVER, Arpa, Entry
+from joint_st.lm.arpa import MOST, NEVER, Arpa, Entry, read_arpa
 
 MAGIC = b"mmap lm http://kheafield.com/code"
 
@@ -127,3 +129,13 @@ def _bits(data: np.ndarray, starts: np.ndarray, length: int) -> np.ndarray:
         raise ValueError("beyond the end")
     shifted = wide[starts >> 3] >> (starts & 7).astype(np.uint64)
     return (shifted & np.uint64((1 << length) - 1)).astype(np.int64)
+
+
+def read_ngrams(path: Path) -> Arpa:
+    """The model of an ARPA file, plain or gzipped, or of a trie in KenLM's binary form.
+
+    Raises `UserError` where there is no such file, and as `read_arpa` and `read_kenlm` do.
+    """
+    if not path.is_file():
+        raise UserError(f"{path}: no such file")
+    return read_kenlm(path) if is_kenlm(path) else read_arpa(path)

@@ -11,16 +11,16 @@ import numpy as np
 import PIL.Image
 import soundfile
 
-from joint_st.analysis.example import Example
 from joint_st.analysis.figures import MOST_PANELS
 from joint_st.analysis.layers import LayerAnalysis
+from joint_st.analysis.pairs import Example
 from joint_st.data.audio import UnreadableAudio
 from joint_st.data.prepared import Prepared
 from joint_st.data.sources import Corpus
 from joint_st.data.utterance import Entry, Utterance
 from joint_st.runs.trained import Trained
 from joint_st.word_times.aligner import Aligner
-from joint_st.word_times.result import Aligned, Failed
+from joint_st.word_times.spans import Aligned, Failed
 
 BARS = 240
 """Of the outline of the sound."""

@@ -25,9 +25,9 @@ from joint_st.sweeps.launchers import (
     train_arguments,
 )
 from joint_st.sweeps.locks import is_locked, lock
-from joint_st.sweeps.results import result_line
-from joint_st.sweeps.state import look
+from joint_st.sweeps.status import look
 from joint_st.sweeps.sweep import Job
+from joint_st.sweeps.table import result_line
 
 POLL_SECONDS = 0.1
 

@@ -11,9 +11,8 @@ import pytest
 from flax import nnx
 
 from joint_st.analysis.analyze import analyze_run
-from joint_st.analysis.boundaries import word_frames
 from joint_st.analysis.layers import LayerAnalysis, layer_names
-from joint_st.analysis.retrieval import ranks
+from joint_st.analysis.scores import ranks, word_frames
 from joint_st.cli import main
 from joint_st.config import ManifestSource, ModelConfig, TfdsSource
 from joint_st.data.prepared import prepare

@@ -14,17 +14,17 @@ import pytest
 
 from joint_st.errors import UserError
 from joint_st.sweeps import load_sweep
-from joint_st.sweeps.command import sweep
 from joint_st.sweeps.locks import is_locked
+from joint_st.sweeps.run_sweep import sweep
 from joint_st.sweeps.runner import run_jobs
-from joint_st.sweeps.state import check_conflicts, describe, look
+from joint_st.sweeps.status import check_conflicts, describe, look
 from tests.sweeps.conftest import write_sweep
 from tests.tiny import environment
 
 PROGRAM = """
 import sys
 from pathlib import Path
-from joint_st.sweeps.command import sweep
+from joint_st.sweeps.run_sweep import sweep
 from tests.sweeps.conftest import fake_command
 sys.exit(sweep(Path(sys.argv[1]), workdir=sys.argv[2], workers=int(sys.argv[3]), command=fake_command))
 """

@@ -16,9 +16,9 @@ from joint_st.runs.trained import Trained, load_trained
 from joint_st.word_times.aligner import Aligner
 from joint_st.word_times.boundaries import make_rows, make_table
 from joint_st.word_times.by_text import EmbeddingAligner
-from joint_st.word_times.destination import Destination
-from joint_st.word_times.result import Aligned, Failed
-from joint_st.word_times.sources import OnePair
+from joint_st.word_times.spans import Aligned, Failed
+from joint_st.word_times.text import OnePair
+from joint_st.word_times.writers import Destination
 
 
 def aligners(trained: Trained, head: str, ways: Sequence[int | None]) -> list[Aligner]:

@@ -11,8 +11,7 @@ from joint_st.errors import UserError
 from joint_st.evaluation.report import write_rows
 from joint_st.sweeps.collect import collect
 from joint_st.sweeps.runner import Command, Outcome, run_jobs, say, train_command
-from joint_st.sweeps.state import check_conflicts, describe, look
-from joint_st.sweeps.status import show_status
+from joint_st.sweeps.status import check_conflicts, describe, look, show_status
 from joint_st.sweeps.sweep import Job, Sweep, load_sweep
 from joint_st.sweeps.table import make_csv, make_markdown, make_tables
 

@@ -8,9 +8,8 @@ from typing import Literal
 from joint_st.config import Config
 from joint_st.data.texts import train_tokenizer, training_texts
 from joint_st.data.tokenizers import Tokenizer, load_tokenizer
-from joint_st.lm.arpa import Arpa, write_arpa
+from joint_st.lm.arpa import Arpa, label_tokens, write_arpa
 from joint_st.lm.kneser_ney import estimate
-from joint_st.lm.symbols import label_tokens
 from joint_st.runs.directory import RunDirectory
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from joint_st.analysis.wrong_texts import wrong_texts
+from joint_st.analysis.pairs import wrong_texts
 
 
 def test_neighbours_by_length_change_places():

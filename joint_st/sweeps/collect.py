@@ -50,7 +50,7 @@ def collect(
     """One row for each arm (all, or those named), split and decoder, in the order given.
 
     tables: finished runs, with the files of their tables. Rates are fractions, pooled over seeds: `wer`, `wer_heard`,
-    `wer_only_read` of the full-context head and `streaming_wer` and so on, each with `_low` and `_high`, the 95 %
+    `wer_text_only` of the full-context head and `streaming_wer` and so on, each with `_low` and `_high`, the 95 %
     interval of the bootstrap over seeds and utterances, and `_by_seed`. `overrides` are the fields of the config in
     which all arms differ, by dotted path. `relative_to` holds, for each arm in `references`, the
     change of each rate relative to its. Raises `UserError` where runs were evaluated on different utterances.

@@ -9,8 +9,7 @@ from jax.experimental.compilation_cache import compilation_cache
 from joint_st.config import override
 from joint_st.data.buckets import Buckets
 from joint_st.distributed.host_memory import TUNABLES, VARIABLE
-from joint_st.distributed.mesh import make_mesh
-from joint_st.runs.compilation import keep_compiled
+from joint_st.distributed.mesh import keep_compiled, make_mesh
 from joint_st.training import apart
 from joint_st.training.apart import Apart, Steps, compile_apart
 from joint_st.training.compilation import batch_shapes

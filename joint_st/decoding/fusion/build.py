@@ -17,7 +17,7 @@ from joint_st.errors import UserError
 from joint_st.lm.arpa import Arpa
 from joint_st.lm.files import read_ngrams
 from joint_st.lm.symbols import SPACE, spellings, symbols
-from joint_st.runs.trained_lm import load_lm
+from joint_st.runs.trained import load_lm
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -17,7 +17,7 @@ from joint_st.data.tokenizers import DESCRIPTION, load_tokenizer, make_tokenizer
 from joint_st.distributed.mesh import describe, rows_here
 from joint_st.models.functional import count_weights
 from joint_st.runs.directory import RunDirectory
-from joint_st.runs.trained_lm import METRIC
+from joint_st.runs.trained import LM_METRIC
 from joint_st.training.lm.perplexity import PerplexityScorer
 from joint_st.training.lm.step import make_init, make_train_step, state_shapes
 from joint_st.training.optimizer import schedule
@@ -41,7 +41,7 @@ class LmTask(Task):
     """Texts, as `config` says."""
 
     fields = ("data.train", "data.train, data.dev")
-    metric = METRIC
+    metric = LM_METRIC
     columns = COLUMNS
     counts = frozenset({"texts"})
 

@@ -26,6 +26,7 @@ from joint_st.config.sections.model import SUBSAMPLING, FeaturesConfig, ModelCon
 from joint_st.config.sections.objective import ConsistencyConfig, ObjectiveConfig
 from joint_st.config.sections.training import (
     EvaluationConfig,
+    InitConfig,
     LoopConfig,
     OptimizerConfig,
     ParallelConfig,
@@ -41,6 +42,7 @@ __all__ = [
     "DataConfig",
     "EvaluationConfig",
     "FeaturesConfig",
+    "InitConfig",
     "LmConfig",
     "LmDataConfig",
     "LmModelConfig",

@@ -12,12 +12,14 @@ import numpy as np
 from joint_st import storage
 from joint_st.config import Config, LmConfig, is_language_model, load
 from joint_st.data.normalizers import Normalizer, normalizer
+from joint_st.data.symbols import Symbols, load_languages
 from joint_st.data.text_units import Units, load_units
 from joint_st.data.tokenizers import Tokenizer, load_tokenizer
 from joint_st.data.vocabulary import Vocabulary
 from joint_st.distributed.mesh import make_evaluation_mesh, replicated
 from joint_st.errors import UserError
-from joint_st.models.functional import Weights, weight_shapes
+from joint_st.heads.model import weight_shapes
+from joint_st.models.functional import Weights
 from joint_st.models.language_model import lm_shapes
 from joint_st.runs.checkpoints import METRIC, Checkpoints
 from joint_st.runs.directory import RunDirectory, existing_run
@@ -33,9 +35,7 @@ class Trained:
     run: RunDirectory
     config: Config
     normalizer: Normalizer
-    tokenizer: Tokenizer
-    units: Units | None
-    """What the text encoder reads; None where there is no text encoder."""
+    symbols: Symbols
     vocabulary: Vocabulary
     mesh: jax.sharding.Mesh
     step: int
@@ -44,9 +44,20 @@ class Trained:
     """The moving average of the weights, on the mesh."""
 
     @property
-    def unit_count(self) -> int:
-        """Size of the inventory of text units; 0 where there is no text encoder."""
-        return self.units.size if self.units else 0
+    def tokenizer(self) -> Tokenizer:
+        """The labels that the heads spell."""
+        return self.symbols.labels
+
+    @property
+    def units(self) -> Units | None:
+        """What the text encoder reads; None where there is no text encoder."""
+        return self.symbols.units
+
+
+def read_symbols(config: Config, run: RunDirectory) -> Symbols:
+    """The inventories that a run's directory holds."""
+    units = load_units(run.units) if config.data.units.kind != "none" else None
+    return Symbols(load_tokenizer(run.tokenizer), units, load_languages(run.root))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,17 +82,16 @@ def load_trained(workdir: Path, checkpoint: str = "best") -> Trained:
     run = existing_run(workdir)
     config = load(run.config)
     mesh = make_evaluation_mesh(config)
-    tokenizer = load_tokenizer(run.tokenizer)
-    units = load_units(run.units) if config.data.units.kind != "none" else None
+    symbols = read_symbols(config, run)
     normalize = normalizer(config.data.normalizer)
     with trained_checkpoints(run) as checkpoints:
         step = checkpoints.choose(checkpoint)
         trained_with = checkpoints.facts(step)["normalizer"]
         if trained_with != str(normalize):
             raise UserError(f"{run.root}: trained on text of normaliser {trained_with}, and this is {normalize}")
-        shapes = weight_shapes(config.model, tokenizer.size, units.size if units else 0)
+        shapes = weight_shapes(config, symbols.sizes)
         weights = _restore_average(checkpoints, step, shapes, replicated(mesh))
-    return Trained(run, config, normalize, tokenizer, units, Vocabulary.load(run.root), mesh, step, weights)
+    return Trained(run, config, normalize, symbols, Vocabulary.load(run.root), mesh, step, weights)
 
 
 def load_lm(workdir: Path, checkpoint: str = "best") -> TrainedLm:

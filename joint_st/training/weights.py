@@ -13,7 +13,7 @@ from joint_st import storage
 from joint_st.config import Config, InitConfig, LmConfig, load
 from joint_st.config.problems import nearest
 from joint_st.data.paths import expand
-from joint_st.data.symbols import Symbols, SymbolSizes
+from joint_st.data.symbols import Symbols, SymbolSizes, load_languages
 from joint_st.data.text_units import load_units
 from joint_st.data.text_units.spelling import Spelling
 from joint_st.data.tokenizers import load_tokenizer
@@ -35,10 +35,11 @@ class Start(NamedTuple):
 
     state: Any
     """The `TrainState`, on the mesh."""
-    facts: dict
-    """What its checkpoints shall tell: under `init`, directory and step of the run whose weights were taken, or None."""
+    origin: dict | None = None
+    """Directory and step of the run whose weights were taken, `{"run": ..., "step": ...}`; None where there were none.
+    Checkpoints store it as `init`."""
     summary: str = ""
-    """A line on the weights taken from another run; empty where there are none."""
+    """What was taken, in words; empty where nothing was."""
 
 
 def starting_state(
@@ -57,11 +58,10 @@ def starting_state(
     """
     latest = checkpoints.latest()
     if latest is not None:
-        facts = {"init": checkpoints.facts(latest).get("init")}
-        return Start(checkpoints.restore(latest, shapes(symbols.sizes)), facts)
+        return Start(checkpoints.restore(latest, shapes(symbols.sizes)), checkpoints.facts(latest).get("init"))
     init = config.training.init
     if not init.run:
-        return Start(fresh(), {"init": None})
+        return Start(fresh())
     other = existing_run(storage.path(init.run) if storage.is_remote(init.run) else expand(init.run))
     load(other.config, type(config))  # refuses a run of another kind or format
     with trained_checkpoints(other, checkpoints.metric) as source:
@@ -82,9 +82,9 @@ def _taken(init: InitConfig, other: RunDirectory, source: Checkpoints, step, sym
     params = jax.tree.unflatten(jax.tree.structure(like), [weights[name] for name in here])
     copy = jax.jit(lambda tree: jax.tree.map(jnp.copy, tree), out_shardings=jax.tree.map(lambda x: x.sharding, like))
     rest = f"; drawn from the seed: {_some(drawn)}" if drawn else ""
-    summary = f"weights  {len(origins)} of {len(here)} arrays are those of step {step} of {other.root}{rest}"
-    facts = {"init": {"run": str(other.root), "step": step}}
-    return Start(state._replace(params=params, average=copy(params)), facts, summary)
+    summary = f"{len(origins)} of {len(here)} arrays are those of step {step} of {other.root}{rest}"
+    origin = {"run": str(other.root), "step": step}
+    return Start(state._replace(params=params, average=copy(params)), origin, summary)
 
 
 def _matched(
@@ -138,6 +138,8 @@ def _foreign(other: RunDirectory, symbols: Symbols, shapes: Callable[[SymbolSize
         differing["labels"] = (", and the labels are not the same", remedy)
     if symbols.units and other.units.is_dir() and load_units(other.units).symbols != symbols.units.symbols:
         differing["units"] = (", and the text units are not the same", "")
+    if load_languages(other.root) != symbols.languages:
+        differing["languages"] = (", and the languages are not the same", "")
     now = named_leaves(shapes(symbols.sizes).params)
     found = {}
     for inventory, told in differing.items():

@@ -20,7 +20,7 @@ from joint_st.runs.directory import RunDirectory, open_run
 from joint_st.training.setup import open_symbols
 from joint_st.training.step import init_state, make_init, state_shapes
 from joint_st.training.weights import starting_state
-from tests.tiny import joint_st, saved_arrays, tiny_config
+from tests.tiny import saved_arrays, tiny_config
 
 pytestmark = pytest.mark.filterwarnings("ignore:Sharding info not provided")
 
@@ -34,7 +34,9 @@ def save_untrained(config, folder: Path, seeds: dict[int, tuple[int, int]], wers
     drawn = jax.jit(lambda seed: init_state(config, sizes, seed))
     with jax.set_mesh(mesh), Checkpoints(run.checkpoints, keep_latest=9) as checkpoints:
         for step, (seed, seed_of_average) in seeds.items():
-            state = drawn(np.uint32(seed))._replace(step=np.int32(step), average=drawn(np.uint32(seed_of_average)).params)
+            state = drawn(np.uint32(seed))._replace(
+                step=np.int32(step), average=drawn(np.uint32(seed_of_average)).params
+            )
             checkpoints.save(step, state, {"step": step, "wer": wers[step]}, wers[step])
     return run
 
@@ -251,10 +253,16 @@ def test_other_units_are_refused_where_they_matter(corpora, source, tmp_path):
 @pytest.mark.parametrize(
     "init, expected",
     [
-        ({"exclude": ["streming_head"]}, "exclude: streming_head fits no weight of this run or of {source}; did you mean "),
+        (
+            {"exclude": ["streming_head"]},
+            "exclude: streming_head fits no weight of this run or of {source}; did you mean ",
+        ),
         ({"rename": {"encoder": "audio"}}, "rename: encoder fits no weight of {source}; "),
         ({"rename": {"streaming": "audio"}}, "rename: audio.{a} and streaming.{a} of {source} both become audio.{a}"),
-        ({"include": ["audio"], "exclude": ["audio"]}, ": no weight of {source} is taken; correct include, exclude or allow"),
+        (
+            {"include": ["audio"], "exclude": ["audio"]},
+            ": no weight of {source} is taken; correct include, exclude or allow",
+        ),
         ({"checkpoint": "4"}, "no checkpoint '4'; there are best, latest, 3, 5, 8"),
     ],
 )

@@ -32,8 +32,7 @@ def step_seconds(config_path: str, seconds: float, cache: str) -> float:
 
     from joint_st.config import load, override
     from joint_st.data.normalizers import normalizer
-    from joint_st.distributed.mesh import available_devices, make_mesh
-    from joint_st.runs.compilation import keep_compiled
+    from joint_st.distributed.mesh import available_devices, keep_compiled, make_mesh
     from joint_st.runs.directory import RunDirectory
     from joint_st.training.setup import open_data
 

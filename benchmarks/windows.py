@@ -21,8 +21,8 @@ from joint_st.data.prepared import prepare
 from joint_st.decoding.decoders import Greedy
 from joint_st.decoding.forward import HEADS
 from joint_st.decoding.long import LongRecordings
+from joint_st.distributed.mesh import keep_compiled
 from joint_st.evaluation.wer import ALL, count_errors, total
-from joint_st.runs.compilation import keep_compiled
 from joint_st.runs.trained import load_trained
 
 

@@ -274,7 +274,7 @@ def test_json_brings_back_the_same_config(tmp_path):
 
 
 def test_a_mistake_in_json(tmp_path):
-    file = tmp_path / "config.json"
+    file = tmp_path / "mine.json"
     file.write_text('{"data": {"train": [{"kind": "manifest", "path": "a"}]}, "sede": 3}')
     assert message(load, file) == f"{file}: sede: unknown key (= 3); did you mean seed?"
     file.write_text("{")

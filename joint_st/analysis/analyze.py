@@ -12,9 +12,9 @@ from joint_st.analysis.figures import save_figure
 from joint_st.analysis.layers import LayerAnalysis
 from joint_st.config import Source, load
 from joint_st.data.prepared import prepare
+from joint_st.distributed.mesh import keep_compiled
 from joint_st.errors import UserError
 from joint_st.evaluation.report import write_rows
-from joint_st.runs.compilation import keep_compiled
 from joint_st.runs.directory import existing_run
 from joint_st.runs.trained import load_trained
 

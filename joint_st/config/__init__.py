@@ -35,6 +35,7 @@ from joint_st.config.sections.losses import (
 from joint_st.config.sections.model import SUBSAMPLING, FeaturesConfig, ModelConfig, SpecAugmentConfig, TextConfig
 from joint_st.config.sections.training import (
     EvaluationConfig,
+    InitConfig,
     LoopConfig,
     OptimizerConfig,
     ParallelConfig,
@@ -50,6 +51,7 @@ __all__ = [
     "DataConfig",
     "EvaluationConfig",
     "FeaturesConfig",
+    "InitConfig",
     "LmConfig",
     "LmDataConfig",
     "LmModelConfig",

@@ -79,7 +79,7 @@ def _replaced(node: Any, annotation: Any, parts: list[str], value: Any, at: str)
         raise UserError(wrong_kind(at, node["kind"] if node else None, annotation))
     if is_section(section):
         if part not in section.model_fields:
-            raise UserError(unknown_key(".".join([here, *rest]), value, at, section))
+            raise UserError(one_line(unknown_key(".".join([here, *rest]), value, at, section)))
         return {
             **node,
             part: _replaced(node.get(part), section.model_fields[part].annotation, rest, value, here),

@@ -13,7 +13,7 @@ import soxr
 
 from joint_st.data.audio import read_audio, resample, to_int16
 from joint_st.decoding.streaming import Streams, chunk_frames, pieces
-from joint_st.runs.compilation import keep_compiled
+from joint_st.distributed.mesh import keep_compiled
 from joint_st.runs.trained import load_trained
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
@@ -11,6 +12,7 @@ import numpy as np
 from jax.experimental import mesh_utils
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
+from joint_st import storage
 from joint_st.config import AXES, Config, ParallelConfig, mesh_shape
 from joint_st.errors import UserError
 
@@ -196,3 +198,15 @@ def fetch(tree):
     from jax.experimental.multihost_utils import process_allgather
 
     return process_allgather(tree, tiled=True)
+
+
+def keep_compiled(folder: str) -> None:
+    """Keep this process's compiled programs in `folder`, so that a second start is quick; nowhere where it is empty.
+
+    Every later process on machines of this kind finds them there.
+    """
+    if not folder:
+        return
+    jax.config.update("jax_compilation_cache_dir", os.fspath(storage.path(os.path.expanduser(folder))))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)

@@ -21,6 +21,7 @@ from joint_st.decoding.forward import HEADS, Forward
 from joint_st.decoding.fusion.build import FusionFiles
 from joint_st.decoding.long import LongRecordings, default_window
 from joint_st.decoding.recognise import common_buckets, recognise
+from joint_st.distributed.mesh import keep_compiled
 from joint_st.distributed.peers import current
 from joint_st.distributed.preflight import check_config, check_data
 from joint_st.errors import UserError
@@ -37,7 +38,6 @@ from joint_st.evaluation.report import (
 from joint_st.evaluation.tuning import tuned
 from joint_st.evaluation.wer import ALL, total
 from joint_st.evaluation.word_errors import make_word_error_tables, word_errors
-from joint_st.runs.compilation import keep_compiled
 from joint_st.runs.directory import RunDirectory, existing_run
 from joint_st.runs.trained import Trained, load_trained
 

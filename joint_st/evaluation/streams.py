@@ -20,8 +20,8 @@ from joint_st.config import Source
 from joint_st.data.prepared import Prepared, prepare
 from joint_st.data.word_times import word_times
 from joint_st.decoding.streaming import Heard, Streams, chunk_frames, pieces
+from joint_st.distributed.mesh import keep_compiled
 from joint_st.evaluation.wer import ALL, Errors, count_errors, total
-from joint_st.runs.compilation import keep_compiled
 from joint_st.runs.trained import Trained, load_trained
 
 

@@ -11,6 +11,7 @@ from joint_st.config import Source
 from joint_st.data.prepared import prepare
 from joint_st.decoding.decoders import Decoder, Greedy
 from joint_st.decoding.forward import HEADS
+from joint_st.distributed.mesh import keep_compiled
 from joint_st.evaluation.breakdown import BY, break_down, explain_unstated
 from joint_st.evaluation.evaluate import evaluate_run
 from joint_st.evaluation.report import ScoredUtterance, make_rows
@@ -20,7 +21,6 @@ from joint_st.reports.charts import layer_charts, training_charts
 from joint_st.reports.page import embedded, make_page, write_page
 from joint_st.reports.recognised import choose, stored_utterances, utterance_facts
 from joint_st.reports.samples import make_samples
-from joint_st.runs.compilation import keep_compiled
 from joint_st.runs.trained import Trained, load_trained
 from joint_st.training.asr import columns
 

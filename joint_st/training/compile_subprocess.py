@@ -27,10 +27,9 @@ from joint_st.data.batch import Shape
 from joint_st.data.buckets import Buckets
 from joint_st.data.symbols import SymbolSizes
 from joint_st.distributed.host_memory import TUNABLES, VARIABLE
-from joint_st.distributed.mesh import available_devices, make_mesh
+from joint_st.distributed.mesh import available_devices, keep_compiled, make_mesh
 from joint_st.distributed.peers import current
 from joint_st.distributed.preflight import sources
-from joint_st.runs.compilation import keep_compiled
 from joint_st.training.compilation import batch_shapes, shapes_of_batches
 from joint_st.training.step import make_train_step, state_shapes
 

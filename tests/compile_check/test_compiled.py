@@ -235,7 +235,7 @@ def test_devices_of_a_mapped_function_add_up():
 
 
 @pytest.mark.parametrize("remat, times", [(False, 3), (True, 4)])
-def test_a_layer_takes_what_its_weights_say(remat, times):
+def test_a_layer_takes_what_its_weights_say(remat, times, tmp_path):
     """Forward two for each weight of a matrix and frame, and attention; backward twice that, and again with remat."""
     width, frames, rows = 16, 12, 2
     config = ModelConfig(
@@ -249,7 +249,9 @@ def test_a_layer_takes_what_its_weights_say(remat, times):
         remat=remat,
         dropout=0.0,
     )
-    structure, weights = model_structure(config, 8, 0), weight_shapes(config, 8, 0)
+    whole = tiny_config(tmp_path).model_copy(update={"model": config})
+    sizes = SymbolSizes(8)
+    structure, weights = model_structure(whole, sizes), weight_shapes(whole, sizes)
     x, mask = jnp.zeros((rows, frames, width)), jnp.ones((rows, frames), bool)
 
     def loss(weights, x):

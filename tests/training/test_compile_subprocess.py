@@ -11,8 +11,7 @@ from joint_st.data.batch import Shape
 from joint_st.data.buckets import Buckets
 from joint_st.data.symbols import SymbolSizes
 from joint_st.distributed.host_memory import TUNABLES, VARIABLE
-from joint_st.distributed.mesh import make_mesh
-from joint_st.runs.compilation import keep_compiled
+from joint_st.distributed.mesh import keep_compiled, make_mesh
 from joint_st.training import compile_subprocess
 from joint_st.training.compilation import batch_shapes
 from joint_st.training.compile_subprocess import CompileSubprocess, Steps, compile_in_subprocess

@@ -36,8 +36,8 @@ import numpy as np
 import soundfile
 
 from joint_st.config import DataConfig, FeaturesConfig, ManifestSource
+from joint_st.data.loader import Batch, BatchLoader, Numbers, batches, prepare, training_plan
 from joint_st.data.normalizers import normalizer
-from joint_st.data.pipeline import Batch, BatchLoader, Numbers, batches, prepare, training_plan
 from joint_st.data.plan import BatchPlan
 from joint_st.data.prepared import Prepared
 from joint_st.data.tokenizers import Characters

@@ -11,7 +11,7 @@ import rich
 from joint_st.analysis.figures import save_figure
 from joint_st.analysis.layers import LayerAnalysis
 from joint_st.config import Source, load
-from joint_st.data.pipeline import prepare
+from joint_st.data.prepared import prepare
 from joint_st.errors import UserError
 from joint_st.evaluation.report import write_rows
 from joint_st.runs.compilation import keep_compiled
@@ -52,7 +52,9 @@ def analyze_run(
     made_with = (config.data, config.model.features, trained.normalizer, trained.tokenizer, trained.units)
     dataset = prepare([source], *made_with, training=False)
     with jax.set_mesh(trained.mesh):
-        analysis = LayerAnalysis(config, dataset, trained.mesh, trained.unit_count, utterances=utterances, name=split)
+        analysis = LayerAnalysis(
+            config, dataset, trained.mesh, trained.symbols.sizes, utterances=utterances, name=split
+        )
         report = analysis(trained.weights)
     shared = {"split": split, "step": trained.step, "normalizer": str(trained.normalizer), **report.facts}
     rows = [{"layer": row["layer"], **shared, **row} for row in report.rows]

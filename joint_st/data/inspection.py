@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from joint_st.config import Config
+from joint_st.data.loader import text_plan, training_plan
 from joint_st.data.normalizers import normalizer
-from joint_st.data.pipeline import prepare, text_plan, training_plan
+from joint_st.data.prepared import prepare
 from joint_st.data.prepared_text import prepare_text
 from joint_st.data.texts import learn_from_texts
 
@@ -15,7 +16,8 @@ def inspect(config: Config) -> Iterator[str]:
     """Lines about each split, as it is found; no audio is decoded."""
     data, features = config.data, config.model.features
     normalize = normalizer(data.normalizer)
-    tokenizer, units, vocabulary = learn_from_texts(config)
+    symbols, vocabulary = learn_from_texts(config)
+    tokenizer, units = symbols.labels, symbols.units
     yield f"tokenizer: {data.tokenizer.kind}, {tokenizer.size} units, the CTC blank included"
     if units:
         yield f"units: {data.units.kind}, {units.size}, padding and unknown included"

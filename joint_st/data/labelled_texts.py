@@ -13,6 +13,7 @@ from joint_st.config import LmDataConfig, Source
 from joint_st.data.buckets import LABEL_MULTIPLE, Buckets
 from joint_st.data.normalizers import Normalizer
 from joint_st.data.plan import BatchPlan
+from joint_st.data.prepared import TextExample
 from joint_st.data.sources import Concatenated, Corpus, open_source
 from joint_st.data.tokenizers import Tokenizer
 from joint_st.errors import UserError
@@ -51,10 +52,10 @@ class LabelledTexts:
         """All texts, normalised."""
         return (self.normalizer(self.corpus.entry(int(row)).text) for row in self.rows)
 
-    def load(self, n: int) -> tuple[np.ndarray, np.ndarray]:
-        """No units, int32 [0], and labels int32 [L] of text `n`."""
-        text = self.normalizer(self.corpus.entry(int(self.rows[n])).text)
-        return np.zeros(0, np.int32), self.tokenizer.encode(text)
+    def load(self, n: int) -> TextExample:
+        """Text `n` as training takes it, without units."""
+        entry = self.corpus.entry(int(self.rows[n]))
+        return TextExample(self.tokenizer.encode(self.normalizer(entry.text)), np.zeros(0, np.int32), entry.language)
 
     def describe(self) -> str:
         """What is in it and what was dropped, in one line."""

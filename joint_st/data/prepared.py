@@ -41,6 +41,19 @@ class Example(NamedTuple):
     """int32 [U]; none where the utterance takes part with its audio alone."""
     unit_ends: np.ndarray
     """Encoder frame (exclusive) at which each unit ends, int32 [U]; zeros where the times of words are unknown."""
+    language: str = ""
+    """BCP 47 tag; empty where the source does not say."""
+
+
+class TextExample(NamedTuple):
+    """A text as training takes it."""
+
+    labels: np.ndarray
+    """int32 [L]."""
+    units: np.ndarray
+    """int32 [U]; none for a language model."""
+    language: str = ""
+    """BCP 47 tag; empty where the source does not say."""
 
 
 class Prepared:
@@ -111,14 +124,15 @@ class Prepared:
         labels = self.tokenizer.encode(text)
         if self.units is None or not self.unit_lengths[n]:
             none = np.zeros(0, np.int32)
-            return Example(audio, labels, none, none)
+            return Example(audio, labels, none, none, utterance.language)
         units = self.units.encode(text, utterance.language)
         times = word_times(utterance, text)
         if times is None:
-            return Example(audio, labels, units, np.zeros_like(units))
+            return Example(audio, labels, units, np.zeros_like(units), utterance.language)
         frame_s = self.features.samples_per_frame / self.features.sample_rate
         words = self.units.words(text, utterance.language)
-        return Example(audio, labels, units, unit_ends(words, *times, frame_s, self.features.frames(len(audio))))
+        ends = unit_ends(words, *times, frame_s, self.features.frames(len(audio)))
+        return Example(audio, labels, units, ends, utterance.language)
 
     def note_unreadable(self, n: int, error: UnreadableAudio) -> None:
         """Counts utterance `n` as unreadable and warns, once; raises the error where the config is strict."""
@@ -185,7 +199,7 @@ def prepare(
             dropped["too long"] += 1
         elif training and not len(labels):
             dropped["with empty text"] += 1
-        elif training and features.frames(samples) < _frames_for_ctc(labels):
+        elif training and features.frames(samples) < frames_for_ctc(labels):
             dropped["too short for CTC"] += 1
         else:
             rows.append(i)
@@ -213,6 +227,6 @@ def prepare(
     )
 
 
-def _frames_for_ctc(labels: np.ndarray) -> int:
+def frames_for_ctc(labels: np.ndarray) -> int:
     """Fewest frames in which CTC can emit labels [U]: one each, and a blank between equal neighbours."""
     return len(labels) + int(np.count_nonzero(labels[1:] == labels[:-1]))

@@ -10,6 +10,7 @@ import tqdm
 
 from joint_st.config import DataConfig
 from joint_st.data.normalizers import Normalizer
+from joint_st.data.prepared import TextExample
 from joint_st.data.sources import Concatenated, Corpus, open_source
 from joint_st.data.text_units import Units
 from joint_st.data.text_units.counting import UnitCounter
@@ -51,11 +52,11 @@ class PreparedText:
         """The id of text `n` in its corpus."""
         return self.corpus.entry(int(self.rows[n])).id
 
-    def load(self, n: int) -> tuple[np.ndarray, np.ndarray]:
-        """Units int32 [U] and labels int32 [L] of text `n`."""
+    def load(self, n: int) -> TextExample:
+        """Text `n` as training takes it."""
         entry = self.corpus.entry(int(self.rows[n]))
         text = self.normalizer(entry.text)
-        return self.units.encode(text, entry.language), self.tokenizer.encode(text)
+        return TextExample(self.tokenizer.encode(text), self.units.encode(text, entry.language), entry.language)
 
     def describe(self) -> str:
         """What is in it and what was dropped, in one line."""

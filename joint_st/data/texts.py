@@ -9,7 +9,8 @@ from typing import NamedTuple
 from joint_st.config import Config, Source
 from joint_st.data.normalizers import Normalizer, normalizer
 from joint_st.data.sources import Corpus, open_source
-from joint_st.data.text_units import Units, make_units
+from joint_st.data.symbols import Symbols
+from joint_st.data.text_units import make_units
 from joint_st.data.tokenizers import Tokenizer, make_tokenizer
 from joint_st.data.utterance import Entry
 from joint_st.data.vocabulary import Vocabulary
@@ -33,21 +34,21 @@ def normalised_texts(sources: Sequence[Source], normalize: Normalizer) -> Iterat
 class Learnt(NamedTuple):
     """What a run takes from its training texts."""
 
-    tokenizer: Tokenizer
-    units: Units | None
+    symbols: Symbols
     vocabulary: Vocabulary
 
 
 def learn_from_texts(config: Config) -> Learnt:
-    """Tokenizer (or the one that is loaded), units and vocabulary of a run; its training texts are read once."""
+    """The inventories (the tokenizer may be one that is loaded) and the vocabulary of a run, in one pass over its texts."""
     data, normalize = config.data, normalizer(config.data.normalizer)
-    heard, read = set(), set()
+    heard, read, languages = set(), set(), set()
     # Normalised texts lie on disk meanwhile: they may be too many for memory, and normalising takes a while.
     with tempfile.TemporaryFile("w+", encoding="utf-8", errors="surrogatepass") as file:
         for words, corpora, spoken_only in ((heard, _open(data.train), True), (read, _open(data.text), False)):
             for entry, text in _normalised(corpora, normalize):
                 if entry.has_audio or not spoken_only:
                     words.update(text.split())
+                languages.add(entry.language)
                 file.write(f"{entry.language}\t{text}\n")
 
         def examples() -> Iterator[tuple[str, str]]:
@@ -57,7 +58,9 @@ def learn_from_texts(config: Config) -> Learnt:
                 yield text, language
 
         tokenizer = make_tokenizer(data.tokenizer, (text for text, _ in examples()))
-        return Learnt(tokenizer, make_units(data.units, examples()), Vocabulary.of(heard, read))
+        units = make_units(data.units, examples())
+        symbols = Symbols(tokenizer, units, ("", *sorted(languages - {""})))
+        return Learnt(symbols, Vocabulary.of(heard, read))
 
 
 def _open(sources: Sequence[Source]) -> list[Corpus]:

@@ -16,7 +16,7 @@ from joint_st.analysis.layers import LayerAnalysis, layer_names
 from joint_st.analysis.retrieval import ranks
 from joint_st.cli import main
 from joint_st.config import ManifestSource, ModelConfig, TfdsSource
-from joint_st.data.pipeline import prepare
+from joint_st.data.prepared import prepare
 from joint_st.errors import UserError
 from joint_st.models.functional import model_structure
 from joint_st.models.text_encoder import most_frames, repetitions
@@ -29,8 +29,8 @@ from tests.tiny import tiny_config, untrained_run
 JOINT = {
     "data.units.kind": "characters",
     "data.text_batch_size": 4,
-    "objective.full_context_reconstruction": 0.5,
-    "objective.consistency.weight": 0.01,
+    "losses.reconstruction.full_context": 0.5,
+    "losses.consistency.weight": 0.01,
 }
 LAYERS = ["encoders", "streaming 1", "full context 1"]
 

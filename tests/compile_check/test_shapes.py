@@ -4,13 +4,13 @@ import pytest
 
 from joint_st.compile_check.shapes import describe, heaviest, sizes
 from joint_st.config import override
+from joint_st.data.loader import prepare, text_plan, training_plan
 from joint_st.data.normalizers import normalizer
-from joint_st.data.pipeline import prepare, text_plan, training_plan
 from joint_st.data.prepared_text import prepare_text
 from joint_st.data.texts import learn_from_texts
 from tests.tiny import tiny_config
 
-TEXT = {"data.units.kind": "phonemes", "data.text_batch_size": 4, "objective.full_context_reconstruction": 0.5}
+TEXT = {"data.units.kind": "phonemes", "data.text_batch_size": 4, "losses.reconstruction.full_context": 0.5}
 
 
 @pytest.mark.parametrize("tokenizer", ["characters", "sentencepiece"])

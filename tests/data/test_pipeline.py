@@ -12,8 +12,8 @@ import soundfile
 
 from joint_st.config import DataConfig, FeaturesConfig, ManifestSource
 from joint_st.data.buckets import Buckets
+from joint_st.data.loader import BatchLoader, batches, prepare
 from joint_st.data.normalizers import normalizer
-from joint_st.data.pipeline import BatchLoader, batches, prepare
 from joint_st.data.plan import BatchPlan
 from joint_st.data.tokenizers import Characters
 from joint_st.errors import UserError

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from joint_st.config import DataConfig, FeaturesConfig, ManifestSource, TextSource, TfdsSource, UnitsConfig
+from joint_st.data.loader import BatchLoader, batches, prepare, text_plan, training_plan
 from joint_st.data.normalizers import normalizer
-from joint_st.data.pipeline import BatchLoader, batches, prepare, text_plan, training_plan
 from joint_st.data.prepared_text import prepare_text
 from joint_st.data.sources import open_source
 from joint_st.data.text_units import make_units

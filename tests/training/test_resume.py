@@ -22,8 +22,8 @@ import pytest
 
 from joint_st.cli import main
 from joint_st.config import load
+from joint_st.data.loader import training_plan
 from joint_st.data.normalizers import normalizer
-from joint_st.data.pipeline import training_plan
 from joint_st.data.prepared import prepare
 from joint_st.data.texts import train_tokenizer
 from joint_st.data.tokenizers import load_tokenizer

@@ -12,10 +12,14 @@ from joint_st.config.file import is_language_model, load, save
 from joint_st.config.language_model import LmConfig, LmDataConfig, LmModelConfig
 from joint_st.config.override import override, parse_source
 from joint_st.config.schema import Config
-from joint_st.config.sections.base import Section, clash
+from joint_st.config.sections.base import ByKind, Section, clash
 from joint_st.config.sections.data import (
+    AugmentationConfig,
     DataConfig,
+    EveryRow,
+    Identity,
     ManifestSource,
+    MixtureConfig,
     Source,
     TextSource,
     TfdsSource,
@@ -36,16 +40,21 @@ from joint_st.config.show import describe, show
 __all__ = [
     "AXES",
     "SUBSAMPLING",
+    "AugmentationConfig",
+    "ByKind",
     "Config",
     "ConsistencyConfig",
     "DataConfig",
     "EvaluationConfig",
+    "EveryRow",
     "FeaturesConfig",
+    "Identity",
     "LmConfig",
     "LmDataConfig",
     "LmModelConfig",
     "LoopConfig",
     "ManifestSource",
+    "MixtureConfig",
     "ModelConfig",
     "ObjectiveConfig",
     "OptimizerConfig",

@@ -36,10 +36,10 @@ import numpy as np
 import soundfile
 
 from joint_st.config import DataConfig, FeaturesConfig, ManifestSource
+from joint_st.data.dataset import Dataset, open_paired
 from joint_st.data.normalizers import normalizer
-from joint_st.data.pipeline import Batch, BatchLoader, Numbers, batches, prepare, training_plan
+from joint_st.data.pipeline import Batch, BatchLoader, Numbers, batches, training_plan
 from joint_st.data.plan import BatchPlan
-from joint_st.data.prepared import Prepared
 from joint_st.data.tokenizers import Characters
 
 ROUNDS = 3
@@ -71,22 +71,22 @@ def main():
         )
 
 
-def _no_threads(prepared: Prepared, plan: BatchPlan, start: int) -> Iterator[Batch]:
+def _no_threads(prepared: Dataset, plan: BatchPlan, start: int) -> Iterator[Batch]:
     return map(BatchLoader(prepared, plan), itertools.count(start))
 
 
-def _threads(prepared: Prepared, plan: BatchPlan, start: int, threads: int) -> Iterator[Batch]:
+def _threads(prepared: Dataset, plan: BatchPlan, start: int, threads: int) -> Iterator[Batch]:
     for _, batch in batches(prepared, plan, start=start, read_threads=threads, prefetch=4):
         yield batch
 
 
-def _grain_threads(prepared: Prepared, plan: BatchPlan, start: int, threads: int) -> Iterator[Batch]:
+def _grain_threads(prepared: Dataset, plan: BatchPlan, start: int, threads: int) -> Iterator[Batch]:
     numbers = grain.MapDataset.source(Numbers(start, sys.maxsize))
     options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=threads)
     return iter(numbers.map(BatchLoader(prepared, plan)).to_iter_dataset(options))
 
 
-def _processes(prepared: Prepared, plan: BatchPlan, start: int, workers: int) -> Iterator[Batch]:
+def _processes(prepared: Dataset, plan: BatchPlan, start: int, workers: int) -> Iterator[Batch]:
     numbers = grain.MapDataset.source(Numbers(start, sys.maxsize))
     dataset = numbers.map(BatchLoader(prepared, plan)).to_iter_dataset(grain.ReadOptions(1, 2))
     options = grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=2)
@@ -112,11 +112,11 @@ def _compare(ways: dict[str, Callable[[int], Iterator[Batch]]]):
         print(f"{name:34s}{statistics.median(found):10.0f}{ratio:8.2f}")
 
 
-def _dataset(manifest: str) -> tuple[Prepared, BatchPlan]:
+def _dataset(manifest: str) -> tuple[Dataset, BatchPlan]:
     features = FeaturesConfig()
     data = DataConfig(train=(ManifestSource(path=manifest),))
     tokenizer = Characters(" 'abcdefghijklmnopqrstuvwxyz")
-    prepared = prepare(data.train, data, features, normalizer("english"), tokenizer, training=True)
+    prepared = open_paired(data.train, data, features, normalizer("english"), tokenizer, training=True)
     return prepared, training_plan(prepared, data, seed=0)
 
 

@@ -11,7 +11,7 @@ import rich
 from joint_st.analysis.figures import save_figure
 from joint_st.analysis.layers import LayerAnalysis
 from joint_st.config import Source, load
-from joint_st.data.pipeline import prepare
+from joint_st.data.dataset import open_paired
 from joint_st.errors import UserError
 from joint_st.evaluation.report import write_rows
 from joint_st.runs.compilation import keep_compiled
@@ -50,7 +50,7 @@ def analyze_run(
         raise UserError(f"--data: analyzes one split at a time, and {', '.join(splits)} are {len(splits)}")
     ((split, source),) = splits.items()
     made_with = (config.data, config.model.features, trained.normalizer, trained.tokenizer, trained.units)
-    dataset = prepare([source], *made_with, training=False)
+    dataset = open_paired([source], *made_with, training=False)
     with jax.set_mesh(trained.mesh):
         analysis = LayerAnalysis(config, dataset, trained.mesh, trained.unit_count, utterances=utterances, name=split)
         report = analysis(trained.weights)

@@ -16,9 +16,9 @@ from joint_st.analysis.pairs import choose_pairs, spread
 from joint_st.analysis.report import LayerReport, Measured
 from joint_st.config import Config, ModelConfig
 from joint_st.data.buckets import Buckets
+from joint_st.data.dataset import Dataset
 from joint_st.data.pipeline import batches
 from joint_st.data.plan import BatchPlan, PlannedBatch
-from joint_st.data.prepared import Prepared
 from joint_st.distributed.hosts import fetch
 from joint_st.distributed.mesh import put_batch, rows_here
 from joint_st.errors import UserError
@@ -49,7 +49,7 @@ class LayerAnalysis:
     def __init__(
         self,
         config: Config,
-        dataset: Prepared,
+        dataset: Dataset,
         mesh: jax.sharding.Mesh,
         unit_count: int,
         *,
@@ -183,7 +183,7 @@ class _PlanOfSome(BatchPlan):
     In one shape: a pass over a few utterances takes less time than a second compilation.
     """
 
-    def __init__(self, index: np.ndarray, dataset: Prepared, config: Config):
+    def __init__(self, index: np.ndarray, dataset: Dataset, config: Config):
         lengths = dataset.lengths[index]
         buckets = Buckets.choose(
             lengths,

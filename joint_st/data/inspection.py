@@ -5,17 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from joint_st.config import Config
+from joint_st.data.dataset import open_paired, open_texts
 from joint_st.data.normalizers import normalizer
-from joint_st.data.pipeline import prepare, text_plan, training_plan
-from joint_st.data.prepared_text import prepare_text
-from joint_st.data.texts import learn_from_texts
+from joint_st.data.pipeline import text_plan, training_plan
+from joint_st.data.texts import learn_from_texts, open_indexes
 
 
 def inspect(config: Config) -> Iterator[str]:
     """Lines about each split, as it is found; no audio is decoded."""
     data, features = config.data, config.model.features
     normalize = normalizer(data.normalizer)
-    tokenizer, units, vocabulary = learn_from_texts(config)
+    indexes = open_indexes(config)
+    tokenizer, units, vocabulary = learn_from_texts(config, indexes)
     yield f"tokenizer: {data.tokenizer.kind}, {tokenizer.size} units, the CTC blank included"
     if units:
         yield f"units: {data.units.kind}, {units.size}, padding and unknown included"
@@ -27,7 +28,7 @@ def inspect(config: Config) -> Iterator[str]:
         if not sources:
             continue
         training = name == "train"
-        prepared = prepare(sources, data, features, normalize, tokenizer, units, training=training)
+        prepared = open_paired(sources, data, features, normalize, tokenizer, units, training=training, indexes=indexes)
         yield f"{name}: {prepared.describe()}"
         if units:
             total = int(prepared.unit_lengths.sum())
@@ -36,6 +37,6 @@ def inspect(config: Config) -> Iterator[str]:
             plan = training_plan(prepared, data, config.seed)
             yield f"  {plan.describe(features.sample_rate, 's')}"
     if data.text_batch_size:
-        texts = prepare_text(data, normalize, tokenizer, units)
+        texts = open_texts(data, normalize, tokenizer, units, indexes=indexes)
         yield f"text: {texts.describe()}"
         yield f"  {text_plan(texts, data, config.seed).describe(1, 'units')}"

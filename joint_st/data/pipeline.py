@@ -10,16 +10,13 @@ from typing import NotRequired, TypedDict
 import grain
 import numpy as np
 
-from joint_st.config import DataConfig
+from joint_st.config import DataConfig, LmDataConfig
 from joint_st.data.audio import UnreadableAudio
 from joint_st.data.buckets import LABEL_MULTIPLE, Buckets
-from joint_st.data.labelled_texts import LabelledTexts
+from joint_st.data.dataset import Dataset
+from joint_st.data.mixture import make_mixture
 from joint_st.data.plan import BatchPlan
-from joint_st.data.prepared import Prepared, prepare
-from joint_st.data.prepared_text import PreparedText
 from joint_st.errors import UserError
-
-__all__ = ["Batch", "Prepared", "batches", "prepare", "text_batches", "text_plan", "training_plan"]
 
 SLACK_SECONDS = 0.1
 """Durations are rounded and MP3 is padded: so much beyond its bucket is cut off; more is an error."""
@@ -70,20 +67,22 @@ class Batch(TypedDict):
     """int32 [B'], row in the prepared texts; -1 where there is none."""
 
 
-def training_plan(prepared: Prepared, data: DataConfig, seed: int) -> BatchPlan:
+def training_plan(prepared: Dataset, data: DataConfig, seed: int) -> BatchPlan:
     """The shuffled batches of a training set, in the buckets that waste the least on it."""
+    lengths = prepared.augmentation.planned(prepared.lengths) if prepared.augmentation else prepared.lengths
     buckets = Buckets.choose(
-        prepared.lengths,
+        lengths,
         prepared.label_lengths,
         None if prepared.units is None else prepared.unit_lengths,
         count=data.buckets,
         multiple=prepared.features.samples_per_frame,
         batch_size=data.batch_size,
     )
-    return BatchPlan(prepared.lengths, buckets, seed=seed, shuffle=True)
+    mixture = make_mixture(data.mixture, prepared)
+    return BatchPlan(lengths, buckets, seed=seed, shuffle=True, mixture=mixture)
 
 
-def text_plan(prepared: PreparedText, data: DataConfig, seed: int) -> BatchPlan:
+def text_plan(prepared: Dataset, data: DataConfig, seed: int) -> BatchPlan:
     """The shuffled text-only batches, in buckets of numbers of units."""
     buckets = Buckets.choose(
         prepared.unit_lengths,
@@ -93,11 +92,19 @@ def text_plan(prepared: PreparedText, data: DataConfig, seed: int) -> BatchPlan:
         multiple=LABEL_MULTIPLE,
         batch_size=data.text_batch_size,
     )
-    return BatchPlan(prepared.unit_lengths, buckets, seed=seed, stream=TEXT_STREAM, shuffle=True)
+    mixture = make_mixture(data.text_mixture, prepared)
+    return BatchPlan(prepared.unit_lengths, buckets, seed=seed, stream=TEXT_STREAM, shuffle=True, mixture=mixture)
+
+
+def label_plan(texts: Dataset, data: LmDataConfig, seed: int, *, shuffle: bool) -> BatchPlan:
+    """Batches in buckets of numbers of labels; without `shuffle`, one pass."""
+    lengths = texts.label_lengths
+    buckets = Buckets.choose(lengths, lengths, count=data.buckets, multiple=LABEL_MULTIPLE, batch_size=data.batch_size)
+    return BatchPlan(lengths, buckets, seed=seed, shuffle=shuffle)
 
 
 def text_batches(
-    text: PreparedText | LabelledTexts,
+    text: Dataset,
     plan: BatchPlan,
     *,
     start: int = 0,
@@ -110,10 +117,10 @@ def text_batches(
 
 
 def batches(
-    prepared: Prepared | None,
+    prepared: Dataset | None,
     plan: BatchPlan | None,
     *,
-    text: tuple[PreparedText | LabelledTexts, BatchPlan] | None = None,
+    text: tuple[Dataset, BatchPlan] | None = None,
     text_first: int = 0,
     start: int = 0,
     parts: tuple[Sequence[int], int] = WHOLE,
@@ -162,15 +169,15 @@ class Numbers:
 
 
 class BatchLoader:
-    """Batch `i` of a plan, one host's rows. It pickles."""
+    """Batch `i` of a plan, one host's rows."""
 
     def __init__(
         self,
-        prepared: Prepared | None,
+        prepared: Dataset | None,
         plan: BatchPlan | None,
         parts: tuple[Sequence[int], int] = WHOLE,
         *,
-        text: tuple[PreparedText | LabelledTexts, BatchPlan] | None = None,
+        text: tuple[Dataset, BatchPlan] | None = None,
         text_first: int = 0,
     ):
         self._prepared = prepared
@@ -199,17 +206,17 @@ class BatchLoader:
             batch["units"] = np.zeros((part, most), np.int32)
             batch["unit_lengths"] = np.zeros(part, np.int32)
             batch["unit_ends"] = np.zeros((part, most), np.int32)
-        filling = each(lambda b: self._fill(batch, int(b)), np.flatnonzero(rows >= 0))
+        filling = each(lambda b: self._fill(batch, int(b), i), np.flatnonzero(rows >= 0))
         if self._text:
             self._add_text(batch, i)
         for _ in filling:
             pass
         return batch
 
-    def _fill(self, batch: Batch, b: int) -> None:
+    def _fill(self, batch: Batch, b: int, step: int) -> None:
         n, bound = int(batch["index"][b]), batch["audio"].shape[1]
         try:
-            example = self._prepared.load(n)
+            example = self._prepared.load(n, (self._rows.plan.seed, step))
             self._check_length(n, len(example.audio), bound)
         except UnreadableAudio as error:
             self._prepared.note_unreadable(n, error)
@@ -236,7 +243,7 @@ class BatchLoader:
         labels = np.zeros((len(rows), buckets.label_bounds[bucket]), np.int32)
         unit_lengths, label_lengths = np.zeros((2, len(rows)), np.int32)
         for b in np.flatnonzero(rows >= 0):
-            its_units, its_labels = texts.load(int(rows[b]))
+            _, its_labels, its_units, _ = texts.load(int(rows[b]))
             unit_lengths[b], label_lengths[b] = len(its_units), len(its_labels)
             units[b, : len(its_units)] = its_units
             labels[b, : len(its_labels)] = its_labels
@@ -269,11 +276,11 @@ class HostRows:
                 f"{field}: batches of {uneven[0]} do not divide into {of} parts, one for each device that shares them; "
                 "make it a multiple of their number"
             )
-        self._plan = plan
+        self.plan = plan
         self._held = list(held)
         self._of = of
 
     def __getitem__(self, i: int) -> tuple[Buckets, int, np.ndarray]:
         """Buckets of the plan, the bucket of batch `i`, and the host's rows int64 [B]."""
-        bucket, rows = self._plan[i]
-        return self._plan.buckets, bucket, rows.reshape(self._of, -1)[self._held].ravel()
+        bucket, rows = self.plan[i]
+        return self.plan.buckets, bucket, rows.reshape(self._of, -1)[self._held].ravel()

@@ -5,14 +5,16 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import sys
+import time
 
 from joint_st import storage
 from joint_st.config import Config
 from joint_st.data.buckets import Buckets
+from joint_st.data.dataset import Dataset, open_paired, open_texts
+from joint_st.data.index import Indexes
 from joint_st.data.normalizers import Normalizer
-from joint_st.data.pipeline import Prepared, prepare, text_plan, training_plan
+from joint_st.data.pipeline import text_plan, training_plan
 from joint_st.data.plan import BatchPlan, PlannedBatch
-from joint_st.data.prepared_text import PreparedText, prepare_text
 from joint_st.data.text_units import Units, load_units
 from joint_st.data.texts import learn_from_texts
 from joint_st.data.tokenizers import DESCRIPTION, Tokenizer, load_tokenizer
@@ -30,10 +32,10 @@ class TrainingData:
 
     tokenizer: Tokenizer
     units: Units | None
-    paired: Prepared
+    paired: Dataset
     plan: BatchPlan
-    dev: Prepared | None
-    text: PreparedText | None
+    dev: Dataset | None
+    text: Dataset | None
     text_plan: BatchPlan | None
     text_first: int
     """Batches at the beginning that are of text alone."""
@@ -49,7 +51,7 @@ class TrainingData:
         return self.text_plan.buckets if self.text else None
 
     @property
-    def text_and_plan(self) -> tuple[PreparedText, BatchPlan] | None:
+    def text_and_plan(self) -> tuple[Dataset, BatchPlan] | None:
         """What text-only batches are made of."""
         return (self.text, self.text_plan) if self.text else None
 
@@ -80,31 +82,38 @@ class TrainingData:
 
 def open_data(config: Config, run: RunDirectory, normalize: Normalizer) -> TrainingData:
     """Everything a run reads, as its config and its directory say."""
-    tokenizer, units = open_inventories(config, run)
+    began, indexes = time.perf_counter(), Indexes(config.data.index_cache, normalize)
+    tokenizer, units = open_inventories(config, run, indexes)
+    made_with = config.data, config.model.features, normalize, tokenizer, units
 
-    def prepared(sources, training):
-        return prepare(sources, config.data, config.model.features, normalize, tokenizer, units, training=training)
+    def opened(sources, training):
+        return open_paired(sources, *made_with, training=training, indexes=indexes)
 
-    paired = prepared(config.data.train, True)
-    text = prepare_text(config.data, normalize, tokenizer, units) if config.data.text_batch_size else None
-    return TrainingData(
+    paired = opened(config.data.train, True)
+    text = (
+        open_texts(config.data, normalize, tokenizer, units, indexes=indexes) if config.data.text_batch_size else None
+    )
+    data = TrainingData(
         tokenizer,
         units,
         paired,
         training_plan(paired, config.data, config.seed),
-        prepared(config.data.dev, False) if config.data.dev else None,
+        opened(config.data.dev, False) if config.data.dev else None,
         text,
         text_plan(text, config.data, config.seed) if text else None,
         config.training.text_first_steps,
     )
+    data.buckets_of(data.text_first)
+    say(indexes.describe(time.perf_counter() - began))
+    return data
 
 
-def open_inventories(config: Config, run: RunDirectory) -> tuple[Tokenizer, Units | None]:
+def open_inventories(config: Config, run: RunDirectory, indexes: Indexes) -> tuple[Tokenizer, Units | None]:
     """The run's tokenizer and text units; made with the vocabulary from the training texts where it has none yet."""
     if not (run.tokenizer / DESCRIPTION).exists():
         # Elsewhere until all are whole, the tokenizer last: the process may be killed at any moment.
         with storage.draft_folder(run.root / ".texts") as draft:
-            learnt = learn_from_texts(config)
+            learnt = learn_from_texts(config, indexes)
             learnt.tokenizer.save(draft / "tokenizer")
             learnt.vocabulary.save(draft)
             if learnt.units:

@@ -4,9 +4,9 @@ import pytest
 
 from joint_st.compile_check.shapes import describe, heaviest, sizes
 from joint_st.config import override
+from joint_st.data.dataset import open_paired, open_texts
 from joint_st.data.normalizers import normalizer
-from joint_st.data.pipeline import prepare, text_plan, training_plan
-from joint_st.data.prepared_text import prepare_text
+from joint_st.data.pipeline import text_plan, training_plan
 from joint_st.data.texts import learn_from_texts
 from tests.tiny import tiny_config
 
@@ -19,10 +19,10 @@ def test_planned_buckets_are_within_the_assumed(corpora, tokenizer):
     spelling = {"data.tokenizer.kind": tokenizer, "data.tokenizer.vocabulary_size": 64}
     config = tiny_config(corpora, TEXT | spelling | {"data.max_seconds": 5.0, "data.max_text_units": 80})
     learnt, normalize = learn_from_texts(config), normalizer(config.data.normalizer)
-    prepared = prepare(
+    prepared = open_paired(
         config.data.train, config.data, config.model.features, normalize, learnt.tokenizer, learnt.units, training=True
     )
-    texts = prepare_text(config.data, normalize, learnt.tokenizer, learnt.units)
+    texts = open_texts(config.data, normalize, learnt.tokenizer, learnt.units)
     planned = training_plan(prepared, config.data, 0).buckets, text_plan(texts, config.data, 0).buckets
     for real, assumed in zip(planned, heaviest(config)):
         assert real.batch_sizes[-1] == assumed.batch_sizes[0]

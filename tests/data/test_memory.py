@@ -12,13 +12,14 @@ import json, resource, sys
 from joint_st.config import DataConfig, FeaturesConfig, ManifestSource
 from joint_st.data.buckets import Buckets
 from joint_st.data.normalizers import normalizer
-from joint_st.data.pipeline import batches, prepare
+from joint_st.data.dataset import open_paired
+from joint_st.data.pipeline import batches
 from joint_st.data.plan import BatchPlan
 from joint_st.data.tokenizers import Characters
 
 data = DataConfig(train=(ManifestSource(path=sys.argv[1]),), max_seconds=60)
 features = FeaturesConfig()
-prepared = prepare(data.train, data, features, normalizer("basic"), Characters("a"), training=True)
+prepared = open_paired(data.train, data, features, normalizer("basic"), Characters("a"), training=True)
 buckets = Buckets.choose(prepared.lengths, prepared.label_lengths, count=1, multiple=640, batch_size=2)
 plan = BatchPlan(prepared.lengths, buckets, shuffle=False)
 peaks, samples = [], 0

@@ -1,7 +1,6 @@
 import itertools
 import json
 import logging
-import pickle
 import subprocess
 import sys
 import textwrap
@@ -12,8 +11,9 @@ import soundfile
 
 from joint_st.config import DataConfig, FeaturesConfig, ManifestSource
 from joint_st.data.buckets import Buckets
+from joint_st.data.dataset import open_paired
 from joint_st.data.normalizers import normalizer
-from joint_st.data.pipeline import BatchLoader, batches, prepare
+from joint_st.data.pipeline import BatchLoader, batches
 from joint_st.data.plan import BatchPlan
 from joint_st.data.tokenizers import Characters
 from joint_st.errors import UserError
@@ -40,7 +40,7 @@ def manifest(tmp_path):
 def ready(manifest, *, strict=False, shuffle=True, seed=0):
     source = ManifestSource(path=str(manifest))
     data = DataConfig(train=(source,), strict=strict)
-    prepared = prepare(data.train, data, FEATURES, normalizer("english"), CHARACTERS, training=True)
+    prepared = open_paired(data.train, data, FEATURES, normalizer("english"), CHARACTERS, training=True)
     buckets = Buckets.choose(
         prepared.lengths, prepared.label_lengths, count=2, multiple=FEATURES.samples_per_frame, batch_size=4
     )
@@ -165,13 +165,6 @@ def test_audio_much_longer_than_stated_is_unreadable_and_a_little_longer_is_cut(
         row = batch["index"].tolist().index(last)
         assert batch["valid"][row] == valid and batch["audio_lengths"][row] == (bound if valid else 0)
     assert "where its source says 1.080 s" in prepared.unreadable[last]
-
-
-def test_a_loader_pickles(manifest):
-    prepared, plan = ready(manifest)
-    loader = BatchLoader(prepared, plan)
-    again = pickle.loads(pickle.dumps(loader))
-    assert_equal([(3, again(3))], [(3, loader(3))])
 
 
 def test_a_run_that_fails_between_batches_ends(manifest):

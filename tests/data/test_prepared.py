@@ -5,8 +5,8 @@ import pytest
 import soundfile
 
 from joint_st.config import DataConfig, FeaturesConfig, ManifestSource, TextSource
+from joint_st.data.dataset import open_paired
 from joint_st.data.normalizers import normalizer
-from joint_st.data.prepared import prepare
 from joint_st.data.tokenizers import Characters
 from joint_st.errors import UserError
 
@@ -39,7 +39,7 @@ def source(tmp_path):
 
 def ready(source, *, training, **fields):
     data = DataConfig(train=source, max_seconds=2.0, **fields)
-    return prepare(source, data, FeaturesConfig(), normalizer("english"), CHARACTERS, training=training)
+    return open_paired(source, data, FeaturesConfig(), normalizer("english"), CHARACTERS, training=training)
 
 
 def test_training_leaves_out_what_cannot_be_trained_on_and_counts_it(source, tmp_path, caplog):

@@ -1,15 +1,14 @@
 """Units beside the labels, and batches of text alone, against the sources they come from."""
 
 import itertools
-import pickle
 
 import numpy as np
 import pytest
 
 from joint_st.config import DataConfig, FeaturesConfig, ManifestSource, TextSource, TfdsSource, UnitsConfig
+from joint_st.data.dataset import open_paired, open_texts
 from joint_st.data.normalizers import normalizer
-from joint_st.data.pipeline import BatchLoader, batches, prepare, text_plan, training_plan
-from joint_st.data.prepared_text import prepare_text
+from joint_st.data.pipeline import BatchLoader, batches, text_plan, training_plan
 from joint_st.data.sources import open_source
 from joint_st.data.text_units import make_units
 from joint_st.data.tokenizers import Characters
@@ -32,8 +31,8 @@ def open_all(corpora, units=None, **fields):
     entries = [open_source(source).entry(i) for source in (*data.train, *data.text) for i in range(24)]
     examples = [(ENGLISH(entry.text), entry.language) for entry in entries]
     units = units or make_units(UnitsConfig(kind="phonemes"), examples)
-    prepared = prepare(data.train, data, FEATURES, ENGLISH, CHARACTERS, units, training=True)
-    texts = prepare_text(data, ENGLISH, CHARACTERS, units)
+    prepared = open_paired(data.train, data, FEATURES, ENGLISH, CHARACTERS, units, training=True)
+    texts = open_texts(data, ENGLISH, CHARACTERS, units)
     return prepared, training_plan(prepared, data, 3), (texts, text_plan(texts, data, 3))
 
 
@@ -76,7 +75,7 @@ def test_batches_of_text_hold_what_their_plan_says(ready):
         assert batch["text_units"].shape == (len(rows), second.buckets.unit_bounds[bucket])
         assert batch["text_labels"].shape == (len(rows), second.buckets.label_bounds[bucket])
         for b, n in enumerate(rows):
-            units, labels = texts.load(int(n)) if n >= 0 else ([], [])
+            _, labels, units, _ = texts.load(int(n)) if n >= 0 else ([], [], [], [])
             for name, row in (("unit", units), ("label", labels)):
                 assert batch[f"text_{name}_lengths"][b] == len(row)
                 np.testing.assert_array_equal(batch[f"text_{name}s"][b, : len(row)], row)
@@ -94,7 +93,7 @@ def test_a_batch_is_a_function_of_its_number(ready):
     prepared, plan, text = ready
     one = take(prepared, plan, text, 12)
     assert_equal(take(prepared, plan, text, 4, start=8), one[8:])
-    loader = pickle.loads(pickle.dumps(BatchLoader(prepared, plan, text=text)))
+    loader = BatchLoader(prepared, plan, text=text)
     assert_equal([(i, loader(i)) for i in range(12)], one)
     parts = [take(prepared, plan, text, 12, parts=((p,), 2)) for p in range(2)]
     joined = [
@@ -121,25 +120,25 @@ def test_texts_come_from_any_source_and_audio_is_not_touched(tmp_path):
     sources = (TextSource(path=str(tmp_path / "a.txt")), ManifestSource(path=str(tmp_path / "m.jsonl")))
     data = DataConfig(train=sources[1:], text=sources, text_batch_size=2)
     units = make_units(UnitsConfig(kind="phonemes"), [("one two three", "en"), ("drei", "de")])
-    texts = prepare_text(data, normalizer("basic"), CHARACTERS, units)
-    spelled = ["".join(units.symbols[i] for i in texts.load(n)[0]) for n in range(len(texts))]
+    texts = open_texts(data, normalizer("basic"), CHARACTERS, units)
+    spelled = ["".join(units.symbols[i] for i in texts.load(n).units) for n in range(len(texts))]
     assert spelled == ["wʌn tuː", "θɹiː", "dɾaɪ"]  # the last in its own language
     assert texts.dropped == {"empty": 1} and texts.unit_lengths.tolist() == [6, 3, 3]
     assert texts.describe() == "3 texts, 4.0 units each; dropped 1 empty"
     assert [texts.id(n) for n in range(3)] == ["a-0", "a-2", "absent"]
     (tmp_path / "a.txt").write_text("!!\n?\n")
     with pytest.raises(UserError, match=r"data.text: no text of a is left \(2 empty\)"):
-        prepare_text(data.model_copy(update={"text": sources[:1]}), normalizer("basic"), CHARACTERS, units)
+        open_texts(data.model_copy(update={"text": sources[:1]}), normalizer("basic"), CHARACTERS, units)
 
 
 def test_many_texts_are_counted_in_groups(tmp_path, monkeypatch):
-    monkeypatch.setattr("joint_st.data.text_units.counting.TOGETHER", 3)
+    monkeypatch.setattr("joint_st.data.index.TOGETHER", 3)
     lines = ["abcdefgh"[: i % 5 + 1] for i in range(11)]
     (tmp_path / "a.txt").write_text("\n".join(lines))
     source = TextSource(path=str(tmp_path / "a.txt"))
     data = DataConfig(train=(source,), text=(source,), text_batch_size=2)
     units = make_units(UnitsConfig(kind="characters"), [(line, "") for line in lines])
-    texts = prepare_text(data, ENGLISH, CHARACTERS, units)
+    texts = open_texts(data, ENGLISH, CHARACTERS, units)
     assert texts.unit_lengths.tolist() == texts.label_lengths.tolist() == [i % 5 + 1 for i in range(11)]
 
 

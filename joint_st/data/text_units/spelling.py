@@ -20,6 +20,7 @@ class Spelling:
     def __init__(self, tokenizer: Tokenizer):
         self.tokenizer = tokenizer
         self.size = tokenizer.size
+        self.digest = tokenizer.digest
         characters = isinstance(tokenizer, Characters)
         self.kind = "characters" if characters else "sentencepiece"
         written = tokenizer.characters if characters else tokenizer.symbols()[len(SPECIAL) :]

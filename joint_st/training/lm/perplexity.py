@@ -7,10 +7,11 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from joint_st.config import LmConfig
-from joint_st.data.labelled_texts import LabelledTexts, label_plan
-from joint_st.data.pipeline import text_batches
+from joint_st.data.dataset import Dataset
+from joint_st.data.pipeline import label_plan, text_batches
 from joint_st.distributed.mesh import put_batch, rows_here
 from joint_st.models.language_model import merge_lm
 
@@ -25,13 +26,13 @@ class Perplexity(NamedTuple):
 class PerplexityScorer:
     """Perplexity of some texts under changing weights; compiled once."""
 
-    def __init__(self, config: LmConfig, texts: LabelledTexts, mesh: jax.sharding.Mesh):
+    def __init__(self, config: LmConfig, texts: Dataset, mesh: jax.sharding.Mesh):
         self._texts = texts
         self._mesh = mesh
         self._prefetch = config.data.prefetch_batches
         self._plan = label_plan(texts, config.data, config.seed, shuffle=False)
-        self._labels = int(texts.label_lengths.sum()) + len(texts)
-        self._words = sum(len(text.split()) for text in texts.texts()) + len(texts)
+        self._labels = int(texts.label_lengths.sum(dtype=np.int64)) + len(texts)
+        self._words = int(texts.words.sum(dtype=np.int64)) + len(texts)
 
         @jax.jit
         def log_prob(weights, labels, lengths, valid):

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import math
+import time
 
 import numpy as np
 
 from joint_st import storage
 from joint_st.config import LmConfig, check_lm_devices
-from joint_st.data.labelled_texts import label_plan, label_texts
+from joint_st.data.dataset import open_lm_texts
+from joint_st.data.index import Indexes
 from joint_st.data.normalizers import normalizer
-from joint_st.data.pipeline import text_batches
+from joint_st.data.pipeline import label_plan, text_batches
 from joint_st.data.texts import normalised_texts
 from joint_st.data.tokenizers import DESCRIPTION, load_tokenizer, make_tokenizer
 from joint_st.distributed.mesh import describe, rows_here
@@ -53,24 +55,25 @@ class LmTask(Task):
 
     def open(self, run):
         data, normalize = self.config.data, normalizer(self.config.data.normalizer)
-        self._make_tokenizer(run, normalize)
+        began, indexes = time.perf_counter(), Indexes(data.index_cache, normalize)
+        self._make_tokenizer(run, indexes)
         self.tokenizer = load_tokenizer(run.tokenizer)
-        self.dev, held_out = None, ()
-        if data.dev:
-            self.dev = label_texts(data.dev, data, normalize, self.tokenizer, "data.dev")
-            held_out = set(self.dev.texts())
-        self.texts = label_texts(data.train, data, normalize, self.tokenizer, "data.train", held_out)
+        made_with = data, normalize, self.tokenizer
+        self.dev = open_lm_texts(data.dev, *made_with, "data.dev", indexes=indexes) if data.dev else None
+        self.texts = open_lm_texts(data.train, *made_with, "data.train", self.dev, indexes=indexes)
         self.plan = label_plan(self.texts, data, self.config.seed, shuffle=True)
+        self.plan[0]
+        say(indexes.describe(time.perf_counter() - began))
         lengths = self.texts.label_lengths.tobytes()
         self.facts = {"normalizer": str(normalize), "data": hashlib.sha256(lengths).hexdigest()[:16]}
         of_dev = self.dev.label_lengths.tobytes() if self.dev else b""
         self.fingerprint = hashlib.sha256(lengths + of_dev).hexdigest()[:16]
 
-    def _make_tokenizer(self, run: RunDirectory, normalize) -> None:
+    def _make_tokenizer(self, run: RunDirectory, indexes: Indexes) -> None:
         """The run's tokenizer: another run's, or one made from the training texts."""
         if not (run.tokenizer / DESCRIPTION).exists():
             config = self.config.data.tokenizer
-            texts = () if config.path else normalised_texts(self.config.data.train, normalize)
+            texts = () if config.path else normalised_texts(self.config.data.train, indexes)
             # Elsewhere until it is whole: the process may be killed at any moment.
             with storage.draft_folder(run.root / ".texts") as draft:
                 make_tokenizer(config, texts).save(draft / "tokenizer")

@@ -23,8 +23,8 @@ from pathlib import Path
 import jax
 
 from joint_st.config import load, override
+from joint_st.data.loader import batches
 from joint_st.data.normalizers import normalizer
-from joint_st.data.pipeline import batches
 from joint_st.distributed.mesh import available_devices, make_mesh, put_batch
 from joint_st.runs.directory import RunDirectory
 from joint_st.training.compilation import Programs
@@ -59,16 +59,16 @@ def main():
     parser.add_argument("--rounds", type=int, default=40)
     arguments = parser.parse_args()
     common = {
-        "objective.consistency.layers": [],
-        "objective.consistency.text": "masked",
-        "objective.paired_reconstruction": 1.0,
+        "losses.consistency.layers": [],
+        "losses.consistency.text": "masked",
+        "losses.reconstruction.paired": 1.0,
         "training.text_first_steps": 0,
     }
     base = override(load(arguments.config), common)
     configs = {
-        "without": override(base, {"objective.consistency.weight": 0.0}),
+        "without": override(base, {"losses.consistency.weight": 0.0}),
         "masked": base,
-        "clean": override(base, {"objective.consistency.text": "clean"}),
+        "clean": override(base, {"losses.consistency.text": "clean"}),
     }
     available_devices(base.parallel)
     mesh = make_mesh(base.parallel)

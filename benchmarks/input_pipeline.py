@@ -30,16 +30,16 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import absl.flags
 import grain
 import numpy as np
 import soundfile
 
 from joint_st.config import DataConfig, FeaturesConfig, ManifestSource
+from joint_st.data.batch import Batch
 from joint_st.data.dataset import Dataset, open_paired
+from joint_st.data.loader import BatchLoader, Numbers, batches
 from joint_st.data.normalizers import normalizer
-from joint_st.data.pipeline import Batch, BatchLoader, Numbers, batches, training_plan
-from joint_st.data.plan import BatchPlan
+from joint_st.data.plan import BatchPlan, training_plan
 from joint_st.data.tokenizers import Characters
 
 ROUNDS = 3
@@ -54,7 +54,6 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("manifest", nargs="?", help="JSONL manifest; synthetic noise where none is given")
     arguments = parser.parse_args()
-    absl.flags.FLAGS.mark_as_parsed()  # Grain's worker processes ask absl for its flags
     with tempfile.TemporaryDirectory() as folder:
         prepared, plan = _dataset(arguments.manifest or _noise(Path(folder)))
         print(prepared.describe())
@@ -66,7 +65,6 @@ def main():
                 "4 threads": lambda start: _threads(prepared, plan, start, 4),
                 "8 threads": lambda start: _threads(prepared, plan, start, 8),
                 "whole batches in 4 Grain threads": lambda start: _grain_threads(prepared, plan, start, 4),
-                "2 processes": lambda start: _processes(prepared, plan, start, 2),
             }
         )
 
@@ -76,21 +74,13 @@ def _no_threads(prepared: Dataset, plan: BatchPlan, start: int) -> Iterator[Batc
 
 
 def _threads(prepared: Dataset, plan: BatchPlan, start: int, threads: int) -> Iterator[Batch]:
-    for _, batch in batches(prepared, plan, start=start, read_threads=threads, prefetch=4):
-        yield batch
+    yield from batches(prepared, plan, start=start, read_threads=threads, prefetch=4)
 
 
 def _grain_threads(prepared: Dataset, plan: BatchPlan, start: int, threads: int) -> Iterator[Batch]:
     numbers = grain.MapDataset.source(Numbers(start, sys.maxsize))
     options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=threads)
     return iter(numbers.map(BatchLoader(prepared, plan)).to_iter_dataset(options))
-
-
-def _processes(prepared: Dataset, plan: BatchPlan, start: int, workers: int) -> Iterator[Batch]:
-    numbers = grain.MapDataset.source(Numbers(start, sys.maxsize))
-    dataset = numbers.map(BatchLoader(prepared, plan)).to_iter_dataset(grain.ReadOptions(1, 2))
-    options = grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=2)
-    return iter(dataset.mp_prefetch(options))
 
 
 def _compare(ways: dict[str, Callable[[int], Iterator[Batch]]]):
@@ -101,7 +91,9 @@ def _compare(ways: dict[str, Callable[[int], Iterator[Batch]]]):
             for _ in range(RUN_UP):
                 next(iterator)
             begin = time.perf_counter()
-            samples = sum(int(batch["audio_lengths"].sum()) for batch in itertools.islice(iterator, BATCHES))
+            samples = sum(
+                int(batch.arrays["paired"]["audio_lengths"].sum()) for batch in itertools.islice(iterator, BATCHES)
+            )
             rates[name].append(samples / 16000 / (time.perf_counter() - begin))
             if hasattr(iterator, "close"):
                 iterator.close()  # `map` has nothing to close

@@ -18,13 +18,15 @@ from joint_st.config import (
     Config,
     ConsistencyConfig,
     DataConfig,
+    LossesConfig,
     ModelConfig,
-    ObjectiveConfig,
     OptimizerConfig,
+    ReconstructionConfig,
     SpecAugmentConfig,
     TextConfig,
     TfdsSource,
     TrainingConfig,
+    UnitCtcConfig,
     UnitsConfig,
 )
 
@@ -68,12 +70,10 @@ def config() -> Config:
         text=TextConfig(
             repetition="random", repeat_least=1, repeat_most=3, mask_share=0.05, mask_span=3, substituted_share=0.1
         ),
-        objective=ObjectiveConfig(
-            streaming_reconstruction=0.3,
-            full_context_reconstruction=0.7,
+        losses=LossesConfig(
             # Paired text passes once, clean, for the consistency; there is text enough to reconstruct without it.
-            paired_reconstruction=0.0,
-            unit_ctc=1.0,
+            reconstruction=ReconstructionConfig(streaming=0.3, full_context=0.7, paired=0.0),
+            unit_ctc=UnitCtcConfig(weight=1.0),
             # `dtw` leaves no text frame out, where `skip` would soon skip most. Speech comes to the text: that way the
             # text is not drawn away from what it can spell already.
             consistency=ConsistencyConfig(weight=0.01, alignment="dtw", gradient="audio"),

@@ -219,7 +219,7 @@ WORDPIECES = {"data.tokenizer.kind": "sentencepiece", "data.tokenizer.vocabulary
 OTHER = {"kind": "manifest", "path": "{place}/other.jsonl"}
 
 UNITS_AND_TEXT = {"data.units.kind": "characters", "data.text_batch_size": 4}
-JOINT = UNITS_AND_TEXT | {"objective.full_context_reconstruction": 0.5, "objective.consistency.weight": 0.1}
+JOINT = UNITS_AND_TEXT | {"losses.reconstruction.full_context": 0.5, "losses.consistency.weight": 0.1}
 
 FIELDS = {
     "name": Field("other", training),
@@ -270,24 +270,24 @@ FIELDS = {
     "model.text_layers": Field(1, step, JOINT),
     "model.text_positions": Field("sinusoidal", step, JOINT),
     "model.text_blanks": Field(True, step, JOINT),
-    "model.unit_conditioning": Field("replace", step, JOINT | {"objective.unit_ctc": 0.3}),
+    "model.unit_conditioning": Field("replace", step, JOINT | {"losses.unit_ctc.weight": 0.3}),
     "model.dropout": Field(0.2, forward),
     "model.compute_dtype": Field("bfloat16", forward),
     "model.remat": Field(True, step),
-    "objective.streaming_ctc": Field(0.4, step),
-    "objective.full_context_ctc": Field(0.4, step),
-    "objective.streaming_reconstruction": Field(0.3, step, UNITS_AND_TEXT),
-    "objective.full_context_reconstruction": Field(0.3, step, UNITS_AND_TEXT),
-    "objective.paired_reconstruction": Field(0.3, step, JOINT),
-    "objective.unit_ctc": Field(0.3, step, UNITS_AND_TEXT),
-    "objective.consistency.weight": Field(0.2, step, JOINT),
-    "objective.consistency.warmup_steps": Field(5, step, JOINT),
-    "objective.consistency.alignment": Field("dtw", step, JOINT),
-    "objective.consistency.cost": Field("cosine", step, JOINT),
-    "objective.consistency.temperature": Field(2.0, step, JOINT | {"objective.consistency.alignment": "soft"}),
-    "objective.consistency.gradient": Field("audio", step, JOINT),
-    "objective.consistency.layers": Field([0], step, JOINT),
-    "objective.consistency.text": Field("masked", step, JOINT),
+    "losses.ctc.streaming": Field(0.4, step),
+    "losses.ctc.full_context": Field(0.4, step),
+    "losses.reconstruction.streaming": Field(0.3, step, UNITS_AND_TEXT),
+    "losses.reconstruction.full_context": Field(0.3, step, UNITS_AND_TEXT),
+    "losses.reconstruction.paired": Field(0.3, step, JOINT),
+    "losses.unit_ctc.weight": Field(0.3, step, UNITS_AND_TEXT),
+    "losses.consistency.weight": Field(0.2, step, JOINT),
+    "losses.consistency.warmup_steps": Field(5, step, JOINT),
+    "losses.consistency.alignment": Field("dtw", step, JOINT),
+    "losses.consistency.cost": Field("cosine", step, JOINT),
+    "losses.consistency.temperature": Field(2.0, step, JOINT | {"losses.consistency.alignment": "soft"}),
+    "losses.consistency.gradient": Field("audio", step, JOINT),
+    "losses.consistency.layers": Field([0], step, JOINT),
+    "losses.consistency.text": Field("masked", step, JOINT),
     "text.repetition": Field("fixed", step, JOINT),
     "text.repeat_least": Field(2, step, JOINT),
     "text.repeat_most": Field(4, step, JOINT),

@@ -27,4 +27,4 @@ SEEDS = range(2)
 def runs():
     for seed in SEEDS:
         for weight in WEIGHTS:
-            yield Run(f"weight_{weight}", {"objective.consistency.weight": weight}, seed)
+            yield Run(f"weight_{weight}", {"losses.consistency.weight": weight}, seed)

@@ -16,9 +16,9 @@ SEEDS = range(3)
 
 WITHOUT_TEXT = {
     "data.text_batch_size": 0,
-    "objective.streaming_reconstruction": 0,
-    "objective.full_context_reconstruction": 0,
-    "objective.consistency.weight": 0,
+    "losses.reconstruction.streaming": 0,
+    "losses.reconstruction.full_context": 0,
+    "losses.consistency.weight": 0,
     "model.unit_conditioning": "none",
     "training.steps": 2_000,
     "training.text_first_steps": 0,
@@ -29,11 +29,11 @@ ALIGNMENTS = ("skip", "step", "soft", "optimal_transport", "frame_wise", "random
 
 def runs():
     arms = {
-        "audio_only": {**WITHOUT_TEXT, "data.units.kind": "none", "objective.unit_ctc": 0},
+        "audio_only": {**WITHOUT_TEXT, "data.units.kind": "none", "losses.unit_ctc.weight": 0},
         "audio_units": WITHOUT_TEXT,
-        "reconstruction": {"objective.consistency.weight": 0},
+        "reconstruction": {"losses.consistency.weight": 0},
         "reconstruction_consistency": {},
-        **{alignment: {"objective.consistency.alignment": alignment} for alignment in ALIGNMENTS},
+        **{alignment: {"losses.consistency.alignment": alignment} for alignment in ALIGNMENTS},
     }
     for seed in SEEDS:
         for arm, overrides in arms.items():

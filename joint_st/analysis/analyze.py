@@ -52,7 +52,9 @@ def analyze_run(
     made_with = (config.data, config.model.features, trained.normalizer, trained.tokenizer, trained.units)
     dataset = open_paired([source], *made_with, training=False)
     with jax.set_mesh(trained.mesh):
-        analysis = LayerAnalysis(config, dataset, trained.mesh, trained.unit_count, utterances=utterances, name=split)
+        analysis = LayerAnalysis(
+            config, dataset, trained.mesh, trained.symbols.sizes, utterances=utterances, name=split
+        )
         report = analysis(trained.weights)
     shared = {"split": split, "step": trained.step, "normalizer": str(trained.normalizer), **report.facts}
     rows = [{"layer": row["layer"], **shared, **row} for row in report.rows]

@@ -11,8 +11,10 @@ from jax.sharding import PartitionSpec
 
 from joint_st.analysis.measure import Measures, cost_matrix, measure
 from joint_st.config import Config
+from joint_st.data.symbols import SymbolSizes
 from joint_st.distributed.mesh import BATCH
-from joint_st.models.functional import merge, model_structure
+from joint_st.heads.model import model_structure
+from joint_st.models.functional import merge
 from joint_st.models.text_encoder import most_frames, repetitions
 from joint_st.ops.matching.fixed import random_monotonic
 
@@ -31,15 +33,15 @@ class Found(NamedTuple):
     """Distance of each audio frame from each text frame in the rows looked at, float32 [E, L, T, R]."""
 
 
-def make_forward(config: Config, vocabulary: int, unit_count: int, best: str, mesh: jax.sharding.Mesh) -> Callable:
+def make_forward(config: Config, sizes: SymbolSizes, best: str, mesh: jax.sharding.Mesh) -> Callable:
     """Jitted `(weights, batch, rows, key) -> Found`.
 
     batch: `audio` int16 [B, S], `audio_lengths` [B], and the `units` int32 [B, 2, U] with `unit_lengths` [B, 2] of the
     own text and of the wrong one (length 0 for none). rows: int32 [E], the rows looked at. key: draws the random
     alignments. best: the alignment that is called so.
     """
-    structure = model_structure(config.model, vocabulary, unit_count)
-    cost = config.objective.consistency.cost
+    structure = model_structure(config, sizes)
+    cost = config.losses.matching.cost
     layered = PartitionSpec(None, *BATCH)
 
     @jax.jit

@@ -17,8 +17,9 @@ from joint_st.analysis.report import LayerReport, Measured
 from joint_st.config import Config, ModelConfig
 from joint_st.data.buckets import Buckets
 from joint_st.data.dataset import Dataset
-from joint_st.data.pipeline import batches
+from joint_st.data.loader import batches
 from joint_st.data.plan import BatchPlan, PlannedBatch
+from joint_st.data.symbols import SymbolSizes
 from joint_st.distributed.hosts import fetch
 from joint_st.distributed.mesh import put_batch, rows_here
 from joint_st.errors import UserError
@@ -51,7 +52,7 @@ class LayerAnalysis:
         config: Config,
         dataset: Dataset,
         mesh: jax.sharding.Mesh,
-        unit_count: int,
+        sizes: SymbolSizes,
         *,
         utterances: int = 64,
         chosen: Sequence[int] | None = None,
@@ -70,9 +71,9 @@ class LayerAnalysis:
         if chosen is None:
             some = by_length[np.linspace(0, len(lengths) - 1, EXAMPLES + 2).astype(int)[1:-1]]
         self._examples = list(dict.fromkeys(some.tolist()))
-        consistency = config.objective.consistency
+        consistency = config.losses.matching
         self._best = consistency.alignment if consistency.alignment in BEST else BEST[0]
-        self._forward = make_forward(config, dataset.tokenizer.size, unit_count, self._best, mesh)
+        self._forward = make_forward(config, sizes, self._best, mesh)
 
     def __call__(self, weights: Weights) -> LayerReport:
         """The report of a model with `weights`. Utterances that cannot be read are left out.
@@ -89,14 +90,15 @@ class LayerAnalysis:
         )
         parts, examples = [], {}
         total = self._plan.steps_per_epoch
-        for i, batch in tqdm.tqdm(read, self._name, total, unit="batch", leave=False, disable=None, delay=1):
-            here = np.searchsorted(self._pairs.index, batch["index"]).astype(np.int32)
-            here = np.where(batch["valid"], here, np.int32(-1))
-            inputs = put_batch(self._inputs(batch, here) | {"pair": here}, self._mesh)
+        for batch in tqdm.tqdm(read, self._name, total, unit="batch", leave=False, disable=None, delay=1):
+            paired = batch.arrays["paired"]
+            here = np.searchsorted(self._pairs.index, batch.local_rows["paired"]).astype(np.int32)
+            here = np.where(paired["valid"], here, np.int32(-1))
+            inputs = put_batch(self._inputs(paired, here) | {"pair": here}, self._mesh)
             pair = fetch(inputs.pop("pair"))
             # Where an example is in the batch; row 0 stands in for one that is not.
             rows = np.array([np.argmax(pair == n) for n in self._examples], np.int32)
-            key = jax.random.fold_in(jax.random.key(config.seed), i)
+            key = jax.random.fold_in(jax.random.key(config.seed), batch.number)
             found = self._forward(weights, inputs, rows, key)
             costs, found = found.costs, fetch(found._replace(costs=()))
             parts += [self._numbers(found, row, n) for row, n in enumerate(pair) if n >= 0]
@@ -107,13 +109,13 @@ class LayerAnalysis:
             raise UserError(f"{self._dataset.corpus.name}: none of its utterances can be read")
         return self._report(parts, [examples[n] for n in self._examples if n in examples])
 
-    def _inputs(self, batch, pair: np.ndarray) -> dict[str, np.ndarray]:
+    def _inputs(self, paired, pair: np.ndarray) -> dict[str, np.ndarray]:
         """Speech of a batch, and the units of its own texts and of the wrong ones."""
         pairs = self._pairs
         both = np.stack([pair, np.where(pair >= 0, pairs.wrong[pair], -1)], axis=1)
         return {
-            "audio": batch["audio"],
-            "audio_lengths": batch["audio_lengths"],
+            "audio": paired["audio"],
+            "audio_lengths": paired["audio_lengths"],
             "units": np.where(both[..., None] >= 0, pairs.units[both], 0),
             "unit_lengths": np.where(both >= 0, pairs.unit_lengths[both], 0),
         }
@@ -165,7 +167,7 @@ class LayerAnalysis:
         measured = Measured(texts=texts, **alone, **{k: np.stack(x, axis=1) for k, x in columns.items()})
         facts = {
             "alignment": self._best,
-            "cost": self._config.objective.consistency.cost,
+            "cost": self._config.losses.matching.cost,
             "utterances": len(texts),
             "infeasible": int(np.count_nonzero(~measured.feasible)),
         }

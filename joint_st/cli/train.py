@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 from pathlib import Path
 
 from joint_st import storage
@@ -41,11 +42,11 @@ def training_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _train(options: argparse.Namespace) -> None:
-    run_training(options, "Config")
+    run_training(options, "Config", "joint_st.training.asr:train_asr")
 
 
-def run_training(options: argparse.Namespace, kind: str) -> None:
-    """Train the config that is named, which has to be of `kind`; or show it."""
+def run_training(options: argparse.Namespace, kind: str, trainer: str) -> None:
+    """Train the config that is named, which has to be of `kind`, by the function `trainer`, MODULE:NAME; or show it."""
     config = load_config(options, kind)
     if config is None:
         return
@@ -58,7 +59,7 @@ def run_training(options: argparse.Namespace, kind: str) -> None:
     from joint_st.distributed.processes import processes
 
     with processes(options.coordinator, options.processes, options.process):
-        from joint_st.training.loop import train
-
+        module, _, name = trainer.partition(":")
+        train = getattr(importlib.import_module(module), name)
         there = storage.path(options.config)
         train(config, options.workdir or (there if there.is_dir() else Path("runs") / config.name))

@@ -29,4 +29,4 @@ def add(commands: Commands) -> None:
 
 
 def _train_lm(options: argparse.Namespace) -> None:
-    run_training(options, "LmConfig")
+    run_training(options, "LmConfig", "joint_st.training.lm:train_lm")

@@ -43,11 +43,12 @@ def compile_for(
     assumed = f"; assumed: {', '.join(counts.assumed)}" if counts.assumed else ""
     batch = describe(config, heaviest(config))
     print(f"batch    {batch}", file=sys.stderr)
-    print(f"sizes    {counts.labels} labels, {counts.units} text units{assumed}", file=sys.stderr, flush=True)
-    compiled = compile_step(config, found, counts, quick)
+    labels, units, _ = counts.sizes
+    print(f"sizes    {labels} labels, {units} text units{assumed}", file=sys.stderr, flush=True)
+    compiled = compile_step(config, found, counts.sizes, quick)
     print("\n".join(report(config, found, compiled)))
     if json_file:
-        row = to_json(config, found, compiled) | {"batch": batch, "labels": counts.labels, "units": counts.units}
+        row = to_json(config, found, compiled) | {"batch": batch, "labels": labels, "units": units}
         row |= {"assumed": counts.assumed, "quick": quick}
         json_file.write_text(json.dumps(row, indent=1) + "\n", encoding="utf-8")
     return compiled.fits

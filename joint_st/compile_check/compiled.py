@@ -10,9 +10,11 @@ import time
 import jax
 
 from joint_st.compile_check.flops import matrix_flops
-from joint_st.compile_check.shapes import Sizes, heaviest
+from joint_st.compile_check.shapes import heaviest
 from joint_st.config import Config
 from joint_st.config.devices import check_devices
+from joint_st.data.batch import Shape
+from joint_st.data.symbols import SymbolSizes
 from joint_st.distributed.collectives import Collective, collectives
 from joint_st.distributed.mesh import make_mesh
 from joint_st.distributed.topology import GIB, Topology
@@ -79,7 +81,7 @@ QUICK = {"exec_time_optimization_effort": -1.0}
 """XLA then searches less for the fastest program."""
 
 
-def compile_step(config: Config, topology: Topology, sizes: Sizes, quick: bool = False) -> Compiled:
+def compile_step(config: Config, topology: Topology, sizes: SymbolSizes, quick: bool = False) -> Compiled:
     """Compiles the heaviest step (`joint_st.compile_check.shapes`) for `topology`; `quick`, to a slower program.
 
     Where the compiler refuses because it does not fit, the temporaries are what it would have needed beside the state.
@@ -87,12 +89,12 @@ def compile_step(config: Config, topology: Topology, sizes: Sizes, quick: bool =
     """
     devices = topology.devices(config.parallel.slices)
     check_devices(config, len(devices))
-    mesh, shapes = make_mesh(config.parallel, devices), heaviest(config)
+    mesh, buckets = make_mesh(config.parallel, devices), heaviest(config)
     began = time.perf_counter()
     with jax.set_mesh(mesh):
-        state = state_shapes(config, sizes.labels, sizes.units, mesh)
-        batch = batch_shapes(shapes.speech, 0, mesh, shapes.text)
-        traced = make_train_step(config, sizes.labels, sizes.units, mesh).trace(state, batch)
+        state = state_shapes(config, sizes, mesh)
+        batch = batch_shapes(buckets, Shape(0, 0 if "text" in buckets else None), mesh)
+        traced = make_train_step(config, sizes, mesh).trace(state, batch)
         known = {
             "parameters": bytes_per_device(state.params),
             "average": bytes_per_device(state.average),

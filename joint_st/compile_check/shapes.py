@@ -12,6 +12,7 @@ from typing import NamedTuple
 from joint_st.config import Config
 from joint_st.data.buckets import LABEL_MULTIPLE, Buckets
 from joint_st.data.paths import expand
+from joint_st.data.symbols import SymbolSizes
 from joint_st.data.tokenizers import load_tokenizer
 from joint_st.models.text_encoder import most_frames
 
@@ -24,10 +25,9 @@ INVENTORY = {"characters": 32, "phonemes": 128}
 
 
 class Sizes(NamedTuple):
-    """How many there are of what the heads spell and of what the text encoder reads (0 without one)."""
+    """The sizes of a run's inventories."""
 
-    labels: int
-    units: int
+    sizes: SymbolSizes
     assumed: tuple[str, ...]
     """What of it was assumed, in words."""
 
@@ -50,7 +50,7 @@ def sizes(config: Config, labels: int | None = None, units: int | None = None) -
         units = 0
     elif units is None:
         units = size(data.units.kind, data.units.vocabulary_size, "units")
-    return Sizes(labels, units, tuple(assumed))
+    return Sizes(SymbolSizes(labels, units), tuple(assumed))
 
 
 def per_second(kind: str, wordpieces: int) -> float:
@@ -64,16 +64,8 @@ def per_second(kind: str, wordpieces: int) -> float:
     return PER_SECOND[kind]
 
 
-class Shapes(NamedTuple):
-    """The one bucket of speech and the one of text of the heaviest step."""
-
-    speech: Buckets
-    text: Buckets | None
-    """None where no batches are of text alone."""
-
-
-def heaviest(config: Config) -> Shapes:
-    """The longest bucket of speech, and of text where the config reads text alone."""
+def heaviest(config: Config) -> dict[str, Buckets]:
+    """By part of the batch, the longest bucket of speech, and of text where the config reads text alone."""
     data, features = config.data, config.model.features
     frames = features.frames(math.ceil(data.max_seconds * features.sample_rate))
     seconds = frames * features.samples_per_frame / features.sample_rate
@@ -89,11 +81,11 @@ def heaviest(config: Config) -> Shapes:
         unit_bounds=(rounded(units),) if has_units else (),
     )
     if not data.text_batch_size:
-        return Shapes(speech, None)
+        return {"paired": speech}
     units = rounded(data.max_text_units)
     labels = min(units * label_rate / unit_rate, most_frames(config.text, units))
     text = Buckets((units,), (rounded(labels),), (data.text_batch_size,), (units,))
-    return Shapes(speech, text)
+    return {"paired": speech, "text": text}
 
 
 def rounded(count: float) -> int:
@@ -101,9 +93,9 @@ def rounded(count: float) -> int:
     return math.ceil(count / LABEL_MULTIPLE) * LABEL_MULTIPLE
 
 
-def describe(config: Config, shapes: Shapes) -> str:
+def describe(config: Config, buckets: dict[str, Buckets]) -> str:
     """The batch in words."""
-    speech, text = shapes.speech, shapes.text
+    speech, text = buckets["paired"], buckets.get("text")
     seconds = speech.bounds[0] / config.model.features.sample_rate
     units = f", {speech.unit_bounds[0]} units" if speech.unit_bounds else ""
     line = f"{speech.batch_sizes[0]} × {seconds:.4g} s of speech with {speech.label_bounds[0]} labels{units}"

@@ -11,6 +11,7 @@ from joint_st.config.devices import AXES, check_devices, check_lm_devices, mesh_
 from joint_st.config.file import is_language_model, load, save
 from joint_st.config.language_model import LmConfig, LmDataConfig, LmModelConfig
 from joint_st.config.override import override, parse_source
+from joint_st.config.registry import group, register, registered
 from joint_st.config.schema import Config
 from joint_st.config.sections.base import ByKind, Section, clash
 from joint_st.config.sections.data import (
@@ -26,8 +27,16 @@ from joint_st.config.sections.data import (
     TokenizerConfig,
     UnitsConfig,
 )
+from joint_st.config.sections.heads import CtcHeadConfig, HeadsConfig
+from joint_st.config.sections.losses import (
+    ConsistencyConfig,
+    CtcLossConfig,
+    LossConfig,
+    LossesConfig,
+    ReconstructionConfig,
+    UnitCtcConfig,
+)
 from joint_st.config.sections.model import SUBSAMPLING, FeaturesConfig, ModelConfig, SpecAugmentConfig, TextConfig
-from joint_st.config.sections.objective import ConsistencyConfig, ObjectiveConfig
 from joint_st.config.sections.training import (
     EvaluationConfig,
     LoopConfig,
@@ -56,7 +65,16 @@ __all__ = [
     "ManifestSource",
     "MixtureConfig",
     "ModelConfig",
-    "ObjectiveConfig",
+    "CtcHeadConfig",
+    "CtcLossConfig",
+    "HeadsConfig",
+    "LossConfig",
+    "LossesConfig",
+    "ReconstructionConfig",
+    "UnitCtcConfig",
+    "group",
+    "register",
+    "registered",
     "OptimizerConfig",
     "ParallelConfig",
     "Section",

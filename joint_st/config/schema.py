@@ -5,10 +5,12 @@ from __future__ import annotations
 import pydantic
 from pydantic import Field
 
+from joint_st.config.registry import follow, registered
 from joint_st.config.sections.base import Section, clash
 from joint_st.config.sections.data import DataConfig
+from joint_st.config.sections.heads import HeadsConfig
+from joint_st.config.sections.losses import LossesConfig
 from joint_st.config.sections.model import ModelConfig, SpecAugmentConfig, TextConfig
-from joint_st.config.sections.objective import ObjectiveConfig
 from joint_st.config.sections.training import EvaluationConfig, OptimizerConfig, ParallelConfig, TrainingConfig
 
 
@@ -22,7 +24,8 @@ class Config(Section):
     data: DataConfig
     model: ModelConfig = ModelConfig()
     text: TextConfig = TextConfig()
-    objective: ObjectiveConfig = ObjectiveConfig()
+    heads: HeadsConfig = Field(default_factory=HeadsConfig)
+    losses: LossesConfig = Field(default_factory=LossesConfig)
     spec_augment: SpecAugmentConfig = SpecAugmentConfig()
     optimizer: OptimizerConfig = OptimizerConfig()
     training: TrainingConfig = TrainingConfig()
@@ -45,29 +48,28 @@ class Config(Section):
 
     @pydantic.model_validator(mode="after")
     def _text(self):
-        objective, data = self.objective, self.data
+        losses, data = self.losses, self.data
         if data.units.kind == "none":
             asking = {
-                "objective.streaming_reconstruction": objective.streaming_reconstruction,
-                "objective.full_context_reconstruction": objective.full_context_reconstruction,
-                "objective.unit_ctc": objective.unit_ctc,
-                "objective.consistency.weight": objective.consistency.weight,
+                f"losses.{name}.{path}": value
+                for name in registered("losses")
+                for path, value in getattr(losses, name).needs_units
+            }
+            asking |= {
                 "data.text_batch_size": data.text_batch_size,
                 "model.unit_conditioning": self.model.unit_conditioning != "none" and self.model.unit_conditioning,
             }
             for path, value in asking.items():
                 if value:
                     raise clash(path, f"{value} needs text units, and data.units.kind is none; set it to phonemes")
-        if self.model.unit_conditioning != "none" and not objective.unit_ctc:
-            raise clash(
-                "model.unit_conditioning", f"{self.model.unit_conditioning} needs a weight of objective.unit_ctc"
-            )
+        for name in registered("losses"):
+            getattr(losses, name).check(self)
         first = self.training.text_first_steps
-        reconstructs = objective.streaming_reconstruction or objective.full_context_reconstruction
-        if first and not (data.text_batch_size and reconstructs):
+        learns_from_text = any(getattr(losses, name).learns_from_text for name in registered("losses"))
+        if first and not (data.text_batch_size and learns_from_text):
             raise clash(
                 "training.text_first_steps",
-                f"{first} steps on text alone need data.text_batch_size and a weight of reconstruction",
+                f"{first} steps on text alone need data.text_batch_size and a weight of losses.reconstruction",
             )
         if first >= self.training.steps:
             raise clash("training.text_first_steps", f"{first} must be below training.steps {self.training.steps}")
@@ -79,10 +81,7 @@ class Config(Section):
                     "training.accumulation",
                     f"{self.training.accumulation} parts must divide data.text_batch_size {data.text_batch_size}",
                 )
-        depth = self.model.streaming_layers + self.model.full_context_layers
-        for layer in objective.consistency.layers:
-            if not -depth - 1 <= layer <= depth:
-                raise clash(
-                    "objective.consistency.layers", f"{layer} is not among the {depth} shared layers, 0 their input"
-                )
         return self
+
+
+follow(Config)

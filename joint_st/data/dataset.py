@@ -40,6 +40,8 @@ class Example(NamedTuple):
     """int32 [U]; none where the utterance takes part with its audio alone."""
     unit_ends: np.ndarray
     """Encoder frame (exclusive) at which each unit ends, int32 [U]; zeros where the times of words are unknown."""
+    language: str = ""
+    """BCP 47 tag; empty where the source does not say."""
 
 
 class Table:
@@ -210,12 +212,12 @@ class Dataset:
 
         draw: (seed, step) for which its augmentation is drawn; without, there is none.
         """
-        text = self.text(n)
+        text, language = self.text(n), self.language(n)
         labels = self.tokenizer.encode(text)
         none = np.zeros(0, np.int32)
         if self.features is None:
-            units = none if self.units is None else self.units.encode(text, self.language(n))
-            return Example(np.zeros(0, np.int16), labels, units, np.zeros_like(units))
+            units = none if self.units is None else self.units.encode(text, language)
+            return Example(np.zeros(0, np.int16), labels, units, np.zeros_like(units), language)
         utterance = self.utterance(n)
         rate = self.features.sample_rate
         speech = Speech(resample(utterance.audio, utterance.sample_rate, rate), rate, word_times(utterance, text))
@@ -223,13 +225,13 @@ class Dataset:
             speech = self.augmentation(speech, *draw, n)
         audio, times = speech.audio, speech.word_times
         if self.units is None or not self.unit_lengths[n]:
-            return Example(audio, labels, none, none)
-        units = self.units.encode(text, utterance.language)
+            return Example(audio, labels, none, none, language)
+        units = self.units.encode(text, language)
         if times is None:
-            return Example(audio, labels, units, np.zeros_like(units))
-        words = self.units.words(text, utterance.language)
-        frames = self.features.frames(len(audio))
-        return Example(audio, labels, units, unit_ends(words, *times, self.features.samples_per_frame / rate, frames))
+            return Example(audio, labels, units, np.zeros_like(units), language)
+        words = self.units.words(text, language)
+        ends = unit_ends(words, *times, self.features.samples_per_frame / rate, self.features.frames(len(audio)))
+        return Example(audio, labels, units, ends, language)
 
     def note_unreadable(self, n: int, error: UnreadableAudio) -> None:
         """Counts utterance `n` as unreadable and warns, once; raises the error where the config is strict."""

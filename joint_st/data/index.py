@@ -163,7 +163,7 @@ class Indexes:
         return self._counts[source, digest]
 
 
-def fewest_frames(symbols: np.ndarray) -> int:
+def frames_for_ctc(symbols: np.ndarray) -> int:
     """Fewest frames in which CTC can emit symbols [U]: one each, and a blank between equal neighbours."""
     return len(symbols) + int(np.count_nonzero(symbols[1:] == symbols[:-1]))
 
@@ -209,7 +209,7 @@ def _count(entries: Entries, encode: Callable[[Sequence[tuple[str, str]]], Itera
             stop = min(start + TOGETHER, len(entries))
             some = [row for row in range(start, stop) if entries.words[row]]
             for row, symbols in zip(some, encode([(entries.text(row), entries.language_of(row)) for row in some])):
-                lengths[row], frames[row] = len(symbols), fewest_frames(symbols)
+                lengths[row], frames[row] = len(symbols), frames_for_ctc(symbols)
             bar.update(stop - start)
     return {"lengths": lengths, "frames": frames}
 

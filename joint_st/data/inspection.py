@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from joint_st.config import Config
 from joint_st.data.dataset import open_paired, open_texts
 from joint_st.data.normalizers import normalizer
-from joint_st.data.pipeline import text_plan, training_plan
+from joint_st.data.plan import text_plan, training_plan
 from joint_st.data.texts import learn_from_texts, open_indexes
 
 
@@ -16,7 +16,8 @@ def inspect(config: Config) -> Iterator[str]:
     data, features = config.data, config.model.features
     normalize = normalizer(data.normalizer)
     indexes = open_indexes(config)
-    tokenizer, units, vocabulary = learn_from_texts(config, indexes)
+    symbols, vocabulary = learn_from_texts(config, indexes)
+    tokenizer, units = symbols.labels, symbols.units
     yield f"tokenizer: {data.tokenizer.kind}, {tokenizer.size} units, the CTC blank included"
     if units:
         yield f"units: {data.units.kind}, {units.size}, padding and unknown included"
@@ -28,7 +29,8 @@ def inspect(config: Config) -> Iterator[str]:
         if not sources:
             continue
         training = name == "train"
-        prepared = open_paired(sources, data, features, normalize, tokenizer, units, training=training, indexes=indexes)
+        made_with = data, features, normalize, tokenizer, units
+        prepared = open_paired(sources, *made_with, training=training, indexes=indexes)
         yield f"{name}: {prepared.describe()}"
         if units:
             total = int(prepared.unit_lengths.sum())

@@ -6,8 +6,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from joint_st.data.buckets import Buckets
-from joint_st.data.mixture import EveryRowOnce, Mixture
+from joint_st.config import DataConfig, LmDataConfig
+from joint_st.data.buckets import LABEL_MULTIPLE, Buckets
+from joint_st.data.dataset import Dataset
+from joint_st.data.mixture import EveryRowOnce, Mixture, make_mixture
+
+TEXT_STREAM = 1
+"""Of the text plan's draws, beside those of the paired plan."""
 
 
 class PlannedBatch(NamedTuple):
@@ -111,3 +116,38 @@ class BatchPlan:
             table[: len(rows)] = rows
             filled.append(table.reshape(batches, size))
         return order, filled
+
+
+def training_plan(dataset: Dataset, data: DataConfig, seed: int) -> BatchPlan:
+    """The shuffled batches of a training set, in the buckets that waste the least on it."""
+    lengths = dataset.augmentation.planned(dataset.lengths) if dataset.augmentation else dataset.lengths
+    buckets = Buckets.choose(
+        lengths,
+        dataset.label_lengths,
+        None if dataset.units is None else dataset.unit_lengths,
+        count=data.buckets,
+        multiple=dataset.features.samples_per_frame,
+        batch_size=data.batch_size,
+    )
+    return BatchPlan(lengths, buckets, seed=seed, shuffle=True, mixture=make_mixture(data.mixture, dataset))
+
+
+def text_plan(texts: Dataset, data: DataConfig, seed: int) -> BatchPlan:
+    """The shuffled text-only batches, in buckets of numbers of units."""
+    lengths, mixture = texts.unit_lengths, make_mixture(data.text_mixture, texts)
+    buckets = Buckets.choose(
+        lengths,
+        texts.label_lengths,
+        lengths,
+        count=data.text_buckets,
+        multiple=LABEL_MULTIPLE,
+        batch_size=data.text_batch_size,
+    )
+    return BatchPlan(lengths, buckets, seed=seed, stream=TEXT_STREAM, shuffle=True, mixture=mixture)
+
+
+def label_plan(texts: Dataset, data: LmDataConfig, seed: int, *, shuffle: bool) -> BatchPlan:
+    """Batches for a language model, in buckets of numbers of labels; without `shuffle`, one pass."""
+    lengths = texts.label_lengths
+    buckets = Buckets.choose(lengths, lengths, count=data.buckets, multiple=LABEL_MULTIPLE, batch_size=data.batch_size)
+    return BatchPlan(lengths, buckets, seed=seed, shuffle=shuffle)

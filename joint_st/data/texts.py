@@ -11,7 +11,8 @@ import numpy as np
 from joint_st.config import Config, Source
 from joint_st.data.index import AUDIO, Entries, Indexes
 from joint_st.data.normalizers import normalizer
-from joint_st.data.text_units import Units, make_units
+from joint_st.data.symbols import Symbols
+from joint_st.data.text_units import make_units
 from joint_st.data.tokenizers import Tokenizer, make_tokenizer
 from joint_st.data.vocabulary import Vocabulary
 
@@ -39,15 +40,14 @@ def normalised_texts(sources: Sequence[Source], indexes: Indexes) -> Iterator[st
 class Learnt(NamedTuple):
     """What a run takes from its training texts."""
 
-    tokenizer: Tokenizer
-    units: Units | None
+    symbols: Symbols
     vocabulary: Vocabulary
 
 
 def learn_from_texts(config: Config, indexes: Indexes | None = None) -> Learnt:
-    """Tokenizer (or the one that is loaded), units and vocabulary of a run; no source is read that has an index.
+    """The inventories (the tokenizer may be one that is loaded) and the vocabulary of a run.
 
-    indexes: those of the job, to go on with.
+    indexes: those of the job, to go on with. A source that has an index is not read.
     """
     data, indexes = config.data, indexes or open_indexes(config)
     train = [indexes.entries(source) for source in data.train]
@@ -63,8 +63,12 @@ def learn_from_texts(config: Config, indexes: Indexes | None = None) -> Learnt:
     def examples() -> Iterator[tuple[str, str]]:
         return _examples((*train, *text))
 
+    languages = {
+        entries.languages[i] for entries in (*train, *text) for i in np.unique(entries.language[entries.words > 0])
+    }
     tokenizer = make_tokenizer(data.tokenizer, (text for text, _ in examples()))
-    return Learnt(tokenizer, make_units(data.units, examples()), Vocabulary.of(heard, read))
+    symbols = Symbols(tokenizer, make_units(data.units, examples()), ("", *sorted(languages - {""})))
+    return Learnt(symbols, Vocabulary.of(heard, read))
 
 
 def _examples(entries: Iterator[Entries] | Sequence[Entries]) -> Iterator[tuple[str, str]]:

@@ -8,11 +8,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from joint_st.config import ModelConfig
+from joint_st.config import Config
+from joint_st.data.symbols import SymbolSizes
 from joint_st.decoding.clock import Clock, Program
 from joint_st.decoding.decoders import Decoder, Greedy
 from joint_st.distributed.mesh import replicated
-from joint_st.models.functional import Weights, merge, model_structure
+from joint_st.heads.model import model_structure
+from joint_st.models.functional import Weights, merge
 
 HEADS = ("streaming", "full_context")
 
@@ -26,14 +28,13 @@ class Forward:
 
     def __init__(
         self,
-        config: ModelConfig,
-        vocabulary: int,
-        units: int,
+        config: Config,
+        sizes: SymbolSizes,
         mesh: jax.sharding.Mesh,
         decoders: Sequence[Decoder] = (Greedy(),),
         heads: Sequence[str] = HEADS,
     ):
-        structure = model_structure(config, vocabulary, units)
+        structure = model_structure(config, sizes)
 
         def embed(weights, audio, lengths):
             x, mask = merge(structure, weights).first_pass(audio, lengths)
@@ -43,7 +44,8 @@ class Forward:
             return merge(structure, weights).streaming_head(x)
 
         def full_context(weights, x, mask):
-            return merge(structure, weights).second_pass(x, mask)
+            model = merge(structure, weights)
+            return model.full_context_head(model.second_pass(x, mask))
 
         def search(decoder):
             return Program(lambda tables, logits, mask: decoder.on_device(logits, mask, mesh, tables))

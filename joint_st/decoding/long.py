@@ -26,7 +26,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from joint_st.config import Config, FeaturesConfig, ModelConfig
+from joint_st.config import Config, FeaturesConfig
+from joint_st.data.symbols import SymbolSizes
 from joint_st.decoding.clock import Clock, Program
 from joint_st.decoding.decoders import Decoder
 from joint_st.decoding.forward import Forward
@@ -73,9 +74,8 @@ class LongRecordings:
 
     def __init__(
         self,
-        config: ModelConfig,
-        vocabulary: int,
-        units: int,
+        config: Config,
+        sizes: SymbolSizes,
         mesh: jax.sharding.Mesh,
         decoders: Sequence[Decoder],
         heads: Sequence[str],
@@ -83,10 +83,10 @@ class LongRecordings:
         window_seconds: float = LONGEST_SECONDS,
         context_seconds: float | None = None,
     ):
-        self.windows = make_windows(window_seconds, config.features, context_seconds)
-        self._features = config.features
-        self._frame = config.features.samples_per_frame
-        self._sizes = (config, vocabulary, units)
+        self.windows = make_windows(window_seconds, config.model.features, context_seconds)
+        self._features = config.model.features
+        self._frame = self._features.samples_per_frame
+        self._model = (config, sizes)
         self._mesh = mesh
         self._decoders = tuple(decoders)
         self._heads = tuple(heads)
@@ -94,7 +94,7 @@ class LongRecordings:
     @functools.cached_property
     def _hear_windows(self) -> Callable:
         """The logits of each head, `(weights, audio, lengths, clock)` to those and what `Forward.logits` has more."""
-        return Forward(*self._sizes, self._mesh, (), self._heads).logits
+        return Forward(*self._model, self._mesh, (), self._heads).logits
 
     @functools.cached_property
     def _blanks(self) -> Callable:

@@ -15,7 +15,7 @@ from joint_st.config import Config
 from joint_st.data.audio import UnreadableAudio
 from joint_st.data.buckets import Buckets
 from joint_st.data.dataset import Dataset
-from joint_st.data.pipeline import batches
+from joint_st.data.loader import batches
 from joint_st.data.plan import BatchPlan
 from joint_st.decoding.clock import Clock
 from joint_st.decoding.decoders import Decoder, Greedy
@@ -91,8 +91,9 @@ def recognise(
         prefetch=config.data.prefetch_batches,
     )
     total, hidden = plan.steps_per_epoch, None if current().is_first else True
-    for i, batch in tqdm.tqdm(read, name, total, unit="batch", leave=False, disable=hidden, delay=1):
-        on_device = put_batch({key: batch[key] for key in ("audio", "audio_lengths", "valid")}, mesh)
+    for batch in tqdm.tqdm(read, name, total, unit="batch", leave=False, disable=hidden, delay=1):
+        paired = batch.arrays["paired"]
+        on_device = put_batch({key: paired[key] for key in ("audio", "audio_lengths", "valid")}, mesh)
         lengths, valid = on_device["audio_lengths"], on_device["valid"]
         found = forward(weights, on_device["audio"], lengths, clock=clock)
         (found, frames), lengths, valid = fetch((found, lengths, valid))
@@ -108,7 +109,7 @@ def recognise(
                 decoder: {head: (spell or dataset.tokenizer.decode)(rows[row]) for head, rows in by_head.items()}
                 for decoder, by_head in labels.items()
             }
-            yield Recognised(int(plan[i].rows[row]), float(lengths[row]) / rate, texts)
+            yield Recognised(int(batch.rows["paired"][row]), float(lengths[row]) / rate, texts)
 
 
 def _recognise_long(long: LongRecordings, weights: Weights, dataset: Dataset, buckets: Buckets, mesh, clock, name):

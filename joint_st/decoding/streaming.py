@@ -13,7 +13,8 @@ from joint_st.config import FeaturesConfig
 from joint_st.decoding.long import BLANK, default_window, make_windows
 from joint_st.decoding.second_pass import SecondPass
 from joint_st.errors import UserError
-from joint_st.models.functional import merge, model_structure
+from joint_st.heads.model import model_structure
+from joint_st.models.functional import merge
 from joint_st.runs.trained import Trained
 
 
@@ -60,11 +61,10 @@ class Streams:
         self._count = count
         self._width, self._dtype = trained.config.model.width, jnp.dtype(trained.config.model.compute_dtype)
         self._weights = jax.device_put(trained.weights, jax.devices()[0])
-        structure = model_structure(trained.config.model, trained.tokenizer.size, trained.unit_count)
+        structure = model_structure(trained.config, trained.symbols.sizes)
 
         model = merge(structure, self._weights)
-        frames = model.audio.look_ahead + model.streaming.look_ahead
-        self.look_ahead_ms = 1000 * frames * features.samples_per_frame / features.sample_rate
+        self.look_ahead_ms = 1000 * model.look_ahead * features.samples_per_frame / features.sample_rate
         """How far beyond its own end a frame of the streaming head hears."""
         self._state = model.init_state(count)
 
@@ -72,13 +72,14 @@ class Streams:
         def turn(weights, audio, lengths, state, begins, pauses):
             model = merge(structure, weights)
             state = model.replace_state(begins, state, model.init_state(count))
-            x, mask, after = model.step_embeddings(audio, lengths, state)
+            x, mask, after = model.step(audio, lengths, state)
             symbols = jnp.argmax(model.streaming_head(x), axis=-1)
             return symbols, mask.sum(axis=1), x, model.replace_state(pauses, after, state)
 
         @jax.jit
         def second_pass(weights, x, mask):
-            (logits,) = merge(structure, weights).second_pass(x, mask)
+            model = merge(structure, weights)
+            (logits,) = model.full_context_head(model.second_pass(x, mask))
             return jnp.argmax(logits, axis=-1), jax.nn.log_softmax(logits.astype(jnp.float32))[:, BLANK]
 
         def hear(x, mask):

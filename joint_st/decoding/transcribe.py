@@ -43,7 +43,7 @@ def transcribe_files(
     keep_compiled(trained.config.training.compilation_cache)
     if fusion:
         (decoder,) = fuse([decoder], fusion.open(trained.tokenizer, trained.normalizer))
-    model = (trained.config.model, trained.tokenizer.size, trained.unit_count, trained.mesh, [decoder], [head])
+    model = (trained.config, trained.symbols.sizes, trained.mesh, [decoder], [head])
     forward = Forward(*model)
     long = LongRecordings(*model, window_seconds=window_seconds or default_window(trained.config))
     step = LENGTH_STEP_SECONDS * features.sample_rate // features.samples_per_frame * features.samples_per_frame

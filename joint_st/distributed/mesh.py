@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 import numpy as np
@@ -118,13 +119,18 @@ def replicated(mesh: jax.sharding.Mesh) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec())
 
 
-def put_batch(batch: dict, mesh: jax.sharding.Mesh) -> dict[str, jax.Array]:
-    """This host's rows of a batch (NumPy arrays, as `rows_here` says) as its part of arrays over the whole mesh."""
+def put_batch(batch: Any, mesh: jax.sharding.Mesh) -> Any:
+    """This host's rows of a batch, as its part of arrays over the whole mesh.
+
+    batch: a tree of NumPy arrays of the rows that `rows_here` says. Returns one of the same structure.
+    """
     sharding, (held, of) = batch_sharding(mesh), rows_here(mesh)
-    return {
-        name: jax.make_array_from_process_local_data(sharding, rows, (len(rows) * of // len(held), *rows.shape[1:]))
-        for name, rows in batch.items()
-    }
+
+    def put(rows):
+        whole = (len(rows) * of // len(held), *rows.shape[1:])
+        return jax.make_array_from_process_local_data(sharding, rows, whole)
+
+    return jax.tree.map(put, batch)
 
 
 def rows_here(mesh: jax.sharding.Mesh) -> tuple[tuple[int, ...], int]:

@@ -14,6 +14,7 @@ import rich
 
 from joint_st.config import Config, Source, load
 from joint_st.data.dataset import Dataset, open_paired
+from joint_st.data.symbols import SymbolSizes
 from joint_st.decoding.clock import Clock
 from joint_st.decoding.decoders import Decoder, Greedy, fuse
 from joint_st.decoding.forward import HEADS, Forward
@@ -44,12 +45,12 @@ from joint_st.runs.trained import Trained, load_trained
 class Scorer:
     """WER of one dataset under changing weights; compiled once."""
 
-    def __init__(self, config: Config, dataset: Dataset, mesh: jax.sharding.Mesh, unit_count: int):
+    def __init__(self, config: Config, dataset: Dataset, mesh: jax.sharding.Mesh, sizes: SymbolSizes):
         self._config = config
         self._dataset = dataset
         self._mesh = mesh
         self._buckets = common_buckets(config, [dataset])
-        self._forward = Forward(config.model, dataset.tokenizer.size, unit_count, mesh)
+        self._forward = Forward(config, sizes, mesh)
 
     def __call__(self, weights, name: str) -> dict[str, float]:
         """`{name}_{head}_wer` of each head, as fractions. Raises `UserError` where the dataset has no words."""
@@ -230,7 +231,7 @@ def evaluate_checkpoints(
         if tune is not None:
             fused = tuned(fused, decoders, trained, tune, datasets)
         decoders = fuse(decoders, fused)
-    model = (config.model, trained.tokenizer.size, trained.unit_count, trained.mesh, decoders, heads)
+    model = (config, trained.symbols.sizes, trained.mesh, decoders, heads)
     forward = Forward(*model)
     long = LongRecordings(*model, window_seconds=window_seconds or default_window(config))
     buckets = common_buckets(config, list(datasets.values()), long.longest)

@@ -187,8 +187,7 @@ class _Search:
         self._trained = trained
         self._references = references
         self._buckets = common_buckets(trained.config, list(references.datasets.values()))
-        sizes = trained.tokenizer.size, trained.unit_count
-        self._forward = Forward(trained.config.model, *sizes, trained.mesh, [decoder])
+        self._forward = Forward(trained.config, trained.symbols.sizes, trained.mesh, [decoder])
 
     def __call__(self, tables: Tables) -> Iterator[tuple[str, int, Any]]:
         """Dataset, index, and what `decoder.on_host` gives; always in the same order."""

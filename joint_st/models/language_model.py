@@ -14,10 +14,13 @@ from flax import nnx
 from joint_st.config import LmModelConfig
 from joint_st.distributed.sharding import gathered
 from joint_st.models.functional import Weights
-from joint_st.models.joint import Head
 from joint_st.models.layer import Stack, dropout
 from joint_st.models.lstm import LstmLayer
+from joint_st.models.projection import Projection
 from joint_st.ops.masks import length_mask
+
+OUTPUT_LAYERS = frozenset({"label_head.linear.kernel"})
+"""Dotted paths of the weights that read labels out, which Muon leaves to AdamW."""
 
 EDGE = 0
 """The label before the first one and behind the last one."""
@@ -39,7 +42,7 @@ class LanguageModel(nnx.Module):
         if config.tied:
             self.label_bias = nnx.Param(jnp.zeros(vocabulary))
         else:
-            self.label_head = Head(config.width, vocabulary, rngs=rngs)
+            self.label_head = Projection(config.width, vocabulary, rngs=rngs)
 
     def next_log_probs(self, labels: jax.Array, lengths: jax.Array, key: jax.Array | None = None) -> jax.Array:
         """[B, L + 1, V]: of the first label, and of what comes after each of `labels` [B, L], `lengths` [B] of them.

@@ -12,38 +12,29 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
-from joint_st.training.loggers import COLUMNS, COUNTS
-
-PANELS = (
-    ("Word error rate, dev set", "%", 100, ("dev_streaming_wer", "dev_full_context_wer")),
-    ("Loss, all objectives", "", 1, ("loss",)),
-    ("CTC of speech", "nats per label", 1, ("streaming_ctc", "full_context_ctc", "unit_ctc")),
-    ("Reconstruction of text", "nats per label", 1, ("streaming_reconstruction", "full_context_reconstruction")),
-    ("Consistency of speech and text", "distance per frame", 1, ("consistency", "random_distance")),
-    ("Norms of the embeddings", "", 1, ("audio_norm", "text_norm")),
-    ("Norm of the gradient", "", 1, ("gradient_norm",)),
-    ("Learning rate", "", 1, ("learning_rate",)),
-    ("Speed", "seconds of audio per second", 1, ("audio_seconds_per_second",)),
-)
-"""Title, unit, factor and columns of `metrics.csv`."""
-
-REST = ("epoch", *sorted(COUNTS))
-"""Columns that no chart is made of."""
+from joint_st.losses.base import Column
 
 MOST_POINTS = 1000
 """Of a curve; of more, only every second, third, ... is drawn."""
 
 
-def training_charts(metrics: Path) -> list[dict]:
-    """The curves of a run's `metrics.csv`, without columns that hold no numbers and panels that hold no curves."""
+def training_charts(metrics: Path, columns: Sequence[Column]) -> list[dict]:
+    """The curves of a run's `metrics.csv`, without columns that hold no numbers and panels that hold no curves.
+
+    Columns of one panel are drawn together, one without a panel alone; what is counted is not drawn.
+    """
     if not metrics.is_file():
         return []
     rows = list(csv.DictReader(io.StringIO(metrics.read_bytes().decode(), newline="")))
-    shown = {name for *_, names in PANELS for name in names}
-    others = [name for name in COLUMNS if name not in shown and name not in REST]
+    panels: dict[str, list[Column]] = {}
+    for column in columns:
+        if column.kind == "mean":
+            panels.setdefault(column.panel or _said(column.name).capitalize(), []).append(column)
     charts = []
-    for title, unit, factor, names in (*PANELS, *((_said(name).capitalize(), "", 1, (name,)) for name in others)):
-        series = [{"name": _said(name), "points": _curve(rows, name, factor)} for name in names]
+    for title, shown in panels.items():
+        unit = shown[0].unit
+        factor = 100 if unit == "%" else 1
+        series = [{"name": _said(one.name), "points": _curve(rows, one.name, factor)} for one in shown]
         series = [one for one in series if one["points"]]
         if series:
             charts.append({"title": title, "unit": unit, "x": "step", "series": series})

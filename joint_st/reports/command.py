@@ -23,6 +23,7 @@ from joint_st.reports.recognised import choose, stored_utterances, utterance_fac
 from joint_st.reports.samples import make_samples
 from joint_st.runs.compilation import keep_compiled
 from joint_st.runs.trained import Trained, load_trained
+from joint_st.training.asr import columns
 
 MEGABYTE = 1_000_000
 
@@ -114,7 +115,7 @@ def page_data(trained: Trained, split: str, scored: Sequence[ScoredUtterance], *
             }
             for name in HEADS
         },
-        "training": training_charts(trained.run.metrics),
+        "training": training_charts(trained.run.metrics, columns(trained.config)),
         "layers": [],
         "text_only": sorted(word for word in spoken if trained.vocabulary.subset_of(word) == "text_only"),
         "utterances": facts,

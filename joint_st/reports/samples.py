@@ -62,7 +62,7 @@ def make_samples(trained: Trained, dataset: Dataset, ids: Sequence[str], head: s
                 trained.config,
                 dataset,
                 trained.mesh,
-                trained.unit_count,
+                trained.symbols.sizes,
                 chosen=[number[one] for one in ids],
                 name="layers",
             )

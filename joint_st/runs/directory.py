@@ -65,6 +65,11 @@ class RunDirectory:
         return self.root / "vocabulary.json"
 
     @property
+    def languages(self) -> Path:
+        """Languages of the training data."""
+        return self.root / "languages.json"
+
+    @property
     def metrics(self) -> Path:
         """A row of numbers every `training.log_every` steps."""
         return self.root / "metrics.csv"
@@ -123,7 +128,7 @@ class RunDirectory:
         """Remove what was derived from the config, so that another may take its place."""
         for folder in (self.tokenizer, self.units):
             storage.remove_folder(folder)
-        for path in (self.vocabulary, self.metrics):
+        for path in (self.vocabulary, self.languages, self.metrics):
             path.unlink(missing_ok=True)
 
 

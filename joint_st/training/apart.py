@@ -23,13 +23,15 @@ from typing import NamedTuple
 import jax
 
 from joint_st.config import Config
+from joint_st.data.batch import Shape
 from joint_st.data.buckets import Buckets
+from joint_st.data.symbols import SymbolSizes
 from joint_st.distributed.host_memory import TUNABLES, VARIABLE
 from joint_st.distributed.mesh import available_devices, make_mesh
 from joint_st.distributed.peers import current
 from joint_st.distributed.preflight import sources
 from joint_st.runs.compilation import keep_compiled
-from joint_st.training.compilation import Shape, batch_shapes, shapes_of_batches
+from joint_st.training.compilation import batch_shapes, shapes_of_batches
 from joint_st.training.step import make_train_step, state_shapes
 
 READY = b"ready\n"
@@ -39,18 +41,17 @@ class Steps(NamedTuple):
     """The steps of a run, and the shapes of their batches."""
 
     config: Config
-    vocabulary: int
-    units: int
-    speech: Buckets
-    text: Buckets | None
-    text_first: bool
-    """Whether there are steps on text alone before the others."""
+    sizes: SymbolSizes
+    buckets: dict[str, Buckets]
+    """The buckets of each part of batches with speech."""
+    text_buckets: dict[str, Buckets] | None
+    """Those of batches of text alone, where there are such before the others."""
 
     def each(self) -> Iterator[tuple[bool, Shape]]:
         """Whether a program takes speech, and the shape of its batches, in the order of their use."""
-        for speech in (False, True) if self.text_first else (True,):
-            for shape in shapes_of_batches(self.speech if speech else None, self.text):
-                yield speech, shape
+        for buckets in filter(None, (self.text_buckets, self.buckets)):
+            for shape in shapes_of_batches(buckets):
+                yield "paired" in buckets, shape
 
     @property
     def digest(self) -> str:
@@ -138,11 +139,10 @@ def main() -> None:
     available_devices(config.parallel)
     mesh = make_mesh(config.parallel)
     with jax.set_mesh(mesh):
-        like = state_shapes(config, steps.vocabulary, steps.units, mesh)
-        for speech, (bucket, text_bucket) in steps.each():
-            step = make_train_step(config, steps.vocabulary, steps.units, mesh, speech=speech)
-            shapes = batch_shapes(steps.speech if speech else None, bucket, mesh, steps.text, text_bucket)
-            step.lower(like, shapes).compile()
+        like = state_shapes(config, steps.sizes, mesh)
+        for speech, shape in steps.each():
+            step = make_train_step(config, steps.sizes, mesh, speech=speech)
+            step.lower(like, batch_shapes(steps.buckets, shape, mesh)).compile()
             sys.stdout.buffer.write(READY)
             sys.stdout.buffer.flush()
     _known(jax.config.jax_compilation_cache_dir, steps).touch()

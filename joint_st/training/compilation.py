@@ -1,4 +1,4 @@
-"""Compiling the step for every bucket, before the first one runs or beside it."""
+"""Compiling the step for every shape of its batches, before the first one runs or beside it."""
 
 from __future__ import annotations
 
@@ -7,56 +7,37 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import jax
-import jax.numpy as jnp
 import tqdm
 
+from joint_st.data.batch import Shape, array_shape, fields
 from joint_st.data.buckets import Buckets
 from joint_st.distributed.mesh import batch_sharding
 
+BucketsOfParts = dict[str, Buckets]
+"""The buckets of each part that batches have, by its name."""
+
 
 def batch_shapes(
-    buckets: Buckets | None,
-    bucket: int | None,
-    mesh: jax.sharding.Mesh,
-    text: Buckets | None = None,
-    text_bucket: int = 0,
-) -> dict[str, jax.ShapeDtypeStruct]:
-    """Shapes of a batch of bucket `bucket`, over all hosts, with sentences of bucket `text_bucket` of `text`.
-
-    A batch without `buckets` or without `text` holds the other part alone.
-    """
-    shapes = {}
-    if buckets is not None:
-        rows = buckets.batch_sizes[bucket]
-        shapes = {
-            "audio": ((rows, buckets.bounds[bucket]), jnp.int16),
-            "audio_lengths": ((rows,), jnp.int32),
-            "labels": ((rows, buckets.label_bounds[bucket]), jnp.int32),
-            "label_lengths": ((rows,), jnp.int32),
-            "valid": ((rows,), jnp.bool_),
-        }
-    if buckets is not None and buckets.unit_bounds:
-        shapes["units"] = shapes["unit_ends"] = ((rows, buckets.unit_bounds[bucket]), jnp.int32)
-        shapes["unit_lengths"] = ((rows,), jnp.int32)
-    if text is not None:
-        rows = text.batch_sizes[text_bucket]
-        if text.unit_bounds:
-            shapes["text_units"] = ((rows, text.bounds[text_bucket]), jnp.int32)
-            shapes["text_unit_lengths"] = ((rows,), jnp.int32)
-        shapes["text_labels"] = ((rows, text.label_bounds[text_bucket]), jnp.int32)
-        shapes["text_label_lengths"] = ((rows,), jnp.int32)
-        shapes["text_valid"] = ((rows,), jnp.bool_)
+    buckets: BucketsOfParts, shape: Shape, mesh: jax.sharding.Mesh
+) -> dict[str, dict[str, jax.ShapeDtypeStruct]]:
+    """Shapes, types and places of the arrays of a batch of some shape, over all hosts."""
     sharding = batch_sharding(mesh)
-    return {name: jax.ShapeDtypeStruct(*shape, sharding=sharding) for name, shape in shapes.items()}
+    return {
+        part: {
+            name: jax.ShapeDtypeStruct(
+                array_shape(field, own.batch_sizes[bucket], own, bucket), field.dtype, sharding=sharding
+            )
+            for name, field in fields(part, own)
+        }
+        for part, own in buckets.items()
+        if (bucket := getattr(shape, part)) is not None
+    }
 
 
-Shape = tuple[int | None, int]
-"""A batch's bucket of audio (None without) and of text (0 without)."""
-
-
-def shapes_of_batches(buckets: Buckets | None, text: Buckets | None) -> Iterator[Shape]:
-    """All that batches of these buckets have."""
-    return itertools.product(range(len(buckets)) if buckets else [None], range(len(text) if text else 1))
+def shapes_of_batches(buckets: BucketsOfParts) -> Iterator[Shape]:
+    """All shapes that batches of these buckets have."""
+    each = (range(len(buckets[part])) if part in buckets else [None] for part in Shape._fields)
+    return itertools.starmap(Shape, itertools.product(*each))
 
 
 class Programs:
@@ -87,8 +68,7 @@ class Programs:
         self,
         step,
         state,
-        buckets: Buckets | None,
-        text: Buckets | None = None,
+        buckets: BucketsOfParts,
         before: Callable[[Shape], None] = lambda shape: None,
     ) -> None:
         """Begin to compile the jitted `step` of `state` for all its shapes, behind what is being compiled already.
@@ -97,14 +77,14 @@ class Programs:
         """
         like = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), state)
 
-        def compiled(k, j):
+        def compiled(shape):
             with jax.set_mesh(self._mesh):
-                lowered = step.lower(like, batch_shapes(buckets, k, self._mesh, text, j))
-                before((k, j))
+                lowered = step.lower(like, batch_shapes(buckets, shape, self._mesh))
+                before(shape)
                 return lowered.compile()
 
-        for k, j in shapes_of_batches(buckets, text):
-            self._programs[k, j] = self._compiler.submit(compiled, k, j)
+        for shape in shapes_of_batches(buckets):
+            self._programs[shape] = self._compiler.submit(compiled, shape)
 
     def wait(self) -> None:
         """Until all that was added is compiled."""

@@ -137,37 +137,6 @@ class WandbLogger:
         self._run.finish()
 
 
-COLUMNS = (
-    "epoch",
-    "loss",
-    "streaming_ctc",
-    "full_context_ctc",
-    "gradient_norm",
-    "learning_rate",
-    "utterances",
-    "infeasible",
-    "unreadable",
-    "audio_seconds_per_second",
-    "dev_streaming_wer",
-    "dev_full_context_wer",
-    "streaming_reconstruction",
-    "full_context_reconstruction",
-    "unit_ctc",
-    "consistency",
-    "random_distance",
-    "audio_norm",
-    "text_norm",
-    "coverage",
-    "unmatched",
-    "sentences",
-    "infeasible_sentences",
-)
-"""Columns of `metrics.csv` after `step`. Empty where a run has no such thing."""
-
-COUNTS = frozenset({"utterances", "infeasible", "unreadable", "unmatched", "sentences", "infeasible_sentences"})
-"""Columns that are sums over the steps of a row; others are means."""
-
-
 def open_loggers(
     config: Config | LmConfig, run: RunDirectory, columns: tuple[str, ...], *, resume_at: int
 ) -> list[Logger]:

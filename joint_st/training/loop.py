@@ -1,4 +1,4 @@
-"""The training loop, from a config to a trained and evaluated model; it reads from top to bottom."""
+"""What both training scripts share: opening a run, the steps themselves, their metrics, saving, and the end."""
 
 from __future__ import annotations
 
@@ -6,177 +6,245 @@ import dataclasses
 import math
 import sys
 import time
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from typing import NamedTuple, TypeVar
 
 import jax
+import numpy as np
+import optax
 import tqdm
 
 from joint_st import storage
 from joint_st.config import Config, LmConfig
+from joint_st.data.batch import Batch
 from joint_st.distributed.hosts import fetch
 from joint_st.distributed.mesh import available_devices, make_mesh, put_batch
 from joint_st.distributed.peers import current
-from joint_st.distributed.preflight import check_config, check_data, check_directory
+from joint_st.distributed.preflight import check_config, check_directory
 from joint_st.errors import UserError
+from joint_st.losses.base import Column
 from joint_st.runs.checkpoints import Checkpoints
 from joint_st.runs.compilation import keep_compiled
 from joint_st.runs.directory import RunDirectory, open_run
-from joint_st.training.apart import compile_apart
 from joint_st.training.compilation import Programs
 from joint_st.training.interruption import EXIT_STATUS, Interruption
-from joint_st.training.joint import JointTask
-from joint_st.training.lm.task import LmTask
-from joint_st.training.loggers import Logger, open_loggers
+from joint_st.training.loggers import open_loggers
 from joint_st.training.metrics import Window
-from joint_st.training.setup import say
-from joint_st.training.step import TrainState
-from joint_st.training.task import Task
+from joint_st.training.setup import log
+from joint_st.training.step import UNLISTED, TrainState
+
+AnyConfig = TypeVar("AnyConfig", Config, LmConfig)
 
 
-@dataclasses.dataclass(frozen=True)
-class Session:
-    """A run while it trains: what its steps read and where they report."""
+def open_training(
+    config: AnyConfig, workdir: Path, check_devices: Callable[[AnyConfig, int], None]
+) -> tuple[RunDirectory, jax.sharding.Mesh]:
+    """The directory of a run and the mesh it computes on, once all processes agree on both.
 
-    task: Task
-    mesh: jax.sharding.Mesh
-    checkpoints: Checkpoints
-    loggers: list[Logger]
-    interruption: Interruption
-
-
-def train(config: Config | LmConfig, workdir: Path) -> None:
-    """Train `config` in `workdir`, or go on with the run there, then evaluate its test splits.
-
-    Precedence of weights: the run's latest complete checkpoint, then fresh ones from the seed. Raises `UserError`
-    for mistakes of the user and for a loss that is not finite; exits with status 143 after SIGTERM, all saved.
+    check_devices: raises `UserError` where the config does not fit so many devices.
     """
-    began, peers = time.perf_counter(), current()
-    task = LmTask(config) if isinstance(config, LmConfig) else JointTask(config)
+    peers = current()
     check_config(peers, config)
-    task.check(len(available_devices(config.parallel)))
+    check_devices(config, len(available_devices(config.parallel)))
     mesh = make_mesh(config.parallel)
     with peers.process_zero_first("open the run"):
         run = open_run(workdir, config) if peers.is_first else RunDirectory(storage.path(workdir))
     check_directory(peers, run.root)
     keep_compiled(config.training.compilation_cache)
-    with peers.process_zero_first("prepare the data"):
-        task.open(run)
-    check_data(peers, task.fingerprint, task.fields[1])
+    return run, mesh
 
-    with (
-        jax.set_mesh(mesh),
-        Interruption() as interruption,
-        Checkpoints(
-            run.checkpoints,
-            keep_latest=config.training.keep_latest,
-            keep_best=config.training.keep_best,
-            metric=task.metric,
-        ) as checkpoints,
-        Programs(mesh) as programs,
-        compile_apart(task.steps_apart(checkpoints.latest() or 0)) as apart,
+
+def open_checkpoints(config: Config | LmConfig, run: RunDirectory, metric: str) -> Checkpoints:
+    """The checkpoints of a run, ranked by `metric`."""
+    training = config.training
+    return Checkpoints(run.checkpoints, keep_latest=training.keep_latest, keep_best=training.keep_best, metric=metric)
+
+
+def check_same_data(checkpoints: Checkpoints, step: int, fingerprint: str, run: RunDirectory, fields: str) -> None:
+    """Raise `UserError` where a run goes on from `step` with other data than those it was trained on."""
+    if step and checkpoints.facts(step)["data"] != fingerprint:
+        raise UserError(
+            f"{fields}: their utterances are not those that {run.root} was trained on, so it cannot "
+            "go on as it would have; restore the data, or name another --workdir"
+        )
+
+
+class DevResult(NamedTuple):
+    """What an evaluation during training found."""
+
+    rank: float
+    """Ranks the checkpoint; lower is better."""
+    rates: dict[str, float]
+    """Columns of `metrics.csv`."""
+    shown: str
+    """The result in words, for the terminal."""
+    more: dict[str, float] = {}
+    """Further numbers, which loggers other than `metrics.csv` take."""
+    images: Mapping[str, np.ndarray] = {}
+    """Figures, uint8 [H, W, 3], by name."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Reporting:
+    """What a training script adds to the metrics that its step reports."""
+
+    columns: tuple[Column, ...]
+    """Columns of `metrics.csv` after `step`."""
+    schedule: optax.Schedule
+    """Learning rate by step."""
+    host_columns: Callable[[int, Window], tuple[dict[str, float], str]]
+    """`(steps done, window)` to columns that are computed on the host, and the pace in words."""
+    nonfinite_rows: Callable[[Batch, dict[str, np.ndarray]], list[str]]
+    """A batch and the losses of its rows to the ids of those that are not finite; of all of them where none is."""
+    complete: Callable[[Batch, dict], None] = lambda batch, metrics: None
+    """Adds to the metrics of a batch what only the host knows."""
+
+
+class Recorder:
+    """Takes in the metrics of every step, writes rows of them, and shows how far the run is."""
+
+    def __init__(
+        self, config: Config | LmConfig, run: RunDirectory, reporting: Reporting, start: int, saved: dict | None
     ):
-        state = task.restore(mesh, checkpoints)
-        start = int(state.step)
-        if start and checkpoints.facts(start)["data"] != task.facts["data"]:
-            raise UserError(
-                f"{task.fields[0]}: their utterances are not those that {run.root} was trained on, so it cannot "
-                "go on as it would have; restore the data, or name another --workdir"
-            )
-        task.introduce(run, state, mesh)
-        if start < config.training.steps:
-            compiled = task.compile(programs, state, mesh, *([apart.wait] if apart else []))
-            say(f"ready {time.perf_counter() - began:.1f} s after the start{compiled}")
-            loggers = open_loggers(config, run, task.columns, resume_at=start) if peers.is_first else []
-            state = run_steps(Session(task, mesh, checkpoints, loggers, interruption), state, programs)
-        if interruption.stopped:
-            checkpoints.wait()
-            say(f"SIGTERM: saved step {int(state.step)} in {run.checkpoints}; the same command goes on from there")
-            raise SystemExit(EXIT_STATUS)
-    say(f"trained {int(state.step) - start} steps in {(time.perf_counter() - began) / 60:.1f} min")
-    peers.wait("the last checkpoint")
-    task.finish(run)
+        """start: steps done before. saved: `window` of the checkpoint that the run goes on from, None without one."""
+        self._reporting = reporting
+        self._training = config.training
+        self._start = start
+        self._began = time.perf_counter()
+        self._counts = {column.name for column in reporting.columns if column.kind == "count"}
+        self._known = {column.name for column in reporting.columns} | UNLISTED
+        self.window = Window(saved)
+        names = tuple(column.name for column in reporting.columns)
+        self.loggers = open_loggers(config, run, names, resume_at=start) if current().is_first else []
+        self._bar = tqdm.tqdm(
+            total=config.training.steps,
+            initial=start,
+            desc=config.name,
+            unit="step",
+            disable=None if current().is_first else True,
+            dynamic_ncols=True,
+        )
 
-
-def run_steps(session: Session, state: TrainState, programs: Programs) -> TrainState:
-    """Steps from the state's to the last, with metrics, evaluations and checkpoints on the way."""
-    task, checkpoints = session.task, session.checkpoints
-    training = task.config.training
-    start, last = int(state.step), training.steps
-    learning_rate = task.schedule()
-    window = Window(checkpoints.facts(start)["window"] if start else None)
-    hidden = None if current().is_first else True
-    bar = tqdm.tqdm(total=last, initial=start, desc=task.config.name, unit="step", disable=hidden, dynamic_ncols=True)
-    began = time.perf_counter()
-
-    def account(done: int, metrics) -> None:
-        """Take in the metrics of the step that made `done`; stop if it was not finite."""
+    def add(self, batch: Batch, metrics: dict, checkpoints: Checkpoints) -> None:
+        """Take in the metrics of the step that took `batch`; raises `UserError` if it was not finite."""
+        done, last = batch.number + 1, self._training.steps
         rows = {name: metrics[name] for name in ("utterance_loss", "text_loss") if name in metrics}
         metrics = jax.device_get({name: metrics[name] for name in metrics.keys() - rows.keys()})
-        check_finite(session, done, metrics, rows)
-        task.complete(done, metrics)
-        window.add(metrics)
-        if done % training.log_every and done != last:
+        if unlisted := metrics.keys() - self._known:
+            raise ValueError(f"no column of metrics.csv takes what a step reports as {', '.join(sorted(unlisted))}")
+        check_finite(batch, metrics, rows, checkpoints, self._reporting.nonfinite_rows)
+        self._reporting.complete(batch, metrics)
+        self.window.add(metrics)
+        if done % self._training.log_every and done != last:
             return
-        row, pace = task.row(done, window)
-        row["learning_rate"] = float(learning_rate(done - 1))
-        for name in task.columns:
-            if name in window and name not in row:
-                row[name] = window.total(name) if name in task.counts else window.mean(name)
-        for logger in session.loggers:
-            logger.log(done, row)
+        row, pace = self._reporting.host_columns(done, self.window)
+        row["learning_rate"] = float(self._reporting.schedule(done - 1))
+        for column in self._reporting.columns:
+            name = column.name
+            if name in self.window and name not in row:
+                row[name] = self.window.total(name) if name in self._counts else self.window.mean(name)
+        self.log(done, row)
         shown = f"loss {row['loss']:.3f}, lr {row['learning_rate']:.2e}, {pace}"
-        bar.set_postfix_str(shown)
-        if bar.disable:  # no terminal: a log of lines
-            left = (time.perf_counter() - began) / (done - start) * (last - done) / 60
-            say(f"step {done}/{last}: {shown}, {left:.0f} min left")
-        window.clear()
+        self._bar.set_postfix_str(shown)
+        if self._bar.disable:  # no terminal: a log of lines
+            left = (time.perf_counter() - self._began) / (done - self._start) * (last - done) / 60
+            log(f"step {done}/{last}: {shown}, {left:.0f} min left")
+        self.window.clear()
 
-    def save(done: int) -> None:
-        """Save the state after `done` steps, evaluated first where it is time."""
-        rank, row_so_far = None, window.to_json()
-        if task.evaluates and (done % training.evaluate_every == 0 or done == last):
-            found = task.evaluate(state.average)
-            rank = found.rank
-            for logger in session.loggers:
-                logger.log(done, found.rates)
-            if current().is_first:
-                tqdm.tqdm.write(f"step {done}: dev {found.shown}", file=sys.stderr)
-            for logger in session.loggers if found.images else ():
-                logger.log(done, found.more)
-                logger.log_images(done, found.images)
-        for logger in session.loggers:
+    def advance(self) -> None:
+        """Show that a step more was begun."""
+        self._bar.update()
+
+    def log(self, done: int, row: dict) -> None:
+        """Write a row of metrics after `done` steps."""
+        for logger in self.loggers:
+            logger.log(done, row)
+
+    def log_dev(self, done: int, found: DevResult) -> None:
+        """Write and show what an evaluation found after `done` steps."""
+        self.log(done, found.rates)
+        if current().is_first:
+            tqdm.tqdm.write(f"step {done}: dev {found.shown}", file=sys.stderr)
+        for logger in self.loggers if found.images else ():
+            logger.log(done, found.more)
+            logger.log_images(done, found.images)
+
+    def flush(self) -> None:
+        """Return when all rows are stored that a resumed run would not write again."""
+        for logger in self.loggers:
             logger.flush()
-        facts = {**task.facts, "step": done, task.metric: rank, "window": row_so_far}
-        checkpoints.save(done, state, facts, rank)
 
-    # Metrics are fetched one step late, so that the device never waits for the host.
+    def close(self) -> None:
+        """End the bar and the loggers."""
+        self._bar.close()
+        for logger in self.loggers:
+            logger.close()
+
+
+@dataclasses.dataclass(frozen=True)
+class Saving:
+    """When a run is evaluated and saved, and with what."""
+
+    checkpoints: Checkpoints
+    metric: str
+    """Name of the number by which checkpoints are ranked."""
+    facts: dict
+    """What is stored with every checkpoint."""
+    evaluate: Callable[[dict], DevResult] | None
+    """The dev set under some weights; None without one."""
+
+
+def run_steps(
+    state: TrainState,
+    batches: Iterable[Batch],
+    programs: Programs,
+    recorder: Recorder,
+    saving: Saving,
+    config: Config | LmConfig,
+    mesh: jax.sharding.Mesh,
+    interruption: Interruption,
+) -> TrainState:
+    """Make the steps that are left, with metrics, evaluations and checkpoints on the way; returns the last state."""
+    training = config.training
+    due = [training.checkpoint_every] + [training.evaluate_every] * (saving.evaluate is not None)
     pending = None
     try:
-        for i, batch in task.batches(start, session.mesh):
-            state, metrics = programs[task.shape_of(i)](state, put_batch(batch, session.mesh))
+        for batch in batches:
+            state, metrics = programs[batch.shape](state, put_batch(batch.arrays, mesh))
+            # Metrics are fetched one step late, so that the device never waits for the host.
             if pending:
-                account(*pending)
-            pending = (i + 1, metrics)
-            done = i + 1
-            bar.update()
-            due = [training.checkpoint_every] + [training.evaluate_every] * task.evaluates
-            stop = session.interruption.stops_after(done) or done == last
+                recorder.add(*pending, saving.checkpoints)
+            pending = batch, metrics
+            done = batch.number + 1
+            recorder.advance()
+            stop = interruption.stops_after(done) or done == training.steps
             if stop or any(done % every == 0 for every in due):
-                account(*pending)
+                recorder.add(*pending, saving.checkpoints)
                 pending = None
-                with window.paused():
-                    save(done)
+                with recorder.window.paused():
+                    save(done, state, recorder, saving, training)
             if stop:
                 break
-        checkpoints.wait()
+        saving.checkpoints.wait()
     finally:
-        bar.close()
-        for logger in session.loggers:
-            logger.close()
+        recorder.close()
     return state
 
 
-def check_finite(session: Session, done: int, metrics, rows) -> None:
+def save(done: int, state: TrainState, recorder: Recorder, saving: Saving, training) -> None:
+    """Save the state after `done` steps, evaluated first where it is time."""
+    rank, row_so_far = None, recorder.window.to_json()
+    if saving.evaluate and (done % training.evaluate_every == 0 or done == training.steps):
+        found = saving.evaluate(state.average)
+        rank = found.rank
+        recorder.log_dev(done, found)
+    recorder.flush()
+    facts = {**saving.facts, "step": done, saving.metric: rank, "window": row_so_far}
+    saving.checkpoints.save(done, state, facts, rank)
+
+
+def check_finite(batch: Batch, metrics: dict, rows: dict, checkpoints: Checkpoints, nonfinite_rows: Callable) -> None:
     """Raise `UserError` that names the step and its utterances where it made something that is not finite."""
     loss, gradient, weights = (float(metrics[name][0]) for name in ("loss", "gradient_norm", "weights_norm"))
     if not math.isfinite(loss):
@@ -187,12 +255,35 @@ def check_finite(session: Session, done: int, metrics, rows) -> None:
         what = f"the loss is {loss:.4g}, but the norm of the weights after the step {weights}"
     else:
         return
-    names = session.task.culprits(done, fetch(rows))
+    names = nonfinite_rows(batch, fetch(rows))
     shown = ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
-    session.checkpoints.wait()
-    good = session.checkpoints.latest()
+    checkpoints.wait()
+    good = checkpoints.latest()
     kept = f"the checkpoint of step {good} is good" if good is not None else "no checkpoint was saved yet"
     raise UserError(
-        f"step {done}: {what}, utterances {shown}; {kept}; "
+        f"step {batch.number + 1}: {what}, utterances {shown}; {kept}; "
         "look at these utterances, or lower optimizer.peak_learning_rate"
     )
+
+
+def nonfinite_ids(dataset, rows: np.ndarray, losses: np.ndarray) -> list[str]:
+    """Ids of the rows [B] of a data set (-1 for none) whose losses are not finite."""
+    found = (rows >= 0) & ~np.isfinite(losses[: len(rows)])
+    return [dataset.id(int(n)) for n in rows[found]]
+
+
+def ids(dataset, rows: np.ndarray) -> list[str]:
+    """Ids of the rows [B] of a data set, -1 for none."""
+    return [dataset.id(int(n)) for n in rows[rows >= 0]]
+
+
+def end_training(
+    run: RunDirectory, checkpoints: Checkpoints, interruption: Interruption, state: TrainState, start: int, began: float
+) -> None:
+    """Say how training ended, once all is saved; exit with status 143 after SIGTERM."""
+    done = int(state.step)
+    if interruption.stopped:
+        checkpoints.wait()
+        log(f"SIGTERM: saved step {done} in {run.checkpoints}; the same command goes on from there")
+        raise SystemExit(EXIT_STATUS)
+    log(f"trained {done - start} steps in {(time.perf_counter() - began) / 60:.1f} min")

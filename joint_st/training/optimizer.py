@@ -28,14 +28,14 @@ def is_matrix(path, leaf) -> bool:
     return str(getattr(path[-1], "key", path[-1])) in ("kernel", "filters")
 
 
-def muon_dimensions(path, leaf):
+def muon_dimensions(path, leaf, output_layers: frozenset[str] = frozenset()):
     """Which axes of a weight Muon takes as rows and columns; `None` for what AdamW updates.
 
-    Kernels of the layers are matrices behind the axis of the stack; heads of attention count as one axis. The CTC
-    heads are left to AdamW, as output layers usually are.
+    Kernels of the layers are matrices behind the axis of the stack; heads of attention count as one axis. Output
+    layers, named by their dotted paths, are left to AdamW, as is usual.
     """
     names = [str(getattr(part, "key", part)) for part in path]
-    if names[-1] != "kernel" or names[0].endswith("_head"):
+    if names[-1] != "kernel" or ".".join(names) in output_layers:
         return None
     stacked = "layers" in names
     first, last = int(stacked), leaf.ndim - 1
@@ -44,11 +44,13 @@ def muon_dimensions(path, leaf):
     return optax.contrib.MuonDimensionNumbers(rows, tuple(range(inputs + 1, last + 1)))
 
 
-def make_optimizer(config: OptimizerConfig, steps: int, held: int = 0) -> optax.GradientTransformation:
+def make_optimizer(
+    config: OptimizerConfig, steps: int, held: int = 0, output_layers: frozenset[str] = frozenset()
+) -> optax.GradientTransformation:
     """Clip by global norm, then AdamW (arXiv 1711.05101) or Muon (scaled to AdamW's step, arXiv 2502.16982).
 
     With Muon, what is no matrix of a layer is updated by AdamW with Nesterov's momentum. Weight decay is on
-    matrices only. `steps` and `held` are the schedule's.
+    matrices only. `steps` and `held` are the schedule's; `output_layers` are left to AdamW, by their dotted paths.
     """
     rate = schedule(config, steps, held)
     common = {"weight_decay": config.weight_decay}
@@ -60,7 +62,9 @@ def make_optimizer(config: OptimizerConfig, steps: int, held: int = 0) -> optax.
             adam_b1=config.beta1,
             adam_b2=config.beta2,
             weight_decay_mask=decay_mask,
-            muon_weight_dimension_numbers=lambda params: jax.tree_util.tree_map_with_path(muon_dimensions, params),
+            muon_weight_dimension_numbers=lambda params: jax.tree_util.tree_map_with_path(
+                lambda path, leaf: muon_dimensions(path, leaf, output_layers), params
+            ),
             consistent_rms=0.2,
             **common,
         )

@@ -1,4 +1,4 @@
-"""What a run opens before its first step: its texts' tokenizer and units, its state, and a word to the reader."""
+"""What a run opens before its first step: its inventories, its data and their plans, its state."""
 
 from __future__ import annotations
 
@@ -6,23 +6,28 @@ import dataclasses
 import hashlib
 import sys
 import time
+from collections.abc import Iterator
+
+import jax
 
 from joint_st import storage
 from joint_st.config import Config
+from joint_st.data.batch import Batch
 from joint_st.data.buckets import Buckets
 from joint_st.data.dataset import Dataset, open_paired, open_texts
 from joint_st.data.index import Indexes
+from joint_st.data.loader import batches
 from joint_st.data.normalizers import Normalizer
-from joint_st.data.pipeline import text_plan, training_plan
-from joint_st.data.plan import BatchPlan, PlannedBatch
-from joint_st.data.text_units import Units, load_units
+from joint_st.data.plan import BatchPlan, text_plan, training_plan
+from joint_st.data.symbols import Symbols, SymbolSizes, save_languages
 from joint_st.data.texts import learn_from_texts
-from joint_st.data.tokenizers import DESCRIPTION, Tokenizer, load_tokenizer
-from joint_st.distributed.mesh import describe
+from joint_st.data.tokenizers import DESCRIPTION
+from joint_st.distributed.mesh import describe, rows_here
 from joint_st.distributed.peers import current
 from joint_st.models.functional import count_weights
 from joint_st.runs.checkpoints import Checkpoints
 from joint_st.runs.directory import RunDirectory
+from joint_st.runs.trained import read_symbols
 from joint_st.training.step import TrainState, make_init, state_shapes
 
 
@@ -30,8 +35,7 @@ from joint_st.training.step import TrainState, make_init, state_shapes
 class TrainingData:
     """What a run trains on, and the plans of its batches."""
 
-    tokenizer: Tokenizer
-    units: Units | None
+    symbols: Symbols
     paired: Dataset
     plan: BatchPlan
     dev: Dataset | None
@@ -41,34 +45,34 @@ class TrainingData:
     """Batches at the beginning that are of text alone."""
 
     @property
-    def unit_count(self) -> int:
-        """Size of the inventory of text units; 0 where there is no text encoder."""
-        return self.units.size if self.units else 0
+    def text_buckets(self) -> dict[str, Buckets]:
+        """The buckets of batches of text alone; empty where there are no such batches."""
+        return {"text": self.text_plan.buckets} if self.text_plan else {}
 
     @property
-    def text_buckets(self) -> Buckets | None:
-        """Of sentences; None where no batches hold text alone."""
-        return self.text_plan.buckets if self.text else None
+    def buckets(self) -> dict[str, Buckets]:
+        """The buckets of each part of all other batches."""
+        return {"paired": self.plan.buckets} | self.text_buckets
 
-    @property
-    def text_and_plan(self) -> tuple[Dataset, BatchPlan] | None:
-        """What text-only batches are made of."""
-        return (self.text, self.text_plan) if self.text else None
-
-    def planned(self, i: int) -> PlannedBatch | None:
-        """The paired part of batch `i`; None where it is of text alone."""
-        return None if i < self.text_first else self.plan[i - self.text_first]
-
-    def buckets_of(self, i: int) -> tuple[int | None, int]:
-        """The audio's bucket of batch `i` (None without audio), and the text's (0 where there is no text)."""
-        planned = self.planned(i)
-        return planned.bucket if planned else None, self.text_plan[i].bucket if self.text else 0
+    def batches(self, config: Config, mesh: jax.sharding.Mesh, start: int) -> Iterator[Batch]:
+        """Batches from number `start` on, this host's rows."""
+        return batches(
+            self.paired,
+            self.plan,
+            text=(self.text, self.text_plan) if self.text else None,
+            text_first=self.text_first,
+            languages=self.symbols.languages,
+            start=start,
+            parts=rows_here(mesh),
+            read_threads=config.data.read_threads,
+            prefetch=config.data.prefetch_batches,
+        )
 
     @property
     def fingerprint(self) -> str:
         """Changes with the lengths of the utterances and sentences, and so with the batch plan."""
         digest = hashlib.sha256(self.paired.lengths.tobytes() + self.paired.label_lengths.tobytes())
-        if self.units:
+        if self.symbols.units:
             digest.update(self.paired.unit_lengths.tobytes())
         if self.text:
             digest.update(self.text.unit_lengths.tobytes() + self.text.label_lengths.tobytes())
@@ -83,19 +87,18 @@ class TrainingData:
 def open_data(config: Config, run: RunDirectory, normalize: Normalizer) -> TrainingData:
     """Everything a run reads, as its config and its directory say."""
     began, indexes = time.perf_counter(), Indexes(config.data.index_cache, normalize)
-    tokenizer, units = open_inventories(config, run, indexes)
-    made_with = config.data, config.model.features, normalize, tokenizer, units
+    symbols = open_symbols(config, run, indexes)
 
     def opened(sources, training):
+        made_with = config.data, config.model.features, normalize, symbols.labels, symbols.units
         return open_paired(sources, *made_with, training=training, indexes=indexes)
 
     paired = opened(config.data.train, True)
-    text = (
-        open_texts(config.data, normalize, tokenizer, units, indexes=indexes) if config.data.text_batch_size else None
-    )
+    text = None
+    if config.data.text_batch_size:
+        text = open_texts(config.data, normalize, symbols.labels, symbols.units, indexes=indexes)
     data = TrainingData(
-        tokenizer,
-        units,
+        symbols,
         paired,
         training_plan(paired, config.data, config.seed),
         opened(config.data.dev, False) if config.data.dev else None,
@@ -103,57 +106,64 @@ def open_data(config: Config, run: RunDirectory, normalize: Normalizer) -> Train
         text_plan(text, config.data, config.seed) if text else None,
         config.training.text_first_steps,
     )
-    data.buckets_of(data.text_first)
-    say(indexes.describe(time.perf_counter() - began))
+    _ = data.plan[0], data.text_plan and data.text_plan[0]  # kept, and part of what is timed
+    log(indexes.describe(time.perf_counter() - began))
     return data
 
 
-def open_inventories(config: Config, run: RunDirectory, indexes: Indexes) -> tuple[Tokenizer, Units | None]:
-    """The run's tokenizer and text units; made with the vocabulary from the training texts where it has none yet."""
+def open_symbols(config: Config, run: RunDirectory, indexes: Indexes) -> Symbols:
+    """The run's inventories; made with the vocabulary from the training texts where it has none yet."""
     if not (run.tokenizer / DESCRIPTION).exists():
         # Elsewhere until all are whole, the tokenizer last: the process may be killed at any moment.
         with storage.draft_folder(run.root / ".texts") as draft:
-            learnt = learn_from_texts(config, indexes)
-            learnt.tokenizer.save(draft / "tokenizer")
-            learnt.vocabulary.save(draft)
-            if learnt.units:
-                learnt.units.save(draft / "units")
+            symbols, vocabulary = learn_from_texts(config, indexes)
+            symbols.labels.save(draft / "tokenizer")
+            vocabulary.save(draft)
+            save_languages(symbols.languages, draft)
+            if symbols.units:
+                symbols.units.save(draft / "units")
                 storage.move_into_place(draft / "units", run.units)
-            storage.move_into_place(draft / run.vocabulary.name, run.vocabulary)
+            for path in (run.vocabulary, run.languages):
+                storage.move_into_place(draft / path.name, path)
             storage.move_into_place(draft / "tokenizer", run.tokenizer, last=DESCRIPTION)
-    return load_tokenizer(run.tokenizer), load_units(run.units) if config.data.units.kind != "none" else None
+    return read_symbols(config, run)
 
 
-def open_state(config: Config, vocabulary: int, units: int, mesh, checkpoints: Checkpoints) -> TrainState:
+def open_state(config: Config, sizes: SymbolSizes, mesh, checkpoints: Checkpoints) -> TrainState:
     """The state to start from: the run's latest complete checkpoint, or fresh weights."""
     latest = checkpoints.latest()
     if latest is None:
-        return make_init(config, vocabulary, units, mesh)()
-    return checkpoints.restore(latest, state_shapes(config, vocabulary, units, mesh))
+        return make_init(config, sizes, mesh)()
+    return checkpoints.restore(latest, state_shapes(config, sizes, mesh))
 
 
-def introduce(config: Config, run: RunDirectory, data: TrainingData, state: TrainState, mesh) -> None:
+def print_summary(config: Config, run: RunDirectory, data: TrainingData, state: TrainState, mesh) -> None:
     """Print the derived numbers before anything long begins."""
-    features, plan = config.model.features, data.plan
+    features, plan, symbols = config.model.features, data.plan, data.symbols
     sizes, bounds = plan.buckets.batch_sizes, plan.buckets.bounds
     seconds = max(size * bound for size, bound in zip(sizes, bounds)) / features.sample_rate
+    read = f", {symbols.sizes.units} text units" if symbols.units else ""
+    print_start(config, run, state)
+    log(f"model    {count_weights(state.params):,} parameters, {symbols.sizes.labels} labels, blank included{read}")
+    log(f"devices  {describe(mesh)}")
+    log(f"train    {data.paired.describe()}")
+    if data.dev:
+        log(f"dev      {data.dev.describe()}")
+    log(f"batches  up to {seconds:.0f} audio-seconds: {plan.describe(features.sample_rate, 's')}")
+    if data.text:
+        log(f"text     {data.text.describe()}")
+        first = f"; the first {data.text_first} steps are on text alone" if data.text_first else ""
+        log(f"beside   {data.text_plan.describe(1, 'units')}{first}")
+
+
+def print_start(config, run: RunDirectory, state: TrainState) -> None:
+    """Print which run starts, or from where it goes on."""
     start = int(state.step)
     begin = f"goes on from step {start} of" if start else "starts;"
-    read = f", {data.unit_count} text units" if data.units else ""
-    say(f"{config.name} in {run.root} {begin} {config.training.steps} steps")
-    say(f"model    {count_weights(state.params):,} parameters, {data.tokenizer.size} labels, blank included{read}")
-    say(f"devices  {describe(mesh)}")
-    say(f"train    {data.paired.describe()}")
-    if data.dev:
-        say(f"dev      {data.dev.describe()}")
-    say(f"batches  up to {seconds:.0f} audio-seconds: {plan.describe(features.sample_rate, 's')}")
-    if data.text:
-        say(f"text     {data.text.describe()}")
-        first = f"; the first {data.text_first} steps are on text alone" if data.text_first else ""
-        say(f"beside   {data.text_plan.describe(1, 'units')}{first}")
+    log(f"{config.name} in {run.root} {begin} {config.training.steps} steps")
 
 
-def say(line: str) -> None:
-    """One line of progress, on stderr with the bars; of process 0 where there are several."""
+def log(line: str) -> None:
+    """Print one line of progress, on stderr with the bars; by process 0 where there are several."""
     if current().is_first:
         print(line, file=sys.stderr, flush=True)

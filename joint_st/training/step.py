@@ -1,4 +1,4 @@
-"""One training step as a function of the state and a batch, jitted by the loop."""
+"""One training step of the joint model as a function of the state and a batch, jitted by the training script."""
 
 from __future__ import annotations
 
@@ -10,20 +10,34 @@ import numpy as np
 import optax
 
 from joint_st.config import Config
+from joint_st.data.batch import Arrays
+from joint_st.data.symbols import SymbolSizes
 from joint_st.distributed.mesh import BATCH
 from joint_st.distributed.sharding import placed, shardings
-from joint_st.models.functional import init_weights, merge, model_structure
-from joint_st.training import objective
-from joint_st.training.consistency import WATCHED, consistency_losses, consistency_weights
+from joint_st.heads.model import JointModel, head_kinds, init_weights, model_structure
+from joint_st.losses.base import AUDIO_PASSES, TEXT_PASSES, Column, Loss, Pass, Passes, make_losses, passes_of
+from joint_st.losses.text_rows import add_repetitions, frames_bound, gather_rows
+from joint_st.models.encoder import PASSES
+from joint_st.models.functional import merge
 from joint_st.training.optimizer import make_optimizer, moving_average
-from joint_st.training.text_rows import Batch, add_repetitions, gather_rows, split_rows, text_frames, text_groups
+
+COLUMNS = (
+    Column("loss", "Loss, all objectives"),
+    Column("gradient_norm", "Norm of the gradient"),
+    Column("utterances", kind="count"),
+    Column("sentences", kind="count"),
+)
+"""What a step reports of every run; the losses have columns of their own."""
+
+UNLISTED = frozenset({"weights_norm", "audio_samples", "labels", "utterance_loss", "text_loss"})
+"""What steps report beside their columns, for the training scripts."""
 
 
 class TrainState(NamedTuple):
     """Everything a run is, besides its configuration: what a checkpoint holds."""
 
     step: jax.Array
-    """Steps done, int32 scalar; also the index of the next batch."""
+    """Steps done, int32 scalar; also the number of the next batch."""
     seed: jax.Array
     """The config's, uint32 scalar: not a constant of the step, so that runs of other seeds share its compilation."""
     params: dict
@@ -32,80 +46,123 @@ class TrainState(NamedTuple):
     optimizer: optax.OptState
 
 
-def init_state(config: Config, vocabulary: int, units: int, seed: jax.Array) -> TrainState:
-    """The state before the first step."""
-    params = init_weights(config.model, vocabulary, units, seed)
-    optimizer = make_optimizer(config.optimizer, config.training.steps, config.training.text_first_steps).init(params)
-    return TrainState(jnp.zeros((), jnp.int32), seed, params, jax.tree.map(jnp.copy, params), optimizer)
+def fresh_state(params: dict, optimizer: optax.GradientTransformation, seed: jax.Array) -> TrainState:
+    """The state before the first step, of some weights."""
+    return TrainState(jnp.zeros((), jnp.int32), seed, params, jax.tree.map(jnp.copy, params), optimizer.init(params))
 
 
-def state_shapes(config: Config, vocabulary: int, units: int, mesh) -> TrainState:
+def joint_optimizer(config: Config) -> optax.GradientTransformation:
+    """The optimizer of a joint model."""
+    training = config.training
+    return make_optimizer(config.optimizer, training.steps, training.text_first_steps, output_layers(config))
+
+
+def output_layers(config: Config) -> frozenset[str]:
+    """Dotted paths of the weights that read symbols out, as the heads say, and the projection to text units."""
+    heads = {f"{name}_head.{path}" for name, kind in head_kinds(config.heads).items() for path in kind.output_layers()}
+    return frozenset(heads | {"unit_head.linear.kernel"})
+
+
+def init_state(config: Config, sizes: SymbolSizes, seed: jax.Array) -> TrainState:
+    """The state before the first step, with weights drawn from the seed."""
+    return fresh_state(init_weights(config, sizes, seed), joint_optimizer(config), seed)
+
+
+def state_shapes(config: Config, sizes: SymbolSizes, mesh) -> TrainState:
     """Shapes, types and places on `mesh` of the state; nothing is computed."""
-    seed = jax.ShapeDtypeStruct((), jnp.uint32)
-    return placed(jax.eval_shape(lambda seed: init_state(config, vocabulary, units, seed), seed), mesh)
+    return placed_shapes(lambda seed: init_state(config, sizes, seed), mesh)
 
 
-def make_init(config: Config, vocabulary: int, units: int, mesh):
+def make_init(config: Config, sizes: SymbolSizes, mesh):
     """`() -> TrainState`, jitted, made where it lies on `mesh`, so that no weight exists unsharded."""
-    out = shardings(state_shapes(config, vocabulary, units, mesh), mesh)
-    init = jax.jit(lambda seed: init_state(config, vocabulary, units, seed), out_shardings=out)
-    return lambda: init(np.uint32(config.seed))
+    return jitted_init(lambda seed: init_state(config, sizes, seed), config.seed, mesh)
 
 
-def make_train_step(config: Config, vocabulary: int, units: int, mesh, *, speech: bool = True):
+def placed_shapes(init, mesh) -> TrainState:
+    """Shapes, types and places on `mesh` of what `init(seed)` would make."""
+    return placed(jax.eval_shape(init, jax.ShapeDtypeStruct((), jnp.uint32)), mesh)
+
+
+def jitted_init(init, seed: int, mesh):
+    """`() -> init(seed)`, jitted, its result made where it lies on `mesh`."""
+    jitted = jax.jit(init, out_shardings=shardings(placed_shapes(init, mesh), mesh))
+    return lambda: jitted(np.uint32(seed))
+
+
+def updated(state: TrainState, gradient, optimizer: optax.GradientTransformation, decay: float):
+    """The state after a step along a gradient, and the metrics of both. `decay` is the moving average's."""
+    updates, optimizer_state = optimizer.update(gradient, state.optimizer, state.params)
+    params = optax.apply_updates(state.params, updates)
+    average = moving_average(state.average, params, state.step, decay)
+    metrics = {
+        "gradient_norm": (optax.tree.norm(gradient), 1.0),
+        "weights_norm": (optax.tree.norm(params), 1.0),
+    }
+    return TrainState(state.step + 1, state.seed, params, average, optimizer_state), metrics
+
+
+def run_passes(
+    config: Config, model: JointModel, wanted: frozenset[Pass], batch: Arrays, keys: jax.Array, mesh
+) -> Passes:
+    """Each of the wanted passes of a batch, once; the texts of all of them together. keys: four."""
+    audio = {}
+    for k, one in enumerate(AUDIO_PASSES):
+        if one in wanted:
+            key = jax.random.fold_in(keys[0], k) if k else keys[0]
+            paired = batch["paired"]
+            audio[one] = model(paired["audio"], paired["audio_lengths"], config.spec_augment, key)
+    text = rows = None
+    of_text = [one for one in TEXT_PASSES if one in wanted]
+    if of_text:
+        rows = gather_rows(of_text, [one is not Pass.PAIRED_CLEAN for one in of_text], batch, mesh)
+        bound = frames_bound(config, [one.part for one in of_text], batch)
+        x, mask, _ = model.encode_text(rows.units, rows.repetitions, bound, config.text, keys[1], rows.masked)
+        text = model.shared(x, mask, keys[2])
+    return Passes(audio, text, rows, {name: model.head(name) for name in PASSES})
+
+
+def make_train_step(
+    config: Config, sizes: SymbolSizes, mesh, *, speech: bool = True, losses: tuple[Loss, ...] | None = None
+):
     """Jitted `(state, batch) -> (state, metrics)`; the state given is donated.
 
-    Without `speech`, batches are of text alone.
+    Without `speech`, batches are of text alone. The losses are the config's unless others are given.
 
     Metrics are pairs (sum, count), divided only where they are shown, and `utterance_loss` [B] and `text_loss` [B'],
     which name the utterances and sentences behind a loss that is not finite.
     """
-    structure = model_structure(config.model, vocabulary, units)
-    places = shardings(state_shapes(config, vocabulary, units, mesh), mesh)
-    optimizer = make_optimizer(config.optimizer, config.training.steps, config.training.text_first_steps)
+    losses = make_losses(config) if losses is None else losses
+    structure = model_structure(config, sizes)
+    places = shardings(state_shapes(config, sizes, mesh), mesh)
+    optimizer = joint_optimizer(config)
     parts = config.training.accumulation
-    groups = text_groups(config, speech)
-    matched = speech and bool(config.objective.consistency.weight)
+    wanted = passes_of(losses, speech)
+    of_text = sorted({one.part for one in wanted if one in TEXT_PASSES})
+    weighted_by = {column.name: column.weighted_by for loss in losses for column in loss.columns}
 
-    def part_loss(params, part: Batch, key, totals, scales):
+    def part_loss(params, part: Arrays, key, totals, scales):
         """This part's share of the batch's loss; shares add up to it, whatever the counts in each part."""
         model = merge(structure, params)
         keys = jax.random.split(key, 4)
-        sums, watched = {}, {}
-        losses_of = {group: 0.0 for group in groups}
-        utterance_loss = jnp.zeros(0)
-        if speech:
-            audio = model(part["audio"], part["audio_lengths"], config.spec_augment, keys[0])
-            utterance_loss = 0.0
-            for name, (value, weight) in objective.speech_losses(config, audio, part, mesh).items():
-                sums[name] = jnp.sum(value * weight)
-                utterance_loss += scales[name] * value
-        if groups:
-            rows = gather_rows(groups, part, mesh)
-            x, mask, _ = model.encode_text(
-                rows.units, rows.repetitions, text_frames(config, groups, part), config.text, keys[1], rows.masked
-            )
-            text = model.shared(x, mask, keys[2])
-            for name, values in objective.reconstruction_losses(config, text, rows, mesh).items():
-                sums[name] = 0.0
-                for group, value in zip(groups, split_rows(groups, part, values, mesh)):
-                    sums[name] += jnp.sum(value * objective.reconstruction_weights(group, part))
-                    losses_of[group] += scales[name] * group.weight * value
-        if matched:
-            weight = consistency_weights(config, part)
-            found = consistency_losses(config, audio, text, part, keys[3], mesh)
-            totalled = {name: jnp.sum(value * weight) for name, value in found.items()}
-            sums["consistency"] = totalled.pop("consistency")
-            watched = jax.lax.stop_gradient(totalled)
-            utterance_loss += scales["consistency"] * jnp.where(weight > 0, found["consistency"], 0)
-        per_row = {"utterance_loss": utterance_loss}
-        for group, value in losses_of.items():
-            if group.prefix:
-                per_row["text_loss"] = value
-            else:
-                per_row["utterance_loss"] += value
-        shares = (scales[name] * sums[name] / jnp.maximum(totals[name], 1) for name in sums)
-        return sum(shares), (sums, watched, per_row)
+        passes = run_passes(config, model, wanted, part, keys, mesh)
+        sums, monitored, per_row = {}, {}, {}
+        for loss in losses:
+            weights = loss.weights(part, wanted)
+            found = loss.values(passes, part, wanted, keys[3], mesh)
+            for term, rows in found.values.items():
+                sums[term] = 0.0
+                for one, value in rows.items():
+                    weight = weights[term][one]
+                    sums[term] += jnp.sum(value * weight)
+                    name = "text_loss" if one.part == "text" else "utterance_loss"
+                    per_row[name] = per_row.get(name, 0.0) + scales[term] * jnp.where(weight > 0, value, 0)
+            for column, rows in found.monitored.items():
+                weight = weights[weighted_by[column]]
+                monitored[column] = sum(
+                    jnp.sum(jax.lax.stop_gradient(value) * weight[one]) for one, value in rows.items()
+                )
+        shares = (scales[term] * sums[term] / jnp.maximum(totals[term], 1) for term in sums)
+        return sum(shares), (sums, monitored, per_row)
 
     def cut(x):
         """[B, ...] to [parts, B / parts, ...], each device's rows staying on it."""
@@ -114,51 +171,44 @@ def make_train_step(config: Config, vocabulary: int, units: int, mesh, *, speech
             x, jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(None, *BATCH))
         )
 
-    def train_step(state: TrainState, batch: Batch):
+    def train_step(state: TrainState, batch: Arrays):
         key, repetition_key = jax.random.split(jax.random.fold_in(jax.random.key(state.seed), state.step))
-        if groups:
-            batch = add_repetitions(config, groups, batch, repetition_key)
-        totals = objective.loss_totals(config, groups, batch, speech)
-        scales = objective.loss_scales(config, state.step)
+        if of_text:
+            batch = add_repetitions(config, of_text, batch, repetition_key)
+        totals = {
+            term: sum(weight.sum() for weight in rows.values())
+            for loss in losses
+            for term, rows in loss.weights(batch, wanted).items()
+        }
+        scales = {term: scale for loss in losses for term, scale in loss.scales(state.step).items()}
         gradient_of = jax.value_and_grad(part_loss, has_aux=True)
 
         if parts == 1:
-            (loss, (sums, watched, per_row)), gradient = gradient_of(state.params, batch, key, totals, scales)
+            (loss, (sums, monitored, per_row)), gradient = gradient_of(state.params, batch, key, totals, scales)
         else:
 
             def add(carry, part_and_key):
                 (loss, (*sums, per_row)), gradient = gradient_of(state.params, *part_and_key, totals, scales)
                 return jax.tree.map(jnp.add, carry, (loss, sums, gradient)), per_row
 
-            sums = [{name: 0.0 for name in totals}, {name: 0.0 for name in WATCHED if matched}]
-            zero = (0.0, sums, jax.tree.map(jnp.zeros_like, state.params))
-            (loss, (sums, watched), gradient), per_row = jax.lax.scan(
-                add, zero, (jax.tree.map(cut, batch), jax.random.split(key, parts))
-            )
+            split = jax.tree.map(cut, batch), jax.random.split(key, parts)
+            first = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), split)
+            (loss, (*sums, _)), gradient = jax.eval_shape(gradient_of, state.params, *first, totals, scales)
+            zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), (loss, sums, gradient))
+            (loss, (sums, monitored), gradient), per_row = jax.lax.scan(add, zeros, split)
             per_row = jax.tree.map(lambda rows: jnp.swapaxes(rows, 0, 1).reshape(-1), per_row)
 
-        updates, optimizer_state = optimizer.update(gradient, state.optimizer, state.params)
-        params = optax.apply_updates(state.params, updates)
-        average = moving_average(state.average, params, state.step, config.optimizer.ema_decay)
-        metrics = {name: (sums[name], totals[name]) for name in sums}
-        metrics |= {name: (total, totals["consistency"]) for name, total in watched.items()}
+        after, metrics = updated(state, gradient, optimizer, config.optimizer.ema_decay)
         metrics["loss"] = (loss, 1.0)
-        metrics["gradient_norm"] = (optax.tree.norm(gradient), 1.0)
-        metrics["weights_norm"] = (optax.tree.norm(params), 1.0)
-        if speech:
-            metrics["utterances"] = (jnp.sum(batch["valid"]), 1.0)
-            spelled = objective.speech_weights(config, batch)["streaming_ctc"]
-            metrics["infeasible"] = (jnp.sum(batch["valid"] & (spelled == 0)), 1.0)
-            metrics["audio_samples"] = (jnp.sum(batch["audio_lengths"]), 1.0)
-        if matched:
-            unmatched = batch["valid"] & (consistency_weights(config, batch) == 0)
-            metrics["unmatched"] = (jnp.sum(unmatched), 1.0)
-        for group in groups:
-            if group.prefix:
-                valid = batch["text_valid"]
-                infeasible = valid & (objective.reconstruction_weights(group, batch) == 0)
-                metrics["sentences"] = (jnp.sum(valid), 1.0)
-                metrics["infeasible_sentences"] = (jnp.sum(infeasible), 1.0)
-        return TrainState(state.step + 1, state.seed, params, average, optimizer_state), metrics | per_row
+        metrics |= {term: (total, totals[term]) for term, total in sums.items()}
+        metrics |= {column: (total, totals[weighted_by[column]]) for column, total in monitored.items()}
+        for one in losses:
+            metrics |= {column: (count, 1.0) for column, count in one.counts(batch, wanted).items()}
+        if "paired" in batch:
+            metrics["utterances"] = (jnp.sum(batch["paired"]["valid"]), 1.0)
+            metrics["audio_samples"] = (jnp.sum(batch["paired"]["audio_lengths"]), 1.0)
+        if "text" in batch:
+            metrics["sentences"] = (jnp.sum(batch["text"]["valid"]), 1.0)
+        return after, metrics | per_row
 
     return jax.jit(train_step, donate_argnums=0, out_shardings=(places, None))

@@ -13,7 +13,7 @@ import numpy as np
 import tqdm
 
 from joint_st.data.audio import UnreadableAudio, resample
-from joint_st.data.pipeline import SLACK_SECONDS
+from joint_st.data.loader import SLACK_SECONDS
 from joint_st.data.sources import Corpus
 from joint_st.data.text_units.spelling import Spelling
 from joint_st.data.utterance import Entry
@@ -43,7 +43,7 @@ class Heard(NamedTuple):
 class Aligner:
     """Aligns utterances with their texts by one head of a run's checkpoint; compiled once for each shape.
 
-    Where the run was trained to hear units (`objective.unit_ctc`), their times come from the audio encoder's own head.
+    Where the run was trained to hear units (`losses.unit_ctc.weight`), their times come from the audio encoder's own head.
     """
 
     def __init__(self, trained: Trained, head: str = "full_context"):
@@ -51,7 +51,7 @@ class Aligner:
             raise ValueError(f"{head!r} is no head; there is {', '.join(HEADS)}")
         self._trained = trained
         self._head = head
-        self._units = trained.units if trained.config.objective.unit_ctc else None
+        self._units = trained.units if trained.config.losses.trains_units else None
         self._spelling = Spelling(trained.tokenizer)
         self._features = trained.config.model.features
         self._frame_s = self._features.samples_per_frame / self._features.sample_rate

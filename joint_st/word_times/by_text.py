@@ -12,7 +12,8 @@ import numpy as np
 
 from joint_st.distributed.mesh import over_batch, put_batch
 from joint_st.errors import UserError
-from joint_st.models.functional import merge, model_structure
+from joint_st.heads.model import model_structure
+from joint_st.models.functional import merge
 from joint_st.models.text_encoder import most_frames, repetitions
 from joint_st.ops.matching import align
 from joint_st.runs.trained import Trained
@@ -45,9 +46,9 @@ class EmbeddingAligner(Aligner):
         super().__init__(trained)
         self._units = trained.units
         self._layer = layer % (depth + 1)
-        consistency, mesh = config.objective.consistency, trained.mesh
+        consistency, mesh = config.losses.matching, trained.mesh
         moves = consistency.alignment if consistency.alignment in BEST else BEST[0]
-        structure = model_structure(config.model, trained.tokenizer.size, trained.unit_count)
+        structure = model_structure(config, trained.symbols.sizes)
 
         def best(audio, text, frames, text_frames):
             return align(audio, text, frames, text_frames, moves=moves, cost=consistency.cost)

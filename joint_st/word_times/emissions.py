@@ -7,7 +7,8 @@ import numpy as np
 
 from joint_st.decoding.windows import Windows
 from joint_st.distributed.mesh import put_batch
-from joint_st.models.functional import merge, model_structure
+from joint_st.heads.model import model_structure
+from joint_st.models.functional import merge
 from joint_st.runs.trained import Trained
 
 WINDOW_SECONDS = 40
@@ -23,13 +24,14 @@ class Emissions:
         features = trained.config.model.features
         self._trained = trained
         self.windows = Windows.of_seconds(WINDOW_SECONDS, CONTEXT_SECONDS, features)
-        structure = model_structure(trained.config.model, trained.tokenizer.size, trained.unit_count)
+        structure = model_structure(trained.config, trained.symbols.sizes)
 
         @jax.jit
         def emit(weights, audio, audio_lengths):
-            outputs = merge(structure, weights)(audio, audio_lengths)
-            found = {"labels": getattr(outputs, head)}
-            return found | ({"units": outputs.units} if units else {})
+            model = merge(structure, weights)
+            encoded = model(audio, audio_lengths)
+            found = {"labels": model.head(head)(getattr(encoded, head))}
+            return found | ({"units": encoded.units} if units else {})
 
         self._emit = emit
 

@@ -29,8 +29,8 @@ from tests.tiny import tiny_config, untrained_run
 JOINT = {
     "data.units.kind": "characters",
     "data.text_batch_size": 4,
-    "objective.full_context_reconstruction": 0.5,
-    "objective.consistency.weight": 0.01,
+    "losses.reconstruction.full_context": 0.5,
+    "losses.consistency.weight": 0.01,
 }
 LAYERS = ["encoders", "streaming 1", "full context 1"]
 

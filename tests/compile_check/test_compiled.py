@@ -155,7 +155,7 @@ def test_a_state_that_is_too_large_is_cut_first(tmp_path):
 
 def test_an_impossible_change_is_not_proposed(tmp_path):
     """Fewest parts that bring the temporaries into what the state leaves, and divide text and speech on each chip."""
-    text = {"data.units.kind": "phonemes", "data.text_batch_size": 48, "objective.full_context_reconstruction": 0.5}
+    text = {"data.units.kind": "phonemes", "data.text_batch_size": 48, "losses.reconstruction.full_context": 0.5}
     config = tiny_config(tmp_path, text | {"data.batch_size": 96, "model.remat": True})
     first, *_ = changes(config, compiled(config, state=1, temporaries=40, usable=16))
     assert first.startswith("--training.accumulation 3: ")  # 2 leave 20 GiB; 4 would leave 48 / 4 / 8 sentences

@@ -6,11 +6,11 @@ from joint_st.compile_check.shapes import describe, heaviest, sizes
 from joint_st.config import override
 from joint_st.data.dataset import open_paired, open_texts
 from joint_st.data.normalizers import normalizer
-from joint_st.data.pipeline import text_plan, training_plan
+from joint_st.data.plan import text_plan, training_plan
 from joint_st.data.texts import learn_from_texts
 from tests.tiny import tiny_config
 
-TEXT = {"data.units.kind": "phonemes", "data.text_batch_size": 4, "objective.full_context_reconstruction": 0.5}
+TEXT = {"data.units.kind": "phonemes", "data.text_batch_size": 4, "losses.reconstruction.full_context": 0.5}
 
 
 @pytest.mark.parametrize("tokenizer", ["characters", "sentencepiece"])
@@ -18,18 +18,18 @@ def test_planned_buckets_are_within_the_assumed(corpora, tokenizer):
     """Speech of the quickstart's corpus, and its inventories."""
     spelling = {"data.tokenizer.kind": tokenizer, "data.tokenizer.vocabulary_size": 64}
     config = tiny_config(corpora, TEXT | spelling | {"data.max_seconds": 5.0, "data.max_text_units": 80})
-    learnt, normalize = learn_from_texts(config), normalizer(config.data.normalizer)
+    learnt, normalize = learn_from_texts(config).symbols, normalizer(config.data.normalizer)
     prepared = open_paired(
-        config.data.train, config.data, config.model.features, normalize, learnt.tokenizer, learnt.units, training=True
+        config.data.train, config.data, config.model.features, normalize, learnt.labels, learnt.units, training=True
     )
-    texts = open_texts(config.data, normalize, learnt.tokenizer, learnt.units)
+    texts = open_texts(config.data, normalize, learnt.labels, learnt.units)
     planned = training_plan(prepared, config.data, 0).buckets, text_plan(texts, config.data, 0).buckets
     for real, assumed in zip(planned, heaviest(config)):
         assert real.batch_sizes[-1] == assumed.batch_sizes[0]
         for name in ("bounds", "label_bounds", "unit_bounds"):
             assert max(getattr(real, name)) <= getattr(assumed, name)[0], name
     assumed = sizes(config)
-    assert learnt.tokenizer.size <= assumed.labels
+    assert learnt.labels.size <= assumed.labels
     assert learnt.units.size <= assumed.units
 
 

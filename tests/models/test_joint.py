@@ -7,7 +7,7 @@ import pytest
 from flax import nnx
 
 from joint_st.config import FeaturesConfig, ModelConfig, SpecAugmentConfig
-from joint_st.models.joint import JointModel
+from joint_st.heads.model import JointModel
 
 VOCABULARY = 7
 FRAME = 640

@@ -9,7 +9,7 @@ import pytest
 from flax import nnx
 
 from joint_st.config import ModelConfig, TextConfig
-from joint_st.models.joint import JointModel
+from joint_st.heads.model import JointModel
 from joint_st.models.text_encoder import most_frames, repetitions, sinusoids
 
 VOCABULARY, UNITS, WIDTH, FRAMES = 6, 9, 8, 12

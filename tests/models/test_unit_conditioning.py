@@ -7,7 +7,7 @@ import pytest
 from flax import nnx
 
 from joint_st.config import FeaturesConfig, ModelConfig
-from joint_st.models.joint import JointModel
+from joint_st.heads.model import JointModel
 
 VOCABULARY, UNITS, WIDTH, FRAME = 7, 5, 8, 640
 SAMPLES = (np.random.default_rng(0).normal(size=(2, 8 * FRAME)) * 3000).astype(np.int16)

@@ -51,7 +51,7 @@ VALUES = """{
     "model": ModelConfig(width=24, heads=3),
     "optimizer.peak_learning_rate": 1e-05,
     "training.loggers": ("wandb", "tensorboard"),
-    "objective.consistency.layers": (-1, 2),
+    "losses.consistency.layers": (-1, 2),
 }"""
 
 
@@ -119,6 +119,6 @@ def test_the_sweep_of_weights_varies_nothing_else():
     configs = {arm: [job.config for job in sweep.jobs if job.run.arm == arm] for arm in sweep.arms}
     assert len(sweep.jobs) == 8 and sweep.references == ("weight_0",)
     assert differing_fields(configs) == {
-        f"weight_{weight}": {"objective.consistency.weight": weight} for weight in (0, 0.003, 0.01, 0.03)
+        f"weight_{weight}": {"losses.consistency.weight": weight} for weight in (0, 0.003, 0.01, 0.03)
     }
     assert sorted(config.seed for config in configs["weight_0"]) == [0, 1]

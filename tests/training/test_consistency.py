@@ -6,12 +6,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from joint_st.models.joint import Outputs
+from joint_st.training.consistency import WATCHED, consistency_losses, consistency_weights
 
 from joint_st.config import override
 from joint_st.distributed.mesh import make_mesh
-from joint_st.models.joint import Outputs
 from joint_st.ops.matching import alignment_loss
-from joint_st.training.consistency import WATCHED, consistency_losses, consistency_weights
 from tests.training.test_joint_step import JOINT
 from tests.training.test_step import CONFIG, FRAME
 
@@ -57,10 +57,10 @@ GIVEN[1, :6] = [0, 2, 3, 4, 6, 8]
 )
 def test_the_loss_is_the_mean_over_the_layers_asked_for(alignment, layers):
     changes = {
-        "objective.consistency.alignment": alignment,
-        "objective.consistency.layers": layers,
-        "objective.consistency.cost": "cosine",
-        "objective.consistency.temperature": 0.1,
+        "losses.consistency.alignment": alignment,
+        "losses.consistency.layers": layers,
+        "losses.consistency.cost": "cosine",
+        "losses.consistency.temperature": 0.1,
     }
     losses, weights = found(changes)
     options = {"alignment": alignment, "cost": "cosine", "temperature": 0.1}
@@ -75,7 +75,7 @@ def test_the_loss_is_the_mean_over_the_layers_asked_for(alignment, layers):
 
 
 def test_what_is_watched():
-    losses, _ = found({"objective.consistency.layers": [1], "objective.consistency.alignment": "frame_wise"})
+    losses, _ = found({"losses.consistency.layers": [1], "losses.consistency.alignment": "frame_wise"})
     assert set(losses) == {"consistency", *WATCHED}
     for name, side, lengths in (("audio", AUDIO, LENGTHS), ("text", TEXT, 2 * UNIT_LENGTHS)):
         norms = np.linalg.norm(np.nan_to_num(side.layers[1, :ROWS]), axis=-1).sum(axis=1)
@@ -85,8 +85,8 @@ def test_what_is_watched():
 
 
 def test_the_random_alignment_is_drawn_and_its_distance_is_watched():
-    losses, weights = found({"objective.consistency.alignment": "random"})
+    losses, weights = found({"losses.consistency.alignment": "random"})
     np.testing.assert_allclose(losses["consistency"], losses["random_distance"])
     assert weights.tolist() == [9, 6, 3, 0]
-    best, _ = found({"objective.consistency.alignment": "skip"})
+    best, _ = found({"losses.consistency.alignment": "skip"})
     assert (best["consistency"][:3] < losses["consistency"][:3]).all()

@@ -19,8 +19,8 @@ JOINT = {
     "data.units.kind": "phonemes",
     "data.text_batch_size": 4,
     "data.test": {},
-    "objective.full_context_reconstruction": 0.5,
-    "objective.consistency.weight": 0.1,
+    "losses.reconstruction.full_context": 0.5,
+    "losses.consistency.weight": 0.1,
     "training.text_first_steps": 2,
     "training.loggers": ["tensorboard"],
 }

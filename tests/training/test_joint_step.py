@@ -10,12 +10,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
+from joint_st.training.objective import loss_scales
+from joint_st.training.text_rows import add_repetitions, gather_rows, split_rows, text_groups
 
 from joint_st.config import override
 from joint_st.distributed.mesh import make_mesh, put_batch
 from joint_st.models.functional import model_structure
-from joint_st.training.objective import loss_scales
-from joint_st.training.text_rows import add_repetitions, gather_rows, split_rows, text_groups
 from tests.tiny import environment
 from tests.training.test_step import CONFIG, FRAME, UNITS, VOCABULARY, Steps, close, ctc_by_hand, equal, make_batch
 
@@ -24,11 +24,11 @@ JOINT = {
     "data.text": [{"kind": "text", "path": "none"}],
     "data.text_batch_size": 8,
     "text": {"repetition": "fixed", "repeat_most": 2, "mask_share": 0.0},
-    "objective.streaming_reconstruction": 0.2,
-    "objective.full_context_reconstruction": 0.5,
-    "objective.paired_reconstruction": 0.25,
-    "objective.unit_ctc": 0.15,
-    "objective.consistency.weight": 0.1,
+    "losses.reconstruction.streaming": 0.2,
+    "losses.reconstruction.full_context": 0.5,
+    "losses.reconstruction.paired": 0.25,
+    "losses.unit_ctc.weight": 0.15,
+    "losses.consistency.weight": 0.1,
 }
 WATCHED = ("random_distance", "audio_norm", "text_norm", "coverage")
 MATCHED = [0, 1, 3, 4, 5, 7]
@@ -189,10 +189,10 @@ def gradient(state, steps):
 
 ALONE = {
     **JOINT,
-    "objective.streaming_reconstruction": 0.0,
-    "objective.full_context_reconstruction": 0.0,
-    "objective.unit_ctc": 0.0,
-    "objective.consistency.layers": [0],
+    "losses.reconstruction.streaming": 0.0,
+    "losses.reconstruction.full_context": 0.0,
+    "losses.unit_ctc.weight": 0.0,
+    "losses.consistency.layers": [0],
     "optimizer.clip_norm": 1e9,
 }
 """Consistency of what enters the shared layers alone, at depth 0, and CTC beside it."""
@@ -200,13 +200,13 @@ ALONE = {
 
 @pytest.fixture(scope="module")
 def without_consistency():
-    steps = Steps({**ALONE, "objective.consistency.weight": 1e-30})
+    steps = Steps({**ALONE, "losses.consistency.weight": 1e-30})
     return gradient(steps.init(), steps)
 
 
 @pytest.mark.parametrize("side", ["both", "audio", "text"])
 def test_consistency_moves_the_sides_asked_for(without_consistency, side):
-    steps = Steps({**ALONE, "objective.consistency.gradient": side})
+    steps = Steps({**ALONE, "losses.consistency.gradient": side})
     found, without = gradient(steps.init(), steps), without_consistency
 
     def differs(part):
@@ -221,13 +221,13 @@ def test_consistency_moves_the_sides_asked_for(without_consistency, side):
 @pytest.mark.parametrize(
     "changes",
     [
-        {"objective.consistency.text": "masked", "text.repetition": "durations", "text.noise": 0.5},
+        {"losses.consistency.text": "masked", "text.repetition": "durations", "text.noise": 0.5},
         {
             "text": {"repetition": "random", "mask_share": 0.3, "mask_span": 2},
             "model.text_layers": 1,
             "model.text_positions": "sinusoidal",
-            "objective.consistency.alignment": "given",
-            "objective.paired_reconstruction": 0.0,
+            "losses.consistency.alignment": "given",
+            "losses.reconstruction.paired": 0.0,
         },
     ],
 )
@@ -237,7 +237,7 @@ def test_every_choice_trains_and_counts_what_it_cannot_match(changes):
     for i in range(2):
         state, metrics = steps(state, joint_batch(i))
         assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves((state.params, metrics)))
-    assert metrics["unmatched"][0] == (5 if "objective.consistency.alignment" in changes else 0)
+    assert metrics["unmatched"][0] == (5 if "losses.consistency.alignment" in changes else 0)
     assert metrics["consistency"][0] > 0
 
 
@@ -264,7 +264,7 @@ def test_a_step_on_text_alone_moves_what_text_passes_through(whole):
 
 
 def test_the_weight_of_consistency_rises_linearly():
-    config = override(CONFIG, {**JOINT, "objective.consistency.warmup_steps": 4})
+    config = override(CONFIG, {**JOINT, "losses.consistency.warmup_steps": 4})
     scales = [float(loss_scales(config, jnp.int32(step))["consistency"]) for step in range(6)]
     assert scales == pytest.approx([0.025, 0.05, 0.075, 0.1, 0.1, 0.1])
 

@@ -10,13 +10,13 @@ import jax
 import jax.numpy as jnp
 import pytest
 from jax.sharding import NamedSharding, PartitionSpec
+from joint_st.models.joint import Outputs
+from joint_st.training.text_rows import add_repetitions, gather_rows, text_groups
 
 from joint_st.config import override
 from joint_st.distributed.collectives import collectives
 from joint_st.distributed.mesh import BATCH, make_mesh, put_batch
-from joint_st.models.joint import Outputs
 from joint_st.training import consistency, objective
-from joint_st.training.text_rows import add_repetitions, gather_rows, text_groups
 from tests.tiny import environment
 from tests.training.test_joint_step import JOINT, joint_batch
 from tests.training.test_step import CONFIG, UNITS, VOCABULARY

@@ -24,7 +24,7 @@ from joint_st.cli import main
 from joint_st.config import load
 from joint_st.data.dataset import open_paired
 from joint_st.data.normalizers import normalizer
-from joint_st.data.pipeline import training_plan
+from joint_st.data.plan import training_plan
 from joint_st.data.texts import train_tokenizer
 from joint_st.data.tokenizers import load_tokenizer
 from joint_st.data.vocabulary import Vocabulary

@@ -135,7 +135,7 @@ def test_a_file_and_its_text(trained, spoken, capsys, tmp_path):
 
 def test_units_come_from_their_own_head_and_long_audio_is_heard_in_windows(model, spoken, monkeypatch, tmp_path):
     """With windows whose context covers what the causal layers see, the times are those of the whole."""
-    changes = {"data.units.kind": "characters", "objective.unit_ctc": 0.5}
+    changes = {"data.units.kind": "characters", "losses.unit_ctc.weight": 0.5}
     config = override(model.config, changes)
     units = Spelling(model.tokenizer)
     weights = jax.jit(lambda: init_weights(config.model, model.tokenizer.size, units.size, 0))()

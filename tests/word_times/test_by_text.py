@@ -28,7 +28,7 @@ from joint_st.word_times.sources import OnePair
 def joint(trained):
     """A run's model with characters as text units, and weights that are not trained."""
     model = load_trained(trained)
-    changes = {"data.units.kind": "characters", "objective.consistency.alignment": "skip", "text.repetition": "none"}
+    changes = {"data.units.kind": "characters", "losses.consistency.alignment": "skip", "text.repetition": "none"}
     config = override(model.config, changes)
     units = Spelling(model.tokenizer)
     weights = jax.jit(lambda: init_weights(config.model, model.tokenizer.size, units.size, 0))()

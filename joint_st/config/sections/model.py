@@ -135,7 +135,7 @@ class ModelConfig(Section):
     speech does after a CTC of units, a spike for each."""
     unit_conditioning: Literal["none", "add", "replace"] = "none"
     """What enters the shared layers of speech: the audio encoder's embeddings; these plus the text's embeddings of the
-    units heard, weighted by the posterior of `objective.unit_ctc`; or the latter only."""
+    units heard, weighted by the posterior of `losses.unit_ctc.weight`; or the latter only."""
     streaming_layers: int = Field(default=2, ge=1)
     """Shared causal conformer layers."""
     full_context_layers: int = Field(default=2, ge=1)

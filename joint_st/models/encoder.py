@@ -1,4 +1,4 @@
-"""The joint encoder: audio and text encoders, shared streaming and full-context layers, a CTC head on each."""
+"""The joint encoder: audio and text encoders, and the shared streaming and full-context layers on top of both."""
 
 from __future__ import annotations
 
@@ -12,17 +12,21 @@ from joint_st.config import ModelConfig, SpecAugmentConfig, TextConfig
 from joint_st.models.conformer import ConformerLayer
 from joint_st.models.front_end import FrontEnd
 from joint_st.models.layer import Stack
+from joint_st.models.projection import Projection
 from joint_st.models.text_encoder import EncodedText, TextEncoder
 from joint_st.ops.masks import length_mask, zero_padding
 
+PASSES = ("streaming", "full_context")
+"""The passes of the encoder, each of which is read out by a head: while speech comes, and once it is over."""
 
-class Outputs(NamedTuple):
-    """What the heads say of a batch, and the embeddings on the way there."""
+
+class Encoded(NamedTuple):
+    """What the encoder makes of a batch of speech or of text."""
 
     streaming: jax.Array
-    """Logits [B, T, V], float32, of the streaming head."""
+    """Embeddings [B, T, D] that the shared streaming layers put out."""
     full_context: jax.Array
-    """Logits [B, T, V], float32, of the full-context head."""
+    """Embeddings [B, T, D] that the shared full-context layers put out."""
     mask: jax.Array
     """Valid frames [B, T]."""
     layers: jax.Array
@@ -42,62 +46,54 @@ class EncodedAudio(NamedTuple):
     """Logits [B, T, units] of the text units heard, or None."""
 
 
-class Head(nnx.Module):
-    """Logits [B, T, V] in float32, blank at 0, of embeddings [B, T, D]."""
+class JointEncoder(nnx.Module):
+    """Speech or text to embeddings of two passes; speech as a whole or in a stream.
 
-    def __init__(self, width: int, vocabulary: int, *, rngs: nnx.Rngs):
-        self.linear = nnx.Linear(width, vocabulary, dtype=jnp.float32, rngs=rngs)
-
-    def __call__(self, x):
-        return self.linear(x.astype(jnp.float32))
-
-
-class JointModel(nnx.Module):
-    """Speech or text to logits on two heads; speech as a whole or in a stream.
-
-    `units` is the size of the text units' inventory; with 0 there is no text encoder. The layers named `streaming`
-    and `full_context` are shared: they exist once, here, and whatever modality comes in passes through `shared`.
-    Cascade as in arXiv 2010.14606: the full-context layers stand on the streaming ones.
+    The layers named `streaming` and `full_context` are shared: they exist once, here, and whatever modality comes in
+    passes through `shared`. Cascade as in arXiv 2010.14606: the full-context layers stand on the streaming ones.
+    There is a text encoder once `add_text` was called.
     """
 
-    def __init__(self, config: ModelConfig, vocabulary: int, units: int = 0, *, rngs: nnx.Rngs):
+    def __init__(self, config: ModelConfig, *, rngs: nnx.Rngs):
         self.config = config
-        dtype = jnp.dtype(config.compute_dtype)
+        self.front_end = FrontEnd(config.features, config.width, dtype=jnp.dtype(config.compute_dtype), rngs=rngs)
+        self.audio = self._layers(config.audio_layers, config.left_context, rngs)
+        self.streaming = self._layers(config.streaming_layers, config.left_context, rngs)
+        self.full_context = self._layers(config.full_context_layers, None, rngs)
 
-        def layers(count, left_context):
-            def make(rngs):
-                return ConformerLayer(
-                    config.width,
-                    heads=config.heads,
-                    feed_forward=config.feed_forward,
-                    kernel=config.kernel,
-                    left_context=left_context,
-                    dropout=config.dropout,
-                    dtype=dtype,
-                    rngs=rngs,
-                )
+    def add_text(self, units: int, *, rngs: nnx.Rngs) -> None:
+        """Add the text encoder, and the projection by which units are heard in speech, for `units` text units.
 
-            return Stack(make, count, remat=config.remat, dtype=dtype, rngs=rngs)
+        It comes after everything else, so that what is there without text begins with the same weights beside it.
+        """
+        config = self.config
+        self.text = TextEncoder(
+            units,
+            config.width,
+            self._layers(config.text_layers, config.left_context, rngs),
+            positions=config.text_positions,
+            blanks=config.text_blanks,
+            dtype=jnp.dtype(config.compute_dtype),
+            rngs=rngs,
+        )
+        self.unit_head = Projection(config.width, units, rngs=rngs)
 
-        self.front_end = FrontEnd(config.features, config.width, dtype=dtype, rngs=rngs)
-        self.audio = layers(config.audio_layers, config.left_context)
-        self.streaming = layers(config.streaming_layers, config.left_context)
-        self.full_context = layers(config.full_context_layers, None)
-        self.streaming_head = Head(config.width, vocabulary, rngs=rngs)
-        self.full_context_head = Head(config.width, vocabulary, rngs=rngs)
-        # Last, so that what is there without text begins with the same weights beside it.
-        if units:
-            text_layers = layers(config.text_layers, config.left_context)
-            self.text = TextEncoder(
-                units,
+    def _layers(self, count: int, left_context: int | None, rngs: nnx.Rngs) -> Stack:
+        config, dtype = self.config, jnp.dtype(self.config.compute_dtype)
+
+        def make(rngs):
+            return ConformerLayer(
                 config.width,
-                text_layers,
-                positions=config.text_positions,
-                blanks=config.text_blanks,
+                heads=config.heads,
+                feed_forward=config.feed_forward,
+                kernel=config.kernel,
+                left_context=left_context,
+                dropout=config.dropout,
                 dtype=dtype,
                 rngs=rngs,
             )
-            self.unit_head = Head(config.width, units, rngs=rngs)
+
+        return Stack(make, count, remat=config.remat, dtype=dtype, rngs=rngs)
 
     def encode_audio(self, audio, lengths, augment: SpecAugmentConfig | None = None, key=None) -> EncodedAudio:
         """Embeddings of `audio` int16 [B, S] with `lengths` [B] samples, and the units heard in it."""
@@ -127,25 +123,24 @@ class JointModel(nnx.Module):
         """Embeddings of `units` [B, U] in `frames` text frames; see `TextEncoder`, and `repetitions` beside it."""
         return self.text(units, repetitions, frames, augment, key, augmented)
 
-    def shared(self, x, mask, key=None) -> Outputs:
-        """Both heads' logits of embeddings `x` [B, T, D], of whichever modality."""
+    def shared(self, x, mask, key=None) -> Encoded:
+        """Both passes over embeddings `x` [B, T, D], of whichever modality."""
         keys = (None, None) if key is None else jax.random.split(key)
         streaming = self.streaming.every_layer(x, mask, keys[0])
         full = self.full_context.every_layer(streaming[-1], mask, keys[1])
         layers = jnp.concatenate([x[None].astype(streaming.dtype), streaming, full])
-        return Outputs(self.streaming_head(streaming[-1]), self.full_context_head(full[-1]), mask, layers)
+        return Encoded(streaming[-1], full[-1], mask, layers)
 
-    def __call__(self, audio, lengths, augment: SpecAugmentConfig | None = None, key=None) -> Outputs:
-        """Logits of `audio` int16 [B, S] with `lengths` [B] samples; `key` turns dropout and SpecAugment on."""
+    def __call__(self, audio, lengths, augment: SpecAugmentConfig | None = None, key=None) -> Encoded:
+        """Both passes over `audio` int16 [B, S] with `lengths` [B] samples; `key` turns dropout and SpecAugment on."""
         keys = (None, None) if key is None else jax.random.split(key)
         encoded = self.encode_audio(audio, lengths, augment, keys[0])
         return self.shared(encoded.x, encoded.mask, keys[1])._replace(units=encoded.units)
 
     @property
-    def latency_ms(self) -> float:
-        """Time the streaming head lags behind the audio: one frame, and the look-ahead of its layers."""
-        frames = 1 + self.audio.look_ahead + self.streaming.look_ahead
-        return frames * 1000 * self.config.features.samples_per_frame / self.config.features.sample_rate
+    def look_ahead(self) -> int:
+        """Frames beyond its own end that a frame of the streaming pass hears."""
+        return self.audio.look_ahead + self.streaming.look_ahead
 
     def init_state(self, batch: int):
         """State of a stream before its first sample, for `batch` utterances."""
@@ -156,16 +151,12 @@ class JointModel(nnx.Module):
         }
 
     def step(self, audio, lengths, state):
-        """Streaming logits [B, C, V] and mask [B, C] of the next piece of audio, and the state after it.
+        """What the shared streaming layers put out for the next piece of audio, [B, C, D], its mask [B, C], and the
+        state after it.
 
         `audio` is int16 [B, C * samples_per_frame]; `lengths` [B] of its samples are valid, fewer only where an
         utterance ends.
         """
-        x, mask, after = self.step_embeddings(audio, lengths, state)
-        return self.streaming_head(x), mask, after
-
-    def step_embeddings(self, audio, lengths, state):
-        """As `step`, but what the shared streaming layers put out, [B, C, D], in place of the logits."""
         mask = self.front_end.frame_mask(lengths, audio.shape[1])
         audio = zero_padding(audio, length_mask(lengths, audio.shape[1]))
         after = {}
@@ -193,5 +184,5 @@ class JointModel(nnx.Module):
         return self.streaming(encoded.x, encoded.mask), encoded.mask
 
     def second_pass(self, x, mask):
-        """Full-context logits [B, T, V] of what the first pass, or a stream, put out for utterances, `x` [B, T, D]."""
-        return self.full_context_head(self.full_context(x, mask))
+        """What the full-context layers put out, [B, T, D], over what the first pass, or a stream, put out, `x`."""
+        return self.full_context(x, mask)

@@ -77,8 +77,8 @@ def test_strict_stops_at_the_first_unreadable_file(source, tmp_path):
 
 def test_loading_resamples_and_encodes(source):
     prepared = ready(source, training=True)
-    audio, labels, units, unit_ends = prepared.load(0)
-    assert len(audio) == 16000 and audio.dtype == np.int16
+    audio, labels, units, unit_ends, language = prepared.load(0)
+    assert language == "" and len(audio) == 16000 and audio.dtype == np.int16
     assert len(units) == len(unit_ends) == 0 and prepared.unit_lengths.tolist() == [0, 0, 0]
     assert labels.tolist() == CHARACTERS.encode("hello").tolist()
     assert prepared.utterance(0).text == "Hello!"

@@ -1,0 +1,84 @@
+"""Sections of the configuration that register themselves under a dotted name, such as `losses.consistency`.
+
+A registered section becomes a field of its group in `Config` at once, whenever it comes: one that a test file or a
+user's own file registers works in config files, by `--losses.NAME.FIELD`, in sweeps and in the JSON of a run, like
+those of the package.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeVar
+
+from pydantic.fields import FieldInfo
+
+from joint_st.config.sections.base import Section
+
+Registered = TypeVar("Registered", bound=type[Section])
+
+_groups: dict[str, type[Section]] = {}
+_holders: list[type[Section]] = []
+
+
+def group(name: str) -> Callable[[Registered], Registered]:
+    """Declare the section class below this decorator as the group `name`, which others join by `register`."""
+
+    def declare(section: Registered) -> Registered:
+        _groups[name] = section
+        return section
+
+    return declare
+
+
+def register(path: str) -> Callable[[Registered], Registered]:
+    """Add the section class below this decorator to a group: `@register("losses.consistency")`.
+
+    All of its fields need defaults, since no config has to name it. Raises `ValueError` where there is no such group,
+    and where the name is taken.
+    """
+    prefix, _, name = path.rpartition(".")
+
+    def add(section: Registered) -> Registered:
+        if prefix not in _groups:
+            raise ValueError(f"{path}: there is no group {prefix!r}; there are {', '.join(_groups)}")
+        parent = _groups[prefix]
+        if name in parent.model_fields:
+            raise ValueError(f"{path} is registered already, as {parent.model_fields[name].annotation}")
+        _add_field(parent, name, section)
+        return section
+
+    return add
+
+
+def unregister(path: str) -> None:
+    """Take a section out of its group again; for tests."""
+    prefix, _, name = path.rpartition(".")
+    parent = _groups[prefix]
+    parent.__pydantic_fields__.pop(name)
+    parent.__annotations__.pop(name, None)
+    _rebuild(parent)
+
+
+def registered(prefix: str) -> dict[str, type[Section]]:
+    """The sections of a group by name, in the order in which they were registered."""
+    return {
+        name: field.annotation
+        for name, field in _groups[prefix].model_fields.items()
+        if isinstance(field.annotation, type) and issubclass(field.annotation, Section)
+    }
+
+
+def follow(root: type[Section]) -> None:
+    """Have `root`, a config that holds groups (made by `Field(default_factory=GROUP)`), follow what comes later."""
+    _holders.append(root)
+
+
+def _add_field(parent: type[Section], name: str, section: type[Section]) -> None:
+    parent.__annotations__[name] = section
+    parent.__pydantic_fields__[name] = FieldInfo(annotation=section, default_factory=section)
+    _rebuild(parent)
+
+
+def _rebuild(parent: type[Section]) -> None:
+    for changed in (parent, *_holders):
+        changed.model_rebuild(force=True)

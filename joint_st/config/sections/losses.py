@@ -1,0 +1,156 @@
+"""What is learnt: one section a loss, each a group of weights and choices; `joint_st.losses` computes them.
+
+They stand here in the order in which losses are added up.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal
+
+import pydantic
+from pydantic import Field
+
+from joint_st.config.registry import group, register
+from joint_st.config.sections.base import Section, clash
+
+
+@group("losses")
+class LossesConfig(Section):
+    """The losses of a run; each has a section of its own, and takes part where one of its weights is above 0."""
+
+    if TYPE_CHECKING:  # the fields are those that register themselves
+
+        def __getattr__(self, name: str) -> Any: ...
+
+    @pydantic.model_validator(mode="after")
+    def _some(self):
+        sections = [getattr(self, name) for name in type(self).model_fields]
+        if not any(section.enabled for section in sections):
+            raise clash("ctc.streaming", "0, and no other loss has a weight, so there is nothing to train")
+        return self
+
+    @property
+    def trains_units(self) -> bool:
+        """Whether the model learns to hear text units in speech."""
+        return bool(self.unit_ctc.weight)
+
+    @property
+    def matching(self) -> ConsistencyConfig:
+        """How embeddings of speech and of text are compared, in training and afterwards."""
+        return self.consistency
+
+
+class LossConfig(Section):
+    """What the sections of all losses have in common."""
+
+    @property
+    def enabled(self) -> bool:
+        """Whether the loss takes part: by default, whether its field `weight` is above 0."""
+        return bool(getattr(self, "weight", 0))
+
+    @property
+    def needs_units(self) -> tuple[tuple[str, float], ...]:
+        """The fields, by their path below the section, with their values, that only mean something with text units."""
+        return ()
+
+    @property
+    def learns_from_text(self) -> bool:
+        """Whether the loss has a meaning for text without audio."""
+        return False
+
+    def check(self, config) -> None:
+        """Raise `clash`, with the whole path of a field, where the section does not fit the rest of a `Config`."""
+
+
+@register("losses.ctc")
+class CtcLossConfig(LossConfig):
+    """The labels given audio, on either head, in nats per label: the mean over labels of utterances that can be so
+    spelled."""
+
+    streaming: float = Field(default=0.3, ge=0)
+    """Weight on the streaming head."""
+    full_context: float = Field(default=0.7, ge=0)
+    """Weight on the full-context head."""
+
+    @property
+    def enabled(self) -> bool:
+        return bool(self.streaming or self.full_context)
+
+
+@register("losses.unit_ctc")
+class UnitCtcConfig(LossConfig):
+    """CTC of the text units given audio, on what the audio encoder puts out, in nats per unit."""
+
+    weight: float = Field(default=0.0, ge=0)
+    """Weight of the loss."""
+
+    @property
+    def needs_units(self):
+        return (("weight", self.weight),)
+
+    def check(self, config):
+        conditioning = config.model.unit_conditioning
+        if conditioning != "none" and not self.weight:
+            raise clash("model.unit_conditioning", f"{conditioning} needs a losses.unit_ctc.weight above 0")
+
+
+@register("losses.reconstruction")
+class ReconstructionConfig(LossConfig):
+    """The labels given masked text units, on either head, in nats per label (JOIST, arXiv 2210.07353)."""
+
+    streaming: float = Field(default=0.0, ge=0)
+    """Weight on the streaming head."""
+    full_context: float = Field(default=0.0, ge=0)
+    """Weight on the full-context head."""
+    paired: float = Field(default=1.0, ge=0)
+    """Weight of a label of paired text, where one of `data.text` has 1."""
+
+    @property
+    def enabled(self) -> bool:
+        return bool(self.streaming or self.full_context)
+
+    @property
+    def needs_units(self):
+        return ("streaming", self.streaming), ("full_context", self.full_context)
+
+    @property
+    def learns_from_text(self):
+        return self.enabled
+
+
+@register("losses.consistency")
+class ConsistencyConfig(LossConfig):
+    """Pulls the audio's and the text's embeddings of a paired utterance together (arXiv 2308.06125)."""
+
+    weight: float = Field(default=0.0, ge=0)
+    """Weight of the loss: the mean over audio frames, and over layers, of the distance to the matched text frame."""
+    warmup_steps: int = Field(default=0, ge=0)
+    """Steps over which the weight rises linearly from zero."""
+    alignment: Literal["skip", "step", "dtw", "frame_wise", "soft", "optimal_transport", "given", "random"] = "skip"
+    """Which text frame each audio frame is matched with. The best under the cost: `skip` (any number of text frames
+    forward, the paper's), `step` (stay, or one forward), `dtw` (text frames may share an audio frame). `soft`:
+    all monotonic alignments by their likelihood; `optimal_transport`: any order. `frame_wise`: a straight line;
+    `given`: by the true times of words; `random`: a monotonic one drawn uniformly."""
+    cost: Literal["squared_l2", "cosine", "normalized_l2"] = "squared_l2"
+    """Distance of two embeddings; `normalized_l2` is the squared L2 distance after layer normalisation."""
+    temperature: float = Field(default=1.0, gt=0)
+    """Temperature of `soft`, and the entropic regularisation of `optimal_transport`, in units of the cost."""
+    gradient: Literal["both", "audio", "text"] = "both"
+    """Which side is moved."""
+    layers: tuple[int, ...] = ()
+    """Depths at which embeddings are compared: 0 is what enters the shared layers, `k` what the k-th of them puts
+    out; -1 is the last. Empty: the output of every shared layer."""
+    text: Literal["masked", "clean"] = "clean"
+    """Whether the text compared has its spans masked; `clean` takes a pass of its own."""
+
+    @property
+    def needs_units(self):
+        return (("weight", self.weight),)
+
+    def check(self, config):
+        depth = config.model.streaming_layers + config.model.full_context_layers
+        for layer in self.layers:
+            if not -depth - 1 <= layer <= depth:
+                raise clash(
+                    "losses.consistency.layers", f"{layer} is not among the {depth} shared layers, 0 their input"
+                )

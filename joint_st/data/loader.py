@@ -1,0 +1,231 @@
+"""Batches of numpy arrays, read ahead by threads."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
+
+import grain
+import numpy as np
+
+from joint_st.data.audio import UnreadableAudio
+from joint_st.data.batch import Batch, Shape, empty_part, fill_row
+from joint_st.data.dataset import Dataset, Example
+from joint_st.data.index import frames_for_ctc
+from joint_st.data.plan import BatchPlan
+from joint_st.errors import UserError
+
+SLACK_SECONDS = 0.1
+"""Durations are rounded and MP3 is padded: so much beyond its bucket is cut off; more is an error."""
+
+WHOLE = ((0,), 1)
+"""All rows of a batch, in one part."""
+
+
+def text_batches(
+    text: Dataset,
+    plan: BatchPlan,
+    *,
+    start: int = 0,
+    parts: tuple[Sequence[int], int] = WHOLE,
+    prefetch: int,
+) -> Iterator[Batch]:
+    """Batches of text alone; see `batches`."""
+    return batches(
+        None,
+        None,
+        text=(text, plan),
+        text_first=sys.maxsize,
+        start=start,
+        parts=parts,
+        read_threads=1,
+        prefetch=prefetch,
+    )
+
+
+def batches(
+    prepared: Dataset | None,
+    plan: BatchPlan | None,
+    *,
+    text: tuple[Dataset, BatchPlan] | None = None,
+    text_first: int = 0,
+    start: int = 0,
+    languages: Sequence[str] = ("",),
+    parts: tuple[Sequence[int], int] = WHOLE,
+    read_threads: int,
+    prefetch: int,
+) -> Iterator[Batch]:
+    """Batches `start`, `start + 1`, ... of the plan; a plan without shuffling ends.
+
+    With `text`, batch `i` holds batch `i` of its plan too. The first `text_first` batches are of text alone, and
+    the paired plan begins after them.
+
+    `languages`: the run's, by which rows name theirs. `parts`: which of how many equal parts of each batch's rows this
+    host gets, all by default. Grain keeps `prefetch` batches ready, and their utterances are read by `read_threads`
+    threads in common. An unreadable utterance becomes an invalid row, or where the config is strict raises `UserError`.
+
+    Threads, not processes: decoders and resampler let go of the interpreter, and threads start at once, share the index
+    in memory, and count unreadable utterances together (`benchmarks/input_pipeline.py`).
+    """
+    loader = BatchLoader(prepared, plan, parts, text=text, text_first=text_first, languages=languages)
+    with ThreadPoolExecutor(read_threads, thread_name_prefix="read") as readers:
+        leading = text[1] if plan is None else plan
+        end = sys.maxsize if leading.shuffle else leading.steps_per_epoch
+        dataset = grain.MapDataset.source(Numbers(start, end)).map(lambda i: loader(i, readers.map))
+        # A Grain thread holds a batch and waits for the readers; with one per batch, the readers never idle.
+        options = grain.ReadOptions(num_threads=prefetch, prefetch_buffer_size=prefetch)
+        iterator = iter(dataset.to_iter_dataset(options))
+        try:
+            yield from iterator
+        finally:
+            iterator.close()
+            readers.shutdown(cancel_futures=True)
+
+
+class Numbers:
+    """`start` up to `end` as a source for Grain, which takes no range."""
+
+    def __init__(self, start: int, end: int):
+        self._start = start
+        self._end = end
+
+    def __len__(self) -> int:
+        return max(self._end - self._start, 0)
+
+    def __getitem__(self, i: int) -> int:
+        return self._start + i
+
+
+class BatchLoader:
+    """Batch `i` of a plan, one host's rows."""
+
+    def __init__(
+        self,
+        prepared: Dataset | None,
+        plan: BatchPlan | None,
+        parts: tuple[Sequence[int], int] = WHOLE,
+        *,
+        text: tuple[Dataset, BatchPlan] | None = None,
+        text_first: int = 0,
+        languages: Sequence[str] = ("",),
+    ):
+        self._prepared = prepared
+        self._plans = {"paired": plan and HostRows(plan, parts, "data.batch_size")}
+        self._texts, text_plan = text or (None, None)
+        self._plans["text"] = text_plan and HostRows(text_plan, parts, "data.text_batch_size")
+        self._text_first = text_first
+        self._language = {tag: i for i, tag in enumerate(languages)}
+
+    def __call__(self, i: int, each: Callable = map) -> Batch:
+        """Batch `i`; `each(f, rows)` calls `f` on every row, in any order or at once."""
+        numbers = {"paired": i - self._text_first, "text": i}
+        planned = {
+            part: plan[numbers[part]] for part, plan in self._plans.items() if plan is not None and numbers[part] >= 0
+        }
+        arrays = {
+            part: empty_part(part, len(own.here), self._plans[part].buckets, own.bucket)
+            for part, own in planned.items()
+        }
+        filling = ()
+        if "paired" in planned:
+            heard = planned["paired"].here
+            draw = self._plans["paired"].seed, i
+            filling = each(
+                lambda b: self._fill(arrays["paired"], int(b), int(heard[b]), draw), np.flatnonzero(heard >= 0)
+            )
+        if "text" in planned:
+            # Texts are read here, while other threads read audio.
+            read = planned["text"].here
+            for b in np.flatnonzero(read >= 0):
+                self._fill_text(arrays["text"], int(b), int(read[b]))
+        for _ in filling:
+            pass
+        buckets = {part: own.bucket for part, own in planned.items()}
+        return Batch(
+            number=i,
+            shape=Shape(buckets.get("paired"), buckets.get("text")),
+            arrays=arrays,
+            rows={part: own.everywhere for part, own in planned.items()},
+            local_rows={part: own.here for part, own in planned.items()},
+        )
+
+    def _fill(self, part: dict[str, np.ndarray], b: int, n: int, draw: tuple[int, int]) -> None:
+        """Utterance `n` as row `b`, augmented as (seed, step) say; nothing where it cannot be read."""
+        bound = part["audio"].shape[1]
+        try:
+            example = self._prepared.load(n, draw)
+            self._check_length(n, len(example.audio), bound)
+        except UnreadableAudio as error:
+            self._prepared.note_unreadable(n, error)
+            return
+        audio = example.audio[:bound]
+        last = self._prepared.features.frames(bound)
+        unit_ends = np.minimum(example.unit_ends, last)
+        fill_row(
+            part,
+            b,
+            self._text_values(example)
+            | {
+                "audio": audio,
+                "audio_lengths": len(audio),
+                "unit_ends": unit_ends,
+                "has_durations": bool(len(unit_ends)) and bool(unit_ends.max() > 0),
+            },
+        )
+
+    def _fill_text(self, part: dict[str, np.ndarray], b: int, n: int) -> None:
+        fill_row(part, b, self._text_values(self._texts.load(n)))
+
+    def _text_values(self, example: Example) -> dict:
+        labels, units = example.labels, example.units
+        return {
+            "labels": labels,
+            "label_lengths": len(labels),
+            "frames_needed": frames_for_ctc(labels),
+            "units": units,
+            "unit_lengths": len(units),
+            "unit_frames_needed": frames_for_ctc(units),
+            "language": self._language.get(example.language, 0),
+            "valid": True,
+        }
+
+    def _check_length(self, n: int, samples: int, bound: int) -> None:
+        rate = self._prepared.features.sample_rate
+        if samples > bound + SLACK_SECONDS * rate:
+            stated = self._prepared.lengths[n] / rate
+            raise UnreadableAudio(
+                self._prepared.id(n), f"{samples / rate:.3f} s long, where its source says {stated:.3f} s"
+            )
+
+
+class RowsOfBatch(NamedTuple):
+    """The bucket of a batch, and its rows of the data set, int64 [B]; -1 where it has none."""
+
+    bucket: int
+    everywhere: np.ndarray
+    here: np.ndarray
+    """Those of this host."""
+
+
+class HostRows:
+    """One host's parts of the rows of each batch of a plan."""
+
+    def __init__(self, plan: BatchPlan, parts: tuple[Sequence[int], int], field: str):
+        held, of = parts
+        uneven = [size for size in plan.buckets.batch_sizes if size % of]
+        if uneven:
+            raise UserError(
+                f"{field}: batches of {uneven[0]} do not divide into {of} parts, one for each device that shares them; "
+                "make it a multiple of their number"
+            )
+        self._plan = plan
+        self.buckets = plan.buckets
+        self.seed = plan.seed
+        self._held = list(held)
+        self._of = of
+
+    def __getitem__(self, i: int) -> RowsOfBatch:
+        bucket, rows = self._plan[i]
+        return RowsOfBatch(bucket, rows, rows.reshape(self._of, -1)[self._held].ravel())

@@ -1,0 +1,56 @@
+"""The inventories of a run: the labels that its heads spell, the units that its text encoder reads, its languages."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+from joint_st import storage
+from joint_st.data.text_units import Units
+from joint_st.data.tokenizers import Tokenizer
+
+LANGUAGES_FILE = "languages.json"
+
+
+class SymbolSizes(NamedTuple):
+    """How many symbols each inventory has: what the shapes of a model follow from."""
+
+    labels: int
+    """What the heads spell, the blank at 0 included."""
+    units: int = 0
+    """What the text encoder reads, padding at 0 and unknown at 1 included; 0 without a text encoder."""
+    languages: int = 1
+    """Languages of the training data, the unknown one at 0 included."""
+
+
+@dataclass(frozen=True)
+class Symbols:
+    """All inventories of a run."""
+
+    labels: Tokenizer
+    units: Units | None = None
+    """None where there is no text encoder."""
+    languages: tuple[str, ...] = ("",)
+    """BCP 47 tags, the unknown language `""` first."""
+
+    @property
+    def sizes(self) -> SymbolSizes:
+        """The size of each inventory."""
+        return SymbolSizes(self.labels.size, self.units.size if self.units else 0, len(self.languages))
+
+    def language(self, tag: str) -> int:
+        """The id of a language; 0 where training met none of that tag."""
+        return self.languages.index(tag) if tag in self.languages else 0
+
+
+def save_languages(languages: tuple[str, ...], folder: Path | str) -> None:
+    """Write `languages.json` into a folder, which must exist."""
+    (Path(folder) / LANGUAGES_FILE).write_text(json.dumps(languages, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def load_languages(folder: Path | str) -> tuple[str, ...]:
+    """What `save_languages` wrote; the unknown language alone where there is no such file."""
+    path = storage.path(folder) / LANGUAGES_FILE
+    return tuple(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else ("",)

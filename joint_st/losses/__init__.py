@@ -1,0 +1,5 @@
+"""What is minimised: one file a loss."""
+
+from joint_st.losses.base import Column, Found, Loss, Pass, Passes, make_losses, passes_of, register_loss
+
+__all__ = ["Column", "Found", "Loss", "Pass", "Passes", "make_losses", "passes_of", "register_loss"]

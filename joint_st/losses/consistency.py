@@ -1,0 +1,139 @@
+"""The best-alignment consistency of paired utterances (arXiv 2308.06125), and what is monitored beside it."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import PartitionSpec
+
+from joint_st.config import ConsistencyConfig
+from joint_st.distributed.mesh import BATCH
+from joint_st.losses.base import Column, Found, Loss, Pass, audio_frames, not_spelled, register_loss, text_frames
+from joint_st.losses.text_rows import rows_on_device
+from joint_st.ops.masks import length_mask
+from joint_st.ops.matching import alignment_loss
+from joint_st.ops.matching.fixed import random_monotonic
+from joint_st.ops.text_frames import position_by_durations
+
+DISTANCE, NORM = "Consistency of speech and text", "Norms of the embeddings"
+
+
+@register_loss("consistency")
+class ConsistencyLoss(Loss):
+    """The distance of matched embeddings, a mean over frames and over the chosen depths.
+
+    Monitored, as means over the chosen depths too, are the distance under a random alignment, the norms of both sides
+    and the share of text frames that are matched: a distance alone can be made small by shrinking everything.
+    """
+
+    columns = (
+        Column("consistency", DISTANCE, unit="distance per frame"),
+        Column("random_distance", DISTANCE, unit="distance per frame", weighted_by="consistency"),
+        Column("audio_norm", NORM, weighted_by="consistency"),
+        Column("text_norm", NORM, weighted_by="consistency"),
+        Column("coverage", weighted_by="consistency"),
+        Column("unmatched", kind="count"),
+    )
+
+    @property
+    def passes(self):
+        return frozenset({Pass.AUDIO, self._text_pass})
+
+    def scales(self, step):
+        warmup = self.section.warmup_steps
+        risen = jnp.minimum((step + 1) / warmup, 1) if warmup else 1.0
+        return {"consistency": self.section.weight * risen}
+
+    def weights(self, batch, available):
+        """Audio frames, or 0 where there is no alignment of the kind asked for."""
+        if not self.passes <= available:
+            return {}
+        alignment, paired = self.section.alignment, batch["paired"]
+        frames, of_text = audio_frames(self.config, batch), text_frames(batch, "paired")
+        meaningful = paired["valid"] & (frames > 0) & (of_text > 0)
+        if alignment == "step":
+            meaningful &= frames >= of_text
+        if alignment == "given":
+            meaningful &= paired["has_durations"]
+        return {"consistency": {Pass.AUDIO: jnp.where(meaningful, frames, 0).astype(jnp.float32)}}
+
+    def values(self, passes, batch, available, key, mesh):
+        if not self.passes <= available:
+            return Found({})
+        section, audio, text, paired = self.section, passes.audio[Pass.AUDIO], passes.text, batch["paired"]
+        depth = audio.layers.shape[0]
+        chosen = jnp.array([layer % depth for layer in section.layers] or range(1, depth))
+        frames, of_text = audio.mask.sum(axis=1, dtype=jnp.int32), text_frames(batch, "paired")
+        # Drawn here, and not on each device, so that it does not depend on their number.
+        random = random_monotonic(key, frames, of_text, audio.mask.shape[1], text.mask.shape[1])
+        given = random
+        if section.alignment == "given":
+            given = position_by_durations(paired["unit_frames"], paired["repetitions"], audio.mask.shape[1])
+        fixed = {"audio": "text", "text": "audio"}.get(section.gradient)
+        audio_side, text_side = audio.layers[chosen], text.layers[chosen]
+        if fixed == "audio":
+            audio_side = jax.lax.stop_gradient(audio_side)
+        elif fixed == "text":
+            text_side = jax.lax.stop_gradient(text_side)
+        own = rows_on_device(passes.rows, self._text_pass, mesh)
+
+        def on_device(audio_side, text_side, *rows):
+            return over_layers(section, audio_side, text_side[:, own], *rows)
+
+        layered = PartitionSpec(None, *BATCH)
+        found = jax.shard_map(on_device, mesh=mesh, in_specs=(layered, layered, *[BATCH] * 4), out_specs=BATCH)(
+            audio_side, text_side, frames, of_text, given, random
+        )
+        values = {name: {Pass.AUDIO: value} for name, value in found.items()}
+        return Found({"consistency": values.pop("consistency")}, values)
+
+    def counts(self, batch, available):
+        if not self.passes <= available:
+            return {}
+        weights = self.weights(batch, available)["consistency"][Pass.AUDIO]
+        return {"unmatched": not_spelled(batch["paired"]["valid"], weights)}
+
+    @property
+    def _text_pass(self) -> Pass:
+        return Pass.PAIRED_CLEAN if self.section.text == "clean" else Pass.PAIRED_MASKED
+
+
+def over_layers(config: ConsistencyConfig, audio, text, frames, text_frames, given, random) -> dict[str, jax.Array]:
+    """Means over the layers of `audio` [L, B, T, D] and `text` [L, B, R, D]; layers are folded into the batch."""
+    layers, rows = audio.shape[:2]
+
+    def fold(x):
+        return x.reshape(layers * rows, *x.shape[2:])
+
+    def repeat(x):
+        return jnp.tile(x, (layers,) + (1,) * (x.ndim - 1))
+
+    def mean(x):
+        return x.reshape(layers, rows).mean(axis=0)
+
+    sides, lengths = (fold(audio), fold(text)), (repeat(frames), repeat(text_frames))
+    alignment = "given" if config.alignment == "random" else config.alignment
+    found = alignment_loss(
+        *sides,
+        *lengths,
+        alignment=alignment,
+        cost=config.cost,
+        temperature=config.temperature,
+        given=repeat(given) if alignment == "given" else None,
+    )
+    still = jax.lax.stop_gradient(sides)
+    by_chance = alignment_loss(*still, *lengths, alignment="given", cost=config.cost, given=repeat(random))
+    return {
+        "consistency": mean(found.value),
+        "random_distance": mean(by_chance.value),
+        "audio_norm": mean(mean_norm(still[0], lengths[0])),
+        "text_norm": mean(mean_norm(still[1], lengths[1])),
+        "coverage": mean(found.coverage),
+    }
+
+
+def mean_norm(x: jax.Array, lengths: jax.Array) -> jax.Array:
+    """Mean L2 norm over the first `lengths` [B] frames of `x` [B, T, D]; [B], float32."""
+    squares = jnp.sum(jnp.square(x.astype(jnp.float32)), axis=-1)
+    norms = jnp.where(length_mask(lengths, x.shape[1]), jnp.sqrt(squares), 0)
+    return norms.sum(axis=1) / jnp.maximum(lengths, 1)

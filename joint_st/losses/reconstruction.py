@@ -1,0 +1,74 @@
+"""The labels given text units, spans of which are masked (JOIST, arXiv 2210.07353), on the head of either pass."""
+
+from __future__ import annotations
+
+from joint_st.heads.model import head_kinds
+from joint_st.losses.base import TEXT_PASSES, Column, Found, Loss, Pass, not_spelled, register_loss, text_frames
+from joint_st.losses.text_rows import split_rows
+from joint_st.models.encoder import PASSES
+
+PANEL = "Reconstruction of text"
+
+
+@register_loss("reconstruction")
+class ReconstructionLoss(Loss):
+    """The loss of each head that has a weight, in nats per label, over texts with audio and without."""
+
+    columns = (
+        Column("streaming_reconstruction", PANEL, unit="nats per label"),
+        Column("full_context_reconstruction", PANEL, unit="nats per label"),
+        Column("infeasible_sentences", kind="count"),
+    )
+
+    @property
+    def passes(self):
+        needed = set()
+        if self.section.paired:
+            needed.add(Pass.PAIRED_MASKED)
+        if self.config.data.text_batch_size:
+            needed.add(Pass.TEXT_MASKED)
+        return frozenset(needed)
+
+    def scales(self, step):
+        return {f"{name}_reconstruction": getattr(self.section, name) for name in self._heads}
+
+    def weights(self, batch, available):
+        own = [one for one in TEXT_PASSES if one in self.passes & available]
+        kinds = head_kinds(self.config.heads)
+        found = {}
+        for name in self._heads:
+            found[f"{name}_reconstruction"] = {
+                one: self._label_weight(one)
+                * kinds[name].weights(
+                    batch[one.part]["label_lengths"],
+                    batch[one.part]["frames_needed"],
+                    text_frames(batch, one.part),
+                    batch[one.part]["valid"],
+                )
+                for one in own
+            }
+        return found
+
+    def values(self, passes, batch, available, key, mesh):
+        text, rows = passes.text, passes.rows
+        found = {}
+        for name in self._heads:
+            head = passes.heads[name]
+            value = head.loss(getattr(text, name), text.mask, rows.labels, rows.label_lengths, mesh)
+            by_pass = split_rows(rows, value, mesh)
+            found[f"{name}_reconstruction"] = {one: by_pass[one] for one in self.passes & available}
+        return Found(found)
+
+    def counts(self, batch, available):
+        if Pass.TEXT_MASKED not in self.passes & available:
+            return {}
+        weights = next(iter(self.weights(batch, available).values()))[Pass.TEXT_MASKED]
+        return {"infeasible_sentences": not_spelled(batch["text"]["valid"], weights)}
+
+    @property
+    def _heads(self) -> tuple[str, ...]:
+        return tuple(name for name in PASSES if getattr(self.section, name))
+
+    def _label_weight(self, one: Pass) -> float:
+        """Weight of each label of a pass."""
+        return self.section.paired if one.part == "paired" else 1.0

@@ -1,0 +1,37 @@
+"""CTC of the text units given audio, on what the audio encoder puts out."""
+
+from __future__ import annotations
+
+import jax.numpy as jnp
+
+from joint_st.heads.ctc import CtcHead, ctc_per_label
+from joint_st.losses.base import Column, Found, Loss, Pass, audio_frames, register_loss
+
+
+@register_loss("unit_ctc")
+class UnitCtcLoss(Loss):
+    """CTC in nats per unit, over the utterances whose units their frames can emit."""
+
+    columns = (Column("unit_ctc", "CTC of speech", unit="nats per label"),)
+
+    @property
+    def passes(self):
+        return frozenset({Pass.AUDIO})
+
+    def scales(self, step):
+        return {"unit_ctc": self.section.weight}
+
+    def weights(self, batch, available):
+        if Pass.AUDIO not in available:
+            return {}
+        paired, frames = batch["paired"], audio_frames(self.config, batch)
+        weights = CtcHead.weights(paired["unit_lengths"], paired["unit_frames_needed"], frames, paired["valid"])
+        return {"unit_ctc": {Pass.AUDIO: weights}}
+
+    def values(self, passes, batch, available, key, mesh):
+        if Pass.AUDIO not in available:
+            return Found({})
+        audio, paired = passes.audio[Pass.AUDIO], batch["paired"]
+        frames = audio.mask.sum(axis=1, dtype=jnp.int32)
+        value = ctc_per_label(audio.units, frames, paired["units"], paired["unit_lengths"], mesh)
+        return Found({"unit_ctc": {Pass.AUDIO: value}})

@@ -1,0 +1,16 @@
+"""A linear layer from embeddings to the symbols of an inventory."""
+
+from __future__ import annotations
+
+import jax.numpy as jnp
+from flax import nnx
+
+
+class Projection(nnx.Module):
+    """Logits [..., V] in float32 of embeddings [..., D]."""
+
+    def __init__(self, width: int, symbols: int, *, rngs: nnx.Rngs):
+        self.linear = nnx.Linear(width, symbols, dtype=jnp.float32, rngs=rngs)
+
+    def __call__(self, x):
+        return self.linear(x.astype(jnp.float32))

@@ -1,0 +1,168 @@
+"""Train a joint model, from a config to a trained and evaluated run; this file reads from top to bottom."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from joint_st.analysis.layers import LayerAnalysis
+from joint_st.config import Config, check_devices
+from joint_st.data.batch import Batch
+from joint_st.data.normalizers import normalizer
+from joint_st.distributed.peers import current
+from joint_st.distributed.preflight import check_data
+from joint_st.evaluation.evaluate import Scorer, evaluate_run
+from joint_st.losses.base import Column, make_losses
+from joint_st.training.apart import Steps, compile_apart
+from joint_st.training.compilation import Programs
+from joint_st.training.interruption import Interruption
+from joint_st.training.loop import (
+    DevResult,
+    Recorder,
+    Reporting,
+    Saving,
+    check_same_data,
+    end_training,
+    ids,
+    nonfinite_ids,
+    open_checkpoints,
+    open_training,
+    run_steps,
+)
+from joint_st.training.metrics import Window
+from joint_st.training.optimizer import schedule
+from joint_st.training.setup import TrainingData, log, open_data, open_state, print_summary
+from joint_st.training.step import COLUMNS as STEP_COLUMNS
+from joint_st.training.step import make_train_step
+
+METRIC = "wer"
+"""Name of the number that ranks checkpoints: the full-context WER on the dev set."""
+
+COLUMNS = (
+    Column("epoch", kind="count"),
+    Column("dev_streaming_wer", "Word error rate, dev set", unit="%"),
+    Column("dev_full_context_wer", "Word error rate, dev set", unit="%"),
+    *STEP_COLUMNS,
+    Column("learning_rate", "Learning rate"),
+    Column("unreadable", kind="count"),
+    Column("audio_seconds_per_second", "Speed", unit="seconds of audio per second"),
+)
+"""Columns of `metrics.csv` after `step`, before those of the losses."""
+
+
+def columns(config: Config) -> tuple[Column, ...]:
+    """All columns of `metrics.csv` after `step`."""
+    return (*COLUMNS, *(column for loss in make_losses(config) for column in loss.columns))
+
+
+def train_asr(config: Config, workdir: Path) -> None:
+    """Train `config` in `workdir`, or go on with the run there, then evaluate its test splits.
+
+    Raises `UserError` for mistakes of the user and for a loss that is not finite; exits with status 143 after
+    SIGTERM, all saved.
+    """
+    began = time.perf_counter()
+    run, mesh = open_training(config, workdir, check_devices)
+    normalize = normalizer(config.data.normalizer)
+    with current().process_zero_first("prepare the data"):
+        data = open_data(config, run, normalize)
+    check_data(current(), data.fingerprint_of_all, "data.train, data.dev, data.text")
+    sizes, last = data.symbols.sizes, config.training.steps
+
+    with (
+        jax.set_mesh(mesh),
+        Interruption() as interruption,
+        open_checkpoints(config, run, METRIC) as checkpoints,
+        Programs(mesh) as programs,
+        compile_apart(_steps_left(config, data, checkpoints.latest() or 0)) as subprocess,
+    ):
+        state = open_state(config, sizes, mesh, checkpoints)
+        start = int(state.step)
+        check_same_data(checkpoints, start, data.fingerprint, run, "data.train, data.text")
+        print_summary(config, run, data, state, mesh)
+        if start < last:
+            before = [subprocess.wait] if subprocess else []
+            if start < data.text_first:
+                text_step = make_train_step(config, sizes, mesh, speech=False)
+                programs.add(text_step, state, data.text_buckets, *before)
+                programs.wait()
+                compiled = "; what speech needs is compiled meanwhile"
+            programs.add(make_train_step(config, sizes, mesh), state, data.buckets, *before)
+            if start >= data.text_first:
+                programs.wait()
+                compiled = f", {len(programs)} shapes"
+            evaluate = make_evaluation(config, data, mesh)
+            log(f"ready {time.perf_counter() - began:.1f} s after the start{compiled}")
+            saved = checkpoints.facts(start)["window"] if start else None
+            recorder = Recorder(config, run, make_reporting(config, data), start, saved)
+            facts = {"normalizer": str(normalize), "data": data.fingerprint}
+            saving = Saving(checkpoints, METRIC, facts, evaluate)
+            batches = data.batches(config, mesh, start)
+            state = run_steps(state, batches, programs, recorder, saving, config, mesh, interruption)
+        end_training(run, checkpoints, interruption, state, start, began)
+    current().wait("the last checkpoint")
+    if config.data.test:
+        evaluate_run(run.root)
+
+
+def make_reporting(config: Config, data: TrainingData) -> Reporting:
+    """What is reported of a step beside what it reports itself."""
+    training, rate = config.training, config.model.features.sample_rate
+
+    def host_columns(done: int, window: Window):
+        speed = window.total("audio_samples") / rate / window.seconds
+        epoch = max(done - data.text_first, 0) / data.plan.steps_per_epoch
+        pace = f"{speed:.0f} audio-s/s" if "audio_samples" in window else "on text alone"
+        return {"epoch": epoch, "audio_seconds_per_second": speed}, pace
+
+    def complete(batch: Batch, metrics: dict) -> None:
+        # Not `data.unreadable`, which counts on one host, and already in the batches read ahead.
+        if "paired" in batch.rows:
+            planned = np.count_nonzero(batch.rows["paired"] >= 0)
+            metrics["unreadable"] = (planned - metrics["utterances"][0], 1)
+
+    def nonfinite_rows(batch: Batch, losses: dict[str, np.ndarray]) -> list[str]:
+        names = []
+        if "paired" in batch.rows:
+            names += nonfinite_ids(data.paired, batch.rows["paired"], losses["utterance_loss"])
+        if "text_loss" in losses:
+            names += nonfinite_ids(data.text, batch.rows["text"], losses["text_loss"])
+        return names or (ids(data.paired, batch.rows["paired"]) if "paired" in batch.rows else [])
+
+    rates = schedule(config.optimizer, training.steps, training.text_first_steps)
+    return Reporting(columns(config), rates, host_columns, nonfinite_rows, complete)
+
+
+def make_evaluation(config: Config, data: TrainingData, mesh: jax.sharding.Mesh) -> Callable[[dict], DevResult] | None:
+    """The dev set's word error rates under some weights, with figures where a logger shows them; None without a dev
+    set."""
+    if not data.dev:
+        return None
+    score = Scorer(config, data.dev, mesh, data.symbols.sizes)
+    shows_figures = data.symbols.units and config.training.loggers
+    analyse = LayerAnalysis(config, data.dev, mesh, data.symbols.sizes) if shows_figures else None
+
+    def evaluate(weights) -> DevResult:
+        rates = score(weights, "dev")
+        shown = ", ".join(f"{name.removeprefix('dev_')} {value:.2%}" for name, value in rates.items())
+        found = DevResult(rates["dev_full_context_wer"], rates, shown)
+        if analyse:
+            from joint_st.analysis.figures import figure_to_image  # brings Matplotlib, which takes a while
+
+            report = analyse(weights)
+            images = {name: figure_to_image(figure) for name, figure in report.figures().items()}
+            found = found._replace(more=report.scalars(), images=images)
+        return found
+
+    return evaluate
+
+
+def _steps_left(config: Config, data: TrainingData, done: int) -> Steps | None:
+    """The kinds of steps after `done`, for the subprocess that compiles them."""
+    if done >= config.training.steps:
+        return None
+    return Steps(config, data.symbols.sizes, data.buckets, data.text_buckets if done < data.text_first else None)

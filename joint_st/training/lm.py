@@ -1,0 +1,277 @@
+"""Train a language model, from a config to a trained run; this file reads from top to bottom."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import math
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from joint_st import storage
+from joint_st.config import LmConfig, check_lm_devices
+from joint_st.data.batch import Arrays, Batch
+from joint_st.data.dataset import Dataset, open_lm_texts
+from joint_st.data.index import Indexes
+from joint_st.data.loader import text_batches
+from joint_st.data.normalizers import Normalizer, normalizer
+from joint_st.data.plan import BatchPlan, label_plan
+from joint_st.data.texts import normalised_texts
+from joint_st.data.tokenizers import DESCRIPTION, Tokenizer, load_tokenizer, make_tokenizer
+from joint_st.distributed.mesh import describe, put_batch, rows_here
+from joint_st.distributed.peers import current
+from joint_st.distributed.preflight import check_data
+from joint_st.distributed.sharding import shardings
+from joint_st.losses.base import Column
+from joint_st.models.functional import count_weights
+from joint_st.models.language_model import OUTPUT_LAYERS, init_lm, merge_lm
+from joint_st.runs.checkpoints import Checkpoints
+from joint_st.runs.directory import RunDirectory
+from joint_st.runs.trained_lm import METRIC
+from joint_st.training.compilation import Programs
+from joint_st.training.interruption import Interruption
+from joint_st.training.loop import (
+    DevResult,
+    Recorder,
+    Reporting,
+    Saving,
+    check_same_data,
+    end_training,
+    ids,
+    nonfinite_ids,
+    open_checkpoints,
+    open_training,
+    run_steps,
+)
+from joint_st.training.metrics import Window
+from joint_st.training.optimizer import make_optimizer, schedule
+from joint_st.training.setup import log, print_start
+from joint_st.training.step import TrainState, fresh_state, jitted_init, placed_shapes, updated
+
+COLUMNS = (
+    Column("epoch", kind="count"),
+    Column("loss", "Loss", unit="nats per label"),
+    Column("gradient_norm", "Norm of the gradient"),
+    Column("learning_rate", "Learning rate"),
+    Column("texts", kind="count"),
+    Column("labels_per_second", "Speed", unit="labels per second"),
+    Column("dev_perplexity", "Perplexity, dev set"),
+    Column("dev_word_perplexity", "Perplexity, dev set"),
+)
+"""Columns of `metrics.csv` after `step`."""
+
+
+@dataclasses.dataclass(frozen=True)
+class LmData:
+    """What a language model is trained on, and the plan of its batches."""
+
+    tokenizer: Tokenizer
+    texts: Dataset
+    plan: BatchPlan
+    dev: Dataset | None
+
+    @property
+    def fingerprint(self) -> str:
+        """Changes with the lengths of the training texts, and so with the batch plan."""
+        return hashlib.sha256(self.texts.label_lengths.tobytes()).hexdigest()[:16]
+
+    @property
+    def fingerprint_of_all(self) -> str:
+        """Changes with the lengths of the dev set too."""
+        of_dev = self.dev.label_lengths.tobytes() if self.dev else b""
+        return hashlib.sha256(self.texts.label_lengths.tobytes() + of_dev).hexdigest()[:16]
+
+
+def train_lm(config: LmConfig, workdir: Path) -> None:
+    """Train `config` in `workdir`, or go on with the run there.
+
+    Raises `UserError` for mistakes of the user and for a loss that is not finite; exits with status 143 after
+    SIGTERM, all saved.
+    """
+    began = time.perf_counter()
+    run, mesh = open_training(config, workdir, check_lm_devices)
+    normalize = normalizer(config.data.normalizer)
+    with current().process_zero_first("prepare the data"):
+        data = open_lm_data(config, run, normalize)
+    check_data(current(), data.fingerprint_of_all, "data.train, data.dev")
+
+    with (
+        jax.set_mesh(mesh),
+        Interruption() as interruption,
+        open_checkpoints(config, run, METRIC) as checkpoints,
+        Programs(mesh) as programs,
+    ):
+        state = open_lm_state(config, data.tokenizer.size, mesh, checkpoints)
+        start = int(state.step)
+        check_same_data(checkpoints, start, data.fingerprint, run, "data.train")
+        print_lm_summary(config, run, data, state, mesh)
+        if start < config.training.steps:
+            programs.add(make_lm_step(config, data.tokenizer.size, mesh), state, {"text": data.plan.buckets})
+            programs.wait()
+            log(f"ready {time.perf_counter() - began:.1f} s after the start, {len(programs)} shapes")
+            recorder = Recorder(
+                config,
+                run,
+                make_reporting(config, data),
+                start,
+                checkpoints.facts(start)["window"] if start else None,
+            )
+            facts = {"normalizer": str(normalize), "data": data.fingerprint}
+            saving = Saving(checkpoints, METRIC, facts, make_evaluation(config, data, mesh))
+            batches = text_batches(
+                data.texts, data.plan, start=start, parts=rows_here(mesh), prefetch=config.data.prefetch_batches
+            )
+            state = run_steps(state, batches, programs, recorder, saving, config, mesh, interruption)
+        end_training(run, checkpoints, interruption, state, start, began)
+    current().wait("the last checkpoint")
+
+
+def open_lm_data(config: LmConfig, run: RunDirectory, normalize: Normalizer) -> LmData:
+    """The texts of a run; its tokenizer is made where it has none yet."""
+    data, began, indexes = config.data, time.perf_counter(), Indexes(config.data.index_cache, normalize)
+    if not (run.tokenizer / DESCRIPTION).exists():
+        texts = () if data.tokenizer.path else normalised_texts(data.train, indexes)
+        # Elsewhere until it is whole: the process may be killed at any moment.
+        with storage.draft_folder(run.root / ".texts") as draft:
+            make_tokenizer(data.tokenizer, texts).save(draft / "tokenizer")
+            storage.move_into_place(draft / "tokenizer", run.tokenizer, last=DESCRIPTION)
+    tokenizer = load_tokenizer(run.tokenizer)
+    made_with = data, normalize, tokenizer
+    dev = open_lm_texts(data.dev, *made_with, "data.dev", indexes=indexes) if data.dev else None
+    texts = open_lm_texts(data.train, *made_with, "data.train", held_out=dev, indexes=indexes)
+    plan = label_plan(texts, data, config.seed, shuffle=True)
+    _ = plan[0]  # kept, and part of what is timed
+    log(indexes.describe(time.perf_counter() - began))
+    return LmData(tokenizer, texts, plan, dev)
+
+
+def lm_optimizer(config: LmConfig) -> optax.GradientTransformation:
+    """The optimizer of a language model."""
+    return make_optimizer(config.optimizer, config.training.steps, output_layers=OUTPUT_LAYERS)
+
+
+def init_lm_state(config: LmConfig, vocabulary: int, seed: jax.Array) -> TrainState:
+    """The state before the first step, with weights drawn from the seed."""
+    return fresh_state(init_lm(config.model, vocabulary, seed), lm_optimizer(config), seed)
+
+
+def lm_state_shapes(config: LmConfig, vocabulary: int, mesh) -> TrainState:
+    """Shapes, types and places on `mesh` of the state; nothing is computed."""
+    return placed_shapes(lambda seed: init_lm_state(config, vocabulary, seed), mesh)
+
+
+def make_lm_init(config: LmConfig, vocabulary: int, mesh) -> Callable[[], TrainState]:
+    """`() -> TrainState`, jitted, made where it lies on `mesh`."""
+    return jitted_init(lambda seed: init_lm_state(config, vocabulary, seed), config.seed, mesh)
+
+
+def open_lm_state(config: LmConfig, vocabulary: int, mesh, checkpoints: Checkpoints) -> TrainState:
+    """The state to start from: the run's latest complete checkpoint, or fresh weights."""
+    latest = checkpoints.latest()
+    if latest is None:
+        return make_lm_init(config, vocabulary, mesh)()
+    return checkpoints.restore(latest, lm_state_shapes(config, vocabulary, mesh))
+
+
+def make_lm_step(config: LmConfig, vocabulary: int, mesh):
+    """Jitted `(state, batch) -> (state, metrics)`; the state given is donated.
+
+    The loss is the mean negative log probability of a label in nats, the end of a text counted as one. Metrics are
+    pairs (sum, count), divided only where they are shown, and `text_loss` [B], which names the texts behind one that
+    is not finite.
+    """
+    places = shardings(lm_state_shapes(config, vocabulary, mesh), mesh)
+    optimizer = lm_optimizer(config)
+
+    def train_step(state: TrainState, batch: Arrays):
+        key = jax.random.fold_in(jax.random.key(state.seed), state.step)
+        labels, lengths, valid = (batch["text"][name] for name in ("labels", "label_lengths", "valid"))
+        count = jnp.sum(jnp.where(valid, lengths + 1, 0))
+
+        def loss_of(params):
+            of_texts = jnp.where(valid, -merge_lm(config.model, vocabulary, params).log_prob(labels, lengths, key), 0)
+            return jnp.sum(of_texts) / jnp.maximum(count, 1), of_texts
+
+        (loss, of_texts), gradient = jax.value_and_grad(loss_of, has_aux=True)(state.params)
+        after, metrics = updated(state, gradient, optimizer, config.optimizer.ema_decay)
+        metrics |= {"loss": (loss * count, count), "texts": (jnp.sum(valid), 1.0), "labels": (count, 1.0)}
+        return after, metrics | {"text_loss": of_texts}
+
+    return jax.jit(train_step, donate_argnums=0, out_shardings=(places, None))
+
+
+def print_lm_summary(config: LmConfig, run: RunDirectory, data: LmData, state: TrainState, mesh) -> None:
+    """Print the derived numbers before anything long begins."""
+    print_start(config, run, state)
+    log(f"model    {count_weights(state.params):,} parameters over {data.tokenizer.size - 1} labels and the end")
+    log(f"devices  {describe(mesh)}")
+    log(f"train    {data.texts.describe()}")
+    if data.dev:
+        log(f"dev      {data.dev.describe()}")
+    log(f"batches  {data.plan.describe(1, 'labels')}")
+
+
+def make_reporting(config: LmConfig, data: LmData) -> Reporting:
+    """What is reported of a step beside what it reports itself."""
+
+    def host_columns(done: int, window: Window):
+        speed = window.total("labels") / window.seconds
+        row = {"epoch": done / data.plan.steps_per_epoch, "labels_per_second": speed}
+        return row, f"perplexity {math.exp(window.mean('loss')):.3f}, {speed:.0f} labels/s"
+
+    def nonfinite_rows(batch: Batch, losses: dict[str, np.ndarray]) -> list[str]:
+        rows = batch.rows["text"]
+        return nonfinite_ids(data.texts, rows, losses["text_loss"]) or ids(data.texts, rows)
+
+    return Reporting(COLUMNS, schedule(config.optimizer, config.training.steps), host_columns, nonfinite_rows)
+
+
+def make_evaluation(config: LmConfig, data: LmData, mesh: jax.sharding.Mesh) -> Callable[[dict], DevResult] | None:
+    """The dev set's perplexity under some weights; None without a dev set."""
+    if not data.dev:
+        return None
+    perplexity = Perplexity(config, data.dev, mesh)
+
+    def evaluate(weights) -> DevResult:
+        by_label, by_word = perplexity(weights)
+        rates = {"dev_perplexity": by_label, "dev_word_perplexity": by_word}
+        return DevResult(by_label, rates, f"perplexity {by_label:.3f} a label, {by_word:.2f} a word")
+
+    return evaluate
+
+
+class Perplexity:
+    """Perplexity of a language model on some texts, per label and per word, under changing weights; compiled once.
+
+    The end of a text is to be foretold too: it counts as one more label, and as one more word.
+    """
+
+    def __init__(self, config: LmConfig, texts: Dataset, mesh: jax.sharding.Mesh):
+        self._texts = texts
+        self._mesh = mesh
+        self._prefetch = config.data.prefetch_batches
+        self._plan = label_plan(texts, config.data, config.seed, shuffle=False)
+        self._labels = int(texts.label_lengths.sum(dtype=np.int64)) + len(texts)
+        self._words = int(texts.words.sum(dtype=np.int64)) + len(texts)
+
+        @jax.jit
+        def log_prob(weights, labels, lengths, valid):
+            model = merge_lm(config.model, texts.tokenizer.size, weights)
+            return jnp.sum(jnp.where(valid, model.log_prob(labels, lengths), 0))
+
+        self._log_prob = log_prob
+
+    def __call__(self, weights) -> tuple[float, float]:
+        """Perplexity per label and per word."""
+        total = 0.0
+        for batch in text_batches(self._texts, self._plan, parts=rows_here(self._mesh), prefetch=self._prefetch):
+            text = batch.arrays["text"]
+            own = put_batch({name: text[name] for name in ("labels", "label_lengths", "valid")}, self._mesh)
+            total += float(self._log_prob(weights, own["labels"], own["label_lengths"], own["valid"]))
+        return math.exp(-total / self._labels), math.exp(-total / self._words)

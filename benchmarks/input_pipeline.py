@@ -1,4 +1,4 @@
-"""Reads batches without threads, with threads and with worker processes; prints audio-seconds per second.
+"""Reads batches without threads and with threads; prints audio-seconds per second.
 
     python benchmarks/input_pipeline.py [MANIFEST]
 
@@ -6,7 +6,8 @@ Each way takes its turn in every round, so that whatever else the machine does f
 ratios of one run. Without a manifest, utterances of noise are written as FLAC, two thirds at 16 kHz and one
 third at 44.1 kHz.
 
-On 2 CPU cores that other jobs kept busy too, over no threads (two runs each):
+On 2 CPU cores that other jobs kept busy too, over no threads (two runs each; processes were measured when loaders could
+still be sent to them):
 
                                     noise, FLAC    Common Voice, MP3    Arctic, Opus
     8 threads                       1.09, 1.59     1.14, 2.45           1.12, 1.18

@@ -5,6 +5,7 @@ A file is whole or recognisably not: a checksum covers all of it, and what it en
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import mmap
@@ -12,7 +13,7 @@ import os
 import socket
 import struct
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -37,10 +38,16 @@ class Damaged(Exception):
 
 
 class Writer:
-    """Writes a file: first the bytes of all rows one after the other, then columns."""
+    """Writes a file: first the bytes of all rows one after the other, then columns.
+
+    Raises `UserError` where the file cannot be written.
+    """
 
     def __init__(self, path: Path):
-        self._file = open(path, "wb")
+        self._folder = path.parent
+        with self._writing():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = open(path, "wb")
         self._sum = 0
         self._at = 0
         self._put(MAGIC)
@@ -49,7 +56,8 @@ class Writer:
         return self
 
     def __exit__(self, *error) -> None:
-        self._file.close()
+        with contextlib.suppress(OSError):  # what was written is whole when `finish` returns
+            self._file.close()
 
     def add(self, content: bytes) -> int:
         """Appends bytes; returns how many there are so far."""
@@ -69,14 +77,26 @@ class Writer:
             described[name]["at"] = self._at
             self._put(np.ascontiguousarray(column).tobytes())
         description = json.dumps({"columns": described, "about": about}).encode()
-        self._file.write(description)
-        self._file.write(TAIL.pack(self._at, len(description), zlib.crc32(description), self._sum) + MAGIC)
-        self._file.flush()
+        with self._writing():
+            self._file.write(description)
+            self._file.write(TAIL.pack(self._at, len(description), zlib.crc32(description), self._sum) + MAGIC)
+            self._file.flush()
 
     def _put(self, content: bytes) -> None:
-        self._file.write(content)
+        with self._writing():
+            self._file.write(content)
         self._sum = zlib.crc32(content, self._sum)
         self._at += len(content)
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise UserError(
+                f"{self._folder}: what is known of the data cannot be kept here ({error.strerror or error}); make room, "
+                "or name another folder by data.index_cache"
+            ) from error
 
 
 class Columns:
@@ -148,20 +168,15 @@ class Cache:
         self.made += 1
         draft = self.folder / f".{name}.{socket.gethostname()}.{os.getpid()}"
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
             with Writer(draft) as writer:
                 columns, about = make(writer)
                 writer.finish(columns, {**about, "key": key})
             found = Columns(draft)
             if key:
                 storage.move_into_place(draft, place)
-        except OSError as error:
-            raise UserError(
-                f"{self.folder}: what is known of the data cannot be kept here ({error.strerror or error}); make room, "
-                "or name another folder by data.index_cache"
-            ) from error
         finally:
-            draft.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                draft.unlink()
         if key and self._shared is not None:
             storage.move_into_place(place, self._shared / name)
         return found
@@ -169,7 +184,7 @@ class Cache:
     def _found(self, place: Path, key: str) -> Columns | None:
         try:
             found = Columns(place)
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return None
         except (Damaged, OSError, ValueError, KeyError) as error:
             log.warning("%s: damaged (%s); it is made again", place, error)

@@ -10,9 +10,10 @@ from __future__ import annotations
 import jax
 from flax import nnx
 
-from joint_st.config import Config, HeadsConfig, ModelConfig
+from joint_st.config import ConditioningConfig, Config, HeadsConfig, ModelConfig
 from joint_st.data.symbols import SymbolSizes
 from joint_st.heads.base import Head, head_kind
+from joint_st.models.conditioning import conditionings
 from joint_st.models.encoder import PASSES, JointEncoder
 from joint_st.models.functional import Weights
 
@@ -23,7 +24,15 @@ class JointModel(JointEncoder):
     `sizes` are those of the inventories; without text units there is no text encoder.
     """
 
-    def __init__(self, config: ModelConfig, sizes: SymbolSizes, heads: HeadsConfig | None = None, *, rngs: nnx.Rngs):
+    def __init__(
+        self,
+        config: ModelConfig,
+        sizes: SymbolSizes,
+        heads: HeadsConfig | None = None,
+        conditioning: ConditioningConfig | None = None,
+        *,
+        rngs: nnx.Rngs,
+    ):
         super().__init__(config, rngs=rngs)
         heads = heads or HeadsConfig()
         for name in PASSES:
@@ -31,6 +40,7 @@ class JointModel(JointEncoder):
             setattr(self, f"{name}_head", kind(heads, config.width, sizes.labels, rngs=rngs))
         if sizes.units:
             self.add_text(sizes.units, rngs=rngs)
+        self.condition(conditionings(conditioning or ConditioningConfig()), sizes, rngs=rngs)
 
     def head(self, name: str) -> Head:
         """The head on the pass `name`, one of `PASSES`."""
@@ -45,7 +55,8 @@ def head_kinds(config: HeadsConfig) -> dict[str, type[Head]]:
 def init_weights(config: Config, sizes: SymbolSizes, seed: int | jax.Array) -> Weights:
     """Initial weights. Jit it with output shardings, so that none exists unsharded."""
     rngs = nnx.Rngs(jax.random.key(seed))
-    return nnx.to_pure_dict(nnx.state(JointModel(config.model, sizes, config.heads, rngs=rngs)))
+    model = JointModel(config.model, sizes, config.heads, config.conditioning, rngs=rngs)
+    return nnx.to_pure_dict(nnx.state(model))
 
 
 def weight_shapes(config: Config, sizes: SymbolSizes) -> Weights:
@@ -55,4 +66,5 @@ def weight_shapes(config: Config, sizes: SymbolSizes) -> Weights:
 
 def model_structure(config: Config, sizes: SymbolSizes) -> nnx.GraphDef:
     """The model without its weights; nothing is computed."""
-    return nnx.graphdef(nnx.eval_shape(lambda: JointModel(config.model, sizes, config.heads, rngs=nnx.Rngs(0))))
+    parts = config.model, sizes, config.heads, config.conditioning
+    return nnx.graphdef(nnx.eval_shape(lambda: JointModel(*parts, rngs=nnx.Rngs(0))))

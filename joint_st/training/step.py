@@ -110,14 +110,16 @@ def run_passes(
         if one in wanted:
             key = jax.random.fold_in(keys[0], k) if k else keys[0]
             paired = batch["paired"]
-            audio[one] = model(paired["audio"], paired["audio_lengths"], config.spec_augment, key)
+            columns = {name: paired[name] for name in model.columns}
+            audio[one] = model(paired["audio"], paired["audio_lengths"], config.spec_augment, key, columns)
     text = rows = None
     of_text = [one for one in TEXT_PASSES if one in wanted]
     if of_text:
-        rows = gather_rows(of_text, [one is not Pass.PAIRED_CLEAN for one in of_text], batch, mesh)
+        masked = [one is not Pass.PAIRED_CLEAN for one in of_text]
+        rows = gather_rows(of_text, masked, batch, mesh, model.columns)
         bound = frames_bound(config, [one.part for one in of_text], batch)
         x, mask, _ = model.encode_text(rows.units, rows.repetitions, bound, config.text, keys[1], rows.masked)
-        text = model.shared(x, mask, keys[2])
+        text = model.shared(x, mask, keys[2], rows.columns)
     return Passes(audio, text, rows, {name: model.head(name) for name in PASSES})
 
 

@@ -48,7 +48,7 @@ def parse_source(spec: str) -> Source:
     """A source written short: `KIND:...` (`tfds:NAME:SPLIT`, `text:FILE`), or the path of a manifest."""
     plain_data = Source.read(spec)
     try:
-        return Source.registered[plain_data["kind"]].model_validate(plain_data)
+        return Source.registered[plain_data["kind"]].model_validate(plain_data)  # type: ignore[return-value]
     except pydantic.ValidationError as error:
         raise UserError(f"{spec}: {one_line(explain(error))}") from None
 

@@ -29,8 +29,8 @@ from joint_st.evaluation.bootstrap import LEVEL, paired_difference
 from joint_st.evaluation.evaluate import Evaluation, evaluate_checkpoints
 from joint_st.evaluation.report import ScoredUtterance, percent, read_utterances, write_rows
 from joint_st.evaluation.wer import ALL, Errors
-from joint_st.runs.checkpoints import Checkpoints
 from joint_st.runs.directory import RunDirectory, existing_run
+from joint_st.runs.trained import trained_checkpoints
 
 SAMPLES = 10_000
 """Resamples of the utterances."""
@@ -47,9 +47,7 @@ class Side:
     def __init__(self, workdir: Path, checkpoint: str):
         self.run = existing_run(workdir)
         self.config = load(self.run.config)
-        if not self.run.checkpoints.is_dir():
-            raise UserError(f"{self.run.checkpoints}: no complete checkpoint; train the run first")
-        with Checkpoints(self.run.checkpoints, read_only=True) as checkpoints:
+        with trained_checkpoints(self.run) as checkpoints:
             self.step = checkpoints.choose(checkpoint)
         self.normalizer = str(normalizer(self.config.data.normalizer))
         self.utterances: dict[Key, list[ScoredUtterance]] = {}

@@ -309,8 +309,7 @@ def main():
     if arguments.lm:
         from joint_st.decoding.fusion import Weights
         from joint_st.decoding.fusion.build import FusionFiles
-        from joint_st.lm.arpa import read_arpa
-        from joint_st.lm.symbols import spellings
+        from joint_st.lm.arpa import read_arpa, spellings
 
         weights = Weights(arguments.lm_weight, arguments.insertion_bonus)
         fused = FusionFiles(arguments.lm, None, weights).open(trained.tokenizer, trained.normalizer)

@@ -3,7 +3,7 @@
     python benchmarks/host_memory.py [CONFIG] [--rounds 3] [--seconds 10]
 
 glibc reads its settings when a process starts, so each way has processes of its own, in turns. `compiled here` is the
-step, with the settings, of a process that compiled it itself (`joint_st.training.apart` says why that is slower); the
+step, with the settings, of a process that compiled it itself (`joint_st.training.compile_subprocess` says why that is slower); the
 others read it from the cache.
 
 The quickstart on 2 CPU cores, one round: without 310 ms, with 233 ms (0.752), compiled here 388 ms (1.254).

@@ -43,12 +43,7 @@ def analyze_run(
     trained = load_trained(workdir, checkpoint)
     config = trained.config
     keep_compiled(config.training.compilation_cache)
-    splits = dict(data or list(config.data.test.items())[:1])
-    if not splits:
-        raise UserError(f"{run.config}: data.test names no split; give --data NAME=SOURCE")
-    if len(splits) > 1:
-        raise UserError(f"--data: analyzes one split at a time, and {', '.join(splits)} are {len(splits)}")
-    ((split, source),) = splits.items()
+    split, source = trained.split(data)
     made_with = (config.data, config.model.features, trained.normalizer, trained.tokenizer, trained.units)
     dataset = prepare([source], *made_with, training=False)
     with jax.set_mesh(trained.mesh):

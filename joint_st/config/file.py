@@ -28,7 +28,7 @@ from joint_st.errors import UserError
 Made = TypeVar("Made")
 Root = TypeVar("Root", Config, LmConfig)
 
-COMMANDS = {Config: "`joint-st train`", LmConfig: "`joint-st train-lm`"}
+COMMANDS: dict[type, str] = {Config: "`joint-st train`", LmConfig: "`joint-st train-lm`"}
 """What takes a config of each kind."""
 
 FILE_NAME = "config.json"
@@ -46,7 +46,7 @@ READ_BY = {1: "0.1.0"}
 """Last version of joint_st that reads runs of a format without a migration."""
 
 
-def load(path: str | os.PathLike[str], kind: type[Root] = Config) -> Root:
+def load(path: str | os.PathLike[str], kind: type[Root] = Config) -> Root:  # type: ignore[assignment]
     """The config of a Python file, of a JSON file, or of a run's directory; of `kind`, a language model's or not.
 
     A Python file may itself load another one and change it:

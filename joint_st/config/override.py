@@ -74,7 +74,7 @@ def _replaced(node: Any, annotation: Any, parts: list[str], value: Any, at: str)
     if tags and part == "kind" and not rest:
         # Sources of different kinds have different fields: another kind starts afresh.
         return node if node and node["kind"] == value else {"kind": value}
-    section = tags.get((node or {}).get("kind")) if tags else plain(annotation)
+    section = (tags.get(node.get("kind", "")) if node else None) if tags else plain(annotation)
     if section is None:
         raise UserError(wrong_kind(at, node["kind"] if node else None, annotation))
     if is_section(section):

@@ -8,6 +8,7 @@ import re
 from typing import Any
 
 import pydantic
+from pydantic_core import ErrorDetails
 
 from joint_st.config.language_model import LmConfig
 from joint_st.config.schema import Config
@@ -75,7 +76,7 @@ def nearest(path: str, known: list[str]) -> str | None:
         place, _, last = candidate.rpartition(".")
         if (likeness := alike(name, last)) >= 0.6:
             scores[candidate] = likeness + 0.5 * alike(parent, place)
-    return max(scores, key=scores.get) if scores else None
+    return max(scores, key=scores.__getitem__) if scores else None
 
 
 def shown(value: Any) -> str:
@@ -94,7 +95,8 @@ def shown(value: Any) -> str:
 
 def _root(title: str) -> tuple[type[Section], str]:
     """The section pydantic names, and where it lies in a config; "" where that is not one place."""
-    found, todo = Config, [Section]
+    found: type[Section] = Config
+    todo: list[type[Section]] = [Section]
     while todo:
         section = todo.pop()
         todo.extend(section.__subclasses__())
@@ -106,14 +108,14 @@ def _root(title: str) -> tuple[type[Section], str]:
     return found, found.__name__
 
 
-def _lines(error: dict[str, Any], root: type[Section], prefix: str) -> list[str]:
+def _lines(error: ErrorDetails, root: type[Section], prefix: str) -> list[str]:
     path, section = _dotted(error["loc"], root, prefix)
     if error["type"] == "extra_forbidden":
         return unknown_key(path, error["input"], path.rpartition(".")[0], section)
     return [_line(error, path, root)]
 
 
-def _line(error: dict[str, Any], path: str, root: type[Section]) -> str:
+def _line(error: ErrorDetails, path: str, root: type[Section]) -> str:
     value, context = error["input"], error.get("ctx", {})
     match error["type"]:
         case "clash":

@@ -6,6 +6,8 @@ import json
 import textwrap
 from typing import Any, Literal, get_args, get_origin
 
+from joint_st.config.language_model import LmConfig
+from joint_st.config.schema import Config
 from joint_st.config.sections.base import Section
 from joint_st.config.tree import UNSET, element, is_section, is_tag, join, kinds, leaves, members, plain, sections
 
@@ -23,7 +25,7 @@ def show(config: Section) -> str:
     return "\n".join(lines)
 
 
-def describe(config: Section) -> str:
+def describe(config: Config | LmConfig) -> str:
     """Every field with its flag, its type, its value in this config and its meaning."""
     lines = []
     for prefix, section in sections(type(config)):

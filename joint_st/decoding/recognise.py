@@ -21,8 +21,7 @@ from joint_st.decoding.clock import Clock
 from joint_st.decoding.decoders import Decoder, Greedy
 from joint_st.decoding.forward import HEADS
 from joint_st.decoding.long import LongRecordings
-from joint_st.distributed.hosts import fetch
-from joint_st.distributed.mesh import put_batch, rows_here
+from joint_st.distributed.mesh import fetch, put_batch, rows_here
 from joint_st.distributed.peers import current
 from joint_st.models.functional import Weights
 
@@ -82,7 +81,7 @@ def recognise(
     plan = BatchPlan(dataset.lengths, buckets, shuffle=False, leave_longer=long is not None)
     if not plan.steps_per_epoch:
         return
-    rate = config.model.features.sample_rate
+    features = config.model.features
     read = batches(
         dataset,
         plan,
@@ -103,13 +102,13 @@ def recognise(
                 with clock.running(decoder.name, head) if clock else contextlib.nullcontext():
                     labels[decoder.name][head] = decoder.on_host(of_head, frames)
         if clock:
-            clock.audio += float(lengths[valid].sum()) / rate
+            clock.audio += features.seconds(float(lengths[valid].sum()))
         for row in np.flatnonzero(valid):
             texts = {
                 decoder: {head: (spell or dataset.tokenizer.decode)(rows[row]) for head, rows in by_head.items()}
                 for decoder, by_head in labels.items()
             }
-            yield Recognised(int(batch.rows["paired"][row]), float(lengths[row]) / rate, texts)
+            yield Recognised(int(batch.rows["paired"][row]), features.seconds(float(lengths[row])), texts)
 
 
 def _recognise_long(long: LongRecordings, weights: Weights, dataset: Prepared, buckets: Buckets, mesh, clock, name):
@@ -129,7 +128,7 @@ def _recognise_long(long: LongRecordings, weights: Weights, dataset: Prepared, b
             decoder: {head: dataset.tokenizer.decode(labels) for head, labels in by_head.items()}
             for decoder, by_head in long(weights, audio, clock).items()
         }
-        yield Recognised(n, len(audio) / dataset.features.sample_rate, texts)
+        yield Recognised(n, dataset.features.seconds(len(audio)), texts)
 
 
 def _on_all_hosts(here: bool, mesh: jax.sharding.Mesh) -> bool:

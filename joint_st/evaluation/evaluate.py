@@ -214,9 +214,7 @@ def evaluate_checkpoints(
     trained = load_trained(workdir, checkpoints[0])
     config = trained.config
     keep_compiled(config.training.compilation_cache)
-    splits = dict(data or config.data.test)
-    if not splits:
-        raise UserError(f"{trained.run.config}: data.test names no split; give --data NAME=SOURCE")
+    splits = trained.splits(data)
     # First, so that a file that cannot be read is told before a corpus is built.
     fused = fusion.open(trained.tokenizer, trained.normalizer) if fusion else None
     with peers.process_zero_first("prepare the splits"):

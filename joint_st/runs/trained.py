@@ -10,7 +10,7 @@ import jax
 import numpy as np
 
 from joint_st import storage
-from joint_st.config import Config, LmConfig, is_language_model, load
+from joint_st.config import Config, LmConfig, Source, is_language_model, load
 from joint_st.data.normalizers import Normalizer, normalizer
 from joint_st.data.symbols import Symbols, load_languages
 from joint_st.data.text_units import Units, load_units
@@ -52,6 +52,25 @@ class Trained:
     def units(self) -> Units | None:
         """What the text encoder reads; None where there is no text encoder."""
         return self.symbols.units
+
+    def splits(self, data: dict[str, Source] | None) -> dict[str, Source]:
+        """The named sources of the option --data where there are any, the run's test splits otherwise.
+
+        Raises `UserError` where there are neither.
+        """
+        if not (data or self.config.data.test):
+            raise UserError(f"{self.run.config}: data.test names no split; give --data NAME=SOURCE")
+        return dict(data or self.config.data.test)
+
+    def split(self, data: dict[str, Source] | None) -> tuple[str, Source]:
+        """Name and source of the one split of --data, or of the run's first test split.
+
+        Raises `UserError` where there is none, and where --data names several.
+        """
+        splits = self.splits(data)
+        if data and len(data) > 1:
+            raise UserError(f"--data: takes one split at a time here, and {', '.join(data)} are {len(data)}")
+        return next(iter(splits.items()))
 
 
 def read_symbols(config: Config, run: RunDirectory) -> Symbols:

@@ -17,8 +17,8 @@ from joint_st.distributed.peers import current
 from joint_st.distributed.preflight import check_data
 from joint_st.evaluation.evaluate import Scorer, evaluate_run
 from joint_st.losses.base import Column, make_losses
-from joint_st.training.apart import Steps, compile_apart
 from joint_st.training.compilation import Programs
+from joint_st.training.compile_subprocess import Steps, compile_in_subprocess
 from joint_st.training.interruption import Interruption
 from joint_st.training.loop import (
     DevResult,
@@ -78,7 +78,7 @@ def train_asr(config: Config, workdir: Path) -> None:
         Interruption() as interruption,
         open_checkpoints(config, run, METRIC) as checkpoints,
         Programs(mesh) as programs,
-        compile_apart(_steps_left(config, data, checkpoints.latest() or 0)) as subprocess,
+        compile_in_subprocess(_steps_left(config, data, checkpoints.latest() or 0)) as subprocess,
     ):
         begun = open_state(config, data.symbols, mesh, checkpoints)
         state, start = begun.state, int(begun.state.step)

@@ -18,8 +18,7 @@ import tqdm
 from joint_st import storage
 from joint_st.config import Config, LmConfig
 from joint_st.data.batch import Batch
-from joint_st.distributed.hosts import fetch
-from joint_st.distributed.mesh import available_devices, keep_compiled, make_mesh, put_batch
+from joint_st.distributed.mesh import available_devices, fetch, keep_compiled, make_mesh, put_batch
 from joint_st.distributed.peers import current
 from joint_st.distributed.preflight import check_config, check_directory
 from joint_st.errors import UserError

@@ -12,7 +12,8 @@ import json, resource, sys
 from joint_st.config import DataConfig, FeaturesConfig, ManifestSource
 from joint_st.data.buckets import Buckets
 from joint_st.data.normalizers import normalizer
-from joint_st.data.loader import batches, prepare
+from joint_st.data.loader import batches
+from joint_st.data.prepared import prepare
 from joint_st.data.plan import BatchPlan
 from joint_st.data.tokenizers import Characters
 

@@ -1,20 +1,21 @@
 """Units beside the labels, and batches of text alone, against the sources they come from."""
 
 import itertools
-import pickle
 
 import numpy as np
 import pytest
 
 from joint_st.config import DataConfig, FeaturesConfig, ManifestSource, TextSource, TfdsSource, UnitsConfig
-from joint_st.data.loader import BatchLoader, batches, prepare, text_plan, training_plan
+from joint_st.data.loader import batches, text_plan, training_plan
 from joint_st.data.normalizers import normalizer
+from joint_st.data.prepared import prepare
 from joint_st.data.prepared_text import prepare_text
 from joint_st.data.sources import open_source
 from joint_st.data.text_units import make_units
 from joint_st.data.tokenizers import Characters
 from joint_st.errors import UserError
-from tests.data.test_pipeline import assert_equal
+from tests.batches import flat
+from tests.data.test_loader import assert_equal
 
 FEATURES = FeaturesConfig()
 ENGLISH = normalizer("english")
@@ -43,7 +44,8 @@ def ready(corpora):
 
 
 def take(prepared, plan, text, count, **options):
-    return list(itertools.islice(batches(prepared, plan, text=text, read_threads=3, prefetch=2, **options), count))
+    found = batches(prepared, plan, text=text, read_threads=3, prefetch=2, **options)
+    return list(itertools.islice(map(flat, found), count))
 
 
 def test_paired_rows_hold_the_units_and_their_true_times(ready):
@@ -76,7 +78,7 @@ def test_batches_of_text_hold_what_their_plan_says(ready):
         assert batch["text_units"].shape == (len(rows), second.buckets.unit_bounds[bucket])
         assert batch["text_labels"].shape == (len(rows), second.buckets.label_bounds[bucket])
         for b, n in enumerate(rows):
-            units, labels = texts.load(int(n)) if n >= 0 else ([], [])
+            labels, units, _ = texts.load(int(n)) if n >= 0 else ([], [], "")
             for name, row in (("unit", units), ("label", labels)):
                 assert batch[f"text_{name}_lengths"][b] == len(row)
                 np.testing.assert_array_equal(batch[f"text_{name}s"][b, : len(row)], row)
@@ -94,8 +96,6 @@ def test_a_batch_is_a_function_of_its_number(ready):
     prepared, plan, text = ready
     one = take(prepared, plan, text, 12)
     assert_equal(take(prepared, plan, text, 4, start=8), one[8:])
-    loader = pickle.loads(pickle.dumps(BatchLoader(prepared, plan, text=text)))
-    assert_equal([(i, loader(i)) for i in range(12)], one)
     parts = [take(prepared, plan, text, 12, parts=((p,), 2)) for p in range(2)]
     joined = [
         (i, {key: np.concatenate([batch[key] for _, batch in slices]) for key in whole})
@@ -122,7 +122,7 @@ def test_texts_come_from_any_source_and_audio_is_not_touched(tmp_path):
     data = DataConfig(train=sources[1:], text=sources, text_batch_size=2)
     units = make_units(UnitsConfig(kind="phonemes"), [("one two three", "en"), ("drei", "de")])
     texts = prepare_text(data, normalizer("basic"), CHARACTERS, units)
-    spelled = ["".join(units.symbols[i] for i in texts.load(n)[0]) for n in range(len(texts))]
+    spelled = ["".join(units.symbols[i] for i in texts.load(n).units) for n in range(len(texts))]
     assert spelled == ["wʌn tuː", "θɹiː", "dɾaɪ"]  # the last in its own language
     assert texts.dropped == {"empty": 1} and texts.unit_lengths.tolist() == [6, 3, 3]
     assert texts.describe() == "3 texts, 4.0 units each; dropped 1 empty"

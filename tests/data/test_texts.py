@@ -35,7 +35,8 @@ def test_tokenizer_units_and_words_come_from_one_reading(config, monkeypatch):
             return entry(self, i)
 
         monkeypatch.setattr(corpus, "entry", counted)
-    tokenizer, units, vocabulary = learn_from_texts(with_units(config, units=UnitsConfig(kind="characters")))
+    symbols, vocabulary = learn_from_texts(with_units(config, units=UnitsConfig(kind="characters")))
+    tokenizer, units = symbols.labels, symbols.units
     assert set(read.values()) == {1} and len(read) == 5
     assert tokenizer.characters == tuple(sorted(set("one two zéro four fünf")))
     assert units.symbols[2:] == tokenizer.characters
@@ -43,14 +44,15 @@ def test_tokenizer_units_and_words_come_from_one_reading(config, monkeypatch):
 
 
 def test_phonemes_take_each_text_in_its_language(config):
-    units = learn_from_texts(with_units(config, units=UnitsConfig(kind="phonemes"))).units
+    units = learn_from_texts(with_units(config, units=UnitsConfig(kind="phonemes"))).symbols.units
     assert {"ʏ", "uː"} < set(units.symbols)  # fünf, two
-    assert learn_from_texts(config).units is None
+    assert learn_from_texts(config).symbols.units is None
 
 
 def test_a_tokenizer_that_is_loaded_learns_nothing(config, tmp_path):
     train_tokenizer(config).save(tmp_path / "tokenizer")
     (tmp_path / "t.txt").write_text("quiz")
     fields = {"tokenizer": TokenizerConfig(path=str(tmp_path / "tokenizer")), "units": UnitsConfig(kind="characters")}
-    tokenizer, units, _ = learn_from_texts(with_units(config, **fields))
+    symbols, _ = learn_from_texts(with_units(config, **fields))
+    tokenizer, units = symbols.labels, symbols.units
     assert "q" not in tokenizer.characters and "q" in units.symbols

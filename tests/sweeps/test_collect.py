@@ -12,7 +12,7 @@ import pytest
 from joint_st.errors import UserError
 from joint_st.evaluation.bootstrap import rates_over_seeds, relative_changes
 from joint_st.sweeps import load_sweep
-from joint_st.sweeps.command import print_table
+from joint_st.sweeps.run_sweep import print_table
 from joint_st.sweeps.runner import train_command
 from tests.sweeps import fake_training
 from tests.sweeps.conftest import write_sweep

@@ -13,7 +13,7 @@ from joint_st.data.sources.lines import Lines
 from joint_st.data.utterance import Entry
 
 FORMAT = 3
-"""Of the lines of an index; files of another are not read."""
+"""Number of the format of an index's lines; files of another number are not read."""
 
 
 class Index:

@@ -2,92 +2,23 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from joint_st.cli import main
-from joint_st.config import Config, LmConfig, TfdsSource, override, save
-from joint_st.data.symbols import Symbols, SymbolSizes, save_languages
+from joint_st.config import Config, LmConfig, override, save
+from joint_st.data.symbols import Symbols
 from joint_st.data.text_units.spelling import Spelling
 from joint_st.data.tokenizers import Characters
-from joint_st.distributed.mesh import make_mesh
 from joint_st.errors import UserError
-from joint_st.runs.checkpoints import Checkpoints, named_leaves
-from joint_st.runs.directory import RunDirectory, open_run
-from joint_st.training.setup import open_state
-from joint_st.training.step import TrainState, make_init, placed_shapes, state_shapes
-from joint_st.training.weights import starting_state
-from tests.tiny import environment, saved_arrays, tiny_config
+from tests.tiny import saved_arrays
+from tests.training.toy_run import CONFIG, SYMBOLS, arrays, assert_from, begin, init_state, init_weights, save_run
 
 # Orbax is told no shardings when it reads arrays for comparison.
 pytestmark = pytest.mark.filterwarnings("ignore:Sharding info not provided")
-
-CONFIG = Config(data={"train": [TfdsSource(name="grammar", split="train")]})
-SYMBOLS = Symbols(Characters("abc"), Spelling(Characters("uvwxyz")), ("", "de", "en"))
-WIDTH = 4
-
-
-# A model of six parts, some of whose weights have an axis over labels, units or languages.
-
-
-def init_weights(sizes: SymbolSizes, key, layers: int = 2, text_layer: bool = False) -> dict:
-    """Weights drawn from a key; all of them differ."""
-    shapes = {
-        "audio": {"layers": {"kernel": (layers, WIDTH, WIDTH), "bias": (layers, WIDTH)}},
-        "shared": {"layers": {"kernel": (2, WIDTH, WIDTH), "bias": (2, WIDTH)}},
-        "shared_head": {"linear": {"kernel": (WIDTH, sizes.labels), "bias": (sizes.labels,)}},
-        "language": {"embedding": (sizes.languages, WIDTH)},
-    }
-    if sizes.units:
-        shapes["text"] = {"embed": {"embedding": (sizes.units, WIDTH)}}
-        if text_layer:
-            shapes["text"]["layer"] = {"kernel": (WIDTH, WIDTH)}
-        shapes["unit_head"] = {"linear": {"kernel": (WIDTH, sizes.units), "bias": (sizes.units,)}}
-    leaves, structure = jax.tree.flatten(shapes, is_leaf=lambda x: isinstance(x, tuple))
-    keys = jax.random.split(key, len(leaves))
-    return jax.tree.unflatten(structure, [jax.random.normal(k, shape) for k, shape in zip(keys, leaves)])
-
-
-def init_state(sizes: SymbolSizes, seed, **kind) -> TrainState:
-    params = init_weights(sizes, jax.random.key(seed), **kind)
-    moments = jax.tree.map(jnp.zeros_like, params)
-    return TrainState(jnp.int32(0), jnp.uint32(seed), params, jax.tree.map(jnp.copy, params), moments)
-
-
-def begin(config: Config, folder: Path, symbols: Symbols = SYMBOLS, **kind):
-    """(state, origin, summary) that a run in `folder` begins with."""
-    run, mesh = open_run(folder, config), make_mesh(config.parallel)
-
-    def shapes(sizes):
-        return placed_shapes(lambda seed: init_state(sizes, seed, **kind), mesh)
-
-    def fresh():
-        return init_state(symbols.sizes, config.seed, **kind)
-
-    with jax.set_mesh(mesh), Checkpoints(run.checkpoints) as checkpoints:
-        return starting_state(config, checkpoints, symbols, shapes, fresh)
-
-
-def save_run(folder: Path, seeds: dict[int, int], wers: dict[int, float], symbols: Symbols = SYMBOLS) -> Path:
-    """A run with a checkpoint at each step of `seeds`: weights of that seed, their average of the one after it."""
-    run = open_run(folder, CONFIG)
-    symbols.labels.save(run.tokenizer)
-    symbols.units.save(run.units)
-    save_languages(symbols.languages, run.root)
-    with Checkpoints(run.checkpoints, keep_latest=9) as checkpoints:
-        for step, seed in seeds.items():
-            state, average = init_state(symbols.sizes, seed), init_state(symbols.sizes, seed + 1).params
-            state = state._replace(step=jnp.int32(step), average=average, optimizer=average)
-            checkpoints.save(step, state, {"step": step, "wer": wers[step]}, wers[step])
-    return run.root
 
 
 @pytest.fixture(scope="module")
@@ -96,21 +27,9 @@ def source(tmp_path_factory) -> Path:
     return save_run(tmp_path_factory.mktemp("other") / "run", {3: 30, 5: 50, 8: 80}, {3: 0.5, 5: 0.2, 8: 0.4})
 
 
-def arrays(tree) -> dict[str, np.ndarray]:
-    return {name: np.asarray(x) for name, x in named_leaves(tree).items()}
-
-
 def drawn(**kind) -> dict[str, np.ndarray]:
     """The weights that a run has from its seed."""
     return arrays(init_state(SYMBOLS.sizes, CONFIG.seed, **kind).params)
-
-
-def assert_from(found: dict, expected: dict, part: str = "", names=None) -> None:
-    """Bit for bit; `part` is how names of `expected` begin."""
-    names = found if names is None else names
-    assert names
-    for name in names:
-        assert found[name].tobytes() == expected[part + name].tobytes(), name
 
 
 def taking(source, **init) -> Config:
@@ -325,119 +244,3 @@ def test_from_a_bucket(cloud, bucket, source, tmp_path):
     assert origin == {"run": f"gs://{bucket}/other", "step": 5}
     assert summary.endswith(f"of step 5 of gs://{bucket}/other")
     assert message(taking(f"gs://{bucket}/othre"), tmp_path) == f"gs://{bucket}/othre: no such directory"
-
-
-# With the models that there are.
-
-
-@pytest.fixture(scope="module")
-def trained_source(tmp_path_factory, corpora) -> Path:
-    """A run of two steps with text units."""
-    run = tmp_path_factory.mktemp("source") / "run"
-    config = joint_config(corpora, {"training.steps": 2, "optimizer.warmup_steps": 0})
-    save(config, run.parent / "source.json")
-    assert main(["train", str(run.parent / "source.json"), "--workdir", str(run)]) == 0
-    return run
-
-
-def joint_config(corpora, changes) -> Config:
-    units = {"data.units.kind": "characters", "data.text_batch_size": 4, "losses.reconstruction.full_context": 0.5}
-    return tiny_config(corpora, {**units, "data.dev": [], "data.test": {}, **changes})
-
-
-def test_a_run_trains_on_from_the_weights_of_another(corpora, trained_source, tmp_path, capfd):
-    """It says so and keeps it in its checkpoints, those too that it saves when it goes on."""
-    # The first step has a learning rate of 0, so it leaves the weights as they were.
-    config = joint_config(corpora, {"training.steps": 1, "optimizer.warmup_steps": 2, "seed": 9})
-    save(config, tmp_path / "mine.json")
-    command = ["train", str(tmp_path / "mine.json"), "--workdir", str(tmp_path / "run")]
-    command += ["--training.init.run", str(trained_source), "--training.init.exclude", "streaming_head,unit_head"]
-    assert main(command) == 0
-    lines = [line for line in capfd.readouterr().err.splitlines() if line.startswith("weights  ")]
-    assert len(lines) == 1
-    assert f"are those of step 2 of {trained_source}; drawn from the seed: streaming_head." in lines[0]
-
-    found, stored = saved_arrays(tmp_path / "run", 1), saved_arrays(trained_source, 2)
-    params = {name.removeprefix("params."): x for name, x in found.items() if name.startswith("params.")}
-    own = {name for name in params if name.startswith(("streaming_head.", "unit_head."))}
-    assert len(own) == 4 and len(params) > 50
-    assert_from(params, stored, "average.", params.keys() - own)
-    symbols = Symbols(*_inventories(trained_source, config))
-    mesh = make_mesh(config.parallel)
-    with jax.set_mesh(mesh):
-        fresh = arrays(make_init(config, symbols.sizes, mesh)().params)
-    assert_from(params, fresh, "", own)
-    assert any(not np.array_equal(stored[f"average.{name}"], fresh[name]) for name in own)
-
-    origin = {"run": str(trained_source), "step": 2}
-    with Checkpoints(tmp_path / "run" / "checkpoints", read_only=True) as checkpoints:
-        assert checkpoints.facts(1)["init"] == origin
-    assert main([*command, "--training.steps", "2"]) == 0
-    assert "weights  " not in capfd.readouterr().err
-    with Checkpoints(tmp_path / "run" / "checkpoints", read_only=True) as checkpoints:
-        assert checkpoints.facts(2)["init"] == origin
-
-
-def _inventories(run: Path, config: Config):
-    from joint_st.runs.trained import read_symbols
-
-    symbols = read_symbols(config, RunDirectory(run))
-    return symbols.labels, symbols.units, symbols.languages
-
-
-def test_a_language_model_takes_weights_too(tmp_path, capfd):
-    (tmp_path / "text.txt").write_text("a house is red\nthe red house\nis it\n")
-    data = {"train": [{"kind": "text", "path": str(tmp_path / "text.txt")}], "batch_size": 2, "buckets": 1}
-    config = LmConfig(data=data, model={"width": 8, "layers": 1})
-    changes = {"training.steps": 1, "training.compilation_cache": "", "optimizer.warmup_steps": 0}
-    save(override(config, changes), tmp_path / "lm.json")
-    command = ["train-lm", str(tmp_path / "lm.json"), "--workdir"]
-    assert main([*command, str(tmp_path / "a")]) == 0
-    more = ["--training.init.run", str(tmp_path / "a"), "--optimizer.warmup_steps", "2", "--seed", "3"]
-    assert main([*command, str(tmp_path / "b"), *more]) == 0
-    assert "weights  " in capfd.readouterr().err
-    found, stored = saved_arrays(tmp_path / "b", 1), saved_arrays(tmp_path / "a", 1)
-    params = {name.removeprefix("params."): x for name, x in found.items() if name.startswith("params.")}
-    assert len(params) > 5
-    assert_from(params, stored, "average.")
-    (tmp_path / "text.txt").write_text("quite other letters\n")
-    assert main([*command, str(tmp_path / "c"), *more]) == 2
-    assert f"set data.tokenizer.path to {tmp_path / 'a' / 'tokenizer'}" in capfd.readouterr().err
-
-
-def on_two_devices(run: Path, folder: Path, corpora: Path) -> None:
-    """Weights of one device are taken onto two, and no weight that can be cut is whole on either."""
-    changes = {"training.init.run": str(run), "training.init.exclude": ["audio"], "parallel.fsdp": 2}
-    config = joint_config(corpora, {**changes, "parallel.data": 1})
-    mesh = make_mesh(config.parallel)
-    symbols = Symbols(*_inventories(run, config))
-    with jax.set_mesh(mesh), Checkpoints(folder / "checkpoints") as checkpoints:
-        state = open_state(config, symbols, mesh, checkpoints).state
-        like = state_shapes(config, symbols.sizes, mesh)
-        fresh = arrays(make_init(config, symbols.sizes, mesh)().params)
-    assert jax.tree.structure(state) == jax.tree.structure(like)
-    for array, shape in zip(jax.tree.leaves(state), jax.tree.leaves(like)):
-        assert (array.shape, array.dtype) == (shape.shape, shape.dtype)
-        assert array.sharding.is_equivalent_to(shape.sharding, array.ndim)
-    kernel = state.params["streaming"]["layers"]["modules"][0]["inner"]["kernel"]
-    assert kernel.addressable_shards[0].data.size == kernel.size // 2
-    for part in (state.params, state.average):
-        params = arrays(part)
-        own = {name for name in params if name.startswith("audio.")}
-        assert_from(params, fresh, "", own)
-        assert_from(params, saved_arrays(run, 2), "average.", params.keys() - own)
-
-
-def test_weights_are_taken_onto_a_mesh(corpora, trained_source, tmp_path):
-    program = (
-        "import sys; from pathlib import Path; from tests.training.test_weights import on_two_devices; "
-        "on_two_devices(*map(Path, sys.argv[1:]))"
-    )
-    flags = f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count=2"
-    done = subprocess.run(
-        [sys.executable, "-c", program, trained_source, tmp_path, corpora],
-        env=environment(XLA_FLAGS=flags),
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr

@@ -11,7 +11,7 @@ import rich
 from joint_st.analysis.figures import save_figure
 from joint_st.analysis.layers import LayerAnalysis
 from joint_st.config import Source, load
-from joint_st.data.prepared import prepare
+from joint_st.data.dataset import open_paired
 from joint_st.distributed.mesh import keep_compiled
 from joint_st.errors import UserError
 from joint_st.evaluation.report import write_rows
@@ -45,7 +45,7 @@ def analyze_run(
     keep_compiled(config.training.compilation_cache)
     split, source = trained.split(data)
     made_with = (config.data, config.model.features, trained.normalizer, trained.tokenizer, trained.units)
-    dataset = prepare([source], *made_with, training=False)
+    dataset = open_paired([source], *made_with, training=False)
     with jax.set_mesh(trained.mesh):
         analysis = LayerAnalysis(
             config, dataset, trained.mesh, trained.symbols.sizes, utterances=utterances, name=split

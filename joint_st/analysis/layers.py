@@ -14,9 +14,9 @@ from joint_st.analysis.report import LayerReport, Measured
 from joint_st.analysis.scores import boundary_errors
 from joint_st.config import Config, ModelConfig
 from joint_st.data.buckets import Buckets
+from joint_st.data.dataset import Dataset
 from joint_st.data.loader import batches
 from joint_st.data.plan import BatchPlan, PlannedBatch
-from joint_st.data.prepared import Prepared
 from joint_st.data.symbols import SymbolSizes
 from joint_st.distributed.mesh import fetch, put_batch, rows_here
 from joint_st.errors import UserError
@@ -47,7 +47,7 @@ class LayerAnalysis:
     def __init__(
         self,
         config: Config,
-        dataset: Prepared,
+        dataset: Dataset,
         mesh: jax.sharding.Mesh,
         sizes: SymbolSizes,
         *,
@@ -177,7 +177,7 @@ class _PlanOfSome(BatchPlan):
     In one shape: a pass over a few utterances takes less time than a second compilation.
     """
 
-    def __init__(self, index: np.ndarray, dataset: Prepared, config: Config):
+    def __init__(self, index: np.ndarray, dataset: Dataset, config: Config):
         lengths = dataset.lengths[index]
         buckets = Buckets.choose(
             lengths,

@@ -13,10 +13,14 @@ from joint_st.config.language_model import LmConfig, LmDataConfig, LmModelConfig
 from joint_st.config.override import override, parse_source
 from joint_st.config.registry import group, register, registered
 from joint_st.config.schema import Config
-from joint_st.config.sections.base import Section, clash
+from joint_st.config.sections.base import ByKind, Section, clash
 from joint_st.config.sections.data import (
+    AugmentationConfig,
     DataConfig,
+    EveryRow,
+    Identity,
     ManifestSource,
+    MixtureConfig,
     Source,
     TextSource,
     TfdsSource,
@@ -46,17 +50,22 @@ from joint_st.config.show import describe, show
 __all__ = [
     "AXES",
     "SUBSAMPLING",
+    "AugmentationConfig",
+    "ByKind",
     "Config",
     "ConsistencyConfig",
     "DataConfig",
     "EvaluationConfig",
+    "EveryRow",
     "FeaturesConfig",
+    "Identity",
     "InitConfig",
     "LmConfig",
     "LmDataConfig",
     "LmModelConfig",
     "LoopConfig",
     "ManifestSource",
+    "MixtureConfig",
     "ModelConfig",
     "CtcHeadConfig",
     "CtcLossConfig",

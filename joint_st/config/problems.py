@@ -60,8 +60,9 @@ def unknown_key(path: str, value: Any, at: str, section: type[Section]) -> list[
 def wrong_kind(at: str, kind: str | None, annotation: Any) -> str:
     """A line for a source at the path `at` whose kind is missing or unknown."""
     *others, last = (repr(known) for known in kinds(annotation))
+    should = f"{', '.join(others)} or {last}" if others else last
     problem = f"{join(at, 'kind')}: missing;" if kind is None else f"{join(at, 'kind')} = {shown(kind)}:"
-    return f"{problem} should be {', '.join(others)} or {last}"
+    return f"{problem} should be {should}"
 
 
 def nearest(path: str, known: list[str]) -> str | None:

@@ -14,9 +14,9 @@ import tqdm
 from joint_st.config import Config
 from joint_st.data.audio import UnreadableAudio
 from joint_st.data.buckets import Buckets
+from joint_st.data.dataset import Dataset
 from joint_st.data.loader import batches
 from joint_st.data.plan import BatchPlan
-from joint_st.data.prepared import Prepared
 from joint_st.decoding.clock import Clock
 from joint_st.decoding.decoders import Decoder, Greedy
 from joint_st.decoding.forward import HEADS
@@ -36,7 +36,7 @@ class Recognised:
     """Text by decoder and head."""
 
 
-def common_buckets(config: Config, datasets: list[Prepared], longest: int | None = None) -> Buckets:
+def common_buckets(config: Config, datasets: list[Dataset], longest: int | None = None) -> Buckets:
     """Buckets that serve several datasets, so that they share compiled programs.
 
     longest: samples, a whole number of frames; longer utterances fit no bucket.
@@ -54,7 +54,7 @@ def common_buckets(config: Config, datasets: list[Prepared], longest: int | None
 def recognise(
     forward: Callable,
     weights: Weights,
-    dataset: Prepared,
+    dataset: Dataset,
     buckets: Buckets,
     mesh: jax.sharding.Mesh,
     config: Config,
@@ -111,7 +111,7 @@ def recognise(
             yield Recognised(int(batch.rows["paired"][row]), features.seconds(float(lengths[row])), texts)
 
 
-def _recognise_long(long: LongRecordings, weights: Weights, dataset: Prepared, buckets: Buckets, mesh, clock, name):
+def _recognise_long(long: LongRecordings, weights: Weights, dataset: Dataset, buckets: Buckets, mesh, clock, name):
     """The utterances that fit no bucket, the longest first."""
     rows = np.flatnonzero(dataset.lengths > buckets.bounds[-1])
     rows = rows[np.argsort(-dataset.lengths[rows], kind="stable")]

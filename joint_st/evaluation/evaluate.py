@@ -13,7 +13,7 @@ import jax
 import rich
 
 from joint_st.config import Config, Source, load
-from joint_st.data.prepared import Prepared, prepare
+from joint_st.data.dataset import Dataset, open_paired
 from joint_st.data.symbols import SymbolSizes
 from joint_st.decoding.clock import Clock
 from joint_st.decoding.decoders import Decoder, Greedy, fuse
@@ -45,7 +45,7 @@ from joint_st.runs.trained import Trained, load_trained
 class Scorer:
     """WER of one dataset under changing weights; compiled once."""
 
-    def __init__(self, config: Config, dataset: Prepared, mesh: jax.sharding.Mesh, sizes: SymbolSizes):
+    def __init__(self, config: Config, dataset: Dataset, mesh: jax.sharding.Mesh, sizes: SymbolSizes):
         self._config = config
         self._dataset = dataset
         self._mesh = mesh
@@ -219,7 +219,7 @@ def evaluate_checkpoints(
     fused = fusion.open(trained.tokenizer, trained.normalizer) if fusion else None
     with peers.process_zero_first("prepare the splits"):
         datasets = {
-            name: prepare(
+            name: open_paired(
                 [source], config.data, config.model.features, trained.normalizer, trained.tokenizer, training=False
             )
             for name, source in splits.items()
@@ -267,7 +267,7 @@ def evaluate_checkpoints(
         yield Evaluation(trained.run, trained.step, str(trained.normalizer), config, scored, clocks, table)
 
 
-def score_recognised(found, dataset: Prepared, split: str, trained: Trained | None = None) -> list[ScoredUtterance]:
+def score_recognised(found, dataset: Dataset, split: str, trained: Trained | None = None) -> list[ScoredUtterance]:
     """Hypotheses by each decoder and head against the transcripts of a dataset, in the dataset's order.
 
     With a trained model, errors are also told apart by the words it heard in training and those it only read.
@@ -298,7 +298,7 @@ def score_recognised(found, dataset: Prepared, split: str, trained: Trained | No
     return scored
 
 
-def report_unread(name: str, dataset: Prepared, unreadable: int) -> None:
+def report_unread(name: str, dataset: Dataset, unreadable: int) -> None:
     """Say what of a split was not scored, and why. `unreadable`: of all hosts."""
     counts = Counter(dataset.dropped) + Counter(unreadable=unreadable)
     if counts:

@@ -17,7 +17,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from joint_st.config import Source
-from joint_st.data.prepared import Prepared, prepare
+from joint_st.data.dataset import Dataset, open_paired
 from joint_st.data.word_times import word_times
 from joint_st.decoding.streaming import Heard, Streams, chunk_frames, pieces
 from joint_st.distributed.mesh import keep_compiled
@@ -64,7 +64,7 @@ def evaluate_streams(
     batch = Streams(trained, streams, chunk_frames(chunk_ms, config.model.features), window_seconds)
     rows = []
     for name, source in splits.items():
-        dataset = prepare(
+        dataset = open_paired(
             [source], config.data, config.model.features, trained.normalizer, trained.tokenizer, training=False
         )
         began = time.perf_counter()
@@ -87,7 +87,7 @@ def evaluate_streams(
     return rows
 
 
-def stream_dataset(streams: Streams, trained: Trained, dataset: Prepared, count: int) -> Iterator[Streamed]:
+def stream_dataset(streams: Streams, trained: Trained, dataset: Dataset, count: int) -> Iterator[Streamed]:
     """Each utterance of a dataset, `count` streams side by side: where one ends, the next begins in its place."""
     waiting = iter(range(len(dataset)))
     running: dict[int, tuple[int, Iterator[np.ndarray], list[str]]] = {}

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from joint_st.analysis.analyze import analyze_run
 from joint_st.config import Source
-from joint_st.data.prepared import prepare
+from joint_st.data.dataset import open_paired
 from joint_st.decoding.decoders import Decoder, Greedy
 from joint_st.decoding.forward import HEADS
 from joint_st.distributed.mesh import keep_compiled
@@ -133,5 +133,5 @@ def _samples(
     of_head = [one for one in scored if one.head == head]
     ids = [of_head[n].id for n in choose([one.errors[ALL].word_errors for one in of_head], most)]
     made_with = (trained.config.data, trained.config.model.features, trained.normalizer, trained.tokenizer)
-    dataset = prepare([source], *made_with, trained.units, training=False)
+    dataset = open_paired([source], *made_with, trained.units, training=False)
     return make_samples(trained, dataset, ids, head)

@@ -17,10 +17,11 @@ import optax
 from joint_st import storage
 from joint_st.config import LmConfig, check_lm_devices
 from joint_st.data.batch import Arrays, Batch
-from joint_st.data.labelled_texts import LabelledTexts, label_plan, label_texts
+from joint_st.data.dataset import Dataset, open_lm_texts
+from joint_st.data.index import Indexes
 from joint_st.data.loader import text_batches
 from joint_st.data.normalizers import Normalizer, normalizer
-from joint_st.data.plan import BatchPlan
+from joint_st.data.plan import BatchPlan, label_plan
 from joint_st.data.symbols import Symbols
 from joint_st.data.texts import normalised_texts
 from joint_st.data.tokenizers import DESCRIPTION, Tokenizer, load_tokenizer, make_tokenizer
@@ -73,9 +74,9 @@ class LmData:
     """What a language model is trained on, and the plan of its batches."""
 
     tokenizer: Tokenizer
-    texts: LabelledTexts
+    texts: Dataset
     plan: BatchPlan
-    dev: LabelledTexts | None
+    dev: Dataset | None
 
     @property
     def fingerprint(self) -> str:
@@ -135,20 +136,21 @@ def train_lm(config: LmConfig, workdir: Path) -> None:
 
 def open_lm_data(config: LmConfig, run: RunDirectory, normalize: Normalizer) -> LmData:
     """The texts of a run; its tokenizer is made where it has none yet."""
-    data = config.data
+    data, began, indexes = config.data, time.perf_counter(), Indexes(config.data.index_cache, normalize)
     if not (run.tokenizer / DESCRIPTION).exists():
-        texts = () if data.tokenizer.path else normalised_texts(data.train, normalize)
+        texts = () if data.tokenizer.path else normalised_texts(data.train, indexes)
         # Elsewhere until it is whole: the process may be killed at any moment.
         with storage.draft_folder(run.root / ".texts") as draft:
             make_tokenizer(data.tokenizer, texts).save(draft / "tokenizer")
             storage.move_into_place(draft / "tokenizer", run.tokenizer, last=DESCRIPTION)
     tokenizer = load_tokenizer(run.tokenizer)
-    dev, held_out = None, ()
-    if data.dev:
-        dev = label_texts(data.dev, data, normalize, tokenizer, "data.dev")
-        held_out = set(dev.texts())
-    texts = label_texts(data.train, data, normalize, tokenizer, "data.train", held_out)
-    return LmData(tokenizer, texts, label_plan(texts, data, config.seed, shuffle=True), dev)
+    made_with = data, normalize, tokenizer
+    dev = open_lm_texts(data.dev, *made_with, "data.dev", indexes=indexes) if data.dev else None
+    texts = open_lm_texts(data.train, *made_with, "data.train", held_out=dev, indexes=indexes)
+    plan = label_plan(texts, data, config.seed, shuffle=True)
+    _ = plan[0]  # kept, and part of what is timed
+    log(indexes.describe(time.perf_counter() - began))
+    return LmData(tokenizer, texts, plan, dev)
 
 
 def lm_optimizer(config: LmConfig) -> optax.GradientTransformation:
@@ -255,13 +257,13 @@ class Perplexity:
     The end of a text is to be foretold too: it counts as one more label, and as one more word.
     """
 
-    def __init__(self, config: LmConfig, texts: LabelledTexts, mesh: jax.sharding.Mesh):
+    def __init__(self, config: LmConfig, texts: Dataset, mesh: jax.sharding.Mesh):
         self._texts = texts
         self._mesh = mesh
         self._prefetch = config.data.prefetch_batches
         self._plan = label_plan(texts, config.data, config.seed, shuffle=False)
-        self._labels = int(texts.label_lengths.sum()) + len(texts)
-        self._words = sum(len(text.split()) for text in texts.texts()) + len(texts)
+        self._labels = int(texts.label_lengths.sum(dtype=np.int64)) + len(texts)
+        self._words = int(texts.words.sum(dtype=np.int64)) + len(texts)
 
         @jax.jit
         def log_prob(weights, labels, lengths, valid):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import sys
+import time
 from collections.abc import Iterator
 
 import jax
@@ -13,11 +14,11 @@ from joint_st import storage
 from joint_st.config import Config, LmConfig
 from joint_st.data.batch import Batch
 from joint_st.data.buckets import Buckets
-from joint_st.data.loader import batches, text_plan, training_plan
+from joint_st.data.dataset import Dataset, open_paired, open_texts
+from joint_st.data.index import Indexes
+from joint_st.data.loader import batches
 from joint_st.data.normalizers import Normalizer
-from joint_st.data.plan import BatchPlan
-from joint_st.data.prepared import Prepared, prepare
-from joint_st.data.prepared_text import PreparedText, prepare_text
+from joint_st.data.plan import BatchPlan, text_plan, training_plan
 from joint_st.data.symbols import Symbols, save_languages
 from joint_st.data.texts import learn_from_texts
 from joint_st.data.tokenizers import DESCRIPTION
@@ -36,10 +37,10 @@ class TrainingData:
     """What a run trains on, and the plans of its batches."""
 
     symbols: Symbols
-    paired: Prepared
+    paired: Dataset
     plan: BatchPlan
-    dev: Prepared | None
-    text: PreparedText | None
+    dev: Dataset | None
+    text: Dataset | None
     text_plan: BatchPlan | None
     text_first: int
     """Batches at the beginning that are of text alone."""
@@ -86,33 +87,37 @@ class TrainingData:
 
 def open_data(config: Config, run: RunDirectory, normalize: Normalizer) -> TrainingData:
     """Everything a run reads, as its config and its directory say."""
-    symbols = open_symbols(config, run)
+    began, indexes = time.perf_counter(), Indexes(config.data.index_cache, normalize)
+    symbols = open_symbols(config, run, indexes)
 
-    def prepared(sources, training):
+    def opened(sources, training):
         made_with = config.data, config.model.features, normalize, symbols.labels, symbols.units
-        return prepare(sources, *made_with, training=training)
+        return open_paired(sources, *made_with, training=training, indexes=indexes)
 
-    paired = prepared(config.data.train, True)
+    paired = opened(config.data.train, True)
     text = None
     if config.data.text_batch_size:
-        text = prepare_text(config.data, normalize, symbols.labels, symbols.units)
-    return TrainingData(
+        text = open_texts(config.data, normalize, symbols.labels, symbols.units, indexes=indexes)
+    data = TrainingData(
         symbols,
         paired,
         training_plan(paired, config.data, config.seed),
-        prepared(config.data.dev, False) if config.data.dev else None,
+        opened(config.data.dev, False) if config.data.dev else None,
         text,
         text_plan(text, config.data, config.seed) if text else None,
         config.training.text_first_steps,
     )
+    _ = data.plan[0], data.text_plan and data.text_plan[0]  # kept, and part of what is timed
+    log(indexes.describe(time.perf_counter() - began))
+    return data
 
 
-def open_symbols(config: Config, run: RunDirectory) -> Symbols:
+def open_symbols(config: Config, run: RunDirectory, indexes: Indexes) -> Symbols:
     """The run's inventories; made with the vocabulary from the training texts where it has none yet."""
     if not (run.tokenizer / DESCRIPTION).exists():
         # Elsewhere until all are whole, the tokenizer last: the process may be killed at any moment.
         with storage.draft_folder(run.root / ".texts") as draft:
-            symbols, vocabulary = learn_from_texts(config)
+            symbols, vocabulary = learn_from_texts(config, indexes)
             symbols.labels.save(draft / "tokenizer")
             vocabulary.save(draft)
             save_languages(symbols.languages, draft)

@@ -4,10 +4,9 @@ import pytest
 
 from joint_st.compile_check.shapes import describe, heaviest, sizes
 from joint_st.config import override
-from joint_st.data.loader import text_plan, training_plan
+from joint_st.data.dataset import open_paired, open_texts
 from joint_st.data.normalizers import normalizer
-from joint_st.data.prepared import prepare
-from joint_st.data.prepared_text import prepare_text
+from joint_st.data.plan import text_plan, training_plan
 from joint_st.data.texts import learn_from_texts
 from tests.tiny import tiny_config
 
@@ -19,19 +18,19 @@ def test_planned_buckets_are_within_the_assumed(corpora, tokenizer):
     """Speech of the quickstart's corpus, and its inventories."""
     spelling = {"data.tokenizer.kind": tokenizer, "data.tokenizer.vocabulary_size": 64}
     config = tiny_config(corpora, TEXT | spelling | {"data.max_seconds": 5.0, "data.max_text_units": 80})
-    symbols, normalize = learn_from_texts(config).symbols, normalizer(config.data.normalizer)
-    prepared = prepare(
-        config.data.train, config.data, config.model.features, normalize, symbols.labels, symbols.units, training=True
+    learnt, normalize = learn_from_texts(config).symbols, normalizer(config.data.normalizer)
+    prepared = open_paired(
+        config.data.train, config.data, config.model.features, normalize, learnt.labels, learnt.units, training=True
     )
-    texts = prepare_text(config.data, normalize, symbols.labels, symbols.units)
+    texts = open_texts(config.data, normalize, learnt.labels, learnt.units)
     planned = training_plan(prepared, config.data, 0).buckets, text_plan(texts, config.data, 0).buckets
     for real, assumed in zip(planned, heaviest(config).values()):
         assert real.batch_sizes[-1] == assumed.batch_sizes[0]
         for name in ("bounds", "label_bounds", "unit_bounds"):
             assert max(getattr(real, name)) <= getattr(assumed, name)[0], name
     assumed = sizes(config).sizes
-    assert symbols.sizes.labels <= assumed.labels
-    assert symbols.sizes.units <= assumed.units
+    assert learnt.labels.size <= assumed.labels
+    assert learnt.units.size <= assumed.units
 
 
 def test_sizes_come_from_the_command_then_the_config(tmp_path):

@@ -22,9 +22,9 @@ import pytest
 
 from joint_st.cli import main
 from joint_st.config import load
-from joint_st.data.loader import training_plan
+from joint_st.data.dataset import open_paired
 from joint_st.data.normalizers import normalizer
-from joint_st.data.prepared import prepare
+from joint_st.data.plan import training_plan
 from joint_st.data.texts import train_tokenizer
 from joint_st.data.tokenizers import load_tokenizer
 from joint_st.data.vocabulary import Vocabulary
@@ -175,7 +175,9 @@ def test_another_config_is_refused(trained, capsys):
 def plan_of(config):
     """The prepared training set and the batch plan of a run."""
     data, features = config.data, config.model.features
-    prepared = prepare(data.train, data, features, normalizer(data.normalizer), train_tokenizer(config), training=True)
+    prepared = open_paired(
+        data.train, data, features, normalizer(data.normalizer), train_tokenizer(config), training=True
+    )
     return prepared, training_plan(prepared, data, config.seed)
 
 

@@ -132,12 +132,13 @@ def test_a_run_holds_all_and_can_take_the_labels_of_another(place, trained_lm, t
 
 def test_all_texts_come_once_in_an_epoch(place, trained_lm):
     from joint_st.config import load
-    from joint_st.data.labelled_texts import label_plan, label_texts
+    from joint_st.data.dataset import open_lm_texts
     from joint_st.data.loader import text_batches
+    from joint_st.data.plan import label_plan
 
     config = load(place / "lm.json", LmConfig)
     tokenizer = load_tokenizer(trained_lm / "tokenizer")
-    texts = label_texts(config.data.train, config.data, normalizer("english"), tokenizer, "data.train")
+    texts = open_lm_texts(config.data.train, config.data, normalizer("english"), tokenizer, "data.train")
     plan = label_plan(texts, config.data, 3, shuffle=True)
     seen = Counter()
     for batch in text_batches(texts, plan, start=0, prefetch=2):

@@ -20,6 +20,7 @@ class Spelling:
     def __init__(self, tokenizer: Tokenizer):
         self.tokenizer = tokenizer
         self.size = tokenizer.size
+        self.digest = tokenizer.digest
         if isinstance(tokenizer, Characters):
             self.kind, written = "characters", list(tokenizer.characters)
         else:

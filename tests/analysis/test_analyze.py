@@ -23,7 +23,7 @@ from joint_st.models.text_encoder import most_frames, repetitions
 from joint_st.ops.matching import alignment_loss
 from joint_st.runs.directory import open_run
 from joint_st.runs.trained import load_trained
-from joint_st.training.setup import open_inventories
+from joint_st.training.setup import open_symbols
 from tests.tiny import tiny_config, untrained_run
 
 JOINT = {
@@ -138,7 +138,7 @@ def test_fewer_utterances_are_spread_over_the_split(run, spoken):
     made_with = (config.data, config.model.features, trained.normalizer, trained.tokenizer, trained.units)
     dataset = open_paired([ManifestSource(path=str(spoken / "test.jsonl"))], *made_with, training=False)
     with jax.set_mesh(trained.mesh):
-        analysis = LayerAnalysis(config, dataset, trained.mesh, trained.unit_count, utterances=3)
+        analysis = LayerAnalysis(config, dataset, trained.mesh, trained.symbols.sizes, utterances=3)
         report = analysis(trained.weights)
         again = analysis(trained.weights)
     assert report.rows == again.rows, "nothing is drawn anew"
@@ -188,7 +188,7 @@ def test_mistakes_are_told_in_one_line(corpora, tmp_path, capsys, changes, argum
     config = tiny_config(corpora, changes)
     run = open_run(tmp_path / "run", config)
     if changes:
-        open_inventories(config, run)
+        open_symbols(config, run)
     assert main(["analyze", str(run.root), *arguments]) == 2
     error = capsys.readouterr().err
     assert message in error and error.count("\n") == 1 and error.startswith("joint-st: error: ")

@@ -14,9 +14,10 @@ from joint_st.compile_check.advice import changes
 from joint_st.compile_check.command import report
 from joint_st.compile_check.compiled import Compiled, Memory, memory_needed
 from joint_st.config import load, override, save
+from joint_st.data.symbols import SymbolSizes
 from joint_st.distributed.collectives import Collective
 from joint_st.distributed.topology import GIB, parse_topology
-from joint_st.models.functional import weight_shapes
+from joint_st.heads.model import weight_shapes
 from tests.tiny import CHECKOUT, tiny_config
 
 needs_libtpu = pytest.mark.skipif(importlib.util.find_spec("libtpu") is None, reason="no libtpu: joint_st[tpu]")
@@ -37,7 +38,7 @@ def test_a_step_for_eight_chips(tmp_path, capsys):
     assert "fits: 15." in printed.out
     assert "16 labels, 0 text units" in printed.err
 
-    leaves = jax.tree.leaves(weight_shapes(config.model, LABELS, 0))
+    leaves = jax.tree.leaves(weight_shapes(config, SymbolSizes(LABELS)))
     weights = sum(leaf.size for leaf in leaves)
     assert (found["parameters"], found["chips"], found["fits"]) == (weights, 8, True)
     assert found["memory"]["parameters"] == found["memory"]["average"] == 4 * weights
@@ -64,7 +65,7 @@ def test_the_smallest_of_the_large_configs_for_eight_chips(tmp_path):
     assert found["quick"] and found["fits"]
 
     # Its wordpieces, and as many phonemes as `sizes` assumes.
-    weights = sum(leaf.size for leaf in jax.tree.leaves(weight_shapes(load(path).model, 1024, 128)))
+    weights = sum(leaf.size for leaf in jax.tree.leaves(weight_shapes(load(path), SymbolSizes(1024, 128))))
     assert found["parameters"] == weights and 115e6 < weights < 125e6
     assert found["memory"]["parameters"] == 4 * weights
     # Weights that the layers read as bfloat16 are summed as such, the others in float32.

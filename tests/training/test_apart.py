@@ -7,7 +7,9 @@ import pytest
 from jax.experimental.compilation_cache import compilation_cache
 
 from joint_st.config import override
+from joint_st.data.batch import Shape
 from joint_st.data.buckets import Buckets
+from joint_st.data.symbols import SymbolSizes
 from joint_st.distributed.host_memory import TUNABLES, VARIABLE
 from joint_st.distributed.mesh import make_mesh
 from joint_st.runs.compilation import keep_compiled
@@ -24,7 +26,7 @@ TEXT = Buckets(bounds=(8, 16), label_bounds=(8, 16), batch_sizes=(2, 2), unit_bo
 @pytest.fixture
 def steps(tmp_path):
     changes = {"data.text_batch_size": 2, "data.units.kind": "phonemes", "training.compilation_cache": str(tmp_path)}
-    return Steps(tiny_config(tmp_path, changes), 8, 8, SPEECH, TEXT, True)
+    return Steps(tiny_config(tmp_path, changes), SymbolSizes(8, 8), {"paired": SPEECH, "text": TEXT}, {"text": TEXT})
 
 
 @pytest.fixture
@@ -40,7 +42,7 @@ def cache(tmp_path):
 
 def test_programs_are_in_the_order_of_their_use(steps):
     assert list(steps.each()) == [(False, (None, 0)), (False, (None, 1)), (True, (0, 0)), (True, (0, 1))]
-    assert [shape for _, shape in steps._replace(text_first=False).each()] == [(0, 0), (0, 1)]
+    assert [shape for _, shape in steps._replace(text_buckets=None).each()] == [(0, 0), (0, 1)]
 
 
 def test_the_digest_is_of_what_programs_depend_on(steps):
@@ -48,7 +50,7 @@ def test_the_digest_is_of_what_programs_depend_on(steps):
         return steps._replace(config=override(steps.config, {field: value})).digest
 
     assert changed("seed", 5) == changed("name", "other") == steps.digest
-    assert len({steps.digest, changed("model.width", 32), steps._replace(units=9).digest}) == 3
+    assert len({steps.digest, changed("model.width", 32), steps._replace(sizes=SymbolSizes(8, 9)).digest}) == 3
 
 
 def test_it_is_for_a_process_that_keeps_its_memory_and_has_a_cache_without_them(steps, cache, monkeypatch):
@@ -79,13 +81,14 @@ def test_leaving_ends_the_process_and_the_wait(steps):
 
 @pytest.mark.slow
 def test_what_was_compiled_apart_is_found(steps, cache, caplog):
-    steps = steps._replace(text=None, text_first=False)
+    steps = steps._replace(buckets={"paired": SPEECH}, text_buckets=None)
     mesh = make_mesh(steps.config.parallel)
     with Apart(steps) as process, jax.set_mesh(mesh):
-        step = make_train_step(steps.config, steps.vocabulary, steps.units, mesh)
-        like = state_shapes(steps.config, steps.vocabulary, steps.units, mesh)
-        lowered = step.lower(like, batch_shapes(SPEECH, 0, mesh))
-        process.wait((0, 0))
+        step = make_train_step(steps.config, steps.sizes, mesh)
+        like = state_shapes(steps.config, steps.sizes, mesh)
+        shape = Shape(0, None)
+        lowered = step.lower(like, batch_shapes(steps.buckets, shape, mesh))
+        process.wait(shape)
         stored = sorted(path.name for path in cache.glob("jit_train_step*-cache"))
         with caplog.at_level(logging.DEBUG, "jax._src.compiler"):
             lowered.compile()

@@ -141,12 +141,13 @@ def test_all_texts_come_once_in_an_epoch(place, trained_lm):
     texts = open_lm_texts(config.data.train, config.data, normalizer("english"), tokenizer, "data.train")
     plan = label_plan(texts, config.data, 3, shuffle=True)
     seen = Counter()
-    for i, batch in text_batches(texts, plan, start=0, prefetch=2):
-        assert "text_units" not in batch and "audio" not in batch
-        for labels, length, valid in zip(batch["text_labels"], batch["text_label_lengths"], batch["text_valid"]):
+    for batch in text_batches(texts, plan, start=0, prefetch=2):
+        text = batch.arrays["text"]
+        assert "units" not in text and "paired" not in batch.arrays
+        for labels, length, valid in zip(text["labels"], text["label_lengths"], text["valid"]):
             if valid:
                 seen[tokenizer.decode(labels[:length])] += 1
-        if i + 1 == plan.steps_per_epoch:
+        if batch.number + 1 == plan.steps_per_epoch:
             break
     assert seen == Counter(texts.texts()) and len(texts) == 48
 

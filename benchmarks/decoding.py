@@ -331,11 +331,11 @@ def main():
 
 def of_run(trained, count):
     """Full-context logits [B, T, V] and lengths [B] of the first utterances of a run's dev set."""
-    from joint_st.data.prepared import prepare
+    from joint_st.data.dataset import open_paired
     from joint_st.decoding.forward import Forward
 
     config, frame = trained.config, trained.config.model.features.samples_per_frame
-    dataset = prepare(
+    dataset = open_paired(
         list(config.data.dev), config.data, config.model.features, trained.normalizer, trained.tokenizer, training=False
     )
     audio = [dataset.load(i).audio for i in range(count)]

@@ -138,7 +138,7 @@ def test_print_config_is_the_resolved_config(capsys, config):
 
 
 def test_train_gets_the_config_and_the_directory(stand_in, config):
-    calls = stand_in("joint_st.training.loop", "train")
+    calls = stand_in("joint_st.training.asr", "train_asr")
     assert main(["train", str(config), "--model.width=256"]) == 0
     assert main(["train", str(config), "--workdir", "elsewhere"]) == 0
     (first, default), (_, given) = (arguments for arguments, _ in calls)
@@ -285,8 +285,8 @@ def test_an_interrupt_is_one_line(monkeypatch, capsys, config):
     def interrupt(*_):
         raise KeyboardInterrupt
 
-    stub = types.ModuleType("joint_st.training.loop")
-    stub.train = interrupt
+    stub = types.ModuleType("joint_st.training.asr")
+    stub.train_asr = interrupt
     monkeypatch.setitem(sys.modules, stub.__name__, stub)
     assert main(["train", str(config)]) == 130
     assert capsys.readouterr().err == "joint-st: interrupted\n"

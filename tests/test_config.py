@@ -10,6 +10,7 @@ from joint_st.cli.parser import split_overrides
 from joint_st.config import (
     Config,
     DataConfig,
+    FeaturesConfig,
     LmConfig,
     ManifestSource,
     ModelConfig,
@@ -273,7 +274,7 @@ def test_json_brings_back_the_same_config(tmp_path):
 
 
 def test_a_mistake_in_json(tmp_path):
-    file = tmp_path / "config.json"
+    file = tmp_path / "mine.json"
     file.write_text('{"data": {"train": [{"kind": "manifest", "path": "a"}]}, "sede": 3}')
     assert message(load, file) == f"{file}: sede: unknown key (= 3); did you mean seed?"
     file.write_text("{")
@@ -395,3 +396,12 @@ def test_the_repositorys_configs_load(path):
     config = load(path, LmConfig if path.stem.endswith("_lm") else Config)
     assert config.name == path.stem
     assert override(config, {}) == config
+
+
+def test_samples_frames_and_seconds():
+    features = FeaturesConfig()
+    assert (features.samples_per_frame, features.frame_seconds, features.frame_ms) == (640, 0.04, 40)
+    assert [features.frames(samples) for samples in (0, 1, 640, 641)] == [0, 1, 1, 2]
+    assert [features.nearest_frames(seconds) for seconds in (0.019, 0.021, 30)] == [0, 1, 750]
+    assert [features.samples(seconds) for seconds in (0.3, 4800.000000000001 / 16_000, 0.30001)] == [4800, 4800, 4801]
+    assert (features.frames_ms(25), features.seconds(8000)) == (1000, 0.5)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from joint_st.data.audio import UnreadableAudio
-from joint_st.data.prepared import Prepared
+from joint_st.data.dataset import Dataset
 from joint_st.data.word_times import word_times
 from joint_st.errors import UserError
 
@@ -40,14 +40,14 @@ class Pairs:
     """Another utterance whose text differs, int64 [N]; -1 where all texts are equal."""
 
 
-def spread(dataset: Prepared, most: int) -> np.ndarray:
+def spread(dataset: Dataset, most: int) -> np.ndarray:
     """Numbers of up to `most` utterances, evenly spread over the dataset, int64 ascending."""
     return np.unique(np.linspace(0, len(dataset) - 1, min(most, len(dataset))).round().astype(np.int64))
 
 
-def choose_pairs(dataset: Prepared, some: np.ndarray) -> Pairs:
+def choose_pairs(dataset: Dataset, some: np.ndarray) -> Pairs:
     """Those of `some` utterances, numbers in ascending order, that have text. Raises `UserError` where none has."""
-    languages = {int(n): dataset.corpus.entry(int(dataset.rows[n])).language for n in some}
+    languages = {int(n): dataset.language(int(n)) for n in some}
     texts = {n: dataset.text(n) for n in languages}
     units = {n: dataset.units.encode(texts[n], languages[n]) for n in languages}
     index = [n for n in languages if len(units[n])]
@@ -69,7 +69,7 @@ def choose_pairs(dataset: Prepared, some: np.ndarray) -> Pairs:
     )
 
 
-def _times(dataset: Prepared, n: int, text: str) -> np.ndarray | None:
+def _times(dataset: Dataset, n: int, text: str) -> np.ndarray | None:
     try:
         times = word_times(dataset.utterance(n), text)
     except UnreadableAudio:

@@ -13,7 +13,7 @@ import soxr
 
 from joint_st.data.audio import read_audio, resample, to_int16
 from joint_st.decoding.streaming import Streams, chunk_frames, pieces
-from joint_st.runs.compilation import keep_compiled
+from joint_st.distributed.mesh import keep_compiled
 from joint_st.runs.trained import load_trained
 
 
@@ -58,12 +58,12 @@ def listen(
         samples += len(piece)
         text = trained.tokenizer.decode(labels)
         if text != shown:
-            shown, first = text, samples / features.sample_rate if first is None else first
-            yield Said(samples / features.sample_rate, "streaming", text)
+            shown, first = text, features.seconds(samples) if first is None else first
+            yield Said(features.seconds(samples), "streaming", text)
     began = time.perf_counter()
     final = trained.tokenizer.decode(streams.full_context(streams.end(0)))
     second = time.perf_counter() - began
-    seconds = samples / features.sample_rate
+    seconds = features.seconds(samples)
     yield Said(seconds, "full_context", final)
     chunks = f"{seconds:.2f} s of audio in chunks of {chunk_ms:g} ms, look-ahead {streams.look_ahead_ms:g} ms"
     speed = f"real-time factor {computing / max(seconds, 1e-9):.3f}, second pass {1000 * second:.0f} ms"

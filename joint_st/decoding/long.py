@@ -32,8 +32,7 @@ from joint_st.decoding.clock import Clock, Program
 from joint_st.decoding.decoders import Decoder
 from joint_st.decoding.forward import Forward
 from joint_st.decoding.windows import Windows
-from joint_st.distributed.hosts import fetch
-from joint_st.distributed.mesh import put_batch, replicated, rows_here
+from joint_st.distributed.mesh import fetch, put_batch, replicated, rows_here
 from joint_st.models.functional import Weights
 
 LONGEST_SECONDS, SHORTEST_SECONDS = 30.0, 8.0
@@ -137,7 +136,7 @@ class LongRecordings:
             before = heard
         self._decode(before, None, first, frames, found, clock)
         if clock:
-            clock.audio += len(audio) / self._features.sample_rate
+            clock.audio += self._features.seconds(len(audio))
         return {
             decoder: {head: np.concatenate(pieces) for head, pieces in of_heads.items()}
             for decoder, of_heads in found.items()

@@ -13,8 +13,7 @@ from joint_st.decoding.decoders import Decoder, Greedy, fuse
 from joint_st.decoding.forward import Forward
 from joint_st.decoding.fusion.build import FusionFiles
 from joint_st.decoding.long import LongRecordings, default_window
-from joint_st.distributed.mesh import put_batch
-from joint_st.runs.compilation import keep_compiled
+from joint_st.distributed.mesh import keep_compiled, put_batch
 from joint_st.runs.trained import load_trained
 
 LENGTH_STEP_SECONDS = 2

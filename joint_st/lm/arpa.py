@@ -20,7 +20,7 @@ from joint_st.errors import UserError
 START, END, UNKNOWN = "<s>", "</s>", "<unk>"
 
 NEVER = -99.0
-"""How the format writes a log10 probability of 0."""
+"""Stands in the format for the logarithm of 0."""
 
 MOST = 10_000_000
 """N-grams that a model may have: each takes some 600 bytes while it is read, and at most 24 on the device."""
@@ -29,12 +29,12 @@ _UNKNOWN_AS_WRITTEN = ("<UNK>", "[UNK]")
 
 
 class Entry(NamedTuple):
-    """What a model says of an n-gram."""
+    """The two numbers that a model has for an n-gram."""
 
     log10_prob: float
-    """Of the last token after the ones before it."""
+    """Log10 probability of the last token after the ones before it."""
     log10_backoff: float
-    """Weight of what the tokens after the first one say, where they say what the whole n-gram does not."""
+    """Log10 weight of what the tokens after the first one predict, where the model has no n-gram that goes on from all."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,7 +55,10 @@ class Arpa:
         return [token for (token,) in self.ngrams[0] if token not in (START, END, UNKNOWN)]
 
     def log10_prob(self, token: str, before: Sequence[str]) -> float:
-        """Of a token after others, the first of which may be `<s>`; of `<unk>` for a token that the model lacks."""
+        """Log10 probability of a token after others, the first of which may be `<s>`.
+
+        A token that the model lacks has that of `<unk>`.
+        """
         known = [word if (word,) in self.ngrams[0] else UNKNOWN for word in (*before, token)]
         ngram, weight = tuple(known[-self.order :]), 0.0
         while ngram not in self.ngrams[len(ngram) - 1]:

@@ -59,16 +59,17 @@ def ctc_loss(
     return jnp.where(feasible, loss, 0.0), feasible
 
 
-def frames_needed(labels: _Array, label_lengths: _Array) -> _Array:
+def frames_needed(labels: _Array, label_lengths: _Array | None = None) -> _Array:
     """The fewest frames that can spell the labels: one for each, and a blank between two that are equal.
 
-    labels: int [B, U], label_lengths: int [B] -> int32 [B]. NumPy arrays give a NumPy array and compile nothing;
-    arrays of JAX give one of JAX.
+    labels: int [..., U], label_lengths: int [...], all U by default -> int32 [...]. NumPy arrays give a NumPy array
+    and compile nothing; arrays of JAX give one of JAX.
     """
     xp = np if isinstance(labels, np.ndarray) else jnp
-    in_label = xp.arange(1, labels.shape[1]) < label_lengths[:, None]
-    repeats = (labels[:, 1:] == labels[:, :-1]) & in_label
-    return (label_lengths + repeats.sum(axis=1)).astype(xp.int32)
+    lengths = xp.full(labels.shape[:-1], labels.shape[-1]) if label_lengths is None else label_lengths
+    in_label = xp.arange(1, labels.shape[-1]) < lengths[..., None]
+    repeats = (labels[..., 1:] == labels[..., :-1]) & in_label
+    return (lengths + repeats.sum(axis=-1)).astype(xp.int32)
 
 
 class _Lattice(NamedTuple):

@@ -129,7 +129,7 @@ def forced_alignment(
     return ForcedAlignment(path, *_spans(path, posterior, width), jnp.where(feasible, log_prob, 0.0), feasible)
 
 
-def _spans(path, posterior, labels: int):
+def _spans(path, posterior, labels: int) -> tuple[jax.Array, jax.Array, jax.Array]:
     """First frame, frame after the last, and mean posterior of each label, [B, U] each."""
     batch, frames = path.shape
     row = jnp.arange(batch)[:, None]

@@ -8,10 +8,10 @@ from pathlib import Path
 
 from joint_st.analysis.analyze import analyze_run
 from joint_st.config import Source
-from joint_st.data.prepared import prepare
+from joint_st.data.dataset import open_paired
 from joint_st.decoding.decoders import Decoder, Greedy
 from joint_st.decoding.forward import HEADS
-from joint_st.errors import UserError
+from joint_st.distributed.mesh import keep_compiled
 from joint_st.evaluation.breakdown import BY, break_down, explain_unstated
 from joint_st.evaluation.evaluate import evaluate_run
 from joint_st.evaluation.report import ScoredUtterance, make_rows
@@ -21,7 +21,6 @@ from joint_st.reports.charts import layer_charts, training_charts
 from joint_st.reports.page import embedded, make_page, write_page
 from joint_st.reports.recognised import choose, stored_utterances, utterance_facts
 from joint_st.reports.samples import make_samples
-from joint_st.runs.compilation import keep_compiled
 from joint_st.runs.trained import Trained, load_trained
 from joint_st.training.asr import columns
 
@@ -50,7 +49,7 @@ def report_run(
     """
     trained = load_trained(workdir, checkpoint)
     keep_compiled(trained.config.training.compilation_cache)
-    split, source = _split(trained, data)
+    split, source = trained.split(data)
     own = trained.config.data.test.get(split) == source
     scored = stored_utterances(trained.run, trained.step, split, decoder.name) if own else []
     if not scored:
@@ -73,14 +72,6 @@ def report_run(
         left_out = len(samples) - fitted
         print(f"audio of {left_out} more is left out, for the page to stay below {megabytes} MB (--megabytes)")
     return path
-
-
-def _split(trained: Trained, data: dict[str, Source] | None) -> tuple[str, Source]:
-    splits = dict(data or list(trained.config.data.test.items())[:1])
-    if not splits:
-        raise UserError(f"{trained.run.config}: data.test names no split; give --data NAME=SOURCE")
-    [(split, source)] = splits.items()
-    return split, source
 
 
 def page_data(trained: Trained, split: str, scored: Sequence[ScoredUtterance], *, head: str, decoder: str) -> dict:
@@ -142,5 +133,5 @@ def _samples(
     of_head = [one for one in scored if one.head == head]
     ids = [of_head[n].id for n in choose([one.errors[ALL].word_errors for one in of_head], most)]
     made_with = (trained.config.data, trained.config.model.features, trained.normalizer, trained.tokenizer)
-    dataset = prepare([source], *made_with, trained.units, training=False)
+    dataset = open_paired([source], *made_with, trained.units, training=False)
     return make_samples(trained, dataset, ids, head)

@@ -15,7 +15,7 @@ from joint_st.analysis.figures import MOST_PANELS
 from joint_st.analysis.layers import LayerAnalysis
 from joint_st.analysis.pairs import Example
 from joint_st.data.audio import UnreadableAudio
-from joint_st.data.prepared import Prepared
+from joint_st.data.dataset import Dataset
 from joint_st.data.sources import Corpus
 from joint_st.data.utterance import Entry, Utterance
 from joint_st.runs.trained import Trained
@@ -44,7 +44,7 @@ class Some:
         return self._corpus[self._rows[i]]
 
 
-def make_samples(trained: Trained, dataset: Prepared, ids: Sequence[str], head: str) -> dict[str, dict]:
+def make_samples(trained: Trained, dataset: Dataset, ids: Sequence[str], head: str) -> dict[str, dict]:
     """What the page shows of the utterances `ids` of a dataset, by id and in their order.
 
     head: whose forced alignment gives the times of the words. Those whose audio cannot be read have no sample. Where

@@ -10,8 +10,8 @@ import rich
 
 from joint_st.config import Source
 from joint_st.data.sources import open_source
+from joint_st.distributed.mesh import keep_compiled
 from joint_st.errors import UserError
-from joint_st.runs.compilation import keep_compiled
 from joint_st.runs.trained import Trained, load_trained
 from joint_st.word_times.aligner import Aligner
 from joint_st.word_times.boundaries import make_rows, make_table

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -134,7 +133,7 @@ class Aligner:
         self._units = trained.units if trained.config.losses.trains_units else None
         self._spelling = Spelling(trained.tokenizer)
         self._features = trained.config.model.features
-        self._frame_s = self._features.samples_per_frame / self._features.sample_rate
+        self._frame_s = self._features.frame_seconds
         self._emissions = Emissions(trained, head, self._units is not None)
         # The path itself stays where it is.
         self._align = jax.jit(over_batch(lambda *batch: forced_alignment(*batch)[1:], trained.mesh))
@@ -182,8 +181,7 @@ class Aligner:
                 language=entry.language,
                 labels=labels,
                 units=none if self._units is None else self._units.encode(text, entry.language),
-                # A duration of 0.3 s is 4800.000000000001 samples or so: not one more.
-                samples=math.ceil(entry.seconds * self._features.sample_rate - 1e-3),
+                samples=self._features.samples(entry.seconds),
             )
             for i, entry, text, labels in entries
         ]
@@ -219,7 +217,7 @@ class Aligner:
         rate = self._features.sample_rate
         audio = resample(utterance.audio, utterance.sample_rate, rate)
         if len(audio) > most + SLACK_SECONDS * rate:
-            stated, has = job.samples / rate, len(audio) / rate
+            stated, has = map(self._features.seconds, (job.samples, len(audio)))
             return Failed(job.id, f"its audio is {has:.3f} s long, where its source says {stated:.3f} s; correct that")
         return Heard(audio[:most], word_times(utterance, job.text))
 
@@ -275,7 +273,7 @@ class Aligner:
         return paths
 
     def _result(self, job: Job, heard: Heard, labels, units) -> Aligned | Failed:
-        seconds = len(heard.audio) / self._features.sample_rate
+        seconds = self._features.seconds(len(heard.audio))
         if labels is None:
             return Failed(job.id, self._why_not(job, seconds, self._features.frames(len(heard.audio))))
         frames, log_prob = labels
@@ -297,7 +295,7 @@ class Aligner:
         )
 
     def _why_not(self, job: Job, seconds: float, frames: int) -> str:
-        needed = int(frames_needed(job.labels[None], np.array([len(job.labels)]))[0])
+        needed = int(frames_needed(job.labels))
         if needed > frames:
             return (
                 f"its text cannot fit its audio: {len(job.labels)} labels need {needed} frames, and {seconds:.2f} s "

@@ -96,7 +96,7 @@ class EmbeddingAligner(Aligner):
         return results
 
     def _matched(self, job: Job, heard: Heard, unit: np.ndarray, similarity: np.ndarray) -> Aligned:
-        seconds = len(heard.audio) / self._features.sample_rate
+        seconds = self._features.seconds(len(heard.audio))
         symbols = [self._units.symbols[i] for i in job.units]
         frames = frames_of_units(unit, similarity, len(symbols))
         units = unit_spans(symbols, self._units.words(job.text, job.language), frames, self._frame_s, seconds)

@@ -16,9 +16,10 @@ from joint_st.cli import main
 from joint_st.compile_check.check import changes, report
 from joint_st.compile_check.compiled import Compiled, Memory, matrix_flops, memory_needed
 from joint_st.config import ModelConfig, load, override, save
+from joint_st.data.symbols import SymbolSizes
 from joint_st.distributed.collectives import Collective
 from joint_st.distributed.topology import GIB, parse_topology
-from joint_st.models.functional import model_structure, weight_shapes
+from joint_st.heads.model import model_structure, weight_shapes
 from tests.tiny import CHECKOUT, tiny_config
 
 needs_libtpu = pytest.mark.skipif(importlib.util.find_spec("libtpu") is None, reason="no libtpu: joint_st[tpu]")
@@ -39,7 +40,7 @@ def test_a_step_for_eight_chips(tmp_path, capsys):
     assert "fits: 15." in printed.out
     assert "16 labels, 0 text units" in printed.err
 
-    leaves = jax.tree.leaves(weight_shapes(config.model, LABELS, 0))
+    leaves = jax.tree.leaves(weight_shapes(config, SymbolSizes(LABELS)))
     weights = sum(leaf.size for leaf in leaves)
     assert (found["parameters"], found["chips"], found["fits"]) == (weights, 8, True)
     assert found["memory"]["parameters"] == found["memory"]["average"] == 4 * weights
@@ -66,7 +67,7 @@ def test_the_smallest_of_the_large_configs_for_eight_chips(tmp_path):
     assert found["quick"] and found["fits"]
 
     # Its wordpieces, and as many phonemes as `sizes` assumes.
-    weights = sum(leaf.size for leaf in jax.tree.leaves(weight_shapes(load(path).model, 1024, 128)))
+    weights = sum(leaf.size for leaf in jax.tree.leaves(weight_shapes(load(path), SymbolSizes(1024, 128))))
     assert found["parameters"] == weights and 115e6 < weights < 125e6
     assert found["memory"]["parameters"] == 4 * weights
     # Weights that the layers read as bfloat16 are summed as such, the others in float32.
@@ -234,7 +235,7 @@ def test_devices_of_a_mapped_function_add_up():
 
 
 @pytest.mark.parametrize("remat, times", [(False, 3), (True, 4)])
-def test_a_layer_takes_what_its_weights_say(remat, times):
+def test_a_layer_takes_what_its_weights_say(remat, times, tmp_path):
     """Forward two for each weight of a matrix and frame, and attention; backward twice that, and again with remat."""
     width, frames, rows = 16, 12, 2
     config = ModelConfig(
@@ -248,7 +249,9 @@ def test_a_layer_takes_what_its_weights_say(remat, times):
         remat=remat,
         dropout=0.0,
     )
-    structure, weights = model_structure(config, 8, 0), weight_shapes(config, 8, 0)
+    whole = tiny_config(tmp_path).model_copy(update={"model": config})
+    sizes = SymbolSizes(8)
+    structure, weights = model_structure(whole, sizes), weight_shapes(whole, sizes)
     x, mask = jnp.zeros((rows, frames, width)), jnp.ones((rows, frames), bool)
 
     def loss(weights, x):

@@ -168,6 +168,7 @@ def test_frames_needed_counts_repeats_within_the_length():
         needed = frames_needed(array(labels), array(lengths))
         assert isinstance(needed, np.ndarray) == on_host and needed.dtype == np.int32
         np.testing.assert_array_equal(needed, expected)
+        assert frames_needed(array([1, 1, 2, 2, 2])) == 8 and frames_needed(array(labels[0, :0])) == 0
 
 
 def test_infeasible_and_empty_utterances_have_no_loss_and_no_gradient():

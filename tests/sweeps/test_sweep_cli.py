@@ -82,7 +82,7 @@ def test_trainings_from_the_command_to_the_table(corpora, tmp_path, capsys, monk
         own = json.loads(job.directory.evaluation(row["steps"][0], ["test"]).read_text())
         expected = {(r["head"], r["subset"]): r["wer"] for r in own}
         for head, prefix in (("full_context", ""), ("streaming", "streaming_")):
-            for subset, ending in (("all", ""), ("heard", "_heard"), ("text_only", "_only_read")):
+            for subset, ending in (("all", ""), ("heard", "_heard"), ("text_only", "_text_only")):
                 assert row[f"{prefix}wer{ending}"] == pytest.approx(expected[head, subset])
         assert f"{job.name}: test streaming WER {100 * expected['streaming', 'all']:.1f} %" in output.err
         assert "trained" in job.log.read_text() and job.config.seed == 3

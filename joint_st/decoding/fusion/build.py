@@ -16,7 +16,7 @@ from joint_st.decoding.rescoring import Rescoring, RescoringWeights
 from joint_st.errors import UserError
 from joint_st.lm.arpa import SPACE, Arpa, spellings, symbols
 from joint_st.lm.kenlm import read_ngrams
-from joint_st.runs.trained_lm import load_lm
+from joint_st.runs.trained import load_lm
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from joint_st.distributed.hosts import host_parts, shared_devices
+from joint_st.distributed.mesh import host_parts, shared_devices
 from joint_st.errors import UserError
 
 

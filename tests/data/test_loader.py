@@ -1,7 +1,6 @@
 import itertools
 import json
 import logging
-import pickle
 import subprocess
 import sys
 import textwrap
@@ -12,7 +11,8 @@ import soundfile
 
 from joint_st.config import DataConfig, FeaturesConfig, ManifestSource
 from joint_st.data.buckets import Buckets
-from joint_st.data.loader import BatchLoader, batches, prepare
+from joint_st.data.dataset import open_paired
+from joint_st.data.loader import BatchLoader, batches
 from joint_st.data.normalizers import normalizer
 from joint_st.data.plan import BatchPlan
 from joint_st.data.tokenizers import Characters
@@ -40,7 +40,7 @@ def manifest(tmp_path):
 def ready(manifest, *, strict=False, shuffle=True, seed=0):
     source = ManifestSource(path=str(manifest))
     data = DataConfig(train=(source,), strict=strict)
-    prepared = prepare(data.train, data, FEATURES, normalizer("english"), CHARACTERS, training=True)
+    prepared = open_paired(data.train, data, FEATURES, normalizer("english"), CHARACTERS, training=True)
     buckets = Buckets.choose(
         prepared.lengths, prepared.label_lengths, count=2, multiple=FEATURES.samples_per_frame, batch_size=4
     )
@@ -53,36 +53,54 @@ def take(prepared, plan, count, **options):
 
 
 def assert_equal(found, expected):
-    assert [i for i, _ in found] == [i for i, _ in expected]
-    for (_, a), (_, b) in zip(found, expected):
-        assert a.keys() == b.keys()
-        for key in a:
-            assert a[key].dtype == b[key].dtype
-            np.testing.assert_array_equal(a[key], b[key])
+    assert [batch.number for batch in found] == [batch.number for batch in expected]
+    for a, b in zip(found, expected):
+        assert (a.shape, a.arrays.keys()) == (b.shape, b.arrays.keys())
+        for part in a.arrays:
+            np.testing.assert_array_equal(a.rows[part], b.rows[part])
+            assert_arrays_equal(a.arrays[part], b.arrays[part])
+
+
+def assert_arrays_equal(a, b):
+    assert a.keys() == b.keys()
+    for key in a:
+        assert a[key].dtype == b[key].dtype
+        np.testing.assert_array_equal(a[key], b[key])
+
+
+def assert_together(whole, slices):
+    """What several hosts hold of each batch, one after the other, is the batch of one host."""
+    for one, *parts in zip(whole, *slices, strict=True):
+        for part, arrays in one.arrays.items():
+            joined = {key: np.concatenate([batch.arrays[part][key] for batch in parts]) for key in arrays}
+            assert_arrays_equal(joined, arrays)
+            np.testing.assert_array_equal(np.concatenate([own.local_rows[part] for own in parts]), one.rows[part])
 
 
 def test_batches_hold_what_the_plan_says(manifest):
     prepared, plan = ready(manifest)
-    for i, batch in take(prepared, plan, 2 * plan.steps_per_epoch):
+    for i, batch in enumerate(take(prepared, plan, 2 * plan.steps_per_epoch)):
         bucket, rows = plan[i]
-        size = plan.buckets.batch_sizes[bucket]
-        assert batch["audio"].shape == (size, plan.buckets.bounds[bucket])
-        assert batch["audio"].dtype == np.int16
-        assert batch["labels"].shape == (size, plan.buckets.label_bounds[bucket])
-        assert batch["labels"].dtype == np.int32
-        np.testing.assert_array_equal(batch["index"], rows)
-        np.testing.assert_array_equal(batch["valid"], rows >= 0)
+        paired, size = batch.arrays["paired"], plan.buckets.batch_sizes[bucket]
+        assert batch.number == i and batch.shape == (bucket, None)
+        assert paired["audio"].shape == (size, plan.buckets.bounds[bucket])
+        assert paired["audio"].dtype == np.int16
+        assert paired["labels"].shape == (size, plan.buckets.label_bounds[bucket])
+        assert paired["labels"].dtype == np.int32
+        np.testing.assert_array_equal(batch.rows["paired"], rows)
+        np.testing.assert_array_equal(paired["valid"], rows >= 0)
         for b, n in enumerate(rows):
             samples, text = (round((0.2 + 0.04 * n) * 16000), "abcde"[: n % 5 + 1]) if n >= 0 else (0, "")
-            assert batch["audio_lengths"][b] == samples and batch["label_lengths"][b] == len(text)
-            assert (batch["audio"][b, :samples] == n + 1).all() and not batch["audio"][b, samples:].any()
-            assert CHARACTERS.decode(batch["labels"][b]) == text
+            assert paired["audio_lengths"][b] == samples and paired["label_lengths"][b] == len(text)
+            assert (paired["audio"][b, :samples] == n + 1).all() and not paired["audio"][b, samples:].any()
+            assert CHARACTERS.decode(paired["labels"][b]) == text
+            assert paired["frames_needed"][b] == len(text)
 
 
 @pytest.mark.parametrize("start", [1, 3, 1000])
 def test_starting_later_gives_the_same_batches(manifest, start):
     prepared, plan = ready(manifest)
-    whole = [(i, BatchLoader(prepared, plan)(i)) for i in range(start, start + 4)]
+    whole = [BatchLoader(prepared, plan)(i) for i in range(start, start + 4)]
     assert_equal(take(prepared, plan, 4, start=start), whole)
 
 
@@ -95,23 +113,18 @@ def test_threads_and_prefetch_change_nothing(manifest):
 @pytest.mark.parametrize("hosts", [2, 4])
 def test_hosts_together_hold_the_batch_of_one(manifest, hosts):
     prepared, plan = ready(manifest)
-    one = take(prepared, plan, 8)
     parts = [take(prepared, plan, 8, parts=((p,), hosts)) for p in range(hosts)]
-    joined = [
-        (i, {key: np.concatenate([batch[key] for _, batch in slices]) for key in whole})
-        for (i, whole), *slices in zip(one, *parts)
-    ]
-    assert_equal(joined, one)
+    assert_together(take(prepared, plan, 8), parts)
 
 
 def test_a_host_may_hold_parts_that_are_no_neighbours(manifest):
     prepared, plan = ready(manifest)
     one, even, odd = (take(prepared, plan, 8, parts=parts) for parts in (((0,), 1), ((0, 2), 4), ((1, 3), 4)))
-    for (_, whole), (_, a), (_, b) in zip(one, even, odd):
-        for key, rows in whole.items():
+    for whole, a, b in zip(one, even, odd):
+        for key, rows in whole.arrays["paired"].items():
             quarters = np.split(rows, 4)
-            np.testing.assert_array_equal(a[key], np.concatenate(quarters[0::2]))
-            np.testing.assert_array_equal(b[key], np.concatenate(quarters[1::2]))
+            np.testing.assert_array_equal(a.arrays["paired"][key], np.concatenate(quarters[0::2]))
+            np.testing.assert_array_equal(b.arrays["paired"][key], np.concatenate(quarters[1::2]))
 
 
 def test_a_batch_that_does_not_divide_over_the_hosts_is_refused(manifest):
@@ -123,7 +136,7 @@ def test_an_evaluation_pass_ends(manifest):
     prepared, plan = ready(manifest, shuffle=False)
     found = take(prepared, plan, None)
     assert len(found) == plan.steps_per_epoch
-    seen = np.concatenate([batch["index"][batch["valid"]] for _, batch in found])
+    seen = np.concatenate([batch.local_rows["paired"][batch.arrays["paired"]["valid"]] for batch in found])
     assert sorted(seen.tolist()) == list(range(COUNT))
     assert_equal(take(prepared, plan, None, start=2), found[2:])
     assert take(prepared, plan, None, start=plan.steps_per_epoch) == []
@@ -135,13 +148,14 @@ def test_an_unreadable_file_becomes_an_invalid_row_and_is_counted_once(manifest,
     manifest.with_name("u9.flac").unlink()
     rows = []
     with caplog.at_level(logging.WARNING):
-        for _, batch in take(prepared, plan, 2 * plan.steps_per_epoch):
-            for b in np.flatnonzero(np.isin(batch["index"], (7, 9))):
-                rows.append(batch["index"][b])
+        for one in take(prepared, plan, 2 * plan.steps_per_epoch):
+            batch, index = one.arrays["paired"], one.rows["paired"]
+            for b in np.flatnonzero(np.isin(index, (7, 9))):
+                rows.append(index[b])
                 assert not batch["valid"][b]
                 assert batch["audio_lengths"][b] == batch["label_lengths"][b] == 0
                 assert not batch["audio"][b].any() and not batch["labels"][b].any()
-            assert batch["valid"].sum() == (batch["index"] >= 0).sum() - np.isin(batch["index"], (7, 9)).sum()
+            assert batch["valid"].sum() == (index >= 0).sum() - np.isin(index, (7, 9)).sum()
     assert sorted(rows) == [7, 7, 9, 9]
     assert sorted(prepared.unreadable) == [7, 9] and prepared.unreadable[9].endswith("/u9.flac: no such file")
     assert [sum(name in r.getMessage() for r in caplog.records) for name in ("u7.flac", "u9.flac")] == [1, 1]
@@ -162,16 +176,9 @@ def test_audio_much_longer_than_stated_is_unreadable_and_a_little_longer_is_cut(
         soundfile.write(manifest.with_name(f"u{last}.flac"), np.ones(bound + extra, np.int16), 16000)
         i = next(i for i in range(plan.steps_per_epoch) if last in plan[i].rows)
         batch = BatchLoader(prepared, plan)(i)
-        row = batch["index"].tolist().index(last)
+        row, batch = batch.rows["paired"].tolist().index(last), batch.arrays["paired"]
         assert batch["valid"][row] == valid and batch["audio_lengths"][row] == (bound if valid else 0)
     assert "where its source says 1.080 s" in prepared.unreadable[last]
-
-
-def test_a_loader_pickles(manifest):
-    prepared, plan = ready(manifest)
-    loader = BatchLoader(prepared, plan)
-    again = pickle.loads(pickle.dumps(loader))
-    assert_equal([(3, again(3))], [(3, loader(3))])
 
 
 def test_a_run_that_fails_between_batches_ends(manifest):
@@ -181,7 +188,7 @@ def test_a_run_that_fails_between_batches_ends(manifest):
         sys.path.insert(0, {str(manifest.parent)!r})
         sys.path[:0] = {sys.path!r}
         from pathlib import Path
-        from tests.data.test_pipeline import batches, ready
+        from tests.data.test_loader import batches, ready
         iterator = batches(*ready(Path({str(manifest)!r})), read_threads=2, prefetch=3)
         next(iterator)
         sys.exit("stopped")
@@ -194,9 +201,10 @@ def test_a_run_that_fails_between_batches_ends(manifest):
 def test_recorded_speech_makes_batches(recorded):
     for corpus in ("spoken_digits", "common_voice_en"):
         prepared, plan = ready(recorded / corpus / "train.jsonl")
-        _, batch = take(prepared, plan, 1)[0]
+        one = take(prepared, plan, 1)[0]
+        batch = one.arrays["paired"]
         for b in np.flatnonzero(batch["valid"]):
-            n = batch["index"][b]
+            n = one.rows["paired"][b]
             assert batch["audio_lengths"][b] == pytest.approx(prepared.lengths[n], abs=200)
             assert CHARACTERS.decode(batch["labels"][b]) == prepared.text(n)
             assert np.abs(batch["audio"][b].astype(int)).max() > 300

@@ -1,4 +1,4 @@
-"""The steps of a run compiled by a process of their own, into the cache of compiled programs, which this one reads.
+"""Compile the steps of a run in a subprocess, into the cache of compiled programs, which this process reads.
 
 XLA's compiler takes and frees millions of small blocks. In the one heap of a process that keeps its memory
 (`joint_st.distributed.host_memory`), what is left between them makes every later search for a large block long: the
@@ -27,10 +27,9 @@ from joint_st.data.batch import Shape
 from joint_st.data.buckets import Buckets
 from joint_st.data.symbols import SymbolSizes
 from joint_st.distributed.host_memory import TUNABLES, VARIABLE
-from joint_st.distributed.mesh import available_devices, make_mesh
+from joint_st.distributed.mesh import available_devices, keep_compiled, make_mesh
 from joint_st.distributed.peers import current
 from joint_st.distributed.preflight import sources
-from joint_st.runs.compilation import keep_compiled
 from joint_st.training.compilation import batch_shapes, shapes_of_batches
 from joint_st.training.step import make_train_step, state_shapes
 
@@ -45,7 +44,7 @@ class Steps(NamedTuple):
     buckets: dict[str, Buckets]
     """The buckets of each part of batches with speech."""
     text_buckets: dict[str, Buckets] | None
-    """Those of batches of text alone, where there are such before the others."""
+    """The buckets of batches of text alone; None where no such batches come first."""
 
     def each(self) -> Iterator[tuple[bool, Shape]]:
         """Whether a program takes speech, and the shape of its batches, in the order of their use."""
@@ -61,15 +60,15 @@ class Steps(NamedTuple):
         return hashlib.sha256(repr((versions, self._replace(config=config))).encode()).hexdigest()[:24]
 
 
-class Apart:
-    """A process that compiles `steps`. It ends with the `with` block, and with this process, however that ends."""
+class CompileSubprocess:
+    """A subprocess that compiles `steps`. It ends with the `with` block, and with this process, however that ends."""
 
     def __init__(self, steps: Steps):
         self._left = False
         self._ready = {shape: threading.Event() for _, shape in steps.each()}
         environment = {name: value for name, value in os.environ.items() if name != VARIABLE}
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "joint_st.training.apart"],
+            [sys.executable, "-m", "joint_st.training.compile_subprocess"],
             env=environment,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -78,7 +77,7 @@ class Apart:
         self._reader = threading.Thread(target=self._read, args=(pickle.dumps(steps),), daemon=True)
         self._reader.start()
 
-    def __enter__(self) -> Apart:
+    def __enter__(self) -> CompileSubprocess:
         return self
 
     def __exit__(self, *_) -> None:
@@ -88,7 +87,7 @@ class Apart:
         self._reader.join()
 
     def wait(self, shape: Shape) -> None:
-        """Until the program for `shape` is in the cache, or the process has failed at it.
+        """Wait until the program for `shape` is in the cache, or the subprocess has failed at it.
 
         Raises `CancelledError` where the `with` block is left before.
         """
@@ -112,17 +111,17 @@ class Apart:
             self._process.wait()
 
 
-def compile_apart(steps: Steps | None) -> Apart | contextlib.nullcontext:
-    """Begins to compile `steps` apart, where there are any and that is of use; a context of the process, or of None.
+def compile_in_subprocess(steps: Steps | None) -> CompileSubprocess | contextlib.nullcontext:
+    """Begin to compile `steps` in a subprocess, where that pays; a context of the subprocess, or of None.
 
-    It is of use on the CPU, where this process keeps its memory and has a cache of compiled programs on its disk that
-    lacks them. A file there says for which steps it has them.
+    It pays on the CPU, where this process keeps its memory and has a cache of compiled programs on its disk that lacks
+    these. A file there says for which steps it has them. None for `steps`: there is nothing to compile.
     """
     folder = jax.config.jax_compilation_cache_dir
     keeps_memory = os.environ.get(VARIABLE) == TUNABLES and jax.default_backend() == "cpu"
     if not steps or not keeps_memory or current().several or not folder or _known(folder, steps).exists():
         return contextlib.nullcontext()
-    return Apart(steps)
+    return CompileSubprocess(steps)
 
 
 def _known(folder: str, steps: Steps) -> Path:
@@ -130,7 +129,7 @@ def _known(folder: str, steps: Steps) -> Path:
 
 
 def main() -> None:
-    """Compiles the steps that come in on standard input, and says in a line of each when it is in the cache."""
+    """Compile the steps that come in on standard input, and print a line for each once it is in the cache."""
     steps = pickle.load(sys.stdin.buffer)
     # Ends when the process that started this one does.
     threading.Thread(target=lambda: os._exit(0 if sys.stdin.buffer.read() else 1), daemon=True).start()

@@ -10,13 +10,16 @@ import jax
 import jax.numpy as jnp
 import pytest
 from jax.sharding import NamedSharding, PartitionSpec
-from joint_st.models.joint import Outputs
-from joint_st.training.text_rows import add_repetitions, gather_rows, text_groups
 
 from joint_st.config import override
 from joint_st.distributed.collectives import collectives
 from joint_st.distributed.mesh import BATCH, make_mesh, put_batch
-from joint_st.training import consistency, objective
+from joint_st.heads import ctc
+from joint_st.heads.ctc import CtcHead
+from joint_st.losses import consistency
+from joint_st.losses.base import TEXT_PASSES, Pass, Passes, make_losses, passes_of
+from joint_st.losses.text_rows import add_repetitions, gather_rows
+from joint_st.models.encoder import Encoded
 from tests.tiny import environment
 from tests.training.test_joint_step import JOINT, joint_batch
 from tests.training.test_step import CONFIG, UNITS, VOCABULARY
@@ -31,17 +34,28 @@ def sent(mesh) -> tuple[dict[str, int], bool]:
     And whether there is a loop in them, as every dynamic program is one.
     """
     config = override(CONFIG, JOINT)
-    groups = text_groups(config)
+    losses = make_losses(config)
+    wanted = passes_of(losses)
+    of_text = [one for one in TEXT_PASSES if one in wanted]
+
+    class AlreadyLogits(CtcHead):
+        """A head whose embeddings are its logits, so that all that is compiled are the losses."""
+
+        def __init__(self):
+            pass
+
+        def __call__(self, x):
+            return x
 
     def loss(audio, text, audio_mask, text_mask, batch):
-        batch = add_repetitions(config, groups, batch, jax.random.key(0))
-        audio = Outputs(mask=audio_mask, **audio)
-        text = Outputs(mask=text_mask, **text)
-        values = [value for value, _ in objective.speech_losses(config, audio, batch, mesh).values()]
-        rows = gather_rows(groups, batch, mesh)
-        values += objective.reconstruction_losses(config, text, rows, mesh).values()
-        values += consistency.consistency_losses(config, audio, text, batch, jax.random.key(1), mesh).values()
-        return sum(jnp.sum(value) for value in values)
+        batch = add_repetitions(config, ["paired", "text"], batch, jax.random.key(0))
+        rows = gather_rows(of_text, [one is not Pass.PAIRED_CLEAN for one in of_text], batch, mesh)
+        heads = {name: AlreadyLogits() for name in ("streaming", "full_context")}
+        audio, text = Encoded(mask=audio_mask, **audio), Encoded(mask=text_mask, **text)
+        passes = Passes({Pass.AUDIO: audio}, text, rows, heads)
+        found = [loss.values(passes, batch, wanted, jax.random.key(1), mesh) for loss in losses]
+        values = [rows for one in found for rows in (one.values | one.monitored).values()]
+        return sum(jnp.sum(value) for rows in values for value in rows.values())
 
     def outputs(rows, frames, **more):
         shapes = {"streaming": VOCABULARY, "full_context": VOCABULARY, **more}
@@ -51,7 +65,7 @@ def sent(mesh) -> tuple[dict[str, int], bool]:
     def put(shape, spec, dtype=jnp.float32):
         return jax.ShapeDtypeStruct(shape, dtype, sharding=NamedSharding(mesh, spec))
 
-    text_rows = ROWS * len(groups)
+    text_rows = ROWS * len(of_text)
     arguments = (
         outputs(ROWS, FRAMES, units=UNITS),
         outputs(text_rows, TEXT_FRAMES),
@@ -69,7 +83,7 @@ def sent(mesh) -> tuple[dict[str, int], bool]:
 
 def without_dynamic_programs(patch) -> None:
     """The losses are sums instead."""
-    patch.setattr(objective, "ctc_loss", lambda logits, *_: (logits.sum((1, 2)), None))
+    patch.setattr(ctc, "ctc_loss", lambda logits, *_: (logits.sum((1, 2)), None))
 
     def distance(a, b, *_, **__):
         value = a.sum((1, 2)) + b.sum((1, 2))
@@ -94,7 +108,7 @@ def on_eight_devices():
 
 def test_dynamic_programs_send_nothing():
     flags = "--xla_backend_optimization_level=0 --xla_force_host_platform_device_count=8"
-    program = "from tests.training.test_loss_collectives import on_eight_devices; on_eight_devices()"
+    program = "from tests.losses.test_loss_collectives import on_eight_devices; on_eight_devices()"
     done = subprocess.run(
         [sys.executable, "-c", program], env=environment(XLA_FLAGS=flags), capture_output=True, text=True
     )

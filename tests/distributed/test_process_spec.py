@@ -2,7 +2,7 @@
 
 import pytest
 
-from joint_st.distributed.place import ProcessSpec, detected_place, device_detection, stated_place
+from joint_st.distributed.process_spec import ProcessSpec, detected_process, device_detection, stated_process
 from joint_st.errors import UserError
 
 SLURM = {
@@ -21,12 +21,12 @@ def detected(monkeypatch, variables):
         monkeypatch.delenv(name, raising=False)
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
-    return detected_place(1)
+    return detected_process(1)
 
 
 def test_three_options_state_it():
-    assert stated_place("host-a:8476", 4, 3) == ProcessSpec("host-a:8476", 4, 3)
-    assert stated_place(None, None, None) is None
+    assert stated_process("host-a:8476", 4, 3) == ProcessSpec("host-a:8476", 4, 3)
+    assert stated_process(None, None, None) is None
 
 
 @pytest.mark.parametrize(
@@ -42,7 +42,7 @@ def test_three_options_state_it():
 )
 def test_options_that_state_nothing_are_refused(options, message):
     with pytest.raises(UserError) as error:
-        stated_place(*options)
+        stated_process(*options)
     assert str(error.value).startswith(message)
 
 

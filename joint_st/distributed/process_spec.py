@@ -1,4 +1,4 @@
-"""Which process of how many this one is: as said on the command line, or as the cluster's environment says."""
+"""Which process of how many this is: by the options of the command, or by the environment of the cluster."""
 
 from __future__ import annotations
 
@@ -6,35 +6,38 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+from joint_st.distributed.jax_private import cluster
 from joint_st.errors import UserError
 
 CLUSTERS = ("ompi", "slurm", "gketpu", "gcetpu")
-"""JAX's detection of Open MPI, Slurm, and TPUs of Kubernetes Engine and of Compute Engine, in this order."""
+"""Detected by JAX, in this order: Open MPI, Slurm, and TPUs of Kubernetes Engine and of Compute Engine."""
 
 OPTIONS = ("--coordinator", "--processes", "--process")
 
 
 class ProcessSpec(NamedTuple):
-    """A process among those of a job."""
+    """One process of a job."""
 
     coordinator: str
     """HOST:PORT that process 0 listens on."""
     count: int
+    """Processes in the job."""
     index: int
+    """Number of this one, from 0."""
     cluster: str = ""
-    """How it was detected; empty where it was said."""
+    """One of `CLUSTERS` where it was detected; empty where the options say it."""
 
 
-def device_detection(place: ProcessSpec, hosts: Sequence[str]) -> str:
+def device_detection(spec: ProcessSpec, hosts: Sequence[str]) -> str:
     """How JAX finds the devices of a process, as `jax.distributed.initialize` takes it; `hosts` are all processes'.
 
     Detected by Slurm or Open MPI, it would take one GPU for each process, also where that is alone on its host.
     """
-    return place.cluster if place.cluster and hosts.count(hosts[place.index]) > 1 else "deactivate"
+    return spec.cluster if spec.cluster and hosts.count(hosts[spec.index]) > 1 else "deactivate"
 
 
-def stated_place(coordinator: str | None, processes: int | None, process: int | None) -> ProcessSpec | None:
-    """The place that the three options state together; None without them. Raises `UserError` for some of them."""
+def stated_process(coordinator: str | None, processes: int | None, process: int | None) -> ProcessSpec | None:
+    """The process that the three options name; None without them. Raises `UserError` where only some are given."""
     given = (coordinator, processes, process)
     if given == (None, None, None):
         return None
@@ -49,21 +52,18 @@ def stated_place(coordinator: str | None, processes: int | None, process: int | 
     return ProcessSpec(coordinator, processes, process)
 
 
-def detected_place(seconds: int, environment: Mapping[str, str] = os.environ) -> ProcessSpec | None:
-    """The place that the cluster gives this process; None where it runs alone, as in a shell on a login node.
+def detected_process(seconds: int, environment: Mapping[str, str] = os.environ) -> ProcessSpec | None:
+    """The process that the cluster says this is; None where it runs alone, as in a shell on a login node.
 
-    seconds: how long the name of process 0's host may take to be known. Raises `UserError` where the cluster is
-    there, and does not answer, or does not say enough.
+    seconds: time limit for looking up the host of process 0. Raises `UserError` where there is a cluster that does
+    not answer, or does not say enough.
     """
     # A shell inside an allocation has the allocation's variables, and is one task all the same.
     if environment.get("SLURM_STEP_NUM_TASKS") == "1":
         return None
-    from jax._src.clusters import ClusterEnv
-
-    by_name = {kind.name: kind for kind in ClusterEnv._cluster_types}
     try:
         for name in CLUSTERS:
-            kind = by_name[name]
+            kind = cluster(name)
             if kind.is_env_present():
                 if kind.get_process_count() == 1:
                     return None

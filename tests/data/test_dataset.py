@@ -5,8 +5,8 @@ import pytest
 import soundfile
 
 from joint_st.config import DataConfig, FeaturesConfig, ManifestSource, TextSource
+from joint_st.data.dataset import open_paired
 from joint_st.data.normalizers import normalizer
-from joint_st.data.prepared import prepare
 from joint_st.data.tokenizers import Characters
 from joint_st.errors import UserError
 
@@ -39,7 +39,7 @@ def source(tmp_path):
 
 def ready(source, *, training, **fields):
     data = DataConfig(train=source, max_seconds=2.0, **fields)
-    return prepare(source, data, FeaturesConfig(), normalizer("english"), CHARACTERS, training=training)
+    return open_paired(source, data, FeaturesConfig(), normalizer("english"), CHARACTERS, training=training)
 
 
 def test_training_leaves_out_what_cannot_be_trained_on_and_counts_it(source, tmp_path, caplog):
@@ -77,8 +77,8 @@ def test_strict_stops_at_the_first_unreadable_file(source, tmp_path):
 
 def test_loading_resamples_and_encodes(source):
     prepared = ready(source, training=True)
-    audio, labels, units, unit_ends = prepared.load(0)
-    assert len(audio) == 16000 and audio.dtype == np.int16
+    audio, labels, units, unit_ends, language = prepared.load(0)
+    assert language == "" and len(audio) == 16000 and audio.dtype == np.int16
     assert len(units) == len(unit_ends) == 0 and prepared.unit_lengths.tolist() == [0, 0, 0]
     assert labels.tolist() == CHARACTERS.encode("hello").tolist()
     assert prepared.utterance(0).text == "Hello!"

@@ -122,7 +122,8 @@ class Heard(NamedTuple):
 class Aligner:
     """Aligns utterances with their texts by one head of a run's checkpoint; compiled once for each shape.
 
-    Where the run was trained to hear units (`losses.unit_ctc.weight`), their times come from the audio encoder's own head.
+    Where the run was trained to recognise text units (`losses.unit_ctc.weight`), their times come from the audio
+    encoder's own head.
     """
 
     def __init__(self, trained: Trained, head: str = "full_context"):

@@ -109,7 +109,8 @@ def unit_spans(
 
 
 def words_of_units(words: Sequence[str], units: Sequence[Span]) -> tuple[Span, ...]:
-    """Return the spans of the words that have text units, from the beginning of the first unit to the end of the last."""
+    """Return the spans of the words that have text units, from the beginning of a word's first one to the end of its
+    last."""
     spans = []
     for n, group in itertools.groupby(units, key=lambda unit: unit.word):
         own = list(group)

@@ -22,7 +22,7 @@ from joint_st.evaluation.wer import ALL, Errors, count_errors, total
 from joint_st.evaluation.word_alignment import Op, align_words
 
 if TYPE_CHECKING:  # it brings JAX, which those who only read results do without
-    from joint_st.decoding.clock import Clock
+    from joint_st.decoding.forward import Clock
 
 
 @dataclass(frozen=True)

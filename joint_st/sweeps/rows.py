@@ -7,9 +7,10 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from joint_st.evaluation.wer import ALL
+from joint_st.passes import FULL_CONTEXT, STREAMING
 
-HEADS = {"full_context": "", "streaming": "streaming_"}
-"""Heads, and what the names of their rates begin with."""
+HEADS = {FULL_CONTEXT: "", STREAMING: f"{STREAMING}_"}
+"""The heads by their passes, and what the names of their rates begin with."""
 
 
 def name_of(quantity: str, head: str, subset: str) -> str:

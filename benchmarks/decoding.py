@@ -309,8 +309,7 @@ def main():
     if arguments.lm:
         from joint_st.decoding.fusion import Weights
         from joint_st.decoding.fusion.build import FusionFiles
-        from joint_st.lm.arpa import read_arpa
-        from joint_st.lm.symbols import spellings
+        from joint_st.lm.arpa import read_arpa, spellings
 
         weights = Weights(arguments.lm_weight, arguments.insertion_bonus)
         fused = FusionFiles(arguments.lm, None, weights).open(trained.tokenizer, trained.normalizer)
@@ -332,11 +331,11 @@ def main():
 
 def of_run(trained, count):
     """Full-context logits [B, T, V] and lengths [B] of the first utterances of a run's dev set."""
-    from joint_st.data.prepared import prepare
+    from joint_st.data.dataset import open_paired
     from joint_st.decoding.forward import Forward
 
     config, frame = trained.config, trained.config.model.features.samples_per_frame
-    dataset = prepare(
+    dataset = open_paired(
         list(config.data.dev), config.data, config.model.features, trained.normalizer, trained.tokenizer, training=False
     )
     audio = [dataset.load(i).audio for i in range(count)]

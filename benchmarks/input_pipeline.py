@@ -1,4 +1,4 @@
-"""Reads batches without threads, with threads and with worker processes; prints audio-seconds per second.
+"""Reads batches without threads and with threads; prints audio-seconds per second.
 
     python benchmarks/input_pipeline.py [MANIFEST]
 
@@ -6,7 +6,8 @@ Each way takes its turn in every round, so that whatever else the machine does f
 ratios of one run. Without a manifest, utterances of noise are written as FLAC, two thirds at 16 kHz and one
 third at 44.1 kHz.
 
-On 2 CPU cores that other jobs kept busy too, over no threads (two runs each):
+On 2 CPU cores that other jobs kept busy too, over no threads (two runs each; processes were measured when loaders could
+still be sent to them):
 
                                     noise, FLAC    Common Voice, MP3    Arctic, Opus
     8 threads                       1.09, 1.59     1.14, 2.45           1.12, 1.18
@@ -30,16 +31,16 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import absl.flags
 import grain
 import numpy as np
 import soundfile
 
 from joint_st.config import DataConfig, FeaturesConfig, ManifestSource
-from joint_st.data.loader import Batch, BatchLoader, Numbers, batches, prepare, training_plan
+from joint_st.data.batch import Batch
+from joint_st.data.dataset import Dataset, open_paired
+from joint_st.data.loader import BatchLoader, Numbers, batches
 from joint_st.data.normalizers import normalizer
-from joint_st.data.plan import BatchPlan
-from joint_st.data.prepared import Prepared
+from joint_st.data.plan import BatchPlan, training_plan
 from joint_st.data.tokenizers import Characters
 
 ROUNDS = 3
@@ -54,7 +55,6 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("manifest", nargs="?", help="JSONL manifest; synthetic noise where none is given")
     arguments = parser.parse_args()
-    absl.flags.FLAGS.mark_as_parsed()  # Grain's worker processes ask absl for its flags
     with tempfile.TemporaryDirectory() as folder:
         prepared, plan = _dataset(arguments.manifest or _noise(Path(folder)))
         print(prepared.describe())
@@ -66,31 +66,22 @@ def main():
                 "4 threads": lambda start: _threads(prepared, plan, start, 4),
                 "8 threads": lambda start: _threads(prepared, plan, start, 8),
                 "whole batches in 4 Grain threads": lambda start: _grain_threads(prepared, plan, start, 4),
-                "2 processes": lambda start: _processes(prepared, plan, start, 2),
             }
         )
 
 
-def _no_threads(prepared: Prepared, plan: BatchPlan, start: int) -> Iterator[Batch]:
+def _no_threads(prepared: Dataset, plan: BatchPlan, start: int) -> Iterator[Batch]:
     return map(BatchLoader(prepared, plan), itertools.count(start))
 
 
-def _threads(prepared: Prepared, plan: BatchPlan, start: int, threads: int) -> Iterator[Batch]:
-    for _, batch in batches(prepared, plan, start=start, read_threads=threads, prefetch=4):
-        yield batch
+def _threads(prepared: Dataset, plan: BatchPlan, start: int, threads: int) -> Iterator[Batch]:
+    yield from batches(prepared, plan, start=start, read_threads=threads, prefetch=4)
 
 
-def _grain_threads(prepared: Prepared, plan: BatchPlan, start: int, threads: int) -> Iterator[Batch]:
+def _grain_threads(prepared: Dataset, plan: BatchPlan, start: int, threads: int) -> Iterator[Batch]:
     numbers = grain.MapDataset.source(Numbers(start, sys.maxsize))
     options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=threads)
     return iter(numbers.map(BatchLoader(prepared, plan)).to_iter_dataset(options))
-
-
-def _processes(prepared: Prepared, plan: BatchPlan, start: int, workers: int) -> Iterator[Batch]:
-    numbers = grain.MapDataset.source(Numbers(start, sys.maxsize))
-    dataset = numbers.map(BatchLoader(prepared, plan)).to_iter_dataset(grain.ReadOptions(1, 2))
-    options = grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=2)
-    return iter(dataset.mp_prefetch(options))
 
 
 def _compare(ways: dict[str, Callable[[int], Iterator[Batch]]]):
@@ -101,7 +92,9 @@ def _compare(ways: dict[str, Callable[[int], Iterator[Batch]]]):
             for _ in range(RUN_UP):
                 next(iterator)
             begin = time.perf_counter()
-            samples = sum(int(batch["audio_lengths"].sum()) for batch in itertools.islice(iterator, BATCHES))
+            samples = sum(
+                int(batch.arrays["paired"]["audio_lengths"].sum()) for batch in itertools.islice(iterator, BATCHES)
+            )
             rates[name].append(samples / 16000 / (time.perf_counter() - begin))
             if hasattr(iterator, "close"):
                 iterator.close()  # `map` has nothing to close
@@ -112,11 +105,11 @@ def _compare(ways: dict[str, Callable[[int], Iterator[Batch]]]):
         print(f"{name:34s}{statistics.median(found):10.0f}{ratio:8.2f}")
 
 
-def _dataset(manifest: str) -> tuple[Prepared, BatchPlan]:
+def _dataset(manifest: str) -> tuple[Dataset, BatchPlan]:
     features = FeaturesConfig()
     data = DataConfig(train=(ManifestSource(path=manifest),))
     tokenizer = Characters(" 'abcdefghijklmnopqrstuvwxyz")
-    prepared = prepare(data.train, data, features, normalizer("english"), tokenizer, training=True)
+    prepared = open_paired(data.train, data, features, normalizer("english"), tokenizer, training=True)
     return prepared, training_plan(prepared, data, seed=0)
 
 

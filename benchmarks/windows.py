@@ -17,12 +17,12 @@ import jax
 import numpy as np
 
 from joint_st.cli.options import quiet_libraries, read_sources
-from joint_st.data.prepared import prepare
+from joint_st.data.dataset import open_paired
 from joint_st.decoding.decoders import Greedy
 from joint_st.decoding.long import LongRecordings
+from joint_st.distributed.mesh import keep_compiled
 from joint_st.evaluation.wer import ALL, count_errors, total
 from joint_st.passes import PASSES
-from joint_st.runs.compilation import keep_compiled
 from joint_st.runs.trained import load_trained
 
 
@@ -64,7 +64,7 @@ def main():
     keep_compiled(config.training.compilation_cache)
     sources = list(read_sources(arguments.data).values()) or list(config.data.dev)
     features = config.model.features
-    dataset = prepare(sources, config.data, features, trained.normalizer, trained.tokenizer, training=False)
+    dataset = open_paired(sources, config.data, features, trained.normalizer, trained.tokenizer, training=False)
     recordings = join(dataset, int(60 * arguments.minutes * features.sample_rate), arguments.recordings)
     heard = {i: dataset.load(i).audio for indices in recordings for i in indices}
     joined = [np.concatenate([heard[i] for i in indices]) for indices in recordings]

@@ -147,6 +147,15 @@ def modified(path: Path) -> float:
     return path.stat().st_mtime if path.exists() else 0.0
 
 
+def version(path: Path) -> str:
+    """Changes whenever a file does: its size and modification time, or its generation in a bucket."""
+    if is_remote(path):
+        with as_user_error(path):
+            return str(_filesystem().info(str(path))["generation"])
+    status = path.stat()
+    return f"{status.st_size} {status.st_mtime_ns}"
+
+
 @contextlib.contextmanager
 def draft_folder(folder: Path) -> Iterator[Path]:
     """An empty folder on a disk, for what is moved by `move_into_place` when it is whole; `folder` itself where that is one."""

@@ -68,12 +68,12 @@ def trained(once, corpora) -> Path:
     """A run of 24 steps without test splits; dropout and SpecAugment are on, no cadence divides another."""
 
     def make(folder):
-        from joint_st.training.loop import train
+        from joint_st.training.asr import train_asr
         from tests.tiny import tiny_config
 
         changes = {"data.test": {}, "training.steps": 24, "training.log_every": 5}
         cadence = {"training.checkpoint_every": 4, "training.evaluate_every": 9}
-        train(tiny_config(corpora, changes | cadence), folder)
+        train_asr(tiny_config(corpora, changes | cadence), folder)
 
     return once("trained", make)
 

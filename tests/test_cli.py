@@ -138,7 +138,7 @@ def test_print_config_is_the_resolved_config(capsys, config):
 
 
 def test_train_gets_the_config_and_the_directory(stand_in, config):
-    calls = stand_in("joint_st.training.loop", "train")
+    calls = stand_in("joint_st.training.asr", "train_asr")
     assert main(["train", str(config), "--model.width=256"]) == 0
     assert main(["train", str(config), "--workdir", "elsewhere"]) == 0
     (first, default), (_, given) = (arguments for arguments, _ in calls)
@@ -256,6 +256,8 @@ def test_transcribe_prints_names_only_for_several_files(stand_in, capsys, run, t
             "argument --checkpoint: 'bst' is neither best, latest nor a step",
         ),
         ("evaluate {run} --widht 3", "unrecognized arguments: --widht 3"),
+        ("evaluate {run} --hed streaming", "unrecognized arguments: --hed streaming; did you mean --head?"),
+        ("compile {config} --topologi v5e:4x4", "--topologi: unknown option; did you mean --topology?"),
         ("evaluate {run} --decoder bean", "argument --decoder: invalid choice: 'bean' (choose from"),
         ("evaluate {run} --beam 4", "--beam: only the beam search takes it; add --decoder beam"),
         ("evaluate {run} --decoder beam --beam 0", "argument --beam: '0' is no whole number from 1 on"),
@@ -283,8 +285,8 @@ def test_an_interrupt_is_one_line(monkeypatch, capsys, config):
     def interrupt(*_):
         raise KeyboardInterrupt
 
-    stub = types.ModuleType("joint_st.training.loop")
-    stub.train = interrupt
+    stub = types.ModuleType("joint_st.training.asr")
+    stub.train_asr = interrupt
     monkeypatch.setitem(sys.modules, stub.__name__, stub)
     assert main(["train", str(config)]) == 130
     assert capsys.readouterr().err == "joint-st: interrupted\n"

@@ -22,28 +22,32 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from joint_st.config import Config, ManifestSource, override
+from joint_st.config import Config, ManifestSource, Section, override, register
 from joint_st.config.sections.data import Source
 from joint_st.config.tree import kinds, leaves
 from joint_st.data import corpora as corpora_module
-from joint_st.data import pipeline
+from joint_st.data import loader
+from joint_st.data.batch import FIELDS as BATCH_FIELDS
 from joint_st.data.normalizers import normalizer
 from joint_st.data.sources import open_source
+from joint_st.data.symbols import Symbols, SymbolSizes
 from joint_st.data.tokenizers import Characters
 from joint_st.data.vocabulary import Vocabulary
 from joint_st.distributed.mesh import make_mesh
 from joint_st.errors import UserError
 from joint_st.evaluation import evaluate
-from joint_st.models.functional import model_structure, weight_shapes
+from joint_st.heads.base import register_head
+from joint_st.heads.ctc import CtcHead
+from joint_st.heads.model import model_structure, weight_shapes
 from joint_st.runs.directory import RunDirectory
 from joint_st.runs.trained import Trained
-from joint_st.training import joint, loop, setup
+from joint_st.training import asr, setup
 from joint_st.training.compilation import Programs
 from joint_st.training.optimizer import make_optimizer
 from joint_st.training.step import TrainState, init_state, make_train_step
 from tests.tiny import tiny_config
 
-VOCABULARY, UNITS, ROWS, FRAMES, LABELS = 7, 9, 4, 12, 3
+SIZES, ROWS, FRAMES, LABELS = SymbolSizes(7, 9), 4, 12, 3
 
 CACHE = (
     "jax_compilation_cache_dir",
@@ -53,35 +57,44 @@ CACHE = (
 """Settings of the process that a run makes for its compilation cache."""
 
 
+@register("heads.louder")
+class LouderConfig(Section):
+    """A kind of head of the tests' own, so that there is another one to name."""
+
+
+@register_head("louder")
+class Louder(CtcHead):
+    """CTC with logits twice as large."""
+
+    def __call__(self, x):
+        return 2 * super().__call__(x)
+
+
 # Probes
 
 
 def forward(config: Config, place) -> str:
     """The model as it is compiled, dropout and SpecAugment on."""
-    structure, audio, lengths = model_structure(config.model, VOCABULARY, UNITS), *_audio(config)
+    structure, audio, lengths = model_structure(config, SIZES), *_audio(config)
     model = jax.jit(lambda weights, key, *audio: nnx.merge(structure, weights)(*audio, config.spec_augment, key))
-    weights = weight_shapes(config.model, VOCABULARY, UNITS)
+    weights = weight_shapes(config, SIZES)
     return _digest(model.lower(weights, jax.random.key(0), audio, lengths).as_text())
 
 
 def step(config: Config, place) -> str:
     """The training step as it is compiled."""
-    audio, lengths = _audio(config)
+    widths = {"samples": FRAMES * config.model.features.samples_per_frame, "labels": LABELS, "units": LABELS}
     batch = {
-        "audio": audio,
-        "audio_lengths": lengths,
-        "labels": jax.ShapeDtypeStruct((ROWS, LABELS), jnp.int32),
-        "label_lengths": lengths,
-        "valid": jax.ShapeDtypeStruct((ROWS,), jnp.bool_),
+        part: {
+            name: jax.ShapeDtypeStruct((ROWS, *([widths[field.axis]] if field.axis else [])), field.dtype)
+            for name, field in fields.items()
+        }
+        for part, fields in BATCH_FIELDS.items()
     }
-    table = jax.ShapeDtypeStruct((ROWS, LABELS), jnp.int32)
-    batch |= {"units": table, "unit_lengths": lengths, "unit_ends": table}
-    names = ("units", "unit_lengths", "labels", "label_lengths", "valid")
-    batch |= {f"text_{name}": batch[name] for name in names}
     mesh = make_mesh(config.parallel)
     with jax.set_mesh(mesh):
-        state = jax.eval_shape(lambda: init_state(config, VOCABULARY, UNITS, jnp.uint32(0)))
-        return _digest(make_train_step(config, VOCABULARY, UNITS, mesh).lower(state, batch).as_text())
+        state = jax.eval_shape(lambda: init_state(config, SIZES, jnp.uint32(0)))
+        return _digest(make_train_step(config, SIZES, mesh).lower(state, batch).as_text())
 
 
 def _audio(config):
@@ -107,25 +120,26 @@ def training(config: Config, place: Path) -> Any:
     """A run: what the step is given, what is said, and what is on disk at the end. The step learns nothing."""
     seen = []
 
-    def fake_init(config, vocabulary, units, mesh):
-        weights = {"w": jnp.zeros(vocabulary + units)}
+    def fake_init(config, sizes, mesh):
+        weights = {"w": jnp.zeros(sizes.labels + sizes.units)}
         return lambda: TrainState(jnp.int32(0), jnp.uint32(config.seed), weights, weights, ())
 
     class FakePrograms(Programs):
-        def add(self, step, state, buckets, text=None):
-            seen.extend((buckets, text))
+        def add(self, step, state, buckets):
+            seen.append(buckets)
 
         def __getitem__(self, shape):
             return fake_step
 
     def fake_step(state, batch):
-        seen.append(_digest(*(np.asarray(batch[name]).tobytes() for name in sorted(batch))))
+        names = sorted((part, name) for part in batch for name in batch[part])
+        seen.append(_digest(*(np.asarray(batch[part][name]).tobytes() for part, name in names)))
         names = ("loss", "streaming_ctc", "full_context_ctc", "gradient_norm", "weights_norm", "infeasible")
         metrics = {name: (np.float32(1), 1.0) for name in names}
-        if "audio" in batch:
-            metrics["utterances"] = (np.asarray(batch["valid"]).sum(), 1.0)
-            metrics["audio_samples"] = (np.asarray(batch["audio_lengths"]).sum(), 1.0)
-        metrics["utterance_loss"] = np.ones(len(batch.get("valid", ())))
+        if paired := batch.get("paired"):
+            metrics["utterances"] = (np.asarray(paired["valid"]).sum(), 1.0)
+            metrics["audio_samples"] = (np.asarray(paired["audio_lengths"]).sum(), 1.0)
+            metrics["utterance_loss"] = np.ones(len(paired["valid"]))
         return state._replace(step=state.step + 1), metrics
 
     class FakeScorer(evaluate.Scorer):
@@ -148,17 +162,17 @@ def training(config: Config, place: Path) -> Any:
     run, said = RunDirectory(place / "run"), io.StringIO()
     with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stderr(said):
         patch.setattr(setup, "make_init", fake_init)
-        patch.setattr(joint, "make_train_step", lambda *arguments, **options: None)
-        patch.setattr(loop, "Programs", FakePrograms)
-        patch.setattr(joint, "Scorer", FakeScorer)
-        patch.setattr(joint, "evaluate_run", lambda run: seen.append("evaluated"))
-        patch.setattr(pipeline, "ThreadPoolExecutor", Readers)
+        patch.setattr(asr, "make_train_step", lambda *arguments, **options: None)
+        patch.setattr(asr, "Programs", FakePrograms)
+        patch.setattr(asr, "Scorer", FakeScorer)
+        patch.setattr(asr, "evaluate_run", lambda run: seen.append("evaluated"))
+        patch.setattr(loader, "ThreadPoolExecutor", Readers)
         patch.setattr(grain, "ReadOptions", ReadOptions)
         # Elsewhere, the corpus is absent rather than built there.
         patch.setattr(corpora_module, "build_if_absent", lambda name, folder: None)
         before = {name: getattr(jax.config, name) for name in CACHE}
         try:
-            loop.train(config, run.root)
+            asr.train_asr(config, run.root)
             seen.append(jax.config.jax_compilation_cache_dir)
         except UserError as error:
             return str(error)
@@ -182,7 +196,7 @@ def evaluation(config: Config, place: Path) -> list[dict]:
     run, mesh = RunDirectory(place / "run"), make_mesh(config.parallel)
     tokenizer = Characters(" abcdefgh")
     trained = Trained(
-        run, config, normalizer("english"), tokenizer, None, Vocabulary(frozenset(), frozenset()), mesh, 1, {}
+        run, config, normalizer("english"), Symbols(tokenizer), Vocabulary(frozenset(), frozenset()), mesh, 1, {}
     )
 
     def fake_forward(weights, audio, lengths, clock):
@@ -274,6 +288,8 @@ FIELDS = {
     "model.dropout": Field(0.2, forward),
     "model.compute_dtype": Field("bfloat16", forward),
     "model.remat": Field(True, step),
+    "heads.streaming": Field("louder", step),
+    "heads.full_context": Field("louder", step),
     "losses.ctc.streaming": Field(0.4, step),
     "losses.ctc.full_context": Field(0.4, step),
     "losses.reconstruction.streaming": Field(0.3, step, UNITS_AND_TEXT),

@@ -14,6 +14,7 @@ from joint_st.distributed import preflight
 from joint_st.distributed.preflight import check_directory
 from joint_st.errors import UserError
 from joint_st.reports.charts import training_charts
+from joint_st.training.asr import COLUMNS
 from joint_st.training.loggers import CsvLogger, TensorBoardLogger
 from tests.distributed.fake_store import on_all
 from tests.tiny import environment
@@ -96,7 +97,7 @@ def test_metrics_in_a_bucket_are_those_on_a_disk(cloud, bucket, tmp_path):
         logger = metrics(path, range(21, 25), resume_at=20)
         logger.flush()
     assert there.read_bytes() == here.read_bytes() and here.read_bytes().count(b"\r\n") == 26
-    assert training_charts(there) == training_charts(here) != []
+    assert training_charts(there, COLUMNS) == training_charts(here, COLUMNS) != []
     # A line cut short, as a file copied from a machine that died may have.
     cloud.put(bucket, "run/metrics.csv", here.read_bytes()[:-3])
     metrics(there, [], resume_at=99).close()
@@ -203,7 +204,7 @@ def test_every_host_writes_into_the_bucket(cloud, bucket, monkeypatch):
 
 def test_compiled_programs_in_a_bucket(cloud, bucket):
     code = (
-        "import jax; from joint_st.runs.compilation import keep_compiled; "
+        "import jax; from joint_st.distributed.mesh import keep_compiled; "
         f"keep_compiled('gs://{bucket}/compiled'); print(jax.jit(lambda x: x * 3 + 1)(2.0))"
     )
     done = subprocess.run([sys.executable, "-c", code], env=environment(), capture_output=True, text=True)

@@ -72,15 +72,15 @@ def untrained_run(config: Config, folder: Path) -> Path:
     from joint_st.distributed.mesh import make_mesh
     from joint_st.runs.checkpoints import Checkpoints
     from joint_st.runs.directory import open_run
-    from joint_st.training.setup import open_inventories
+    from joint_st.training.setup import open_symbols
     from joint_st.training.step import make_init
 
     run = open_run(folder, config)
-    tokenizer, units = open_inventories(config, run)
+    sizes = open_symbols(config, run).sizes
     mesh = make_mesh(config.parallel)
     with jax.set_mesh(mesh), Checkpoints(run.checkpoints, keep_latest=1, keep_best=1) as checkpoints:
         facts = {"normalizer": str(normalizer(config.data.normalizer)), "step": 3, "wer": 1.0}
-        checkpoints.save(3, make_init(config, tokenizer.size, units.size, mesh)(), facts, 1.0)
+        checkpoints.save(3, make_init(config, sizes, mesh)(), facts, 1.0)
     return run.root
 
 

@@ -8,20 +8,17 @@ import jax
 import numpy as np
 import tqdm
 
-from joint_st.analysis.boundaries import boundary_errors
-from joint_st.analysis.example import Example
-from joint_st.analysis.forward import Found, make_forward
-from joint_st.analysis.measure import ALIGNMENTS, BEST, DISTANCES
-from joint_st.analysis.pairs import choose_pairs, spread
+from joint_st.analysis.measure import ALIGNMENTS, BEST, DISTANCES, Found, make_forward
+from joint_st.analysis.pairs import Example, choose_pairs, spread
 from joint_st.analysis.report import LayerReport, Measured
+from joint_st.analysis.scores import boundary_errors
 from joint_st.config import Config, ModelConfig
 from joint_st.data.buckets import Buckets
+from joint_st.data.dataset import Dataset
 from joint_st.data.loader import batches
 from joint_st.data.plan import BatchPlan, PlannedBatch
-from joint_st.data.prepared import Prepared
 from joint_st.data.symbols import SymbolSizes
-from joint_st.distributed.hosts import fetch
-from joint_st.distributed.mesh import put_batch, rows_here
+from joint_st.distributed.mesh import fetch, put_batch, rows_here
 from joint_st.errors import UserError
 from joint_st.models.functional import Weights
 
@@ -50,7 +47,7 @@ class LayerAnalysis:
     def __init__(
         self,
         config: Config,
-        dataset: Prepared,
+        dataset: Dataset,
         mesh: jax.sharding.Mesh,
         sizes: SymbolSizes,
         *,
@@ -139,7 +136,7 @@ class LayerAnalysis:
         numbers["boundary_seconds"] = np.zeros(positions.shape[:2])
         if true is not None:
             for which in np.ndindex(positions.shape[:2]):
-                errors = boundary_errors(pairs.words[n], units[which], true, self._frame_seconds)
+                errors = boundary_errors(pairs.words[n], units[which], true, self._config.model.features.frame_seconds)
                 numbers["boundary_seconds"][which] = errors.sum()
         return numbers
 
@@ -156,7 +153,7 @@ class LayerAnalysis:
             symbols=tuple(symbols[unit] for unit in pairs.units[n, : pairs.unit_lengths[n]]),
             words=pairs.words[n],
             word_times=pairs.word_times[n],
-            frame_seconds=self._frame_seconds,
+            frame_seconds=self._config.model.features.frame_seconds,
         )
 
     def _report(self, parts: list[dict], examples: list[Example]) -> LayerReport:
@@ -173,11 +170,6 @@ class LayerAnalysis:
         }
         return LayerReport(measured.rows(layer_names(self._config.model)), facts, examples)
 
-    @property
-    def _frame_seconds(self) -> float:
-        features = self._config.model.features
-        return features.samples_per_frame / features.sample_rate
-
 
 class _PlanOfSome(BatchPlan):
     """One pass over some utterances of a dataset.
@@ -185,7 +177,7 @@ class _PlanOfSome(BatchPlan):
     In one shape: a pass over a few utterances takes less time than a second compilation.
     """
 
-    def __init__(self, index: np.ndarray, dataset: Prepared, config: Config):
+    def __init__(self, index: np.ndarray, dataset: Dataset, config: Config):
         lengths = dataset.lengths[index]
         buckets = Buckets.choose(
             lengths,

@@ -88,17 +88,17 @@ def _align(options: argparse.Namespace) -> None:
     if options.data is None:
         if not options.audio.is_file():
             raise UserError(f"{options.audio}: no such file")
-        from joint_st.word_times.sources import read_text
+        from joint_st.word_times.text import read_text
 
         text = read_text(options.text)
         quiet_libraries()
-        from joint_st.word_times.command import align_file
+        from joint_st.word_times.align import align_file
 
         align_file(options.directory, options.audio, text, **how)
         return
     [(split, source)] = read_sources([options.data]).items()
     quiet_libraries()
-    from joint_st.word_times.command import align_split
+    from joint_st.word_times.align import align_split
 
     _, failed = align_split(options.directory, split, source, **how)
     if failed:

@@ -13,10 +13,14 @@ from joint_st.config.language_model import LmConfig, LmDataConfig, LmModelConfig
 from joint_st.config.override import override, parse_source
 from joint_st.config.registry import group, register, registered
 from joint_st.config.schema import Config
-from joint_st.config.sections.base import Section, clash
+from joint_st.config.sections.base import ByKind, Section, clash
 from joint_st.config.sections.data import (
+    AugmentationConfig,
     DataConfig,
+    EveryRow,
+    Identity,
     ManifestSource,
+    MixtureConfig,
     Source,
     TextSource,
     TfdsSource,
@@ -35,6 +39,7 @@ from joint_st.config.sections.losses import (
 from joint_st.config.sections.model import SUBSAMPLING, FeaturesConfig, ModelConfig, SpecAugmentConfig, TextConfig
 from joint_st.config.sections.training import (
     EvaluationConfig,
+    InitConfig,
     LoopConfig,
     OptimizerConfig,
     ParallelConfig,
@@ -45,16 +50,22 @@ from joint_st.config.show import describe, show
 __all__ = [
     "AXES",
     "SUBSAMPLING",
+    "AugmentationConfig",
+    "ByKind",
     "Config",
     "ConsistencyConfig",
     "DataConfig",
     "EvaluationConfig",
+    "EveryRow",
     "FeaturesConfig",
+    "Identity",
+    "InitConfig",
     "LmConfig",
     "LmDataConfig",
     "LmModelConfig",
     "LoopConfig",
     "ManifestSource",
+    "MixtureConfig",
     "ModelConfig",
     "CtcHeadConfig",
     "CtcLossConfig",

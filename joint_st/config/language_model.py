@@ -31,6 +31,9 @@ class LmDataConfig(Section):
     """Texts of more labels are left out, and counted."""
     prefetch_batches: int = Field(default=4, ge=1)
     """Batches each host keeps ready."""
+    index_cache: str = ""
+    """Folder, on a disk or in a bucket (`gs://`), in which runs share what they have found out about their sources;
+    a folder in the home when empty. What lies in it can be computed again."""
 
 
 class LmModelConfig(Section):

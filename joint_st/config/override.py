@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 from collections.abc import Mapping
 from typing import Any, TypeVar, get_origin
 
@@ -12,7 +11,7 @@ import pydantic
 
 from joint_st.config.problems import explain, one_line, shown, unknown_key, wrong_kind
 from joint_st.config.sections.base import Section
-from joint_st.config.sections.data import ManifestSource, Source, TextSource, TfdsSource
+from joint_st.config.sections.data import Source
 from joint_st.config.tree import element, is_section, join, kinds, members, plain
 from joint_st.errors import UserError
 
@@ -46,16 +45,12 @@ def override(config: Root, changes: Mapping[str, Any]) -> Root:
 
 
 def parse_source(spec: str) -> Source:
-    """A source written short: `tfds:NAME:SPLIT`, `text:FILE`, or the path of a manifest."""
-    if spec.startswith("tfds:"):
-        # The name may carry a version (`name/config:1.0.0`), the split a slice (`train[:10%]`).
-        match = re.fullmatch(r"tfds:([^:\[]+(?::\d+\.\d+\.\d+)?):(.+)", spec)
-        if not match:
-            raise UserError(f"{spec}: names no split; a TFDS dataset is written tfds:NAME:SPLIT")
-        return TfdsSource(name=match[1], split=match[2])
-    if spec.startswith("text:"):
-        return TextSource(path=spec.removeprefix("text:"))
-    return ManifestSource(path=spec)
+    """A source written short: `KIND:...` (`tfds:NAME:SPLIT`, `text:FILE`), or the path of a manifest."""
+    plain_data = Source.read(spec)
+    try:
+        return Source.registered[plain_data["kind"]].model_validate(plain_data)
+    except pydantic.ValidationError as error:
+        raise UserError(f"{spec}: {one_line(explain(error))}") from None
 
 
 def _order(path: str) -> tuple[int, bool, str]:
@@ -72,14 +67,14 @@ def _replaced(node: Any, annotation: Any, parts: list[str], value: Any, at: str)
     here = join(at, part)
     tags = kinds(annotation)
     if tags and part == "kind" and not rest:
-        # Sources of different kinds have different fields: another kind starts afresh.
+        # Sections of different kinds have different fields: another kind starts afresh.
         return node if node and node["kind"] == value else {"kind": value}
-    section = tags.get((node or {}).get("kind")) if tags else plain(annotation)
+    section = (tags.get(node.get("kind", "")) if node else None) if tags else plain(annotation)
     if section is None:
         raise UserError(wrong_kind(at, node["kind"] if node else None, annotation))
     if is_section(section):
         if part not in section.model_fields:
-            raise UserError(unknown_key(".".join([here, *rest]), value, at, section))
+            raise UserError(one_line(unknown_key(".".join([here, *rest]), value, at, section)))
         return {
             **node,
             part: _replaced(node.get(part), section.model_fields[part].annotation, rest, value, here),
@@ -103,7 +98,7 @@ def _parsed(value: Any, annotation: Any, at: str) -> Any:
     if type(None) in members(annotation) and text.lower() == "none":
         return None
     if kinds(annotation):
-        return _from_json(text, at) if text.startswith("{") else _plain(parse_source(text))
+        return _from_json(text, at) if text.startswith("{") else plain(annotation).read(text)
     annotation = plain(annotation)
     if get_origin(annotation) is tuple:
         items = _from_json(text, at) if text.startswith("[") else [item for item in text.split(",") if item]

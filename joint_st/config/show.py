@@ -6,6 +6,8 @@ import json
 import textwrap
 from typing import Any, Literal, get_args, get_origin
 
+from joint_st.config.language_model import LmConfig
+from joint_st.config.schema import Config
 from joint_st.config.sections.base import Section
 from joint_st.config.tree import UNSET, element, is_section, is_tag, join, kinds, leaves, members, plain, sections
 
@@ -23,33 +25,46 @@ def show(config: Section) -> str:
     return "\n".join(lines)
 
 
-def describe(config: Section) -> str:
+def describe(config: Config | LmConfig) -> str:
     """Every field with its flag, its type, its value in this config and its meaning."""
     lines = []
     for prefix, section in sections(type(config)):
         if prefix:
             lines += ["", _paragraph(section, prefix)]
         for name, field in section.model_fields.items():
-            if is_section(plain(field.annotation)) or is_tag(field.annotation):
+            if is_tag(field.annotation) or is_section(plain(field.annotation)) and not kinds(field.annotation):
                 continue
             value = _at(config, prefix)
             lines.append(f"  --{join(prefix, name)} {type_name(field.annotation)}   = {_json(getattr(value, name))}")
             lines += textwrap.wrap(field.description or "", 100, initial_indent=" " * 6, subsequent_indent=" " * 6)
     lines += [
         "",
-        "A source is written tfds:NAME:SPLIT, text:FILE, as the path of a manifest, or as JSON; its fields",
+        "A source is written tfds:NAME:SPLIT, text:FILE, as the path of a manifest, or as JSON; other sections of",
     ]
-    lines += ["are overridden singly, as in --data.train.0.path FILE."]
-    for kind, section in kinds(element(type(config.data).model_fields["train"].annotation)).items():
-        names = ", ".join(name for name in section.model_fields if name != "kind")
-        lines.append(f"  {kind}: {names}")
+    lines += ["several kinds as KIND or as JSON. Fields are overridden singly, as in --data.train.0.path FILE."]
+    for name, of_group in _groups(type(config)).items():
+        lines.append(f"  {name}:")
+        for kind, section in of_group.items():
+            names = ", ".join(name for name in section.model_fields if name != "kind")
+            lines.append(f"    {kind}: {names}".rstrip(": "))
     return "\n".join(lines)
+
+
+def _groups(root: type[Section]) -> dict[str, dict[str, type[Section]]]:
+    """The kinds of each group that some section below `root` has a field of, by the group's name for people."""
+    found = {}
+    for _, section in sections(root):
+        for field in section.model_fields.values():
+            for annotation in (field.annotation, element(field.annotation)):
+                if kinds(annotation):
+                    found[type_name(annotation)] = kinds(annotation)
+    return found
 
 
 def type_name(annotation: Any) -> str:
     """The type of a field in the words of its flag."""
     if kinds(annotation):
-        return "SOURCE"
+        return plain(annotation).__name__.removesuffix("Config").upper()
     names = []
     for member in members(annotation):
         if get_origin(member) is Literal:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from joint_st.config.schema import Config
-from joint_st.config.sections.base import Section
+from joint_st.config.sections.base import ByKind, Section
 
 UNSET = object()
 """The default of a field that must be given."""
@@ -50,11 +50,13 @@ def members(annotation: Any) -> tuple[Any, ...]:
 
 
 def kinds(annotation: Any) -> dict[str, type[Section]]:
-    """The sections a union tells apart by `kind`; empty for other types."""
-    found = members(annotation)
-    if len(found) == 1 or not all(is_section(member) for member in found):
-        return {}
-    return {get_args(member.model_fields["kind"].annotation)[0]: member for member in found}
+    """The sections of a group by their `kind`; empty for other types."""
+    annotation = plain(annotation)
+    return dict(annotation.registered) if is_section(annotation) and _is_group(annotation) else {}
+
+
+def _is_group(section: type[Section]) -> bool:
+    return issubclass(section, ByKind) and section.is_group()
 
 
 def element(annotation: Any) -> Any:
@@ -73,7 +75,7 @@ def sections(root: type[Section] = Config, prefix: str = "") -> Iterator[tuple[s
     yield prefix, root
     for name, field in root.model_fields.items():
         annotation = plain(field.annotation)
-        if is_section(annotation):
+        if is_section(annotation) and not _is_group(annotation):
             yield from sections(annotation, join(prefix, name))
 
 

@@ -15,7 +15,7 @@ class UnreadableAudio(UserError):
     """An audio file that cannot be decoded, or is not what its manifest says."""
 
     def __init__(self, path: Path | str, why: str):
-        super().__init__(f"{path}: {why}; mend the file or take it out of the data")
+        super().__init__(f"{path}: {why}; fix the file or take it out of the data")
         self.path = str(path)
         self.why = why
 

@@ -5,18 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from joint_st.config import Config
-from joint_st.data.loader import text_plan, training_plan
+from joint_st.data.dataset import open_paired, open_texts
 from joint_st.data.normalizers import normalizer
-from joint_st.data.prepared import prepare
-from joint_st.data.prepared_text import prepare_text
-from joint_st.data.texts import learn_from_texts
+from joint_st.data.plan import text_plan, training_plan
+from joint_st.data.texts import learn_from_texts, open_indexes
 
 
 def inspect(config: Config) -> Iterator[str]:
     """Lines about each split, as it is found; no audio is decoded."""
     data, features = config.data, config.model.features
     normalize = normalizer(data.normalizer)
-    symbols, vocabulary = learn_from_texts(config)
+    indexes = open_indexes(config)
+    symbols, vocabulary = learn_from_texts(config, indexes)
     tokenizer, units = symbols.labels, symbols.units
     yield f"tokenizer: {data.tokenizer.kind}, {tokenizer.size} units, the CTC blank included"
     if units:
@@ -29,7 +29,8 @@ def inspect(config: Config) -> Iterator[str]:
         if not sources:
             continue
         training = name == "train"
-        prepared = prepare(sources, data, features, normalize, tokenizer, units, training=training)
+        made_with = data, features, normalize, tokenizer, units
+        prepared = open_paired(sources, *made_with, training=training, indexes=indexes)
         yield f"{name}: {prepared.describe()}"
         if units:
             total = int(prepared.unit_lengths.sum())
@@ -38,6 +39,6 @@ def inspect(config: Config) -> Iterator[str]:
             plan = training_plan(prepared, data, config.seed)
             yield f"  {plan.describe(features.sample_rate, 's')}"
     if data.text_batch_size:
-        texts = prepare_text(data, normalize, tokenizer, units)
+        texts = open_texts(data, normalize, tokenizer, units, indexes=indexes)
         yield f"text: {texts.describe()}"
         yield f"  {text_plan(texts, data, config.seed).describe(1, 'units')}"

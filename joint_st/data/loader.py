@@ -10,54 +10,22 @@ from typing import NamedTuple
 import grain
 import numpy as np
 
-from joint_st.config import DataConfig
 from joint_st.data.audio import UnreadableAudio
 from joint_st.data.batch import Batch, Shape, empty_part, fill_row
-from joint_st.data.buckets import LABEL_MULTIPLE, Buckets
-from joint_st.data.labelled_texts import LabelledTexts
+from joint_st.data.dataset import Dataset, Example
+from joint_st.data.index import frames_for_ctc
 from joint_st.data.plan import BatchPlan
-from joint_st.data.prepared import Prepared, frames_for_ctc
-from joint_st.data.prepared_text import PreparedText
 from joint_st.errors import UserError
 
 SLACK_SECONDS = 0.1
 """Durations are rounded and MP3 is padded: so much beyond its bucket is cut off; more is an error."""
 
-TEXT_STREAM = 1
-"""Of the text plan's draws, beside those of the paired plan."""
-
 WHOLE = ((0,), 1)
 """All rows of a batch, in one part."""
 
 
-def training_plan(prepared: Prepared, data: DataConfig, seed: int) -> BatchPlan:
-    """The shuffled batches of a training set, in the buckets that waste the least on it."""
-    buckets = Buckets.choose(
-        prepared.lengths,
-        prepared.label_lengths,
-        None if prepared.units is None else prepared.unit_lengths,
-        count=data.buckets,
-        multiple=prepared.features.samples_per_frame,
-        batch_size=data.batch_size,
-    )
-    return BatchPlan(prepared.lengths, buckets, seed=seed, shuffle=True)
-
-
-def text_plan(prepared: PreparedText, data: DataConfig, seed: int) -> BatchPlan:
-    """The shuffled text-only batches, in buckets of numbers of units."""
-    buckets = Buckets.choose(
-        prepared.unit_lengths,
-        prepared.label_lengths,
-        prepared.unit_lengths,
-        count=data.text_buckets,
-        multiple=LABEL_MULTIPLE,
-        batch_size=data.text_batch_size,
-    )
-    return BatchPlan(prepared.unit_lengths, buckets, seed=seed, stream=TEXT_STREAM, shuffle=True)
-
-
 def text_batches(
-    text: PreparedText | LabelledTexts,
+    text: Dataset,
     plan: BatchPlan,
     *,
     start: int = 0,
@@ -78,10 +46,10 @@ def text_batches(
 
 
 def batches(
-    prepared: Prepared | None,
+    prepared: Dataset | None,
     plan: BatchPlan | None,
     *,
-    text: tuple[PreparedText | LabelledTexts, BatchPlan] | None = None,
+    text: tuple[Dataset, BatchPlan] | None = None,
     text_first: int = 0,
     start: int = 0,
     languages: Sequence[str] = ("",),
@@ -94,12 +62,12 @@ def batches(
     With `text`, batch `i` holds batch `i` of its plan too. The first `text_first` batches are of text alone, and
     the paired plan begins after them.
 
-    `languages`: the run's, by which rows name theirs. `parts`: which of how many equal parts of each batch's rows this host gets, all by default. Grain keeps
-    `prefetch` batches ready, and their utterances are read by `read_threads` threads in common. An unreadable
-    utterance becomes an invalid row, or where the config is strict raises `UserError`.
+    `languages`: the run's, by which rows name theirs. `parts`: which of how many equal parts of each batch's rows this
+    host gets, all by default. Grain keeps `prefetch` batches ready, and their utterances are read by `read_threads`
+    threads in common. An unreadable utterance becomes an invalid row, or where the config is strict raises `UserError`.
 
-    Threads, not processes: decoders and resampler let go of the interpreter, and on 2 cores threads were as
-    fast (`benchmarks/input_pipeline.py`), start at once, and share the count of unreadable utterances.
+    Threads, not processes: decoders and resampler let go of the interpreter, and threads start at once, share the index
+    in memory, and count unreadable utterances together (`benchmarks/input_pipeline.py`).
     """
     loader = BatchLoader(prepared, plan, parts, text=text, text_first=text_first, languages=languages)
     with ThreadPoolExecutor(read_threads, thread_name_prefix="read") as readers:
@@ -135,11 +103,11 @@ class BatchLoader:
 
     def __init__(
         self,
-        prepared: Prepared | None,
+        prepared: Dataset | None,
         plan: BatchPlan | None,
         parts: tuple[Sequence[int], int] = WHOLE,
         *,
-        text: tuple[PreparedText | LabelledTexts, BatchPlan] | None = None,
+        text: tuple[Dataset, BatchPlan] | None = None,
         text_first: int = 0,
         languages: Sequence[str] = ("",),
     ):
@@ -163,7 +131,10 @@ class BatchLoader:
         filling = ()
         if "paired" in planned:
             heard = planned["paired"].here
-            filling = each(lambda b: self._fill(arrays["paired"], int(b), int(heard[b])), np.flatnonzero(heard >= 0))
+            draw = self._plans["paired"].seed, i
+            filling = each(
+                lambda b: self._fill(arrays["paired"], int(b), int(heard[b]), draw), np.flatnonzero(heard >= 0)
+            )
         if "text" in planned:
             # Texts are read here, while other threads read audio.
             read = planned["text"].here
@@ -180,11 +151,11 @@ class BatchLoader:
             local_rows={part: own.here for part, own in planned.items()},
         )
 
-    def _fill(self, part: dict[str, np.ndarray], b: int, n: int) -> None:
-        """Utterance `n` as row `b`; nothing where it cannot be read."""
+    def _fill(self, part: dict[str, np.ndarray], b: int, n: int, draw: tuple[int, int]) -> None:
+        """Utterance `n` as row `b`, augmented as (seed, step) say; nothing where it cannot be read."""
         bound = part["audio"].shape[1]
         try:
-            example = self._prepared.load(n)
+            example = self._prepared.load(n, draw)
             self._check_length(n, len(example.audio), bound)
         except UnreadableAudio as error:
             self._prepared.note_unreadable(n, error)
@@ -207,7 +178,7 @@ class BatchLoader:
     def _fill_text(self, part: dict[str, np.ndarray], b: int, n: int) -> None:
         fill_row(part, b, self._text_values(self._texts.load(n)))
 
-    def _text_values(self, example) -> dict:
+    def _text_values(self, example: Example) -> dict:
         labels, units = example.labels, example.units
         return {
             "labels": labels,
@@ -251,6 +222,7 @@ class HostRows:
             )
         self._plan = plan
         self.buckets = plan.buckets
+        self.seed = plan.seed
         self._held = list(held)
         self._of = of
 

@@ -1,4 +1,4 @@
-"""Which utterances are in batch `i`: a function of the lengths, the buckets, the seed and `i` alone."""
+"""Which utterances are in batch `i`: a function of the lengths, the buckets, the mixture, the seed and `i` alone."""
 
 from __future__ import annotations
 
@@ -6,7 +6,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from joint_st.data.buckets import Buckets
+from joint_st.config import DataConfig, LmDataConfig
+from joint_st.data.buckets import LABEL_MULTIPLE, Buckets
+from joint_st.data.dataset import Dataset
+from joint_st.data.mixture import EveryRowOnce, Mixture, make_mixture
+
+TEXT_STREAM = 1
+"""Of the text plan's draws, beside those of the paired plan."""
 
 
 class PlannedBatch(NamedTuple):
@@ -20,9 +26,9 @@ class PlannedBatch(NamedTuple):
 class BatchPlan:
     """Random access to batches, for any `i` from 0 on, with nothing to remember between them.
 
-    With `shuffle`, epoch `e` holds every row once, in an order drawn from (seed, e) alone: rows are shuffled
-    within their bucket and cut into batches, the last of a bucket filled up with -1, and the batches are
-    shuffled. The plan goes on for ever. Without, it is one pass, the longest first.
+    With `shuffle`, epoch `e` holds what the mixture draws of each bucket (every row once, unless another mixture is
+    given), from (seed, e) alone: the rows of a bucket are cut into batches, the last of a bucket filled up with -1, and
+    the batches are shuffled. The plan goes on for ever. Without, it is one pass, the longest first.
 
     With `leave_longer`, rows that are longer than the last bucket are in no batch; without, they are an error.
     Lengths are whole numbers of any unit: samples of audio, units of text. Plans of different `stream` draw
@@ -38,21 +44,22 @@ class BatchPlan:
         stream: int = 0,
         shuffle: bool,
         leave_longer: bool = False,
+        mixture: Mixture | None = None,
     ):
         self.lengths = np.asarray(lengths)
         self.buckets = buckets
         self.seed = seed
         self.stream = stream
         self.shuffle = shuffle
+        self.mixture = mixture or EveryRowOnce()
         bucket = buckets.of(self.lengths)
         if not leave_longer and self.lengths.max() > buckets.bounds[-1]:
             longest, bound = self.lengths.max(), buckets.bounds[-1]
             raise ValueError(f"a length of {longest} fits no bucket; the longest is {bound}")
         longest_first = np.argsort(-self.lengths, kind="stable")
         self._members = [longest_first[bucket[longest_first] == k] for k in range(len(buckets))]
-        self.batches_per_bucket = tuple(
-            -(-len(members) // size) for members, size in zip(self._members, buckets.batch_sizes)
-        )
+        draws = [self.mixture.size(rows) if shuffle and len(rows) else len(rows) for rows in self._members]
+        self.batches_per_bucket = tuple(-(-count // size) for count, size in zip(draws, buckets.batch_sizes))
         self.steps_per_epoch = sum(self.batches_per_bucket)
         self._epochs = {}
 
@@ -67,7 +74,8 @@ class BatchPlan:
     @property
     def padding_share(self) -> float:
         """Share of what a pass computes that is padding, empty rows included."""
-        return 1 - int(self.lengths.sum()) / sum(self._computed())
+        rows = np.concatenate([table.ravel() for table in self._epoch(0)[1]])
+        return 1 - int(self.lengths[rows[rows >= 0]].sum()) / sum(self._computed())
 
     def describe(self, unit: float, name: str) -> str:
         """The buckets in one line for people; `unit` is the length of one `name` (16000 samples: one s)."""
@@ -100,7 +108,7 @@ class BatchPlan:
         if self.shuffle:
             # Stream 0 draws as it would without a stream: seeds are filled up with zeros.
             random = np.random.Generator(np.random.Philox(np.random.SeedSequence([self.seed, epoch, self.stream])))
-            members = [random.permutation(rows) for rows in members]
+            members = [self.mixture.draw(rows, random) if len(rows) else rows for rows in members]
             order = random.permutation(order)
         filled = []
         for rows, batches, size in zip(members, self.batches_per_bucket, self.buckets.batch_sizes):
@@ -108,3 +116,38 @@ class BatchPlan:
             table[: len(rows)] = rows
             filled.append(table.reshape(batches, size))
         return order, filled
+
+
+def training_plan(dataset: Dataset, data: DataConfig, seed: int) -> BatchPlan:
+    """The shuffled batches of a training set, in the buckets that waste the least on it."""
+    lengths = dataset.augmentation.planned(dataset.lengths) if dataset.augmentation else dataset.lengths
+    buckets = Buckets.choose(
+        lengths,
+        dataset.label_lengths,
+        None if dataset.units is None else dataset.unit_lengths,
+        count=data.buckets,
+        multiple=dataset.features.samples_per_frame,
+        batch_size=data.batch_size,
+    )
+    return BatchPlan(lengths, buckets, seed=seed, shuffle=True, mixture=make_mixture(data.mixture, dataset))
+
+
+def text_plan(texts: Dataset, data: DataConfig, seed: int) -> BatchPlan:
+    """The shuffled text-only batches, in buckets of numbers of units."""
+    lengths, mixture = texts.unit_lengths, make_mixture(data.text_mixture, texts)
+    buckets = Buckets.choose(
+        lengths,
+        texts.label_lengths,
+        lengths,
+        count=data.text_buckets,
+        multiple=LABEL_MULTIPLE,
+        batch_size=data.text_batch_size,
+    )
+    return BatchPlan(lengths, buckets, seed=seed, stream=TEXT_STREAM, shuffle=True, mixture=mixture)
+
+
+def label_plan(texts: Dataset, data: LmDataConfig, seed: int, *, shuffle: bool) -> BatchPlan:
+    """Batches for a language model, in buckets of numbers of labels; without `shuffle`, one pass."""
+    lengths = texts.label_lengths
+    buckets = Buckets.choose(lengths, lengths, count=data.buckets, multiple=LABEL_MULTIPLE, batch_size=data.batch_size)
+    return BatchPlan(lengths, buckets, seed=seed, shuffle=shuffle)

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import tempfile
+import itertools
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
+import numpy as np
+
 from joint_st.config import Config, Source
-from joint_st.data.normalizers import Normalizer, normalizer
-from joint_st.data.sources import Corpus, open_source
+from joint_st.data.index import AUDIO, Entries, Indexes
+from joint_st.data.normalizers import normalizer
 from joint_st.data.symbols import Symbols
 from joint_st.data.text_units import make_units
 from joint_st.data.tokenizers import Tokenizer, make_tokenizer
-from joint_st.data.utterance import Entry
 from joint_st.data.vocabulary import Vocabulary
 
 
@@ -23,12 +24,17 @@ def train_tokenizer(config: Config) -> Tokenizer:
 
 def training_texts(config: Config) -> Iterator[str]:
     """The normalised training texts of a config, paired and unpaired, without the empty ones."""
-    return normalised_texts((*config.data.train, *config.data.text), normalizer(config.data.normalizer))
+    return normalised_texts((*config.data.train, *config.data.text), open_indexes(config))
 
 
-def normalised_texts(sources: Sequence[Source], normalize: Normalizer) -> Iterator[str]:
+def open_indexes(config: Config) -> Indexes:
+    """The indexes of a config's sources."""
+    return Indexes(config.data.index_cache, normalizer(config.data.normalizer))
+
+
+def normalised_texts(sources: Sequence[Source], indexes: Indexes) -> Iterator[str]:
     """The normalised texts of some sources, without the empty ones."""
-    return (text for _, text in _normalised(_open(sources), normalize))
+    return (text for text, _ in _examples(indexes.entries(source) for source in sources))
 
 
 class Learnt(NamedTuple):
@@ -38,39 +44,33 @@ class Learnt(NamedTuple):
     vocabulary: Vocabulary
 
 
-def learn_from_texts(config: Config) -> Learnt:
-    """The inventories (the tokenizer may be one that is loaded) and the vocabulary of a run, in one pass over its texts."""
-    data, normalize = config.data, normalizer(config.data.normalizer)
-    heard, read, languages = set(), set(), set()
-    # Normalised texts lie on disk meanwhile: they may be too many for memory, and normalising takes a while.
-    with tempfile.TemporaryFile("w+", encoding="utf-8", errors="surrogatepass") as file:
-        for words, corpora, spoken_only in ((heard, _open(data.train), True), (read, _open(data.text), False)):
-            for entry, text in _normalised(corpora, normalize):
-                if entry.has_audio or not spoken_only:
-                    words.update(text.split())
-                languages.add(entry.language)
-                file.write(f"{entry.language}\t{text}\n")
+def learn_from_texts(config: Config, indexes: Indexes | None = None) -> Learnt:
+    """The inventories (the tokenizer may be one that is loaded) and the vocabulary of a run.
 
-        def examples() -> Iterator[tuple[str, str]]:
-            file.seek(0)
-            for line in file:
-                language, _, text = line.removesuffix("\n").partition("\t")
-                yield text, language
+    indexes: those of the job, to go on with. A source that has an index is not read.
+    """
+    data, indexes = config.data, indexes or open_indexes(config)
+    train = [indexes.entries(source) for source in data.train]
+    text = [indexes.entries(source) for source in data.text]
+    heard, read = set(), set()
+    for entries in train:
+        for row in np.flatnonzero(entries.flags & AUDIO):
+            heard.update(entries.text(int(row)).split())
+    for entries in text:
+        for own, _ in entries.texts():
+            read.update(own.split())
 
-        tokenizer = make_tokenizer(data.tokenizer, (text for text, _ in examples()))
-        units = make_units(data.units, examples())
-        symbols = Symbols(tokenizer, units, ("", *sorted(languages - {""})))
-        return Learnt(symbols, Vocabulary.of(heard, read))
+    def examples() -> Iterator[tuple[str, str]]:
+        return _examples((*train, *text))
 
-
-def _open(sources: Sequence[Source]) -> list[Corpus]:
-    return [open_source(source) for source in sources]
+    languages = {
+        entries.languages[i] for entries in (*train, *text) for i in np.unique(entries.language[entries.words > 0])
+    }
+    tokenizer = make_tokenizer(data.tokenizer, (text for text, _ in examples()))
+    symbols = Symbols(tokenizer, make_units(data.units, examples()), ("", *sorted(languages - {""})))
+    return Learnt(symbols, Vocabulary.of(heard, read))
 
 
-def _normalised(corpora: Sequence[Corpus], normalize: Normalizer) -> Iterator[tuple[Entry, str]]:
-    """Each entry with its normalised text, where that is not empty."""
-    for corpus in corpora:
-        for i in range(len(corpus)):
-            entry = corpus.entry(i)
-            if text := normalize(entry.text):
-                yield entry, text
+def _examples(entries: Iterator[Entries] | Sequence[Entries]) -> Iterator[tuple[str, str]]:
+    """Each text that is not empty, with its language tag."""
+    return (example for example in itertools.chain.from_iterable(one.texts() for one in entries) if example[0])

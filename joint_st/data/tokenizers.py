@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import re
@@ -28,6 +29,8 @@ class Tokenizer(Protocol):
 
     size: int
     """V, the blank included."""
+    digest: str
+    """Changes whenever `encode` may return something else for some text."""
 
     def encode(self, text: str) -> np.ndarray:
         """Labels int32 [U], none of them the blank."""
@@ -49,6 +52,7 @@ class Characters:
         self.characters = tuple(characters)
         self.size = 2 + len(self.characters)
         self._ids = {character: 2 + i for i, character in enumerate(self.characters)}
+        self.digest = hashlib.sha256(json.dumps(self.characters).encode()).hexdigest()[:16]
 
     def encode(self, text: str) -> np.ndarray:
         return np.fromiter((self._ids.get(character, UNKNOWN) for character in text), np.int32, len(text))
@@ -68,6 +72,7 @@ class Wordpieces:
         self.model = model
         self._processor = sentencepiece.SentencePieceProcessor(model_proto=model)
         self.size = self._processor.get_piece_size()
+        self.digest = hashlib.sha256(model).hexdigest()[:16]
 
     def encode(self, text: str) -> np.ndarray:
         return np.asarray(self._processor.encode(text), np.int32)

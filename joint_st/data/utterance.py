@@ -50,5 +50,7 @@ class Entry:
     """Name of the noise or of the recording's condition; empty where the source does not say."""
     snr: float | None = None
     """Signal-to-noise ratio in dB; None where the source does not say."""
+    timed_words: int = 0
+    """Words whose times the source says."""
     problem: str = ""
     """Which file cannot be read and why, where that is known without decoding it."""

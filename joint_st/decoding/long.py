@@ -31,8 +31,7 @@ from joint_st.data.symbols import SymbolSizes
 from joint_st.decoding.decoders import Decoder, share_programs
 from joint_st.decoding.forward import Clock, Forward
 from joint_st.decoding.windows import Windows, cut_frames
-from joint_st.distributed.hosts import fetch
-from joint_st.distributed.mesh import put_batch, replicated, rows_here
+from joint_st.distributed.mesh import fetch, put_batch, replicated, rows_here
 from joint_st.heads import Emissions
 from joint_st.heads.model import head_kinds
 from joint_st.models.functional import Weights
@@ -150,7 +149,7 @@ class LongRecordings:
             before = heard
         self._decode(weights, before, None, first, frames, found, clock)
         if clock:
-            clock.audio += len(audio) / self._features.sample_rate
+            clock.audio += self._features.seconds(len(audio))
         return {
             decoder: {name: np.concatenate(pieces) for name, pieces in by_pass.items()}
             for decoder, by_pass in found.items()

@@ -14,14 +14,13 @@ import tqdm
 from joint_st.config import Config
 from joint_st.data.audio import UnreadableAudio
 from joint_st.data.buckets import Buckets
+from joint_st.data.dataset import Dataset
 from joint_st.data.loader import batches
 from joint_st.data.plan import BatchPlan
-from joint_st.data.prepared import Prepared
 from joint_st.decoding.decoders import Decoder, Greedy
 from joint_st.decoding.forward import Clock
 from joint_st.decoding.long import LongRecordings
-from joint_st.distributed.hosts import fetch
-from joint_st.distributed.mesh import put_batch, rows_here
+from joint_st.distributed.mesh import fetch, put_batch, rows_here
 from joint_st.distributed.peers import current
 from joint_st.models.functional import Weights
 from joint_st.passes import PASSES
@@ -37,7 +36,7 @@ class Recognised:
     """Text by decoder and pass."""
 
 
-def common_buckets(config: Config, datasets: list[Prepared], longest: int | None = None) -> Buckets:
+def common_buckets(config: Config, datasets: list[Dataset], longest: int | None = None) -> Buckets:
     """Buckets that serve several datasets, so that they share compiled programs.
 
     longest: samples, a whole number of frames; longer utterances fit no bucket.
@@ -55,7 +54,7 @@ def common_buckets(config: Config, datasets: list[Prepared], longest: int | None
 def recognise(
     forward: Callable,
     weights: Weights,
-    dataset: Prepared,
+    dataset: Dataset,
     buckets: Buckets,
     mesh: jax.sharding.Mesh,
     config: Config,
@@ -82,7 +81,7 @@ def recognise(
     plan = BatchPlan(dataset.lengths, buckets, shuffle=False, leave_longer=long is not None)
     if not plan.steps_per_epoch:
         return
-    rate = config.model.features.sample_rate
+    features = config.model.features
     read = batches(
         dataset,
         plan,
@@ -103,16 +102,16 @@ def recognise(
                 with clock.running(decoder.name, one) if clock else contextlib.nullcontext():
                     labels[decoder.name][one] = decoder.on_host(own)
         if clock:
-            clock.audio += float(lengths[valid].sum()) / rate
+            clock.audio += features.seconds(float(lengths[valid].sum()))
         for row in np.flatnonzero(valid):
             texts = {
                 decoder: {one: (spell or dataset.tokenizer.decode)(rows[row]) for one, rows in by_pass.items()}
                 for decoder, by_pass in labels.items()
             }
-            yield Recognised(int(batch.rows["paired"][row]), float(lengths[row]) / rate, texts)
+            yield Recognised(int(batch.rows["paired"][row]), features.seconds(float(lengths[row])), texts)
 
 
-def _recognise_long(long: LongRecordings, weights: Weights, dataset: Prepared, buckets: Buckets, mesh, clock, name):
+def _recognise_long(long: LongRecordings, weights: Weights, dataset: Dataset, buckets: Buckets, mesh, clock, name):
     """The utterances that fit no bucket, the longest first."""
     rows = np.flatnonzero(dataset.lengths > buckets.bounds[-1])
     rows = rows[np.argsort(-dataset.lengths[rows], kind="stable")]
@@ -129,7 +128,7 @@ def _recognise_long(long: LongRecordings, weights: Weights, dataset: Prepared, b
             decoder: {one: dataset.tokenizer.decode(labels) for one, labels in by_pass.items()}
             for decoder, by_pass in long(weights, audio, clock).items()
         }
-        yield Recognised(n, len(audio) / dataset.features.sample_rate, texts)
+        yield Recognised(n, dataset.features.seconds(len(audio)), texts)
 
 
 def _on_all_hosts(here: bool, mesh: jax.sharding.Mesh) -> bool:

@@ -147,7 +147,7 @@ class Streams:
         structure = model_structure(trained.config, trained.symbols.sizes)
 
         model = merge(structure, self._weights)
-        self.look_ahead_ms = 1000 * model.look_ahead * features.samples_per_frame / features.sample_rate
+        self.look_ahead_ms = features.frames_ms(model.look_ahead)
         """How far beyond its own end a frame of the streaming head hears."""
         self._state = model.init_stream(count)
 
@@ -223,10 +223,11 @@ class Streams:
 
 def chunk_frames(chunk_ms: float, features: FeaturesConfig) -> int:
     """Frames of a chunk. Raises `UserError` where it is no whole number of them."""
-    frame_ms = 1000 * features.samples_per_frame / features.sample_rate
-    frames = round(chunk_ms / frame_ms)
-    if frames < 1 or abs(frames * frame_ms - chunk_ms) > 1e-6:
-        raise UserError(f"--chunk-ms {chunk_ms:g}: must be a multiple of a frame of the encoder, {frame_ms:g} ms")
+    frames = round(chunk_ms / features.frame_ms)
+    if frames < 1 or abs(frames * features.frame_ms - chunk_ms) > 1e-6:
+        raise UserError(
+            f"--chunk-ms {chunk_ms:g}: must be a multiple of a frame of the encoder, {features.frame_ms:g} ms"
+        )
     return frames
 
 

@@ -18,9 +18,8 @@ from joint_st.decoding.forward import Forward
 from joint_st.decoding.fusion.build import FusionFiles
 from joint_st.decoding.long import LongRecordings, default_window
 from joint_st.decoding.streaming import Streams, chunk_frames, pieces
-from joint_st.distributed.mesh import put_batch
+from joint_st.distributed.mesh import keep_compiled, put_batch
 from joint_st.passes import FULL_CONTEXT, STREAMING
-from joint_st.runs.compilation import keep_compiled
 from joint_st.runs.trained import load_trained
 
 LENGTH_STEP_SECONDS = 2
@@ -110,12 +109,12 @@ def listen(
         samples += len(piece)
         text = trained.tokenizer.decode(labels)
         if text != shown:
-            shown, first = text, samples / features.sample_rate if first is None else first
-            yield Said(samples / features.sample_rate, STREAMING, text)
+            shown, first = text, features.seconds(samples) if first is None else first
+            yield Said(features.seconds(samples), STREAMING, text)
     began = time.perf_counter()
     final = trained.tokenizer.decode(streams.full_context(streams.end(0)))
     second = time.perf_counter() - began
-    seconds = samples / features.sample_rate
+    seconds = features.seconds(samples)
     yield Said(seconds, FULL_CONTEXT, final)
     chunks = f"{seconds:.2f} s of audio in chunks of {chunk_ms:g} ms, look-ahead {streams.look_ahead_ms:g} ms"
     speed = f"real-time factor {computing / max(seconds, 1e-9):.3f}, second pass {1000 * second:.0f} ms"

@@ -37,8 +37,8 @@ class Windows:
     def of_seconds(cls, size: float, context: float, features: FeaturesConfig) -> Windows:
         """Windows of about so many seconds, `context` on either side included."""
         frame = features.samples_per_frame
-        size, context = (round(seconds * features.sample_rate / frame) * frame for seconds in (size, context))
-        return cls(size, context, frame, max(round(PAUSE_SECONDS * features.sample_rate / frame), 1))
+        size, context = (features.nearest_frames(seconds) * frame for seconds in (size, context))
+        return cls(size, context, frame, max(features.nearest_frames(PAUSE_SECONDS), 1))
 
     @property
     def kept(self) -> int:

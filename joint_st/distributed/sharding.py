@@ -1,4 +1,4 @@
-"""Where the weights, and all that has their shape, lie on the mesh.
+"""The sharding of the weights, and of all that has their shape, over the mesh.
 
 Every weight has a logical axis for each of its dimensions, and every logical axis lies along an axis of the mesh or
 along none (`RULES`). Those of the encoder's layers stand here (`WEIGHTS`); heads, and whatever else has symbols for an

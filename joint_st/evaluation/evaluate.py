@@ -13,13 +13,14 @@ import jax
 import rich
 
 from joint_st.config import Config, Source, load
-from joint_st.data.prepared import Prepared, prepare
+from joint_st.data.dataset import Dataset, open_paired
 from joint_st.data.symbols import SymbolSizes
 from joint_st.decoding.decoders import Decoder, Greedy, fuse
 from joint_st.decoding.forward import Clock, Forward
 from joint_st.decoding.fusion.build import FusionFiles
 from joint_st.decoding.long import LongRecordings, default_window
 from joint_st.decoding.recognise import common_buckets, recognise
+from joint_st.distributed.mesh import keep_compiled
 from joint_st.distributed.peers import current
 from joint_st.distributed.preflight import check_config, check_data
 from joint_st.errors import UserError
@@ -37,7 +38,6 @@ from joint_st.evaluation.tuning import tuned
 from joint_st.evaluation.wer import ALL, total
 from joint_st.evaluation.word_errors import make_word_error_tables, word_errors
 from joint_st.passes import PASSES
-from joint_st.runs.compilation import keep_compiled
 from joint_st.runs.directory import RunDirectory, existing_run
 from joint_st.runs.trained import Trained, load_trained
 
@@ -45,7 +45,7 @@ from joint_st.runs.trained import Trained, load_trained
 class Scorer:
     """WER of one dataset under changing weights; compiled once."""
 
-    def __init__(self, config: Config, dataset: Prepared, mesh: jax.sharding.Mesh, sizes: SymbolSizes):
+    def __init__(self, config: Config, dataset: Dataset, mesh: jax.sharding.Mesh, sizes: SymbolSizes):
         self._config = config
         self._dataset = dataset
         self._mesh = mesh
@@ -214,14 +214,12 @@ def evaluate_checkpoints(
     trained = load_trained(workdir, checkpoints[0])
     config = trained.config
     keep_compiled(config.training.compilation_cache)
-    splits = dict(data or config.data.test)
-    if not splits:
-        raise UserError(f"{trained.run.config}: data.test names no split; give --data NAME=SOURCE")
+    splits = trained.splits(data)
     # First, so that a file that cannot be read is told before a corpus is built.
     fused = fusion.open(trained.tokenizer, trained.normalizer) if fusion else None
     with peers.process_zero_first("prepare the splits"):
         datasets = {
-            name: prepare(
+            name: open_paired(
                 [source], config.data, config.model.features, trained.normalizer, trained.tokenizer, training=False
             )
             for name, source in splits.items()
@@ -269,7 +267,7 @@ def evaluate_checkpoints(
         yield Evaluation(trained.run, trained.step, str(trained.normalizer), config, scored, clocks, table)
 
 
-def score_recognised(found, dataset: Prepared, split: str, trained: Trained | None = None) -> list[ScoredUtterance]:
+def score_recognised(found, dataset: Dataset, split: str, trained: Trained | None = None) -> list[ScoredUtterance]:
     """Hypotheses by each decoder and head against the transcripts of a dataset, in the dataset's order.
 
     With a trained model, errors are also told apart by the words it heard in training and those it only read.
@@ -300,7 +298,7 @@ def score_recognised(found, dataset: Prepared, split: str, trained: Trained | No
     return scored
 
 
-def report_unread(name: str, dataset: Prepared, unreadable: int) -> None:
+def report_unread(name: str, dataset: Dataset, unreadable: int) -> None:
     """Say what of a split was not scored, and why. `unreadable`: of all hosts."""
     counts = Counter(dataset.dropped) + Counter(unreadable=unreadable)
     if counts:

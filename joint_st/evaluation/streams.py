@@ -17,12 +17,11 @@ from rich.markup import escape
 from rich.table import Table
 
 from joint_st.config import Source
-from joint_st.data.prepared import Prepared, prepare
+from joint_st.data.dataset import Dataset, open_paired
 from joint_st.data.word_times import word_times
 from joint_st.decoding.streaming import Heard, Streams, chunk_frames, pieces
-from joint_st.errors import UserError
+from joint_st.distributed.mesh import keep_compiled
 from joint_st.evaluation.wer import ALL, Errors, count_errors, total
-from joint_st.runs.compilation import keep_compiled
 from joint_st.runs.trained import Trained, load_trained
 
 
@@ -61,13 +60,11 @@ def evaluate_streams(
     trained = load_trained(workdir, checkpoint)
     config = trained.config
     keep_compiled(config.training.compilation_cache)
-    splits = dict(data or config.data.test)
-    if not splits:
-        raise UserError(f"{trained.run.config}: data.test names no split; give --data NAME=SOURCE")
+    splits = trained.splits(data)
     batch = Streams(trained, streams, chunk_frames(chunk_ms, config.model.features), window_seconds)
     rows = []
     for name, source in splits.items():
-        dataset = prepare(
+        dataset = open_paired(
             [source], config.data, config.model.features, trained.normalizer, trained.tokenizer, training=False
         )
         began = time.perf_counter()
@@ -90,7 +87,7 @@ def evaluate_streams(
     return rows
 
 
-def stream_dataset(streams: Streams, trained: Trained, dataset: Prepared, count: int) -> Iterator[Streamed]:
+def stream_dataset(streams: Streams, trained: Trained, dataset: Dataset, count: int) -> Iterator[Streamed]:
     """Each utterance of a dataset, `count` streams side by side: where one ends, the next begins in its place."""
     waiting = iter(range(len(dataset)))
     running: dict[int, tuple[int, Iterator[np.ndarray], list[str]]] = {}

@@ -21,7 +21,7 @@ import jax
 import numpy as np
 
 from joint_st.config import Source
-from joint_st.data.prepared import Prepared, prepare
+from joint_st.data.dataset import Dataset, open_paired
 from joint_st.decoding.decoders import Beam, Decoder, NBestScores, Tables
 from joint_st.decoding.forward import Forward
 from joint_st.decoding.fusion.build import Fused
@@ -57,7 +57,7 @@ def tuned(
     decoders: Sequence[Decoder],
     trained: Trained,
     sources: Mapping[str, Source],
-    reported: Mapping[str, Prepared],
+    reported: Mapping[str, Dataset],
 ) -> Fused:
     """The same with the weights of the lowest WER, both heads' errors together; of equal ones the smallest.
 
@@ -71,7 +71,7 @@ def tuned(
     if sources == {"dev": []}:
         raise UserError(f"{trained.run.config}: data.dev names no source to tune on; give --tune NAME=SOURCE")
     datasets = {
-        name: prepare(
+        name: open_paired(
             of_name, config.data, config.model.features, trained.normalizer, trained.tokenizer, training=False
         )
         for name, of_name in sources.items()
@@ -127,7 +127,7 @@ def _tune_lm(fused: Fused, beam: Beam, trained: Trained, references: References)
 def _tune_hot_words(fused: Fused, beam: Beam, trained: Trained, references: References) -> Fused:
     """The same with the bonus of hot words found."""
     fusion = fused.fusion
-    first_pass = dataclasses.replace(beam, fused=dataclasses.replace(fused, rescoring=None))
+    first_pass = dataclasses.replace(beam, fused=dataclasses.replace(fused, rescoring=None, rescorer=""))
     search = _Search(first_pass, trained, references)
 
     def errors_at(point: Point) -> int:
@@ -161,7 +161,7 @@ def _tune_rescoring(fused: Fused, beam: Beam, trained: Trained, references: Refe
 class References:
     """The normalised transcripts of some datasets."""
 
-    def __init__(self, datasets: Mapping[str, Prepared]):
+    def __init__(self, datasets: Mapping[str, Dataset]):
         self.datasets = datasets
         self.names = ", ".join(datasets)
         self._texts = {name: [one.text(n) for n in range(len(one))] for name, one in datasets.items()}
@@ -287,6 +287,6 @@ def climb(
     return best
 
 
-def _utterances(dataset: Prepared) -> set[tuple[str, str]]:
+def _utterances(dataset: Dataset) -> set[tuple[str, str]]:
     """Each utterance by its name and its text: names alone are the same in many corpora."""
     return {(dataset.id(i), dataset.text(i)) for i in range(len(dataset))}

@@ -29,10 +29,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from joint_st.ops.lattice import IMPOSSIBLE, logaddexp
 from joint_st.ops.masks import length_mask, zero_padding
-
-IMPOSSIBLE = -1e30
-"""Log probability of what cannot happen: finite, so that no difference of two of them is NaN."""
 
 _NO_LABEL = -1
 
@@ -116,7 +114,7 @@ class _Beam(NamedTuple):
 
     def total(self) -> jax.Array:
         """Log probability [W] of all alignments."""
-        return _logaddexp(self.blank, self.label)
+        return logaddexp(self.blank, self.label)
 
 
 def _search(logits, log_totals, candidates, in_audio, *, fusion, beam, best, blank):
@@ -187,12 +185,12 @@ def _advance(prefixes: _Beam, log_probs, candidates, blank, fusion):
     doubled = prefixes.last[parent] == prefixes.last
     from_parent = jnp.where(doubled, prefixes.blank[parent], total[parent]) + last_log_probs + gain
     by_label = prefixes.label + last_log_probs
-    by_label = jnp.where(merged, _logaddexp(by_label, from_parent), by_label)
+    by_label = jnp.where(merged, logaddexp(by_label, from_parent), by_label)
     by_blank = total + log_probs(blank)
     column = jnp.where(merged & ends_alike.any(axis=1), jnp.argmax(ends_alike, axis=1), candidates.size)
     lengthened = lengthened.at[parent, column].set(IMPOSSIBLE, mode="drop")
 
-    scores = jnp.concatenate([_logaddexp(by_blank, by_label), lengthened.ravel()])
+    scores = jnp.concatenate([logaddexp(by_blank, by_label), lengthened.ravel()])
     scores, chosen = lax.top_k(scores, size)
     new = chosen >= size
     cell = jnp.where(new, chosen - size, 0)
@@ -258,8 +256,3 @@ def _alive(log_prob):
 
 def _relative(log_probs, highest):
     return jnp.maximum(log_probs - highest, IMPOSSIBLE)
-
-
-def _logaddexp(a, b):
-    """As `jnp.logaddexp`, without its care for infinities, which do not occur here."""
-    return jnp.maximum(a, b) + jnp.log1p(jnp.exp(-jnp.abs(a - b)))

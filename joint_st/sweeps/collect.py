@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pydantic_core
 import tqdm
 
+from joint_st.config import Config
+from joint_st.config.tree import leaves
 from joint_st.errors import UserError
 from joint_st.evaluation.bootstrap import rates_over_seeds, relative_changes
 from joint_st.evaluation.wer import ALL
-from joint_st.sweeps.overrides import differing_fields
-from joint_st.sweeps.rows import HEADS, change_key, name_of
 from joint_st.sweeps.sweep import Job
+from joint_st.sweeps.table import HEADS, change_key, name_of
 
 KINDS_OF_ERROR = ("insertions", "deletions", "substitutions")
 
@@ -50,7 +53,7 @@ def collect(
     """One row for each arm (all, or those named), split and decoder, in the order given.
 
     tables: finished runs, with the files of their tables. Rates are fractions, pooled over seeds: `wer`, `wer_heard`,
-    `wer_only_read` of the full-context head and `streaming_wer` and so on, each with `_low` and `_high`, the 95 %
+    `wer_text_only` of the full-context head and `streaming_wer` and so on, each with `_low` and `_high`, the 95 %
     interval of the bootstrap over seeds and utterances, and `_by_seed`. `overrides` are the fields of the config in
     which all arms differ, by dotted path. `relative_to` holds, for each arm in `references`, the
     change of each rate relative to its. Raises `UserError` where runs were evaluated on different utterances.
@@ -176,3 +179,31 @@ def _same_words(one: Counts, other: Counts, kind: tuple[str, str]) -> bool:
 def _errors(counts: Sequence[Counts], kinds: Sequence[tuple[str, str]]) -> np.ndarray:
     """[kinds, seeds, utterances]"""
     return np.stack([[one.errors[kind] for one in counts] for kind in kinds])
+
+
+_OF_RUNS = ("name", "seed")
+"""Fields that tell runs of an arm apart."""
+
+
+def differing_fields(arms: Mapping[str, Sequence[Config]]) -> dict[str, dict[str, Any]]:
+    """For each arm, the values of all fields in which arms differ, by dotted path, as JSON has them.
+
+    arms: configs of their runs. None stands for a field that an arm's configs do not have. Fields that also differ
+    within an arm, as they may with its seeds, are left out.
+    """
+    values = {arm: [_values(config) for config in configs] for arm, configs in arms.items()}
+    everywhere = [one for runs in values.values() for one in runs]
+    paths = dict.fromkeys(path for one in everywhere for path in one)
+
+    def alike(configs: Sequence[Mapping[str, Any]], path: str) -> bool:
+        return all(one.get(path) == configs[0].get(path) for one in configs)
+
+    chosen = [
+        path for path in paths if not alike(everywhere, path) and all(alike(runs, path) for runs in values.values())
+    ]
+    return {arm: {path: runs[0].get(path) for path in chosen} for arm, runs in values.items()}
+
+
+def _values(config: Config) -> dict[str, Any]:
+    found = {leaf.path: pydantic_core.to_jsonable_python(leaf.value) for leaf in leaves(config)}
+    return {path: value for path, value in found.items() if path not in _OF_RUNS}

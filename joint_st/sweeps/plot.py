@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullLocator
 
 from joint_st.analysis.figures import BLUE, DOTS_PER_INCH, STYLE, VERMILION
-from joint_st.sweeps.rows import by_split, name_of, subsets_of, title_of, words_of
+from joint_st.sweeps.table import by_split, name_of, subsets_of, title_of, words_of
 
 MARKS = {"full_context": (BLUE, "o"), "streaming": (VERMILION, "s")}
 """Colour and marker of each head."""

@@ -25,9 +25,9 @@ from joint_st.sweeps.launchers import (
     train_arguments,
 )
 from joint_st.sweeps.locks import is_locked, lock
-from joint_st.sweeps.results import result_line
-from joint_st.sweeps.state import look
+from joint_st.sweeps.status import look
 from joint_st.sweeps.sweep import Job
+from joint_st.sweeps.table import result_line
 
 POLL_SECONDS = 0.1
 
@@ -143,7 +143,7 @@ def _run_all(
                     running.append(_start(job, command, descriptor))
                     bar.set_postfix_str(", ".join(started.job.name for started in running))
                 continue
-            _pass_on(signals, running)
+            pass_on(signals, running)
             for started in [started for started in running if _has_ended(started)]:
                 running.remove(started)
                 _account(started, signals, outcome)
@@ -243,15 +243,16 @@ class Signals:
         self.first = self.first or number
 
 
-def _pass_on(signals: Signals, running: Sequence[Started]) -> None:
+def pass_on(signals: Signals, running: Sequence[Started]) -> None:
     """Asks every process once to end, and kills it at the second signal."""
+    # Read once: a signal that comes in the middle of this is passed on the next time.
+    count = signals.count
     for started in running:
-        if started.warned < signals.count:
+        if started.warned < count:
             if not started.warned:
                 say(f"{started.job.name}: asked to save and end; a second signal kills it")
-            number = signal.SIGKILL if signals.count > 1 else signal.SIGTERM
-            _send(started, number)
-            started.warned = signals.count
+            _send(started, signal.SIGKILL if count > 1 else signal.SIGTERM)
+            started.warned = count
 
 
 def _send(started: Started, number: int) -> None:

@@ -127,8 +127,7 @@ def load_sweep(file: str | os.PathLike[str], workdir: str | os.PathLike[str] | N
     base, runs, references = from_python(file, _names)
     base = Path(os.path.normpath(file.parent / base))
     base_config = load(base)
-    if not base_config.data.test:
-        raise UserError(f"{base}: data.test names no split, and a sweep compares runs on test splits")
+    _check_test_splits(base_config, str(base))
     directory = here = storage.path(workdir) if workdir else DIRECTORY / file.stem
     if storage.is_remote(directory):
         storage.check_access(directory)
@@ -187,6 +186,11 @@ def _references(module: types.ModuleType, arms: tuple[str, ...]) -> tuple[str, .
     return names
 
 
+def _check_test_splits(config: Config, where: str) -> None:
+    if not config.data.test:
+        raise UserError(f"{where}: data.test names no split, and a sweep compares runs on test splits")
+
+
 def _job(run: Run, file: Path, base: Path, base_config: Config, directory: Path, here: Path) -> Job:
     # The process that trains gets the overrides as text, so it is the text that is checked.
     try:
@@ -195,8 +199,7 @@ def _job(run: Run, file: Path, base: Path, base_config: Config, directory: Path,
         config = override(base_config, values)
     except UserError as error:
         raise UserError(f"{file}: {run.name}: {error}") from error
-    if not config.data.test:
-        raise UserError(f"{file}: {run.name}: data.test names no split, and a sweep compares runs on test splits")
+    _check_test_splits(config, f"{file}: {run.name}")
     return Job(run, base, values, config, RunDirectory(directory / run.name), here / run.name)
 
 

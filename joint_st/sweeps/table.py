@@ -1,28 +1,77 @@
-"""The rows of a sweep as tables: for the terminal, in Markdown, and as CSV."""
+"""The rows of a sweep, as `collect` makes them, as tables: for the terminal, in Markdown, and as CSV."""
 
 from __future__ import annotations
 
 import csv
 import io
 import itertools
+import json
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 from rich import box
 from rich.markup import escape
 from rich.table import Table
 
-from joint_st.sweeps.rows import (
-    HEADS,
-    by_split,
-    change_of,
-    name_of,
-    references_of,
-    subsets_of,
-    title_of,
-    value_of,
-    words_of,
-)
+from joint_st.evaluation.wer import ALL
+from joint_st.passes import FULL_CONTEXT, STREAMING
+
+HEADS = {FULL_CONTEXT: "", STREAMING: f"{STREAMING}_"}
+"""Heads, and what the names of their rates begin with."""
+
+
+def name_of(quantity: str, head: str, subset: str) -> str:
+    """The name of a head's quantity on a subset of the words: `wer`, `wer_heard`, `streaming_wer_heard`."""
+    return f"{HEADS[head]}{quantity}" if subset == ALL else f"{HEADS[head]}{quantity}_{subset}"
+
+
+def change_of(row: dict, reference: str, head: str, subset: str) -> dict[str, float] | None:
+    """The change of a rate relative to that of an arm of reference, with its interval; None where there is none."""
+    return row["relative_to"][reference].get(change_key(head, subset))
+
+
+def change_key(head: str, subset: str) -> str:
+    """The key of a rate's change in `relative_to`: `all`, `heard`, `streaming_heard`."""
+    return f"{HEADS[head]}{subset}"
+
+
+def by_split(rows: Sequence[dict]) -> Iterator[list[dict]]:
+    """Rows by split and decoder."""
+    for key in dict.fromkeys((row["split"], row["decoder"]) for row in rows):
+        yield [row for row in rows if (row["split"], row["decoder"]) == key]
+
+
+def subsets_of(rows: Sequence[dict]) -> list[str]:
+    """Subsets of the words that some row has, all words first."""
+    names = dict.fromkeys(name for row in rows for name in row if name.startswith("words_"))
+    return [ALL, *(name.removeprefix("words_") for name in names)]
+
+
+def references_of(rows: Sequence[dict]) -> list[str]:
+    """Arms that some row is compared with."""
+    return list(dict.fromkeys(name for row in rows for name in row["relative_to"]))
+
+
+def title_of(rows: Sequence[dict]) -> str:
+    """What rows of one split and decoder share."""
+    row = rows[0]
+    counts = sorted({len(row["seeds"]) for row in rows})
+    seeds = f"{counts[0]} seed{'s' * (counts[0] > 1)}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]} seeds"
+    what = f"{row['split']}, {row['utterances']} utterances, {seeds}, 95 % over both"
+    return f"{what}; decoder {row['decoder']}, normalizer {row['normalizer']}"
+
+
+def words_of(subset: str) -> str:
+    """A subset in print."""
+    return "all words" if subset == ALL else subset.replace("_", " ")
+
+
+def value_of(value: Any) -> str:
+    """The value of a field in print; nothing for one that is not there."""
+    if value is None:
+        return ""
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
 def make_tables(rows: Sequence[dict]) -> Iterator[Table]:
@@ -118,3 +167,17 @@ def _change_from(reference: str, form: str):
         return form.format(*(f"{100 * change[name]:+.1f}" for name in ("change", "low", "high")))
 
     return cell
+
+
+def result_line(table: Path) -> str:
+    """The rates of an evaluation's table in one line: `test full_context 23.8 % (heard 8.3, text_only 109.8), ...`."""
+    parts: dict[tuple, dict[str, str]] = {}
+    for row in json.loads(table.read_bytes()):
+        rate = "-" if row["wer"] is None else f"{100 * row['wer']:.1f}"
+        parts.setdefault((row["split"], row["head"]), {})[row["subset"]] = rate
+    texts = []
+    for (split, head), rates in parts.items():
+        overall = rates.pop("all")
+        rest = ", ".join(f"{subset} {rate}" for subset, rate in rates.items())
+        texts.append(f"{split} {head} WER {overall} %" + (f" ({rest})" if rest else ""))
+    return ", ".join(texts)

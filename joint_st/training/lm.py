@@ -17,10 +17,12 @@ import optax
 from joint_st import storage
 from joint_st.config import LmConfig, check_lm_devices
 from joint_st.data.batch import Arrays, Batch
-from joint_st.data.labelled_texts import LabelledTexts, label_plan, label_texts
+from joint_st.data.dataset import Dataset, open_lm_texts
+from joint_st.data.index import Indexes
 from joint_st.data.loader import text_batches
 from joint_st.data.normalizers import Normalizer, normalizer
-from joint_st.data.plan import BatchPlan
+from joint_st.data.plan import BatchPlan, label_plan
+from joint_st.data.symbols import Symbols
 from joint_st.data.texts import normalised_texts
 from joint_st.data.tokenizers import DESCRIPTION, Tokenizer, load_tokenizer, make_tokenizer
 from joint_st.distributed.mesh import describe, put_batch, rows_here
@@ -32,7 +34,7 @@ from joint_st.models.functional import count_weights
 from joint_st.models.language_model import OUTPUT_LAYERS, init_lm, lm_axes, merge_lm
 from joint_st.runs.checkpoints import Checkpoints
 from joint_st.runs.directory import RunDirectory
-from joint_st.runs.trained_lm import METRIC
+from joint_st.runs.trained import LM_METRIC
 from joint_st.training.compilation import Programs
 from joint_st.training.interruption import Interruption
 from joint_st.training.loop import (
@@ -52,6 +54,7 @@ from joint_st.training.metrics import Window
 from joint_st.training.optimizer import make_optimizer, schedule
 from joint_st.training.setup import log, print_start
 from joint_st.training.step import TrainState, fresh_state, jitted_init, placed_shapes, updated
+from joint_st.training.weights import Start, starting_state
 
 COLUMNS = (
     Column("epoch", kind="count"),
@@ -71,9 +74,9 @@ class LmData:
     """What a language model is trained on, and the plan of its batches."""
 
     tokenizer: Tokenizer
-    texts: LabelledTexts
+    texts: Dataset
     plan: BatchPlan
-    dev: LabelledTexts | None
+    dev: Dataset | None
 
     @property
     def fingerprint(self) -> str:
@@ -103,13 +106,13 @@ def train_lm(config: LmConfig, workdir: Path) -> None:
     with (
         jax.set_mesh(mesh),
         Interruption() as interruption,
-        open_checkpoints(config, run, METRIC) as checkpoints,
+        open_checkpoints(config, run, LM_METRIC) as checkpoints,
         Programs(mesh) as programs,
     ):
-        state = open_lm_state(config, data.tokenizer.size, mesh, checkpoints)
-        start = int(state.step)
+        begun = open_lm_state(config, data.tokenizer, mesh, checkpoints)
+        state, start = begun.state, int(begun.state.step)
         check_same_data(checkpoints, start, data.fingerprint, run, "data.train")
-        print_lm_summary(config, run, data, state, mesh)
+        print_lm_summary(config, run, data, begun, mesh)
         if start < config.training.steps:
             programs.add(make_lm_step(config, data.tokenizer.size, mesh), state, {"text": data.plan.buckets})
             programs.wait()
@@ -121,8 +124,8 @@ def train_lm(config: LmConfig, workdir: Path) -> None:
                 start,
                 checkpoints.facts(start)["window"] if start else None,
             )
-            facts = {"normalizer": str(normalize), "data": data.fingerprint}
-            saving = Saving(checkpoints, METRIC, facts, make_evaluation(config, data, mesh))
+            facts = {"normalizer": str(normalize), "data": data.fingerprint, "init": begun.origin}
+            saving = Saving(checkpoints, LM_METRIC, facts, make_evaluation(config, data, mesh))
             batches = text_batches(
                 data.texts, data.plan, start=start, parts=rows_here(mesh), prefetch=config.data.prefetch_batches
             )
@@ -133,20 +136,21 @@ def train_lm(config: LmConfig, workdir: Path) -> None:
 
 def open_lm_data(config: LmConfig, run: RunDirectory, normalize: Normalizer) -> LmData:
     """The texts of a run; its tokenizer is made where it has none yet."""
-    data = config.data
+    data, began, indexes = config.data, time.perf_counter(), Indexes(config.data.index_cache, normalize)
     if not (run.tokenizer / DESCRIPTION).exists():
-        texts = () if data.tokenizer.path else normalised_texts(data.train, normalize)
+        texts = () if data.tokenizer.path else normalised_texts(data.train, indexes)
         # Elsewhere until it is whole: the process may be killed at any moment.
         with storage.draft_folder(run.root / ".texts") as draft:
             make_tokenizer(data.tokenizer, texts).save(draft / "tokenizer")
             storage.move_into_place(draft / "tokenizer", run.tokenizer, last=DESCRIPTION)
     tokenizer = load_tokenizer(run.tokenizer)
-    dev, held_out = None, ()
-    if data.dev:
-        dev = label_texts(data.dev, data, normalize, tokenizer, "data.dev")
-        held_out = set(dev.texts())
-    texts = label_texts(data.train, data, normalize, tokenizer, "data.train", held_out)
-    return LmData(tokenizer, texts, label_plan(texts, data, config.seed, shuffle=True), dev)
+    made_with = data, normalize, tokenizer
+    dev = open_lm_texts(data.dev, *made_with, "data.dev", indexes=indexes) if data.dev else None
+    texts = open_lm_texts(data.train, *made_with, "data.train", held_out=dev, indexes=indexes)
+    plan = label_plan(texts, data, config.seed, shuffle=True)
+    _ = plan[0]  # kept, and part of what is timed
+    log(indexes.describe(time.perf_counter() - began))
+    return LmData(tokenizer, texts, plan, dev)
 
 
 def lm_optimizer(config: LmConfig) -> optax.GradientTransformation:
@@ -171,12 +175,15 @@ def make_lm_init(config: LmConfig, vocabulary: int, mesh) -> Callable[[], TrainS
     return jitted_init(lambda seed: init_lm_state(config, vocabulary, seed), config.seed, mesh, axes)
 
 
-def open_lm_state(config: LmConfig, vocabulary: int, mesh, checkpoints: Checkpoints) -> TrainState:
-    """The state to start from: the run's latest complete checkpoint, or fresh weights."""
-    latest = checkpoints.latest()
-    if latest is None:
-        return make_lm_init(config, vocabulary, mesh)()
-    return checkpoints.restore(latest, lm_state_shapes(config, vocabulary, mesh))
+def open_lm_state(config: LmConfig, tokenizer: Tokenizer, mesh, checkpoints: Checkpoints) -> Start:
+    """What the run begins with: its latest complete checkpoint, another run's weights, or fresh ones."""
+    return starting_state(
+        config,
+        checkpoints,
+        Symbols(tokenizer),
+        lambda sizes: lm_state_shapes(config, sizes.labels, mesh),
+        lambda: make_lm_init(config, tokenizer.size, mesh)(),
+    )
 
 
 def make_lm_step(config: LmConfig, vocabulary: int, mesh):
@@ -206,10 +213,10 @@ def make_lm_step(config: LmConfig, vocabulary: int, mesh):
     return jax.jit(train_step, donate_argnums=0, out_shardings=(places, None))
 
 
-def print_lm_summary(config: LmConfig, run: RunDirectory, data: LmData, state: TrainState, mesh) -> None:
+def print_lm_summary(config: LmConfig, run: RunDirectory, data: LmData, begun: Start, mesh) -> None:
     """Print the derived numbers before anything long begins."""
-    print_start(config, run, state)
-    log(f"model    {count_weights(state.params):,} parameters over {data.tokenizer.size - 1} labels and the end")
+    print_start(config, run, begun)
+    log(f"model    {count_weights(begun.state.params):,} parameters over {data.tokenizer.size - 1} labels and the end")
     log(f"devices  {describe(mesh)}")
     log(f"train    {data.texts.describe()}")
     if data.dev:
@@ -252,13 +259,13 @@ class Perplexity:
     The end of a text is to be foretold too: it counts as one more label, and as one more word.
     """
 
-    def __init__(self, config: LmConfig, texts: LabelledTexts, mesh: jax.sharding.Mesh):
+    def __init__(self, config: LmConfig, texts: Dataset, mesh: jax.sharding.Mesh):
         self._texts = texts
         self._mesh = mesh
         self._prefetch = config.data.prefetch_batches
         self._plan = label_plan(texts, config.data, config.seed, shuffle=False)
-        self._labels = int(texts.label_lengths.sum()) + len(texts)
-        self._words = sum(len(text.split()) for text in texts.texts()) + len(texts)
+        self._labels = int(texts.label_lengths.sum(dtype=np.int64)) + len(texts)
+        self._words = int(texts.words.sum(dtype=np.int64)) + len(texts)
 
         @jax.jit
         def log_prob(weights, labels, lengths, valid):

@@ -5,20 +5,21 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import sys
+import time
 from collections.abc import Iterator
 
 import jax
 
 from joint_st import storage
-from joint_st.config import Config
+from joint_st.config import Config, LmConfig
 from joint_st.data.batch import Batch
 from joint_st.data.buckets import Buckets
-from joint_st.data.loader import batches, text_plan, training_plan
+from joint_st.data.dataset import Dataset, open_paired, open_texts
+from joint_st.data.index import Indexes
+from joint_st.data.loader import batches
 from joint_st.data.normalizers import Normalizer
-from joint_st.data.plan import BatchPlan
-from joint_st.data.prepared import Prepared, prepare
-from joint_st.data.prepared_text import PreparedText, prepare_text
-from joint_st.data.symbols import Symbols, SymbolSizes, save_languages
+from joint_st.data.plan import BatchPlan, text_plan, training_plan
+from joint_st.data.symbols import Symbols, save_languages
 from joint_st.data.texts import learn_from_texts
 from joint_st.data.tokenizers import DESCRIPTION
 from joint_st.distributed.mesh import describe, rows_here
@@ -27,7 +28,8 @@ from joint_st.models.functional import count_weights
 from joint_st.runs.checkpoints import Checkpoints
 from joint_st.runs.directory import RunDirectory
 from joint_st.runs.trained import read_symbols
-from joint_st.training.step import TrainState, make_init, state_shapes
+from joint_st.training.step import make_init, state_shapes
+from joint_st.training.weights import Start, starting_state
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,10 +37,10 @@ class TrainingData:
     """What a run trains on, and the plans of its batches."""
 
     symbols: Symbols
-    paired: Prepared
+    paired: Dataset
     plan: BatchPlan
-    dev: Prepared | None
-    text: PreparedText | None
+    dev: Dataset | None
+    text: Dataset | None
     text_plan: BatchPlan | None
     text_first: int
     """Batches at the beginning that are of text alone."""
@@ -85,33 +87,37 @@ class TrainingData:
 
 def open_data(config: Config, run: RunDirectory, normalize: Normalizer) -> TrainingData:
     """Everything a run reads, as its config and its directory say."""
-    symbols = open_symbols(config, run)
+    began, indexes = time.perf_counter(), Indexes(config.data.index_cache, normalize)
+    symbols = open_symbols(config, run, indexes)
 
-    def prepared(sources, training):
+    def opened(sources, training):
         made_with = config.data, config.model.features, normalize, symbols.labels, symbols.units
-        return prepare(sources, *made_with, training=training)
+        return open_paired(sources, *made_with, training=training, indexes=indexes)
 
-    paired = prepared(config.data.train, True)
+    paired = opened(config.data.train, True)
     text = None
     if config.data.text_batch_size:
-        text = prepare_text(config.data, normalize, symbols.labels, symbols.units)
-    return TrainingData(
+        text = open_texts(config.data, normalize, symbols.labels, symbols.units, indexes=indexes)
+    data = TrainingData(
         symbols,
         paired,
         training_plan(paired, config.data, config.seed),
-        prepared(config.data.dev, False) if config.data.dev else None,
+        opened(config.data.dev, False) if config.data.dev else None,
         text,
         text_plan(text, config.data, config.seed) if text else None,
         config.training.text_first_steps,
     )
+    _ = data.plan[0], data.text_plan and data.text_plan[0]  # kept, and part of what is timed
+    log(indexes.describe(time.perf_counter() - began))
+    return data
 
 
-def open_symbols(config: Config, run: RunDirectory) -> Symbols:
+def open_symbols(config: Config, run: RunDirectory, indexes: Indexes) -> Symbols:
     """The run's inventories; made with the vocabulary from the training texts where it has none yet."""
     if not (run.tokenizer / DESCRIPTION).exists():
         # Elsewhere until all are whole, the tokenizer last: the process may be killed at any moment.
         with storage.draft_folder(run.root / ".texts") as draft:
-            symbols, vocabulary = learn_from_texts(config)
+            symbols, vocabulary = learn_from_texts(config, indexes)
             symbols.labels.save(draft / "tokenizer")
             vocabulary.save(draft)
             save_languages(symbols.languages, draft)
@@ -124,22 +130,27 @@ def open_symbols(config: Config, run: RunDirectory) -> Symbols:
     return read_symbols(config, run)
 
 
-def open_state(config: Config, sizes: SymbolSizes, mesh, checkpoints: Checkpoints) -> TrainState:
-    """The state to start from: the run's latest complete checkpoint, or fresh weights."""
-    latest = checkpoints.latest()
-    if latest is None:
-        return make_init(config, sizes, mesh)()
-    return checkpoints.restore(latest, state_shapes(config, sizes, mesh))
+def open_state(config: Config, symbols: Symbols, mesh, checkpoints: Checkpoints) -> Start:
+    """What the run begins with: its latest complete checkpoint, another run's weights, or fresh ones."""
+    return starting_state(
+        config,
+        checkpoints,
+        symbols,
+        lambda sizes: state_shapes(config, sizes, mesh),
+        lambda: make_init(config, symbols.sizes, mesh)(),
+    )
 
 
-def print_summary(config: Config, run: RunDirectory, data: TrainingData, state: TrainState, mesh) -> None:
+def print_summary(config: Config, run: RunDirectory, data: TrainingData, begun: Start, mesh) -> None:
     """Print the derived numbers before anything long begins."""
     features, plan, symbols = config.model.features, data.plan, data.symbols
     sizes, bounds = plan.buckets.batch_sizes, plan.buckets.bounds
     seconds = max(size * bound for size, bound in zip(sizes, bounds)) / features.sample_rate
     read = f", {symbols.sizes.units} text units" if symbols.units else ""
-    print_start(config, run, state)
-    log(f"model    {count_weights(state.params):,} parameters, {symbols.sizes.labels} labels, blank included{read}")
+    print_start(config, run, begun)
+    log(
+        f"model    {count_weights(begun.state.params):,} parameters, {symbols.sizes.labels} labels, blank included{read}"
+    )
     log(f"devices  {describe(mesh)}")
     log(f"train    {data.paired.describe()}")
     if data.dev:
@@ -151,11 +162,13 @@ def print_summary(config: Config, run: RunDirectory, data: TrainingData, state: 
         log(f"beside   {data.text_plan.describe(1, 'units')}{first}")
 
 
-def print_start(config, run: RunDirectory, state: TrainState) -> None:
-    """Print which run starts, or from where it goes on."""
-    start = int(state.step)
+def print_start(config: Config | LmConfig, run: RunDirectory, begun: Start) -> None:
+    """Print which run starts, or from where it goes on, and whose weights it takes."""
+    start = int(begun.state.step)
     begin = f"goes on from step {start} of" if start else "starts;"
     log(f"{config.name} in {run.root} {begin} {config.training.steps} steps")
+    if begun.summary:
+        log(f"weights  {begun.summary}")
 
 
 def log(line: str) -> None:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import jax
@@ -13,20 +13,98 @@ import numpy as np
 import tqdm
 
 from joint_st.data.audio import UnreadableAudio, resample
+from joint_st.data.buckets import Buckets
 from joint_st.data.loader import SLACK_SECONDS
+from joint_st.data.plan import BatchPlan
 from joint_st.data.sources import Corpus
 from joint_st.data.text_units.spelling import Spelling
 from joint_st.data.utterance import Entry
 from joint_st.data.word_times import word_times
 from joint_st.distributed.mesh import over_batch, put_batch
+from joint_st.ops.ctc import frames_needed
 from joint_st.ops.forced_alignment import forced_alignment
 from joint_st.passes import PASSES
 from joint_st.runs.trained import Trained
 from joint_st.word_times.emissions import Emissions
-from joint_st.word_times.plan import Job, JobBatch, plan
-from joint_st.word_times.result import Aligned, CannotAlign, Failed
-from joint_st.word_times.spans import Frames, unit_spans, word_spans
+from joint_st.word_times.spans import Aligned, CannotAlign, Failed, Frames, unit_spans, word_spans
 from joint_st.word_times.text import as_written, labels_of
+
+
+@dataclass(frozen=True)
+class Job:
+    """An utterance to align."""
+
+    row: int
+    """Its row in the corpus."""
+    id: str
+    written: str
+    """Its text as the source has it."""
+    text: str
+    """Normalised."""
+    language: str
+    labels: np.ndarray
+    """int32 [U]."""
+    units: np.ndarray
+    """int32 [units]; none where the run hears no units."""
+    samples: int
+    """Length at the model's rate, as the source states it."""
+
+
+@dataclass(frozen=True)
+class JobBatch:
+    """Utterances that are aligned together, and the shapes of their arrays."""
+
+    jobs: list[Job]
+    rows: int
+    samples: int
+    labels: int
+    units: int
+    in_windows: bool
+    """Whether this is one utterance, too long to be heard as a whole."""
+
+
+LENGTH_STEP = 50
+"""Shapes are multiples of so many frames, so that a file after the other needs few compilations."""
+
+
+def plan(
+    jobs: Sequence[Job], window: int, *, frame: int, buckets: int, batch_size: int, devices: int
+) -> list[JobBatch]:
+    """Batches of all jobs, the longest first.
+
+    Those of at most `window` samples are gathered in `buckets` shapes, `batch_size` of them in a batch of the longest;
+    each of the others is alone. frame: samples of a frame. devices: what the rows of every batch divide over.
+    """
+    step = LENGTH_STEP * frame
+    long = sorted((job for job in jobs if job.samples > window), key=lambda job: -job.samples)
+    batches = [
+        JobBatch([job], devices, _up(job.samples, step), _up(len(job.labels), 64), _up(len(job.units), 64), True)
+        for job in long
+    ]
+    short = [job for job in jobs if job.samples <= window]
+    if short:
+        lengths = np.array([job.samples for job in short])
+        shapes = Buckets.choose(
+            lengths,
+            np.array([len(job.labels) for job in short]),
+            np.array([len(job.units) for job in short]),
+            count=buckets,
+            multiple=step,
+            # Fewer where there are few: `batch_size` divides over the devices, and so does this.
+            batch_size=min(batch_size, _up(len(short), devices)),
+        )
+        order = BatchPlan(lengths, shapes, shuffle=False)
+        for i in range(order.steps_per_epoch):
+            k, rows = order[i]
+            own = [short[row] for row in rows if row >= 0]
+            widths = shapes.bounds[k], shapes.label_bounds[k], shapes.unit_bounds[k]
+            batches.append(JobBatch(own, len(rows), *widths, False))
+    return batches
+
+
+def _up(number: int, multiple: int) -> int:
+    return -(-max(number, 1) // multiple) * multiple
+
 
 AHEAD = 2
 """Batches that are read while one is aligned."""
@@ -54,7 +132,7 @@ class Aligner:
         self._units = trained.units if trained.config.losses.trains_units else None
         self._spelling = Spelling(trained.tokenizer)
         self._features = trained.config.model.features
-        self._frame_s = self._features.samples_per_frame / self._features.sample_rate
+        self._frame_s = self._features.frame_seconds
         self._emissions = Emissions(trained, head, self._units is not None)
         # The path itself stays where it is.
         self._align = jax.jit(over_batch(lambda *batch: forced_alignment(*batch)[1:], trained.mesh))
@@ -102,8 +180,7 @@ class Aligner:
                 language=entry.language,
                 labels=labels,
                 units=none if self._units is None else self._units.encode(text, entry.language),
-                # A duration of 0.3 s is 4800.000000000001 samples or so: not one more.
-                samples=math.ceil(entry.seconds * self._features.sample_rate - 1e-3),
+                samples=self._features.samples(entry.seconds),
             )
             for i, entry, text, labels in entries
         ]
@@ -139,7 +216,7 @@ class Aligner:
         rate = self._features.sample_rate
         audio = resample(utterance.audio, utterance.sample_rate, rate)
         if len(audio) > most + SLACK_SECONDS * rate:
-            stated, has = job.samples / rate, len(audio) / rate
+            stated, has = map(self._features.seconds, (job.samples, len(audio)))
             return Failed(job.id, f"its audio is {has:.3f} s long, where its source says {stated:.3f} s; correct that")
         return Heard(audio[:most], word_times(utterance, job.text))
 
@@ -194,7 +271,7 @@ class Aligner:
         return paths
 
     def _result(self, job: Job, heard: Heard, labels, units) -> Aligned | Failed:
-        seconds = len(heard.audio) / self._features.sample_rate
+        seconds = self._features.seconds(len(heard.audio))
         if labels is None:
             return Failed(job.id, self._why_not(job, seconds, self._features.frames(len(heard.audio))))
         frames, log_prob = labels
@@ -216,8 +293,7 @@ class Aligner:
         )
 
     def _why_not(self, job: Job, seconds: float, frames: int) -> str:
-        # As `joint_st.ops.ctc.frames_needed`, which would be compiled for this alone.
-        needed = len(job.labels) + np.count_nonzero(job.labels[1:] == job.labels[:-1])
+        needed = int(frames_needed(job.labels))
         if needed > frames:
             return (
                 f"its text cannot fit its audio: {len(job.labels)} labels need {needed} frames, and {seconds:.2f} s "

@@ -11,8 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from joint_st.passes import PASSES
-from joint_st.word_times.result import Aligned, Failed, Span
-from joint_st.word_times.spans import words_of_units
+from joint_st.word_times.spans import Aligned, Failed, Span, words_of_units
 
 UNITS = "units"
 """Stands for the head of the units, beside the names of the two others."""

@@ -17,11 +17,9 @@ from joint_st.models.functional import merge
 from joint_st.models.text_encoder import most_frames, repetitions
 from joint_st.ops.matching import align
 from joint_st.runs.trained import Trained
-from joint_st.word_times.aligner import Aligner, Heard
+from joint_st.word_times.aligner import Aligner, Heard, Job, JobBatch
 from joint_st.word_times.emissions import WINDOW_SECONDS
-from joint_st.word_times.plan import Job, JobBatch
-from joint_st.word_times.result import Aligned, Failed
-from joint_st.word_times.spans import Frames, unit_spans, words_of_units
+from joint_st.word_times.spans import Aligned, Failed, Frames, unit_spans, words_of_units
 from joint_st.word_times.text import as_written
 
 BEST = ("dtw", "skip", "step")
@@ -99,7 +97,7 @@ class EmbeddingAligner(Aligner):
         return results
 
     def _matched(self, job: Job, heard: Heard, unit: np.ndarray, similarity: np.ndarray) -> Aligned:
-        seconds = len(heard.audio) / self._features.sample_rate
+        seconds = self._features.seconds(len(heard.audio))
         symbols = [self._units.symbols[i] for i in job.units]
         frames = frames_of_units(unit, similarity, len(symbols))
         units = unit_spans(symbols, self._units.words(job.text, job.language), frames, self._frame_s, seconds)

@@ -11,19 +11,18 @@ import pytest
 from flax import nnx
 
 from joint_st.analysis.analyze import analyze_run
-from joint_st.analysis.boundaries import word_frames
 from joint_st.analysis.layers import LayerAnalysis, layer_names
-from joint_st.analysis.retrieval import ranks
+from joint_st.analysis.scores import ranks, word_frames
 from joint_st.cli import main
 from joint_st.config import ManifestSource, ModelConfig, TfdsSource
-from joint_st.data.prepared import prepare
+from joint_st.data.dataset import open_paired
 from joint_st.errors import UserError
-from joint_st.models.functional import model_structure
+from joint_st.heads.model import model_structure
 from joint_st.models.text_encoder import most_frames, repetitions
 from joint_st.ops.matching import alignment_loss
 from joint_st.runs.directory import open_run
 from joint_st.runs.trained import load_trained
-from joint_st.training.setup import open_inventories
+from joint_st.training.setup import open_symbols
 from tests.tiny import tiny_config, untrained_run
 
 JOINT = {
@@ -73,11 +72,11 @@ def test_numbers_are_those_of_each_utterance_by_itself(run, rows, corpora):
     config, features = trained.config, trained.config.model.features
     made_with = (config.data, features, trained.normalizer, trained.tokenizer, trained.units)
     source = TfdsSource(name="spoken_grammar/tiny", split="test", data_dir=str(corpora))
-    dataset = prepare([source], *made_with, training=False)
+    dataset = open_paired([source], *made_with, training=False)
     examples = [dataset.load(n) for n in range(len(dataset))]
     texts = [dataset.text(n) for n in range(len(dataset))]
     most = max(len(example.units) for example in examples)
-    structure = model_structure(config.model, trained.tokenizer.size, trained.units.size)
+    structure = model_structure(config, trained.symbols.sizes)
 
     @jax.jit
     def embed(audio, samples, units, length):
@@ -136,9 +135,9 @@ def test_fewer_utterances_are_spread_over_the_split(run, spoken):
     trained = load_trained(run)
     config = trained.config
     made_with = (config.data, config.model.features, trained.normalizer, trained.tokenizer, trained.units)
-    dataset = prepare([ManifestSource(path=str(spoken / "test.jsonl"))], *made_with, training=False)
+    dataset = open_paired([ManifestSource(path=str(spoken / "test.jsonl"))], *made_with, training=False)
     with jax.set_mesh(trained.mesh):
-        analysis = LayerAnalysis(config, dataset, trained.mesh, trained.unit_count, utterances=3)
+        analysis = LayerAnalysis(config, dataset, trained.mesh, trained.symbols.sizes, utterances=3)
         report = analysis(trained.weights)
         again = analysis(trained.weights)
     assert report.rows == again.rows, "nothing is drawn anew"
@@ -188,7 +187,7 @@ def test_mistakes_are_told_in_one_line(corpora, tmp_path, capsys, changes, argum
     config = tiny_config(corpora, changes)
     run = open_run(tmp_path / "run", config)
     if changes:
-        open_inventories(config, run)
+        open_symbols(config, run)
     assert main(["analyze", str(run.root), *arguments]) == 2
     error = capsys.readouterr().err
     assert message in error and error.count("\n") == 1 and error.startswith("joint-st: error: ")

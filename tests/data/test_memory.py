@@ -12,19 +12,20 @@ import json, resource, sys
 from joint_st.config import DataConfig, FeaturesConfig, ManifestSource
 from joint_st.data.buckets import Buckets
 from joint_st.data.normalizers import normalizer
-from joint_st.data.loader import batches, prepare
+from joint_st.data.loader import batches
+from joint_st.data.dataset import open_paired
 from joint_st.data.plan import BatchPlan
 from joint_st.data.tokenizers import Characters
 
 data = DataConfig(train=(ManifestSource(path=sys.argv[1]),), max_seconds=60)
 features = FeaturesConfig()
-prepared = prepare(data.train, data, features, normalizer("basic"), Characters("a"), training=True)
+prepared = open_paired(data.train, data, features, normalizer("basic"), Characters("a"), training=True)
 buckets = Buckets.choose(prepared.lengths, prepared.label_lengths, count=1, multiple=640, batch_size=2)
 plan = BatchPlan(prepared.lengths, buckets, shuffle=False)
 peaks, samples = [], 0
-for i, batch in batches(prepared, plan, read_threads=2, prefetch=2):
-    samples += int(batch["audio_lengths"].sum())
-    if i in (plan.steps_per_epoch // 3, plan.steps_per_epoch - 1):
+for batch in batches(prepared, plan, read_threads=2, prefetch=2):
+    samples += int(batch.arrays["paired"]["audio_lengths"].sum())
+    if batch.number in (plan.steps_per_epoch // 3, plan.steps_per_epoch - 1):
         peaks.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
 print(json.dumps({"growth": peaks[1] - peaks[0], "read": 2 * samples}))
 """

@@ -1,20 +1,20 @@
 """Units beside the labels, and batches of text alone, against the sources they come from."""
 
 import itertools
-import pickle
 
 import numpy as np
 import pytest
 
 from joint_st.config import DataConfig, FeaturesConfig, ManifestSource, TextSource, TfdsSource, UnitsConfig
-from joint_st.data.loader import BatchLoader, batches, prepare, text_plan, training_plan
+from joint_st.data.dataset import open_paired, open_texts
+from joint_st.data.loader import BatchLoader, batches
 from joint_st.data.normalizers import normalizer
-from joint_st.data.prepared_text import prepare_text
+from joint_st.data.plan import text_plan, training_plan
 from joint_st.data.sources import open_source
 from joint_st.data.text_units import make_units
 from joint_st.data.tokenizers import Characters
 from joint_st.errors import UserError
-from tests.data.test_pipeline import assert_equal
+from tests.data.test_loader import assert_equal, assert_together
 
 FEATURES = FeaturesConfig()
 ENGLISH = normalizer("english")
@@ -32,8 +32,8 @@ def open_all(corpora, units=None, **fields):
     entries = [open_source(source).entry(i) for source in (*data.train, *data.text) for i in range(24)]
     examples = [(ENGLISH(entry.text), entry.language) for entry in entries]
     units = units or make_units(UnitsConfig(kind="phonemes"), examples)
-    prepared = prepare(data.train, data, FEATURES, ENGLISH, CHARACTERS, units, training=True)
-    texts = prepare_text(data, ENGLISH, CHARACTERS, units)
+    prepared = open_paired(data.train, data, FEATURES, ENGLISH, CHARACTERS, units, training=True)
+    texts = open_texts(data, ENGLISH, CHARACTERS, units)
     return prepared, training_plan(prepared, data, 3), (texts, text_plan(texts, data, 3))
 
 
@@ -50,12 +50,13 @@ def test_paired_rows_hold_the_units_and_their_true_times(ready):
     prepared, plan, _ = ready
     units = prepared.units
     assert prepared.unit_lengths.dtype == np.int32 and len(plan.buckets.unit_bounds) == len(plan.buckets)
-    for i, batch in take(prepared, plan, None, plan.steps_per_epoch):
-        assert "text_units" not in batch
+    for i, one in enumerate(take(prepared, plan, None, plan.steps_per_epoch)):
+        assert one.arrays.keys() == {"paired"}
+        batch = one.arrays["paired"]
         assert batch["units"].shape == batch["unit_ends"].shape
         assert batch["units"].shape[1] == plan.buckets.unit_bounds[plan[i].bucket]
         for b in np.flatnonzero(batch["valid"]):
-            n = int(batch["index"][b])
+            n = int(one.rows["paired"][b])
             size, utterance = batch["unit_lengths"][b], prepared.utterance(n)
             assert size == prepared.unit_lengths[n] and not batch["units"][b, size:].any()
             np.testing.assert_array_equal(batch["units"][b, :size], units.encode(prepared.text(n), utterance.language))
@@ -63,28 +64,32 @@ def test_paired_rows_hold_the_units_and_their_true_times(ready):
             assert (np.diff(ends[:size]) >= 0).all() and not ends[size:].any()
             for word, stop in enumerate(utterance.word_times[1]):  # 25 frames a second
                 assert ends[np.flatnonzero(words == word)[-1]] == pytest.approx(stop * 25, abs=0.51)
+            assert batch["has_durations"][b] and batch["unit_frames_needed"][b] == prepared.unit_frames_needed[n]
         assert not batch["units"][~batch["valid"]].any()
 
 
 def test_batches_of_text_hold_what_their_plan_says(ready):
     prepared, plan, (texts, second) = ready
     seen = []
-    for i, batch in take(prepared, plan, (texts, second), second.steps_per_epoch):
+    for i, one in enumerate(take(prepared, plan, (texts, second), second.steps_per_epoch)):
         bucket, rows = second[i]
-        np.testing.assert_array_equal(batch["text_index"], rows)
-        np.testing.assert_array_equal(batch["text_valid"], rows >= 0)
-        assert batch["text_units"].shape == (len(rows), second.buckets.unit_bounds[bucket])
-        assert batch["text_labels"].shape == (len(rows), second.buckets.label_bounds[bucket])
+        batch = one.arrays["text"]
+        assert one.shape.text == bucket
+        np.testing.assert_array_equal(one.rows["text"], rows)
+        np.testing.assert_array_equal(batch["valid"], rows >= 0)
+        assert batch["units"].shape == (len(rows), second.buckets.unit_bounds[bucket])
+        assert batch["labels"].shape == (len(rows), second.buckets.label_bounds[bucket])
         for b, n in enumerate(rows):
-            units, labels = texts.load(int(n)) if n >= 0 else ([], [])
-            for name, row in (("unit", units), ("label", labels)):
-                assert batch[f"text_{name}_lengths"][b] == len(row)
-                np.testing.assert_array_equal(batch[f"text_{name}s"][b, : len(row)], row)
-                assert not batch[f"text_{name}s"][b, len(row) :].any()
+            example = texts.load(int(n)) if n >= 0 else None
+            for name in ("unit", "label"):
+                row = getattr(example, f"{name}s") if example else []
+                assert batch[f"{name}_lengths"][b] == len(row)
+                np.testing.assert_array_equal(batch[f"{name}s"][b, : len(row)], row)
+                assert not batch[f"{name}s"][b, len(row) :].any()
             if n >= 0:
                 entry = texts.corpus.entry(int(texts.rows[n]))
-                assert CHARACTERS.decode(labels) == entry.text
-                assert (len(units), len(labels)) == (texts.unit_lengths[n], texts.label_lengths[n])
+                assert CHARACTERS.decode(example.labels) == entry.text and not len(example.audio)
+                assert (len(example.units), len(example.labels)) == (texts.unit_lengths[n], texts.label_lengths[n])
         seen += rows[rows >= 0].tolist()
     assert sorted(seen) == list(range(len(texts))) == list(range(40))
     assert all(bound % 8 == 0 for bound in second.buckets.unit_bounds)
@@ -94,14 +99,10 @@ def test_a_batch_is_a_function_of_its_number(ready):
     prepared, plan, text = ready
     one = take(prepared, plan, text, 12)
     assert_equal(take(prepared, plan, text, 4, start=8), one[8:])
-    loader = pickle.loads(pickle.dumps(BatchLoader(prepared, plan, text=text)))
-    assert_equal([(i, loader(i)) for i in range(12)], one)
+    loader = BatchLoader(prepared, plan, text=text)
+    assert_equal([loader(i) for i in range(12)], one)
     parts = [take(prepared, plan, text, 12, parts=((p,), 2)) for p in range(2)]
-    joined = [
-        (i, {key: np.concatenate([batch[key] for _, batch in slices]) for key in whole})
-        for (i, whole), *slices in zip(one, *parts)
-    ]
-    assert_equal(joined, one)
+    assert_together(one, parts)
     with pytest.raises(UserError, match="data.text_batch_size: batches of 6 do not divide into 4 parts"):
         take(prepared, plan, text, 1, parts=((0,), 4))
 
@@ -121,25 +122,25 @@ def test_texts_come_from_any_source_and_audio_is_not_touched(tmp_path):
     sources = (TextSource(path=str(tmp_path / "a.txt")), ManifestSource(path=str(tmp_path / "m.jsonl")))
     data = DataConfig(train=sources[1:], text=sources, text_batch_size=2)
     units = make_units(UnitsConfig(kind="phonemes"), [("one two three", "en"), ("drei", "de")])
-    texts = prepare_text(data, normalizer("basic"), CHARACTERS, units)
-    spelled = ["".join(units.symbols[i] for i in texts.load(n)[0]) for n in range(len(texts))]
+    texts = open_texts(data, normalizer("basic"), CHARACTERS, units)
+    spelled = ["".join(units.symbols[i] for i in texts.load(n).units) for n in range(len(texts))]
     assert spelled == ["wʌn tuː", "θɹiː", "dɾaɪ"]  # the last in its own language
     assert texts.dropped == {"empty": 1} and texts.unit_lengths.tolist() == [6, 3, 3]
     assert texts.describe() == "3 texts, 4.0 units each; dropped 1 empty"
     assert [texts.id(n) for n in range(3)] == ["a-0", "a-2", "absent"]
     (tmp_path / "a.txt").write_text("!!\n?\n")
     with pytest.raises(UserError, match=r"data.text: no text of a is left \(2 empty\)"):
-        prepare_text(data.model_copy(update={"text": sources[:1]}), normalizer("basic"), CHARACTERS, units)
+        open_texts(data.model_copy(update={"text": sources[:1]}), normalizer("basic"), CHARACTERS, units)
 
 
 def test_many_texts_are_counted_in_groups(tmp_path, monkeypatch):
-    monkeypatch.setattr("joint_st.data.text_units.counting.TOGETHER", 3)
+    monkeypatch.setattr("joint_st.data.index.TOGETHER", 3)
     lines = ["abcdefgh"[: i % 5 + 1] for i in range(11)]
     (tmp_path / "a.txt").write_text("\n".join(lines))
     source = TextSource(path=str(tmp_path / "a.txt"))
     data = DataConfig(train=(source,), text=(source,), text_batch_size=2)
     units = make_units(UnitsConfig(kind="characters"), [(line, "") for line in lines])
-    texts = prepare_text(data, ENGLISH, CHARACTERS, units)
+    texts = open_texts(data, ENGLISH, CHARACTERS, units)
     assert texts.unit_lengths.tolist() == texts.label_lengths.tolist() == [i % 5 + 1 for i in range(11)]
 
 
@@ -151,9 +152,10 @@ def test_long_texts_are_left_out_and_long_transcripts_leave_their_audio(corpora,
     np.testing.assert_array_equal(prepared.unit_lengths, np.where(left, paired.unit_lengths, 0))
     assert f"; {np.count_nonzero(~left)} with audio alone" in prepared.describe()
     assert max(plan.buckets.unit_bounds) < most + 8
-    for _, batch in take(prepared, plan, None, plan.steps_per_epoch):
+    for one in take(prepared, plan, None, plan.steps_per_epoch):
+        batch = one.arrays["paired"]
         filled = batch["unit_lengths"] > 0
-        np.testing.assert_array_equal(filled[batch["valid"]], left[batch["index"][batch["valid"]]])
+        np.testing.assert_array_equal(filled[batch["valid"]], left[one.rows["paired"][batch["valid"]]])
         assert not batch["units"][~filled].any() and not batch["unit_ends"][~filled].any()
     assert short.dropped == {"too long": int((texts.unit_lengths > most).sum())}
     np.testing.assert_array_equal(short.unit_lengths, texts.unit_lengths[texts.unit_lengths <= most])
@@ -163,10 +165,10 @@ def test_text_comes_first_where_it_is_asked_to(ready):
     prepared, plan, text = ready
     for start in (0, 2):
         found = take(prepared, plan, text, 6 - start, text_first=3, start=start)
-        assert [i for i, _ in found] == list(range(start, 6))
-        for i, batch in found:
-            np.testing.assert_array_equal(batch["text_index"], text[1][i].rows)
-            if i < 3:
-                assert all(name.startswith("text_") for name in batch)
+        assert [batch.number for batch in found] == list(range(start, 6))
+        for batch in found:
+            np.testing.assert_array_equal(batch.rows["text"], text[1][batch.number].rows)
+            if batch.number < 3:
+                assert batch.arrays.keys() == {"text"} and batch.shape.paired is None
             else:
-                np.testing.assert_array_equal(batch["index"], plan[i - 3].rows)
+                np.testing.assert_array_equal(batch.rows["paired"], plan[batch.number - 3].rows)

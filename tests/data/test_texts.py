@@ -6,9 +6,10 @@ from collections import Counter
 import pytest
 
 from joint_st.config import Config, DataConfig, ManifestSource, TextSource, TokenizerConfig, UnitsConfig
+from joint_st.data.dataset import open_texts
 from joint_st.data.sources.manifest import Manifest
 from joint_st.data.sources.text import Sentences
-from joint_st.data.texts import learn_from_texts, train_tokenizer
+from joint_st.data.texts import learn_from_texts, open_indexes, train_tokenizer
 
 
 @pytest.fixture
@@ -35,22 +36,30 @@ def test_tokenizer_units_and_words_come_from_one_reading(config, monkeypatch):
             return entry(self, i)
 
         monkeypatch.setattr(corpus, "entry", counted)
-    tokenizer, units, vocabulary = learn_from_texts(with_units(config, units=UnitsConfig(kind="characters")))
+    config = with_units(config, units=UnitsConfig(kind="characters"), text_batch_size=2)
+    indexes = open_indexes(config)
+    symbols, vocabulary = learn_from_texts(config, indexes)
+    made_with = indexes.normalizer, symbols.labels, symbols.units
+    texts = open_texts(config.data, *made_with, indexes=indexes)
+    assert [texts.text(n) for n in range(len(texts))] == ["two four", "fünf"]
+    tokenizer, units = symbols.labels, symbols.units
     assert set(read.values()) == {1} and len(read) == 5
     assert tokenizer.characters == tuple(sorted(set("one two zéro four fünf")))
     assert units.symbols[2:] == tokenizer.characters
+    assert symbols.languages == ("", "de")
     assert (vocabulary.heard, vocabulary.read) == ({"one", "two", "zéro"}, {"four", "fünf"})
 
 
 def test_phonemes_take_each_text_in_its_language(config):
-    units = learn_from_texts(with_units(config, units=UnitsConfig(kind="phonemes"))).units
+    units = learn_from_texts(with_units(config, units=UnitsConfig(kind="phonemes"))).symbols.units
     assert {"ʏ", "uː"} < set(units.symbols)  # fünf, two
-    assert learn_from_texts(config).units is None
+    assert learn_from_texts(config).symbols.units is None
 
 
 def test_a_tokenizer_that_is_loaded_learns_nothing(config, tmp_path):
     train_tokenizer(config).save(tmp_path / "tokenizer")
     (tmp_path / "t.txt").write_text("quiz")
     fields = {"tokenizer": TokenizerConfig(path=str(tmp_path / "tokenizer")), "units": UnitsConfig(kind="characters")}
-    tokenizer, units, _ = learn_from_texts(with_units(config, **fields))
+    symbols = learn_from_texts(with_units(config, **fields)).symbols
+    tokenizer, units = symbols.labels, symbols.units
     assert "q" not in tokenizer.characters and "q" in units.symbols

@@ -12,7 +12,7 @@ from flax import nnx
 from joint_st.decoding.clock import Clock
 
 from joint_st.config import ManifestSource
-from joint_st.data.prepared import prepare
+from joint_st.data.dataset import open_paired
 from joint_st.decoding.decoders import Beam, Greedy
 from joint_st.decoding.forward import HEADS, Forward
 from joint_st.decoding.recognise import common_buckets, recognise
@@ -28,7 +28,7 @@ def model(trained):
 
 def dataset_of(model, manifest):
     source, config = ManifestSource(path=str(manifest)), model.config
-    return prepare([source], config.data, config.model.features, model.normalizer, model.tokenizer, training=False)
+    return open_paired([source], config.data, config.model.features, model.normalizer, model.tokenizer, training=False)
 
 
 def alone(model, forward, audio: np.ndarray) -> dict[str, dict[str, str]]:

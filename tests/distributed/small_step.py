@@ -10,29 +10,30 @@ import jax.numpy as jnp
 
 from joint_st import cli
 from joint_st.distributed.mesh import batch_sharding, replicated
-from joint_st.training import joint, step
+from joint_st.training import asr, step
 from joint_st.training.step import TrainState
 
 
-def init_state(config, vocabulary, units, seed):
+def init_state(config, sizes, seed):
     """A weight for each of the first labels."""
     weights = {"w": jnp.zeros(4)}
     return TrainState(jnp.zeros((), jnp.int32), seed, weights, weights, ())
 
 
-def make_train_step(config, vocabulary, units, mesh, *, speech=True):
+def make_train_step(config, sizes, mesh, *, speech=True):
     """Counts the first labels of the batch over all devices; later rows count more, so that their order matters."""
 
     def train_step(state, batch):
-        place = 1 + jnp.arange(len(batch["valid"]), dtype=jnp.float32)
-        counts = (batch["labels"][..., None] == 1 + jnp.arange(4)).sum(1)
+        paired = batch["paired"]
+        place = 1 + jnp.arange(len(paired["valid"]), dtype=jnp.float32)
+        counts = (paired["labels"][..., None] == 1 + jnp.arange(4)).sum(1)
         weights = {"w": (0.9 * state.params["w"] + (place[:, None] * counts).sum(0))}
         one = jnp.float32(1), 1.0
         names = ("streaming_ctc", "full_context_ctc", "gradient_norm", "weights_norm", "infeasible")
         metrics = {name: one for name in names}
         metrics["loss"] = (weights["w"].sum(), 1.0)
-        metrics["utterances"] = (batch["valid"].sum(), 1.0)
-        metrics["audio_samples"] = (batch["audio_lengths"].sum(), 1.0)
+        metrics["utterances"] = (paired["valid"].sum(), 1.0)
+        metrics["audio_samples"] = (paired["audio_lengths"].sum(), 1.0)
         rows = jax.lax.with_sharding_constraint(place, batch_sharding(mesh))
         return TrainState(state.step + 1, state.seed, weights, weights, ()), metrics | {"utterance_loss": rows}
 
@@ -41,5 +42,5 @@ def make_train_step(config, vocabulary, units, mesh, *, speech=True):
 
 if __name__ == "__main__":
     step.init_state = init_state
-    joint.make_train_step = make_train_step
+    asr.make_train_step = make_train_step
     sys.exit(cli.main(sys.argv[1:]))

@@ -8,8 +8,9 @@ import pytest
 from jax.sharding import AbstractMesh, AxisType, PartitionSpec
 
 from joint_st.config import AXES, Config, LmModelConfig, ModelConfig, override
+from joint_st.data.symbols import SymbolSizes
 from joint_st.distributed.sharding import RULES, WEIGHTS, logical_axes, partition_spec
-from joint_st.models.functional import weight_shapes
+from joint_st.heads.model import weight_shapes
 from joint_st.models.language_model import lm_shapes
 from joint_st.training.step import state_shapes
 from tests.training.test_joint_step import JOINT
@@ -46,7 +47,10 @@ def mesh(**sizes: int) -> AbstractMesh:
 def all_weights() -> dict:
     """Shapes of the joint model's weights, and of a language model's, by dotted path."""
     of_lm = [named(lm_shapes(LmModelConfig(width=24, layers=3, tied=tied), 7)) for tied in (False, True)]
-    return {**named(weight_shapes(MODEL, 7, 11)), **{f"lm.{path}": leaf for lm in of_lm for path, leaf in lm.items()}}
+    return {
+        **named(weight_shapes(CONFIG.model_copy(update={"model": MODEL}), SymbolSizes(7, 11))),
+        **{f"lm.{path}": leaf for lm in of_lm for path, leaf in lm.items()},
+    }
 
 
 def named(tree) -> dict:
@@ -128,7 +132,7 @@ def test_the_average_and_the_optimizer_lie_as_the_weights_do(kind):
 def test_a_device_holds_its_share(sizes, least, most):
     """Of a model of some size, vectors and filters are next to nothing."""
     config = override(CONFIG, {**JOINT, "model.width": 256, "model.heads": 4, "model.feed_forward": 4})
-    shapes = jax.tree.leaves(state_shapes(config, 30, 40, mesh(**sizes)))
+    shapes = jax.tree.leaves(state_shapes(config, SymbolSizes(30, 40), mesh(**sizes)))
     whole = sum(x.size for x in shapes)
     held = sum(math.prod(x.sharding.shard_shape(x.shape)) for x in shapes)
     assert least < held / whole < most

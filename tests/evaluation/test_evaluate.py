@@ -14,7 +14,7 @@ from joint_st.cli import main
 from joint_st.config import TfdsSource, load
 from joint_st.data.normalizers import normalizer
 from joint_st.evaluation.evaluate import evaluate_run
-from joint_st.training.loop import train
+from joint_st.training.asr import train_asr
 from tests.tiny import tiny_config, untimed
 
 KEYS = {
@@ -284,7 +284,7 @@ def test_recorded_digits(recorded, tmp_path, capsys):
             "training.steps": 2,
         },
     )
-    train(config, tmp_path / "run")
+    train_asr(config, tmp_path / "run")
     assert load(tmp_path / "run") == config
     rows = json.loads((tmp_path / "run" / "evaluations" / "step_2_some.json").read_text())
     everything = [row for row in rows if row["subset"] == "all"]

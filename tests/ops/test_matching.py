@@ -67,14 +67,13 @@ def utterances(batch):
         yield distances(audio[:frames], text[:positions])
 
 
-@pytest.mark.parametrize("alignment", ["skip", "free skip", "step"])
+@pytest.mark.parametrize("alignment", ["skip", "step"])
 def test_equals_enumeration_of_all_maps(alignment):
     batch = tiny()
-    free = alignment == "free skip"
-    loss, _ = loss_and_gradient(*batch, alignment=alignment.removeprefix("free "), free_ends=free)
+    loss, _ = loss_and_gradient(*batch, alignment=alignment)
     for b, costs in enumerate(utterances(batch)):
         frames, positions = costs.shape
-        maps = step_maps(frames, positions) if alignment == "step" else monotonic_maps(frames, positions, not free)
+        maps = step_maps(frames, positions) if alignment == "step" else monotonic_maps(frames, positions)
         sums = {m: costs[np.arange(frames), list(m)].sum() for m in maps}
         if not maps:
             assert (loss.value[b], loss.frames[b], loss.coverage[b]) == (0, 0, 0)
@@ -317,5 +316,3 @@ def test_mistakes_are_explained():
         align(*batch, moves="random")
     with pytest.raises(ValueError, match="pass `given`"):
         alignment_loss(*batch, alignment="given")
-    with pytest.raises(ValueError, match="free ends"):
-        align(*batch, moves="dtw", free_ends=True)

@@ -22,7 +22,7 @@ from joint_st.config import load, save
 from joint_st.errors import UserError
 from joint_st.runs.checkpoints import Checkpoints
 from joint_st.runs.directory import COMPLETE, RunDirectory
-from joint_st.training.setup import open_inventories
+from joint_st.training.setup import open_symbols
 from tests.tiny import environment, joint_st, saved_arrays, tiny_config, untimed
 
 # Orbax is told no shardings when it reads arrays for comparison.
@@ -102,14 +102,14 @@ def test_inventories(cloud, bucket, corpora, tmp_path):
     config = config.model_copy(update={"data": config.data.model_copy(update={"units": load_units(config)})})
     here, there = RunDirectory(tmp_path), RunDirectory(storage.path(f"gs://{bucket}/run"))
     for run in (here, there):
-        open_inventories(config, run)
+        open_symbols(config, run)
     names = ["tokenizer/tokenizer.json", "tokenizer/tokenizer.model", "vocabulary.json"]
     units = [f"units/{file.name}" for file in here.units.iterdir()]
     assert cloud.names(bucket) == [f"run/{name}" for name in sorted([*names, *units])]
     for name in [*names, *units]:
         assert cloud.buckets[bucket][f"run/{name}"].data == (here.root / name).read_bytes()
     del cloud.buckets[bucket]["run/tokenizer/tokenizer.json"]  # the last of them
-    tokenizer, _ = open_inventories(config, there)
+    tokenizer = open_symbols(config, there).labels
     assert tokenizer.size == 40 and "run/tokenizer/tokenizer.json" in cloud.names(bucket)
     there.clear()
     assert cloud.names(bucket) == []

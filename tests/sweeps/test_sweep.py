@@ -13,7 +13,7 @@ from joint_st.cli import main
 from joint_st.config import load, override
 from joint_st.errors import UserError
 from joint_st.sweeps import load_sweep
-from joint_st.sweeps.overrides import differing_fields
+from joint_st.sweeps.collect import differing_fields
 from joint_st.sweeps.runner import train_command
 from tests.sweeps.conftest import write_sweep
 from tests.tiny import CHECKOUT
@@ -64,8 +64,8 @@ def test_the_command_line_says_the_same_as_the_overrides(tmp_path, monkeypatch):
     assert job.config == override(load(tmp_path / "base.py"), values)
 
     seen = []
-    stub = types.ModuleType("joint_st.training.loop")
-    stub.train = lambda *arguments: seen.append(arguments)
+    stub = types.ModuleType("joint_st.training.asr")
+    stub.train_asr = lambda *arguments: seen.append(arguments)
     monkeypatch.setitem(sys.modules, stub.__name__, stub)
     assert main(train_command(job)[3:]) == 0
     assert seen == [(job.config, job.directory.root)]

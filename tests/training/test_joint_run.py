@@ -11,7 +11,7 @@ import pytest
 from joint_st.config import override
 from joint_st.errors import UserError
 from joint_st.runs.trained import load_trained
-from joint_st.training.loop import train
+from joint_st.training.asr import train_asr
 from tests.tiny import saved_arrays, tiny_config
 from tests.training.test_loggers import tensorboard_values
 
@@ -36,7 +36,7 @@ def metrics(run):
 def test_a_joint_run_goes_on_as_it_would_have(corpora, tmp_path):
     config = tiny_config(corpora, JOINT)
     run = tmp_path / "run"
-    train(config, run)
+    train_asr(config, run)
     whole, arrays = metrics(run), saved_arrays(run, 6)
     # Text alone in steps 1 and 2, then both.
     assert [row["full_context_ctc"] != "" for row in whole if row["loss"]] == [False, True, True]
@@ -49,7 +49,7 @@ def test_a_joint_run_goes_on_as_it_would_have(corpora, tmp_path):
     for step in (4, 6):
         shutil.rmtree(run / "checkpoints" / str(step))
     assert sorted(int(entry.name) for entry in (run / "checkpoints").iterdir())[-1] == 3
-    train(override(config, {"training.loggers": []}), run)
+    train_asr(override(config, {"training.loggers": []}), run)
     assert metrics(run) == whole
     found = saved_arrays(run, 6)
     for name, value in arrays.items():
@@ -59,4 +59,4 @@ def test_a_joint_run_goes_on_as_it_would_have(corpora, tmp_path):
     trained = load_trained(tmp_path / "moved", "latest")
     assert trained.units.encode("eight", "en").size == 2
     with pytest.raises(UserError, match="data.text_batch_size: 4 in .*, 2 now"):
-        train(override(config, {"data.text_batch_size": 2}), tmp_path / "moved")
+        train_asr(override(config, {"data.text_batch_size": 2}), tmp_path / "moved")

@@ -10,12 +10,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
-from joint_st.training.objective import loss_scales
-from joint_st.training.text_rows import add_repetitions, gather_rows, split_rows, text_groups
 
 from joint_st.config import override
 from joint_st.distributed.mesh import make_mesh, put_batch
-from joint_st.models.functional import model_structure
+from joint_st.heads.model import model_structure
+from joint_st.losses.base import TEXT_PASSES, Pass, make_losses, passes_of
+from joint_st.losses.text_rows import add_repetitions, gather_rows, split_rows
+from tests.batches import completed
 from tests.tiny import environment
 from tests.training.test_step import CONFIG, FRAME, UNITS, VOCABULARY, Steps, close, ctc_by_hand, equal, make_batch
 
@@ -37,9 +38,9 @@ UNSPELLABLE, EMPTY = 2, 6
 """Sentences with more labels than text frames, and a row without one."""
 
 
-def joint_batch(seed: int = 0) -> dict[str, np.ndarray]:
+def joint_batch(seed: int = 0) -> dict[str, dict[str, np.ndarray]]:
     """`make_batch` with units, and eight sentences beside it."""
-    random, batch = np.random.default_rng(100 + seed), make_batch(seed)
+    random, batch = np.random.default_rng(100 + seed), make_batch(seed)["paired"]
     batch["units"] = random.integers(2, UNITS, (8, 6)).astype(np.int32)
     batch["unit_lengths"] = np.array([4, 5, 0, 2, 6, 3, 0, 1], np.int32)
     batch["unit_ends"] = np.zeros((8, 6), np.int32)
@@ -49,11 +50,12 @@ def joint_batch(seed: int = 0) -> dict[str, np.ndarray]:
     batch["text_labels"] = random.integers(1, VOCABULARY, (8, 7)).astype(np.int32)
     batch["text_label_lengths"] = np.array([7, 2, 6, 5, 4, 1, 0, 3], np.int32)
     batch["text_valid"] = np.array([1, 1, 1, 1, 1, 1, 0, 1], bool)
-    for name in ("", "text_"):
+    text = {name.removeprefix("text_"): batch.pop(name) for name in list(batch) if name.startswith("text_")}
+    for part in (batch, text):
         for kind in ("unit", "label"):
-            values, lengths = batch[f"{name}{kind}s"], batch[f"{name}{kind}_lengths"]
+            values, lengths = part[f"{kind}s"], part[f"{kind}_lengths"]
             values[np.arange(values.shape[1]) >= lengths[:, None]] = 0
-    return batch
+    return {"paired": completed("paired", batch), "text": completed("text", text)}
 
 
 @pytest.fixture(scope="module")
@@ -65,16 +67,21 @@ class ByHand:
     """What the model makes of single rows."""
 
     def __init__(self, steps: Steps, params):
-        self._structure = model_structure(steps.config.model, VOCABULARY, UNITS)
+        self._structure = model_structure(steps.config, steps.sizes)
         self._params = params
 
+        def with_logits(model, encoded):
+            logits = {name: model.head(name)(getattr(encoded, name)) for name in ("streaming", "full_context")}
+            return encoded._replace(**logits)
+
         def speech(audio, lengths):
-            return self._model()(audio, lengths)
+            model = self._model()
+            return with_logits(model, model(audio, lengths))
 
         def text(units, repetitions):
             model = self._model()
             x, mask, _ = model.encode_text(units, repetitions, 16)
-            return model.shared(x, mask)
+            return with_logits(model, model.shared(x, mask))
 
         self._speech, self._text = jax.jit(speech), jax.jit(text)
 
@@ -82,12 +89,13 @@ class ByHand:
         return nnx.merge(self._structure, self._params)
 
     def speech(self, batch, row):
-        """Outputs of the audio of one row, cut to its frames."""
+        """What is made of the audio of one row, with logits in place of the passes, cut to its frames."""
+        batch = batch["paired"]
         frames = -(-batch["audio_lengths"][row] // FRAME)
         return self._cut(self._speech(batch["audio"][row][None], batch["audio_lengths"][row][None]), frames)
 
     def text(self, units):
-        """Outputs of units, each repeated twice."""
+        """The same of units, each repeated twice."""
         padded = np.pad(units, (0, 8 - len(units)))
         repetitions = 2 * (np.arange(8) < len(units)).astype(np.int32)
         return self._cut(self._text(padded[None], repetitions[None]), 2 * len(units))
@@ -120,10 +128,10 @@ def test_every_loss_is_what_it_is_by_hand(whole):
     state, batch = whole(whole.init(), joint_batch(9))[0], joint_batch()
     model = ByHand(whole, state.params)
     reconstruction = {"streaming": [0.0, 0.0], "full_context": [0.0, 0.0]}
-    rows = [("", row, 0.25) for row in MATCHED] + [("text_", row, 1.0) for row in (0, 1, 3, 4, 5, 7)]
-    for prefix, row, weight in rows:
-        labels = spelled(batch[f"{prefix}labels"][row], batch[f"{prefix}label_lengths"][row])
-        units = spelled(batch[f"{prefix}units"][row], batch[f"{prefix}unit_lengths"][row])
+    rows = [("paired", row, 0.25) for row in MATCHED] + [("text", row, 1.0) for row in (0, 1, 3, 4, 5, 7)]
+    for part, row, weight in rows:
+        labels = spelled(batch[part]["labels"][row], batch[part]["label_lengths"][row])
+        units = spelled(batch[part]["units"][row], batch[part]["unit_lengths"][row])
         needed = len(labels) + np.count_nonzero(labels[1:] == labels[:-1])
         if needed > 2 * len(units):
             continue
@@ -133,7 +141,7 @@ def test_every_loss_is_what_it_is_by_hand(whole):
             sums[1] += weight * len(labels)
     distance, frames, unit_ctc, unit_count = 0.0, 0, 0.0, 0
     for row in MATCHED:
-        units = spelled(batch["units"][row], batch["unit_lengths"][row])
+        units = spelled(batch["paired"]["units"][row], batch["paired"]["unit_lengths"][row])
         audio, text = model.speech(batch, row), model.text(units)
         layers = [best_distance(audio.layers[k], text.layers[k]) for k in (1, 2)]
         distance += np.mean(layers) * len(audio.mask)
@@ -153,7 +161,8 @@ def test_every_loss_is_what_it_is_by_hand(whole):
         assert metrics[name][1] == pytest.approx(count), name
         assert metrics[name][0] == pytest.approx(total, rel=1e-4), name
     means = {name: np.divide(*metrics[name]) for name in (*expected, "streaming_ctc", "full_context_ctc")}
-    scales = {**whole.config.objective.model_dump(), "consistency": 0.1}
+    scales = {name: scale for loss in make_losses(whole.config) for name, scale in loss.scales(0).items()}
+    assert scales["unit_ctc"] == 0.15 and scales["consistency"] == 0.1 and len(scales) == 6
     assert metrics["loss"][0] == pytest.approx(sum(scales[name] * mean for name, mean in means.items()), rel=1e-5)
     assert metrics["sentences"][0] == 7
     assert metrics["infeasible_sentences"][0] == 1
@@ -165,9 +174,10 @@ def test_every_loss_is_what_it_is_by_hand(whole):
 def test_rows_without_meaning_change_nothing(whole):
     state, batch = whole(whole.init(), joint_batch(9))[0], joint_batch()
     expected, _ = whole(state, batch)
-    batch["text_units"][EMPTY] = 3
-    batch["text_labels"][UNSPELLABLE] = 1 + batch["text_labels"][UNSPELLABLE] % (VOCABULARY - 1)
-    batch["units"][2] = 4
+    text = batch["text"]
+    text["units"][EMPTY] = 3
+    text["labels"][UNSPELLABLE] = 1 + text["labels"][UNSPELLABLE] % (VOCABULARY - 1)
+    batch["paired"]["units"][2] = 4
     changed, _ = whole(state, batch)
     equal(changed.params, expected.params)
 
@@ -244,7 +254,7 @@ def test_every_choice_trains_and_counts_what_it_cannot_match(changes):
 def test_a_step_on_text_alone_moves_what_text_passes_through(whole):
     steps = Steps(JOINT, speech=False)
     state, batch = steps.init(), joint_batch()
-    alone = {name: rows for name, rows in batch.items() if name.startswith("text_")}
+    alone = {"text": batch["text"]}
     after, metrics = steps(steps(state, alone)[0], alone)
     moved = {
         part: max(np.abs(a - b).max() for a, b in zip(*map(jax.tree.leaves, (after.params[part], state.params[part]))))
@@ -258,14 +268,15 @@ def test_a_step_on_text_alone_moves_what_text_passes_through(whole):
         "full_context_head",
     }
     # Of the reconstructions, the labels of text alone count.
-    labels = batch["text_label_lengths"][[0, 1, 3, 4, 5, 7]].sum()
+    labels = batch["text"]["label_lengths"][[0, 1, 3, 4, 5, 7]].sum()
     assert metrics["full_context_reconstruction"][1] == labels
     assert "full_context_ctc" not in metrics and metrics["sentences"][0] == 7
 
 
 def test_the_weight_of_consistency_rises_linearly():
     config = override(CONFIG, {**JOINT, "losses.consistency.warmup_steps": 4})
-    scales = [float(loss_scales(config, jnp.int32(step))["consistency"]) for step in range(6)]
+    (loss,) = (loss for loss in make_losses(config) if loss.name == "consistency")
+    scales = [float(loss.scales(jnp.int32(step))["consistency"]) for step in range(6)]
     assert scales == pytest.approx([0.025, 0.05, 0.075, 0.1, 0.1, 0.1])
 
 
@@ -276,9 +287,9 @@ def test_a_sentence_behind_a_loss_that_is_not_finite_is_told(whole):
     embedding[UNITS - 1] = np.nan
     state.params["text"]["embed"]["embedding"] = jnp.array(embedding)
     batch = joint_batch()
-    batch["units"] = np.minimum(batch["units"], UNITS - 2)
-    batch["text_units"] = np.minimum(batch["text_units"], UNITS - 2)
-    batch["text_units"][3, 1] = UNITS - 1
+    for part in batch.values():
+        part["units"] = np.minimum(part["units"], UNITS - 2)
+    batch["text"]["units"][3, 1] = UNITS - 1
     _, metrics = whole(state, batch)
     assert np.flatnonzero(~np.isfinite(metrics["text_loss"])).tolist() == [3]
     assert np.isfinite(metrics["utterance_loss"]).all()
@@ -299,21 +310,23 @@ def on_eight_devices():
     """Rows are put together and told apart without travelling."""
     assert jax.device_count() == 8
     batch, config = joint_batch(), override(CONFIG, JOINT)
-    mesh, groups = make_mesh(config.parallel), text_groups(config)
+    mesh, wanted = make_mesh(config.parallel), passes_of(make_losses(config))
+    passes = [one for one in TEXT_PASSES if one in wanted]
+    masked = [one is not Pass.PAIRED_CLEAN for one in passes]
+    assert masked == [False, True, True]
     with jax.set_mesh(mesh):
 
         def there_and_back(batch):
-            batch = add_repetitions(config, groups, batch, jax.random.key(0))
-            rows = gather_rows(groups, batch, mesh)
-            return rows, split_rows(groups, batch, rows.labels, mesh)
+            batch = add_repetitions(config, ["paired", "text"], batch, jax.random.key(0))
+            rows = gather_rows(passes, masked, batch, mesh)
+            return rows.masked, {one.value: own for one, own in split_rows(rows, rows.labels, mesh).items()}
 
         compiled = jax.jit(there_and_back).lower(put_batch(batch, mesh)).compile()
-        rows, parts = compiled(put_batch(batch, mesh))
-    assert [(group.prefix, group.masked) for group in groups] == [("", False), ("", True), ("text_", True)]
-    for group, labels in zip(groups, parts):
-        width = batch[f"{group.prefix}labels"].shape[1]
-        assert np.array_equal(np.asarray(labels)[:, :width], batch[f"{group.prefix}labels"])
-    assert np.asarray(rows.masked).reshape(8, 3).tolist() == [[False, True, True]] * 8
+        masked, parts = compiled(put_batch(batch, mesh))
+    for one in passes:
+        expected = batch[one.part]["labels"]
+        assert np.array_equal(np.asarray(parts[one.value])[:, : expected.shape[1]], expected)
+    assert np.asarray(masked).reshape(8, 3).tolist() == [[False, True, True]] * 8
     assert not any(name in compiled.as_text() for name in ("all-gather", "all-to-all", "collective-permute"))
 
 

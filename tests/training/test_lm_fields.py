@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 
+import grain
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,43 +12,45 @@ import pytest
 
 from joint_st.config import LmConfig, LmDataConfig, LmModelConfig, TextSource, override
 from joint_st.config.tree import leaves
+from joint_st.data.loader import text_batches
+from joint_st.data.normalizers import normalizer
 from joint_st.data.tokenizers import Characters
 from joint_st.distributed.mesh import make_mesh
 from joint_st.runs.directory import open_run
-from joint_st.training.lm import task
-from joint_st.training.lm.step import init_state, make_train_step
-from joint_st.training.lm.task import LmTask
+from joint_st.training.lm import init_lm_state, make_lm_step, open_lm_data
+from tests.batches import completed
 
 VOCABULARY = 7
 
 
 def read(config: LmConfig, folder) -> list:
     """Tokenizer, dev set, and the first batches."""
-    run, lm = open_run(folder, config), LmTask(config)
-    lm.open(run)
+    run = open_run(folder, config)
+    lm = open_lm_data(config, run, normalizer(config.data.normalizer))
     prefetched = []
     with pytest.MonkeyPatch.context() as patch:
-        true_batches = task.text_batches
+        true_options = grain.ReadOptions
 
-        def text_batches(*arguments, **options):
+        def read_options(**options):
             prefetched.append(options)
-            return true_batches(*arguments, **options)
+            return true_options(**options)
 
-        patch.setattr(task, "text_batches", text_batches)
-        batches = list(itertools.islice(lm.batches(0, make_mesh(config.parallel)), 3))
+        patch.setattr(grain, "ReadOptions", read_options)
+        read = text_batches(lm.texts, lm.plan, prefetch=config.data.prefetch_batches)
+        batches = list(itertools.islice(read, 3))
     dev = lm.dev and list(lm.dev.texts())
-    seen = [{name: rows.tolist() for name, rows in batch.items()} for _, batch in batches]
+    seen = [{name: rows.tolist() for name, rows in batch.arrays["text"].items()} for batch in batches]
     return [dev, seen, prefetched, (run.tokenizer / "tokenizer.json").read_bytes(), lm.tokenizer.size]
 
 
 def step(config: LmConfig, folder) -> list:
     """The training step as it is compiled, and its first weights."""
     rows, lengths = jax.ShapeDtypeStruct((4, 5), jnp.int32), jax.ShapeDtypeStruct((4,), jnp.int32)
-    batch = {"text_labels": rows, "text_label_lengths": lengths, "text_valid": jax.ShapeDtypeStruct((4,), jnp.bool_)}
+    batch = {"text": {"labels": rows, "label_lengths": lengths, "valid": jax.ShapeDtypeStruct((4,), jnp.bool_)}}
     mesh = make_mesh(config.parallel)
     with jax.set_mesh(mesh):
-        state = jax.eval_shape(lambda: init_state(config, VOCABULARY, jnp.uint32(0)))
-        return [make_train_step(config, VOCABULARY, mesh).lower(state, batch).as_text()]
+        state = jax.eval_shape(lambda: init_lm_state(config, VOCABULARY, jnp.uint32(0)))
+        return [make_lm_step(config, VOCABULARY, mesh).lower(state, batch).as_text()]
 
 
 FIELDS = {
@@ -109,16 +112,17 @@ def test_the_table_has_all_fields(config):
 def test_a_step_lowers_the_loss_of_its_own_batch_and_counts_what_there_is(config):
     mesh = make_mesh(config.parallel)
     rng = np.random.default_rng(0)
-    batch = {
-        "text_labels": rng.integers(1, VOCABULARY, (4, 5)).astype(np.int32),
-        "text_label_lengths": np.array([5, 3, 1, 4], np.int32),
-        "text_valid": np.array([True, True, True, False]),
+    text = {
+        "labels": rng.integers(1, VOCABULARY, (4, 5)).astype(np.int32),
+        "label_lengths": np.array([5, 3, 1, 4], np.int32),
+        "valid": np.array([True, True, True, False]),
     }
+    batch = {"text": completed("text", text)}
     config = override(config, {"model.dropout": 0, "optimizer.warmup_steps": 0, "optimizer.peak_learning_rate": 0.01})
     losses = []
     with jax.set_mesh(mesh):
-        state = init_state(config, VOCABULARY, jnp.uint32(0))
-        train_step = make_train_step(config, VOCABULARY, mesh)
+        state = init_lm_state(config, VOCABULARY, jnp.uint32(0))
+        train_step = make_lm_step(config, VOCABULARY, mesh)
         for _ in range(12):
             state, metrics = train_step(state, batch)
             total, count = map(float, metrics["loss"])

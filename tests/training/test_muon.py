@@ -5,21 +5,36 @@ import numpy as np
 import optax
 import pytest
 
-from joint_st.config import ModelConfig, OptimizerConfig
-from joint_st.models.functional import weight_shapes
+from joint_st.config import OptimizerConfig, override
+from joint_st.data.symbols import SymbolSizes
+from joint_st.heads.model import weight_shapes
 from joint_st.training.optimizer import make_optimizer, schedule
+from joint_st.training.step import output_layers
+from tests.training.test_step import CONFIG as BASE
 
-MODEL = ModelConfig(width=12, heads=2, feed_forward=2, audio_layers=2, streaming_layers=1, full_context_layers=1)
+MODEL = override(
+    BASE,
+    {
+        "model": {
+            "width": 12,
+            "heads": 2,
+            "feed_forward": 2,
+            "audio_layers": 2,
+            "streaming_layers": 1,
+            "full_context_layers": 1,
+        }
+    },
+)
 RATE, STEPS = 0.01, 100
 CONFIG = OptimizerConfig(kind="muon", peak_learning_rate=RATE, warmup_steps=0, weight_decay=0.0, clip_norm=1e9)
 
 
 def first_update():
     """Gradients drawn at random, and the first update they lead to, by path."""
-    shapes, tree = jax.tree.flatten(weight_shapes(MODEL, 7, 5))
+    shapes, tree = jax.tree.flatten(weight_shapes(MODEL, SymbolSizes(7, 5)))
     keys = jax.random.split(jax.random.key(0), len(shapes))
     gradients = [jax.random.normal(key, leaf.shape) for key, leaf in zip(keys, shapes)]
-    optimizer = make_optimizer(CONFIG, STEPS)
+    optimizer = make_optimizer(CONFIG, STEPS, output_layers=output_layers(MODEL))
     weights, gradients = (jax.tree.unflatten(tree, leaves) for leaves in (gradients, gradients))
     updates, _ = jax.jit(optimizer.update)(gradients, optimizer.init(weights), weights)
     flat = jax.tree_util.tree_leaves_with_path

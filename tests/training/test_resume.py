@@ -22,15 +22,15 @@ import pytest
 
 from joint_st.cli import main
 from joint_st.config import load
-from joint_st.data.loader import training_plan
+from joint_st.data.dataset import open_paired
 from joint_st.data.normalizers import normalizer
-from joint_st.data.prepared import prepare
+from joint_st.data.plan import training_plan
 from joint_st.data.texts import train_tokenizer
 from joint_st.data.tokenizers import load_tokenizer
 from joint_st.data.vocabulary import Vocabulary
+from joint_st.heads import ctc
 from joint_st.runs.directory import open_run
-from joint_st.training import objective
-from joint_st.training.setup import open_inventories
+from joint_st.training.setup import open_symbols
 from tests.tiny import environment, saved_arrays
 
 STEPS = 24
@@ -158,9 +158,9 @@ def test_killed_before_its_texts_are_whole(trained, tmp_path, monkeypatch):
 
     monkeypatch.setattr(Vocabulary, "save", kill)
     with pytest.raises(Killed):
-        open_inventories(load(trained), run)
+        open_symbols(load(trained), run)
     monkeypatch.undo()
-    assert open_inventories(load(trained), run)[0].size == load_tokenizer(trained / "tokenizer").size
+    assert open_symbols(load(trained), run).sizes.labels == load_tokenizer(trained / "tokenizer").size
     assert Vocabulary.load(run.root) == Vocabulary.load(trained)
     assert {entry.name for entry in run.root.iterdir()} == {"config.json", "tokenizer", "vocabulary.json"}
 
@@ -175,7 +175,9 @@ def test_another_config_is_refused(trained, capsys):
 def plan_of(config):
     """The prepared training set and the batch plan of a run."""
     data, features = config.data, config.model.features
-    prepared = prepare(data.train, data, features, normalizer(data.normalizer), train_tokenizer(config), training=True)
+    prepared = open_paired(
+        data.train, data, features, normalizer(data.normalizer), train_tokenizer(config), training=True
+    )
     return prepared, training_plan(prepared, data, config.seed)
 
 
@@ -195,14 +197,14 @@ def test_nan_names_the_step_and_the_utterance(trained, tmp_path, monkeypatch, ca
     # Steps are counted from 1, batches from 0.
     culprit = int(plan[6 - 1].rows[2])
     labels = prepared.load(culprit).labels
-    true_loss = objective.ctc_per_label
+    true_loss = ctc.ctc_per_label
 
     def poisoned(logits, frames, spelled, lengths, mesh):
         own = jnp.zeros(spelled.shape[1], int).at[: len(labels)].set(labels)
         loss = true_loss(logits, frames, spelled, lengths, mesh)
         return jnp.where((spelled == own).all(axis=1), jnp.nan, loss)
 
-    monkeypatch.setattr(objective, "ctc_per_label", poisoned)
+    monkeypatch.setattr(ctc, "ctc_per_label", poisoned)
     # Six steps are in one epoch, in which the utterance comes once.
     assert plan.steps_per_epoch >= 6
     command = ["train", str(trained), "--workdir", str(tmp_path / "run")]

@@ -29,7 +29,7 @@ def check_restored(run: Path, config: Config, saved: dict[str, np.ndarray]) -> N
     """The state is restored as it was saved, onto the mesh of another config."""
     model, mesh = load_trained(run), make_mesh(config.parallel)
     with jax.set_mesh(mesh), Checkpoints(run / "checkpoints") as checkpoints:
-        sizes = config, model.tokenizer.size, model.unit_count, mesh
+        sizes = config, model.symbols.sizes, mesh
         state = open_state(*sizes, checkpoints)
         for array, shape in zip(jax.tree.leaves(state), jax.tree.leaves(state_shapes(*sizes))):
             assert array.sharding.is_equivalent_to(shape.sharding, array.ndim)
@@ -43,7 +43,7 @@ def check_restored(run: Path, config: Config, saved: dict[str, np.ndarray]) -> N
 
 def on_four_devices(run: Path):
     """Trains, and restores the checkpoint along another axis."""
-    from joint_st.training.loop import train
+    from joint_st.training.asr import train_asr
 
     kept, save = {}, Checkpoints.save
 
@@ -55,7 +55,7 @@ def on_four_devices(run: Path):
 
     Checkpoints.save = saving
     config = load(run.parent / "config.json")
-    train(config, run)
+    train_asr(config, run)
     np.savez(run.parent / "saved.npz", **kept)
     check_restored(run, override(config, {"parallel.fsdp": 1, "parallel.tensor": 1, "parallel.data": 4}), kept)
 

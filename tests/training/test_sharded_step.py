@@ -12,10 +12,10 @@ import optax
 import pytest
 
 from joint_st.config import ParallelConfig, override
+from joint_st.data.symbols import SymbolSizes
 from joint_st.distributed.collectives import instructions
 from joint_st.distributed.mesh import make_mesh, put_batch
-from joint_st.training.optimizer import make_optimizer
-from joint_st.training.step import make_init, make_train_step, state_shapes
+from joint_st.training.step import joint_optimizer, make_init, make_train_step, state_shapes
 from tests.tiny import environment
 from tests.training.test_joint_step import JOINT, joint_batch
 from tests.training.test_step import CONFIG, UNITS, VOCABULARY, close
@@ -38,7 +38,7 @@ def sharded_step(fresh, mesh: jax.sharding.Mesh, accumulation: int = 1):
     """Bytes held of the state on one device, the HLO and the results of two steps from a state on the host."""
     changes = {"training.accumulation": accumulation, "text": {"repetition": "random", "mask_share": 0.0}}
     config = override(CONFIG, {**JOINT, **changes})
-    sizes = config, VOCABULARY, UNITS, mesh
+    sizes = config, SymbolSizes(VOCABULARY, UNITS), mesh
     with jax.set_mesh(mesh):
         shapes = state_shapes(*sizes)
         state = jax.tree.map(lambda x, shape: jax.device_put(x, shape.sharding), fresh, shapes)
@@ -65,7 +65,7 @@ def on_eight_devices():
     assert jax.device_count() == 8
     one = mesh_of()
     with jax.set_mesh(one):
-        fresh = jax.device_get(make_init(override(CONFIG, JOINT), VOCABULARY, UNITS, one)())
+        fresh = jax.device_get(make_init(override(CONFIG, JOINT), SymbolSizes(VOCABULARY, UNITS), one)())
     whole, _, expected = sharded_step(fresh, one)
     for mesh in MESHES:
         held, hlo, found = sharded_step(fresh, mesh_of(**mesh), accumulation=2 if "tensor" in mesh else 1)
@@ -85,7 +85,7 @@ def on_eight_devices():
 def muon_on_eight_devices():
     """Two updates by Muon, which mixes all entries of a matrix; AdamW in the steps above takes each on its own."""
     config = override(CONFIG, {**JOINT, "optimizer.kind": "muon"})
-    optimizer = make_optimizer(config.optimizer, config.training.steps)
+    optimizer = joint_optimizer(config)
 
     @functools.partial(jax.jit, donate_argnums=0)
     def update(state):
@@ -97,7 +97,7 @@ def muon_on_eight_devices():
     for sizes in ({}, {"fsdp": 8}, {"data": 2, "fsdp": 2, "tensor": 2}):
         mesh = mesh_of(**sizes)
         with jax.set_mesh(mesh):
-            state = make_init(config, VOCABULARY, UNITS, mesh)()
+            state = make_init(config, SymbolSizes(VOCABULARY, UNITS), mesh)()
             for _ in range(2):
                 state = update(state)
             results.append(jax.device_get((state.params, state.optimizer)))

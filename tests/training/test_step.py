@@ -11,10 +11,12 @@ import pytest
 from flax import nnx
 
 from joint_st.config import Config, override
+from joint_st.data.symbols import SymbolSizes
 from joint_st.distributed.mesh import make_mesh, put_batch, replicated
-from joint_st.models.functional import model_structure
+from joint_st.heads.model import model_structure
 from joint_st.training.optimizer import make_optimizer, schedule
 from joint_st.training.step import make_init, make_train_step
+from tests.batches import completed
 from tests.tiny import environment
 
 VOCABULARY, UNITS, FRAME = 6, 7, 640
@@ -43,7 +45,7 @@ INFEASIBLE, FILLER, UNREADABLE = 1, 2, 6
 FEASIBLE = [0, 3, 4, 5, 7]
 
 
-def make_batch(seed: int = 0) -> dict[str, np.ndarray]:
+def make_batch(seed: int = 0) -> dict[str, dict[str, np.ndarray]]:
     """Eight rows of up to 12 frames; parts (every 2nd or 4th row) differ in what is feasible."""
     random = np.random.default_rng(seed)
     batch = {
@@ -56,7 +58,7 @@ def make_batch(seed: int = 0) -> dict[str, np.ndarray]:
     batch["audio_lengths"] = np.maximum(batch["audio_lengths"], 0)
     batch["audio"][np.arange(12 * FRAME) >= batch["audio_lengths"][:, None]] = 0
     batch["labels"][np.arange(8) >= batch["label_lengths"][:, None]] = 0
-    return batch
+    return {"paired": completed("paired", batch)}
 
 
 class Steps:
@@ -64,11 +66,11 @@ class Steps:
 
     def __init__(self, changes: dict | None = None, speech: bool = True, devices: int | None = None):
         self.config = override(CONFIG, changes or {})
-        self.units = UNITS if self.config.data.units.kind != "none" else 0
+        self.sizes = SymbolSizes(VOCABULARY, UNITS if self.config.data.units.kind != "none" else 0)
         self.mesh = make_mesh(self.config.parallel, jax.devices()[:devices])
         with jax.set_mesh(self.mesh):
-            self._init = make_init(self.config, VOCABULARY, self.units, self.mesh)
-            self.jitted = make_train_step(self.config, VOCABULARY, self.units, self.mesh, speech=speech)
+            self._init = make_init(self.config, self.sizes, self.mesh)
+            self.jitted = make_train_step(self.config, self.sizes, self.mesh, speech=speech)
 
     def init(self):
         with jax.set_mesh(self.mesh):
@@ -120,32 +122,38 @@ def ctc_by_hand(logits, labels) -> float:
 
 def test_the_loss_is_the_mean_ctc_per_label_of_both_heads(whole):
     state, batch = whole.warm(), make_batch()
-    structure = model_structure(whole.config.model, VOCABULARY, 0)
-    forward = jax.jit(lambda weights, *audio: nnx.merge(structure, weights)(*audio))
-    outputs = forward(state.params, batch["audio"], batch["audio_lengths"])
+    structure, paired = model_structure(whole.config, whole.sizes), batch["paired"]
+
+    @jax.jit
+    def forward(weights, *audio):
+        model = nnx.merge(structure, weights)
+        encoded = model(*audio)
+        return {name: model.head(name)(getattr(encoded, name)) for name in ("streaming", "full_context")}
+
+    outputs = forward(state.params, paired["audio"], paired["audio_lengths"])
     expected = {}
     for head in ("streaming", "full_context"):
-        logits = np.asarray(getattr(outputs, head))
+        logits = np.asarray(outputs[head])
         expected[head] = {
             row: ctc_by_hand(
-                logits[row, : -(-batch["audio_lengths"][row] // FRAME)],
-                batch["labels"][row, : batch["label_lengths"][row]],
+                logits[row, : -(-paired["audio_lengths"][row] // FRAME)],
+                paired["labels"][row, : paired["label_lengths"][row]],
             )
             for row in FEASIBLE
         }
     _, metrics = whole(state, batch)
-    labels = batch["label_lengths"][FEASIBLE].sum()
+    labels = paired["label_lengths"][FEASIBLE].sum()
     means = {head: sum(values.values()) / labels for head, values in expected.items()}
     for head in means:
         total, count = metrics[f"{head}_ctc"]
         assert count == labels
         assert total / count == pytest.approx(means[head], rel=1e-5)
-    weights = whole.config.objective
-    loss = weights.streaming_ctc * means["streaming"] + weights.full_context_ctc * means["full_context"]
+    weights = whole.config.losses.ctc
+    loss = weights.streaming * means["streaming"] + weights.full_context * means["full_context"]
     assert metrics["loss"][0] == pytest.approx(loss, rel=1e-5)
     for row in FEASIBLE:
         of_row = sum(
-            weight * expected[head][row] / batch["label_lengths"][row]
+            weight * expected[head][row] / paired["label_lengths"][row]
             for head, weight in (("streaming", 0.3), ("full_context", 0.7))
         )
         assert metrics["utterance_loss"][row] == pytest.approx(of_row, rel=1e-5)
@@ -156,20 +164,20 @@ def test_infeasible_and_invalid_rows_are_counted_and_change_nothing(whole):
     expected, metrics = whole(state, batch)
     assert metrics["utterances"][0] == 6
     assert metrics["infeasible"][0] == 1
-    assert metrics["audio_samples"][0] == batch["audio_lengths"].sum()
+    assert metrics["audio_samples"][0] == batch["paired"]["audio_lengths"].sum()
     assert not metrics["utterance_loss"][[INFEASIBLE, FILLER, UNREADABLE]].any()
 
     other = make_batch(seed=1)
     for row in (INFEASIBLE, FILLER, UNREADABLE):
-        batch["audio"][row] = other["audio"][0]
-    batch["labels"][INFEASIBLE] = other["labels"][INFEASIBLE]
+        batch["paired"]["audio"][row] = other["paired"]["audio"][0]
+    batch["paired"]["labels"][INFEASIBLE] = other["paired"]["labels"][INFEASIBLE]
     changed, _ = whole(state, batch)
     equal(changed.params, expected.params)
 
 
 def test_a_batch_of_nothing_feasible_has_no_loss_and_no_gradient(whole):
     state, batch = whole.warm(), make_batch()
-    batch["valid"][FEASIBLE] = False
+    batch["paired"]["valid"][FEASIBLE] = False
     after, metrics = whole(state, batch)
     assert metrics["loss"][0] == 0 and metrics["gradient_norm"][0] == 0
     assert metrics["infeasible"][0] == metrics["utterances"][0] == 1

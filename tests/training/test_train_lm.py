@@ -18,7 +18,7 @@ from joint_st.config import LmConfig, LmDataConfig, LmModelConfig, LoopConfig, O
 from joint_st.data.normalizers import normalizer
 from joint_st.data.tokenizers import load_tokenizer
 from joint_st.models.language_model import merge_lm
-from joint_st.runs.trained_lm import load_lm
+from joint_st.runs.trained import load_lm
 from tests.tiny import joint_st, saved_arrays
 
 # Orbax is told no shardings when it reads arrays for comparison.
@@ -132,20 +132,22 @@ def test_a_run_holds_all_and_can_take_the_labels_of_another(place, trained_lm, t
 
 def test_all_texts_come_once_in_an_epoch(place, trained_lm):
     from joint_st.config import load
-    from joint_st.data.labelled_texts import label_plan, label_texts
+    from joint_st.data.dataset import open_lm_texts
     from joint_st.data.loader import text_batches
+    from joint_st.data.plan import label_plan
 
     config = load(place / "lm.json", LmConfig)
     tokenizer = load_tokenizer(trained_lm / "tokenizer")
-    texts = label_texts(config.data.train, config.data, normalizer("english"), tokenizer, "data.train")
+    texts = open_lm_texts(config.data.train, config.data, normalizer("english"), tokenizer, "data.train")
     plan = label_plan(texts, config.data, 3, shuffle=True)
     seen = Counter()
-    for i, batch in text_batches(texts, plan, start=0, prefetch=2):
-        assert "text_units" not in batch and "audio" not in batch
-        for labels, length, valid in zip(batch["text_labels"], batch["text_label_lengths"], batch["text_valid"]):
+    for batch in text_batches(texts, plan, start=0, prefetch=2):
+        text = batch.arrays["text"]
+        assert "units" not in text and "paired" not in batch.arrays
+        for labels, length, valid in zip(text["labels"], text["label_lengths"], text["valid"]):
             if valid:
                 seen[tokenizer.decode(labels[:length])] += 1
-        if i + 1 == plan.steps_per_epoch:
+        if batch.number + 1 == plan.steps_per_epoch:
             break
     assert seen == Counter(texts.texts()) and len(texts) == 48
 

@@ -22,8 +22,8 @@ from joint_st.runs.trained import load_trained
 from joint_st.word_times import emissions
 from joint_st.word_times.aligner import Aligner
 from joint_st.word_times.boundaries import make_rows
-from joint_st.word_times.result import Aligned
-from joint_st.word_times.sources import OnePair
+from joint_st.word_times.spans import Aligned
+from joint_st.word_times.text import OnePair
 from tests.ops.forced_alignment_reference import log_softmax, viterbi
 
 

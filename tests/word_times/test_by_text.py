@@ -17,11 +17,11 @@ from joint_st.data.text_units.spelling import Spelling
 from joint_st.errors import UserError
 from joint_st.models.functional import init_weights, model_structure
 from joint_st.runs.trained import load_trained
-from joint_st.word_times import command
+from joint_st.word_times import align
 from joint_st.word_times.boundaries import make_rows
 from joint_st.word_times.by_text import EmbeddingAligner, frames_of_units
-from joint_st.word_times.result import Aligned
-from joint_st.word_times.sources import OnePair
+from joint_st.word_times.spans import Aligned
+from joint_st.word_times.text import OnePair
 
 
 @pytest.fixture(scope="module")
@@ -94,7 +94,7 @@ def test_a_unit_without_frames_stands_where_it_is_passed_by():
 
 
 def test_several_ways_stand_in_one_table_and_the_first_is_written(joint, spoken, monkeypatch, tmp_path, capsys):
-    monkeypatch.setattr(command, "load_trained", lambda *_: joint)
+    monkeypatch.setattr(align, "load_trained", lambda *_: joint)
     arguments = ["--data", f"some={spoken / 'test.jsonl'}", "--by", "labels", "0", "-1", "--output"]
     assert main(["align", str(joint.run.root), *arguments, str(tmp_path / "times.jsonl")]) == 0
     table = [line.split()[1:3] for line in capsys.readouterr().out.splitlines() if line.split()[:1] == ["some"]]

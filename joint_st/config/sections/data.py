@@ -2,15 +2,28 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+import re
+from typing import Any, Literal
 
 import pydantic
 from pydantic import Field
 
-from joint_st.config.sections.base import Section, clash
+from joint_st.config.sections.base import ByKind, Section, clash
+from joint_st.errors import UserError
 
 
-class ManifestSource(Section):
+class Source(ByKind):
+    """Where utterances or texts come from. `joint_st/data/sources/KIND.py` opens those of a kind."""
+
+    @classmethod
+    def read(cls, text: str) -> dict[str, Any]:
+        """The plain data of a source written short: `KIND:...`, or the path of a manifest."""
+        if text.partition(":")[0] in cls.registered and ":" in text:
+            return super().read(text)
+        return {"kind": "manifest", "path": text}
+
+
+class ManifestSource(Source):
     """A JSONL manifest in NeMo's form: `audio_filepath`, `duration` (seconds), `text`, and further keys."""
 
     kind: Literal["manifest"] = "manifest"
@@ -20,7 +33,7 @@ class ManifestSource(Section):
     """Name of the corpus in tables and figures; the manifest's folder when empty."""
 
 
-class TfdsSource(Section):
+class TfdsSource(Source):
     """A TFDS dataset stored as ArrayRecord, read without TensorFlow."""
 
     kind: Literal["tfds"] = "tfds"
@@ -31,8 +44,16 @@ class TfdsSource(Section):
     data_dir: str = ""
     """Where datasets are stored; `$TFDS_DATA_DIR` or `~/tensorflow_datasets` when empty."""
 
+    @classmethod
+    def read_rest(cls, text: str) -> dict[str, Any]:
+        # The name may carry a version (`name/config:1.0.0`), the split a slice (`train[:10%]`).
+        match = re.fullmatch(r"([^:\[]+(?::\d+\.\d+\.\d+)?):(.+)", text)
+        if not match:
+            raise UserError(f"tfds:{text}: names no split; a TFDS dataset is written tfds:NAME:SPLIT")
+        return {"name": match[1], "split": match[2]}
 
-class TextSource(Section):
+
+class TextSource(Source):
     """A text file, one sentence a line; no audio."""
 
     kind: Literal["text"] = "text"
@@ -42,7 +63,24 @@ class TextSource(Section):
     """BCP 47 tag of the language the sentences are in."""
 
 
-Source = Annotated[ManifestSource | TfdsSource | TextSource, Field(discriminator="kind")]
+class MixtureConfig(ByKind):
+    """In which proportions and which order the rows of a data set are drawn; `joint_st/data/mixture.py` has the kinds."""
+
+
+class EveryRow(MixtureConfig):
+    """Every row once an epoch, shuffled within its bucket."""
+
+    kind: Literal["every_row"] = "every_row"
+
+
+class AugmentationConfig(ByKind):
+    """What is done to speech when it is loaded to train on; `joint_st/data/augmentation.py` has the kinds."""
+
+
+class Identity(AugmentationConfig):
+    """Leaves speech as it is."""
+
+    kind: Literal["identity"] = "identity"
 
 
 class TokenizerConfig(Section):
@@ -83,6 +121,15 @@ class DataConfig(Section):
     """Name of the text normaliser; its version is stored in the run."""
     tokenizer: TokenizerConfig = TokenizerConfig()
     units: UnitsConfig = UnitsConfig()
+    mixture: MixtureConfig = EveryRow()
+    """Which utterances of `train` are drawn, and how often."""
+    text_mixture: MixtureConfig = EveryRow()
+    """Which sentences of `text` are drawn, and how often."""
+    augmentation: tuple[AugmentationConfig, ...] = ()
+    """What is done to the utterances of `train` when they are loaded, one after the other; each time anew."""
+    index_cache: str = ""
+    """Folder, on a disk or in a bucket (`gs://`), in which runs share what they have found out about their sources;
+    a folder in the home when empty. What lies in it can be computed again."""
     min_seconds: float = Field(default=0.1, ge=0)
     """Shorter utterances are dropped from training, and counted."""
     max_seconds: float = Field(default=20.0, gt=0)

@@ -1,24 +1,22 @@
-"""Where utterances come from: manifests, TFDS datasets, files of sentences."""
+"""Where utterances come from: manifests, TFDS datasets, files of sentences.
+
+A kind of source is its section of the configuration, and the module of this package that is named as the kind, which
+says by `@opens(KIND)` what opens it.
+"""
 
 from __future__ import annotations
 
-from joint_st.config import ManifestSource, Source, TextSource
-from joint_st.data.sources.corpus import Concatenated, Corpus
+import importlib
 
-__all__ = ["Concatenated", "Corpus", "open_source"]
+from joint_st.config import Source
+from joint_st.data.sources.corpus import OPENERS, Concatenated, Corpus, opens
+
+__all__ = ["Concatenated", "Corpus", "open_source", "opens"]
 
 
 def open_source(config: Source) -> Corpus:
     """The corpus that a section of the configuration names; raises `UserError` where there is none."""
-    # Imported here so that a run on manifests does not pay for TFDS.
-    if isinstance(config, ManifestSource):
-        from joint_st.data.sources.manifest import Manifest
-
-        return Manifest(config)
-    if isinstance(config, TextSource):
-        from joint_st.data.sources.text import Sentences
-
-        return Sentences(config)
-    from joint_st.data.sources.tfds import Tfds
-
-    return Tfds(config)
+    if config.kind not in OPENERS:
+        # Only now, so that a run on manifests does not pay for TFDS.
+        importlib.import_module(f"{__name__}.{config.kind}")
+    return OPENERS[config.kind](config)

@@ -1,19 +1,38 @@
-"""What every source of utterances offers, and several of them as one."""
+"""What every source of utterances offers, what opens each kind of source, and several of them as one."""
 
 from __future__ import annotations
 
 import bisect
 import itertools
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol, TypeVar
 
 from joint_st.data.utterance import Entry, Utterance
+
+Opener = TypeVar("Opener", bound=Callable[[Any], Any])
+
+OPENERS: dict[str, Callable[[Any], Corpus]] = {}
+"""What opens the section of a source, by its kind."""
+
+
+def opens(kind: str) -> Callable[[Opener], Opener]:
+    """Declares a class or a function as what opens sources of a kind: it takes their section, and gives a `Corpus`."""
+
+    def declare(opener: Opener) -> Opener:
+        OPENERS[kind] = opener
+        return opener
+
+    return declare
 
 
 class Corpus(Protocol):
     """Random access to utterances. It pickles, and holds no audio and no transcripts in memory."""
 
     name: str
+    place: str
+    """Where it lies, with all of its section that changes its rows. Empty where nothing about it can be kept."""
+    version: str
+    """Changes whenever what lies there does."""
 
     def __len__(self) -> int: ...
 
@@ -32,24 +51,26 @@ class Corpus(Protocol):
 class Concatenated:
     """Corpora one after the other, as one."""
 
-    def __init__(self, corpora: Sequence[Corpus]):
+    def __init__(self, corpora: Sequence[Corpus], sizes: Sequence[int] | None = None):
+        """sizes: of the corpora, where they are known without asking them."""
         self.corpora = tuple(corpora)
         self.name = "+".join(dict.fromkeys(corpus.name for corpus in self.corpora))
-        self._ends = list(itertools.accumulate(len(corpus) for corpus in self.corpora))
+        self._ends = list(itertools.accumulate(map(len, self.corpora) if sizes is None else sizes))
 
     def __len__(self) -> int:
         return self._ends[-1] if self._ends else 0
 
     def entry(self, i: int) -> Entry:
-        corpus, row = self._locate(i)
-        return corpus.entry(row)
+        which, row = self.locate(i)
+        return self.corpora[which].entry(row)
 
     def __getitem__(self, i: int) -> Utterance:
-        corpus, row = self._locate(i)
-        return corpus[row]
+        which, row = self.locate(i)
+        return self.corpora[which][row]
 
-    def _locate(self, i: int) -> tuple[Corpus, int]:
+    def locate(self, i: int) -> tuple[int, int]:
+        """Which corpus utterance `i` is in, and its number there."""
         if not 0 <= i < len(self):
             raise IndexError(f"utterance {i} of {len(self)}")
         which = bisect.bisect_right(self._ends, i)
-        return self.corpora[which], i - (self._ends[which - 1] if which else 0)
+        return which, i - (self._ends[which - 1] if which else 0)

@@ -12,12 +12,12 @@ from joint_st.data.paths import cache_folder
 from joint_st.data.sources.lines import Lines
 from joint_st.data.utterance import Entry
 
-FORMAT = 3
-"""Of the lines of an index; files of another are not read."""
+FORMAT = 4
+"""Number of the format of an index's lines; files of another number are not read."""
 
 
 class Index:
-    """Entries in a file of lines, `[id, seconds, text, language, speaker, noise, snr]` each.
+    """Entries in a file of lines, `[id, seconds, text, language, speaker, noise, snr, timed_words]` each.
 
     In memory, they take eight bytes each.
     """
@@ -29,8 +29,8 @@ class Index:
         return len(self._lines)
 
     def __getitem__(self, i: int) -> Entry:
-        identifier, seconds, text, language, speaker, noise, snr = json.loads(self._lines[i])
-        return Entry(identifier, seconds, text, seconds > 0, language, speaker, noise, snr)
+        identifier, seconds, text, language, speaker, noise, snr, timed_words = json.loads(self._lines[i])
+        return Entry(identifier, seconds, text, seconds > 0, language, speaker, noise, snr, timed_words)
 
 
 def index(key: str, entries: Iterable[Entry]) -> Index:
@@ -43,7 +43,7 @@ def index(key: str, entries: Iterable[Entry]) -> Index:
             whole = Path(folder) / path.name
             with open(whole, "w", encoding="utf-8") as file:
                 for entry in entries:
-                    own = (entry.id, entry.seconds, entry.text, entry.language, entry.speaker, entry.noise, entry.snr)
-                    file.write(json.dumps(own) + "\n")
+                    own = (entry.id, entry.seconds, entry.text, entry.language, entry.speaker)
+                    file.write(json.dumps((*own, entry.noise, entry.snr, entry.timed_words)) + "\n")
             whole.replace(path)
     return Index(path)

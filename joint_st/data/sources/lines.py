@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import functools
 from array import array
 from pathlib import Path
 
@@ -12,13 +13,17 @@ from joint_st.errors import UserError
 
 
 class Lines:
-    """The lines of a UTF-8 file that hold more than white space."""
+    """The lines of a UTF-8 file that hold more than white space; they are found when first asked for."""
 
     def __init__(self, path: Path):
         self.path = path
+
+    @functools.cached_property
+    def _offsets(self) -> np.ndarray:
+        """Where each line begins, int64 [lines]."""
         offsets = array("q")
         position = 0
-        with open(path, "rb") as file:
+        with open(self.path, "rb") as file:
             for line in file:
                 start = position
                 position += len(line)
@@ -26,7 +31,7 @@ class Lines:
                     start, line = len(codecs.BOM_UTF8), line[len(codecs.BOM_UTF8) :]
                 if not line.isspace():
                     offsets.append(start)
-        self._offsets = np.asarray(offsets, np.int64)
+        return np.asarray(offsets, np.int64)
 
     def __len__(self) -> int:
         return len(self._offsets)

@@ -8,9 +8,11 @@ from pathlib import Path
 
 import numpy as np
 
+from joint_st import storage
 from joint_st.config import ManifestSource
 from joint_st.data.audio import UnreadableAudio, audio_seconds, read_audio
 from joint_st.data.paths import existing
+from joint_st.data.sources.corpus import opens
 from joint_st.data.sources.lines import Lines
 from joint_st.data.utterance import Entry, Utterance
 from joint_st.errors import UserError
@@ -22,6 +24,7 @@ SLACK_SECONDS = 1.0
 """A word may be this much later than the end of its utterance: durations are rounded."""
 
 
+@opens("manifest")
 class Manifest:
     """The utterances of a manifest.
 
@@ -36,6 +39,8 @@ class Manifest:
         self.name = config.corpus or path.resolve().parent.name
         self._folder = path.parent
         self._lines = Lines(path)
+        self.place = f"manifest {path.absolute()}"
+        self.version = storage.version(path)
 
     def __len__(self) -> int:
         return len(self._lines)
@@ -62,6 +67,7 @@ class Manifest:
             noise=str(fields.get("noise") or ""),
             snr=fields.get("snr"),
             problem=problem,
+            timed_words=len(fields.get("word_starts") or ()),
         )
 
     def __getitem__(self, i: int) -> Utterance:
@@ -99,7 +105,7 @@ class Manifest:
         try:
             fields = json.loads(self._lines[i])
         except json.JSONDecodeError as error:
-            raise self._broken(i, f"not JSON ({error.msg} at column {error.colno}); mend the line") from None
+            raise self._broken(i, f"not JSON ({error.msg} at column {error.colno}); fix the line") from None
         if not isinstance(fields, dict):
             raise self._broken(i, f"a {type(fields).__name__}; each line must be a JSON object")
         for key in ("offset", "duration"):

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 
+from joint_st import storage
 from joint_st.config import TextSource
 from joint_st.data.paths import existing
+from joint_st.data.sources.corpus import opens
 from joint_st.data.sources.lines import Lines
 from joint_st.data.utterance import Entry, Utterance
 
 
+@opens("text")
 class Sentences:
     """A text file as utterances of no audio."""
 
@@ -18,6 +21,8 @@ class Sentences:
         self.name = path.stem
         self._language = config.language
         self._lines = Lines(path)
+        self.place = f"text {path.absolute()} {config.language}"
+        self.version = storage.version(path)
 
     def __len__(self) -> int:
         return len(self._lines)

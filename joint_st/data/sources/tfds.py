@@ -14,6 +14,7 @@ from tensorflow_datasets.core.registered import DatasetNotFoundError
 
 from joint_st.config import TfdsSource
 from joint_st.data.paths import expand
+from joint_st.data.sources.corpus import opens
 from joint_st.data.sources.index import index
 from joint_st.data.utterance import Entry, Utterance
 from joint_st.errors import UserError
@@ -22,6 +23,7 @@ KNOWN = {"id", "audio", "sample_rate", "num_samples", "text", "language", "speak
 """Features with a meaning of their own; all others go to `Utterance.extra`."""
 
 
+@opens("tfds")
 class Tfds:
     """The utterances of one split.
 
@@ -62,10 +64,24 @@ class Tfds:
             )
         self._records = source.data_source
         length = "num_samples" if "num_samples" in self._features else "audio"
-        wanted = {"id", "text", "language", "speaker", "noise", "snr", "sample_rate", length} & set(self._features)
+        wanted = {
+            "id",
+            "text",
+            "language",
+            "speaker",
+            "noise",
+            "snr",
+            "sample_rate",
+            "word_starts",
+            "word_ends",
+            length,
+        }
+        wanted &= set(self._features)
         self._brief = tfds.features.FeaturesDict({key: self._features[key] for key in sorted(wanted)})
         written = os.stat(os.path.join(builder.data_path, "dataset_info.json")).st_mtime_ns
-        self._index = index(f"{builder.data_path} {config.split} {written} {len(self)}", self._entries())
+        self.place = f"tfds {builder.data_path} {config.split}"
+        self.version = f"{written} {len(self)}"
+        self._index = index(f"{self.place} {self.version}", self._entries())
 
     def __len__(self) -> int:
         return len(self._records)
@@ -90,6 +106,7 @@ class Tfds:
             speaker=str(_plain(example.get("speaker", ""))),
             noise=str(_plain(example.get("noise", ""))),
             snr=_finite(example.get("snr")),
+            timed_words=len(example.get("word_starts", ())) if "word_ends" in example and samples else 0,
         )
 
     def __getitem__(self, i: int) -> Utterance:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 import itertools
+import json
 import logging
 from collections.abc import Iterable
 from pathlib import Path
@@ -11,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import tqdm
 
+from joint_st.data.text_units import cache
 from joint_st.data.text_units.cache import PhonemeCache, phoneme_cache
 from joint_st.data.text_units.languages import find_voice
 from joint_st.data.text_units.phonemizer import phonemizer
@@ -63,6 +66,12 @@ class Phonemes:
                 phonemizer().version,
             )
         return units
+
+    @functools.cached_property
+    def digest(self) -> str:
+        # What is spoken follows the espeak-ng of this machine, not the one that the inventory is of.
+        spoken_by = (phonemizer().version, cache.FORMAT)
+        return hashlib.sha256(json.dumps((self.symbols, self.language, spoken_by)).encode()).hexdigest()[:16]
 
     def encode(self, text: str, language: str = "") -> np.ndarray:
         return np.array([self._ids.get(symbol, UNKNOWN) for symbol, _ in self._units(text, language)], np.int32)

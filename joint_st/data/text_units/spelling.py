@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from joint_st.data.text_units.units import BOUNDARY, SPECIAL, write_description
-from joint_st.data.tokenizers import Characters, Tokenizer
+from joint_st.data.tokenizers import Characters, Tokenizer, Wordpieces
 
 WORD = "\u2581"
 """How SentencePiece writes the beginning of a word."""
@@ -20,16 +20,19 @@ class Spelling:
     def __init__(self, tokenizer: Tokenizer):
         self.tokenizer = tokenizer
         self.size = tokenizer.size
-        characters = isinstance(tokenizer, Characters)
-        self.kind = "characters" if characters else "sentencepiece"
-        written = tokenizer.characters if characters else tokenizer.symbols()[len(SPECIAL) :]
+        self.digest = tokenizer.digest
+        if isinstance(tokenizer, Characters):
+            self.kind, written = "characters", list(tokenizer.characters)
+        else:
+            assert isinstance(tokenizer, Wordpieces)
+            self.kind, written = "sentencepiece", tokenizer.symbols()[len(SPECIAL) :]
         self.symbols = (*SPECIAL, *(symbol.replace(WORD, BOUNDARY) for symbol in written))
 
     def encode(self, text: str, language: str = "") -> np.ndarray:
         return self.tokenizer.encode(text)
 
     def words(self, text: str, language: str = "") -> np.ndarray:
-        if self.kind == "characters":
+        if not isinstance(self.tokenizer, Wordpieces):
             begins = boundary = np.array([character == BOUNDARY for character in text], bool)
             word = np.cumsum(begins)
         else:

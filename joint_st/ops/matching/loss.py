@@ -46,17 +46,16 @@ def align(
     moves: str,
     cost: str = "squared_l2",
     key: jax.Array | None = None,
-    free_ends: bool = False,
 ) -> Alignment:
     """The cheapest monotonic alignment of each utterance, or one that does not look at the embeddings.
 
     audio: [B, T, D], text: [B, R, D], of any precision; lengths: int [B], at most T and R. Padding may hold anything.
     moves, cost: as in `alignment_loss`; here one of `skip`, `step`, `dtw` (of the text positions that a frame is
     matched with, the middle one), `frame_wise` and `random`, which needs `key`.
-    free_ends: let `skip` begin and end anywhere in the text; otherwise all lead from its first to its last position.
+    All lead from the text's first position to its last.
     No gradient flows through the positions.
     """
-    _check(moves, HARD, cost, key=key, free_ends=free_ends)
+    _check(moves, HARD, cost, key=key)
     feasible = _feasible(audio_lengths, text_lengths, moves)
     audio_mask = length_mask(audio_lengths, audio.shape[1]) & feasible[:, None]
     text_mask = length_mask(text_lengths, text.shape[1]) & feasible[:, None]
@@ -70,7 +69,6 @@ def align(
         text_mask,
         moves=moves,
         key=key,
-        free_ends=free_ends,
     )
     return Alignment(jnp.where(audio_mask, (first + last) // 2, 0), feasible)
 
@@ -86,7 +84,6 @@ def alignment_loss(
     temperature: float | jax.Array = 1.0,
     given: jax.Array | None = None,
     key: jax.Array | None = None,
-    free_ends: bool = False,
 ) -> AlignmentLoss:
     """Mean over audio frames of the distance to the text frames that an alignment matches them with.
 
@@ -96,7 +93,7 @@ def alignment_loss(
 
     alignment, which is held constant for the gradient:
     - `skip`: the cheapest; from a frame to the next the text position stays or moves forward by any number
-      (arXiv 2308.06125), anchored at both ends of the text unless `free_ends`;
+      (arXiv 2308.06125), anchored at both ends of the text;
     - `step`: the cheapest; stay or move forward by one. Needs at least as many frames as text positions;
     - `dtw`: the cheapest; a frame may also be matched with several text positions. All of these pairs are summed,
       and the sum divided by the frames, so it is more than a mean over pairs;
@@ -114,7 +111,7 @@ def alignment_loss(
     gradient are 0. NaN in a frame of a feasible utterance makes its value NaN. `frames / audio_lengths` tells how
     many are not feasible.
     """
-    _check(alignment, ALIGNMENTS, cost, key=key, given=given, free_ends=free_ends)
+    _check(alignment, ALIGNMENTS, cost, key=key, given=given)
     feasible = _feasible(audio_lengths, text_lengths, alignment)
     audio_mask = length_mask(audio_lengths, audio.shape[1]) & feasible[:, None]
     text_mask = length_mask(text_lengths, text.shape[1]) & feasible[:, None]
@@ -129,6 +126,7 @@ def alignment_loss(
             audio, text, audio_lengths, text_lengths, audio_mask, text_mask, alignment, temperature
         )
     elif alignment == "given":
+        assert given is not None  # `_check`
         audio_mask &= given >= 0
         position = jnp.clip(given, 0, jnp.maximum(text_lengths - 1, 0)[:, None])
         total = _sum(costs_of.matched_costs(audio, text, position), audio_mask)
@@ -141,7 +139,6 @@ def alignment_loss(
             text_mask,
             moves=alignment,
             key=key,
-            free_ends=free_ends,
         )
         position = (first + last) // 2
         total = _sum(costs_of.matched_costs(audio, text, last), audio_mask)
@@ -160,7 +157,7 @@ def alignment_loss(
     return AlignmentLoss(total / jnp.maximum(frames, 1.0), frames, position, coverage)
 
 
-def _runs(audio, text, audio_lengths, text_lengths, text_mask, *, moves, key, free_ends):
+def _runs(audio, text, audio_lengths, text_lengths, text_mask, *, moves, key):
     """The first and the last text position each frame is matched with, int32 [B, T] each."""
     size = audio.shape[1]
     if moves == "dtw":
@@ -174,7 +171,7 @@ def _runs(audio, text, audio_lengths, text_lengths, text_mask, *, moves, key, fr
     else:
         costs = costs_of.path_costs(audio, text, text_mask, relative=True)
         if moves == "skip":
-            position = monotonic.skip_path(costs, audio_lengths, text_lengths, free_ends)
+            position = monotonic.skip_path(costs, audio_lengths, text_lengths)
         else:
             position = monotonic.step_path(costs, audio_lengths, text_lengths)
     position = jnp.clip(position, 0, text.shape[1] - 1)
@@ -207,7 +204,7 @@ def _coverage(position, audio_mask, text_mask):
     return count / jnp.maximum(text_mask.sum(axis=1), 1).astype(jnp.float32)
 
 
-def _check(alignment, alignments, cost, *, key=None, given=None, free_ends=False):
+def _check(alignment, alignments, cost, *, key=None, given=None):
     if alignment not in alignments:
         raise ValueError(f"alignment {alignment!r}: not one of {', '.join(alignments)}")
     if cost not in costs_of.COSTS:
@@ -216,5 +213,3 @@ def _check(alignment, alignments, cost, *, key=None, given=None, free_ends=False
         raise ValueError("alignment 'random': needs a random key; pass `key`")
     if alignment == "given" and given is None:
         raise ValueError("alignment 'given': needs text positions; pass `given`")
-    if free_ends and alignment != "skip":
-        raise ValueError(f"alignment {alignment!r}: only `skip` can have free ends")

@@ -16,38 +16,28 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-FAR = 1e30
-"""Cost of what cannot happen: finite, so that no difference of two of them is NaN."""
+from joint_st.ops.lattice import UNREACHABLE, move_right
 
 
-def skip_path(
-    costs: jax.Array, audio_lengths: jax.Array, text_lengths: jax.Array, free_ends: bool = False
-) -> jax.Array:
+def skip_path(costs: jax.Array, audio_lengths: jax.Array, text_lengths: jax.Array) -> jax.Array:
     """From a frame to the next the text position stays or moves forward by any number (arXiv 2308.06125).
 
     The least cost of being at position `j` after frame `i` is `cost(i, j) + min_{k <= j} D(i - 1, k)`. The minimum
     over all `k` is a running one: O(T·R) instead of O(T·R²).
 
-    free_ends: begin and end anywhere. An utterance of one frame, which cannot be at both ends, always does.
+    An utterance of one frame, which cannot be at both ends, is matched with the cheapest position.
     """
     columns = jnp.arange(costs.shape[2])
-    first = costs[0] if free_ends else jnp.where(columns == 0, costs[0], FAR)
+    first = jnp.where(columns == 0, costs[0], UNREACHABLE)
 
-    def forward(carry, frame):
-        best, ends = carry
-        cost, i = frame
+    def forward(best, cost):
         running = lax.associative_scan(jnp.minimum, best, axis=1)
-        is_new = best < _move_right(running)
-        best = running + cost
-        if free_ends:
-            ends = jnp.where((i < audio_lengths)[:, None], best, ends)
-        return (best, ends), is_new
+        is_new = best < move_right(running, UNREACHABLE)
+        return running + cost, is_new
 
-    frames = jnp.arange(1, costs.shape[0])
-    (_, ends), is_new = lax.scan(forward, (first, costs[0]), (costs[1:], frames))
-    # Kept up only with free ends; otherwise those of the first frame, for utterances of that one.
-    cheapest = jnp.argmin(jnp.where(columns < text_lengths[:, None], ends, jnp.inf), axis=1)
-    last = cheapest if free_ends else jnp.where(audio_lengths == 1, cheapest, text_lengths - 1)
+    _, is_new = lax.scan(forward, first, costs[1:])
+    cheapest = jnp.argmin(jnp.where(columns < text_lengths[:, None], costs[0], jnp.inf), axis=1)
+    last = jnp.where(audio_lengths == 1, cheapest, text_lengths - 1)
 
     def back(position, frame):
         is_new, i = frame
@@ -55,6 +45,7 @@ def skip_path(
         before = jnp.max(jnp.where(is_new & (columns <= position[:, None]), columns, 0), axis=1)
         return jnp.where(i < audio_lengths, before, position), position
 
+    frames = jnp.arange(1, costs.shape[0])
     beginning, others = lax.scan(back, last.astype(jnp.int32), (is_new, frames), reverse=True)
     return jnp.concatenate([beginning[:, None], others.T], axis=1)
 
@@ -63,11 +54,11 @@ def step_path(costs: jax.Array, audio_lengths: jax.Array, text_lengths: jax.Arra
     """From a frame to the next the text position stays or moves forward by one; needs T >= R."""
 
     def forward(best, cost):
-        advanced = _move_right(best)
+        advanced = move_right(best, UNREACHABLE)
         advances = advanced < best
         return jnp.where(advances, advanced, best) + cost, advances
 
-    first = jnp.where(jnp.arange(costs.shape[2]) == 0, costs[0], FAR)
+    first = jnp.where(jnp.arange(costs.shape[2]) == 0, costs[0], UNREACHABLE)
     _, advances = lax.scan(forward, first, costs[1:])
 
     def back(position, frame):
@@ -94,11 +85,11 @@ def dtw_path(costs: jax.Array, audio_lengths: jax.Array, text_lengths: jax.Array
 
     def forward(best, frame):
         sums, cost = frame
-        advanced = _move_right(best)
+        advanced = move_right(best, UNREACHABLE)
         advances = advanced <= best  # of two equal ways, the one of fewer cells
         entering = jnp.where(advances, advanced, best) - (sums - cost)
         running = lax.associative_scan(jnp.minimum, entering, axis=1)
-        is_new = entering < _move_right(running)
+        is_new = entering < move_right(running, UNREACHABLE)
         return running + sums, (is_new, advances)
 
     sums = jnp.cumsum(costs, axis=2)
@@ -118,7 +109,3 @@ def dtw_path(costs: jax.Array, audio_lengths: jax.Array, text_lengths: jax.Array
     ending, (first, last) = lax.scan(back, last, (is_new, advances, frames), reverse=True)
     first = jnp.pad(first, ((1, 0), (0, 0)))
     return first.T, jnp.concatenate([ending[None], last]).T
-
-
-def _move_right(x):
-    return jnp.concatenate([jnp.full_like(x[:, :1], FAR), x[:, :-1]], axis=1)

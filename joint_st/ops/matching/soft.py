@@ -20,10 +20,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from joint_st.ops.lattice import IMPOSSIBLE, UNREACHABLE, logaddexp, move_left, move_right
 from joint_st.ops.masks import length_mask
-
-IMPOSSIBLE = -1e30
-"""Logarithm of 0, finite, so that no difference of two of them is NaN."""
 
 
 def soft_plan(
@@ -36,7 +34,7 @@ def soft_plan(
     """
     frames, positions = costs.shape[1:]
     pairs = length_mask(audio_lengths, frames)[:, :, None] & length_mask(text_lengths, positions)[:, None, :]
-    least = jnp.min(jnp.where(pairs, costs, -IMPOSSIBLE), axis=2, keepdims=True)
+    least = jnp.min(jnp.where(pairs, costs, UNREACHABLE), axis=2, keepdims=True)
     # Each frame is matched once, so its least cost can be taken off: scores along paths stay small.
     down = _skewed(jnp.where(pairs, (least - costs) / temperature, IMPOSSIBLE))
 
@@ -51,7 +49,7 @@ def soft_plan(
 
     def forward(scores, edges):
         down, diagonal = edges
-        scores_after = _logaddexp(scores + down, _move_right(scores + right_edges(diagonal)))
+        scores_after = logaddexp(scores + down, move_right(scores + right_edges(diagonal), IMPOSSIBLE))
         return scores_after - scores_after.max(axis=1, keepdims=True), scores
 
     diagonals = jnp.arange(frames + positions - 1)
@@ -65,8 +63,8 @@ def soft_plan(
         prefix, down, diagonal = edges
         scores = jnp.where((diagonal + 1 == end_diagonal)[:, None], at_end, scores)
         via_down = scores + down
-        via_right = _move_left(scores) + right_edges(diagonal)
-        before = _logaddexp(via_down, via_right)
+        via_right = move_left(scores, IMPOSSIBLE) + right_edges(diagonal)
+        before = logaddexp(via_down, via_right)
         total = jax.nn.logsumexp(prefix + before, axis=1, keepdims=True)
         posterior = jnp.where((diagonal < end_diagonal)[:, None], jnp.exp(prefix + via_down - total), 0.0)
         return before - before.max(axis=1, keepdims=True), posterior
@@ -89,16 +87,3 @@ def _straight(x, frames):
     diagonals, batch, positions = x.shape
     x = jnp.pad(jnp.transpose(x, (1, 2, 0)).reshape(batch, -1), ((0, 0), (0, positions)))
     return jnp.swapaxes(x.reshape(batch, positions, diagonals + 1)[:, :, :frames], 1, 2)
-
-
-def _move_right(x):
-    return jnp.concatenate([jnp.full_like(x[:, :1], IMPOSSIBLE), x[:, :-1]], axis=1)
-
-
-def _move_left(x):
-    return jnp.concatenate([x[:, 1:], jnp.full_like(x[:, :1], IMPOSSIBLE)], axis=1)
-
-
-def _logaddexp(a, b):
-    """As `jnp.logaddexp`, without its care for infinities, which do not occur here."""
-    return jnp.maximum(a, b) + jnp.log1p(jnp.exp(-jnp.abs(a - b)))

@@ -10,6 +10,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from joint_st.ops.lattice import IMPOSSIBLE
+
 TEMPERATURES = 40
 """A fixed number, as is that of the rounds: the plan of an utterance must not depend on what else is in its batch."""
 
@@ -38,7 +40,7 @@ def transport_plan(
     column_sums = frames / positions
 
     def rows_right(text_potential, heat):
-        scores = jnp.where(pairs, (text_potential[:, None, :] - costs) / heat, -1e30)
+        scores = jnp.where(pairs, (text_potential[:, None, :] - costs) / heat, IMPOSSIBLE)
         return jnp.where(pairs, jax.nn.softmax(scores, axis=2), 0.0)
 
     def cool(text_potential, step):

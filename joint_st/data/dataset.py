@@ -1,0 +1,426 @@
+"""A data set: which rows of its sources it takes, how long everything is, and what was left out and why."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import itertools
+import logging
+from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from joint_st.config import DataConfig, FeaturesConfig, LmDataConfig, Source
+from joint_st.data.audio import UnreadableAudio, resample
+from joint_st.data.augmentation import Augmentation, Speech, make_augmentation
+from joint_st.data.index import AUDIO, PROBLEM, TIMED, Counts, Entries, Indexes
+from joint_st.data.normalizers import Normalizer
+from joint_st.data.sources import Concatenated
+from joint_st.data.text_units import Units
+from joint_st.data.tokenizers import Tokenizer
+from joint_st.data.utterance import Entry, Utterance
+from joint_st.data.word_times import unit_ends, word_times
+from joint_st.errors import UserError
+
+log = logging.getLogger(__name__)
+
+NAMED = 10
+"""Unreadable utterances that are named in warnings; all are counted."""
+
+
+class Example(NamedTuple):
+    """An utterance or a text as training takes it."""
+
+    audio: np.ndarray
+    """int16 [samples] at the model's rate; none of a text."""
+    labels: np.ndarray
+    """int32 [L]."""
+    units: np.ndarray
+    """int32 [U]; none where the utterance takes part with its audio alone."""
+    unit_ends: np.ndarray
+    """Encoder frame (exclusive) at which each unit ends, int32 [U]; zeros where the times of words are unknown."""
+    language: str = ""
+    """BCP 47 tag; empty where the source does not say."""
+
+
+class Table:
+    """The indexes of several sources, one after the other."""
+
+    def __init__(self, entries: Sequence[Entries], labels: Sequence[Counts], units: Sequence[Counts]):
+        self.entries = entries
+        self.labels, self.units = _joined(labels), _joined(units)
+        self.corpus = Concatenated([one.corpus for one in entries], [len(one) for one in entries])
+        self.languages = tuple(sorted(set(itertools.chain(*(one.languages for one in entries)))))
+        self.seconds = self.column(lambda one: one.seconds)
+        self.flags = self.column(lambda one: one.flags)
+        self._starts = [0, *itertools.accumulate(len(one) for one in entries)]
+
+    def __len__(self) -> int:
+        return self._starts[-1]
+
+    def column(self, of: Callable[[Entries], np.ndarray]) -> np.ndarray:
+        """A column of all rows."""
+        columns = [of(one) for one in self.entries]
+        return columns[0] if len(columns) == 1 else np.concatenate(columns)
+
+    def where(self, row: int) -> tuple[Entries, int]:
+        """The source of a row, and its row there."""
+        which, row = self.corpus.locate(row)
+        return self.entries[which], row
+
+
+def _joined(counts: Sequence[Counts]) -> Counts:
+    if len(counts) == 1:
+        return counts[0]
+    return Counts(np.concatenate([one.lengths for one in counts]), np.concatenate([one.frames for one in counts]))
+
+
+class Dataset:
+    """`N` rows of some sources: utterances where it has `features`, else texts. Text and audio are read when asked for.
+
+    All columns are in the order of the rows.
+    """
+
+    def __init__(
+        self,
+        table: Table,
+        rows: np.ndarray,
+        dropped: dict[str, int],
+        normalizer: Normalizer,
+        tokenizer: Tokenizer,
+        units: Units | None,
+        features: FeaturesConfig | None = None,
+        *,
+        max_units: int | None = None,
+        augmentation: Augmentation | None = None,
+        strict: bool = False,
+    ):
+        self.rows = rows
+        """Row in the corpus of each utterance, int64 [N]."""
+        self.dropped = dropped
+        """How many rows were left out, by reason."""
+        self.unreadable: dict[int, str] = {}
+        """Utterances that this host has failed to read so far, by number: which file, and why."""
+        self.features = features
+        self.normalizer = normalizer
+        self.tokenizer = tokenizer
+        self.units = units
+        self.augmentation = augmentation
+        self.strict = strict
+        self.label_lengths = table.labels.lengths[rows]
+        """Labels, int32 [N]."""
+        lengths = table.units.lengths[rows]
+        self._takes_units = lengths > 0 if max_units is None else (lengths > 0) & (lengths <= max_units)
+        self.unit_lengths = np.where(self._takes_units, lengths, np.int32(0))
+        """Units of the text encoder, int32 [N]; 0 where the utterance takes part with its audio alone."""
+        self._table = table
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @property
+    def corpus(self) -> Concatenated:
+        """The sources, opened, one after the other."""
+        return self._table.corpus
+
+    @functools.cached_property
+    def lengths(self) -> np.ndarray:
+        """Samples at the model's rate as the source states them, int32 [N]."""
+        return _samples(self._table.seconds[self.rows], self.features.sample_rate)
+
+    @functools.cached_property
+    def frames_needed(self) -> np.ndarray:
+        """Fewest frames in which CTC can emit the labels, int32 [N]."""
+        return self._table.labels.frames[self.rows]
+
+    @functools.cached_property
+    def unit_frames_needed(self) -> np.ndarray:
+        """Fewest frames in which CTC can emit the units, int32 [N]; 0 where there are none."""
+        return np.where(self._takes_units, self._table.units.frames[self.rows], np.int32(0))
+
+    @functools.cached_property
+    def timed(self) -> np.ndarray:
+        """Whether the times of all words are known, bool [N]."""
+        return self._table.flags[self.rows] & TIMED > 0
+
+    @functools.cached_property
+    def words(self) -> np.ndarray:
+        """Words of the normalised text, int32 [N]."""
+        return self._table.column(lambda entries: entries.words)[self.rows]
+
+    @property
+    def corpora(self) -> tuple[str, ...]:
+        """Name of each source."""
+        return tuple(entries.corpus.name for entries in self._table.entries)
+
+    @functools.cached_property
+    def corpus_of(self) -> np.ndarray:
+        """Place in `corpora` of each row's source, int32 [N]."""
+        sizes = [len(entries) for entries in self._table.entries]
+        return np.repeat(np.arange(len(sizes), dtype=np.int32), sizes)[self.rows]
+
+    @property
+    def languages(self) -> tuple[str, ...]:
+        """BCP 47 tags of the rows of the sources; one may be empty, of rows whose source does not say."""
+        return self._table.languages
+
+    @functools.cached_property
+    def language_of(self) -> np.ndarray:
+        """Place in `languages` of each row's, int32 [N]."""
+
+        def of(entries: Entries) -> np.ndarray:
+            places = [self.languages.index(language) for language in entries.languages]
+            return np.array(places, np.int32)[entries.language] if places else np.zeros(0, np.int32)
+
+        return self._table.column(of)[self.rows]
+
+    @property
+    def fingerprint(self) -> str:
+        """Changes with the lengths of the utterances."""
+        return hashlib.sha256(self.lengths.tobytes() + self.label_lengths.tobytes()).hexdigest()[:16]
+
+    def entry(self, n: int) -> Entry:
+        """Row `n` as its source holds it, without audio."""
+        return self.corpus.entry(int(self.rows[n]))
+
+    def id(self, n: int) -> str:
+        """The id of row `n` in its corpus."""
+        entries, row = self._table.where(int(self.rows[n]))
+        return entries.id(row)
+
+    def text(self, n: int) -> str:
+        """The normalised text of row `n`."""
+        entries, row = self._table.where(int(self.rows[n]))
+        return entries.text(row)
+
+    def language(self, n: int) -> str:
+        """The language tag of row `n`; empty where its source does not say."""
+        entries, row = self._table.where(int(self.rows[n]))
+        return entries.language_of(row)
+
+    def text_hashes(self) -> np.ndarray:
+        """Equal where normalised texts are, and hardly ever elsewhere, uint64 [N]."""
+        return self._table.column(lambda entries: entries.text_hash)[self.rows]
+
+    def utterance(self, n: int) -> Utterance:
+        """Utterance `n` as its source holds it. Raises `UnreadableAudio`."""
+        return self.corpus[int(self.rows[n])]
+
+    def load(self, n: int, draw: tuple[int, int] | None = None) -> Example:
+        """Row `n`, its audio decoded where it is an utterance. Raises `UnreadableAudio`.
+
+        draw: (seed, step) for which its augmentation is drawn; without, there is none.
+        """
+        text, language = self.text(n), self.language(n)
+        labels = self.tokenizer.encode(text)
+        none = np.zeros(0, np.int32)
+        if self.features is None:
+            units = none if self.units is None else self.units.encode(text, language)
+            return Example(np.zeros(0, np.int16), labels, units, np.zeros_like(units), language)
+        utterance = self.utterance(n)
+        rate = self.features.sample_rate
+        speech = Speech(resample(utterance.audio, utterance.sample_rate, rate), rate, word_times(utterance, text))
+        if draw is not None and self.augmentation is not None:
+            speech = self.augmentation(speech, *draw, n)
+        audio, times = speech.audio, speech.word_times
+        if self.units is None or not self.unit_lengths[n]:
+            return Example(audio, labels, none, none, language)
+        units = self.units.encode(text, language)
+        if times is None:
+            return Example(audio, labels, units, np.zeros_like(units), language)
+        words = self.units.words(text, language)
+        ends = unit_ends(words, *times, self.features.samples_per_frame / rate, self.features.frames(len(audio)))
+        return Example(audio, labels, units, ends, language)
+
+    def note_unreadable(self, n: int, error: UnreadableAudio) -> None:
+        """Counts utterance `n` as unreadable and warns, once; raises the error where the config is strict."""
+        if self.strict:
+            raise error
+        message = f"{error.path}: {error.why}"
+        # The one thread whose own string is kept is the first.
+        if self.unreadable.setdefault(n, message) is message:
+            log.warning("skipped %s", message)
+
+    @property
+    def seconds(self) -> float:
+        """Length of the audio."""
+        return int(self.lengths.sum(dtype=np.int64)) / self.features.sample_rate
+
+    def describe(self) -> str:
+        """What is in it and what was dropped, in one line."""
+        dropped = _counted(self.dropped) or "none"
+        if self.features is None:
+            kind, lengths = ("labels", self.label_lengths) if self.units is None else ("units", self.unit_lengths)
+            total = int(lengths.sum(dtype=np.int64))
+            return f"{len(self)} texts, {total / len(self):.1f} {kind} each; dropped {dropped}"
+        alone = np.count_nonzero(self.unit_lengths == 0) if self.units else 0
+        without = f"; {alone} with audio alone, their units too many or none" if alone else ""
+        return f"{len(self)} utterances, {self.seconds / 3600:.2f} h; dropped {dropped}{without}"
+
+
+def open_paired(
+    sources: Iterable[Source],
+    data: DataConfig,
+    features: FeaturesConfig,
+    normalizer: Normalizer,
+    tokenizer: Tokenizer,
+    units: Units | None = None,
+    *,
+    training: bool,
+    indexes: Indexes | None = None,
+) -> Dataset:
+    """The utterances of some sources; no audio is decoded.
+
+    Left out are utterances without audio and those known to be unreadable; in training also those outside
+    `min_seconds`..`max_seconds`, those without text, and those with more labels than CTC can emit in their
+    frames (a repeated label needs a blank between). In training, those with more than `max_text_units` take part
+    with their audio alone. indexes: those of the job, where it has opened sources already. Raises `UserError` where no
+    utterance is left, and, where the config is strict, for the first that is unreadable.
+    """
+    indexes = indexes or Indexes(data.index_cache, normalizer)
+    sources = tuple(sources)
+    entries = [indexes.entries(source) for source in sources]
+    _tell_problems(entries, data.strict)
+    table = _table(indexes, sources, tokenizer, units)
+    unreadable = "unreadable", table.flags & PROBLEM > 0
+    reasons = [("without audio", table.flags & AUDIO == 0), unreadable]
+    if training:
+        frames = features.frames(_samples(table.seconds, features.sample_rate))
+        reasons += [
+            ("too short", table.seconds < data.min_seconds),
+            ("too long", table.seconds > data.max_seconds),
+            ("with empty text", table.labels.lengths == 0),
+            ("too short for CTC", frames < table.labels.frames),
+        ]
+    rows, dropped = _kept(reasons, len(table))
+    if not len(rows):
+        why = _counted(dropped) or "the sources are empty"
+        raise UserError(f"data: no utterance of {table.corpus.name} is left ({why}); correct the sources")
+    return Dataset(
+        table,
+        rows,
+        dropped,
+        normalizer,
+        tokenizer,
+        units,
+        features,
+        max_units=data.max_text_units if training else None,
+        augmentation=make_augmentation(data.augmentation) if training else None,
+        strict=data.strict,
+    )
+
+
+def open_texts(
+    data: DataConfig, normalizer: Normalizer, tokenizer: Tokenizer, units: Units, *, indexes: Indexes | None = None
+) -> Dataset:
+    """The texts of `data.text`, whose audio there may be is not read.
+
+    Left out are texts that hold nothing once normalised, those that have no units, and those that have more than
+    `data.max_text_units`. indexes: as in `open_paired`. Raises `UserError` where none is left.
+    """
+    indexes = indexes or Indexes(data.index_cache, normalizer)
+    table = _table(indexes, data.text, tokenizer, units)
+    empty = table.labels.lengths == 0
+    reasons = [
+        ("empty", empty),
+        ("without units", table.units.lengths == 0),
+        ("too long", table.units.lengths > data.max_text_units),
+    ]
+    rows, dropped = _kept(reasons, len(table), in_order=True)
+    if not len(rows):
+        why = _counted(dropped) or "the sources are empty"
+        raise UserError(f"data.text: no text of {table.corpus.name} is left ({why}); correct the sources")
+    return Dataset(table, rows, dropped, normalizer, tokenizer, units)
+
+
+def open_lm_texts(
+    sources: Iterable[Source],
+    data: LmDataConfig,
+    normalizer: Normalizer,
+    tokenizer: Tokenizer,
+    field: str,
+    held_out: Dataset | None = None,
+    *,
+    indexes: Indexes | None = None,
+) -> Dataset:
+    """The texts of some sources as the labels that spell them; audio there may be is not read.
+
+    Left out are texts that hold nothing once normalised, those of more than `data.max_labels` labels, and those that
+    are in `held_out` too. field: of the config, for messages. indexes: as in `open_paired`. Raises `UserError` where
+    none is left.
+    """
+    indexes = indexes or Indexes(data.index_cache, normalizer)
+    table = _table(indexes, sources, tokenizer, None)
+    reasons = [
+        ("empty", table.labels.lengths == 0),
+        ("too long", table.labels.lengths > data.max_labels),
+        ("that data.dev has too", _among(table, held_out)),
+    ]
+    rows, dropped = _kept(reasons, len(table))
+    if not len(rows):
+        why = _counted(dropped) or "the sources are empty"
+        raise UserError(f"{field}: no text of {table.corpus.name} is left ({why}); correct the sources")
+    return Dataset(table, rows, dropped, normalizer, tokenizer, None)
+
+
+def _table(indexes: Indexes, sources: Iterable[Source], tokenizer: Tokenizer, units: Units | None) -> Table:
+    sources = tuple(sources)
+    return Table(
+        [indexes.entries(source) for source in sources],
+        [indexes.labels(source, tokenizer) for source in sources],
+        [indexes.units(source, units) for source in sources],
+    )
+
+
+def _tell_problems(entries: Sequence[Entries], strict: bool) -> None:
+    """Warns of the first utterances that are known to be unreadable; raises `UserError` where the config is strict."""
+    told = 0
+    for one in entries:
+        for row in np.flatnonzero(one.flags & PROBLEM):
+            entry = one.corpus.entry(int(row))
+            if strict:
+                raise UserError(f"{entry.problem}; fix it, take {entry.id} out of the data or unset data.strict")
+            if entry.has_audio:
+                log.warning("left out %s: %s", entry.id, entry.problem)
+                told += 1
+            if told == NAMED:
+                return
+
+
+def _samples(seconds: np.ndarray, rate: int) -> np.ndarray:
+    """Samples in so many seconds, rounded up, int32 [N]."""
+    # A duration of 0.3 s is 4800.000000000001 samples or so: not one more.
+    return np.ceil(seconds * rate - 1e-3).astype(np.int32)
+
+
+def _kept(
+    reasons: Sequence[tuple[str, np.ndarray]], count: int, *, in_order: bool = False
+) -> tuple[np.ndarray, dict[str, int]]:
+    """The rows that no reason leaves out, int64, and how many each does: the first reason of a row counts.
+
+    Reasons come in the order of the first row that each leaves out, or `in_order` as they are given.
+    """
+    left, found = np.ones(count, bool), []
+    for name, applies in reasons:
+        applies = applies & left
+        if applies.any():
+            found.append((int(applies.argmax()), name, int(np.count_nonzero(applies))))
+        left &= ~applies
+    return np.flatnonzero(left), {name: number for _, name, number in (found if in_order else sorted(found))}
+
+
+def _among(table: Table, held_out: Dataset | None) -> np.ndarray:
+    """Whether the text of each row is one of those held out, bool [rows]."""
+    if held_out is None:
+        return np.zeros(len(table), bool)
+    found = np.isin(table.column(lambda entries: entries.text_hash), held_out.text_hashes())
+    texts = {held_out.text(n) for n in range(len(held_out))} if found.any() else set()
+    for row in np.flatnonzero(found):  # equal hashes are not yet equal texts
+        entries, own = table.where(int(row))
+        found[row] = entries.text(own) in texts
+    return found
+
+
+def _counted(dropped: dict[str, int]) -> str:
+    return ", ".join(f"{count} {reason}" for reason, count in dropped.items())

@@ -1,0 +1,226 @@
+"""What is known of each row of a source without its audio, found in one pass and kept on disk for all runs.
+
+`Entries` are what a source and a normaliser say, whatever the labels are: ids, normalised texts, seconds, languages.
+`Counts` are how many symbols a tokenizer or text units make of each text. Both change with the source's files.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import unicodedata
+from array import array
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import tqdm
+
+from joint_st.config import Source
+from joint_st.data.columns import Cache, Columns, Writer
+from joint_st.data.normalizers import Normalizer
+from joint_st.data.sources import Corpus, open_source
+from joint_st.data.text_units import Units
+from joint_st.data.tokenizers import Tokenizer
+from joint_st.data.utterance import Entry
+
+FORMAT = 1
+"""Of what is kept, and of how it is found out; files of another are not read."""
+
+AUDIO, PROBLEM, TIMED = 1, 2, 4
+"""Flags of a row: it has audio; that is known to be unreadable; the times of all its words are known."""
+
+TOGETHER = 1_000
+"""Texts whose units are prepared at once; to keep their phonemes one by one would take far longer."""
+
+BAR = {"delay": 1, "leave": False, "disable": None}
+
+
+class Entries:
+    """The rows of one source, their texts normalised."""
+
+    def __init__(self, corpus: Corpus, columns: Columns):
+        self.corpus = corpus
+        self.seconds: np.ndarray = columns.columns["seconds"]
+        """Length of the audio as the source states it, float64 [N]; 0 where there is none."""
+        self.flags: np.ndarray = columns.columns["flags"]
+        """`AUDIO`, `PROBLEM` and `TIMED`, uint8 [N]."""
+        self.language: np.ndarray = columns.columns["language"]
+        """Place in `languages`, int32 [N]."""
+        self.languages: list[str] = columns.about["languages"]
+        """BCP 47 tags; one may be empty, of rows whose source does not say."""
+        self.words: np.ndarray = columns.columns["words"]
+        """Words of the normalised text, int32 [N]."""
+        self.text_hash: np.ndarray = columns.columns["text_hash"]
+        """Equal where normalised texts are, uint64 [N]."""
+        self._ends = columns.columns["end"]
+        self._id_bytes = columns.columns["id_bytes"]
+        self._columns = columns
+
+    def __len__(self) -> int:
+        return len(self._ends)
+
+    def id(self, row: int) -> str:
+        """The id of a row in its corpus."""
+        start = self._start(row)
+        return _decoded(self._columns.content(start, start + int(self._id_bytes[row])))
+
+    def text(self, row: int) -> str:
+        """The normalised text of a row."""
+        return _decoded(self._columns.content(self._start(row) + int(self._id_bytes[row]), int(self._ends[row])))
+
+    def language_of(self, row: int) -> str:
+        """The language tag of a row; empty where its source does not say."""
+        return self.languages[self.language[row]]
+
+    def texts(self) -> Iterator[tuple[str, str]]:
+        """The (normalised text, language tag) of each row."""
+        return ((self.text(row), self.language_of(row)) for row in range(len(self)))
+
+    def _start(self, row: int) -> int:
+        return int(self._ends[row - 1]) if row else 0
+
+
+class Counts(NamedTuple):
+    """What the texts of a source are in symbols of some kind."""
+
+    lengths: np.ndarray
+    """Symbols of each text, int32 [N]."""
+    frames: np.ndarray
+    """Fewest frames in which CTC can emit them, int32 [N]."""
+
+
+class Indexes:
+    """The indexes of the sources of a job under one normaliser; each source is opened once."""
+
+    def __init__(self, cache: str, normalizer: Normalizer):
+        self.normalizer = normalizer
+        self.cache = Cache(cache)
+        self._entries: dict[Source, Entries] = {}
+        self._counts: dict[tuple[Source, str], Counts] = {}
+
+    def entries(self, source: Source) -> Entries:
+        """What is known of each row of a source. Raises `UserError` where there is none, and for a broken line."""
+        if source not in self._entries:
+            self._entries[source] = self._open(open_source(source))
+        return self._entries[source]
+
+    def labels(self, source: Source, tokenizer: Tokenizer) -> Counts:
+        """How many labels each text of a source is."""
+        return self._counted(source, tokenizer.digest, lambda texts: [tokenizer.encode(text) for text, _ in texts])
+
+    def units(self, source: Source, units: Units | None) -> Counts:
+        """How many text units each text of a source is; none where there are no units."""
+        if units is None:
+            none = np.broadcast_to(np.int32(0), len(self.entries(source)))
+            return Counts(none, none)
+
+        def encode(texts: Sequence[tuple[str, str]]) -> list[np.ndarray]:
+            units.prepare(texts)
+            return [units.encode(*example) for example in texts]
+
+        return self._counted(source, units.digest, encode)
+
+    def describe(self, seconds: float) -> str:
+        """For people, one line: how long it took to open the sources up to the first planned batch."""
+        made = self.cache.made
+        how = f"{made} index{'es' * (made > 1)} made" if made else "all indexes found"
+        return f"data     open and planned in {seconds:.2f} s, {how} in {self.cache.folder}"
+
+    def _open(self, corpus: Corpus) -> Entries:
+        name, key = self._key(corpus)
+
+        def make(writer: Writer):
+            return _gather(corpus, self.normalizer, writer)
+
+        made = self.cache.made
+        found = self.cache.open(name, key, make)
+        if self.cache.made == made:
+            # A file that was missing may be there now, and its manifest has not changed.
+            for row in np.flatnonzero(found.columns["flags"] & PROBLEM):
+                if not corpus.entry(int(row)).problem:
+                    found = self.cache.open(name, key, make, anew=True)
+                    break
+        return Entries(corpus, found)
+
+    def _key(self, corpus: Corpus) -> tuple[str, str]:
+        """The name of a corpus's file, and what it depends on; both are empty where its source does not say."""
+        place, version = getattr(corpus, "place", ""), getattr(corpus, "version", "")
+        key = f"{FORMAT} {place} {version} {self.normalizer} {unicodedata.unidata_version}" if place else ""
+        return f"{_hash(f'{place} {self.normalizer.name}')}.entries", key
+
+    def _counted(
+        self, source: Source, digest: str, encode: Callable[[Sequence[tuple[str, str]]], list[np.ndarray]]
+    ) -> Counts:
+        if (source, digest) not in self._counts:
+            entries = self.entries(source)
+            name, key = self._key(entries.corpus)
+            found = self.cache.open(
+                f"{_hash(f'{name} {digest}')}.counts",
+                f"{key} {digest}" if key else "",
+                lambda writer: (_count(entries, encode), {}),
+            )
+            self._counts[source, digest] = Counts(found.columns["lengths"], found.columns["frames"])
+        return self._counts[source, digest]
+
+
+def frames_for_ctc(symbols: np.ndarray) -> int:
+    """Fewest frames in which CTC can emit symbols [U]: one each, and a blank between equal neighbours."""
+    return len(symbols) + int(np.count_nonzero(symbols[1:] == symbols[:-1]))
+
+
+def _gather(corpus: Corpus, normalizer: Normalizer, writer: Writer) -> tuple[dict, dict]:
+    """Goes once through a corpus; its ids and normalised texts go to the writer."""
+    seconds, flags, language, words = array("d"), array("B"), array("i"), array("i")
+    ends, id_bytes, hashes = array("q"), array("i"), array("Q")
+    languages: dict[str, int] = {}
+    rows = tqdm.trange(len(corpus), desc=f"indexing {corpus.name}", unit=" utterances", **BAR)
+    for entry in map(corpus.entry, rows):
+        text = normalizer(entry.text)
+        count = len(text.split())
+        own, encoded = _encoded(entry.id), _encoded(text)
+        ends.append(writer.add(own + encoded))
+        id_bytes.append(len(own))
+        hashes.append(int.from_bytes(hashlib.blake2b(encoded, digest_size=8).digest(), "little"))
+        seconds.append(entry.seconds)
+        words.append(count)
+        flags.append(_flags(entry, count))
+        language.append(languages.setdefault(entry.language, len(languages)))
+    columns = {
+        "seconds": np.array(seconds, np.float64),
+        "flags": np.array(flags, np.uint8),
+        "language": np.array(language, np.int32),
+        "words": np.array(words, np.int32),
+        "text_hash": np.array(hashes, np.uint64),
+        "end": np.array(ends, np.int64),
+        "id_bytes": np.array(id_bytes, np.int32),
+    }
+    return columns, {"languages": list(languages)}
+
+
+def _flags(entry: Entry, words: int) -> int:
+    timed = bool(words) and entry.timed_words == words
+    return AUDIO * entry.has_audio + PROBLEM * bool(entry.problem) + TIMED * timed
+
+
+def _count(entries: Entries, encode: Callable[[Sequence[tuple[str, str]]], Iterable[np.ndarray]]) -> dict:
+    lengths, frames = np.zeros((2, len(entries)), np.int32)
+    with tqdm.tqdm(total=len(entries), desc=f"counting {entries.corpus.name}", unit=" texts", **BAR) as bar:
+        for start in range(0, len(entries), TOGETHER):
+            stop = min(start + TOGETHER, len(entries))
+            some = [row for row in range(start, stop) if entries.words[row]]
+            for row, symbols in zip(some, encode([(entries.text(row), entries.language_of(row)) for row in some])):
+                lengths[row], frames[row] = len(symbols), frames_for_ctc(symbols)
+            bar.update(stop - start)
+    return {"lengths": lengths, "frames": frames}
+
+
+def _encoded(text: str) -> bytes:
+    return text.encode("utf-8", "surrogatepass")  # JSON may hold halves of surrogate pairs
+
+
+def _decoded(content: bytes) -> str:
+    return content.decode("utf-8", "surrogatepass")
+
+
+def _hash(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:32]

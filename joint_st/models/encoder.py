@@ -17,9 +17,7 @@ from joint_st.models.layer import Stack
 from joint_st.models.projection import Projection
 from joint_st.models.text_encoder import EncodedText, TextEncoder
 from joint_st.ops.masks import length_mask, zero_padding
-
-PASSES = ("streaming", "full_context")
-"""The passes of the encoder, each of which is read out by a head: while speech comes, and once it is over."""
+from joint_st.passes import FULL_CONTEXT
 
 
 class Encoded(NamedTuple):
@@ -223,3 +221,7 @@ class JointEncoder(nnx.Module):
     def second_pass(self, x, mask):
         """What the full-context layers put out, [B, T, D], over what the first pass, or a stream, put out, `x`."""
         return self.full_context(x, mask)
+
+    def pass_over(self, name: str, x, mask):
+        """Embeddings [B, T, D] of the pass `name`, one of `PASSES`, over what the first pass put out, `x`."""
+        return self.second_pass(x, mask) if name == FULL_CONTEXT else x

@@ -75,6 +75,8 @@ def _replaced(node: Any, annotation: Any, parts: list[str], value: Any, at: str)
     if is_section(section):
         if part not in section.model_fields:
             raise UserError(one_line(unknown_key(".".join([here, *rest]), value, at, section)))
+        # A section that was registered after the config was made is not in it yet.
+        node = node or {}
         return {
             **node,
             part: _replaced(node.get(part), section.model_fields[part].annotation, rest, value, here),

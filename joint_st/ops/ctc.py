@@ -73,6 +73,15 @@ def frames_needed(labels: _Array, label_lengths: _Array | None = None) -> _Array
     return (label_lengths + (repeats & in_label).sum(axis=-1)).astype(xp.int32)
 
 
+def ctc_weights(label_lengths: jax.Array, needed: jax.Array, frames: jax.Array, valid: jax.Array) -> jax.Array:
+    """What the loss of each utterance counts, float32 [B]: a label 1 each, and 0 where its frames cannot emit them.
+
+    label_lengths, needed (see `frames_needed`), frames: int32 [B]. valid: bool [B].
+    """
+    meaningful = valid & (label_lengths > 0) & (needed <= frames)
+    return jnp.where(meaningful, label_lengths, 0).astype(jnp.float32)
+
+
 class _Lattice(NamedTuple):
     """What the recursions need of a batch. Time comes first, as the scans want it."""
 

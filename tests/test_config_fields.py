@@ -13,7 +13,7 @@ import re
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import grain
 import jax
@@ -22,12 +22,14 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from joint_st.config import Config, ManifestSource, Section, override, register
+from joint_st.config import AugmentationConfig, Config, ManifestSource, MixtureConfig, Section, override, register
 from joint_st.config.sections.data import Source
 from joint_st.config.tree import kinds, leaves
 from joint_st.data import corpora as corpora_module
 from joint_st.data import loader
+from joint_st.data.augmentation import Unchanged, augments
 from joint_st.data.batch import FIELDS as BATCH_FIELDS
+from joint_st.data.mixture import EveryRowOnce, mixes
 from joint_st.data.normalizers import normalizer
 from joint_st.data.sources import open_source
 from joint_st.data.symbols import Symbols, SymbolSizes
@@ -69,6 +71,32 @@ class Louder(CtcHead):
 
     def __call__(self, x):
         return 2 * super().__call__(x)
+
+
+# Kinds beside the first, which changes nothing
+
+
+class Twice(MixtureConfig):
+    kind: Literal["twice"] = "twice"
+
+
+@mixes("twice")
+class TwiceMixture(EveryRowOnce):
+    def size(self, rows):
+        return 2 * len(rows)
+
+    def draw(self, rows, random):
+        return random.permutation(np.tile(rows, 2))
+
+
+class Softer(AugmentationConfig):
+    kind: Literal["softer"] = "softer"
+
+
+@augments("softer")
+class SofterSpeech(Unchanged):
+    def __call__(self, speech, random):
+        return speech._replace(audio=speech.audio // 2)
 
 
 # Probes
@@ -184,7 +212,9 @@ def training(config: Config, place: Path) -> Any:
     speed = rows[0].index("audio_seconds_per_second")
     return (
         seen,
-        re.sub(r"[\d.]+ (s after|min|audio-s)", "", said.getvalue()).replace(str(place), ""),
+        re.sub(r"[\d.]+ (s after|min|audio-s)|in [\d.]+ s, .* index(es)? (made|found)", "", said.getvalue()).replace(
+            str(place), ""
+        ),
         [row[:speed] + row[speed + 1 :] for row in rows],
         sorted(int(entry.name) for entry in run.checkpoints.iterdir()),
         [run.vocabulary.read_text(), *(file.read_bytes() for file in sorted(run.tokenizer.iterdir()))],
@@ -267,6 +297,10 @@ FIELDS = {
     "data.units.kind": Field("phonemes", training),
     "data.units.vocabulary_size": Field(44, training, {"data.units": {"kind": "sentencepiece", "vocabulary_size": 40}}),
     "data.units.language": Field("de", training, {"data.units.kind": "phonemes", "data.text.0.language": ""}),
+    "data.mixture.kind": Field("twice", training),
+    "data.text_mixture.kind": Field("twice", training, UNITS_AND_TEXT),
+    "data.augmentation": Field([{"kind": "softer"}], training),
+    "data.index_cache": Field("{place}/index", training),
     "data.min_seconds": Field(2.5, training),
     "data.max_seconds": Field(2.5, training),
     "data.batch_size": Field(8, training),

@@ -15,7 +15,7 @@ import tqdm
 from joint_st.data.audio import UnreadableAudio, resample
 from joint_st.data.loader import SLACK_SECONDS
 from joint_st.data.sources import Corpus
-from joint_st.data.text_units.spelling import Spelling
+from joint_st.data.text_units.units import Spelling
 from joint_st.data.utterance import Entry
 from joint_st.data.word_times import word_times
 from joint_st.decoding.forward import HEADS

@@ -3,7 +3,7 @@
     python benchmarks/host_memory.py [CONFIG] [--rounds 3] [--seconds 10]
 
 glibc reads its settings when a process starts, so each way has processes of its own, in turns. `compiled here` is the
-step, with the settings, of a process that compiled it itself (`joint_st.training.apart` says why that is slower); the
+step, with the settings, of a process that compiled it itself (`joint_st.training.compile_subprocess` says why that is slower); the
 others read it from the cache.
 
 The quickstart on 2 CPU cores, one round: without 310 ms, with 233 ms (0.752), compiled here 388 ms (1.254).
@@ -32,8 +32,7 @@ def step_seconds(config_path: str, seconds: float, cache: str) -> float:
 
     from joint_st.config import load, override
     from joint_st.data.normalizers import normalizer
-    from joint_st.distributed.mesh import available_devices, make_mesh
-    from joint_st.runs.compilation import keep_compiled
+    from joint_st.distributed.mesh import available_devices, keep_compiled, make_mesh
     from joint_st.runs.directory import RunDirectory
     from joint_st.training.setup import open_data
 

@@ -256,6 +256,8 @@ def test_transcribe_prints_names_only_for_several_files(stand_in, capsys, run, t
             "argument --checkpoint: 'bst' is neither best, latest nor a step",
         ),
         ("evaluate {run} --widht 3", "unrecognized arguments: --widht 3"),
+        ("evaluate {run} --hed streaming", "unrecognized arguments: --hed streaming; did you mean --head?"),
+        ("compile {config} --topologi v5e:4x4", "--topologi: unknown option; did you mean --topology?"),
         ("evaluate {run} --decoder bean", "argument --decoder: invalid choice: 'bean' (choose from"),
         ("evaluate {run} --beam 4", "--beam: only the beam search takes it; add --decoder beam"),
         ("evaluate {run} --decoder beam --beam 0", "argument --beam: '0' is no whole number from 1 on"),

@@ -6,9 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from joint_st.cli.parser import split_overrides
 from joint_st.config import (
     Config,
     DataConfig,
+    FeaturesConfig,
     LmConfig,
     ManifestSource,
     ModelConfig,
@@ -22,7 +24,6 @@ from joint_st.config import (
     save,
     show,
 )
-from joint_st.config.arguments import split_overrides
 from joint_st.config.tree import leaves, paths, sections
 from joint_st.errors import UserError
 
@@ -273,7 +274,7 @@ def test_json_brings_back_the_same_config(tmp_path):
 
 
 def test_a_mistake_in_json(tmp_path):
-    file = tmp_path / "config.json"
+    file = tmp_path / "mine.json"
     file.write_text('{"data": {"train": [{"kind": "manifest", "path": "a"}]}, "sede": 3}')
     assert message(load, file) == f"{file}: sede: unknown key (= 3); did you mean seed?"
     file.write_text("{")
@@ -372,7 +373,7 @@ OPTIONS = {"--help": False, "--workdir": True}
     ],
 )
 def test_overrides_among_arguments(arguments, overrides, others):
-    assert split_overrides(arguments.split(), OPTIONS) == (overrides, others.split())
+    assert split_overrides(arguments.split(), OPTIONS, Config) == (overrides, others.split())
 
 
 @pytest.mark.parametrize(
@@ -384,7 +385,7 @@ def test_overrides_among_arguments(arguments, overrides, others):
     ],
 )
 def test_mistakes_among_arguments(arguments, line):
-    assert message(split_overrides, arguments.split(), OPTIONS) == line
+    assert message(split_overrides, arguments.split(), OPTIONS, Config) == line
 
 
 CONFIGS = sorted(path for path in (Path(__file__).parents[1] / "configs").rglob("*.py") if path.parent.name != "sweeps")
@@ -395,3 +396,12 @@ def test_the_repositorys_configs_load(path):
     config = load(path, LmConfig if path.stem.endswith("_lm") else Config)
     assert config.name == path.stem
     assert override(config, {}) == config
+
+
+def test_samples_frames_and_seconds():
+    features = FeaturesConfig()
+    assert (features.samples_per_frame, features.frame_seconds, features.frame_ms) == (640, 0.04, 40)
+    assert [features.frames(samples) for samples in (0, 1, 640, 641)] == [0, 1, 1, 2]
+    assert [features.nearest_frames(seconds) for seconds in (0.019, 0.021, 30)] == [0, 1, 750]
+    assert [features.samples(seconds) for seconds in (0.3, 4800.000000000001 / 16_000, 0.30001)] == [4800, 4800, 4801]
+    assert (features.frames_ms(25), features.seconds(8000)) == (1000, 0.5)

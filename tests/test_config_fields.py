@@ -48,6 +48,7 @@ from joint_st.training.compilation import Programs
 from joint_st.training.optimizer import make_optimizer
 from joint_st.training.step import TrainState, init_state, make_train_step
 from tests.tiny import tiny_config
+from tests.training import toy_run
 
 SIZES, ROWS, FRAMES, LABELS = SymbolSizes(7, 9), 4, 12, 3
 
@@ -221,6 +222,14 @@ def training(config: Config, place: Path) -> Any:
     )
 
 
+def beginning(config: Config, place: Path) -> Any:
+    """The weights a toy model begins with."""
+    try:
+        return [_digest(np.asarray(x).tobytes()) for x in jax.tree.leaves(toy_run.begin(config, place).state)]
+    except UserError as error:
+        return str(error)
+
+
 def evaluation(config: Config, place: Path) -> list[dict]:
     """The table of an evaluation of a model that says something at random."""
     run, mesh = RunDirectory(place / "run"), make_mesh(config.parallel)
@@ -264,6 +273,7 @@ OTHER = {"kind": "manifest", "path": "{place}/other.jsonl"}
 
 UNITS_AND_TEXT = {"data.units.kind": "characters", "data.text_batch_size": 4}
 JOINT = UNITS_AND_TEXT | {"losses.reconstruction.full_context": 0.5, "losses.consistency.weight": 0.1}
+TAKEN = {"training.init.run": "{place}/begun"}
 
 FIELDS = {
     "name": Field("other", training),
@@ -368,6 +378,13 @@ FIELDS = {
     "training.keep_best": Field(2, training),
     "training.loggers": Field(["tensorboard"], training),
     "training.compilation_cache": Field("{place}/compiled", training),
+    "training.init.run": Field("{place}/begun", beginning),
+    "training.init.checkpoint": Field("latest", beginning, TAKEN),
+    "training.init.average": Field(False, beginning, TAKEN),
+    "training.init.rename": Field({"audio": "shared", "shared": "audio"}, beginning, TAKEN),
+    "training.init.include": Field(["audio"], beginning, TAKEN),
+    "training.init.exclude": Field(["audio"], beginning, TAKEN),
+    "training.init.allow": Field(["shared", "spare"], beginning, TAKEN | {"training.init.rename": {"shared": "spare"}}),
     "evaluation.batch_size": Field(4, training),
     "evaluation.bootstrap_samples": Field(200, evaluation),
     "parallel.data": Field(2, training),
@@ -415,6 +432,7 @@ def place(once, spoken) -> Path:
         (folder / "long_and_short.txt").write_text("Short.\n" * 40 + "A sentence that is a good deal longer.\n" * 40)
         (folder / "b.txt").write_text("Another one; it has 12 words.\n")
         Characters(" 'abcdefghijklmnopqrstuvwxyz_").save(folder / "tokenizer")
+        toy_run.save_run(folder / "begun", {1: 10, 2: 20}, {1: 0.1, 2: 0.2})
 
     return once("fields", make)
 
@@ -462,7 +480,7 @@ def test_the_table_names_fields_alone():
     assert used == set(kinds(Source)), "sources of every kind have their fields in the table"
 
 
-@pytest.mark.parametrize("probe", [forward, step, updates, sources, training, evaluation])
+@pytest.mark.parametrize("probe", [forward, step, updates, sources, training, beginning, evaluation])
 def test_probes_repeat_themselves(probe, corpora, place, tmp_path):
     """A probe that never returned the same twice would show nothing."""
     config = base_config(corpora, place)

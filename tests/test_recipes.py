@@ -6,7 +6,8 @@ import pytest
 
 from joint_st.compile_check.shapes import sizes
 from joint_st.config import check_devices, load, override
-from joint_st.models.functional import count_weights, weight_shapes
+from joint_st.heads.model import weight_shapes
+from joint_st.models.functional import count_weights
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 
@@ -17,8 +18,7 @@ CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 )
 def test_a_large_model_is_as_large_as_its_name(name, millions, chips):
     config = load(CONFIGS / f"{name}.py")
-    counts = sizes(config)
-    weights = count_weights(weight_shapes(config.model, counts.labels, counts.units))
+    weights = count_weights(weight_shapes(config, sizes(config).sizes))
     assert weights == pytest.approx(millions * 1e6, rel=0.1)
     assert config.name == name
     assert check_devices(config, chips)

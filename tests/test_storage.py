@@ -204,7 +204,7 @@ def test_every_host_writes_into_the_bucket(cloud, bucket, monkeypatch):
 
 def test_compiled_programs_in_a_bucket(cloud, bucket):
     code = (
-        "import jax; from joint_st.runs.compilation import keep_compiled; "
+        "import jax; from joint_st.distributed.mesh import keep_compiled; "
         f"keep_compiled('gs://{bucket}/compiled'); print(jax.jit(lambda x: x * 3 + 1)(2.0))"
     )
     done = subprocess.run([sys.executable, "-c", code], env=environment(), capture_output=True, text=True)

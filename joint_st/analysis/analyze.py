@@ -12,9 +12,9 @@ from joint_st.analysis.figures import save_figure
 from joint_st.analysis.layers import LayerAnalysis
 from joint_st.config import Source, load
 from joint_st.data.dataset import open_paired
+from joint_st.distributed.mesh import keep_compiled
 from joint_st.errors import UserError
 from joint_st.evaluation.report import write_rows
-from joint_st.runs.compilation import keep_compiled
 from joint_st.runs.directory import existing_run
 from joint_st.runs.trained import load_trained
 
@@ -43,12 +43,7 @@ def analyze_run(
     trained = load_trained(workdir, checkpoint)
     config = trained.config
     keep_compiled(config.training.compilation_cache)
-    splits = dict(data or list(config.data.test.items())[:1])
-    if not splits:
-        raise UserError(f"{run.config}: data.test names no split; give --data NAME=SOURCE")
-    if len(splits) > 1:
-        raise UserError(f"--data: analyzes one split at a time, and {', '.join(splits)} are {len(splits)}")
-    ((split, source),) = splits.items()
+    split, source = trained.split(data)
     made_with = (config.data, config.model.features, trained.normalizer, trained.tokenizer, trained.units)
     dataset = open_paired([source], *made_with, training=False)
     with jax.set_mesh(trained.mesh):

@@ -8,22 +8,20 @@ import jax
 import numpy as np
 import tqdm
 
-from joint_st.analysis.boundaries import boundary_errors
-from joint_st.analysis.example import Example
-from joint_st.analysis.forward import Found, make_forward
-from joint_st.analysis.measure import ALIGNMENTS, BEST, DISTANCES
-from joint_st.analysis.pairs import choose_pairs, spread
+from joint_st.analysis.measure import ALIGNMENTS, DISTANCES, Found, make_forward
+from joint_st.analysis.pairs import Example, choose_pairs, spread
 from joint_st.analysis.report import LayerReport, Measured
+from joint_st.analysis.scores import boundary_errors
 from joint_st.config import Config, ModelConfig
 from joint_st.data.buckets import Buckets
 from joint_st.data.dataset import Dataset
 from joint_st.data.loader import batches
 from joint_st.data.plan import BatchPlan, PlannedBatch
 from joint_st.data.symbols import SymbolSizes
-from joint_st.distributed.hosts import fetch
-from joint_st.distributed.mesh import put_batch, rows_here
+from joint_st.distributed.mesh import fetch, put_batch, rows_here
 from joint_st.errors import UserError
 from joint_st.models.functional import Weights
+from joint_st.ops.matching import cheapest
 
 EXAMPLES = 3
 """Utterances shown in figures of their own."""
@@ -72,7 +70,7 @@ class LayerAnalysis:
             some = by_length[np.linspace(0, len(lengths) - 1, EXAMPLES + 2).astype(int)[1:-1]]
         self._examples = list(dict.fromkeys(some.tolist()))
         consistency = config.losses.matching
-        self._best = consistency.alignment if consistency.alignment in BEST else BEST[0]
+        self._best = cheapest(consistency.alignment)
         self._forward = make_forward(config, sizes, self._best, mesh)
 
     def __call__(self, weights: Weights) -> LayerReport:
@@ -139,7 +137,7 @@ class LayerAnalysis:
         numbers["boundary_seconds"] = np.zeros(positions.shape[:2])
         if true is not None:
             for which in np.ndindex(positions.shape[:2]):
-                errors = boundary_errors(pairs.words[n], units[which], true, self._frame_seconds)
+                errors = boundary_errors(pairs.words[n], units[which], true, self._config.model.features.frame_seconds)
                 numbers["boundary_seconds"][which] = errors.sum()
         return numbers
 
@@ -156,7 +154,7 @@ class LayerAnalysis:
             symbols=tuple(symbols[unit] for unit in pairs.units[n, : pairs.unit_lengths[n]]),
             words=pairs.words[n],
             word_times=pairs.word_times[n],
-            frame_seconds=self._frame_seconds,
+            frame_seconds=self._config.model.features.frame_seconds,
         )
 
     def _report(self, parts: list[dict], examples: list[Example]) -> LayerReport:
@@ -172,11 +170,6 @@ class LayerAnalysis:
             "infeasible": int(np.count_nonzero(~measured.feasible)),
         }
         return LayerReport(measured.rows(layer_names(self._config.model)), facts, examples)
-
-    @property
-    def _frame_seconds(self) -> float:
-        features = self._config.model.features
-        return features.samples_per_frame / features.sample_rate
 
 
 class _PlanOfSome(BatchPlan):

@@ -1,18 +1,24 @@
-"""What is measured of the embeddings of a batch of pairs, at every layer; pure functions of arrays."""
+"""From a batch of speech, its text and a wrong text to what is measured of their embeddings, at every layer."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import PartitionSpec
 
+from joint_st.config import Config
+from joint_st.data.symbols import SymbolSizes
+from joint_st.distributed.mesh import BATCH
+from joint_st.heads.model import model_structure
+from joint_st.models.functional import merge
+from joint_st.models.text_encoder import most_frames, repetitions
 from joint_st.ops.masks import length_mask, zero_padding
 from joint_st.ops.matching import align, alignment_loss
+from joint_st.ops.matching.alignments.random import random_monotonic
 from joint_st.ops.matching.cost import comparable, pairwise_costs
-
-BEST = ("skip", "step", "dtw")
-"""Alignments that are the best ones under the cost; a run that trains on another is measured by the first."""
 
 DISTANCES = ("best", "frame_wise", "random", "wrong_text")
 """Audio and its own text under three alignments; the best one of audio and another utterance's text."""
@@ -58,7 +64,7 @@ def measure(
 ) -> Measures:
     """Measures of `audio` [L, B, T, D], its own `text` [L, B, R, D] and a `wrong` one, each with its lengths [B].
 
-    random: a monotonic alignment drawn beforehand, int32 [B, T]. best: one of `BEST`. cost: as in
+    random: a monotonic alignment drawn beforehand, int32 [B, T]. best: an alignment that is the cheapest under the cost. cost: as in
     `ConsistencyConfig`. What stands in the padding is of no account.
     """
     lengths = (audio_lengths, text_lengths, wrong_lengths)
@@ -109,3 +115,58 @@ def cost_matrix(audio: jax.Array, text: jax.Array, cost: str) -> jax.Array:
     """
     everything = (jnp.ones(x.shape[:2], bool) for x in (audio, text))
     return pairwise_costs(*(comparable(x, mask, cost) for x, mask in zip((audio, text), everything)))
+
+
+class Found(NamedTuple):
+    """Of a batch of `B` rows, `E` of which are looked at."""
+
+    measures: Measures
+    frames: jax.Array
+    """Valid audio frames, int32 [B]."""
+    unit: jax.Array
+    """The unit that each text frame repeats, int32 [B, R]; 0 in the padding."""
+    text_frames: jax.Array
+    """Valid text frames, int32 [B]."""
+    costs: jax.Array
+    """Distance of each audio frame from each text frame in the rows looked at, float32 [E, L, T, R]."""
+
+
+def make_forward(config: Config, sizes: SymbolSizes, best: str, mesh: jax.sharding.Mesh) -> Callable:
+    """Jitted `(weights, batch, rows, key) -> Found`.
+
+    batch: `audio` int16 [B, S], `audio_lengths` [B], and the `units` int32 [B, 2, U] with `unit_lengths` [B, 2] of the
+    own text and of the wrong one (length 0 for none). rows: int32 [E], the rows looked at. key: draws the random
+    alignments. best: the alignment that is called so.
+    """
+    structure = model_structure(config, sizes)
+    cost = config.losses.matching.cost
+    layered = PartitionSpec(None, *BATCH)
+
+    @jax.jit
+    def forward(weights, batch, rows, key):
+        model = merge(structure, weights)
+        x, mask, _ = model.encode_audio(batch["audio"], batch["audio_lengths"])
+        audio, frames = model.shared(x, mask).layers, mask.sum(axis=1, dtype=jnp.int32)
+
+        # Both texts of a row side by side, so that no row leaves its device.
+        units = batch["units"].reshape(-1, batch["units"].shape[2])
+        repeated = repetitions(config.text, batch["unit_lengths"].reshape(-1), units.shape[1])
+        encoded = model.encode_text(units, repeated, most_frames(config.text, units.shape[1]))
+        layers = model.shared(encoded.x, encoded.mask).layers
+        own, wrong = jnp.moveaxis(layers.reshape(*audio.shape[:2], 2, *layers.shape[2:]), 2, 0)
+        unit, _ = jnp.moveaxis(encoded.unit.reshape(-1, 2, encoded.unit.shape[1]), 1, 0)
+        text_frames, wrong_frames = encoded.mask.sum(axis=1, dtype=jnp.int32).reshape(-1, 2).T
+
+        # Drawn here, and not on each device, so that it does not depend on their number.
+        random = random_monotonic(key, frames, text_frames, audio.shape[2], own.shape[2])
+        measures = jax.shard_map(
+            lambda *own_rows: measure(*own_rows, best=best, cost=cost),
+            mesh=mesh,
+            in_specs=(layered,) * 3 + (BATCH,) * 4,
+            out_specs=layered,
+            check_vma=False,
+        )(audio, own, wrong, frames, text_frames, wrong_frames, random)
+        costs = jax.lax.map(lambda sides: cost_matrix(*sides, cost), (audio[:, rows], own[:, rows]))
+        return Found(measures, frames, unit, text_frames, jnp.swapaxes(costs, 0, 1))
+
+    return forward

@@ -1,12 +1,16 @@
-"""The pairs of speech and text that an analysis compares, chosen from a dataset."""
+"""The pairs of speech and text that an analysis compares, chosen from a dataset.
+
+Each pair also has a text that is not its own, as a baseline for the distance to its own. An `Example` is a pair to
+look at: the distances of its audio from its text, and how they are aligned.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from joint_st.analysis.wrong_texts import wrong_texts
 from joint_st.data.audio import UnreadableAudio
 from joint_st.data.dataset import Dataset
 from joint_st.data.word_times import word_times
@@ -71,3 +75,54 @@ def _times(dataset: Dataset, n: int, text: str) -> np.ndarray | None:
     except UnreadableAudio:
         return None  # the pipeline tells, when it is about to compare it
     return None if times is None else np.stack(times, axis=1)
+
+
+def wrong_texts(texts: Sequence[str], lengths: Sequence[int]) -> np.ndarray:
+    """For each of `N` texts the index of another one that differs, int64 [N]; -1 where all are equal.
+
+    Neighbours by length change places, because the best alignment gains from every text frame it may choose from:
+    a longer wrong text would be nearer, and a shorter one farther, for no other reason. So each text is the wrong one
+    of about one utterance (exactly one, if no text is found twice and `N` is even). Nothing is drawn.
+    """
+    wrong = np.full(len(texts), -1, np.int64)
+    by_length = [int(n) for n in np.argsort(lengths, kind="stable")]
+    waiting = list(by_length)
+    while waiting:
+        n = waiting.pop(0)
+        partner = next((m for m in waiting if texts[m] != texts[n]), None)
+        if partner is not None:
+            wrong[n], wrong[partner] = partner, n
+            waiting.remove(partner)
+            continue
+        others = [m for m in by_length if texts[m] != texts[n]]
+        wrong[n] = min(others, key=lambda m: abs(lengths[m] - lengths[n]), default=-1)
+    return wrong
+
+
+@dataclass(frozen=True)
+class Example:
+    """`T` audio frames, `R` text frames that repeat `U` units, at `L` layers."""
+
+    id: str
+    text: str
+    layers: tuple[str, ...]
+    """Names, [L]."""
+    costs: np.ndarray
+    """Distance of each audio frame from each text frame, [L, T, R]."""
+    positions: np.ndarray
+    """The text frame that the best alignment matches with each audio frame, int [L, T]."""
+    unit: np.ndarray
+    """The unit that each text frame repeats, int [R]."""
+    symbols: tuple[str, ...]
+    """Units in print, [U]."""
+    words: np.ndarray
+    """The word each unit belongs to, int [U]; -1 for boundaries."""
+    word_times: np.ndarray | None
+    """True start and end of each word in seconds, [W, 2]."""
+    frame_seconds: float
+
+    def word_spans(self) -> list[tuple[int, int]]:
+        """First text frame and the one after the last, of each word."""
+        of_frame = np.asarray(self.words)[self.unit]
+        found = [np.flatnonzero(of_frame == word) for word in range(len(self.text.split()))]
+        return [(int(f[0]), int(f[-1]) + 1) if len(f) else (0, 0) for f in found]

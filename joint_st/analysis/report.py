@@ -13,12 +13,12 @@ from rich.console import Group
 from rich.table import Table
 
 from joint_st.analysis.measure import ALIGNMENTS, DISTANCES, SIDES
-from joint_st.analysis.retrieval import DEPTHS, retrieve
+from joint_st.analysis.scores import DEPTHS, retrieve
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from joint_st.analysis.example import Example
+    from joint_st.analysis.pairs import Example
 
 DIRECTIONS = ("audio_to_text", "text_to_audio")
 

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 
 import joint_st
-from joint_st.cli import align, analyze, compare, compile, data, evaluate, report, sweep, train, train_lm, transcribe
+from joint_st.cli import align, analyze, compare, compile, data, evaluate, report, sweep, train, transcribe
 from joint_st.cli.parser import Commands, Parser
 from joint_st.distributed.host_memory import keep_host_memory
 from joint_st.errors import UserError
@@ -16,33 +16,8 @@ EXIT_USER_ERROR = 2
 EXIT_INTERRUPTED = 130
 EXIT_BROKEN_PIPE = 141
 
-COMMANDS = (train, train_lm, evaluate, compare, analyze, report, transcribe, align, sweep, compile, data)
+COMMANDS = (train, evaluate, compare, analyze, report, transcribe, align, sweep, compile, data)
 """In the order of the help."""
-
-OF_TRAINING = {
-    "--help": False,
-    "--workdir": True,
-    "--print-config": False,
-    "--coordinator": True,
-    "--processes": True,
-    "--process": True,
-}
-OWN_OPTIONS = {
-    ("train",): OF_TRAINING,
-    ("train-lm",): OF_TRAINING,
-    ("compile",): {
-        "--help": False,
-        "--topology": True,
-        "--quick": False,
-        "--labels": True,
-        "--units": True,
-        "--json": True,
-    },
-    ("data", "tokenizer"): {"--help": False, "--out": True},
-    ("data", "ngram"): {"--help": False, "--out": True, "--order": True, "--level": True},
-    ("data", "inspect"): {"--help": False},
-}
-"""Commands that take a config: their own options, and whether each takes a value. Any other one overrides."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -75,22 +50,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(arguments: list[str]) -> None:
-    words = 2 if arguments[:1] == ["data"] else 1
-    own = OWN_OPTIONS.get(tuple(arguments[:words]), {})
-    overrides = {}
-    if own and any(name.startswith("--") and name.partition("=")[0] not in own for name in arguments):
-        from joint_st.config import Config, LmConfig
-        from joint_st.config.arguments import split_overrides
-
-        root = LmConfig if arguments[0] == "train-lm" else Config
-        overrides, rest = split_overrides(arguments[words:], own, root)
-        arguments = arguments[:words] + rest
     launcher_options = []
     if arguments[:1] == ["sweep"] and "--" in arguments:
         end = arguments.index("--")
         arguments, launcher_options = arguments[:end], arguments[end + 1 :]
     options = _parser().parse_args(arguments)
-    options.overrides = overrides
     options.launcher_options = launcher_options
     options.run(options)
 

@@ -20,6 +20,7 @@ def add(commands: Commands) -> None:
         joint-st compile configs/multilingual_2b.py --topology v5p:8x8x16 --labels 8192 --units 300
         """,
         f"%(prog)s CONFIG --topology NAME [--quick] [--labels N] [--units N] [--json FILE] {OVERRIDES}",
+        "Config",
     )
     config_argument(ahead)
     ahead.add_argument(
@@ -46,7 +47,7 @@ def _compile(options: argparse.Namespace) -> None:
     if options.topology is None:
         options.parser.error("--topology NAME is missing")
     quiet_libraries()
-    from joint_st.compile_check.command import compile_for
+    from joint_st.compile_check.check import compile_for
 
     if not compile_for(config, options.topology, options.labels, options.units, options.json, options.quick):
         raise SystemExit(1)

@@ -30,6 +30,7 @@ def add(commands: Commands) -> None:
         joint-st train configs/quickstart.py --data.tokenizer.path pieces
         """,
         f"%(prog)s CONFIG --out DIR {OVERRIDES}",
+        "Config",
     )
     config_argument(tokenizer)
     tokenizer.add_argument("--out", metavar="DIR", type=Path, help="where the tokenizer is written")
@@ -43,6 +44,7 @@ def add(commands: Commands) -> None:
         joint-st data ngram runs/quickstart --order 6 --level label --out letters.arpa.gz
         """,
         f"%(prog)s CONFIG --out FILE [--order N] [--level word|label] {OVERRIDES}",
+        "Config",
     )
     config_argument(ngram)
     ngram.add_argument("--order", metavar="N", type=count, default=3, help="length of n-grams; %(default)s by default")
@@ -60,6 +62,7 @@ def add(commands: Commands) -> None:
         "count what a config reads: utterances, hours, what is dropped and why, buckets, padding",
         "joint-st data inspect configs/quickstart.py --data.buckets 4",
         f"%(prog)s CONFIG {OVERRIDES}",
+        "Config",
     )
     config_argument(inspect)
     inspect.set_defaults(run=_data_inspect)
@@ -100,7 +103,7 @@ def _data_ngram(options: argparse.Namespace) -> None:
     if options.out is None:
         options.parser.error("--out FILE is missing")
     quiet_libraries()
-    from joint_st.lm.command import estimate_ngram
+    from joint_st.lm.estimate import estimate_ngram
 
     model = estimate_ngram(config, Path(options.config), options.order, options.level, options.out)
     counts = ", ".join(f"{len(of_order)} {n}-grams" for n, of_order in enumerate(model.ngrams, 1))

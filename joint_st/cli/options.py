@@ -10,9 +10,9 @@ from pathlib import Path
 from joint_st import storage
 from joint_st.cli.parser import checkpoint, count, index, window
 from joint_st.errors import UserError
+from joint_st.passes import PASSES
 
 DECODERS = ("greedy", "beam")
-HEADS = ("streaming", "full_context")
 OF_BEAM = (
     "decoder",
     "beam",
@@ -44,7 +44,6 @@ def config_argument(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="with a CONFIG, also show every field of it that can be overridden",
     )
-    parser.set_defaults(parser=parser)
 
 
 def run_arguments(parser: argparse.ArgumentParser) -> None:
@@ -85,7 +84,7 @@ def fusion_arguments(parser: argparse.ArgumentParser) -> None:
         "--lm",
         metavar="LM",
         type=Path,
-        help="fuse a language model: an n-gram over words or over the run's labels (an ARPA file or a KenLM binary), "
+        help="fuse a language model: an n-gram over words or over the run's labels (an ARPA file or a KenLM trie), "
         "or the directory of a neural one (`joint-st train-lm`)",
     )
     parser.add_argument(
@@ -182,9 +181,9 @@ def read_decoders(names: Sequence[str] | None, options: argparse.Namespace) -> l
     return [Beam(**sizes) if name == "beam" else Greedy() for name in dict.fromkeys(names)]
 
 
-def read_heads(names: Sequence[str]) -> tuple[str, ...]:
-    """The heads of some names, in the order in which tables have them."""
-    return tuple(head for head in HEADS if head in names)
+def read_passes(names: Sequence[str]) -> tuple[str, ...]:
+    """The passes of some names, in the order in which tables have them."""
+    return tuple(name for name in PASSES if name in names)
 
 
 def read_fusion(options: argparse.Namespace):
@@ -217,8 +216,8 @@ def read_fusion(options: argparse.Namespace):
     return FusionFiles(options.lm, options.hot_words, weights, options.rescore, rescoring)
 
 
-def load_config(options: argparse.Namespace, kind: str = "Config"):
-    """The resolved config of a command that takes one, `Config` or `LmConfig`; None after its help was printed."""
+def load_config(options: argparse.Namespace):
+    """Return the resolved config, of the type that the command takes; None after its help was printed."""
     if options.config is None:
         if not options.help:
             options.parser.error("CONFIG is missing")
@@ -227,7 +226,7 @@ def load_config(options: argparse.Namespace, kind: str = "Config"):
     from joint_st import config as configs
     from joint_st.config import describe, load, override
 
-    config = override(load(options.config, getattr(configs, kind)), options.overrides)
+    config = override(load(options.config, getattr(configs, options.config_type)), options.overrides)
     if options.help:
         from joint_st.config.file import docstring
 

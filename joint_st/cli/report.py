@@ -62,7 +62,7 @@ def _report(options: argparse.Namespace) -> None:
     data = read_sources([options.data] if options.data else [])
     quiet_libraries()
     (decoder,) = read_decoders([options.decoder], options)
-    from joint_st.reports.command import report_run
+    from joint_st.reports.report import report_run
 
     report_run(
         options.directory,

@@ -77,7 +77,7 @@ def add(commands: Commands) -> None:
 
 
 def _sweep(options: argparse.Namespace) -> None:
-    from joint_st.sweeps.command import sweep
+    from joint_st.sweeps.run_sweep import sweep
 
     more = {}
     if options.launcher:

@@ -1,9 +1,8 @@
-"""`joint-st train`."""
+"""`joint-st train` and `joint-st train-lm`."""
 
 from __future__ import annotations
 
 import argparse
-import importlib
 from pathlib import Path
 
 from joint_st import storage
@@ -12,7 +11,7 @@ from joint_st.cli.parser import OVERRIDES, Commands
 
 
 def add(commands: Commands) -> None:
-    """Add the command to the parser."""
+    """Add the commands to the parser."""
     train = commands.add(
         "train",
         "train a model, or go on with a run",
@@ -23,10 +22,27 @@ def add(commands: Commands) -> None:
         joint-st train configs/quickstart.py --help
         """,
         f"%(prog)s CONFIG [--workdir RUN] [--print-config] {OVERRIDES}",
+        "Config",
     )
     config_argument(train)
     training_arguments(train)
-    train.set_defaults(run=_train)
+    train.set_defaults(run=_train, trainer=_asr)
+    train_lm = commands.add(
+        "train-lm",
+        "train a neural language model over a run's labels, or go on with it",
+        """
+        joint-st train-lm configs/quickstart_lm.py
+        joint-st train-lm configs/quickstart_lm.py --workdir runs/lm --data.tokenizer.path runs/wide/tokenizer
+        joint-st train-lm configs/quickstart_lm.py --data.train text:a.txt,text:b.txt --model.width 512
+        joint-st evaluate runs/quickstart --lm runs/quickstart_lm --tune
+        joint-st evaluate runs/quickstart --rescore runs/quickstart_lm --tune
+        """,
+        f"%(prog)s CONFIG [--workdir RUN] [--print-config] {OVERRIDES}",
+        "LmConfig",
+    )
+    config_argument(train_lm)
+    training_arguments(train_lm)
+    train_lm.set_defaults(run=_train, trainer=_lm)
 
 
 def training_arguments(parser: argparse.ArgumentParser) -> None:
@@ -42,12 +58,7 @@ def training_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _train(options: argparse.Namespace) -> None:
-    run_training(options, "Config", "joint_st.training.asr:train_asr")
-
-
-def run_training(options: argparse.Namespace, kind: str, trainer: str) -> None:
-    """Train the config that is named, which has to be of `kind`, by the function `trainer`, MODULE:NAME; or show it."""
-    config = load_config(options, kind)
+    config = load_config(options)
     if config is None:
         return
     if options.print_config:
@@ -59,7 +70,17 @@ def run_training(options: argparse.Namespace, kind: str, trainer: str) -> None:
     from joint_st.distributed.processes import processes
 
     with processes(options.coordinator, options.processes, options.process):
-        module, _, name = trainer.partition(":")
-        train = getattr(importlib.import_module(module), name)
         there = storage.path(options.config)
-        train(config, options.workdir or (there if there.is_dir() else Path("runs") / config.name))
+        options.trainer(config, options.workdir or (there if there.is_dir() else Path("runs") / config.name))
+
+
+def _asr(config, workdir: Path) -> None:
+    from joint_st.training.asr import train_asr
+
+    train_asr(config, workdir)
+
+
+def _lm(config, workdir: Path) -> None:
+    from joint_st.training.lm import train_lm
+
+    train_lm(config, workdir)

@@ -68,7 +68,7 @@ def heaviest(config: Config) -> dict[str, Buckets]:
     """By part of the batch, the longest bucket of speech, and of text where the config reads text alone."""
     data, features = config.data, config.model.features
     frames = features.frames(math.ceil(data.max_seconds * features.sample_rate))
-    seconds = frames * features.samples_per_frame / features.sample_rate
+    seconds = features.seconds(frames * features.samples_per_frame)
     label_rate = per_second(data.tokenizer.kind, data.tokenizer.vocabulary_size)
     has_units = data.units.kind != "none"
     unit_rate = per_second(data.units.kind, data.units.vocabulary_size) if has_units else 0
@@ -96,7 +96,7 @@ def rounded(count: float) -> int:
 def describe(config: Config, buckets: dict[str, Buckets]) -> str:
     """The batch in words."""
     speech, text = buckets["paired"], buckets.get("text")
-    seconds = speech.bounds[0] / config.model.features.sample_rate
+    seconds = config.model.features.seconds(speech.bounds[0])
     units = f", {speech.unit_bounds[0]} units" if speech.unit_bounds else ""
     line = f"{speech.batch_sizes[0]} × {seconds:.4g} s of speech with {speech.label_bounds[0]} labels{units}"
     if text:

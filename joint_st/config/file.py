@@ -1,7 +1,12 @@
-"""Config files: Python files that define `config()`, and the JSON that a run keeps."""
+"""Config files: Python files that define `config()`, and the JSON that a run keeps.
+
+That JSON carries the number of its format. A later format comes with a migration from the one before it, so that runs
+stay readable; formats without one are refused, with the version of joint_st that reads them.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import functools
 import json
@@ -16,21 +21,32 @@ import pydantic
 
 from joint_st import storage
 from joint_st.config.language_model import LmConfig
-from joint_st.config.problems import explain, one_line
+from joint_st.config.problems import explain, one_line, shown
 from joint_st.config.schema import Config
 from joint_st.errors import UserError
 
 Made = TypeVar("Made")
 Root = TypeVar("Root", Config, LmConfig)
 
-COMMANDS = {Config: "`joint-st train`", LmConfig: "`joint-st train-lm`"}
+COMMANDS: dict[type, str] = {Config: "`joint-st train`", LmConfig: "`joint-st train-lm`"}
 """What takes a config of each kind."""
 
 FILE_NAME = "config.json"
 """The resolved config within a run."""
 
+FORMAT = 2
+"""Number of the format of runs that this version writes: what their config's keys are called and mean. Change it with
+an entry in `MIGRATIONS` and a stored run among the tests, `tests/runs/format_N`."""
 
-def load(path: str | os.PathLike[str], kind: type[Root] = Config) -> Root:
+MIGRATIONS: dict[int, Callable[[dict], dict]] = {}
+"""The config of a run, as JSON has it, in the next format, by the format it is in. Format 1 has no migration: its
+checkpoints hold other arrays, too."""
+
+READ_BY = {1: "0.1.0"}
+"""Last version of joint_st that reads runs of a format without a migration."""
+
+
+def load(path: str | os.PathLike[str], kind: type[Root] = Config) -> Root:  # type: ignore[assignment]
     """The config of a Python file, of a JSON file, or of a run's directory; of `kind`, a language model's or not.
 
     A Python file may itself load another one and change it:
@@ -53,8 +69,9 @@ def load(path: str | os.PathLike[str], kind: type[Root] = Config) -> Root:
 
 
 def save(config: Config | LmConfig, path: str | os.PathLike[str]) -> None:
-    """Writes the config as JSON; a reader sees the old file or the whole new one."""
-    storage.write_whole(storage.path(path), config.model_dump_json(indent=2) + "\n")
+    """Writes the config as JSON, with the number of the format; a reader sees the old file or the whole new one."""
+    numbered = {"format": FORMAT, **config.model_dump(mode="json")}
+    storage.write_whole(storage.path(path), json.dumps(numbered, indent=2, ensure_ascii=False) + "\n")
 
 
 def docstring(path: str | os.PathLike[str]) -> str:
@@ -110,10 +127,35 @@ def _from_json(path: Path, kind: type[Root]) -> Root:
     other = LmConfig if _says_language_model(path) else Config
     if other is not kind and LmConfig in (other, kind):
         raise UserError(f"{path}: a config that {COMMANDS[other]} takes, not {COMMANDS[kind]}")
+    text: str | bytes = path.read_bytes()
+    with contextlib.suppress(ValueError):  # what is not JSON is explained with the mistakes of other kinds
+        read = json.loads(text)
+        text = json.dumps(_migrated(read, path)) if isinstance(read, dict) else text
     try:
-        return kind.model_validate_json(path.read_bytes())
+        return kind.model_validate_json(text)
     except pydantic.ValidationError as error:
         raise UserError(f"{path}: {one_line(explain(error))}") from error
+
+
+def _migrated(read: dict, path: Path) -> dict:
+    """The config in a JSON file, without the number of its format, brought to the format of today.
+
+    The config of a run that has no number is of format 1; a person who writes JSON need not give one. Raises
+    `UserError` for a format that this version does not read.
+    """
+    number = read.pop("format", 1 if path.name == FILE_NAME else FORMAT)
+    while number in MIGRATIONS:
+        read, number = MIGRATIONS[number](read), number + 1
+    if number in READ_BY:
+        raise UserError(
+            f"{path}: a run of format {number}, which joint_st {READ_BY[number]} reads, and this version does not: "
+            f"use that version, or train anew"
+        )
+    if number != FORMAT:
+        raise UserError(
+            f"{path}: a run of format {shown(number)}, and this version reads {FORMAT}; use a newer joint_st"
+        )
+    return read
 
 
 def _call_config(module: types.ModuleType, kind: type[Root]) -> Root:

@@ -8,6 +8,7 @@ import re
 from typing import Any
 
 import pydantic
+from pydantic_core import ErrorDetails
 
 from joint_st.config.language_model import LmConfig
 from joint_st.config.schema import Config
@@ -25,7 +26,10 @@ def explain(error: pydantic.ValidationError) -> list[str]:
     # Pydantic also finds a tuple too short when one of its items is wrong.
     wrong_items = {item["loc"][: len(item["loc"]) - k] for item in errors for k in range(1, len(item["loc"]) + 1)}
     return [
-        _line(item, root, prefix) for item in errors if not (item["type"] == "too_short" and item["loc"] in wrong_items)
+        line
+        for item in errors
+        if not (item["type"] == "too_short" and item["loc"] in wrong_items)
+        for line in _lines(item, root, prefix)
     ]
 
 
@@ -35,14 +39,22 @@ def one_line(problems: list[str]) -> str:
     return first if len(problems) == 1 else f"{first} (and {len(problems) - 1} more)"
 
 
-def unknown_key(path: str, value: Any, at: str, section: type[Section]) -> str:
-    """A line for a dotted path that leaves the schema in `section`, which lies at the path `at`."""
+def unknown_key(path: str, value: Any, at: str, section: type[Section]) -> list[str]:
+    """Lines for a dotted path that leaves the schema in `section`, which lies at the path `at`.
+
+    One line, but where it is a section with several fields that have new names.
+    """
+    # Not earlier, so that `python -m joint_st.config.renamed` is not imported before it runs.
+    from joint_st.config.renamed import refusals
+
+    if lines := refusals(path, value):
+        return lines
     siblings = [join(at, name) for name in section.model_fields]
     # Further fields are meant only where a section has one place; the fields of a source depend on its kind.
     of_root = next((paths(root) for root in ROOTS if (at, section) in sections(root)), [])
     near = nearest(path, siblings + [known for known in of_root if known not in siblings])
     hint = f"did you mean {near}?" if near else f"{at or 'a config'} has {', '.join(section.model_fields)}"
-    return f"{path}: unknown key (= {shown(value)}); {hint}"
+    return [f"{path}: unknown key (= {shown(value)}); {hint}"]
 
 
 def wrong_kind(at: str, kind: str | None, annotation: Any) -> str:
@@ -65,7 +77,7 @@ def nearest(path: str, known: list[str]) -> str | None:
         place, _, last = candidate.rpartition(".")
         if (likeness := alike(name, last)) >= 0.6:
             scores[candidate] = likeness + 0.5 * alike(parent, place)
-    return max(scores, key=scores.get) if scores else None
+    return max(scores, key=scores.__getitem__) if scores else None
 
 
 def shown(value: Any) -> str:
@@ -84,7 +96,8 @@ def shown(value: Any) -> str:
 
 def _root(title: str) -> tuple[type[Section], str]:
     """The section pydantic names, and where it lies in a config; "" where that is not one place."""
-    found, todo = Config, [Section]
+    found: type[Section] = Config
+    todo: list[type[Section]] = [Section]
     while todo:
         section = todo.pop()
         todo.extend(section.__subclasses__())
@@ -96,15 +109,18 @@ def _root(title: str) -> tuple[type[Section], str]:
     return found, found.__name__
 
 
-def _line(error: dict[str, Any], root: type[Section], prefix: str) -> str:
+def _lines(error: ErrorDetails, root: type[Section], prefix: str) -> list[str]:
     path, section = _dotted(error["loc"], root, prefix)
+    if error["type"] == "extra_forbidden":
+        return unknown_key(path, error["input"], path.rpartition(".")[0], section)
+    return [_line(error, path, root)]
+
+
+def _line(error: ErrorDetails, path: str, root: type[Section]) -> str:
     value, context = error["input"], error.get("ctx", {})
     match error["type"]:
         case "clash":
             return f"{join(path, context['path'])}: {context['message']}"
-        case "extra_forbidden":
-            parent = path.rpartition(".")[0]
-            return unknown_key(path, value, parent, section)
         case "missing":
             return f"{path}: missing"
         case "union_tag_not_found":

@@ -1,4 +1,4 @@
-"""What the devices of a mesh send each other in a compiled program, read from its optimised HLO.
+"""The collectives of a compiled program: what its devices send each other, read from its optimised HLO.
 
 collectives(jitted.lower(*arguments).compile().as_text())
 """
@@ -21,15 +21,15 @@ KINDS = (
 )
 
 BETWEEN_SLICES = "xla_megascale_runtime"
-"""Who carries what is sent from one TPU slice to another: the hosts, over their network."""
+"""The runtime that carries data between TPU slices: over the network of their hosts."""
 
 BITS = {"pred": 8, "token": 0}
-"""Of the types whose name does not say it; an `opaque` is not sent."""
+"""Bits of the types whose name does not say it; an `opaque` is not sent."""
 
 CALLS = re.compile(r"\b(calls|to_apply|body|condition|branch_computations|true_computation|false_computation)=")
 
 BOUND = re.compile(r" [su]32\[\](?:\{[^}]*\})? constant\((\d+)\)| compare\(.*direction=LT")
-"""What the condition of a loop over 0, 1, ... is made of."""
+"""The parts of the condition of a loop over 0, 1, ...: its bound and the comparison."""
 
 
 class Collective(NamedTuple):
@@ -42,7 +42,7 @@ class Collective(NamedTuple):
     count: int
     """How often it runs: those in loops as often as XLA knows them to, once where it does not."""
     bytes: int
-    """Of the whole arrays reduced, gathered, scattered or moved, on one device, over all times."""
+    """Bytes of the whole arrays reduced, gathered, scattered or moved, on one device, over all runs of the instruction."""
 
 
 class Instruction(NamedTuple):

@@ -1,4 +1,4 @@
-"""Where the CPU computes, the C library is told to keep the memory it was given, in huge pages.
+"""Makes the C library keep memory instead of handing it back to the system, in huge pages, where the CPU computes.
 
 XLA allocates the buffers of a step anew each time. By default glibc hands large ones back to the system, which then
 clears them page by page for the next step (`benchmarks/host_memory.py`).
@@ -22,11 +22,11 @@ TUNABLES = ":".join(
     }.items()
 )
 ACCELERATORS = ("accel*", "nvidia[0-9]*", "vfio/[0-9]*")
-"""Devices, below /dev, where something other than the CPU computes."""
+"""Files below /dev that show a device other than the CPU to compute on."""
 
 
 def settings(environment: MutableMapping[str, str], devices: Path = Path("/dev")) -> dict[str, str]:
-    """The variables to start again with: none where they are set, or where something else than a CPU computes."""
+    """Environment variables to start again with: none where they are set, or where an accelerator computes."""
     only_cpu = environment.get("JAX_PLATFORMS") == "cpu" or not any(
         True for pattern in ACCELERATORS for _ in devices.glob(pattern)
     )

@@ -13,21 +13,21 @@ import socket
 import time
 from collections.abc import Iterator
 
-from joint_st.distributed.place import ProcessSpec
+from joint_st.distributed.process_spec import ProcessSpec
 from joint_st.errors import UserError
 
 START_SECONDS = 300
-"""In which all processes must have started."""
+"""Time limit for all processes to start."""
 PATIENCE_SECONDS = 10
-"""By which the others wait longer than process 0, which knows who is missing."""
+"""The other processes wait this much longer than process 0, which knows who is missing."""
 SILENT_SECONDS = 50
-"""After which a host that does not even acknowledge is taken for dead."""
+"""A host that acknowledges nothing for so long counts as dead."""
 LONGEST = 1 << 20
-"""Bytes of a message."""
+"""Most bytes of a message."""
 
 
 class Link:
-    """Messages, small JSON objects, to another process and from it."""
+    """A connection that carries messages, small JSON objects, to another process and from it."""
 
     def __init__(self, connection: socket.socket):
         self._connection = connection
@@ -45,16 +45,16 @@ class Link:
                 connection.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
 
     def send(self, message: dict) -> None:
-        """Sends a message; one who is gone does not get it."""
+        """Sends a message; does nothing where the other process is gone."""
         try:
             self._connection.sendall(json.dumps(message).encode() + b"\n")
         except OSError:
             pass
 
     def receive(self, until: float | None = None) -> dict | None:
-        """The next message; None at the end of the connection. Raises `TimeoutError` at the time `until`.
+        """The next message; None where the connection has ended. Raises `TimeoutError` at the time `until`.
 
-        until: of `time.monotonic`.
+        until: a time of the clock `time.monotonic`.
         """
         while b"\n" not in self._read:
             left = None if until is None else until - time.monotonic()
@@ -84,22 +84,22 @@ class Link:
         self._connection.close()
 
 
-def rendezvous(place: ProcessSpec, seconds: float = START_SECONDS) -> tuple[tuple[str, ...], dict[int, Link]]:
+def rendezvous(spec: ProcessSpec, seconds: float = START_SECONDS) -> tuple[tuple[str, ...], dict[int, Link]]:
     """Hosts by process, and the links of this process by the process at their other end, once all have started.
 
     Raises `UserError` where some have not after so many seconds; it names them.
     """
-    return _gather(place, seconds) if place.index == 0 else _join(place, seconds)
+    return _gather(spec, seconds) if spec.index == 0 else _join(spec, seconds)
 
 
-def _gather(place: ProcessSpec, seconds: float) -> tuple[tuple[str, ...], dict[int, Link]]:
+def _gather(spec: ProcessSpec, seconds: float) -> tuple[tuple[str, ...], dict[int, Link]]:
     """Process 0: waits for the others."""
     until = time.monotonic() + seconds
     hosts, links, why = {0: socket.gethostname()}, {}, ""
     came = []
     try:
-        with _listen(place.coordinator) as listener:
-            while len(hosts) < place.count and not why:
+        with _listen(spec.coordinator) as listener:
+            while len(hosts) < spec.count and not why:
                 listener.settimeout(max(until - time.monotonic(), 0.001))
                 try:
                     link = Link(listener.accept()[0])
@@ -113,38 +113,38 @@ def _gather(place: ProcessSpec, seconds: float) -> tuple[tuple[str, ...], dict[i
                     link.close()
                     continue
                 came.append(link)
-                why = _misfit(place, hello, hosts)
+                why = _misfit(spec, hello, hosts)
                 if not why:
                     hosts[hello["process"]], links[hello["process"]] = hello["host"], link
     except OSError as error:
         why = os.strerror(error.errno)
-        raise UserError(f"--coordinator {place.coordinator}: {why}; choose another port") from error
-    missing = [index for index in range(place.count) if index not in hosts]
+        raise UserError(f"--coordinator {spec.coordinator}: {why}; choose another port") from error
+    missing = [index for index in range(spec.count) if index not in hosts]
     if missing and not why:
         here = ", ".join(f"{index} on {host}" for index, host in sorted(hosts.items())[:8])
         why = (
-            f"{_list(missing)} of {place.count} not there after {seconds:g} s (there: {here}"
-            f"{', ...' if len(hosts) > 8 else ''}); start all of them, each able to reach {place.coordinator}"
+            f"{_list(missing)} of {spec.count} not there after {seconds:g} s (there: {here}"
+            f"{', ...' if len(hosts) > 8 else ''}); start all of them, each able to reach {spec.coordinator}"
         )
     if why:
         for link in came:
             link.send({"failed": why})
         raise UserError(why)
-    everyone = tuple(hosts[index] for index in range(place.count))
+    everyone = tuple(hosts[index] for index in range(spec.count))
     for link in links.values():
         link.send({"hosts": everyone})
     return everyone, links
 
 
-def _join(place: ProcessSpec, seconds: float) -> tuple[tuple[str, ...], dict[int, Link]]:
+def _join(spec: ProcessSpec, seconds: float) -> tuple[tuple[str, ...], dict[int, Link]]:
     """Another process: finds process 0, and hears from it that all are there."""
     until = time.monotonic() + seconds + PATIENCE_SECONDS
-    address, _, port = place.coordinator.rpartition(":")
-    me = f"process {place.index} on {socket.gethostname()}"
+    address, _, port = spec.coordinator.rpartition(":")
+    me = f"process {spec.index} on {socket.gethostname()}"
     answer = None
     for connection in _attempts(address.strip("[]"), int(port), until):
         link = Link(connection)
-        link.send({"process": place.index, "processes": place.count, "host": socket.gethostname()})
+        link.send({"process": spec.index, "processes": spec.count, "host": socket.gethostname()})
         try:
             answer = link.receive(until)
         except TimeoutError:
@@ -154,7 +154,7 @@ def _join(place: ProcessSpec, seconds: float) -> tuple[tuple[str, ...], dict[int
         link.close()  # by something that listened there before process 0
     if not answer:
         raise UserError(
-            f"{me}: process 0 did not answer at {place.coordinator} for {seconds + PATIENCE_SECONDS:g} s; start it, "
+            f"{me}: process 0 did not answer at {spec.coordinator} for {seconds + PATIENCE_SECONDS:g} s; start it, "
             "and see that this address can be reached from here"
         )
     if "failed" in answer:
@@ -185,13 +185,13 @@ def is_local(address: str) -> bool:
     return address == "localhost" or address.startswith("127.")
 
 
-def _misfit(place: ProcessSpec, hello: dict, hosts: dict[int, str]) -> str:
+def _misfit(spec: ProcessSpec, hello: dict, hosts: dict[int, str]) -> str:
     """Why a process that came cannot be one of this job's; empty where it can."""
     index, host = hello["process"], hello["host"]
-    if hello["processes"] != place.count:
+    if hello["processes"] != spec.count:
         return (
             f"process {index} on {host}: started as one of {hello['processes']}, and process 0 on {hosts[0]} as one "
-            f"of {place.count}; say the same --processes everywhere"
+            f"of {spec.count}; say the same --processes everywhere"
         )
     if index in hosts:
         return f"process {index} is on {host} and on {hosts[index]}; give each its own --process"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
@@ -11,8 +12,8 @@ import numpy as np
 from jax.experimental import mesh_utils
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
+from joint_st import storage
 from joint_st.config import AXES, Config, ParallelConfig, mesh_shape
-from joint_st.distributed.hosts import host_parts, shared_devices
 from joint_st.errors import UserError
 
 SHARING = ("data", "fsdp")
@@ -38,8 +39,8 @@ def _mesh(devices: np.ndarray) -> jax.sharding.Mesh:
 def arranged(config: ParallelConfig, devices: Sequence[jax.Device]) -> np.ndarray:
     """The devices by their place on the mesh, neighbours on it near each other: [data, fsdp, tensor].
 
-    A slice is what the devices say of themselves (`slice_index`); where they say nothing, a process. Those of a TPU
-    that is only compiled for say it where there is more than one.
+    Devices belong to the slice that they name (`slice_index`); where they name none, each process is a slice. Devices
+    of a TPU that is only compiled for name theirs where there is more than one.
     """
     data, fsdp, tensor = mesh_shape(config, len(devices)).values()
     says = all(hasattr(device, "slice_index") for device in devices)
@@ -66,8 +67,8 @@ def arranged(config: ParallelConfig, devices: Sequence[jax.Device]) -> np.ndarra
 def make_evaluation_mesh(config: Config) -> jax.sharding.Mesh:
     """A mesh for a run's checkpoint on whatever machine: the most devices that an evaluation batch divides over.
 
-    Each holds all weights. Not more than the run's own mesh has, where that is a number; fewer where there are fewer,
-    as where this process computes with other devices already.
+    Each holds all weights. Not more devices than the run's own mesh has, where that is a number; fewer where there are
+    fewer, as where JAX is already initialised with others.
     """
     parallel = config.parallel
     try:
@@ -84,15 +85,15 @@ def make_evaluation_mesh(config: Config) -> jax.sharding.Mesh:
 
 
 def available_devices(config: ParallelConfig) -> list[jax.Device]:
-    """All devices; raises `UserError` where the CPU cannot count as `config.cpu_devices` any more."""
-    # Before the first look at the devices: later on, JAX does not take it any more.
+    """All devices; raises `UserError` where it is too late to make `config.cpu_devices` of the CPU."""
+    # JAX takes it only before its first look at the devices.
     if config.cpu_devices not in (1, jax.config.jax_num_cpu_devices):
         try:
             jax.config.update("jax_num_cpu_devices", config.cpu_devices)
         except RuntimeError:
             raise UserError(
-                f"parallel.cpu_devices: this process computes with other devices already, so not with "
-                f"{config.cpu_devices} on the CPU; start a new process"
+                f"parallel.cpu_devices: {config.cpu_devices}, but JAX is already initialised with other devices; it must "
+                "be set before JAX is used: start a new process"
             ) from None
     return jax.devices()
 
@@ -115,7 +116,7 @@ def batch_sharding(mesh: jax.sharding.Mesh) -> NamedSharding:
 
 
 def replicated(mesh: jax.sharding.Mesh) -> NamedSharding:
-    """Sharding of what every device holds whole."""
+    """Sharding of an array that every device holds whole."""
     return NamedSharding(mesh, PartitionSpec())
 
 
@@ -164,3 +165,48 @@ def ambient_mesh(rows: int | None = None) -> jax.sharding.AbstractMesh | None:
     if mesh.empty or mesh.size == 1 or not set(AXES) <= set(mesh.axis_names):
         return None
     return mesh if rows is None or rows % batch_devices(mesh) == 0 else None
+
+
+def host_parts(sharding: jax.sharding.NamedSharding) -> tuple[tuple[int, ...], int]:
+    """The parts, ascending, that this host holds of an array cut along its first axis, and how many there are in all.
+
+    They need not be neighbours: a mesh follows the wires between the devices. Hosts may hold the same ones.
+    """
+    size = sharding.num_devices
+    first = {device: index[0].indices(size)[:2] for device, index in sharding.devices_indices_map((size,)).items()}
+    start, stop = next(iter(first.values()))
+    each = stop - start
+    held = {first[device][0] // each for device in sharding.addressable_devices}
+    return tuple(sorted(held)), size // each
+
+
+def shared_devices(devices: Sequence[jax.Device], count: int) -> list[jax.Device]:
+    """`count` of the devices, as many on each host. Raises `UserError` where they do not divide over the hosts."""
+    hosts = sorted({device.process_index for device in devices})
+    if count % len(hosts):
+        raise UserError(
+            f"parallel: {count} devices do not divide over {len(hosts)} processes; take a multiple, or all devices"
+        )
+    of_host = ([device for device in devices if device.process_index == host] for host in hosts)
+    return [device for some in of_host for device in some[: count // len(hosts)]]
+
+
+def fetch(tree):
+    """Arrays over the whole mesh as NumPy arrays on every host; all hosts must ask at once."""
+    if jax.process_count() == 1:
+        return jax.device_get(tree)
+    from jax.experimental.multihost_utils import process_allgather
+
+    return process_allgather(tree, tiled=True)
+
+
+def keep_compiled(folder: str) -> None:
+    """Keep this process's compiled programs in `folder`, so that a second start is quick; nowhere where it is empty.
+
+    Every later process on machines of this kind finds them there.
+    """
+    if not folder:
+        return
+    jax.config.update("jax_compilation_cache_dir", os.fspath(storage.path(os.path.expanduser(folder))))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)

@@ -1,6 +1,6 @@
 """This process and the others of its job: names, waiting for each other, small values sent to process 0.
 
-Nothing here computes on a device; it goes through JAX's key-value store.
+All of it goes through JAX's key-value store; no device computes.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Protocol
 from joint_st.errors import UserError
 
 FOREVER_SECONDS = 10**6
-"""For what has no limit of its own: who dies meanwhile is noticed otherwise."""
+"""Time limit of waits that need none: the watch notices a process that dies meanwhile."""
 
 
 class Store(Protocol):
@@ -27,33 +27,7 @@ class Store(Protocol):
         """The value as soon as there is one; None where there is none after so many seconds."""
 
     def wait(self, name: str, seconds: float) -> bool:
-        """Returns True when all processes wait under this name; False where some do not after so many seconds."""
-
-
-class JaxStore:
-    """The store of `jax.distributed`, which process 0 keeps."""
-
-    def __init__(self, client):
-        self._client = client
-
-    def set(self, key, value):
-        self._client.key_value_set(f"joint_st/{key}", value, allow_overwrite=True)
-
-    def get(self, key, seconds):
-        return self._in_time(lambda: self._client.blocking_key_value_get(f"joint_st/{key}", int(seconds * 1000)))
-
-    def wait(self, name, seconds):
-        return self._in_time(lambda: self._client.wait_at_barrier(f"joint_st/{name}", int(seconds * 1000)) or True)
-
-    def _in_time(self, action):
-        from jax.errors import JaxRuntimeError
-
-        try:
-            return action()
-        except JaxRuntimeError as error:
-            if "DEADLINE_EXCEEDED" not in str(error):
-                raise
-            return None
+        """True once all processes wait under this name; False where some do not after so many seconds."""
 
 
 class Peers:
@@ -81,17 +55,20 @@ class Peers:
         return self.index == 0
 
     def name(self, index: int | None = None) -> str:
-        """What messages call a process, this one by default."""
+        """`process 3 on host-b`, as messages call a process; this one by default."""
         index = self.index if index is None else index
         return f"process {index} on {self.hosts[index]}"
 
     def wait(self, what: str, seconds: float = FOREVER_SECONDS) -> None:
-        """Returns when all processes have come here. Raises `UserError` where some have not in time."""
+        """Returns when all processes have come here; `what` says in an error what they have done by then.
+
+        Raises `UserError` where some have not come in time.
+        """
         if self.several and not self.store.wait(f"{next(self._numbers)} {what}", seconds):
-            raise UserError(f"{self.name()}: other processes did not get as far as: {what}, for {seconds:g} s")
+            raise UserError(f"{self.name()}: waited {seconds:g} s for the other processes ({what}); check their logs")
 
     def gather(self, what: str, value: str, seconds: float) -> list[str]:
-        """On process 0, everyone's value by process; elsewhere an empty list.
+        """On process 0, the value of every process, in order; elsewhere an empty list. `what` names the value in errors.
 
         Raises `UserError` on process 0 where one is missing after so many seconds; it names whose.
         """
@@ -105,13 +82,13 @@ class Peers:
         for index in range(self.count):
             found = self.store.get(f"{key}/{index}", seconds)
             if found is None:
-                raise UserError(f"{self.name(index)}: has not told {what} for {seconds:g} s; look at what it does")
+                raise UserError(f"{self.name(index)}: no {what} for {seconds:g} s; check its log")
             values.append(found)
         return values
 
     @contextlib.contextmanager
     def process_zero_first(self, what: str) -> Iterator[None]:
-        """Process 0 does what is inside, then all the others: they find what it has made.
+        """A block that process 0 runs first, then all the others: they find what it has made.
 
         Nothing inside may wait for another process.
         """
@@ -131,6 +108,6 @@ def current() -> Peers:
 
 
 def set_current(peers: Peers) -> None:
-    """Says so, once, at the start."""
+    """Sets what `current` returns, once, at the start."""
     global _current
     _current = peers

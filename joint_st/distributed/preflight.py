@@ -1,7 +1,7 @@
-"""Checks before the first compilation of what otherwise hangs a job on several hosts, or spoils it in silence.
+"""Checks before the first compilation: mistakes that would hang a job on several hosts, or spoil it in silence.
 
-Each raises `UserError` on process 0, in one line that names the process and the host where something is amiss; that
-ends all processes (`joint_st.distributed.watch`). No device computes.
+Each raises `UserError` on process 0, in one line that names the process and the host that differ; that ends all
+processes (`joint_st.distributed.watch`). No device computes.
 """
 
 from __future__ import annotations
@@ -24,20 +24,20 @@ from joint_st.distributed.peers import Peers
 from joint_st.errors import UserError
 
 ANSWER_SECONDS = 120
-"""In which every process must have told what it has."""
+"""Time limit for every process to tell what it has."""
 DATA_SECONDS = 3600
-"""In which every process must have read its data, once process 0 has."""
+"""Time limit for every process to read its data, once process 0 has."""
 SEEN_SECONDS = 60
-"""In which a file written on one host must be seen on the others: network file systems remember what was not there."""
+"""Time limit for a file written on one host to appear on the others: network file systems cache its absence."""
 MEETING = ".preflight"
 """Folder in the directory of a run into which each process writes."""
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 
 
 def check_code(peers: Peers, versions: dict[str, str] | None = None) -> None:
-    """The same sources of this package, and the same versions of what the compiled program depends on."""
+    """Checks that all have the same sources of this package, and the same versions of `PACKAGES`."""
     own = json.dumps(versions or _versions())
-    for index, told in enumerate(peers.gather("its versions", own, ANSWER_SECONDS)):
+    for index, told in enumerate(peers.gather("versions of its packages", own, ANSWER_SECONDS)):
         for name, version in json.loads(told).items():
             here = json.loads(own)[name]
             if version != here:
@@ -49,9 +49,9 @@ def check_code(peers: Peers, versions: dict[str, str] | None = None) -> None:
 
 
 def check_config(peers: Peers, config: Config | LmConfig) -> None:
-    """The same resolved config."""
+    """Checks that all have the same resolved config."""
     own = json.dumps(config.model_dump(mode="json"))
-    for index, told in enumerate(peers.gather("its config", own, ANSWER_SECONDS)):
+    for index, told in enumerate(peers.gather("config", own, ANSWER_SECONDS)):
         if told == own:
             continue
         theirs = {leaf.path: leaf.value for leaf in leaves(type(config).model_validate_json(told))}
@@ -67,7 +67,7 @@ def check_config(peers: Peers, config: Config | LmConfig) -> None:
 
 
 def check_directory(peers: Peers, root: Path, seen_seconds: float = SEEN_SECONDS) -> None:
-    """The directory of the run, made by process 0: the same one on all hosts, each of which can write in it."""
+    """Checks that all hosts see the directory that process 0 has made for the run, and can write in it."""
     if not peers.several:
         return
     problem, folder = "", root / MEETING
@@ -79,7 +79,9 @@ def check_directory(peers: Peers, root: Path, seen_seconds: float = SEEN_SECONDS
     else:
         token = peers.store.get("token", ANSWER_SECONDS)
         problem = _problem(peers, root, token, seen_seconds)
-    for index, told in enumerate(peers.gather("whether it finds the run", problem, ANSWER_SECONDS + seen_seconds)):
+    for index, told in enumerate(
+        peers.gather("answer whether it finds the run", problem, ANSWER_SECONDS + seen_seconds)
+    ):
         if not told and not _appears(folder / str(index), token, seen_seconds):
             told = f"what it writes in {root} is not seen from {peers.name(0)}; give a --workdir that all hosts share"
         if told:
@@ -90,8 +92,8 @@ def check_directory(peers: Peers, root: Path, seen_seconds: float = SEEN_SECONDS
 
 
 def check_data(peers: Peers, fingerprint: str, what: str) -> None:
-    """The same prepared data, by a fingerprint of them; `what` says of which fields of the config they are."""
-    for index, told in enumerate(peers.gather(f"that it has read {what}", fingerprint, DATA_SECONDS)):
+    """Checks that all have prepared the same data, by a fingerprint; `what` names the data's fields of the config."""
+    for index, told in enumerate(peers.gather(f"fingerprint of {what}", fingerprint, DATA_SECONDS)):
         if told != fingerprint:
             raise UserError(
                 f"{peers.name(index)}: {what}: other utterances there than in {peers.name(0)}; copy the same data to "
@@ -101,7 +103,7 @@ def check_data(peers: Peers, fingerprint: str, what: str) -> None:
 
 
 def _problem(peers: Peers, root: Path, token: str | None, seen_seconds: float) -> str:
-    """Why a process that is not the first cannot take part in the run at `root`; empty where it can."""
+    """Why this process, which is not the first, cannot take part in the run at `root`; empty where it can."""
     folder = root / MEETING
     try:
         storage.check_access(root)

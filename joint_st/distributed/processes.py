@@ -9,30 +9,31 @@ import sys
 import traceback
 from collections.abc import Iterator
 
+from joint_st.distributed.jax_private import JaxStore, distributed_client
 from joint_st.distributed.links import START_SECONDS, is_local, rendezvous
-from joint_st.distributed.peers import JaxStore, Peers, current, set_current
-from joint_st.distributed.place import ProcessSpec, detected_place, device_detection, stated_place
+from joint_st.distributed.peers import Peers, current, set_current
 from joint_st.distributed.preflight import check_code
+from joint_st.distributed.process_spec import ProcessSpec, detected_process, device_detection, stated_process
 from joint_st.distributed.watch import Watch
 from joint_st.errors import UserError
 
 HEARTBEAT_SECONDS = 100
-"""After which JAX itself ends a job in which a process has stopped without its connections being closed."""
+"""JAX itself ends a job in which a process has been silent for so long, though its connections stand."""
 END_SECONDS = 600
-"""In which all processes leave once one has."""
+"""Time limit for all processes to leave once one has."""
 
 
 @contextlib.contextmanager
 def processes(coordinator: str | None, count: int | None, index: int | None) -> Iterator[None]:
-    """What is inside runs on this process as one of several: as stated, as the cluster says, or alone.
+    """A block that runs as one process of several: of those that the arguments state or the cluster says, or alone.
 
     Inside, `peers.current()` says which one it is. Where it fails on one process, all end; see `watch`.
     """
-    place = stated_place(coordinator, count, index) or detected_place(START_SECONDS)
-    if place is None or place.count == 1:
+    spec = stated_process(coordinator, count, index) or detected_process(START_SECONDS)
+    if spec is None or spec.count == 1:
         yield
         return
-    watch = _start(place)
+    watch = _start(spec)
     peers = current()
     try:
         check_code(peers)
@@ -54,36 +55,36 @@ def processes(coordinator: str | None, count: int | None, index: int | None) -> 
     _leave(watch)
 
 
-def _start(place: ProcessSpec) -> Watch:
+def _start(spec: ProcessSpec) -> Watch:
     import jax
 
     _keep_output_clean()
-    hosts, links = rendezvous(place)
-    peers = Peers(place.index, hosts)
+    hosts, links = rendezvous(spec)
+    peers = Peers(spec.index, hosts)
     watch = Watch(peers, links)
-    local = is_local(place.coordinator.rpartition(":")[0])
+    local = is_local(spec.coordinator.rpartition(":")[0])
     # XLA takes SIGTERM for itself otherwise, and keeps it where nobody asks.
     jax.config.update("jax_enable_preemption_service", False)
     try:
         jax.distributed.initialize(
-            place.coordinator,
-            place.count,
-            place.index,
-            cluster_detection_method=device_detection(place, hosts),
+            spec.coordinator,
+            spec.count,
+            spec.index,
+            cluster_detection_method=device_detection(spec, hosts),
             initialization_timeout=START_SECONDS,
             heartbeat_timeout_seconds=HEARTBEAT_SECONDS,
             shutdown_timeout_seconds=END_SECONDS,
-            coordinator_bind_address=place.coordinator if local else None,
+            coordinator_bind_address=spec.coordinator if local else None,
         )
     except (RuntimeError, ValueError) as error:
         watch.fail(_named(peers, f"jax.distributed.initialize: {' '.join(str(error).split())[:500]}"))
-    peers.store = JaxStore(jax._src.distributed.global_state.client)
+    peers.store = JaxStore(distributed_client())
     set_current(peers)
     return watch
 
 
 def _keep_output_clean() -> None:
-    """Gloo, which carries the collectives of CPUs, tells of its connections on stdout, where the results go."""
+    """Keeps the messages of Gloo, which carries the collectives of CPUs, off stdout, where the results go."""
     sys.stdout.flush()
     own, nowhere = os.dup(1), os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 1)
@@ -98,5 +99,5 @@ def _leave(watch: Watch) -> None:
 
 
 def _named(peers: Peers, message: str) -> str:
-    """The message, which the checks of `preflight` begin with the process that they are about."""
+    """The message with this process in front, unless it begins with one, as those of `preflight` do."""
     return message if re.match(r"process \d+ on ", message) else f"{peers.name()}: {message}"

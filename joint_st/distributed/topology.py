@@ -28,7 +28,7 @@ class Chip(NamedTuple):
     hbm: int
     """Bytes of HBM, as published."""
     usable: int
-    """Bytes of it that libtpu leaves to a program, as its compiler names them where a program does not fit."""
+    """Bytes of HBM that libtpu leaves to a program, as its compiler states them when a program does not fit."""
     peak_flops: float
     """bfloat16 operations a second, as published."""
     pod: int
@@ -36,7 +36,7 @@ class Chip(NamedTuple):
     sides: int
     """Dimensions of a slice."""
     options: Mapping[str, Any] = MappingProxyType({})
-    """What libtpu is told beside the name."""
+    """Options for libtpu beside the name."""
 
 
 CHIPS = {
@@ -56,7 +56,7 @@ ENVIRONMENT = {
     "TPU_LOG_DIR": "disabled",
     "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",  # no chip is opened, so others may compile, or use one, at the same time
 }
-"""What libtpu reads when it is loaded."""
+"""Environment variables that libtpu reads when it is loaded."""
 
 
 class Topology(NamedTuple):
@@ -65,7 +65,7 @@ class Topology(NamedTuple):
     name: str
     chip: Chip
     chips: int
-    """Of one slice."""
+    """Chips in one slice."""
 
     def devices(self, slices: int = 1) -> list[jax.Device]:
         """A device for each chip of so many such slices, good to compile for.

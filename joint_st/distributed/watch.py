@@ -20,11 +20,11 @@ from joint_st.distributed.peers import Peers
 
 AGAIN = "the same command, started on all again, goes on from the last checkpoint"
 EXIT_FAILED = 2
-"""Where a process failed."""
+"""Exit status where a process failed."""
 EXIT_LOST = 75
-"""Where a process or its host is gone: the same command, started again, goes on."""
+"""Exit status where a process or its host is gone: the same command, started again, goes on."""
 GRACE_SECONDS = 5
-"""Process 0, most likely about to fail as another one did, may take so long to bring its files in order."""
+"""Time for process 0, which probably fails as another one did, to bring its files in order."""
 
 
 class Watch:
@@ -42,7 +42,7 @@ class Watch:
             threading.Thread(target=self._listen, args=(index, link), name=f"watch {index}", daemon=True).start()
 
     def other_failed(self, seconds: float) -> bool:
-        """Whether another process has failed or is gone; it waits so long for the news."""
+        """Whether another process has failed or is gone; waits so many seconds for the news."""
         return self._heard.wait(seconds)
 
     def fail(self, line: str, status: int = EXIT_FAILED) -> NoReturn:
@@ -57,7 +57,7 @@ class Watch:
         _exit(status, "" if self._told else line)
 
     def close(self) -> None:
-        """All processes have come to a good end: from here on they leave one after the other."""
+        """Ends the watch: all processes are done, and from here on they leave one after the other."""
         self._claim()
         for link in self._links.values():
             link.send({"bye": True})
@@ -81,7 +81,7 @@ class Watch:
             _exit(status, "" if message else line)
 
     def _claim(self) -> bool:
-        """Whether it is the caller who ends this process: the first who asks."""
+        """Whether the caller is to end this process: true for the first caller only."""
         with self._lock:
             first, self._ending = not self._ending, True
             return first
@@ -108,9 +108,10 @@ def _exit(status: int, line: str) -> NoReturn:
 
 
 def _delay_aborts() -> None:
-    """JAX aborts a process at once when process 0 is gone. So long, the watch can say so, and leave its own status.
+    """Delays aborts by 6 s, so that the watch can report what happened and exit with its own status.
 
-    `sleep` may be called by a handler of signals, which gets the signal's number: 6 s for SIGABRT. Then it aborts.
+    JAX aborts a process at once when process 0 is gone. The handler of SIGABRT becomes the C function `sleep`, which
+    handlers may call and which takes the signal's number, 6, for its seconds; then the process aborts.
     """
     libc = ctypes.CDLL(None)
     libc.signal.argtypes, libc.signal.restype = (ctypes.c_int, ctypes.c_void_p), ctypes.c_void_p

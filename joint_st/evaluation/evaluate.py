@@ -15,12 +15,12 @@ import rich
 from joint_st.config import Config, Source, load
 from joint_st.data.dataset import Dataset, open_paired
 from joint_st.data.symbols import SymbolSizes
-from joint_st.decoding.clock import Clock
 from joint_st.decoding.decoders import Decoder, Greedy, fuse
-from joint_st.decoding.forward import HEADS, Forward
+from joint_st.decoding.forward import Clock, Forward
 from joint_st.decoding.fusion.build import FusionFiles
 from joint_st.decoding.long import LongRecordings, default_window
 from joint_st.decoding.recognise import common_buckets, recognise
+from joint_st.distributed.mesh import keep_compiled
 from joint_st.distributed.peers import current
 from joint_st.distributed.preflight import check_config, check_data
 from joint_st.errors import UserError
@@ -37,7 +37,7 @@ from joint_st.evaluation.report import (
 from joint_st.evaluation.tuning import tuned
 from joint_st.evaluation.wer import ALL, total
 from joint_st.evaluation.word_errors import make_word_error_tables, word_errors
-from joint_st.runs.compilation import keep_compiled
+from joint_st.passes import PASSES
 from joint_st.runs.directory import RunDirectory, existing_run
 from joint_st.runs.trained import Trained, load_trained
 
@@ -57,7 +57,7 @@ class Scorer:
         found = recognise(self._forward, weights, self._dataset, self._buckets, self._mesh, self._config, name=name)
         scored = score_recognised(found, self._dataset, name)
         rates = {}
-        for head in HEADS:
+        for head in PASSES:
             wer = total(u.errors[ALL] for u in scored if u.head == head).wer
             if wer is None:
                 raise UserError(f"data.{name}: its transcripts hold no words, so it has no WER; correct its sources")
@@ -120,7 +120,7 @@ def evaluate_runs(
     *,
     checkpoints: Sequence[str] = ("best",),
     data: Mapping[str, Source] | None = None,
-    heads: Sequence[str] = HEADS,
+    passes: Sequence[str] = PASSES,
     decoders: Sequence[Decoder] = (Greedy(),),
     by: Sequence[str] = (),
     errors: bool = False,
@@ -147,7 +147,7 @@ def evaluate_runs(
         evaluation
         for workdir in workdirs
         for evaluation in evaluate_checkpoints(
-            workdir, checkpoints, data, heads, decoders, fusion, tune, window_seconds
+            workdir, checkpoints, data, passes, decoders, fusion, tune, window_seconds
         )
     ]
 
@@ -196,7 +196,7 @@ def evaluate_checkpoints(
     workdir: Path,
     checkpoints: Sequence[str],
     data: Mapping[str, Source] | None = None,
-    heads: Sequence[str] = HEADS,
+    passes: Sequence[str] = PASSES,
     decoders: Sequence[Decoder] = (Greedy(),),
     fusion: FusionFiles | None = None,
     tune: Mapping[str, Source] | None = None,
@@ -214,9 +214,7 @@ def evaluate_checkpoints(
     trained = load_trained(workdir, checkpoints[0])
     config = trained.config
     keep_compiled(config.training.compilation_cache)
-    splits = dict(data or config.data.test)
-    if not splits:
-        raise UserError(f"{trained.run.config}: data.test names no split; give --data NAME=SOURCE")
+    splits = trained.splits(data)
     # First, so that a file that cannot be read is told before a corpus is built.
     fused = fusion.open(trained.tokenizer, trained.normalizer) if fusion else None
     with peers.process_zero_first("prepare the splits"):
@@ -231,7 +229,7 @@ def evaluate_checkpoints(
         if tune is not None:
             fused = tuned(fused, decoders, trained, tune, datasets)
         decoders = fuse(decoders, fused)
-    model = (config, trained.symbols.sizes, trained.mesh, decoders, heads)
+    model = (config, trained.symbols.sizes, trained.mesh, decoders, passes)
     forward = Forward(*model)
     long = LongRecordings(*model, window_seconds=window_seconds or default_window(config))
     buckets = common_buckets(config, list(datasets.values()), long.longest)
@@ -254,7 +252,7 @@ def evaluate_checkpoints(
                         trained.mesh,
                         config,
                         decoders=decoders,
-                        heads=heads,
+                        passes=passes,
                         long=long,
                         clock=clocks[name],
                         name=name,
@@ -264,7 +262,7 @@ def evaluate_checkpoints(
                 if len(done) == 1 and peers.is_first:
                     report_unread(name, dataset, len(dataset) - len(found))
         names = [decoder.name for decoder in decoders]
-        some = [] if set(heads) == set(HEADS) else heads
+        some = [] if set(passes) == set(PASSES) else passes
         table = trained.run.evaluation(trained.step, splits, names, some)
         yield Evaluation(trained.run, trained.step, str(trained.normalizer), config, scored, clocks, table)
 
@@ -283,7 +281,7 @@ def score_recognised(found, dataset: Dataset, split: str, trained: Trained | Non
     scored = []
     for head, decoder in sorted(
         ((head, decoder) for decoder, by_head in by_decoder.items() for head in by_head),
-        key=lambda pair: HEADS.index(pair[0]),
+        key=lambda pair: PASSES.index(pair[0]),
     ):
         hypotheses = [dataset.normalizer(one.hypotheses[decoder][head]) for one in found]
         scored += score(

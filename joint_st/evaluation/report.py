@@ -18,11 +18,10 @@ from rich.table import Table
 from joint_st import storage
 from joint_st.data.utterance import Entry
 from joint_st.evaluation.bootstrap import rate_interval
-from joint_st.evaluation.wer import ALL, Errors, count_errors, total
-from joint_st.evaluation.word_alignment import Op, align_words
+from joint_st.evaluation.wer import ALL, Errors, Op, align_words, count_errors, total
 
 if TYPE_CHECKING:  # it brings JAX, which those who only read results do without
-    from joint_st.decoding.clock import Clock
+    from joint_st.decoding.forward import Clock
 
 
 @dataclass(frozen=True)

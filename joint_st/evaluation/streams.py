@@ -20,9 +20,8 @@ from joint_st.config import Source
 from joint_st.data.dataset import Dataset, open_paired
 from joint_st.data.word_times import word_times
 from joint_st.decoding.streaming import Heard, Streams, chunk_frames, pieces
-from joint_st.errors import UserError
+from joint_st.distributed.mesh import keep_compiled
 from joint_st.evaluation.wer import ALL, Errors, count_errors, total
-from joint_st.runs.compilation import keep_compiled
 from joint_st.runs.trained import Trained, load_trained
 
 
@@ -61,9 +60,7 @@ def evaluate_streams(
     trained = load_trained(workdir, checkpoint)
     config = trained.config
     keep_compiled(config.training.compilation_cache)
-    splits = dict(data or config.data.test)
-    if not splits:
-        raise UserError(f"{trained.run.config}: data.test names no split; give --data NAME=SOURCE")
+    splits = trained.splits(data)
     batch = Streams(trained, streams, chunk_frames(chunk_ms, config.model.features), window_seconds)
     rows = []
     for name, source in splits.items():

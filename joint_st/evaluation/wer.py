@@ -2,7 +2,7 @@
 
 References and hypotheses are normalised texts; words are what stands between white space, characters those of
 the words joined by single spaces (as jiwer counts both). The words are aligned by
-`joint_st.evaluation.word_alignment`, the characters by RapidFuzz at the same costs.
+`align_words`, the characters by RapidFuzz at the same costs.
 
 Errors are attributed to subsets of the vocabulary (say, words heard in training) by the reference word that
 they belong to, so that subsets which share no word share no error either, and all errors are somebody's:
@@ -18,12 +18,11 @@ An empty reference has words 0; all of its hypothesis are insertions, which belo
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from rapidfuzz.distance import Levenshtein
-
-from joint_st.evaluation.word_alignment import DELETE, INSERT, SUBSTITUTE, align_words
 
 ALL = "all"
 """The subset of all words."""
@@ -115,3 +114,45 @@ def _errors_by_word(reference: list[str], hypothesis: list[str]) -> list[Errors]
     counted = [1] * len(reference) or [0]
     columns = insertions, deletions, substitutions, counted, character_errors, characters
     return [Errors(*row) for row in zip(*columns, strict=True)]
+
+
+EQUAL, SUBSTITUTE, DELETE, INSERT = "equal", "substitute", "delete", "insert"
+
+
+class Op(NamedTuple):
+    """One step of an alignment."""
+
+    kind: str
+    """`equal`, `substitute`, `delete` or `insert`."""
+    reference: str | None
+    """Word of the reference; None where it has none, an insertion."""
+    hypothesis: str | None
+    """Word of the hypothesis; None where it has none, a deletion."""
+
+
+def align_words(reference: Sequence[str], hypothesis: Sequence[str]) -> list[Op]:
+    """The steps from the reference's words to the hypothesis's, in order; each word of either is in exactly one.
+
+    The alignment is RapidFuzz's, of least cost, where an insertion, a deletion and a substitution cost 1 each. Where a
+    substitution could as well come before an insertion as after it (`so anna`, recognised as `so an na`), it comes
+    before: what was made of one word is not charged to its neighbour.
+    """
+    ops: list[Op] = []
+    edits = Levenshtein.opcodes(reference, hypothesis).as_list()
+    inserted = 0
+    for (tag, start, end, heard, heard_end), after in zip(edits, [*edits[1:], None]):
+        if tag == "insert" and after is not None and after[0] == "replace":
+            # RapidFuzz inserts first where it could substitute first at the same cost.
+            inserted = heard_end - heard
+            continue
+        # Substituted are the first words of the hypothesis, and what is left over of them is inserted.
+        said = hypothesis[heard - inserted : heard_end]
+        words = reference[start:end]
+        if tag == "delete":
+            ops += [Op(DELETE, word, None) for word in words]
+        else:
+            kind = EQUAL if tag == "equal" else SUBSTITUTE
+            ops += [Op(kind, word, other) for word, other in zip(words, said)]
+            ops += [Op(INSERT, None, other) for other in said[len(words) :]]
+        inserted = 0
+    return ops

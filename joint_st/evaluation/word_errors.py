@@ -10,7 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from joint_st.evaluation.report import ScoredUtterance, percent
-from joint_st.evaluation.word_alignment import INSERT, SUBSTITUTE, Op
+from joint_st.evaluation.wer import INSERT, SUBSTITUTE, Op
 
 SHOWN = 15
 """Rows of a printed table."""

@@ -1,4 +1,7 @@
-"""N-gram language models in the ARPA format, with back-off: read, written, and walked in plain Python."""
+"""N-gram language models in the ARPA format, with back-off: read, written, and walked in plain Python.
+
+A model may be over words or over the labels of a tokenizer; `symbols` says how a label is written as a token.
+"""
 
 from __future__ import annotations
 
@@ -10,12 +13,14 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple, TextIO
 
+from joint_st.data import tokenizers
+from joint_st.data.tokenizers import BLANK, UNKNOWN_MARK, Characters, Tokenizer
 from joint_st.errors import UserError
 
 START, END, UNKNOWN = "<s>", "</s>", "<unk>"
 
 NEVER = -99.0
-"""How the format writes a log10 probability of 0."""
+"""Stands in the format for the logarithm of 0."""
 
 MOST = 10_000_000
 """N-grams that a model may have: each takes some 600 bytes while it is read, and at most 24 on the device."""
@@ -24,12 +29,12 @@ _UNKNOWN_AS_WRITTEN = ("<UNK>", "[UNK]")
 
 
 class Entry(NamedTuple):
-    """What a model says of an n-gram."""
+    """The two numbers that a model has for an n-gram."""
 
     log10_prob: float
-    """Of the last token after the ones before it."""
+    """Log10 probability of the last token after the ones before it."""
     log10_backoff: float
-    """Weight of what the tokens after the first one say, where they say what the whole n-gram does not."""
+    """Log10 weight of what the tokens after the first one predict, where the model has no n-gram that goes on from all."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,7 +55,10 @@ class Arpa:
         return [token for (token,) in self.ngrams[0] if token not in (START, END, UNKNOWN)]
 
     def log10_prob(self, token: str, before: Sequence[str]) -> float:
-        """Of a token after others, the first of which may be `<s>`; of `<unk>` for a token that the model lacks."""
+        """Log10 probability of a token after others, the first of which may be `<s>`.
+
+        A token that the model lacks has that of `<unk>`.
+        """
         known = [word if (word,) in self.ngrams[0] else UNKNOWN for word in (*before, token)]
         ngram, weight = tuple(known[-self.order :]), 0.0
         while ngram not in self.ngrams[len(ngram) - 1]:
@@ -151,3 +159,29 @@ def _ngram(line: str, order: int) -> tuple[tuple[str, ...], Entry]:
     tokens = tuple(UNKNOWN if token in _UNKNOWN_AS_WRITTEN else token for token in rest)
     # With some tools' "-inf", the difference of two would be NaN.
     return tokens, Entry(max(float(probability), NEVER), max(backoff, NEVER))
+
+
+SPACE = "\u2581"
+"""Stands for a space where tokens are separated by spaces; SentencePiece writes it where a word begins."""
+
+
+def spellings(tokenizer: Tokenizer) -> list[str]:
+    """What each label [V] adds to a text: "" the blank, `\u2047` the unknown one, a space in it where a word ends."""
+    if isinstance(tokenizer, Characters):
+        return ["", UNKNOWN_MARK, *tokenizer.characters]
+    written = [piece.replace(SPACE, " ") for piece in tokenizer.symbols()]
+    written[BLANK], written[tokenizers.UNKNOWN] = "", UNKNOWN_MARK
+    return written
+
+
+def symbols(tokenizer: Tokenizer) -> list[str]:
+    """The token of each label [V] in a language model over labels: its spelling, `\u2581` for a space."""
+    written = [spelling.replace(" ", SPACE) for spelling in spellings(tokenizer)]
+    written[tokenizers.UNKNOWN] = UNKNOWN
+    return written
+
+
+def label_tokens(tokenizer: Tokenizer, text: str) -> Sequence[str]:
+    """A normalised text as tokens of a language model over labels."""
+    written = symbols(tokenizer)
+    return [written[label] for label in tokenizer.encode(text)]

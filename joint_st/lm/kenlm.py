@@ -1,14 +1,12 @@
-"""N-gram models in KenLM's binary form (github.com/kpu/kenlm, version 5 of it) as lists of n-grams.
+"""Tries in KenLM's binary form (github.com/kpu/kenlm, version 5 of it) as lists of n-grams.
+
+`read_ngrams` reads a file in either form, this one or ARPA's.
 
 A *trie* leads from the last word of an n-gram back to its first one, bit-packed, a level an order, with probabilities
-and back-off weights as they are or as indices of a table (`-q`, `-b`).
+and back-off weights as they are or as indices of a table (`-q`, `-b`). It holds some n-grams that the ARPA file did
+not, where that has a longer one that ends in them, with the probability that follows by back-off: they change nothing.
 
-*Probing* hash tables hold no words, but hashes: of `w1 ... wn`, `hash(w2 ... wn) * A ^ (1 + w1) * B` by the numbers of
-the words, from the number of `wn` on. So n-grams are found by trying: words that may follow a word, for pairs, and from
-then on any two n-grams that overlap in all but one word. That all entries of a table were met is checked at the end.
-
-Both hold some n-grams that the ARPA file did not, where it has a longer one that ends in them, with the probability
-that follows by back-off: they change nothing.
+KenLM's default form, *probing* hash tables, has hashes in place of n-grams and is refused.
 """
 
 from __future__ import annotations
@@ -17,22 +15,17 @@ import struct
 from pathlib import Path
 
 import numpy as np
-import tqdm
 
 from joint_st.errors import UserError
-from joint_st.lm.arpa import MOST, NEVER, Arpa, Entry
+from joint_st.lm.arpa import MOST, NEVER, Arpa, Entry, read_arpa
 
 MAGIC = b"mmap lm http://kheafield.com/code"
-MOST_TRIED = 2_000_000_000
-"""Hashes that are tried for one order, at some 20 ns each: those of all pairs of 45,000 words."""
 
 _VERSION = MAGIC + b" format version 5\n\0"
 _FIXED = struct.Struct("<B3xfI?3xI")
 _FIXED_AT = 88
-_PROBING, _TRIE, _QUANTIZED_TRIE = 0, 2, 3
+_PROBING, _QUANTIZED_TRIE = 0, 3
 _OTHERS = {1: "with rest costs", 4: "a trie with compressed pointers (-a)", 5: "a trie with compressed pointers (-a)"}
-_A, _B = np.uint64(8978948897894561157), np.uint64(17894857484156487943)
-_BLOCK = 1 << 22
 
 _Order = tuple[np.ndarray, np.ndarray, np.ndarray]
 """Word numbers of the n-grams, int [N, order], their log10 probabilities and their back-off weights, float32 [N]."""
@@ -45,18 +38,23 @@ def is_kenlm(path: Path) -> bool:
 
 
 def read_kenlm(path: Path) -> Arpa:
-    """The model of a file that `build_binary` made, a trie or probing hash tables.
+    """The model of a file that `build_binary` made, a trie.
 
-    Raises `UserError` for other versions and kinds, where the words are left out, where the file is cut short, where it
-    has more than `MOST` n-grams, and for hash tables that take more than `MOST_TRIED` tries.
+    Raises `UserError` for other versions and kinds, where the words are left out, where the file is cut short, and
+    where it has more than `MOST` n-grams.
     """
     data = np.fromfile(path, np.uint8)
     raw = data.data
     if bytes(raw[: len(_VERSION)]) != _VERSION or len(data) < _FIXED_AT + _FIXED.size:
         raise UserError(f"{path}: not of version 5 of KenLM's binary form; build it anew, or give the ARPA file")
-    order, multiplier, kind, has_words, _ = _FIXED.unpack_from(raw, _FIXED_AT)
+    order, _, kind, has_words, _ = _FIXED.unpack_from(raw, _FIXED_AT)
     counts_at = _FIXED_AT + _FIXED.size
     counts = struct.unpack_from(f"<{order}Q", raw, counts_at)
+    if kind == _PROBING:
+        raise UserError(
+            f"{path}: a KenLM binary of hash tables (probing), which do not hold their n-grams; give the ARPA file "
+            "that lmplz wrote, or make a trie of it: build_binary trie model.arpa model.bin"
+        )
     if kind in _OTHERS or order < 2 or not has_words:
         what = _OTHERS.get(kind, "without its words (-v)" if order > 1 else "of one order")
         raise UserError(f"{path}: a KenLM binary {what} cannot be read; give the ARPA file")
@@ -64,10 +62,7 @@ def read_kenlm(path: Path) -> Arpa:
         raise UserError(f"{path}: {sum(counts):,} n-grams, at most {MOST:,} are read; prune it")
     at = -(-(counts_at + 8 * order) // 8) * 8
     try:
-        if kind == _PROBING:
-            orders, at = _read_probing(data, at, counts, multiplier, path)
-        else:
-            orders, at = _read_trie(data, at, counts, kind == _QUANTIZED_TRIE)
+        orders, at = _read_trie(data, at, counts, kind == _QUANTIZED_TRIE)
         words = bytes(raw[at:]).decode().split("\0")[:-1]
     except ValueError:
         raise UserError(f"{path}: this KenLM binary is cut short or broken; give the ARPA file") from None
@@ -136,73 +131,11 @@ def _bits(data: np.ndarray, starts: np.ndarray, length: int) -> np.ndarray:
     return (shifted & np.uint64((1 << length) - 1)).astype(np.int64)
 
 
-def _read_probing(data, at: int, counts: tuple[int, ...], multiplier: float, path: Path) -> tuple[list[_Order], int]:
-    """As `_read_trie`."""
+def read_ngrams(path: Path) -> Arpa:
+    """The model of an ARPA file, plain or gzipped, or of a trie in KenLM's binary form.
 
-    def buckets(entries: int) -> int:
-        return max(entries + 1, int(np.float32(multiplier) * np.float32(entries)))
-
-    size = struct.unpack_from("<4xI", data.data, at)[0]
-    at += 8 + 12 * buckets(counts[0])
-    unigrams = np.frombuffer(data, [("prob", "<f4"), ("backoff", "<f4")], size, at)
-    at += 8 * (counts[0] + 1)
-    ngrams, hashes = np.arange(size)[:, None], np.arange(size, dtype=np.uint64)
-    prefix = suffix = np.zeros(size, np.int64)
-    found, orders = unigrams, [(ngrams, -np.abs(unigrams["prob"]), unigrams["backoff"])]
-    for n, count in enumerate(counts[1:], 2):
-        fields = [("key", "<u8"), ("prob", "<f4"), ("backoff", "<f4")][: 3 if n < len(counts) else 2]
-        table = np.frombuffer(data, fields, buckets(count), at)
-        at += table.nbytes
-        table = np.sort(table[table["key"] != 0], order="key")
-        # A mark for what no longer n-gram ends in, and one for what none begins with.
-        endings = np.flatnonzero(~np.signbit(found["prob"]))
-        beginnings = np.flatnonzero((found["backoff"] != 0) | ~np.signbit(found["backoff"]))
-        pairs = _pairs(beginnings, endings, suffix, prefix, f"{path.name}, {n}-grams", path)
-        place, begin, end = _look_up(pairs, table["key"], hashes, ngrams[:, 0])
-        if len(place) != len(table):
-            raise ValueError(f"{len(place)} of {len(table)} {n}-grams were found")
-        found, hashes = table[place], table["key"][place]
-        ngrams, prefix, suffix = np.column_stack([ngrams[begin, 0], ngrams[end]]), begin, end
-        backoffs = found["backoff"] if n < len(counts) else np.zeros(len(found), np.float32)
-        orders.append((ngrams, -np.abs(found["prob"]), backoffs))
-    return orders, at
-
-
-def _pairs(beginnings, endings, suffix, prefix, name: str, path: Path):
-    """Indices of n-grams that overlap, `beginnings` before `endings`, in blocks: two arrays int [P] each."""
-    beginnings = beginnings[np.argsort(suffix[beginnings], kind="stable")]
-    low, high = (np.searchsorted(suffix[beginnings], prefix[endings], side) for side in ("left", "right"))
-    counts = high - low
-    if counts.sum() > MOST_TRIED:
-        raise UserError(
-            f"{path}: too many words to find the n-grams of hash tables; build a trie (`build_binary trie`), "
-            "or give the ARPA file"
-        )
-    ends = np.cumsum(counts)
-    shown = {"desc": name, "unit": "hash", "unit_scale": True, "leave": False, "delay": 1, "disable": None}
-    start = 0
-    with tqdm.tqdm(total=int(counts.sum()), **shown) as progress:
-        while start < len(endings):
-            done = ends[start - 1] if start else 0
-            stop = max(int(np.searchsorted(ends, done + _BLOCK, "right")), start + 1)
-            own = counts[start:stop]
-            offsets = np.arange(own.sum()) - np.repeat(np.cumsum(own) - own, own)
-            yield beginnings[np.repeat(low[start:stop], own) + offsets], np.repeat(endings[start:stop], own)
-            progress.update(int(own.sum()))
-            start = stop
-
-
-def _look_up(pairs, keys: np.ndarray, hashes: np.ndarray, firsts: np.ndarray):
-    """Where in the sorted `keys` n-grams of some pairs stand, and the pairs: three arrays int [N]."""
-    # Nearly all tries fail, most of them at the first 24 bits.
-    shift = np.uint64(40)
-    known = np.zeros(1 << 24, bool)
-    known[keys >> shift] = True
-    found = [(np.zeros(0, np.int64),) * 3]
-    for begin, end in pairs:
-        tried = (hashes[end] * _A) ^ ((firsts[begin].astype(np.uint64) + np.uint64(1)) * _B)
-        likely = np.flatnonzero(known[tried >> shift])
-        place = np.minimum(np.searchsorted(keys, tried[likely]), len(keys) - 1)
-        right = keys[place] == tried[likely]
-        found.append((place[right], begin[likely[right]], end[likely[right]]))
-    return tuple(np.concatenate(column) for column in zip(*found))
+    Raises `UserError` where there is no such file, and as `read_arpa` and `read_kenlm` do.
+    """
+    if not path.is_file():
+        raise UserError(f"{path}: no such file")
+    return read_kenlm(path) if is_kenlm(path) else read_arpa(path)

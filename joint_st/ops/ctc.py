@@ -25,14 +25,16 @@ scatter-add; a TPU is slow at scatter-adds, and a GPU adds in an order that chan
 from __future__ import annotations
 
 import functools
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
-IMPOSSIBLE = -1e30
-"""Log probability of what cannot happen: finite, so that no difference of two of them is NaN."""
+from joint_st.ops.lattice import IMPOSSIBLE, logaddexp, move_left, move_right
+
+_Array = TypeVar("_Array", jax.Array, np.ndarray)
 
 
 def ctc_loss(
@@ -57,14 +59,27 @@ def ctc_loss(
     return jnp.where(feasible, loss, 0.0), feasible
 
 
-def frames_needed(labels: jax.Array, label_lengths: jax.Array) -> jax.Array:
+def frames_needed(labels: _Array, label_lengths: _Array | None = None) -> _Array:
     """The fewest frames that can spell the labels: one for each, and a blank between two that are equal.
 
-    labels: int [B, U], label_lengths: int [B] -> int32 [B].
+    labels: int [..., U], label_lengths: int [...], all U by default -> int32 [...]. NumPy arrays give a NumPy array
+    and compile nothing; arrays of JAX give one of JAX.
     """
-    in_label = jnp.arange(1, labels.shape[1]) < label_lengths[:, None]
-    repeats = (labels[:, 1:] == labels[:, :-1]) & in_label
-    return (label_lengths + repeats.sum(axis=1)).astype(jnp.int32)
+    xp = np if isinstance(labels, np.ndarray) else jnp
+    repeats = labels[..., 1:] == labels[..., :-1]
+    if label_lengths is None:
+        return (labels.shape[-1] + repeats.sum(axis=-1)).astype(xp.int32)
+    in_label = xp.arange(1, labels.shape[-1]) < label_lengths[..., None]
+    return (label_lengths + (repeats & in_label).sum(axis=-1)).astype(xp.int32)
+
+
+def ctc_weights(label_lengths: jax.Array, needed: jax.Array, frames: jax.Array, valid: jax.Array) -> jax.Array:
+    """What the loss of each utterance counts, float32 [B]: a label 1 each, and 0 where its frames cannot emit them.
+
+    label_lengths, needed (see `frames_needed`), frames: int32 [B]. valid: bool [B].
+    """
+    meaningful = valid & (label_lengths > 0) & (needed <= frames)
+    return jnp.where(meaningful, label_lengths, 0).astype(jnp.float32)
 
 
 class _Lattice(NamedTuple):
@@ -167,9 +182,9 @@ def _forward(lattice: _Lattice, keep: bool) -> tuple[jax.Array, _Scores | None]:
 
     def advance(scores, frame):
         blank_log_prob, label_log_prob, in_audio = frame
-        entering = _logaddexp(scores.blank, _move_right(scores.label))
+        entering = logaddexp(scores.blank, move_right(scores.label, IMPOSSIBLE))
         changed = jnp.where(lattice.repeats, scores.blank, entering)
-        label = _logaddexp(scores.label, changed) + label_log_prob
+        label = logaddexp(scores.label, changed) + label_log_prob
         after, shift = _shifted(entering + blank_log_prob[:, None], label)
         scores = _select(in_audio, after, scores)
         return scores, (jnp.where(in_audio, shift, 0.0), scores if keep else None)
@@ -187,15 +202,15 @@ def _forward(lattice: _Lattice, keep: bool) -> tuple[jax.Array, _Scores | None]:
 
 def _backward(lattice: _Lattice) -> _Scores:
     """The scores of all ways on from each state after each frame, [T, B, U + 1]."""
-    next_repeats = _move_left(lattice.repeats, False)
+    next_repeats = move_left(lattice.repeats, False)
 
     def retreat(scores, frame):
         blank_log_prob, label_log_prob, in_audio = frame
         blank = scores.blank + blank_log_prob[:, None]
         label = scores.label + label_log_prob
-        leaving = _logaddexp(blank, label)
-        changed = jnp.where(next_repeats, _move_left(blank), _move_left(leaving))
-        before, _ = _shifted(leaving, _logaddexp(label, changed))
+        leaving = logaddexp(blank, label)
+        changed = jnp.where(next_repeats, move_left(blank, IMPOSSIBLE), move_left(leaving, IMPOSSIBLE))
+        before, _ = _shifted(leaving, logaddexp(label, changed))
         return _select(in_audio, before, scores), scores
 
     end = _Scores(lattice.blank_end, lattice.label_end)
@@ -216,16 +231,3 @@ def _shifted(blank, label) -> tuple[_Scores, jax.Array]:
 def _select(condition, a: _Scores, b: _Scores) -> _Scores:
     """Utterances [B] of `a` where the condition holds, of `b` elsewhere."""
     return _Scores(*(jnp.where(condition[:, None], x, y) for x, y in zip(a, b)))
-
-
-def _move_right(x, fill=IMPOSSIBLE):
-    return jnp.concatenate([jnp.full_like(x[:, :1], fill), x[:, :-1]], axis=1)
-
-
-def _move_left(x, fill=IMPOSSIBLE):
-    return jnp.concatenate([x[:, 1:], jnp.full_like(x[:, :1], fill)], axis=1)
-
-
-def _logaddexp(a, b):
-    """As `jnp.logaddexp`, without its care for infinities, which do not occur here."""
-    return jnp.maximum(a, b) + jnp.log1p(jnp.exp(-jnp.abs(a - b)))

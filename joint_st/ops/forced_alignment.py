@@ -19,7 +19,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from joint_st.ops.ctc import IMPOSSIBLE, frames_needed
+from joint_st.ops.ctc import frames_needed
+from joint_st.ops.lattice import IMPOSSIBLE, move_right
 
 FROM_LABEL = 1
 ENTERED = 2
@@ -79,8 +80,8 @@ def forced_alignment(
     def advance(state, t):
         before_blank, before_label, log_prob = state
         blank_log_prob, label_log_prob = log_probs(t)
-        from_label = _move_right(before_label) > before_blank
-        entering = jnp.maximum(_move_right(before_label), before_blank)
+        from_label = move_right(before_label, IMPOSSIBLE) > before_blank
+        entering = jnp.maximum(move_right(before_label, IMPOSSIBLE), before_blank)
         changed = jnp.where(repeats, before_blank, entering)
         entered = changed > before_label
         after_blank = entering + blank_log_prob
@@ -128,7 +129,7 @@ def forced_alignment(
     return ForcedAlignment(path, *_spans(path, posterior, width), jnp.where(feasible, log_prob, 0.0), feasible)
 
 
-def _spans(path, posterior, labels: int):
+def _spans(path, posterior, labels: int) -> tuple[jax.Array, jax.Array, jax.Array]:
     """First frame, frame after the last, and mean posterior of each label, [B, U] each."""
     batch, frames = path.shape
     row = jnp.arange(batch)[:, None]
@@ -144,7 +145,3 @@ def _spans(path, posterior, labels: int):
     starts = jnp.where(spelled, starts[:, :labels], 0)
     ends = ends[:, :labels]
     return starts, ends, total[:, :labels] / jnp.maximum(ends - starts, 1)
-
-
-def _move_right(x):
-    return jnp.concatenate([jnp.full_like(x[:, :1], IMPOSSIBLE), x[:, :-1]], axis=1)

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 
-def _covered(key: jax.Array, count: int, widest: jax.Array, length: jax.Array, size: int) -> jax.Array:
+def _covered(key: jax.Array, count: int, widest: jax.Array | int, length: jax.Array | int, size: int) -> jax.Array:
     """`True` [size] on the union of `count` spans, each of a width up to `widest`, inside `length`."""
     width_key, start_key = jax.random.split(key)
     width = jnp.floor(jax.random.uniform(width_key, (count, 1)) * (widest + 1))

@@ -8,19 +8,19 @@ from collections.abc import Sequence
 
 import jax
 import numpy as np
+import PIL.Image
 import soundfile
 
-from joint_st.analysis.example import Example
 from joint_st.analysis.figures import MOST_PANELS
 from joint_st.analysis.layers import LayerAnalysis
+from joint_st.analysis.pairs import Example
 from joint_st.data.audio import UnreadableAudio
 from joint_st.data.dataset import Dataset
 from joint_st.data.sources import Corpus
 from joint_st.data.utterance import Entry, Utterance
-from joint_st.reports.png import grey_png
 from joint_st.runs.trained import Trained
 from joint_st.word_times.aligner import Aligner
-from joint_st.word_times.result import Aligned, Failed
+from joint_st.word_times.spans import Aligned, Failed
 
 BARS = 240
 """Of the outline of the sound."""
@@ -117,7 +117,7 @@ def layer_maps(example: Example) -> dict:
         "layers": [
             {
                 "name": example.layers[layer],
-                "image": _uri("image/png", grey_png(_grey(example.costs[layer]))),
+                "image": _uri("image/png", _png(_grey(example.costs[layer]))),
                 "path": example.positions[layer].tolist(),
             }
             for layer in shown
@@ -130,6 +130,13 @@ def _grey(costs: np.ndarray) -> np.ndarray:
     low, high = np.percentile(costs, [1, 99])
     grey = np.clip((costs - low) / max(high - low, 1e-6), 0, 1)
     return np.rint(255 * grey).astype(np.uint8).T[::-1]
+
+
+def _png(image: np.ndarray) -> bytes:
+    """A grey image, uint8 [H, W], 0 black, as a PNG file."""
+    file = io.BytesIO()
+    PIL.Image.fromarray(image).save(file, "PNG", optimize=True)
+    return file.getvalue()
 
 
 def _uri(kind: str, content: bytes) -> str:

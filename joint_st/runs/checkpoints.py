@@ -31,7 +31,10 @@ MAKE_ROOM = "make room, and the same command goes on from the last one that is c
 
 
 class Checkpoints:
-    """The checkpoints under `directory`; a context manager that finishes pending saves on leaving."""
+    """The checkpoints under `directory`; a context manager that finishes pending saves on leaving.
+
+    Raises `UserError` where they are to be read only and there is no such directory.
+    """
 
     def __init__(
         self,
@@ -43,7 +46,9 @@ class Checkpoints:
         metric: str = METRIC,
     ):
         self.directory = directory if storage.is_remote(directory) else Path(directory).resolve()
-        self._metric = metric
+        if read_only and not self.directory.is_dir():
+            raise self._none()
+        self.metric = metric
         policies = [checkpoint_managers.LatestN(keep_latest)]
         policies.append(
             checkpoint_managers.BestN(
@@ -62,6 +67,9 @@ class Checkpoints:
         )
         with storage.as_user_error(self.directory):
             self._manager = ocp.CheckpointManager(self.directory, options=options)
+
+    def _none(self) -> UserError:
+        return UserError(f"{self.directory}: no complete checkpoint; train the run first")
 
     def __enter__(self):
         return self
@@ -82,7 +90,7 @@ class Checkpoints:
         """Step of checkpoint `which`: `best`, `latest` or a step. Raises `UserError` where there is none."""
         steps = sorted(self._manager.all_steps())
         if not steps:
-            raise UserError(f"{self.directory}: no complete checkpoint; train the run first")
+            raise self._none()
         if which == "best":
             return self.best()
         if which == "latest":
@@ -105,7 +113,7 @@ class Checkpoints:
             self._manager.save(
                 step,
                 args=ocp.args.Composite(state=ocp.args.StandardSave(state), facts=ocp.args.JsonSave(facts)),
-                metrics=None if rank is None else {self._metric: rank},
+                metrics=None if rank is None else {self.metric: rank},
                 force=True,
             )
 
@@ -156,28 +164,59 @@ class Checkpoints:
 
         Raises `UserError` where such a part holds other arrays than `like`: the code that made it was another.
         """
-        restore_args = jax.tree.map(
-            lambda x: ocp.ArrayRestoreArgs(sharding=x.sharding, global_shape=x.shape, dtype=x.dtype), like
-        )
-        with ocp.CheckpointManager(
+        with self._reader() as manager:
+            stored = manager.item_metadata(step)["state"].tree
+            _check_same_arrays({part: stored.get(part, {}) for part in like}, like, self.directory / str(step))
+            return _restored(manager, step, like)
+
+    def shapes(self, step: int, part: str) -> dict[str, tuple[int, ...]]:
+        """The shape of each array that is stored in a part of the state (`params`, `average`), by its dotted name."""
+        with self._reader() as manager:
+            return _shapes(manager.item_metadata(step)["state"].tree[part])
+
+    def restore_arrays(self, step: int, part: str, like: dict[str, jax.ShapeDtypeStruct]) -> dict[str, jax.Array]:
+        """Some arrays of a part of the state by their dotted names; `like` holds their types and shardings."""
+        tree: dict = {}
+        for name, x in like.items():
+            *parents, last = name.split(".")
+            node = tree
+            for parent in parents:
+                node = node.setdefault(parent, {})
+            node[last] = x
+        with self._reader() as manager:
+            found = _restored(manager, step, {part: tree})[part]
+        return named_leaves(found)
+
+    def _reader(self) -> ocp.CheckpointManager:
+        """A manager that restores single arrays."""
+        return ocp.CheckpointManager(
             self.directory,
             options=ocp.CheckpointManagerOptions(read_only=True),
             item_handlers={"state": ocp.PyTreeCheckpointHandler()},
-        ) as manager:
-            stored = manager.item_metadata(step)["state"].tree
-            _check_same_arrays({part: stored.get(part, {}) for part in like}, like, self.directory / str(step))
-            args = ocp.args.PyTreeRestore(like, restore_args=restore_args, partial_restore=True)
-            return manager.restore(step, args=ocp.args.Composite(state=args))["state"]
+        )
+
+
+def named_leaves(tree: Any) -> dict[str, Any]:
+    """Arrays, or shapes of arrays, by their dotted names, in the order of the tree."""
+    leaves = jax.tree_util.tree_leaves_with_path(tree, is_leaf=lambda x: hasattr(x, "shape"))
+    return {jax.tree_util.keystr(path, simple=True, separator="."): x for path, x in leaves}
+
+
+def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(x.shape) for name, x in named_leaves(tree).items()}
+
+
+def _restored(manager: ocp.CheckpointManager, step: int, like: dict) -> dict:
+    restore_args = jax.tree.map(
+        lambda x: ocp.ArrayRestoreArgs(sharding=x.sharding, global_shape=x.shape, dtype=x.dtype), like
+    )
+    args = ocp.args.PyTreeRestore(like, restore_args=restore_args, partial_restore=True)
+    return manager.restore(step, args=ocp.args.Composite(state=args))["state"]
 
 
 def _check_same_arrays(stored: dict, like: dict, where: Path) -> None:
     """Orbax leaves out, without a word, arrays that are stored and not asked for."""
-
-    def shapes(tree):
-        leaves = jax.tree_util.tree_leaves_with_path(tree, is_leaf=lambda x: hasattr(x, "shape"))
-        return {jax.tree_util.keystr(path, simple=True, separator="."): tuple(x.shape) for path, x in leaves}
-
-    there, here = shapes(stored), shapes(like)
+    there, here = _shapes(stored), _shapes(like)
     for name in sorted(there.keys() | here.keys()):
         if there.get(name) != here.get(name):
             is_, wanted = (tree.get(name, "absent") for tree in (there, here))

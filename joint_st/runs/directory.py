@@ -61,7 +61,7 @@ class RunDirectory:
 
     @property
     def vocabulary(self) -> Path:
-        """Words heard and words only read."""
+        """The words heard in training, and those of its texts alone."""
         return self.root / "vocabulary.json"
 
     @property

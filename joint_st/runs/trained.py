@@ -1,13 +1,16 @@
-"""A trained model, read from the directory of its run alone."""
+"""A trained model, or a trained language model, read from the directory of its run alone."""
 
 from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import jax
+import numpy as np
 
-from joint_st.config import Config, load
+from joint_st import storage
+from joint_st.config import Config, LmConfig, Source, is_language_model, load
 from joint_st.data.normalizers import Normalizer, normalizer
 from joint_st.data.symbols import Symbols, load_languages
 from joint_st.data.text_units import Units, load_units
@@ -17,8 +20,12 @@ from joint_st.distributed.mesh import make_evaluation_mesh, replicated
 from joint_st.errors import UserError
 from joint_st.heads.model import weight_shapes
 from joint_st.models.functional import Weights
-from joint_st.runs.checkpoints import Checkpoints
+from joint_st.models.language_model import lm_shapes
+from joint_st.runs.checkpoints import METRIC, Checkpoints
 from joint_st.runs.directory import RunDirectory, existing_run
+
+LM_METRIC = "perplexity"
+"""Name of the metric that ranks a language model's checkpoints: the dev set's perplexity per label."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,11 +53,43 @@ class Trained:
         """What the text encoder reads; None where there is no text encoder."""
         return self.symbols.units
 
+    def splits(self, data: dict[str, Source] | None) -> dict[str, Source]:
+        """The named sources of the option --data where there are any, the run's test splits otherwise.
+
+        Raises `UserError` where there are neither.
+        """
+        if not (data or self.config.data.test):
+            raise UserError(f"{self.run.config}: data.test names no split; give --data NAME=SOURCE")
+        return dict(data or self.config.data.test)
+
+    def split(self, data: dict[str, Source] | None) -> tuple[str, Source]:
+        """Name and source of the one split of --data, or of the run's first test split.
+
+        Raises `UserError` where there is none, and where --data names several.
+        """
+        splits = self.splits(data)
+        if data and len(data) > 1:
+            raise UserError(f"--data: takes one split at a time here, and {', '.join(data)} are {len(data)}")
+        return next(iter(splits.items()))
+
 
 def read_symbols(config: Config, run: RunDirectory) -> Symbols:
     """The inventories that a run's directory holds."""
     units = load_units(run.units) if config.data.units.kind != "none" else None
     return Symbols(load_tokenizer(run.tokenizer), units, load_languages(run.root))
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainedLm:
+    """A language model's checkpoint and all that is needed to use it."""
+
+    run: RunDirectory
+    config: LmConfig
+    tokenizer: Tokenizer
+    step: int
+    """Step of the checkpoint."""
+    weights: Weights
+    """The moving average of the weights, NumPy arrays."""
 
 
 def load_trained(workdir: Path, checkpoint: str = "best") -> Trained:
@@ -64,16 +103,39 @@ def load_trained(workdir: Path, checkpoint: str = "best") -> Trained:
     mesh = make_evaluation_mesh(config)
     symbols = read_symbols(config, run)
     normalize = normalizer(config.data.normalizer)
-    if not run.checkpoints.is_dir():
-        raise UserError(f"{run.checkpoints}: no complete checkpoint; train the run first")
-    with Checkpoints(run.checkpoints, read_only=True) as checkpoints:
+    with trained_checkpoints(run) as checkpoints:
         step = checkpoints.choose(checkpoint)
         trained_with = checkpoints.facts(step)["normalizer"]
         if trained_with != str(normalize):
             raise UserError(f"{run.root}: trained on text of normaliser {trained_with}, and this is {normalize}")
-        like = jax.tree.map(
-            lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=replicated(mesh)),
-            weight_shapes(config, symbols.sizes),
-        )
-        weights = checkpoints.restore_part(step, {"average": like})["average"]
+        shapes = weight_shapes(config, symbols.sizes)
+        weights = _restore_average(checkpoints, step, shapes, replicated(mesh))
     return Trained(run, config, normalize, symbols, Vocabulary.load(run.root), mesh, step, weights)
+
+
+def load_lm(workdir: Path, checkpoint: str = "best") -> TrainedLm:
+    """The language model of checkpoint `best`, `latest` or a step of the run in `workdir`.
+
+    Raises `UserError` where there is no such run or checkpoint.
+    """
+    run = RunDirectory(storage.path(workdir))
+    if not is_language_model(run.root):
+        raise UserError(f"{run.root}: no run of a language model; `joint-st train-lm` makes one")
+    config = load(run.config, LmConfig)
+    everywhere = replicated(jax.sharding.Mesh(np.array(jax.devices()), ("data",)))
+    with trained_checkpoints(run, LM_METRIC) as checkpoints:
+        tokenizer = load_tokenizer(run.tokenizer)
+        step = checkpoints.choose(checkpoint)
+        weights = _restore_average(checkpoints, step, lm_shapes(config.model, tokenizer.size), everywhere)
+    return TrainedLm(run, config, tokenizer, step, jax.device_get(weights))
+
+
+def trained_checkpoints(run: RunDirectory, metric: str = METRIC) -> Checkpoints:
+    """The checkpoints of a run, to be read only; raises `UserError` where there are none."""
+    return Checkpoints(run.checkpoints, read_only=True, metric=metric)
+
+
+def _restore_average(checkpoints: Checkpoints, step: int, shapes: Any, sharding: jax.sharding.Sharding) -> Weights:
+    """The moving average of the weights at `step`; `shapes` says which arrays there are, `sharding` where they go."""
+    like = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), shapes)
+    return checkpoints.restore_part(step, {"average": like})["average"]

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pydantic_core
 import tqdm
 
+from joint_st.config import Config
+from joint_st.config.tree import leaves
 from joint_st.errors import UserError
 from joint_st.evaluation.bootstrap import rates_over_seeds, relative_changes
 from joint_st.evaluation.wer import ALL
-from joint_st.sweeps.overrides import differing_fields
-from joint_st.sweeps.rows import HEADS, change_key, name_of
 from joint_st.sweeps.sweep import Job
+from joint_st.sweeps.table import HEADS, change_key, name_of
 
 KINDS_OF_ERROR = ("insertions", "deletions", "substitutions")
 
@@ -26,34 +29,34 @@ class Counts:
 
     ids: tuple[str, ...]
     errors: dict[tuple[str, str], np.ndarray]
-    """[N], by (head, subset)."""
+    """Errors [N] by (head, subset)."""
     words: dict[str, np.ndarray]
-    """[N], by subset."""
+    """Words [N] by subset."""
     totals: dict[str, dict[str, int]]
     """Insertions, deletions and substitutions by head."""
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What is known of a finished run."""
+    """The evaluation of a finished run."""
 
     job: Job
     step: int
     normalizer: str
     counts: dict[tuple[str, str], Counts]
-    """By (split, decoder)."""
+    """Counts by (split, decoder)."""
 
 
 def collect(
     tables: Sequence[tuple[Job, Path]], *, arms: Collection[str] = (), references: Sequence[str] = ()
 ) -> list[dict]:
-    """One row for each arm (all, or those named), split and decoder, in the order given.
+    """Return one row for each arm (all, or those named), split and decoder, in the order given.
 
     tables: finished runs, with the files of their tables. Rates are fractions, pooled over seeds: `wer`, `wer_heard`,
-    `wer_only_read` of the full-context head and `streaming_wer` and so on, each with `_low` and `_high`, the 95 %
+    `wer_text_only` of the full-context head and `streaming_wer` and so on, each with `_low` and `_high`, the 95 %
     interval of the bootstrap over seeds and utterances, and `_by_seed`. `overrides` are the fields of the config in
-    which all arms differ, by dotted path. `relative_to` holds, for each arm in `references`, the
-    change of each rate relative to its. Raises `UserError` where runs were evaluated on different utterances.
+    which the arms differ, by dotted path. `relative_to` holds, for each arm in `references`, the change of each rate
+    relative to that arm's. Raises `UserError` where runs were evaluated on different utterances.
     """
     evaluations: dict[str, list[Evaluation]] = {}
     for job, table in tqdm.tqdm(tables, desc="read", unit="run", disable=None, delay=1, leave=False):
@@ -70,7 +73,7 @@ def collect(
 
 
 def read_evaluation(job: Job, table: Path) -> Evaluation:
-    """The evaluation whose table is in the file `table`, its utterances beside it."""
+    """Read the evaluation whose table is the file `table`, and whose utterances lie beside it."""
     rows = json.loads(table.read_bytes())
     records: dict[tuple[str, str], dict[str, dict[str, dict]]] = {}
     with table.with_suffix(".jsonl").open(encoding="utf-8") as lines:
@@ -107,7 +110,7 @@ def _counts(heads: dict[str, dict[str, dict]]) -> Counts:
 
 
 def _check_comparable(evaluations: Sequence[Evaluation]) -> None:
-    """Raises `UserError` where two runs have other splits, utterances, words, or normalisers."""
+    """Raise `UserError` where two runs differ in splits, utterances, words or normalisers."""
     first = evaluations[0]
     for other in evaluations[1:]:
         names = f"{first.job.name} and {other.job.name}"
@@ -150,7 +153,7 @@ def _row(key: tuple[str, str], group: list[Evaluation], references: dict[str, li
 
 
 def _changes(group: list[Evaluation], reference: list[Evaluation], key: tuple[str, str], samples: int) -> dict:
-    """Relative changes by head and subset, on the seeds that both arms have."""
+    """Return relative changes by head and subset, on the seeds that both arms have."""
     by_seed = {one.job.run.seed: one.counts[key] for one in reference}
     pairs = [(one.counts[key], by_seed[one.job.run.seed]) for one in group if one.job.run.seed in by_seed]
     if not pairs:
@@ -174,5 +177,33 @@ def _same_words(one: Counts, other: Counts, kind: tuple[str, str]) -> bool:
 
 
 def _errors(counts: Sequence[Counts], kinds: Sequence[tuple[str, str]]) -> np.ndarray:
-    """[kinds, seeds, utterances]"""
+    """Return errors [kinds, seeds, utterances]."""
     return np.stack([[one.errors[kind] for one in counts] for kind in kinds])
+
+
+_OF_RUNS = ("name", "seed")
+"""Fields in which the runs of one arm differ."""
+
+
+def differing_fields(arms: Mapping[str, Sequence[Config]]) -> dict[str, dict[str, Any]]:
+    """Return, for each arm, the values of all fields in which the arms differ, by dotted path, as in JSON.
+
+    arms: the configs of their runs. None stands for a field that an arm's configs do not have. Fields that differ
+    within an arm, as they may with its seeds, are left out.
+    """
+    values = {arm: [_values(config) for config in configs] for arm, configs in arms.items()}
+    everywhere = [one for runs in values.values() for one in runs]
+    paths = dict.fromkeys(path for one in everywhere for path in one)
+
+    def alike(configs: Sequence[Mapping[str, Any]], path: str) -> bool:
+        return all(one.get(path) == configs[0].get(path) for one in configs)
+
+    chosen = [
+        path for path in paths if not alike(everywhere, path) and all(alike(runs, path) for runs in values.values())
+    ]
+    return {arm: {path: runs[0].get(path) for path in chosen} for arm, runs in values.items()}
+
+
+def _values(config: Config) -> dict[str, Any]:
+    found = {leaf.path: pydantic_core.to_jsonable_python(leaf.value) for leaf in leaves(config)}
+    return {path: value for path, value in found.items() if path not in _OF_RUNS}

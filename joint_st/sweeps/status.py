@@ -1,4 +1,4 @@
-"""How far the runs of a sweep are, as a table that keeps itself up to date on a terminal."""
+"""How far the runs of a sweep are, by what is on disk, and a table of it that a terminal keeps up to date."""
 
 from __future__ import annotations
 
@@ -19,37 +19,104 @@ from rich.table import Table
 from rich.text import Text
 
 from joint_st import storage
+from joint_st.config import load
+from joint_st.errors import UserError
+from joint_st.runs.directory import check_same
 from joint_st.sweeps.launchers import SILENT_SECONDS, last_sign, submission
 from joint_st.sweeps.locks import is_locked
-from joint_st.sweeps.state import look
 from joint_st.sweeps.sweep import Job, Sweep
+
+
+@dataclass(frozen=True)
+class State:
+    """How far a run is."""
+
+    steps: int
+    """Step of the latest complete checkpoint; 0 where there is none."""
+    evaluation: Path | None
+    """Table of the best checkpoint on the config's test splits; None until the run is finished."""
+    conflict: str = ""
+    """Why its training cannot continue: what is on disk was trained with another config."""
+
+    @property
+    def finished(self) -> bool:
+        return self.evaluation is not None
+
+
+def look(job: Job) -> State:
+    """Return the state of a job's directory.
+
+    A run is finished once it has a complete checkpoint of its config's last step (or a later one), and the table and
+    the utterances of its best checkpoint on the config's test splits, evaluated from the same sources.
+    """
+    run, steps = job.directory, job.directory.checkpoint_steps
+    if not steps or not run.config.is_file():
+        return State(0, None)
+    try:
+        check_same(run, job.config)
+    except UserError as error:
+        return State(steps[-1], None, str(error))
+    if steps[-1] < job.config.training.steps or load(run.config).data.test != job.config.data.test:
+        return State(steps[-1], None)
+    tables = [run.evaluation(step, job.config.data.test) for step in run.best_steps()]
+    # Written in this order, each as a whole.
+    whole = [table for table in tables if table.is_file() and table.with_suffix(".jsonl").is_file()]
+    return State(steps[-1], whole[0] if whole else None)
+
+
+def describe(job: Job) -> str:
+    """Return the state of a job in a few words."""
+    state = look(job)
+    if state.conflict:
+        return "another config"
+    if state.finished:
+        return "finished"
+    if is_locked(job.lock):
+        return f"running, step {state.steps} saved"
+    if known := submission(job):
+        return f"{known}, step {state.steps} saved"
+    if job.failure.exists():
+        return f"failed, step {state.steps} saved"
+    if not state.steps:
+        return "to do"
+    if state.steps >= job.config.training.steps:
+        return "to evaluate"
+    return f"step {state.steps} of {job.config.training.steps}"
+
+
+def check_conflicts(jobs: tuple[Job, ...]) -> None:
+    """Raise `UserError` for the first run whose config differs from the one that the sweep file now gives it."""
+    for job in jobs:
+        if conflict := look(job).conflict:
+            raise UserError(f"{job.name}: {conflict}")
+
 
 REFRESH_SECONDS = 2.0
 
 _LAST_BYTES = 2**19
-"""Of `metrics.csv`, in which the latest numbers are looked for."""
+"""Number of bytes at the end of `metrics.csv` in which the latest numbers are looked for."""
 
 OVER = ("finished", "failed", "another config")
-"""States that do not change by themselves."""
+"""States that no longer change by themselves."""
 
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a run is; numbers are None where they are not known."""
+    """How far a run is; a number is None where it is not known."""
 
     name: str
     state: str
-    """finished, evaluating, running, starting, submitted, silent (submitted, and quiet since), failed, stopped, to do,
-    another config."""
+    """One of finished, evaluating, running, starting, submitted, silent (submitted, and quiet since), failed, stopped,
+    to do, another config."""
     step: int
     steps: int
-    """Of its config."""
+    """Number of steps in the config."""
     speed: float | None = None
-    """Seconds of audio that it trains on in a second, while it runs."""
+    """Seconds of audio that it trains on per second, while it runs."""
     dev_wer: float | None = None
-    """Of the full-context head in the latest evaluation while training, as a fraction."""
+    """WER of the full-context head in the latest evaluation on the dev set, as a fraction."""
     seconds_left: float | None = None
-    """Of training, at its mean pace since it last started."""
+    """Seconds until training ends, at its mean pace since it last started."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +129,7 @@ class Numbers:
 
 
 def progress(job: Job) -> Progress:
-    """How far a job is, from what is on disk."""
+    """Return how far a job is, from what is on disk."""
     state, numbers, steps = look(job), read_numbers(job.directory.metrics), job.config.training.steps
     if state.conflict:
         return Progress(job.name, "another config", state.steps, steps)
@@ -86,7 +153,7 @@ def _has_begun(job: Job) -> bool:
 
 
 def _waiting(job: Job, saved: int) -> str:
-    """The state of a job that nobody is seen to train."""
+    """Return the state of a job that no process is known to train."""
     if known := submission(job):
         return "silent" if last_sign(job) > known.time else "submitted"
     if job.failure.exists():
@@ -95,7 +162,7 @@ def _waiting(job: Job, saved: int) -> str:
 
 
 def _seconds_left(job: Job, step: int) -> float | None:
-    """At the mean pace since the training last started; None where that cannot be told."""
+    """Return the seconds until training ends, at its mean pace since it last started; None where that is not known."""
     run = job.directory
     # The last thing that a training does in its directory before the first step is to put `metrics.csv` there, with
     # the rows up to the checkpoint that it goes on from.
@@ -110,7 +177,7 @@ def _seconds_left(job: Job, step: int) -> float | None:
 
 
 def read_numbers(file: Path) -> Numbers:
-    """The latest numbers in a `metrics.csv`, which may be growing; none of a file that is not there."""
+    """Return the latest numbers in a `metrics.csv`, which may be growing; none where there is no such file."""
     if not file.exists():
         return Numbers()
     with file.open("rb") as lines:
@@ -132,9 +199,9 @@ def read_numbers(file: Path) -> Numbers:
 
 
 def show_status(found: Sweep, jobs: Sequence[Job], console: Console | None = None) -> None:
-    """Prints the table of some jobs; on a terminal, again and again until nothing in it may change by itself.
+    """Print the table of some jobs; on a terminal, keep it up to date until nothing in it may change by itself.
 
-    Ctrl-C ends the watching, and no training.
+    Ctrl-C ends the watching and stops no training.
     """
     console = console or Console()
     rows = [progress(job) for job in jobs]
@@ -152,7 +219,7 @@ def show_status(found: Sweep, jobs: Sequence[Job], console: Console | None = Non
 
 
 def status_table(found: Sweep, rows: Sequence[Progress]) -> Group:
-    """The table, about 80 columns wide, under a line that counts."""
+    """Return the table, about 80 columns wide, under a line with the number of jobs in each state."""
     counts = ", ".join(f"{count} {state}" for state, count in Counter(row.state for row in rows).items())
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     table.add_column("run", overflow="fold")
@@ -172,7 +239,7 @@ def status_table(found: Sweep, rows: Sequence[Progress]) -> Group:
 
 
 def duration(seconds: float) -> str:
-    """`40 s`, `12 min` or `3 h 05 min`."""
+    """Return a length of time as `40 s`, `12 min` or `3 h 05 min`."""
     if seconds < 60:
         return f"{seconds:.0f} s"
     hours, minutes = divmod(round(seconds / 60), 60)

@@ -17,8 +17,8 @@ from joint_st.distributed.peers import current
 from joint_st.distributed.preflight import check_data
 from joint_st.evaluation.evaluate import Scorer, evaluate_run
 from joint_st.losses.base import Column, make_losses
-from joint_st.training.apart import Steps, compile_apart
 from joint_st.training.compilation import Programs
+from joint_st.training.compile_subprocess import Steps, compile_in_subprocess
 from joint_st.training.interruption import Interruption
 from joint_st.training.loop import (
     DevResult,
@@ -78,12 +78,12 @@ def train_asr(config: Config, workdir: Path) -> None:
         Interruption() as interruption,
         open_checkpoints(config, run, METRIC) as checkpoints,
         Programs(mesh) as programs,
-        compile_apart(_steps_left(config, data, checkpoints.latest() or 0)) as subprocess,
+        compile_in_subprocess(_steps_left(config, data, checkpoints.latest() or 0)) as subprocess,
     ):
-        state = open_state(config, sizes, mesh, checkpoints)
-        start = int(state.step)
+        begun = open_state(config, data.symbols, mesh, checkpoints)
+        state, start = begun.state, int(begun.state.step)
         check_same_data(checkpoints, start, data.fingerprint, run, "data.train, data.text")
-        print_summary(config, run, data, state, mesh)
+        print_summary(config, run, data, begun, mesh)
         if start < last:
             before = [subprocess.wait] if subprocess else []
             if start < data.text_first:
@@ -99,7 +99,7 @@ def train_asr(config: Config, workdir: Path) -> None:
             log(f"ready {time.perf_counter() - began:.1f} s after the start{compiled}")
             saved = checkpoints.facts(start)["window"] if start else None
             recorder = Recorder(config, run, make_reporting(config, data), start, saved)
-            facts = {"normalizer": str(normalize), "data": data.fingerprint}
+            facts = {"normalizer": str(normalize), "data": data.fingerprint, "init": begun.origin}
             saving = Saving(checkpoints, METRIC, facts, evaluate)
             batches = data.batches(config, mesh, start)
             state = run_steps(state, batches, programs, recorder, saving, config, mesh, interruption)

@@ -22,6 +22,7 @@ from joint_st.data.index import Indexes
 from joint_st.data.loader import text_batches
 from joint_st.data.normalizers import Normalizer, normalizer
 from joint_st.data.plan import BatchPlan, label_plan
+from joint_st.data.symbols import Symbols
 from joint_st.data.texts import normalised_texts
 from joint_st.data.tokenizers import DESCRIPTION, Tokenizer, load_tokenizer, make_tokenizer
 from joint_st.distributed.mesh import describe, put_batch, rows_here
@@ -30,10 +31,10 @@ from joint_st.distributed.preflight import check_data
 from joint_st.distributed.sharding import shardings
 from joint_st.losses.base import Column
 from joint_st.models.functional import count_weights
-from joint_st.models.language_model import OUTPUT_LAYERS, init_lm, merge_lm
+from joint_st.models.language_model import OUTPUT_LAYERS, init_lm, lm_axes, merge_lm
 from joint_st.runs.checkpoints import Checkpoints
 from joint_st.runs.directory import RunDirectory
-from joint_st.runs.trained_lm import METRIC
+from joint_st.runs.trained import LM_METRIC
 from joint_st.training.compilation import Programs
 from joint_st.training.interruption import Interruption
 from joint_st.training.loop import (
@@ -53,6 +54,7 @@ from joint_st.training.metrics import Window
 from joint_st.training.optimizer import make_optimizer, schedule
 from joint_st.training.setup import log, print_start
 from joint_st.training.step import TrainState, fresh_state, jitted_init, placed_shapes, updated
+from joint_st.training.weights import Start, starting_state
 
 COLUMNS = (
     Column("epoch", kind="count"),
@@ -104,13 +106,13 @@ def train_lm(config: LmConfig, workdir: Path) -> None:
     with (
         jax.set_mesh(mesh),
         Interruption() as interruption,
-        open_checkpoints(config, run, METRIC) as checkpoints,
+        open_checkpoints(config, run, LM_METRIC) as checkpoints,
         Programs(mesh) as programs,
     ):
-        state = open_lm_state(config, data.tokenizer.size, mesh, checkpoints)
-        start = int(state.step)
+        begun = open_lm_state(config, data.tokenizer, mesh, checkpoints)
+        state, start = begun.state, int(begun.state.step)
         check_same_data(checkpoints, start, data.fingerprint, run, "data.train")
-        print_lm_summary(config, run, data, state, mesh)
+        print_lm_summary(config, run, data, begun, mesh)
         if start < config.training.steps:
             programs.add(make_lm_step(config, data.tokenizer.size, mesh), state, {"text": data.plan.buckets})
             programs.wait()
@@ -122,8 +124,8 @@ def train_lm(config: LmConfig, workdir: Path) -> None:
                 start,
                 checkpoints.facts(start)["window"] if start else None,
             )
-            facts = {"normalizer": str(normalize), "data": data.fingerprint}
-            saving = Saving(checkpoints, METRIC, facts, make_evaluation(config, data, mesh))
+            facts = {"normalizer": str(normalize), "data": data.fingerprint, "init": begun.origin}
+            saving = Saving(checkpoints, LM_METRIC, facts, make_evaluation(config, data, mesh))
             batches = text_batches(
                 data.texts, data.plan, start=start, parts=rows_here(mesh), prefetch=config.data.prefetch_batches
             )
@@ -163,20 +165,25 @@ def init_lm_state(config: LmConfig, vocabulary: int, seed: jax.Array) -> TrainSt
 
 def lm_state_shapes(config: LmConfig, vocabulary: int, mesh) -> TrainState:
     """Shapes, types and places on `mesh` of the state; nothing is computed."""
-    return placed_shapes(lambda seed: init_lm_state(config, vocabulary, seed), mesh)
+    axes = lm_axes(config.model, vocabulary)
+    return placed_shapes(lambda seed: init_lm_state(config, vocabulary, seed), mesh, axes)
 
 
 def make_lm_init(config: LmConfig, vocabulary: int, mesh) -> Callable[[], TrainState]:
     """`() -> TrainState`, jitted, made where it lies on `mesh`."""
-    return jitted_init(lambda seed: init_lm_state(config, vocabulary, seed), config.seed, mesh)
+    axes = lm_axes(config.model, vocabulary)
+    return jitted_init(lambda seed: init_lm_state(config, vocabulary, seed), config.seed, mesh, axes)
 
 
-def open_lm_state(config: LmConfig, vocabulary: int, mesh, checkpoints: Checkpoints) -> TrainState:
-    """The state to start from: the run's latest complete checkpoint, or fresh weights."""
-    latest = checkpoints.latest()
-    if latest is None:
-        return make_lm_init(config, vocabulary, mesh)()
-    return checkpoints.restore(latest, lm_state_shapes(config, vocabulary, mesh))
+def open_lm_state(config: LmConfig, tokenizer: Tokenizer, mesh, checkpoints: Checkpoints) -> Start:
+    """What the run begins with: its latest complete checkpoint, another run's weights, or fresh ones."""
+    return starting_state(
+        config,
+        checkpoints,
+        Symbols(tokenizer),
+        lambda sizes: lm_state_shapes(config, sizes.labels, mesh),
+        lambda: make_lm_init(config, tokenizer.size, mesh)(),
+    )
 
 
 def make_lm_step(config: LmConfig, vocabulary: int, mesh):
@@ -186,7 +193,7 @@ def make_lm_step(config: LmConfig, vocabulary: int, mesh):
     pairs (sum, count), divided only where they are shown, and `text_loss` [B], which names the texts behind one that
     is not finite.
     """
-    places = shardings(lm_state_shapes(config, vocabulary, mesh), mesh)
+    places = shardings(lm_state_shapes(config, vocabulary, mesh))
     optimizer = lm_optimizer(config)
 
     def train_step(state: TrainState, batch: Arrays):
@@ -206,10 +213,10 @@ def make_lm_step(config: LmConfig, vocabulary: int, mesh):
     return jax.jit(train_step, donate_argnums=0, out_shardings=(places, None))
 
 
-def print_lm_summary(config: LmConfig, run: RunDirectory, data: LmData, state: TrainState, mesh) -> None:
+def print_lm_summary(config: LmConfig, run: RunDirectory, data: LmData, begun: Start, mesh) -> None:
     """Print the derived numbers before anything long begins."""
-    print_start(config, run, state)
-    log(f"model    {count_weights(state.params):,} parameters over {data.tokenizer.size - 1} labels and the end")
+    print_start(config, run, begun)
+    log(f"model    {count_weights(begun.state.params):,} parameters over {data.tokenizer.size - 1} labels and the end")
     log(f"devices  {describe(mesh)}")
     log(f"train    {data.texts.describe()}")
     if data.dev:

@@ -18,14 +18,12 @@ import tqdm
 from joint_st import storage
 from joint_st.config import Config, LmConfig
 from joint_st.data.batch import Batch
-from joint_st.distributed.hosts import fetch
-from joint_st.distributed.mesh import available_devices, make_mesh, put_batch
+from joint_st.distributed.mesh import available_devices, fetch, keep_compiled, make_mesh, put_batch
 from joint_st.distributed.peers import current
 from joint_st.distributed.preflight import check_config, check_directory
 from joint_st.errors import UserError
 from joint_st.losses.base import Column
 from joint_st.runs.checkpoints import Checkpoints
-from joint_st.runs.compilation import keep_compiled
 from joint_st.runs.directory import RunDirectory, open_run
 from joint_st.training.compilation import Programs
 from joint_st.training.interruption import EXIT_STATUS, Interruption

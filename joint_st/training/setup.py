@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import jax
 
 from joint_st import storage
-from joint_st.config import Config
+from joint_st.config import Config, LmConfig
 from joint_st.data.batch import Batch
 from joint_st.data.buckets import Buckets
 from joint_st.data.dataset import Dataset, open_paired, open_texts
@@ -19,7 +19,7 @@ from joint_st.data.index import Indexes
 from joint_st.data.loader import batches
 from joint_st.data.normalizers import Normalizer
 from joint_st.data.plan import BatchPlan, text_plan, training_plan
-from joint_st.data.symbols import Symbols, SymbolSizes, save_languages
+from joint_st.data.symbols import Symbols, save_languages
 from joint_st.data.texts import learn_from_texts
 from joint_st.data.tokenizers import DESCRIPTION
 from joint_st.distributed.mesh import describe, rows_here
@@ -28,7 +28,8 @@ from joint_st.models.functional import count_weights
 from joint_st.runs.checkpoints import Checkpoints
 from joint_st.runs.directory import RunDirectory
 from joint_st.runs.trained import read_symbols
-from joint_st.training.step import TrainState, make_init, state_shapes
+from joint_st.training.step import make_init, state_shapes
+from joint_st.training.weights import Start, starting_state
 
 
 @dataclasses.dataclass(frozen=True)
@@ -129,22 +130,27 @@ def open_symbols(config: Config, run: RunDirectory, indexes: Indexes) -> Symbols
     return read_symbols(config, run)
 
 
-def open_state(config: Config, sizes: SymbolSizes, mesh, checkpoints: Checkpoints) -> TrainState:
-    """The state to start from: the run's latest complete checkpoint, or fresh weights."""
-    latest = checkpoints.latest()
-    if latest is None:
-        return make_init(config, sizes, mesh)()
-    return checkpoints.restore(latest, state_shapes(config, sizes, mesh))
+def open_state(config: Config, symbols: Symbols, mesh, checkpoints: Checkpoints) -> Start:
+    """What the run begins with: its latest complete checkpoint, another run's weights, or fresh ones."""
+    return starting_state(
+        config,
+        checkpoints,
+        symbols,
+        lambda sizes: state_shapes(config, sizes, mesh),
+        lambda: make_init(config, symbols.sizes, mesh)(),
+    )
 
 
-def print_summary(config: Config, run: RunDirectory, data: TrainingData, state: TrainState, mesh) -> None:
+def print_summary(config: Config, run: RunDirectory, data: TrainingData, begun: Start, mesh) -> None:
     """Print the derived numbers before anything long begins."""
     features, plan, symbols = config.model.features, data.plan, data.symbols
     sizes, bounds = plan.buckets.batch_sizes, plan.buckets.bounds
     seconds = max(size * bound for size, bound in zip(sizes, bounds)) / features.sample_rate
     read = f", {symbols.sizes.units} text units" if symbols.units else ""
-    print_start(config, run, state)
-    log(f"model    {count_weights(state.params):,} parameters, {symbols.sizes.labels} labels, blank included{read}")
+    print_start(config, run, begun)
+    log(
+        f"model    {count_weights(begun.state.params):,} parameters, {symbols.sizes.labels} labels, blank included{read}"
+    )
     log(f"devices  {describe(mesh)}")
     log(f"train    {data.paired.describe()}")
     if data.dev:
@@ -156,11 +162,13 @@ def print_summary(config: Config, run: RunDirectory, data: TrainingData, state: 
         log(f"beside   {data.text_plan.describe(1, 'units')}{first}")
 
 
-def print_start(config, run: RunDirectory, state: TrainState) -> None:
-    """Print which run starts, or from where it goes on."""
-    start = int(state.step)
+def print_start(config: Config | LmConfig, run: RunDirectory, begun: Start) -> None:
+    """Print which run starts, or from where it goes on, and whose weights it takes."""
+    start = int(begun.state.step)
     begin = f"goes on from step {start} of" if start else "starts;"
     log(f"{config.name} in {run.root} {begin} {config.training.steps} steps")
+    if begun.summary:
+        log(f"weights  {begun.summary}")
 
 
 def log(line: str) -> None:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import jax
@@ -13,54 +13,134 @@ import numpy as np
 import tqdm
 
 from joint_st.data.audio import UnreadableAudio, resample
+from joint_st.data.buckets import Buckets
 from joint_st.data.loader import SLACK_SECONDS
+from joint_st.data.plan import BatchPlan
 from joint_st.data.sources import Corpus
 from joint_st.data.text_units.units import Spelling
 from joint_st.data.utterance import Entry
 from joint_st.data.word_times import word_times
-from joint_st.decoding.forward import HEADS
 from joint_st.distributed.mesh import over_batch, put_batch
+from joint_st.ops.ctc import frames_needed
 from joint_st.ops.forced_alignment import forced_alignment
+from joint_st.passes import PASSES
 from joint_st.runs.trained import Trained
 from joint_st.word_times.emissions import Emissions
-from joint_st.word_times.plan import Job, JobBatch, plan
-from joint_st.word_times.result import Aligned, CannotAlign, Failed
-from joint_st.word_times.spans import Frames, unit_spans, word_spans
+from joint_st.word_times.spans import Aligned, CannotAlign, Failed, Frames, unit_spans, word_spans
 from joint_st.word_times.text import as_written, labels_of
 
+
+@dataclass(frozen=True)
+class Job:
+    """An utterance to align."""
+
+    row: int
+    """Row of the utterance in the corpus."""
+    id: str
+    written: str
+    """The text as the source has it."""
+    text: str
+    """The normalised text."""
+    language: str
+    labels: np.ndarray
+    """Labels of the text, int32 [U]."""
+    units: np.ndarray
+    """Text units, int32 [units]; empty where the run has no head for units."""
+    samples: int
+    """Length of the audio at the model's sample rate, as the source states it."""
+
+
+@dataclass(frozen=True)
+class JobBatch:
+    """Utterances that are aligned together, and the shapes of their arrays."""
+
+    jobs: list[Job]
+    rows: int
+    samples: int
+    labels: int
+    units: int
+    in_windows: bool
+    """Whether this is one utterance that is too long to be encoded as a whole."""
+
+
+LENGTH_STEP = 50
+"""Lengths are rounded up to a multiple of this many frames, so that aligning one file after another needs few
+compilations."""
+
+
+def plan(
+    jobs: Sequence[Job], window: int, *, frame: int, buckets: int, batch_size: int, devices: int
+) -> list[JobBatch]:
+    """Gather jobs in batches, the longest first.
+
+    Jobs of at most `window` samples share `buckets` shapes, with `batch_size` rows in a batch of the longest; each
+    longer job is alone. frame: samples of a frame. devices: number that the rows of every batch divide over.
+    """
+    step = LENGTH_STEP * frame
+    long = sorted((job for job in jobs if job.samples > window), key=lambda job: -job.samples)
+    batches = [
+        JobBatch([job], devices, _up(job.samples, step), _up(len(job.labels), 64), _up(len(job.units), 64), True)
+        for job in long
+    ]
+    short = [job for job in jobs if job.samples <= window]
+    if short:
+        lengths = np.array([job.samples for job in short])
+        shapes = Buckets.choose(
+            lengths,
+            np.array([len(job.labels) for job in short]),
+            np.array([len(job.units) for job in short]),
+            count=buckets,
+            multiple=step,
+            # Fewer where there are few: `batch_size` divides over the devices, and so does this.
+            batch_size=min(batch_size, _up(len(short), devices)),
+        )
+        order = BatchPlan(lengths, shapes, shuffle=False)
+        for i in range(order.steps_per_epoch):
+            k, rows = order[i]
+            own = [short[row] for row in rows if row >= 0]
+            widths = shapes.bounds[k], shapes.label_bounds[k], shapes.unit_bounds[k]
+            batches.append(JobBatch(own, len(rows), *widths, False))
+    return batches
+
+
+def _up(number: int, multiple: int) -> int:
+    return -(-max(number, 1) // multiple) * multiple
+
+
 AHEAD = 2
-"""Batches that are read while one is aligned."""
+"""Number of batches that are read while one is aligned."""
 
 
 class Heard(NamedTuple):
-    """An utterance that was read."""
+    """The audio of an utterance, and the true times of its words."""
 
     audio: np.ndarray
-    """int16 [samples] at the model's rate."""
+    """int16 [samples] at the model's sample rate."""
     true: tuple[np.ndarray, np.ndarray] | None
 
 
 class Aligner:
     """Aligns utterances with their texts by one head of a run's checkpoint; compiled once for each shape.
 
-    Where the run was trained to hear units (`losses.unit_ctc.weight`), their times come from the audio encoder's own head.
+    Where the run was trained to recognise text units (`losses.unit_ctc.weight`), their times come from the audio
+    encoder's own head.
     """
 
     def __init__(self, trained: Trained, head: str = "full_context"):
-        if head not in HEADS:
-            raise ValueError(f"{head!r} is no head; there is {', '.join(HEADS)}")
+        if head not in PASSES:
+            raise ValueError(f"{head!r} is no pass; there is {', '.join(PASSES)}")
         self._trained = trained
         self._head = head
         self._units = trained.units if trained.config.losses.trains_units else None
         self._spelling = Spelling(trained.tokenizer)
         self._features = trained.config.model.features
-        self._frame_s = self._features.samples_per_frame / self._features.sample_rate
+        self._frame_s = self._features.frame_seconds
         self._emissions = Emissions(trained, head, self._units is not None)
         # The path itself stays where it is.
         self._align = jax.jit(over_batch(lambda *batch: forced_alignment(*batch)[1:], trained.mesh))
 
     def __call__(self, corpus: Corpus, name: str = "aligning") -> list[Aligned | Failed]:
-        """What becomes of each utterance, in the order of the corpus; `name` titles a progress bar."""
+        """Return the result for each utterance in the order of the corpus; `name` titles a progress bar."""
         results: dict[int, Aligned | Failed] = {}
         config, mesh = self._trained.config, self._trained.mesh
         batches = plan(
@@ -80,7 +160,7 @@ class Aligner:
         return [results[i] for i in range(len(corpus))]
 
     def _jobs(self, corpus: Corpus, failed: dict[int, Aligned | Failed]) -> list[Job]:
-        """What can be aligned as far as is known without the audio; the rest goes into `failed`."""
+        """Return the jobs that can be aligned as far as one can tell without the audio; the others go into `failed`."""
         entries = []
         rows = tqdm.trange(len(corpus), desc="reading texts", unit=" utterances", leave=False, disable=None, delay=1)
         for i in rows:
@@ -102,8 +182,7 @@ class Aligner:
                 language=entry.language,
                 labels=labels,
                 units=none if self._units is None else self._units.encode(text, entry.language),
-                # A duration of 0.3 s is 4800.000000000001 samples or so: not one more.
-                samples=math.ceil(entry.seconds * self._features.sample_rate - 1e-3),
+                samples=self._features.samples(entry.seconds),
             )
             for i, entry, text, labels in entries
         ]
@@ -117,7 +196,7 @@ class Aligner:
     def _read(
         self, corpus: Corpus, batches: Iterable[JobBatch], readers: ThreadPoolExecutor
     ) -> Iterator[tuple[JobBatch, list[Heard | Failed]]]:
-        """The batches and their utterances, read ahead by threads."""
+        """Yield the batches with their utterances, read ahead by threads."""
         ahead: deque = deque()
 
         def first():
@@ -139,7 +218,7 @@ class Aligner:
         rate = self._features.sample_rate
         audio = resample(utterance.audio, utterance.sample_rate, rate)
         if len(audio) > most + SLACK_SECONDS * rate:
-            stated, has = job.samples / rate, len(audio) / rate
+            stated, has = map(self._features.seconds, (job.samples, len(audio)))
             return Failed(job.id, f"its audio is {has:.3f} s long, where its source says {stated:.3f} s; correct that")
         return Heard(audio[:most], word_times(utterance, job.text))
 
@@ -175,7 +254,8 @@ class Aligner:
         return self._emissions(audio, lengths)
 
     def _paths(self, rows, logits, frames, labels, most) -> list[tuple[Frames, float] | None]:
-        """Frames of the labels of each utterance and the mean log probability of its path; None where there is none."""
+        """Return the frames of the labels of each utterance and the mean log probability of its path; None where there
+        is no path."""
         ids = np.zeros((rows, most), np.int32)
         for row, own in enumerate(labels):
             ids[row, : len(own)] = own
@@ -194,7 +274,7 @@ class Aligner:
         return paths
 
     def _result(self, job: Job, heard: Heard, labels, units) -> Aligned | Failed:
-        seconds = len(heard.audio) / self._features.sample_rate
+        seconds = self._features.seconds(len(heard.audio))
         if labels is None:
             return Failed(job.id, self._why_not(job, seconds, self._features.frames(len(heard.audio))))
         frames, log_prob = labels
@@ -216,8 +296,7 @@ class Aligner:
         )
 
     def _why_not(self, job: Job, seconds: float, frames: int) -> str:
-        # As `joint_st.ops.ctc.frames_needed`, which would be compiled for this alone.
-        needed = len(job.labels) + np.count_nonzero(job.labels[1:] == job.labels[:-1])
+        needed = int(frames_needed(job.labels))
         if needed > frames:
             return (
                 f"its text cannot fit its audio: {len(job.labels)} labels need {needed} frames, and {seconds:.2f} s "

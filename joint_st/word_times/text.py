@@ -1,18 +1,24 @@
-"""From the text of an utterance to the labels that its audio is aligned with."""
+"""The text of an utterance: where it comes from, and the labels that its audio is aligned with."""
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 
+from joint_st.data.audio import audio_seconds, read_audio
 from joint_st.data.normalizers import Normalizer
 from joint_st.data.tokenizers import UNKNOWN, Tokenizer
-from joint_st.word_times.result import CannotAlign, Span
+from joint_st.data.utterance import Entry, Utterance
+from joint_st.errors import UserError
+from joint_st.word_times.spans import CannotAlign, Span
 
 
 def labels_of(text: str, normalizer: Normalizer, tokenizer: Tokenizer) -> tuple[str, np.ndarray]:
-    """The normalised text and its labels, int32 [U].
+    """Return the normalised text and its labels, int32 [U].
 
-    Raises `CannotAlign` where no words are left of it, and where it has characters that the tokenizer does not spell.
+    Raises `CannotAlign` where no words are left of the text, and where it has characters that the tokenizer cannot
+    spell.
     """
     if not text.strip():
         raise CannotAlign("its text is empty; write what is said")
@@ -28,10 +34,11 @@ def labels_of(text: str, normalizer: Normalizer, tokenizer: Tokenizer) -> tuple[
 
 
 def as_written(text: str, normalizer: Normalizer, words: tuple[Span, ...]) -> tuple[Span, ...]:
-    """The spans of the words of `text` as it is written; `words` where the normaliser mixes words up.
+    """Return the spans of the words of `text` as it is written, or `words` where the normaliser changes the order of
+    words.
 
-    words: one span for each word of the normalised text. A written word may mean several (`1984`), or none, as a dash:
-    it then stands with the word before it, or the one after where it is the first.
+    words: one span for each word of the normalised text. A written word may stand for several normalised ones (`1984`),
+    or for none, such as a dash, which then joins the word before it, or the word after it where it comes first.
     """
     tokens = text.split()
     meant = [normalizer(token).split() for token in tokens]
@@ -55,3 +62,51 @@ def as_written(text: str, normalizer: Normalizer, words: tuple[Span, ...]) -> tu
 def _shown(text: str) -> str:
     text = " ".join(text.split())
     return repr(text if len(text) <= 40 else f"{text[:39]}…")
+
+
+class OnePair:
+    """A corpus of one utterance, whose id is the file's name without its ending. Raises `UnreadableAudio`."""
+
+    def __init__(self, audio: Path, text: str):
+        self.name = audio.name
+        self._audio = audio
+        self._text = text
+
+    def __len__(self) -> int:
+        return 1
+
+    def entry(self, i: int) -> Entry:
+        return Entry(id=self._audio.stem, seconds=audio_seconds(self._audio), text=self._text, has_audio=True)
+
+    def __getitem__(self, i: int) -> Utterance:
+        audio, rate = read_audio(self._audio)
+        return Utterance(
+            id=self._audio.stem,
+            audio=audio,
+            sample_rate=rate,
+            text=self._text,
+            language="",
+            speaker="",
+            corpus=self.name,
+        )
+
+
+def read_text(given: str) -> str:
+    """Return the text in the file `given`, or `given` itself where it is no file.
+
+    Raises `UserError` where `given` looks like the path of a file that does not exist, and where the file is not UTF-8.
+    """
+    path = Path(given)
+    try:
+        there = path.is_file()
+    except OSError:  # longer than a path can be
+        there = False
+    if there:
+        try:
+            return path.read_text(encoding="utf-8-sig")
+        except UnicodeDecodeError as error:
+            raise UserError(f"{path}: not UTF-8 ({error.reason}); convert the file") from None
+    one_word = len(given.split()) == 1
+    if one_word and ("/" in given or Path(given.rstrip(".")).suffix):
+        raise UserError(f"{given}: no such file; give a text file, or the text itself in quotes")
+    return given

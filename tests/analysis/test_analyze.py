@@ -11,14 +11,13 @@ import pytest
 from flax import nnx
 
 from joint_st.analysis.analyze import analyze_run
-from joint_st.analysis.boundaries import word_frames
 from joint_st.analysis.layers import LayerAnalysis, layer_names
-from joint_st.analysis.retrieval import ranks
+from joint_st.analysis.scores import ranks, word_frames
 from joint_st.cli import main
 from joint_st.config import ManifestSource, ModelConfig, TfdsSource
 from joint_st.data.dataset import open_paired
 from joint_st.errors import UserError
-from joint_st.models.functional import model_structure
+from joint_st.heads.model import model_structure
 from joint_st.models.text_encoder import most_frames, repetitions
 from joint_st.ops.matching import alignment_loss
 from joint_st.runs.directory import open_run
@@ -77,7 +76,7 @@ def test_numbers_are_those_of_each_utterance_by_itself(run, rows, corpora):
     examples = [dataset.load(n) for n in range(len(dataset))]
     texts = [dataset.text(n) for n in range(len(dataset))]
     most = max(len(example.units) for example in examples)
-    structure = model_structure(config.model, trained.tokenizer.size, trained.units.size)
+    structure = model_structure(config, trained.symbols.sizes)
 
     @jax.jit
     def embed(audio, samples, units, length):

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from matplotlib.colors import to_rgb
 
-from joint_st.analysis.example import Example
 from joint_st.analysis.figures import alignment_figure, curves, figure_to_image, save_figure
+from joint_st.analysis.pairs import Example
 
 NAMES = ("encoders", "streaming 1", "full context 1")
 FRAME_SECONDS = 0.04

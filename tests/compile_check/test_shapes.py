@@ -28,7 +28,7 @@ def test_planned_buckets_are_within_the_assumed(corpora, tokenizer):
         assert real.batch_sizes[-1] == assumed.batch_sizes[0]
         for name in ("bounds", "label_bounds", "unit_bounds"):
             assert max(getattr(real, name)) <= getattr(assumed, name)[0], name
-    assumed = sizes(config)
+    assumed = sizes(config).sizes
     assert learnt.labels.size <= assumed.labels
     assert learnt.units.size <= assumed.units
 

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from joint_st.distributed.links import rendezvous
-from joint_st.distributed.place import ProcessSpec
+from joint_st.distributed.process_spec import ProcessSpec
 from joint_st.errors import UserError
 
 

@@ -1,11 +1,12 @@
-"""Errors against jiwer, a textbook Levenshtein distance, and sentences counted by hand."""
+"""Errors and alignments against jiwer, a textbook Levenshtein distance, and sentences counted by hand."""
 
 import random
+from collections import Counter
 
 import jiwer
 import pytest
 
-from joint_st.evaluation.wer import ALL, Errors, count_errors, total
+from joint_st.evaluation.wer import ALL, Errors, align_words, count_errors, total
 
 NAMES = {"anna", "lee", "oslo", "suzanna"}
 
@@ -135,3 +136,36 @@ def test_sums_are_divided_once():
     """The WER of a set is no mean of its utterances' WERs."""
     wrong, long = count_errors("so", "to"), count_errors("so anna went to oslo", "so anna went to oslo")
     assert total([wrong[ALL], long[ALL]]).wer == 1 / 6
+
+
+@pytest.mark.parametrize(
+    "reference, hypothesis, expected",
+    [
+        ("", "", ""),
+        ("a", "", "-a"),
+        ("", "a", "+a"),
+        ("so anna went", "so an na went", "so anna>an +na went"),
+        ("b", "x y", "b>x +y"),
+        ("a b c", "a c", "a -b c"),
+        ("a b c d", "a x y z d", "a b>x c>y +z d"),
+    ],
+)
+def test_by_hand(reference, hypothesis, expected):
+    forms = {"equal": "{0}", "substitute": "{0}>{1}", "delete": "-{0}", "insert": "+{1}"}
+    ops = align_words(reference.split(), hypothesis.split())
+    assert " ".join(forms[kind].format(word, heard) for kind, word, heard in ops) == expected
+
+
+def test_random_texts_are_aligned_at_the_least_cost():
+    rng = random.Random(0)
+    for _ in range(300):
+        reference, hypothesis = (rng.choices("abcd", k=rng.randint(1, 9)) for _ in range(2))
+        ops = align_words(reference, hypothesis)
+        assert [op.reference for op in ops if op.reference is not None] == reference
+        assert [op.hypothesis for op in ops if op.hypothesis is not None] == hypothesis
+        for kind, word, heard in ops:
+            expected = "insert" if word is None else "delete" if heard is None else None
+            assert kind == (expected or ("equal" if word == heard else "substitute"))
+        kinds = Counter(op.kind for op in ops)
+        least = jiwer.process_words(" ".join(reference), " ".join(hypothesis))
+        assert len(ops) - kinds["equal"] == least.insertions + least.deletions + least.substitutions

@@ -8,12 +8,12 @@ import numpy as np
 from joint_st.ops.matching import alignment_loss
 
 
-def loss_and_gradient(*batch, alignment, cost="squared_l2", free_ends=False, temperature=1.0, given=None, key=None):
+def loss_and_gradient(*batch, alignment, cost="squared_l2", temperature=1.0, given=None, key=None):
     """The `AlignmentLoss`, and the gradient of the sum of its values for audio and for text."""
-    return _loss_and_gradient(batch, temperature, given, key, alignment=alignment, cost=cost, free_ends=free_ends)
+    return _loss_and_gradient(batch, temperature, given, key, alignment=alignment, cost=cost)
 
 
-@jax.jit(static_argnames=("alignment", "cost", "free_ends"))
+@jax.jit(static_argnames=("alignment", "cost"))
 def _loss_and_gradient(batch, temperature, given, key, **choice):
     def total(embeddings):
         loss = alignment_loss(*embeddings, *batch[2:], temperature=temperature, given=given, key=key, **choice)
@@ -36,10 +36,10 @@ def distances(audio, text, cost="squared_l2"):
     return ((audio[:, None] - text[None]) ** 2).sum(axis=2)
 
 
-def monotonic_maps(frames, positions, anchored=True):
-    """All non-decreasing maps; anchored: from the first position to the last, where there are two frames."""
+def monotonic_maps(frames, positions):
+    """All non-decreasing maps from the first position to the last; to any position, of one frame."""
     maps = itertools.combinations_with_replacement(range(positions), frames)
-    return [m for m in maps if not anchored or frames == 1 or (m[0], m[-1]) == (0, positions - 1)]
+    return [m for m in maps if frames == 1 or (m[0], m[-1]) == (0, positions - 1)]
 
 
 def step_maps(frames, positions):

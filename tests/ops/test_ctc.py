@@ -163,7 +163,12 @@ def test_gradient_is_scaled_by_its_cotangent():
 def test_frames_needed_counts_repeats_within_the_length():
     labels = np.array([[1, 2, 3, 3], [1, 1, 1, 1], [1, 1, 1, 1], [5, 5, 6, 6], [0, 0, 0, 0]])
     lengths = np.array([4, 4, 2, 3, 0])
-    np.testing.assert_array_equal(frames_needed(labels, lengths), [5, 7, 3, 4, 0])
+    expected = np.array([5, 7, 3, 4, 0], np.int32)
+    for on_host, array in ((True, np.asarray), (False, jnp.asarray)):
+        needed = frames_needed(array(labels), array(lengths))
+        assert isinstance(needed, np.ndarray) == on_host and needed.dtype == np.int32
+        np.testing.assert_array_equal(needed, expected)
+        assert frames_needed(array([1, 1, 2, 2, 2])) == 8 and frames_needed(array(labels[0, :0])) == 0
 
 
 def test_infeasible_and_empty_utterances_have_no_loss_and_no_gradient():

@@ -4,9 +4,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from pydantic import ValidationError
 from scipy.stats import chisquare
 
-from joint_st.ops.matching import align, alignment_loss
+from joint_st.config import ConsistencyConfig
+from joint_st.kinds import ALIGNMENTS as ALIGNMENTS_BY_NAME
+from joint_st.ops.matching import align, alignment_loss, cheapest
+from joint_st.ops.matching.base import PathAlignment, one_position
 from tests.ops.matching_reference import (
     distances,
     dtw_distance,
@@ -67,14 +71,13 @@ def utterances(batch):
         yield distances(audio[:frames], text[:positions])
 
 
-@pytest.mark.parametrize("alignment", ["skip", "free skip", "step"])
+@pytest.mark.parametrize("alignment", ["skip", "step"])
 def test_equals_enumeration_of_all_maps(alignment):
     batch = tiny()
-    free = alignment == "free skip"
-    loss, _ = loss_and_gradient(*batch, alignment=alignment.removeprefix("free "), free_ends=free)
+    loss, _ = loss_and_gradient(*batch, alignment=alignment)
     for b, costs in enumerate(utterances(batch)):
         frames, positions = costs.shape
-        maps = step_maps(frames, positions) if alignment == "step" else monotonic_maps(frames, positions, not free)
+        maps = step_maps(frames, positions) if alignment == "step" else monotonic_maps(frames, positions)
         sums = {m: costs[np.arange(frames), list(m)].sum() for m in maps}
         if not maps:
             assert (loss.value[b], loss.frames[b], loss.coverage[b]) == (0, 0, 0)
@@ -309,7 +312,7 @@ def test_runs_inside_shard_map(alignment):
 
 def test_mistakes_are_explained():
     batch = tiny()
-    with pytest.raises(ValueError, match="'sideways': not one of skip"):
+    with pytest.raises(ValueError, match="'sideways': not one of dtw, frame_wise"):
         alignment_loss(*batch, alignment="sideways")
     with pytest.raises(ValueError, match="'l3': not one of squared_l2"):
         alignment_loss(*batch, cost="l3")
@@ -317,5 +320,36 @@ def test_mistakes_are_explained():
         align(*batch, moves="random")
     with pytest.raises(ValueError, match="pass `given`"):
         alignment_loss(*batch, alignment="given")
-    with pytest.raises(ValueError, match="free ends"):
-        align(*batch, moves="dtw", free_ends=True)
+
+
+@pytest.fixture
+def first_position():
+    """An alignment that is no file of the package: every frame with the first text position."""
+
+    @ALIGNMENTS_BY_NAME.register("first_position")
+    class FirstPosition(PathAlignment):
+        def runs(self, sides, key):
+            return one_position(jnp.zeros(sides.audio.shape[:2], jnp.int32), sides)
+
+    yield "first_position"
+    ALIGNMENTS_BY_NAME.forget("first_position")
+
+
+def test_an_alignment_of_ones_own(first_position):
+    """It has values and gradients, and is a value of the config, once it is registered."""
+    audio, text, *lengths = batch = ragged()
+    loss, (gradient, _) = loss_and_gradient(*batch, alignment=first_position)
+    expected = np.square(audio - text[:, :1]).sum(-1)
+    for row, frames in enumerate(lengths[0]):
+        if frames and lengths[1][row]:
+            np.testing.assert_allclose(loss.value[row], expected[row, :frames].mean(), rtol=1e-5)
+    assert np.any(gradient)
+    assert not align(audio, text, *lengths, moves=first_position).position.any()
+    assert ConsistencyConfig(alignment=first_position).alignment == first_position
+    assert cheapest(first_position) == "skip" and cheapest("dtw") == "dtw"
+    with pytest.raises(ValidationError, match="should be 'dtw', 'first_position'"):
+        ConsistencyConfig(alignment="last_position")
+
+
+def test_alignments_are_the_files_of_their_folder():
+    assert ALIGNMENTS_BY_NAME.names() == sorted(ALIGNMENTS)

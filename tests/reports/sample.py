@@ -7,15 +7,15 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from joint_st.analysis.example import Example
+from joint_st.analysis.pairs import Example
 from joint_st.data.normalizers import normalizer
 from joint_st.data.utterance import Entry
 from joint_st.data.vocabulary import Vocabulary
 from joint_st.evaluation.report import ScoredUtterance, score
-from joint_st.reports.command import page_data
+from joint_st.reports.report import page_data
 from joint_st.reports.samples import layer_maps, sound, words
 from joint_st.runs.directory import RunDirectory
-from joint_st.word_times.result import Aligned, Span
+from joint_st.word_times.spans import Aligned, Span
 from tests.tiny import tiny_config
 
 RATE = 8000

@@ -6,8 +6,8 @@ import shutil
 
 import pytest
 
-from joint_st.reports.command import add_samples
 from joint_st.reports.page import make_page
+from joint_st.reports.report import add_samples
 from tests.reports.sample import HOSTILE, content, sample
 
 webdriver = pytest.importorskip("selenium.webdriver", reason="no Selenium to drive a browser with")

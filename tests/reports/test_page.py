@@ -14,10 +14,9 @@ import soundfile
 
 from joint_st.losses.base import Column
 from joint_st.reports.charts import MOST_POINTS, layer_charts, training_charts
-from joint_st.reports.command import add_samples
 from joint_st.reports.page import make_page
-from joint_st.reports.png import grey_png
 from joint_st.reports.recognised import choose, utterance_facts
+from joint_st.reports.report import add_samples
 from joint_st.reports.samples import layer_maps, sound
 from joint_st.training.asr import COLUMNS
 from tests.reports.sample import HOSTILE, RATE, content, example, sample, scored
@@ -161,14 +160,6 @@ def test_sound_is_lossless():
 @pytest.mark.parametrize("audio", [np.zeros(100, np.int16), np.zeros(0, np.int16)])
 def test_silence_has_an_outline(audio):
     assert set(sound(audio, RATE)["outline"]) == {0}
-
-
-def test_image_is_what_matplotlib_reads(tmp_path):
-    import matplotlib.image
-
-    image = np.arange(12, dtype=np.uint8).reshape(3, 4) * 20
-    (tmp_path / "grey.png").write_bytes(grey_png(image))
-    np.testing.assert_allclose(matplotlib.image.imread(tmp_path / "grey.png") * 255, image, atol=1e-4)
 
 
 def test_map_has_time_to_the_right_and_text_upwards(tmp_path):

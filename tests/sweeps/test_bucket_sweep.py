@@ -6,10 +6,9 @@ import pytest
 
 from joint_st import storage
 from joint_st.sweeps import load_sweep
-from joint_st.sweeps.command import sweep
 from joint_st.sweeps.launchers import last_sign, train_arguments
-from joint_st.sweeps.state import describe
-from joint_st.sweeps.status import progress
+from joint_st.sweeps.run_sweep import sweep
+from joint_st.sweeps.status import describe, progress
 from tests.sweeps.conftest import write_sweep
 
 RUNS = "yield Run('a', seed=1)\nyield Run('b', {'optimizer.beta1': 0.3}, seed=1)"

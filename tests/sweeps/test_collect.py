@@ -12,7 +12,7 @@ import pytest
 from joint_st.errors import UserError
 from joint_st.evaluation.bootstrap import rates_over_seeds, relative_changes
 from joint_st.sweeps import load_sweep
-from joint_st.sweeps.command import print_table
+from joint_st.sweeps.run_sweep import print_table
 from joint_st.sweeps.runner import train_command
 from tests.sweeps import fake_training
 from tests.sweeps.conftest import write_sweep
@@ -61,9 +61,9 @@ def test_rates_are_those_of_all_seeds_together(swept, rows):
             assert row[f"{prefix}substitutions"] == whole.substitutions
             # "name" is the first word where it is there, the only one of its subset, and never inserted.
             pairs = [(h.split()[0] != "name") for r, h in zip(references, hypotheses) if r.startswith("name")]
-            assert row[f"{prefix}wer_only_read"] == pytest.approx(np.mean(pairs))
-            assert row["words_only_read"] * len(row["seeds"]) == len(pairs)
-    assert all(row["words"] == row["words_heard"] + row["words_only_read"] for row in rows.values())
+            assert row[f"{prefix}wer_text_only"] == pytest.approx(np.mean(pairs))
+            assert row["words_text_only"] * len(row["seeds"]) == len(pairs)
+    assert all(row["words"] == row["words_heard"] + row["words_text_only"] for row in rows.values())
 
 
 def test_intervals_and_changes_are_those_of_the_bootstrap(swept, rows):
@@ -82,7 +82,7 @@ def test_intervals_and_changes_are_those_of_the_bootstrap(swept, rows):
         return r["reference"].startswith("name")
 
     for head, prefix in (("full_context", ""), ("streaming", "streaming_")):
-        for of, subset, count in ((all_words, "", lambda r: 6), (text_only, "_only_read", names)):
+        for of, subset, count in ((all_words, "", lambda r: 6), (text_only, "_text_only", names)):
             plain, better, best = (errors(arm, head, of) for arm in rows)
             words = errors("plain", head, count)[:, 0]
             (expected,) = rates_over_seeds(plain, words, samples=200)
@@ -110,14 +110,14 @@ def test_the_tables_show_the_numbers(swept, rows, capsys, tmp_path):
     assert err == "not finished, so not in the table: never/seed_0\n"
     assert max(map(len, out.splitlines())) <= 80
     text = (tmp_path / "new" / "table.md").read_text()
-    row, change = rows["better"], rows["better"]["relative_to"]["plain"]["streaming_only_read"]
+    row, change = rows["better"], rows["better"]["relative_to"]["plain"]["streaming_text_only"]
     rate = [f"{100 * row[f'wer{end}']:.1f}" for end in ("", "_low", "_high")]
     assert f"{rate[0]} ({rate[1]}-{rate[2]})" in out
     assert f"| `better` | {rate[0]} ({rate[1]}-{rate[2]}) | " in text
     shown = [f"{100 * change[end]:+.1f}" for end in ("change", "low", "high")]
     assert f"{shown[0]} {shown[1]}..{shown[2]}" in out
     assert f"| {shown[0]} ({shown[1]} to {shown[2]}) |" in text
-    assert "1 to 3 seeds" in text and "only read" in text and "WER relative to `plain`" in text
+    assert "1 to 3 seeds" in text and "text only" in text and "WER relative to `plain`" in text
     # Every line of a table has as many cells as its header.
     for block in text.split("\n\n"):
         assert len({line.count("|") for line in block.splitlines() if "|" in line}) <= 1
@@ -173,7 +173,7 @@ def test_evaluations_without_subsets_are_refused(tmp_path):
 def test_subsets_that_differ_are_not_compared(tmp_path):
     """An arm that heard other words has its own rates, and no change of them relative to another's."""
     a, b = rewritten(tmp_path, lambda r: {**r, "subsets": {"heard": r["subsets"]["heard"]}})
-    assert a["relative_to"] == {} and "wer_only_read" in a and "wer_only_read" not in b
+    assert a["relative_to"] == {} and "wer_text_only" in a and "wer_text_only" not in b
     assert list(b["relative_to"]["a"]) == ["all", "heard", "streaming_all", "streaming_heard"]
     assert b["relative_to"]["a"]["all"]["change"] == 0
 
@@ -216,6 +216,6 @@ for seed in range(2):
         assert (line["seeds"], line["data.text.0.path"]) == ("0 1", row["overrides"]["data.text.0.path"] or "")
     change = rows[1]["relative_to"]["a"]
     assert float(lines["b"]["wer_relative_to_a"]) == change["all"]["change"]
-    assert float(lines["b"]["streaming_wer_only_read_relative_to_a_high"]) == change["streaming_only_read"]["high"]
+    assert float(lines["b"]["streaming_wer_text_only_relative_to_a_high"]) == change["streaming_text_only"]["high"]
     assert lines["a"]["wer_relative_to_a"] == ""
     assert files[3].read_bytes().startswith(b"\x89PNG")

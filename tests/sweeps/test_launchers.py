@@ -16,7 +16,7 @@ from joint_st.errors import UserError
 from joint_st.sweeps import load_sweep
 from joint_st.sweeps.launchers import find_launcher, submission
 from joint_st.sweeps.locks import is_locked
-from joint_st.sweeps.state import describe, look
+from joint_st.sweeps.status import describe, look
 from tests.sweeps.conftest import FAKE, write_sweep
 from tests.sweeps.test_runner import signals_as_in_a_terminal, starts, wait_for  # noqa: F401
 from tests.tiny import environment

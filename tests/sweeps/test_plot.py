@@ -12,18 +12,18 @@ WEIGHTS = (0.1, 0.0, 0.001)
 
 def rows(overrides) -> list[dict]:
     """Rows of three arms with these overrides, two subsets of words and two splits; the first row of each has no
-    words that were only read."""
+    words that come from text only."""
     found = []
     for split in ("test", "more"):
         for i, override in enumerate(overrides):
             row = {"name": f"arm_{i}", "split": split, "decoder": "greedy", "normalizer": "none", "seeds": [0, 1]}
-            row |= {"utterances": 9, "words": 90, "words_only_read": 30, "overrides": override, "relative_to": {}}
-            for j, name in enumerate(("wer", "streaming_wer", "wer_only_read", "streaming_wer_only_read")):
+            row |= {"utterances": 9, "words": 90, "words_text_only": 30, "overrides": override, "relative_to": {}}
+            for j, name in enumerate(("wer", "streaming_wer", "wer_text_only", "streaming_wer_text_only")):
                 wer = (i + 1) / 10 + j / 100
                 row |= {name: wer, f"{name}_low": wer - 0.02, f"{name}_high": wer + 0.03}
                 row[f"{name}_by_seed"] = [wer - 0.01, wer + 0.01]
             if i == 0:
-                row |= {"wer_only_read": None, "wer_only_read_by_seed": None}
+                row |= {"wer_text_only": None, "wer_text_only_by_seed": None}
             found.append(row)
     return found
 
@@ -52,7 +52,7 @@ def test_rates_against_the_one_number_that_varies():
     np.testing.assert_allclose(lines(text_only)["full context"][0], [0, 0.001])
     seeds = [line for line in text_only.get_lines() if line.get_marker() == "."]
     np.testing.assert_allclose(seeds[0].get_ydata(), [23 - 2, 23, 33 - 2, 33], atol=1e-9)
-    assert [ax.get_title(loc="left") for ax in figure.axes] == ["all words", "only read"] * 2
+    assert [ax.get_title(loc="left") for ax in figure.axes] == ["all words", "text only"] * 2
 
 
 @pytest.mark.parametrize("weights, scale", [((1, 2, 5), "linear"), ((-1, 0, 10), "linear"), ((0.1, 1, 2), "log")])

@@ -9,22 +9,23 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from joint_st.errors import UserError
 from joint_st.sweeps import load_sweep
-from joint_st.sweeps.command import sweep
 from joint_st.sweeps.locks import is_locked
-from joint_st.sweeps.runner import run_jobs
-from joint_st.sweeps.state import check_conflicts, describe, look
+from joint_st.sweeps.run_sweep import sweep
+from joint_st.sweeps.runner import Signals, Started, pass_on, run_jobs
+from joint_st.sweeps.status import check_conflicts, describe, look
 from tests.sweeps.conftest import write_sweep
 from tests.tiny import environment
 
 PROGRAM = """
 import sys
 from pathlib import Path
-from joint_st.sweeps.command import sweep
+from joint_st.sweeps.run_sweep import sweep
 from tests.sweeps.conftest import fake_command
 sys.exit(sweep(Path(sys.argv[1]), workdir=sys.argv[2], workers=int(sys.argv[3]), command=fake_command))
 """
@@ -130,6 +131,21 @@ def test_a_second_signal_kills(tmp_path):
     assert process.returncode == 130
     with pytest.raises(ProcessLookupError):
         os.kill(int(waiting.read_text()), 0)
+
+
+def test_a_second_signal_kills_also_where_it_comes_while_the_first_is_passed_on():
+    signals, sent = Signals(), []
+
+    class Process:
+        def send_signal(self, number):
+            sent.append(number)
+            signals.count = 2
+
+    started = Started(SimpleNamespace(name="a/seed_0"), Process(), began=0.0, log_start=0, launched=False)
+    signals.count = 1
+    for _ in range(3):
+        pass_on(signals, [started])
+    assert sent == [signal.SIGTERM, signal.SIGKILL]
 
 
 def test_a_run_that_outlives_its_sweep_is_left_alone(tmp_path, fake, capsys):

@@ -12,10 +12,11 @@ from rich.console import Console
 
 from joint_st.config import save
 from joint_st.sweeps import load_sweep, status
-from joint_st.sweeps.command import sweep as run_sweep
 from joint_st.sweeps.locks import lock
+from joint_st.sweeps.run_sweep import sweep as run_sweep
 from joint_st.sweeps.status import Numbers, Progress, duration, progress, read_numbers, show_status
-from joint_st.training.loggers import COLUMNS, CsvLogger
+from joint_st.training.asr import COLUMNS
+from joint_st.training.loggers import CsvLogger
 from tests.sweeps import fake_training
 from tests.sweeps.conftest import write_sweep
 
@@ -58,7 +59,7 @@ def begin(job, at: float) -> None:
 
 
 def log(job, steps, resume_at: int = 0) -> None:
-    logger = CsvLogger(job.directory.metrics, COLUMNS, resume_at=resume_at)
+    logger = CsvLogger(job.directory.metrics, tuple(column.name for column in COLUMNS), resume_at=resume_at)
     for step in steps:
         logger.log(step, {"loss": 1.5, "audio_seconds_per_second": step + 0.25})
         if step % 100 == 0:

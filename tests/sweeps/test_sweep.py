@@ -13,7 +13,7 @@ from joint_st.cli import main
 from joint_st.config import load, override
 from joint_st.errors import UserError
 from joint_st.sweeps import load_sweep
-from joint_st.sweeps.overrides import differing_fields
+from joint_st.sweeps.collect import differing_fields
 from joint_st.sweeps.runner import train_command
 from tests.sweeps.conftest import write_sweep
 from tests.tiny import CHECKOUT

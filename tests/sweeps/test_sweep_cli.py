@@ -61,7 +61,7 @@ def test_a_mistake_is_one_line_and_status_2(tmp_path, capsys, arguments, line):
 
 def test_it_imports_no_jax(tmp_path):
     """It waits for processes that may need the whole accelerator, which a process with JAX in it takes."""
-    program = "import sys, joint_st.sweeps.command; print([name for name in sys.modules if 'jax' in name])"
+    program = "import sys, joint_st.sweeps.run_sweep; print([name for name in sys.modules if 'jax' in name])"
     done = subprocess.run([sys.executable, "-c", program], env=environment(), capture_output=True, text=True)
     assert done.stdout == "[]\n"
 
@@ -82,7 +82,7 @@ def test_trainings_from_the_command_to_the_table(corpora, tmp_path, capsys, monk
         own = json.loads(job.directory.evaluation(row["steps"][0], ["test"]).read_text())
         expected = {(r["head"], r["subset"]): r["wer"] for r in own}
         for head, prefix in (("full_context", ""), ("streaming", "streaming_")):
-            for subset, ending in (("all", ""), ("heard", "_heard"), ("text_only", "_only_read")):
+            for subset, ending in (("all", ""), ("heard", "_heard"), ("text_only", "_text_only")):
                 assert row[f"{prefix}wer{ending}"] == pytest.approx(expected[head, subset])
         assert f"{job.name}: test streaming WER {100 * expected['streaming', 'all']:.1f} %" in output.err
         assert "trained" in job.log.read_text() and job.config.seed == 3

@@ -18,7 +18,7 @@ from joint_st.config import LmConfig, LmDataConfig, LmModelConfig, LoopConfig, O
 from joint_st.data.normalizers import normalizer
 from joint_st.data.tokenizers import load_tokenizer
 from joint_st.models.language_model import merge_lm
-from joint_st.runs.trained_lm import load_lm
+from joint_st.runs.trained import load_lm
 from tests.tiny import joint_st, saved_arrays
 
 # Orbax is told no shardings when it reads arrays for comparison.

@@ -15,13 +15,13 @@ from joint_st.cli import main
 from joint_st.config import override
 from joint_st.data.text_units.units import Spelling
 from joint_st.errors import UserError
-from joint_st.models.functional import init_weights, model_structure
+from joint_st.heads.model import init_weights, model_structure
 from joint_st.runs.trained import load_trained
-from joint_st.word_times import command
+from joint_st.word_times import align
 from joint_st.word_times.boundaries import make_rows
 from joint_st.word_times.by_text import EmbeddingAligner, frames_of_units
-from joint_st.word_times.result import Aligned
-from joint_st.word_times.sources import OnePair
+from joint_st.word_times.spans import Aligned
+from joint_st.word_times.text import OnePair
 
 
 @pytest.fixture(scope="module")
@@ -30,9 +30,9 @@ def joint(trained):
     model = load_trained(trained)
     changes = {"data.units.kind": "characters", "losses.consistency.alignment": "skip", "text.repetition": "none"}
     config = override(model.config, changes)
-    units = Spelling(model.tokenizer)
-    weights = jax.jit(lambda: init_weights(config.model, model.tokenizer.size, units.size, 0))()
-    return dataclasses.replace(model, config=config, units=units, weights=weights)
+    symbols = dataclasses.replace(model.symbols, units=Spelling(model.tokenizer))
+    weights = jax.jit(lambda: init_weights(config, symbols.sizes, 0))()
+    return dataclasses.replace(model, config=config, symbols=symbols, weights=weights)
 
 
 def best_by_hand(costs: np.ndarray) -> np.ndarray:
@@ -56,7 +56,7 @@ def test_words_are_where_the_cheapest_alignment_has_them(joint, spoken):
     [found] = EmbeddingAligner(joint, 1)(OnePair(spoken / line["audio_filepath"], line["text"]))
     assert isinstance(found, Aligned) and (found.head, found.log_prob) == ("layer 1", None)
 
-    structure = model_structure(joint.config.model, joint.tokenizer.size, joint.units.size)
+    structure = model_structure(joint.config, joint.symbols.sizes)
 
     @jax.jit
     def both(audio, lengths, units):
@@ -94,7 +94,7 @@ def test_a_unit_without_frames_stands_where_it_is_passed_by():
 
 
 def test_several_ways_stand_in_one_table_and_the_first_is_written(joint, spoken, monkeypatch, tmp_path, capsys):
-    monkeypatch.setattr(command, "load_trained", lambda *_: joint)
+    monkeypatch.setattr(align, "load_trained", lambda *_: joint)
     arguments = ["--data", f"some={spoken / 'test.jsonl'}", "--by", "labels", "0", "-1", "--output"]
     assert main(["align", str(joint.run.root), *arguments, str(tmp_path / "times.jsonl")]) == 0
     table = [line.split()[1:3] for line in capsys.readouterr().out.splitlines() if line.split()[:1] == ["some"]]

@@ -7,10 +7,8 @@ from joint_st.data.normalizers import normalizer
 from joint_st.data.text_units.units import Spelling
 from joint_st.data.tokenizers import Characters
 from joint_st.errors import UserError
-from joint_st.word_times.result import CannotAlign, Span
-from joint_st.word_times.sources import read_text
-from joint_st.word_times.spans import Frames, unit_spans, word_spans, words_of_units
-from joint_st.word_times.text import as_written, labels_of
+from joint_st.word_times.spans import CannotAlign, Frames, Span, unit_spans, word_spans, words_of_units
+from joint_st.word_times.text import as_written, labels_of, read_text
 
 ENGLISH = normalizer("english")
 LETTERS = Characters(" abcdehinotuy")

@@ -7,10 +7,8 @@ import re
 import pytest
 
 from joint_st.errors import UserError
-from joint_st.word_times.destination import Destination
-from joint_st.word_times.result import Aligned, Span
-from joint_st.word_times.writers import FORMATS
-from joint_st.word_times.writers.subtitles import cues
+from joint_st.word_times.spans import Aligned, Span
+from joint_st.word_times.writers import FORMATS, Destination, cues
 
 WORDS = (Span("we", 0.04, 0.2, 0.75, 0), Span("said", 0.2, 0.48, 0.5, 1), Span("no", 3601.04, 3601.4, 1.0, 2))
 WRITTEN = tuple(span._replace(text=text) for span, text in zip(WORDS, ("“We", "<said>", 'no" & -')))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Literal
+import math
+from typing import Any, Literal
 
 import pydantic
 from pydantic import Field
@@ -64,9 +65,35 @@ class FeaturesConfig(Section):
         """Samples of one encoder frame."""
         return self.hop * SUBSAMPLING
 
-    def frames(self, samples: int) -> int:
-        """Encoder frames of so many samples; works on arrays too."""
+    @property
+    def frame_seconds(self) -> float:
+        """Seconds of one encoder frame."""
+        return self.samples_per_frame / self.sample_rate
+
+    @property
+    def frame_ms(self) -> float:
+        """Milliseconds of one encoder frame."""
+        return self.frames_ms(1)
+
+    def frames(self, samples: Any) -> Any:
+        """Encoder frames of so many samples, an int or an array of ints; the last one may be there in part."""
         return -(-samples // self.samples_per_frame)
+
+    def frames_ms(self, frames: int) -> float:
+        """Milliseconds of so many encoder frames."""
+        return 1000 * frames * self.samples_per_frame / self.sample_rate
+
+    def nearest_frames(self, seconds: float) -> int:
+        """The whole number of encoder frames nearest to so many seconds."""
+        return round(seconds * self.sample_rate / self.samples_per_frame)
+
+    def seconds(self, samples: float) -> float:
+        """Seconds of so many samples; works on arrays too."""
+        return samples / self.sample_rate
+
+    def samples(self, seconds: float) -> int:
+        """Samples of a stated duration; a last one begun counts, but for what rounding adds (0.3 s: 4800.000000000001)."""
+        return math.ceil(seconds * self.sample_rate - 1e-3)
 
 
 class SpecAugmentConfig(Section):

@@ -33,6 +33,45 @@ class OptimizerConfig(Section):
     """Decay of the moving average of the weights that is evaluated; it warms up with the steps. 0: none."""
 
 
+class InitConfig(Section):
+    """The weights that a run begins with, where they are taken from another run and not drawn from the seed.
+
+    The optimizer begins anew, and the moving average with the weights taken. Once a run has a checkpoint of its own, it
+    goes on from that. Weights have dotted names, those of this run (`streaming.layers.modules.0.inner.kernel`); a
+    pattern fits a whole name or the beginning of one up to a dot, and `*` in it stands for any characters.
+    """
+
+    run: str = ""
+    """Directory of the other run, on a disk or in a bucket. Empty: all weights are drawn from the seed."""
+    checkpoint: str = "best"
+    """Which of its checkpoints: `best`, `latest` or a step."""
+    average: bool = True
+    """Take the moving average of its weights, which is what is evaluated, and not the weights of the step itself."""
+    rename: dict[str, str] = {}
+    """What weights of the other run are called in this one, pattern by pattern; the first that fits counts. What a `*`
+    fits is put in place of the `*` of the new name: `{"encoder.*.kernel": "audio.*.kernel"}`."""
+    include: tuple[str, ...] = ()
+    """Patterns of the weights that are taken; empty: all of them."""
+    exclude: tuple[str, ...] = ()
+    """Patterns of the weights that are not taken but drawn from the seed, and of those that only the other run has."""
+    allow: tuple[str, ...] = ()
+    """Patterns of weights that are taken where they fit, and drawn from the seed where the other run has none, one of
+    another shape, or one for other labels or units. Such a difference in any other weight is refused."""
+
+    @pydantic.model_validator(mode="after")
+    def _some(self):
+        if not self.run:
+            for name in ("rename", "include", "exclude", "allow"):
+                if value := getattr(self, name):
+                    raise clash(name, f"{', '.join(value)}, but init.run names no run to take weights from")
+        if self.checkpoint not in ("best", "latest") and not self.checkpoint.isdecimal():
+            raise clash("checkpoint", f"{self.checkpoint} is neither best nor latest nor a step")
+        for old, new in self.rename.items():
+            if old.count("*") != new.count("*"):
+                raise clash("rename", f"{old} and {new} must have the same number of *")
+        return self
+
+
 class LoopConfig(Section):
     """The loop: how long, how often, what is kept."""
 
@@ -53,6 +92,7 @@ class LoopConfig(Section):
     compilation_cache: str = "~/.cache/joint_st/compiled"
     """Folder of compiled programs, shared by runs, so that a second launch starts quickly; it may be in a bucket
     (`gs://bucket/compiled`), for machines that come and go. Empty: none."""
+    init: InitConfig = InitConfig()
 
 
 class TrainingConfig(LoopConfig):

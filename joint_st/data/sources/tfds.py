@@ -24,7 +24,7 @@ from joint_st.data.utterance import Entry, Utterance
 from joint_st.errors import UserError
 
 FORMAT = 4
-"""Format of the file of entries; files of another are not read."""
+"""Number of the format of the file of entries; files of another number are not read."""
 
 KNOWN = {"id", "audio", "sample_rate", "num_samples", "text", "language", "speaker", "word_starts", "word_ends"}
 """Features with a meaning of their own; all others go to `Utterance.extra`."""

@@ -9,7 +9,7 @@ from typing import Protocol
 
 import numpy as np
 
-from joint_st.data.tokenizers import Characters, Tokenizer
+from joint_st.data.tokenizers import Characters, Tokenizer, Wordpieces
 
 PADDING = 0
 UNKNOWN = 1
@@ -29,8 +29,11 @@ class Units(Protocol):
     """How many units there are, padding and unknown included. Padding is the blank of the auxiliary CTC of units."""
     symbols: tuple[str, ...]
     """How each unit is written [size]."""
-    digest: str
-    """Changes whenever `encode` may return something else for some text and language."""
+
+    @property
+    def digest(self) -> str:
+        """Changes whenever `encode` may return something else for some text and language."""
+        ...
 
     def encode(self, text: str, language: str = "") -> np.ndarray:
         """Units int32 [U], none of them padding. `language`: BCP 47 tag, empty where unknown."""
@@ -63,16 +66,18 @@ class Spelling:
         self.tokenizer = tokenizer
         self.size = tokenizer.size
         self.digest = tokenizer.digest
-        characters = isinstance(tokenizer, Characters)
-        self.kind = "characters" if characters else "sentencepiece"
-        written = tokenizer.characters if characters else tokenizer.symbols()[len(SPECIAL) :]
+        if isinstance(tokenizer, Characters):
+            self.kind, written = "characters", list(tokenizer.characters)
+        else:
+            assert isinstance(tokenizer, Wordpieces)
+            self.kind, written = "sentencepiece", tokenizer.symbols()[len(SPECIAL) :]
         self.symbols = (*SPECIAL, *(symbol.replace(WORD, BOUNDARY) for symbol in written))
 
     def encode(self, text: str, language: str = "") -> np.ndarray:
         return self.tokenizer.encode(text)
 
     def words(self, text: str, language: str = "") -> np.ndarray:
-        if self.kind == "characters":
+        if not isinstance(self.tokenizer, Wordpieces):
             begins = boundary = np.array([character == BOUNDARY for character in text], bool)
             word = np.cumsum(begins)
         else:

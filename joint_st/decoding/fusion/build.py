@@ -14,10 +14,9 @@ from joint_st.decoding.fusion.neural_lm import NeuralLM
 from joint_st.decoding.fusion.word_lm import WordLM
 from joint_st.decoding.rescoring import Rescoring, RescoringWeights
 from joint_st.errors import UserError
-from joint_st.lm.arpa import Arpa
-from joint_st.lm.files import read_ngrams
-from joint_st.lm.symbols import SPACE, spellings, symbols
-from joint_st.runs.trained_lm import load_lm
+from joint_st.lm.arpa import SPACE, Arpa, spellings, symbols
+from joint_st.lm.kenlm import read_ngrams
+from joint_st.runs.trained import load_lm
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -62,7 +61,7 @@ class FusionFiles:
     """What is to be fused and to rescore, before it is known with which run."""
 
     lm: Path | None
-    """An ARPA file, a KenLM binary, or the directory of a language model's run."""
+    """An ARPA file, a KenLM trie, or the directory of a language model's run."""
     hot_words: Path | None
     """One word or phrase a line."""
     weights: Weights = Weights()
@@ -73,7 +72,7 @@ class FusionFiles:
     def open(self, tokenizer: Tokenizer, normalizer: Normalizer) -> Fused:
         """Reads the files for a run's labels.
 
-        An n-gram model is one over labels where all of its tokens are labels as `joint_st.lm.symbols` writes them,
+        An n-gram model is one over labels where all of its tokens are labels as `joint_st.lm.arpa` writes them,
         and one over words otherwise. Raises `UserError` where a file is missing, broken, too large, or of another
         tokenizer, and where hot words cannot be spelled.
         """

@@ -13,8 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from joint_st.decoding.fusion.arcs import Arcs
-from joint_st.decoding.fusion.ngram import NGram
+from joint_st.decoding.fusion.ngram import Arcs, NGram
 from joint_st.errors import UserError
 from joint_st.lm.arpa import Arpa
 

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from joint_st.ops.lattice import UNREACHABLE
 from joint_st.ops.masks import zero_padding
 
 COSTS = ("squared_l2", "cosine", "normalized_l2")
@@ -21,9 +22,6 @@ EPSILON = 1e-6
 
 SMALLEST_SQUARE = 1e-12
 """Squared norms are not taken below this, so that a zero vector has a finite gradient under `cosine`."""
-
-LARGE = 1e30
-"""More than any cost, and finite: an utterance without text must not make NaN of its neighbours' gradients."""
 
 CHUNK = 8
 """Dimensions that `pairwise_costs` adds up at a time."""
@@ -64,7 +62,8 @@ def path_costs(audio: jax.Array, text: jax.Array, text_mask: jax.Array, *, relat
     products = jnp.einsum("btd,brd->tbr", audio, text, precision="highest")
     costs = jnp.sum(text * text, axis=-1) - 2.0 * products
     if relative:
-        return costs - jnp.min(jnp.where(text_mask, costs, LARGE), axis=-1, keepdims=True)
+        # An utterance without text must not make NaN of its neighbours' gradients.
+        return costs - jnp.min(jnp.where(text_mask, costs, UNREACHABLE), axis=-1, keepdims=True)
     return jnp.maximum(costs + jnp.sum(audio * audio, axis=-1).T[..., None], 0.0)
 
 

@@ -36,7 +36,8 @@ def digest(name: str) -> bytes:
 @functools.cache
 def names(per_kind: int = 0) -> Names:
     """`per_kind` names of each kind, half of them heard, picked by their hash; all names where it is 0."""
-    heard, text_only = {}, {}
+    heard: dict[str, tuple[str, ...]] = {}
+    text_only: dict[str, tuple[str, ...]] = {}
     for kind in KINDS:
         text = resources.files(__package__).joinpath(FILES[kind]).read_text(encoding="utf-8")
         words = sorted(text.split(), key=digest)

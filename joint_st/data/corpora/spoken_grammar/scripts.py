@@ -35,10 +35,10 @@ def scripts(train: int, dev: int, test: int, text: int, names: Names) -> dict[st
         "text": (text, sentences("sentences of text", names, only_read_share=0.6)),
     }
     taken: set[str] = set()
-    out = {}
+    out: dict[str, list[Script]] = {}
     for split, (count, stream) in splits.items():
         if split == "text":
-            speakers = zip(itertools.repeat(""), itertools.cycle(ACCENTS.values()))
+            speakers: Iterator[tuple[str, str]] = zip(itertools.repeat(""), itertools.cycle(ACCENTS.values()))
         else:
             speakers = ((voice, language(voice)) for voice in in_turns(voices(split), f"voices of {split}"))
         out[split] = []

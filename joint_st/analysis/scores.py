@@ -1,0 +1,71 @@
+"""How well speech and text agree: retrieval of one by the other, and the times of words that an alignment implies."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+DEPTHS = (1, 5, 10)
+"""Recall is reported at these ranks."""
+
+
+class Retrieval(NamedTuple):
+    """Means over the queries."""
+
+    recall: dict[int, float]
+    """Share of queries that find their own text at this rank or before."""
+    reciprocal_rank: float
+    """Mean of 1 over the rank."""
+
+
+def retrieve(queries: np.ndarray, items: np.ndarray, texts: Sequence[str]) -> Retrieval:
+    """How well `queries` [N, D] find their own among `items` [N, D] by cosine; `texts` [N] are those of both.
+
+    Any item with the text of the query counts as found, since nothing in the text tells them apart.
+    """
+    found = ranks(queries, items, texts)
+    return Retrieval({k: float(np.mean(found <= k)) for k in DEPTHS}, float(np.mean(1 / found)))
+
+
+def ranks(queries: np.ndarray, items: np.ndarray, texts: Sequence[str]) -> np.ndarray:
+    """Rank [N] from 1 of the nearest item that has the query's text, among those that have another.
+
+    An item as near as the right one stands before it: embeddings that are all the same find nothing.
+    """
+    similarity = _normalised(queries) @ _normalised(items).T
+    same = np.unique(np.asarray(texts), return_inverse=True)[1]
+    own = same[:, None] == same[None, :]
+    right = np.where(own, similarity, -np.inf).max(axis=1, keepdims=True)
+    # Rounding must not decide between what is equal.
+    return 1 + np.count_nonzero(~own & (similarity >= right - 1e-9), axis=1)
+
+
+def _normalised(x: np.ndarray) -> np.ndarray:
+    x = np.asarray(x, np.float64)
+    return x / np.maximum(np.linalg.norm(x, axis=-1, keepdims=True), 1e-30)
+
+
+def word_frames(words: np.ndarray, unit: np.ndarray) -> np.ndarray:
+    """First frame and frame after the last, int64 [W, 2], of each word under a monotonic alignment.
+
+    words: the word each unit belongs to, [U], -1 for boundaries between words. unit: the unit each audio frame is
+    matched with, [T], non-decreasing. A word that no frame is matched with begins and ends where the alignment
+    passes it by.
+    """
+    words = np.asarray(words)
+    # Word k stands at 2 k in the order of the text, a boundary behind it at 2 k + 1.
+    place = 2 * np.maximum.accumulate(words) + (words < 0)
+    of_frame = place[np.asarray(unit)]
+    word = 2 * np.arange(words.max(initial=-1) + 1)
+    return np.stack([np.searchsorted(of_frame, word, "left"), np.searchsorted(of_frame, word, "right")], axis=1)
+
+
+def boundary_errors(words: np.ndarray, unit: np.ndarray, true: np.ndarray, frame_seconds: float) -> np.ndarray:
+    """Absolute errors in seconds, [2 W - 2], of where words begin and end; `true` [W, 2] in seconds.
+
+    Where the first word begins and the last one ends is left out: alignments are anchored there, at the first and the
+    last frame, so that the error is the silence around the sentence under any of them.
+    """
+    return np.abs(word_frames(words, unit) * frame_seconds - np.asarray(true)).ravel()[1:-1]

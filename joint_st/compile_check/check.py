@@ -1,0 +1,155 @@
+"""`joint-st compile`: whether a training step fits the chips of a slice, and what to change of a config that does not."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import jax
+
+from joint_st.compile_check.compiled import Compiled, compile_step
+from joint_st.compile_check.shapes import describe, heaviest, sizes
+from joint_st.config import Config
+from joint_st.config.devices import check_devices
+from joint_st.distributed.topology import GIB, Topology, parse_topology
+from joint_st.errors import UserError
+
+NAMES = {
+    "parameters": "parameters",
+    "average": "their moving average",
+    "optimizer": "optimizer state",
+    "batch": "batch",
+    "temporaries": "activations and temporaries",
+    "program": "program and padding",
+}
+"""Of the fields of `Memory`."""
+
+
+def compile_for(
+    config: Config,
+    topology: str,
+    labels: int | None = None,
+    units: int | None = None,
+    json_file: Path | None = None,
+    quick: bool = False,
+) -> bool:
+    """Compiles the step for the slice named, prints what it takes of each chip, and says whether it fits."""
+    found = parse_topology(topology)
+    # Traced where there need not be a TPU; one that is here may be in use.
+    jax.config.update("jax_platforms", "cpu")
+    counts = sizes(config, labels, units)
+    assumed = f"; assumed: {', '.join(counts.assumed)}" if counts.assumed else ""
+    batch = describe(config, heaviest(config))
+    print(f"batch    {batch}", file=sys.stderr)
+    labels, units, _ = counts.sizes
+    print(f"sizes    {labels} labels, {units} text units{assumed}", file=sys.stderr, flush=True)
+    compiled = compile_step(config, found, counts.sizes, quick)
+    print("\n".join(report(config, found, compiled)))
+    if json_file:
+        row = to_json(config, found, compiled) | {"batch": batch, "labels": labels, "units": units}
+        row |= {"assumed": counts.assumed, "quick": quick}
+        json_file.write_text(json.dumps(row, indent=1) + "\n", encoding="utf-8")
+    return compiled.fits
+
+
+def report(config: Config, topology: Topology, compiled: Compiled) -> Iterator[str]:
+    """The lines for people."""
+    memory, usable = compiled.memory, compiled.usable
+    axes = " × ".join(f"{axis} {size}" for axis, size in compiled.mesh.items())
+    yield f"{config.name} on {topology.name}: {compiled.chips} chips as {axes}; {compiled.parameters:,} parameters"
+    yield f"memory of a chip, of {usable / GIB:.2f} GiB"
+    for name, words in NAMES.items():
+        size = getattr(memory, name)
+        yield f"  {words:<28}{size / GIB:>9.3f} GiB {size / usable:>7.1%}"
+    yield f"  {'all':<28}{memory.total / GIB:>9.3f} GiB {memory.total / usable:>7.1%}"
+    seconds = compiled.flops / topology.chip.peak_flops
+    yield f"matrix products  {compiled.flops / 1e12:,.3f} TFLOPs a step and chip: {1e3 * seconds:,.2f} ms at its peak"
+    if compiled.collectives:
+        yield "collectives of a step on a chip, whole arrays"
+    for kind, devices, count, size in compiled.collectives:
+        yield f"  {kind:<20}{count:>6} among {devices:<5} {size / 2**20:>11,.2f} MiB"
+    yield f"compiled in {compiled.seconds:.0f} s"
+    if compiled.fits:
+        yield f"fits: {(usable - memory.total) / GIB:.2f} GiB of each chip are left"
+        return
+    first, *others = changes(config, compiled)
+    yield f"does not fit: {(memory.total - usable) / GIB:.2f} GiB more than a chip has"
+    yield f"change first  {first}"
+    for change in others:
+        yield f"        then  {change}"
+
+
+def to_json(config: Config, topology: Topology, compiled: Compiled) -> dict:
+    """What was found, all sizes in bytes on a chip."""
+    found = dataclasses.asdict(compiled)
+    memory = found.pop("memory") | {"total": compiled.memory.total, "usable": found.pop("usable")}
+    found["collectives"] = [one._asdict() for one in compiled.collectives]
+    return {
+        "config": config.name,
+        "topology": topology.name,
+        "chips": compiled.chips,
+        "hbm": topology.chip.hbm,
+        "memory": memory,
+        "fits": compiled.fits,
+        **found,
+        "change": [] if compiled.fits else list(changes(config, compiled)),
+    }
+
+
+def changes(config: Config, compiled: Compiled) -> Iterator[str]:
+    """Overrides that make the step smaller, with their reasons, the one that costs least for what it saves first."""
+    memory, usable = compiled.memory, compiled.usable
+    # Half a chip for the state leaves room for gradients, which are as large as the parameters, and activations.
+    if memory.state > usable / 2:
+        yield from _cut_state(config, compiled)
+    if not config.model.remat:
+        yield "--model.remat true: keeps a layer's input alone, and computes the layer again in the backward pass"
+    if parts := _accumulation(config, compiled):
+        yield f"--training.accumulation {parts}: the same batch in {parts} parts, one after the other"
+    rows = config.data.batch_size // (compiled.mesh["data"] * compiled.mesh["fsdp"])
+    if rows > 1:
+        yield f"--data.batch_size {config.data.batch_size // 2}: {rows} utterances a chip are halved"
+    yield "--data.max_seconds lower: attention grows with the square of the longest utterance"
+
+
+def _cut_state(config: Config, compiled: Compiled) -> Iterator[str]:
+    """A larger `fsdp` that brings the state below half a chip, or the largest that the config allows."""
+    now = compiled.mesh["fsdp"]
+    devices = now * compiled.mesh["data"]
+    best = None
+    for fsdp in (n for n in range(now + 1, devices + 1) if devices % n == 0):
+        changed = config.parallel.model_copy(update={"fsdp": fsdp, "data": -1})
+        if _allowed(config.model_copy(update={"parallel": changed}), compiled):
+            best = fsdp
+            if compiled.memory.state * now / fsdp <= compiled.usable / 2:
+                break
+    if best:
+        yield f"--parallel.fsdp {best}: parameters, their average and the optimizer's state are cut over {best} chips"
+    else:
+        yield "a smaller --model.width, or a slice whose chips hold more: no axis cuts the state further"
+
+
+def _accumulation(config: Config, compiled: Compiled) -> int | None:
+    """Fewest parts of which one fits beside the state, as far as temporaries shrink with the rows."""
+    room = max(compiled.usable - (compiled.memory.total - compiled.memory.temporaries), 1)
+    now = config.training.accumulation
+    allowed = []
+    for parts in range(now + 1, config.data.batch_size + 1):
+        if config.data.batch_size % parts or config.data.text_batch_size % parts:
+            continue
+        changed = config.training.model_copy(update={"accumulation": parts})
+        if _allowed(config.model_copy(update={"training": changed}), compiled):
+            allowed.append(parts)
+    enough = [parts for parts in allowed if compiled.memory.temporaries * now / parts <= room]
+    return next(iter(enough), allowed[-1] if allowed else None)
+
+
+def _allowed(config: Config, compiled: Compiled) -> bool:
+    try:
+        check_devices(config, compiled.chips)
+    except UserError:
+        return False
+    return True

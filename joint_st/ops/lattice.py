@@ -1,0 +1,30 @@
+"""What the dynamic programs share: scores or costs [B, U] of a row of states, and moves from state to state.
+
+`IMPOSSIBLE` and `UNREACHABLE` are finite, so that no difference of two of them is NaN.
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+
+IMPOSSIBLE = -1e30
+"""Log probability of what cannot happen."""
+
+UNREACHABLE = 1e30
+"""Cost of what cannot happen; more than any other cost."""
+
+
+def move_right(x: jax.Array, fill: float) -> jax.Array:
+    """`x` [B, U] with each state's value at the state after it, and `fill` at the first."""
+    return jnp.concatenate([jnp.full_like(x[:, :1], fill), x[:, :-1]], axis=1)
+
+
+def move_left(x: jax.Array, fill: float | bool) -> jax.Array:
+    """`x` [B, U] with each state's value at the state before it, and `fill` at the last."""
+    return jnp.concatenate([x[:, 1:], jnp.full_like(x[:, :1], fill)], axis=1)
+
+
+def logaddexp(a: jax.Array, b: jax.Array) -> jax.Array:
+    """log(exp(a) + exp(b)) of finite numbers: `jnp.logaddexp` without its care for infinities."""
+    return jnp.maximum(a, b) + jnp.log1p(jnp.exp(-jnp.abs(a - b)))

@@ -1,0 +1,104 @@
+"""All alignments of `skip` at once, each as likely as its cost makes it.
+
+With the Gibbs distribution p(π) ∝ exp(-cost(π) / temperature) over anchored non-decreasing maps π, the plan is
+P_ij = p(π(i) = j). It is the gradient of the soft minimum, `-temperature · log sum_π exp(-cost(π) / temperature)`,
+for the cost of (i, j), and tends to the one best path as the temperature tends to 0.
+
+The lattice has nodes (i, j): i frames are matched, and the text position is j. An edge down matches frame i with
+position j and costs `cost(i, j)`; an edge right moves to the next position and is free. (The running minimum of
+`skip_path` is this lattice too.) Nodes of one anti-diagonal i + j depend on the one before it, so T + R steps of
+vector work solve it, in logarithms throughout: within a row the scores of what is likely in the end may lie
+hundreds of nats below those of what is likely so far, where sums of exponentials would be 0.
+
+Every path crosses from one anti-diagonal to the next exactly once. So the scores of each can be shifted freely,
+and the posteriors of the edges between two are normalised among themselves: rounding does not grow with length.
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from joint_st.kinds import ALIGNMENTS
+from joint_st.ops.lattice import IMPOSSIBLE, UNREACHABLE, logaddexp, move_left, move_right
+from joint_st.ops.masks import length_mask
+from joint_st.ops.matching.base import PlannedAlignment
+
+
+@ALIGNMENTS.register("soft")
+class Soft(PlannedAlignment):
+    """Every alignment of `skip` by its likelihood; the value tends to that of `skip` as the temperature tends to 0.
+
+    The gradient is that of the soft minimum, `-temperature · log sum exp(-cost / temperature)`.
+    """
+
+    def plan(self, costs, sides, temperature):
+        lengths = jnp.maximum(sides.audio_lengths, 1), jnp.maximum(sides.text_lengths, 1)
+        plan = soft_plan(costs, *lengths, temperature)
+        return jnp.where(sides.audio_mask[:, :, None] & sides.text_mask[:, None, :], plan, 0.0)
+
+
+def soft_plan(
+    costs: jax.Array, audio_lengths: jax.Array, text_lengths: jax.Array, temperature: float | jax.Array
+) -> jax.Array:
+    """Posterior probability of matching frame i with text position j, float32 [B, T, R].
+
+    costs: float32 [B, T, R], finite in the padding. Lengths: int [B], at least 1. Rows of frames sum to 1; the
+    padding is exactly 0. One frame alone is matched with any position.
+    """
+    frames, positions = costs.shape[1:]
+    pairs = length_mask(audio_lengths, frames)[:, :, None] & length_mask(text_lengths, positions)[:, None, :]
+    least = jnp.min(jnp.where(pairs, costs, UNREACHABLE), axis=2, keepdims=True)
+    # Each frame is matched once, so its least cost can be taken off: scores along paths stay small.
+    down = _skewed(jnp.where(pairs, (least - costs) / temperature, IMPOSSIBLE))
+
+    # Before the first frame and after the last there is no moving to the right, unless there is one frame only.
+    columns = jnp.arange(positions)
+    last_frame = jnp.where(audio_lengths == 1, 1, audio_lengths - 1)[:, None]
+    first_frame = jnp.where(audio_lengths == 1, 0, 1)[:, None]
+
+    def right_edges(diagonal):
+        matched = diagonal - columns
+        return jnp.where((matched >= first_frame) & (matched <= last_frame), 0.0, IMPOSSIBLE)
+
+    def forward(scores, edges):
+        down, diagonal = edges
+        scores_after = logaddexp(scores + down, move_right(scores + right_edges(diagonal), IMPOSSIBLE))
+        return scores_after - scores_after.max(axis=1, keepdims=True), scores
+
+    diagonals = jnp.arange(frames + positions - 1)
+    start = jnp.full_like(costs[:, 0], IMPOSSIBLE).at[:, 0].set(0.0)
+    _, prefixes = lax.scan(forward, start, (down, diagonals))
+
+    end_diagonal = audio_lengths + text_lengths - 1
+    at_end = jnp.where(columns == text_lengths[:, None] - 1, 0.0, IMPOSSIBLE)
+
+    def backward(scores, edges):
+        prefix, down, diagonal = edges
+        scores = jnp.where((diagonal + 1 == end_diagonal)[:, None], at_end, scores)
+        via_down = scores + down
+        via_right = move_left(scores, IMPOSSIBLE) + right_edges(diagonal)
+        before = logaddexp(via_down, via_right)
+        total = jax.nn.logsumexp(prefix + before, axis=1, keepdims=True)
+        posterior = jnp.where((diagonal < end_diagonal)[:, None], jnp.exp(prefix + via_down - total), 0.0)
+        return before - before.max(axis=1, keepdims=True), posterior
+
+    nowhere = jnp.full_like(start, IMPOSSIBLE)
+    _, posteriors = lax.scan(backward, nowhere, (prefixes, down, diagonals), reverse=True)
+    return _straight(posteriors, frames)
+
+
+def _skewed(x):
+    """Anti-diagonals [T + R - 1, B, R] of `x` [B, T, R], by columns: row d has x[:, d - j, j], or IMPOSSIBLE."""
+    batch, frames, positions = x.shape
+    x = jnp.pad(jnp.swapaxes(x, 1, 2), ((0, 0), (0, 0), (0, positions)), constant_values=IMPOSSIBLE)
+    x = x.reshape(batch, -1)[:, : positions * (frames + positions - 1)]
+    return jnp.transpose(x.reshape(batch, positions, frames + positions - 1), (2, 0, 1))
+
+
+def _straight(x, frames):
+    """The inverse of `_skewed`: [T + R - 1, B, R] to [B, T, R]."""
+    diagonals, batch, positions = x.shape
+    x = jnp.pad(jnp.transpose(x, (1, 2, 0)).reshape(batch, -1), ((0, 0), (0, positions)))
+    return jnp.swapaxes(x.reshape(batch, positions, diagonals + 1)[:, :, :frames], 1, 2)

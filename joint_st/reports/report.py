@@ -1,0 +1,137 @@
+"""`joint-st report`: gathers what there is of a run, makes what is missing, and writes the page."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from joint_st.analysis.analyze import analyze_run
+from joint_st.config import Source
+from joint_st.data.dataset import open_paired
+from joint_st.decoding.decoders import Decoder, Greedy
+from joint_st.distributed.mesh import keep_compiled
+from joint_st.evaluation.breakdown import BY, break_down, explain_unstated
+from joint_st.evaluation.evaluate import evaluate_run
+from joint_st.evaluation.report import ScoredUtterance, make_rows
+from joint_st.evaluation.wer import ALL
+from joint_st.evaluation.word_errors import word_errors
+from joint_st.passes import PASSES
+from joint_st.reports.charts import layer_charts, training_charts
+from joint_st.reports.page import embedded, make_page, write_page
+from joint_st.reports.recognised import choose, stored_utterances, utterance_facts
+from joint_st.reports.samples import make_samples
+from joint_st.runs.trained import Trained, load_trained
+from joint_st.training.asr import columns
+
+MEGABYTE = 1_000_000
+
+MOST_WORDS = 100
+"""Confusions, and missed words, in the page."""
+
+
+def report_run(
+    workdir: Path,
+    *,
+    output: Path | None = None,
+    data: dict[str, Source] | None = None,
+    head: str = "full_context",
+    decoder: Decoder = Greedy(),
+    checkpoint: str = "best",
+    utterances: int = 30,
+    megabytes: int = 10,
+) -> Path:
+    """Write the page of the run in `workdir` on a named source, its first test split by default; returns its path.
+
+    An evaluation by `decoder` and a layer analysis that the run does not hold yet are made first, as `evaluate` and
+    `analyze` do, and kept in the run; a source that is not the config's is always evaluated. Up to `utterances` have
+    audio, as many as fit a page of `megabytes` (of 10^6 bytes); all others have their texts alone.
+    """
+    trained = load_trained(workdir, checkpoint)
+    keep_compiled(trained.config.training.compilation_cache)
+    split, source = trained.split(data)
+    own = trained.config.data.test.get(split) == source
+    scored = stored_utterances(trained.run, trained.step, split, decoder.name) if own else []
+    if not scored:
+        evaluate_run(workdir, data={split: source}, decoders=[decoder], checkpoint=str(trained.step))
+        scored = stored_utterances(trained.run, trained.step, split, decoder.name)
+    layers = trained.run.root / "analysis" / f"step_{trained.step}_{split}.json".replace("/", "_")
+    if trained.units is not None and not (own and layers.exists()):
+        analyze_run(workdir, data={split: source}, checkpoint=str(trained.step))
+    content = page_data(trained, split, scored, head=head, decoder=decoder.name)
+    if layers.exists():
+        content["layers"] = layer_charts(json.loads(layers.read_text(encoding="utf-8")))
+    samples = _samples(trained, source, scored, head, utterances) if utterances else {}
+    fitted = add_samples(content, samples, megabytes * MEGABYTE)
+    page = make_page(content)
+    path = output or trained.run.root / "report.html"
+    write_page(page, path)
+    size = len(page.encode()) / MEGABYTE
+    print(f"{path}: {len(content['utterances'])} utterances, {fitted} with audio, {size:.1f} MB")
+    if fitted < len(samples):
+        left_out = len(samples) - fitted
+        print(f"audio of {left_out} more is left out, for the page to stay below {megabytes} MB (--megabytes)")
+    return path
+
+
+def page_data(trained: Trained, split: str, scored: Sequence[ScoredUtterance], *, head: str, decoder: str) -> dict:
+    """What the page shows without audio: results, breakdowns, training curves, texts."""
+    config = trained.config
+    how = {
+        "normalizer": str(trained.normalizer),
+        "step": trained.step,
+        "samples": config.evaluation.bootstrap_samples,
+        "seed": config.seed,
+    }
+    facts = utterance_facts(scored)
+    spoken = {word for one in facts for word in one["reference"].split()}
+    breakdowns = [{"by": by, "rows": break_down(scored, by, **how), "notes": explain_unstated(scored, by)} for by in BY]
+    found = word_errors(scored)
+    return {
+        "title": f"{config.name}: {split}",
+        "run": config.name,
+        "split": split,
+        "step": trained.step,
+        "decoder": decoder,
+        "normalizer": str(trained.normalizer),
+        "head": head,
+        "heads": list(PASSES),
+        "seconds": round(sum(one["seconds"] for one in facts), 1),
+        "summary": make_rows(scored, **how),
+        "breakdowns": breakdowns,
+        "words": {
+            name: {
+                "confusions": [row for row in found["confusions"] if row["head"] == name][:MOST_WORDS],
+                "missed": [row for row in found["missed_words"] if row["head"] == name][:MOST_WORDS],
+            }
+            for name in PASSES
+        },
+        "training": training_charts(trained.run.metrics, columns(trained.config)),
+        "layers": [],
+        "text_only": sorted(word for word in spoken if trained.vocabulary.subset_of(word) == "text_only"),
+        "utterances": facts,
+    }
+
+
+def add_samples(content: dict, samples: dict[str, dict], most_bytes: int) -> int:
+    """Adds samples to their utterances, in their order, while the page stays below a size; how many were added."""
+    places = {one["id"]: one for one in content["utterances"]}
+    size = len(make_page(content).encode())
+    added = 0
+    for key, sample in samples.items():
+        size += len(embedded({"sample": sample}).encode())
+        if size > most_bytes:
+            break
+        places[key]["sample"] = sample
+        added += 1
+    return added
+
+
+def _samples(
+    trained: Trained, source: Source, scored: Sequence[ScoredUtterance], head: str, most: int
+) -> dict[str, dict]:
+    of_head = [one for one in scored if one.head == head]
+    ids = [of_head[n].id for n in choose([one.errors[ALL].word_errors for one in of_head], most)]
+    made_with = (trained.config.data, trained.config.model.features, trained.normalizer, trained.tokenizer)
+    dataset = open_paired([source], *made_with, trained.units, training=False)
+    return make_samples(trained, dataset, ids, head)

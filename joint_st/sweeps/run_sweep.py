@@ -1,0 +1,124 @@
+"""`joint-st sweep`: train the runs of a sweep, or list them, show how far they are, and print their table."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import rich
+
+from joint_st.errors import UserError
+from joint_st.evaluation.report import write_rows
+from joint_st.sweeps.collect import collect
+from joint_st.sweeps.runner import Command, Outcome, run_jobs, say, train_command
+from joint_st.sweeps.status import check_conflicts, describe, look, show_status
+from joint_st.sweeps.sweep import Job, Sweep, load_sweep
+from joint_st.sweeps.table import make_csv, make_markdown, make_tables
+
+EXIT_FAILED = 1
+
+
+def sweep(
+    file: Path,
+    *,
+    workdir: Path | str | None = None,
+    only: Sequence[str] = (),
+    workers: int = 1,
+    dry_run: bool = False,
+    status: bool = False,
+    collect_only: bool = False,
+    resubmit: bool = False,
+    json_file: Path | None = None,
+    markdown_file: Path | None = None,
+    csv_file: Path | None = None,
+    plot_file: Path | None = None,
+    command: Command = train_command,
+) -> int:
+    """Train the runs that are not finished, print the table of those that are, and return the exit status: 0 where none
+    failed.
+
+    dry_run, status, collect_only: instead list the runs, show how far they are, or print the table only. resubmit,
+    command: passed to `run_jobs`.
+    """
+    found = load_sweep(file, workdir)
+    jobs = found.only(only)
+    if dry_run:
+        list_runs(found, jobs)
+        return 0
+    if status:
+        show_status(found, jobs)
+        return 0
+    check_conflicts(jobs)
+    outcome = Outcome()
+    if not collect_only:
+        if found.here != found.directory:
+            say(f"{found.directory}: logs and locks are in {found.here}, which a sweep on another machine does not see")
+        outcome = run_jobs(jobs, workers=workers, command=command, resubmit=resubmit)
+    if outcome.signal:
+        _report(outcome)
+        return 128 + outcome.signal
+    if collect_only or any(look(job).finished for job in jobs):
+        print_table(found, only, json_file, markdown_file, csv_file, plot_file)
+    _report(outcome)
+    return EXIT_FAILED if outcome.failed else 0
+
+
+def list_runs(found: Sweep, jobs: Sequence[Job]) -> None:
+    """Print jobs of a sweep with their state and what each of them overrides."""
+    states = [describe(job) for job in jobs]
+    name_width, state_width = max(len(job.name) for job in jobs), max(map(len, states))
+    print(f"{len(jobs)} runs of {jobs[0].base} in {found.directory}" + (f": {found.summary}" if found.summary else ""))
+    for job, state in zip(jobs, states, strict=True):
+        values = " ".join(f"{path}={value}" for path, value in job.values.items() if path not in ("name", "seed"))
+        print(f"  {job.name:<{name_width}}  {state:<{state_width}}  {values}".rstrip())
+
+
+def print_table(
+    found: Sweep,
+    only: Sequence[str],
+    json_file: Path | None = None,
+    markdown_file: Path | None = None,
+    csv_file: Path | None = None,
+    plot_file: Path | None = None,
+) -> None:
+    """Print the table of the finished runs, write and draw it where asked, and print which runs are missing in it."""
+    wanted = {job.run.arm for job in found.only(only)}
+    jobs = [job for job in found.jobs if job.run.arm in wanted.union(found.references)]
+    tables = [(job, table) for job in jobs if (table := look(job).evaluation)]
+    if not tables:
+        raise UserError(f"{found.directory}: no run of {found.file} is finished")
+    there = {job.name for job, _ in tables}
+    if missing := [job.name for job in jobs if job.name not in there]:
+        say(f"not finished, so not in the table: {', '.join(missing)}")
+    rows = collect(tables, arms=wanted, references=found.references)
+    if json_file:
+        write_rows(rows, json_file)
+    for file, make in ((markdown_file, make_markdown), (csv_file, make_csv)):
+        if file:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(make(rows), encoding="utf-8")
+    if plot_file:
+        from joint_st.sweeps.plot import save_plot  # brings Matplotlib, which takes a while
+
+        save_plot(rows, plot_file)
+    for table in make_tables(rows):
+        rich.print(table)
+
+
+def _report(outcome: Outcome) -> None:
+    if outcome.left:
+        say(f"{_runs(outcome.left)} not finished; the same command goes on")
+    if outcome.elsewhere:
+        names = ", ".join(job.name for job in outcome.elsewhere)
+        say(f"{_runs(outcome.elsewhere)} trained by another process: {names}")
+    if outcome.submitted:
+        names = ", ".join(job.name for job in outcome.submitted)
+        say(f"{_runs(outcome.submitted)} submitted: {names}; --status shows how far they are")
+    if outcome.failed:
+        say(f"{_runs(outcome.failed)} failed; the same command tries again:")
+    for job, problem in outcome.failed:
+        say(f"  {job.name}: {problem}\n    log: {job.log}")
+
+
+def _runs(items: Sequence) -> str:
+    return f"{len(items)} run{'s' * (len(items) != 1)}"

@@ -1,0 +1,151 @@
+"""Compile the steps of a run in a subprocess, into the cache of compiled programs, which this process reads.
+
+XLA's compiler takes and frees millions of small blocks. In the one heap of a process that keeps its memory
+(`joint_st.distributed.host_memory`), what is left between them makes every later search for a large block long: the
+quickstart's joint step took 388 ms in a process that had compiled it, and 233 ms in another, on 2 CPU cores
+(`benchmarks/host_memory.py`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import pickle
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from concurrent.futures import CancelledError
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+
+from joint_st.config import Config
+from joint_st.data.batch import Shape
+from joint_st.data.buckets import Buckets
+from joint_st.data.symbols import SymbolSizes
+from joint_st.distributed.host_memory import TUNABLES, VARIABLE
+from joint_st.distributed.mesh import available_devices, keep_compiled, make_mesh
+from joint_st.distributed.peers import current
+from joint_st.distributed.preflight import sources
+from joint_st.training.compilation import batch_shapes, shapes_of_batches
+from joint_st.training.step import make_train_step, state_shapes
+
+READY = b"ready\n"
+
+
+class Steps(NamedTuple):
+    """The steps of a run, and the shapes of their batches."""
+
+    config: Config
+    sizes: SymbolSizes
+    buckets: dict[str, Buckets]
+    """The buckets of each part of batches with speech."""
+    text_buckets: dict[str, Buckets] | None
+    """The buckets of batches of text alone; None where no such batches come first."""
+
+    def each(self) -> Iterator[tuple[bool, Shape]]:
+        """Whether a program takes speech, and the shape of its batches, in the order of their use."""
+        for buckets in filter(None, (self.text_buckets, self.buckets)):
+            for shape in shapes_of_batches(buckets):
+                yield "paired" in buckets, shape
+
+    @property
+    def digest(self) -> str:
+        """Changes with anything that the compiled programs depend on."""
+        config = self.config.model_copy(update={"name": "", "seed": 0})
+        versions = sources(), jax.__version__, sys.version, os.environ.get("XLA_FLAGS", "")
+        return hashlib.sha256(repr((versions, self._replace(config=config))).encode()).hexdigest()[:24]
+
+
+class CompileSubprocess:
+    """A subprocess that compiles `steps`. It ends with the `with` block, and with this process, however that ends."""
+
+    def __init__(self, steps: Steps):
+        self._left = False
+        self._ready = {shape: threading.Event() for _, shape in steps.each()}
+        environment = {name: value for name, value in os.environ.items() if name != VARIABLE}
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "joint_st.training.compile_subprocess"],
+            env=environment,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+        )
+        self._reader = threading.Thread(target=self._read, args=(pickle.dumps(steps),), daemon=True)
+        self._reader.start()
+
+    def __enter__(self) -> CompileSubprocess:
+        return self
+
+    def __exit__(self, *_) -> None:
+        self._left = True
+        self._process.kill()
+        self._process.wait()
+        self._reader.join()
+
+    def wait(self, shape: Shape) -> None:
+        """Wait until the program for `shape` is in the cache, or the subprocess has failed at it.
+
+        Raises `CancelledError` where the `with` block is left before.
+        """
+        self._ready[shape].wait()
+        if self._left:
+            raise CancelledError
+
+    def _read(self, steps: bytes) -> None:
+        try:
+            self._process.stdin.write(steps)
+            self._process.stdin.flush()
+            for ready in self._ready.values():
+                if self._process.stdout.readline() != READY:
+                    break
+                ready.set()
+        except BrokenPipeError:
+            pass
+        finally:
+            for ready in self._ready.values():
+                ready.set()
+            self._process.wait()
+
+
+def compile_in_subprocess(steps: Steps | None) -> CompileSubprocess | contextlib.nullcontext:
+    """Begin to compile `steps` in a subprocess, where that pays; a context of the subprocess, or of None.
+
+    It pays on the CPU, where this process keeps its memory and has a cache of compiled programs on its disk that lacks
+    these. A file there says for which steps it has them. None for `steps`: there is nothing to compile.
+    """
+    folder = jax.config.jax_compilation_cache_dir
+    keeps_memory = os.environ.get(VARIABLE) == TUNABLES and jax.default_backend() == "cpu"
+    if not steps or not keeps_memory or current().several or not folder or _known(folder, steps).exists():
+        return contextlib.nullcontext()
+    return CompileSubprocess(steps)
+
+
+def _known(folder: str, steps: Steps) -> Path:
+    return Path(folder) / f"steps-{steps.digest}"
+
+
+def main() -> None:
+    """Compile the steps that come in on standard input, and print a line for each once it is in the cache."""
+    steps = pickle.load(sys.stdin.buffer)
+    # Ends when the process that started this one does.
+    threading.Thread(target=lambda: os._exit(0 if sys.stdin.buffer.read() else 1), daemon=True).start()
+    config = steps.config
+    keep_compiled(config.training.compilation_cache)
+    available_devices(config.parallel)
+    mesh = make_mesh(config.parallel)
+    with jax.set_mesh(mesh):
+        like = state_shapes(config, steps.sizes, mesh)
+        for speech, shape in steps.each():
+            step = make_train_step(config, steps.sizes, mesh, speech=speech)
+            step.lower(like, batch_shapes(steps.buckets, shape, mesh)).compile()
+            sys.stdout.buffer.write(READY)
+            sys.stdout.buffer.flush()
+    _known(jax.config.jax_compilation_cache_dir, steps).touch()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,200 @@
+"""Where the weights of a run come from: its own latest checkpoint, else another run, else its seed."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from joint_st import storage
+from joint_st.config import Config, InitConfig, LmConfig, load
+from joint_st.config.problems import nearest
+from joint_st.data.paths import expand
+from joint_st.data.symbols import Symbols, SymbolSizes, load_languages
+from joint_st.data.text_units import load_units
+from joint_st.data.text_units.spelling import Spelling
+from joint_st.data.tokenizers import load_tokenizer
+from joint_st.distributed.peers import current
+from joint_st.errors import UserError
+from joint_st.runs.checkpoints import Checkpoints, named_leaves
+from joint_st.runs.directory import RunDirectory, existing_run
+from joint_st.runs.trained import trained_checkpoints
+
+SHOWN = 3
+"""Names of weights in a message; of the others, how many."""
+
+CHOICE_SECONDS = 600
+"""Time within which process 0 must have chosen a checkpoint of the other run."""
+
+
+class Start(NamedTuple):
+    """What a run begins with."""
+
+    state: Any
+    """The `TrainState`, on the mesh."""
+    origin: dict | None = None
+    """Directory and step of the run whose weights were taken, `{"run": ..., "step": ...}`; None where there were none.
+    Checkpoints store it as `init`."""
+    summary: str = ""
+    """What was taken, in words; empty where nothing was."""
+
+
+def starting_state(
+    config: Config | LmConfig,
+    checkpoints: Checkpoints,
+    symbols: Symbols,
+    shapes: Callable[[SymbolSizes], Any],
+    fresh: Callable[[], Any],
+) -> Start:
+    """The state to start from: the run's latest complete checkpoint; else with weights of the run that `training.init`
+    names; else fresh from the seed.
+
+    shapes: shapes, types and places on the mesh of the `TrainState` for inventories of some sizes. fresh: makes the
+    state before the first step, where it lies on the mesh. No weight ever exists unsharded. Raises `UserError` where
+    the weights of the other run are not those that this one needs.
+    """
+    latest = checkpoints.latest()
+    if latest is not None:
+        return Start(checkpoints.restore(latest, shapes(symbols.sizes)), checkpoints.facts(latest).get("init"))
+    init = config.training.init
+    if not init.run:
+        return Start(fresh())
+    other = existing_run(storage.path(init.run) if storage.is_remote(init.run) else expand(init.run))
+    load(other.config, type(config))  # refuses a run of another kind or format
+    with trained_checkpoints(other, checkpoints.metric) as source:
+        step = _agreed(lambda: source.choose(init.checkpoint))
+        return _taken(init, other, source, step, symbols, shapes, fresh)
+
+
+def _taken(init: InitConfig, other: RunDirectory, source: Checkpoints, step, symbols, shapes, fresh) -> Start:
+    part = "average" if init.average else "params"
+    here = named_leaves(shapes(symbols.sizes).params)
+    origins = _matched(init, other, source.shapes(step, part), symbols, shapes)
+    state = fresh()
+    drawn = {name: x for name, x in named_leaves(state.params).items() if name not in origins}
+    state = state._replace(params=None, average=None)  # frees what is replaced, before the others need the room
+    found = source.restore_arrays(step, part, {there: here[name] for name, there in origins.items()})
+    weights = drawn | {name: found[there] for name, there in origins.items()}
+    like = shapes(symbols.sizes).params
+    params = jax.tree.unflatten(jax.tree.structure(like), [weights[name] for name in here])
+    copy = jax.jit(lambda tree: jax.tree.map(jnp.copy, tree), out_shardings=jax.tree.map(lambda x: x.sharding, like))
+    rest = f"; drawn from the seed: {_some(drawn)}" if drawn else ""
+    summary = f"{len(origins)} of {len(here)} arrays are those of step {step} of {other.root}{rest}"
+    origin = {"run": str(other.root), "step": step}
+    return Start(state._replace(params=params, average=copy(params)), origin, summary)
+
+
+def _matched(
+    init: InitConfig, other: RunDirectory, stored: Mapping[str, tuple[int, ...]], symbols: Symbols, shapes
+) -> dict[str, str]:
+    """What each weight that is taken is called in the other run, by its name in this one."""
+    here = {name: tuple(x.shape) for name, x in named_leaves(shapes(symbols.sizes).params).items()}
+    origins: dict[str, str] = {}
+    for there in stored:
+        name = _renamed(there, init.rename)
+        if name in origins:
+            raise UserError(f"training.init.rename: {origins[name]} and {there} of {other.root} both become {name}")
+        origins[name] = there
+    _check_patterns("rename", init.rename, stored, other)
+    for field in ("include", "exclude", "allow"):
+        _check_patterns(field, getattr(init, field), [*here, *origins], other)
+
+    foreign = _foreign(other, symbols, shapes)
+    taken, refused = {}, []
+    for name in sorted({*here, *origins}):
+        if init.include and not _fits_any(name, init.include) or _fits_any(name, init.exclude):
+            continue
+        before, now = stored.get(origins.get(name, "")), here.get(name)
+        if before == now and name not in foreign:
+            taken[name] = origins[name]
+        elif not _fits_any(name, init.allow):
+            refused.append((name not in foreign, name, before, now))
+    if refused:
+        refused.sort()  # what follows from other inventories first: it explains the most
+        _, name, before, now = refused[0]
+        more = f" (and {len(refused) - 1} more weights)" if len(refused) > 1 else ""
+        reason, remedy = foreign.get(name, ("", ""))
+        raise UserError(
+            f"training.init.run: {name} is {before or 'absent'} in {other.root} and {now or 'absent'} in this run"
+            f"{reason}{more}; {remedy}leave it out (training.init.exclude), or allow it to differ (training.init.allow)"
+        )
+    if not taken:
+        raise UserError(f"training.init: no weight of {other.root} is taken; correct include, exclude or allow")
+    return taken
+
+
+def _foreign(other: RunDirectory, symbols: Symbols, shapes: Callable[[SymbolSizes], Any]) -> dict[str, tuple[str, str]]:
+    """Why a weight of the other run means something else here, and what to do, by the name of the weight.
+
+    Those are the weights with an axis over an inventory of symbols in which the two runs differ. Which have one, their
+    shapes tell: they change with the size of the inventory.
+    """
+    differing = {}
+    if Spelling(load_tokenizer(other.tokenizer)).symbols != Spelling(symbols.labels).symbols:
+        remedy = f"set data.tokenizer.path to {other.tokenizer}, or "
+        differing["labels"] = (", and the labels are not the same", remedy)
+    if symbols.units and other.units.is_dir() and load_units(other.units).symbols != symbols.units.symbols:
+        differing["units"] = (", and the text units are not the same", "")
+    if load_languages(other.root) != symbols.languages:
+        differing["languages"] = (", and the languages are not the same", "")
+    now = named_leaves(shapes(symbols.sizes).params)
+    found = {}
+    for inventory, told in differing.items():
+        larger = symbols.sizes._replace(**{inventory: getattr(symbols.sizes, inventory) + 1})
+        for name, x in named_leaves(shapes(larger).params).items():
+            if name in now and x.shape != now[name].shape:
+                found[name] = told
+    return found
+
+
+def _agreed(choose: Callable[[], int]) -> int:
+    """What `choose` returns on process 0, on all of them: a run that is still trained has new checkpoints meanwhile."""
+    peers = current()
+    if not peers.several:
+        return choose()
+    if peers.is_first:
+        peers.store.set("init", str(choose()))
+    chosen = peers.store.get("init", CHOICE_SECONDS)
+    if chosen is None:
+        raise UserError(f"training.init.run: {peers.name(0)} has not chosen a checkpoint for {CHOICE_SECONDS} s")
+    return int(chosen)
+
+
+def _check_patterns(field: str, patterns: Iterable[str], names: Iterable[str], other: RunDirectory) -> None:
+    """Raises `UserError` for a pattern that fits no weight: most likely it is misspelt."""
+    names = list(names)
+    for pattern in patterns:
+        if not any(_fits(name, pattern) for name in names):
+            beginnings = {name[: match.start()] for name in names for match in re.finditer(r"\.|$", name)}
+            near = nearest(pattern, sorted(beginnings))
+            hint = (
+                f"; did you mean {near}?" if near else f"; there are {_some(sorted({n.split('.')[0] for n in names}))}"
+            )
+            where = other.root if field == "rename" else f"this run or of {other.root}"
+            raise UserError(f"training.init.{field}: {pattern} fits no weight of {where}{hint}")
+
+
+def _fits(name: str, pattern: str) -> re.Match | None:
+    """Whether a pattern fits a dotted name, or the beginning of it up to a dot; what each `*` fits are its groups."""
+    return re.match("(.*)".join(map(re.escape, pattern.split("*"))) + r"(?=\.|$)", name)
+
+
+def _fits_any(name: str, patterns: Iterable[str]) -> bool:
+    return any(_fits(name, pattern) for pattern in patterns)
+
+
+def _renamed(name: str, pairs: Mapping[str, str]) -> str:
+    """The name in this run of a weight of the other one."""
+    for old, new in pairs.items():
+        if match := _fits(name, old):
+            pieces = iter((*match.groups(), ""))
+            return "".join(part + next(pieces) for part in new.split("*")) + name[match.end() :]
+    return name
+
+
+def _some(names: Iterable[str]) -> str:
+    names = list(names)
+    return ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")

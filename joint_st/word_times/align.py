@@ -1,0 +1,87 @@
+"""`joint-st align`: when each word of a known text is spoken, written to a file, and how good these times are."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import rich
+
+from joint_st.config import Source
+from joint_st.data.sources import open_source
+from joint_st.distributed.mesh import keep_compiled
+from joint_st.errors import UserError
+from joint_st.runs.trained import Trained, load_trained
+from joint_st.word_times.aligner import Aligner
+from joint_st.word_times.boundaries import make_rows, make_table
+from joint_st.word_times.by_text import EmbeddingAligner
+from joint_st.word_times.spans import Aligned, Failed
+from joint_st.word_times.text import OnePair
+from joint_st.word_times.writers import Destination
+
+
+def aligners(trained: Trained, head: str, ways: Sequence[int | None]) -> list[Aligner]:
+    """Return an aligner for each way: None aligns by the labels of a head, a number by the text's embeddings in that
+    shared layer."""
+    return [Aligner(trained, head) if layer is None else EmbeddingAligner(trained, layer) for layer in ways]
+
+
+def align_file(
+    workdir: Path,
+    audio: Path,
+    text: str,
+    *,
+    head: str = "full_context",
+    ways: Sequence[int | None] = (None,),
+    checkpoint: str = "best",
+    form: str = "json",
+    output: Path | None = None,
+) -> Aligned:
+    """Align an audio file with its text by the run in `workdir`, and write it to `output` or standard output.
+
+    text: the text itself, or the path of a file that holds it. Only the first of `ways` is taken (see `aligners`).
+    Raises `UserError` where the audio cannot be aligned.
+    """
+    destination = Destination(form, output)
+    trained = load_trained(workdir, checkpoint)
+    keep_compiled(trained.config.training.compilation_cache)
+    [result] = aligners(trained, head, ways)[0](OnePair(audio, text), audio.name)
+    if isinstance(result, Failed):
+        raise UserError(result.why if str(audio) in result.why else f"{audio}: {result.why}")
+    destination.write([result])
+    return result
+
+
+def align_split(
+    workdir: Path,
+    split: str,
+    source: Source,
+    *,
+    head: str = "full_context",
+    ways: Sequence[int | None] = (None,),
+    checkpoint: str = "best",
+    form: str = "json",
+    output: Path | None = None,
+) -> tuple[list[dict], int]:
+    """Align the utterances of a source by the run in `workdir`, and write them to `output` or standard output.
+
+    ways: see `aligners`; the table compares them, and only what the first one finds is written. Prints a line for each
+    utterance that cannot be aligned, and the table, with the errors of word boundaries where the source has true times.
+    Returns the rows of the table and the number of utterances that were not aligned.
+    """
+    destination = Destination(form, output, split)
+    trained = load_trained(workdir, checkpoint)
+    keep_compiled(trained.config.training.compilation_cache)
+    corpus = open_source(source)
+    if not len(corpus):
+        raise UserError(f"{corpus.name}: holds no utterances; correct the source")
+    results, *others = [aligner(corpus, split) for aligner in aligners(trained, head, ways)]
+    failed = [result for result in results if isinstance(result, Failed)]
+    for one in failed:
+        print(f"joint-st: not aligned: {one.id}: {one.why}", file=sys.stderr)
+    destination.write([result for result in results if isinstance(result, Aligned)])
+    rows = [row for some in (results, *others) for row in make_rows(split, some)]
+    table = make_table(rows, f"forced alignment, normalizer {trained.normalizer}, step {trained.step}")
+    rich.print(table, file=sys.stderr if destination.is_stdout else None)
+    return rows, len(failed)

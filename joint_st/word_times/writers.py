@@ -1,0 +1,243 @@
+"""Alignments in the formats of other tools, and where they are written.
+
+The formats: JSON, an utterance a line; NIST's CTM, a word a line; Praat's TextGrid, in its long text form; and
+subtitles, as SubRip (SRT) and WebVTT.
+"""
+
+from __future__ import annotations
+
+import html
+import json
+import os
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from joint_st import storage
+from joint_st.errors import UserError
+from joint_st.word_times.spans import Aligned, Span
+
+
+def json_line(aligned: Aligned) -> str:
+    """Return a JSON object with `id`, `seconds`, `text`, `head`, `log_prob` (mean over frames), `words` and, where
+    known, `units`.
+
+    Each word and unit has `start` and `end` in seconds and a `confidence`; a unit also says which `word` it is in.
+    """
+    record = {
+        "id": aligned.id,
+        "seconds": round(aligned.seconds, 6),
+        "text": aligned.text,
+        "head": aligned.head,
+        "log_prob": None if aligned.log_prob is None else round(aligned.log_prob, 6),
+        "words": [{"word": span.text, **_times(span)} for span in aligned.words],
+    }
+    if aligned.units is not None:
+        record["units"] = [{"unit": span.text, **_times(span), "word": span.word} for span in aligned.units]
+    return json.dumps(record, ensure_ascii=False) + "\n"
+
+
+def _times(span: Span) -> dict:
+    # A microsecond is less than a sample.
+    return {"start": round(span.start, 6), "end": round(span.end, 6), "confidence": round(span.confidence, 6)}
+
+
+CHANNEL = "1"
+"""Channel number in a CTM file."""
+
+
+def ctm(aligned: Aligned) -> str:
+    """Return lines of utterance, channel, start and duration in seconds, word, confidence; white space in ids becomes
+    `_`."""
+    utterance = "_".join(aligned.id.split())
+    return "".join(
+        f"{utterance} {CHANNEL} {span.start:.3f} {span.end - span.start:.3f} {span.text} {span.confidence:.4f}\n"
+        for span in aligned.words
+    )
+
+
+def textgrid(aligned: Aligned) -> str:
+    """Return a TextGrid of all of the audio with interval tiers `words`, `confidence` (of the words) and, where known,
+    `units`.
+
+    The intervals of a tier touch, as Praat requires: a gap between two words is an interval without text.
+    """
+    tiers = {
+        "words": [(span, span.text) for span in aligned.words],
+        "confidence": [(span, f"{span.confidence:.3f}") for span in aligned.words],
+    }
+    if aligned.units is not None:
+        tiers["units"] = [(span, span.text) for span in aligned.units]
+    seconds = aligned.seconds
+    lines = [
+        'File type = "ooTextFile"',
+        'Object class = "TextGrid"',
+        "",
+        "xmin = 0",
+        f"xmax = {seconds:.6f}",
+        "tiers? <exists>",
+        f"size = {len(tiers)}",
+        "item []:",
+    ]
+    for number, (name, spans) in enumerate(tiers.items(), 1):
+        intervals = list(_intervals(spans, seconds))
+        lines += [
+            f"    item [{number}]:",
+            '        class = "IntervalTier"',
+            f"        name = {_quoted(name)}",
+            "        xmin = 0",
+            f"        xmax = {seconds:.6f}",
+            f"        intervals: size = {len(intervals)}",
+        ]
+        for k, (start, end, text) in enumerate(intervals, 1):
+            lines += [
+                f"        intervals [{k}]:",
+                f"            xmin = {start}",
+                f"            xmax = {end}",
+                f"            text = {_quoted(text)}",
+            ]
+    return "\n".join(lines) + "\n"
+
+
+def _intervals(spans: Iterable[tuple[Span, str]], seconds: float):
+    """Yield (start, end, text) without gaps from 0 to the end of the audio, times as they are written."""
+    until, last = f"{0:.6f}", f"{seconds:.6f}"
+    for span, text in spans:
+        start, end = f"{span.start:.6f}", f"{span.end:.6f}"
+        if start != until:
+            yield until, start, ""
+        yield start, end, text
+        until = end
+    if until != last:
+        yield until, last, ""
+
+
+def _quoted(text: str) -> str:
+    return '"' + text.replace('"', '""') + '"'
+
+
+LINE = 42
+"""Most characters of a subtitle, which is one line."""
+SECONDS = 6.0
+"""Most seconds that a subtitle is shown, unless a single word takes longer."""
+PAUSE = 1.0
+"""A silence of this many seconds begins a new subtitle."""
+
+
+def srt(aligned: Aligned) -> str:
+    """Return numbered subtitles of the words as the source writes them."""
+    return "".join(
+        f"{number}\n{_clock(cue[0].start, ',')} --> {_clock(cue[-1].end, ',')}\n{_line(cue)}\n\n"
+        for number, cue in enumerate(cues(aligned.written), 1)
+    )
+
+
+def vtt(aligned: Aligned) -> str:
+    """Return subtitles of the words as the source writes them, with a time stamp before each word but the first."""
+    parts = ["WEBVTT\n"]
+    for cue in cues(aligned.written):
+        words = [html.escape(span.text, quote=False) for span in cue]
+        timed = [words[0], *(f"<{_clock(span.start, '.')}>{word}" for span, word in zip(cue[1:], words[1:]))]
+        parts.append(f"{_clock(cue[0].start, '.')} --> {_clock(cue[-1].end, '.')}\n{' '.join(timed)}\n")
+    return "\n".join(parts)
+
+
+def cues(words: Sequence[Span]) -> Iterator[list[Span]]:
+    """Yield the words of each subtitle."""
+    cue: list[Span] = []
+    for word in words:
+        if cue:
+            too_long = len(_line([*cue, word])) > LINE or word.end - cue[0].start > SECONDS
+            if too_long or word.start - cue[-1].end >= PAUSE:
+                yield cue
+                cue = []
+        cue.append(word)
+    if cue:
+        yield cue
+
+
+def _line(cue: Sequence[Span]) -> str:
+    return " ".join(span.text for span in cue)
+
+
+def _clock(seconds: float, point: str) -> str:
+    """Return a time as hours, minutes and seconds with milliseconds after `point`."""
+    milliseconds = round(1000 * seconds)
+    minutes, rest = divmod(milliseconds, 60_000)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours:02}:{minutes:02}:{rest // 1000:02}{point}{rest % 1000:03}"
+
+
+class Format(NamedTuple):
+    """A file format for alignments."""
+
+    write: Callable[[Aligned], str]
+    """Returns the text of one utterance in the format."""
+    suffix: str
+    """Ending of file names."""
+    together: bool
+    """Whether one file may hold many utterances."""
+
+
+FORMATS = {
+    "json": Format(json_line, ".jsonl", True),
+    "ctm": Format(ctm, ".ctm", True),
+    "textgrid": Format(textgrid, ".TextGrid", False),
+    "srt": Format(srt, ".srt", False),
+    "vtt": Format(vtt, ".vtt", False),
+}
+"""Formats by name, as `joint-st align --format` takes them."""
+
+
+class Destination:
+    """A file, a folder or standard output to which alignments are written in one of `FORMATS`.
+
+    `split` names a set of many utterances; it is None for a single file and its text. Raises `UserError` where the
+    format needs a folder and `output` is none.
+    """
+
+    def __init__(self, form: str, output: Path | None, split: str | None = None):
+        self._format = FORMATS[form]
+        self._output = output = None if output == _STDOUT else output
+        self._split = split
+        self._folder = split is not None and not self._format.together
+        if self._folder and output is None:
+            raise UserError(f"--format {form} writes a file for each utterance: name a folder with --output")
+        if self._folder and output.exists() and not output.is_dir():
+            raise UserError(f"{output}: a file; --format {form} writes a file for each utterance, into a folder")
+
+    @property
+    def is_stdout(self) -> bool:
+        """Whether alignments go to standard output, which nothing else may then be printed to."""
+        return self._output is None
+
+    def write(self, results: Sequence[Aligned]) -> None:
+        """Write all alignments. Raises `UserError` where two utterances would be written to the same file."""
+        files: dict[Path, list[Aligned]] = {}
+        for one in results:
+            files.setdefault(self._file(one), []).append(one)
+        if self._folder:
+            for path, several in files.items():
+                if len(several) > 1:
+                    ids = " and ".join(repr(one.id) for one in several[:2])
+                    raise UserError(f"{path}: the file of both {ids}; give the utterances other ids")
+        for path, some in files.items():
+            text = "".join(self._format.write(one) for one in some)
+            if path == _STDOUT:
+                sys.stdout.write(text)
+            else:
+                storage.write_whole(path, text)
+
+    def _file(self, aligned: Aligned) -> Path:
+        if self._output is None:
+            return _STDOUT
+        if not self._folder and not self._output.is_dir():
+            return self._output
+        name = self._split if self._split is not None and self._format.together else aligned.id
+        # An id may be a path; all files are in the one folder.
+        name = name.replace("/", "_").replace(os.sep, "_").lstrip(".")
+        return self._output / f"{name}{self._format.suffix}"
+
+
+_STDOUT = Path("-")

@@ -1,0 +1,32 @@
+"""Wrong texts: never the own one, of about the same length, each taken about once."""
+
+import numpy as np
+import pytest
+
+from joint_st.analysis.pairs import wrong_texts
+
+
+def test_neighbours_by_length_change_places():
+    assert wrong_texts(["a", "b", "c", "d"], [9, 1, 8, 2]).tolist() == [2, 3, 0, 1]
+
+
+@pytest.mark.parametrize("count", [2, 3, 40, 41])
+def test_every_text_differs_and_is_about_as_long(count):
+    lengths = np.random.default_rng(count).integers(5, 60, count)
+    wrong = wrong_texts([str(n) for n in range(count)], lengths)
+    assert all(wrong[n] != n for n in range(count))
+    if count % 2 == 0:
+        assert sorted(wrong) == list(range(count))
+    ordered = np.sort(lengths)
+    assert np.abs(lengths[wrong] - lengths).max() <= 2 * np.diff(ordered).max()
+
+
+def test_equal_texts_are_not_wrong_for_each_other():
+    texts = ["yes", "yes", "yes", "no", "no", "maybe"]
+    wrong = wrong_texts(texts, [3, 3, 3, 2, 2, 5])
+    assert all(texts[n] != texts[m] for n, m in enumerate(wrong))
+
+
+def test_where_all_texts_are_equal_none_is_wrong():
+    assert wrong_texts(["yes", "yes"], [3, 3]).tolist() == [-1, -1]
+    assert wrong_texts(["alone"], [5]).tolist() == [-1]

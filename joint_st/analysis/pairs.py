@@ -46,7 +46,7 @@ def spread(dataset: Dataset, most: int) -> np.ndarray:
 
 
 def choose_pairs(dataset: Dataset, some: np.ndarray) -> Pairs:
-    """Choose those of `some` utterances (their numbers, ascending) that have text. Raises `UserError` where none has."""
+    """Choose those of `some` utterances (numbers, ascending) that have text. Raises `UserError` where none has."""
     languages = {int(n): dataset.language(int(n)) for n in some}
     texts = {n: dataset.text(n) for n in languages}
     units = {n: dataset.units.encode(texts[n], languages[n]) for n in languages}

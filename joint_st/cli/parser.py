@@ -5,8 +5,8 @@ medians of ten starts on a busy machine, CPU seconds). It takes 0.33 s instead o
 config, and 0.15 s instead of 0.09 s to print the help of `evaluate`; that would do. But it reads a flag for each field
 that the config already has. `--data.train text:a.txt,b.jsonl`, `--data.test.mine tfds:x:test`, a source of another kind
 and `--losses.consistency.layers 1,2` are refused, and a value that pydantic refuses is shown in pydantic's words
-without its path, in a box of ten lines. Sweeps need `joint_st.config.override` and its one-line errors in any case; what
-tyro could replace are `split_overrides` below and `joint_st.config.show`.
+without its path, in a box of ten lines. Sweeps need `joint_st.config.override` and its one-line errors in any case;
+tyro could replace only `split_overrides` below and `joint_st.config.show`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""`joint-st compile`: whether a training step fits the chips of a slice, and what to change of a config that does not."""
+"""`joint-st compile`: whether a training step fits the chips of a slice, and what to change if it does not."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def to_json(config: Config, topology: Topology, compiled: Compiled) -> dict:
 
 
 def changes(config: Config, compiled: Compiled) -> Iterator[str]:
-    """Yield overrides that make the step smaller, with their reasons, the one that costs least for what it saves first."""
+    """Yield overrides that make the step smaller, with reasons, the one that costs least for what it saves first."""
     memory, usable = compiled.memory, compiled.usable
     # Half a chip for the state leaves room for gradients, which are as large as the parameters, and activations.
     if memory.state > usable / 2:

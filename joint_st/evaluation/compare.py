@@ -183,7 +183,7 @@ def paired(key: Key, a: Side, b: Side) -> tuple[list[ScoredUtterance], list[Scor
 
 
 def make_comparison_table(rows: Sequence[dict], a: str, b: str) -> Table:
-    """Return the rows as a table for `rich.print`; rates in per cent, subsets below splits. a, b: names of the systems."""
+    """Return the rows as a table for `rich.print`; rates in per cent, subsets below splits. a, b: the systems' names."""
     shared = len({row["decoder"] for row in rows}) == 1
     title = f"A: {a}\nB: {b}" + (f"\ndecoder {rows[0]['decoder']}" if shared else "")
     table = Table(title=escape(title), title_justify="left", box=box.SIMPLE_HEAD, padding=0)

@@ -211,7 +211,7 @@ def _factor(row: dict) -> str:
 
 
 def short_names(decoders: Iterable[str]) -> dict[str, str]:
-    """Return for each decoder of a table the name in its column: `beam 16 a` for `beam 16, word 3-gram lm.arpa, ...`."""
+    """Return the name of each decoder in a table's column: `beam 16 a` for `beam 16, word 3-gram lm.arpa, ...`."""
     fused = (name for name in dict.fromkeys(decoders) if "," in name)
     return {name: f"{name.partition(',')[0]} {letter}" for name, letter in zip(fused, string.ascii_lowercase)}
 
@@ -222,7 +222,7 @@ def percent(rate: float | None) -> str:
 
 
 def write_rows(rows: Sequence[dict] | dict, path: Path | str) -> None:
-    """Write the rows as a JSON list, or several kinds of rows by name; a reader sees the old file or the whole new one."""
+    """Write rows as a JSON list, or several kinds of rows by name; a reader sees the old file or the whole new one."""
     storage.write_whole(storage.path(path), json.dumps(rows, indent=2, ensure_ascii=False) + "\n")
 
 

@@ -57,7 +57,7 @@ def word_errors(utterances: Iterable[ScoredUtterance]) -> dict[str, list[dict]]:
 
 
 def make_word_error_tables(found: dict[str, Sequence[dict]], shown: int = SHOWN) -> list[Table]:
-    """Yield tables for `rich.print`: for each split, head and decoder the first confusions and the most-missed words."""
+    """Yield tables for `rich.print`: the first confusions and most-missed words of each split, head and decoder."""
     tables = []
     for name, columns, title in (
         ("confusions", ("reference", "hypothesis", "count"), "confusions"),

@@ -314,20 +314,14 @@ def pack_phonemes(data: Path) -> None:
     stamp = digest(json.dumps(manifests(data)) + "".join(digest((data / name).read_text()) for name in TEXTS))
     if known("phonemes") == stamp and (OUT / "phonemes.tar.xz").exists():
         return
-    program = (
-        "import sys; from joint_st.config import load\n"
-        "from joint_st.data.texts import learn_from_texts, normalised_texts\n"
-        "from joint_st.data.normalizers import normalizer\n"
-        "config = load(sys.argv[1]); learnt = learn_from_texts(config); normalize = normalizer(config.data.normalizer)\n"
-        "sources = [*config.data.dev, *config.data.test.values()]\n"
-        "learnt.units.prepare((text, 'en') for text in normalised_texts(sources, normalize))\n"
-        "print(len(learnt.units.symbols), 'phonemes,', learnt.tokenizer.size, 'labels')"
-    )
     with tempfile.TemporaryDirectory() as home:
         environment = {**os.environ, "HOME": home, "JOINT_ST_DATA": str(data.resolve()), "JAX_PLATFORMS": "cpu"}
         environment.pop("TINY", None)
         config = Path(__file__).with_name("recorded.py")
-        done = subprocess.run([sys.executable, "-c", program, str(config)], env=environment)
+        # It computes the phonemes of all splits and texts on its way.
+        done = subprocess.run(
+            [sys.executable, "-m", "joint_st", "data", "inspect", str(config)], env=environment, cwd=CHECKOUT
+        )
         if done.returncode:
             print("the phonemes could not be computed here; the other machine will", file=sys.stderr)
             (OUT / "phonemes.tar.xz").unlink(missing_ok=True)

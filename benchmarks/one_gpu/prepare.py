@@ -23,6 +23,8 @@ from pathlib import Path
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 PACKED = CHECKOUT / ".gpu"
+PYTHON = (3, 12)
+"""Version of Python that the packages are for."""
 UNUSED = {"tensorflow-datasets", "importlib-resources"}
 """Requirements of joint_st that only corpora in TFDS's form need."""
 WORKERS = max(1, min(12, (os.cpu_count() or 2) - 2))
@@ -31,6 +33,9 @@ WORKERS = max(1, min(12, (os.cpu_count() or 2) - 2))
 def packages(work: Path) -> None:
     site = work / "site"
     site.mkdir(parents=True, exist_ok=True)
+    if sys.version_info[:2] != PYTHON:
+        print(f"packed for Python {PYTHON[0]}.{PYTHON[1]}, and this is {sys.version.split()[0]}: nothing is unpacked")
+        return
     with tarfile.open(PACKED / "site.tar.xz") as archive:
         archive.extractall(site, filter="data")
     wheels = {key(wheel.name.split("-")[0]): wheel for wheel in (PACKED / "fallback").glob("*.whl")}

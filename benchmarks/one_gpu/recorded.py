@@ -15,12 +15,14 @@ import os
 from joint_st.config import (
     Config,
     ConsistencyConfig,
+    CtcLossConfig,
     DataConfig,
     EvaluationConfig,
+    LossesConfig,
     ManifestSource,
     ModelConfig,
-    ObjectiveConfig,
     OptimizerConfig,
+    ReconstructionConfig,
     SpecAugmentConfig,
     TextConfig,
     TextSource,
@@ -84,12 +86,9 @@ def config() -> Config:
             remat=True,
         ),
         text=TextConfig(repetition="random", repeat_least=1, repeat_most=3, mask_share=0.15, mask_span=5),
-        objective=ObjectiveConfig(
-            streaming_ctc=0.3,
-            full_context_ctc=0.7,
-            streaming_reconstruction=0.15,
-            full_context_reconstruction=0.35,
-            paired_reconstruction=0.0,
+        losses=LossesConfig(
+            ctc=CtcLossConfig(streaming=0.3, full_context=0.7),
+            reconstruction=ReconstructionConfig(streaming=0.15, full_context=0.35, paired=0.0),
             # Distances are sums over the width: at first about twice 256.
             consistency=ConsistencyConfig(weight=0.004, warmup_steps=200, alignment="skip"),
         ),

@@ -20,16 +20,16 @@ MORE = json.loads(os.environ.get("OVERRIDES") or "{}")
 WITHOUT_TEXT = {
     "data.text_batch_size": 0,
     "data.units.kind": "none",
-    "objective.streaming_reconstruction": 0,
-    "objective.full_context_reconstruction": 0,
-    "objective.consistency.weight": 0,
+    "losses.reconstruction.streaming": 0,
+    "losses.reconstruction.full_context": 0,
+    "losses.consistency.weight": 0,
 }
 ARMS = {
     "audio_only": WITHOUT_TEXT,
-    "reconstruction": {"objective.consistency.weight": 0},
+    "reconstruction": {"losses.consistency.weight": 0},
     "reconstruction_consistency": {},
-    "dtw": {"objective.consistency.alignment": "dtw"},
-    "random": {"objective.consistency.alignment": "random"},
+    "dtw": {"losses.consistency.alignment": "dtw"},
+    "random": {"losses.consistency.alignment": "random"},
 }
 
 

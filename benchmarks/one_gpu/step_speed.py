@@ -32,10 +32,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from common import OUT, TINY, Clock, Report, Worker, peak_of, short
-from joint_st.compile_check.flops import matrix_flops
 
+from joint_st.compile_check.compiled import matrix_flops
 from joint_st.config import Config, load, override
+from joint_st.data.batch import Shape
 from joint_st.data.buckets import Buckets
+from joint_st.data.symbols import SymbolSizes
 from joint_st.distributed.mesh import available_devices, make_mesh, put_batch
 from joint_st.models.text_encoder import most_frames
 from joint_st.training.compilation import batch_shapes
@@ -45,13 +47,13 @@ SECONDS_IN_ALL = float(sys.argv[1])
 CLOCK = Clock(SECONDS_IN_ALL)
 REPORT = Report("step_speed")
 
-WITHOUT_CONSISTENCY = {"objective.consistency.weight": 0}
+WITHOUT_CONSISTENCY = {"losses.consistency.weight": 0}
 AUDIO_ONLY = {
     **WITHOUT_CONSISTENCY,
     "data.text_batch_size": 0,
     "data.units.kind": "none",
-    "objective.streaming_reconstruction": 0,
-    "objective.full_context_reconstruction": 0,
+    "losses.reconstruction.streaming": 0,
+    "losses.reconstruction.full_context": 0,
     "model.remat": False,
 }
 ROWS, SECONDS, UNITS, VOCABULARY, INVENTORY, LABELS = 64, 16.8, 256, 1024, 64, 96
@@ -100,12 +102,12 @@ class Step:
         self.config = override(base, variant.changes)
         self.rows = max(ROWS // variant.share, 1)
         self.mesh = mesh
-        self.sizes = VOCABULARY, 0 if self.config.data.units.kind == "none" else INVENTORY
+        self.sizes = SymbolSizes(VOCABULARY, 0 if self.config.data.units.kind == "none" else INVENTORY)
         frame = self.config.model.features.samples_per_frame
         self.frames = round(SECONDS * self.config.model.features.sample_rate / frame)
         self.samples = self.frames * frame
         self.batch_shapes = self._batch_shapes()
-        like = state_shapes(self.config, *self.sizes, mesh)
+        like = state_shapes(self.config, self.sizes, mesh)
         self.state = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), like)
         # Steps that differ in the compiler's options alone are traced once.
         same = (other for other in traced.values() if (other.config, other.rows) == (self.config, self.rows))
@@ -113,32 +115,33 @@ class Step:
 
     def trace(self, config: Config):
         """The step of another config on the same batch and state."""
-        return make_train_step(config, *self.sizes, self.mesh).trace(self.state, self.batch_shapes)
+        return make_train_step(config, self.sizes, self.mesh).trace(self.state, self.batch_shapes)
 
     def _batch_shapes(self):
         units = () if self.config.data.units.kind == "none" else (UNITS,)
-        speech = Buckets((self.samples,), (LABELS,), (self.rows,), units)
-        text = Buckets((UNITS,), (LABELS,), (self.rows,), (UNITS,)) if self.config.data.text_batch_size else None
-        return batch_shapes(speech, 0, self.mesh, text, 0)
+        buckets = {"paired": Buckets((self.samples,), (LABELS,), (self.rows,), units)}
+        if self.config.data.text_batch_size:
+            buckets["text"] = Buckets((UNITS,), (LABELS,), (self.rows,), (UNITS,))
+        return batch_shapes(buckets, Shape(0, 0), self.mesh)
 
     def random_batch(self):
         """A batch without padding, on the devices."""
         rng = np.random.default_rng(0)
 
-        def field(name, like):
-            if name.endswith("valid"):
-                return np.ones(like.shape, bool)
-            if name == "audio":
-                return rng.integers(-3000, 3000, like.shape).astype(np.int16)
-            if name == "audio_lengths":
-                return np.full(like.shape, self.samples, np.int32)
-            if name.endswith("_lengths"):
-                return np.full(like.shape, LABELS if "label" in name else UNITS, np.int32)
-            if name == "unit_ends":
-                return np.zeros(like.shape, np.int32)
-            return rng.integers(2, VOCABULARY if "label" in name else INVENTORY, like.shape).astype(np.int32)
+        ranges = {"audio": (-3000, 3000), "labels": (2, VOCABULARY), "units": (2, INVENTORY)}
+        numbers = {"audio_lengths": self.samples, "label_lengths": LABELS, "unit_lengths": UNITS, "valid": True}
 
-        return put_batch({name: field(name, like) for name, like in self.batch_shapes.items()}, self.mesh)
+        def field(name, like):
+            if name in ranges:
+                return rng.integers(*ranges[name], like.shape).astype(like.dtype)
+            # What is not named is nothing that CTC could miss: no frames needed, no durations, no language.
+            return np.full(like.shape, numbers.get(name, 0), like.dtype)
+
+        batch = {
+            part: {name: field(name, like) for name, like in arrays.items()}
+            for part, arrays in self.batch_shapes.items()
+        }
+        return put_batch(batch, self.mesh)
 
     def flops_6n(self) -> int:
         """Six for each weight of a matrix and each frame, of speech or of text, that it is used on."""
@@ -150,10 +153,10 @@ class Step:
 
         config = self.config
         shared = size("streaming", "full_context", "streaming_head", "full_context_head")
-        audio = size("front_end", "audio") + (size("unit_head") if config.objective.unit_ctc else 0)
+        audio = size("front_end", "audio") + (size("unit_head") if config.losses.unit_ctc.weight else 0)
         flops = 6 * self.rows * self.frames * (shared + audio)
         if config.data.text_batch_size:
-            texts = self.rows * (2 if config.objective.consistency.weight else 1)
+            texts = self.rows * (2 if config.losses.consistency.weight else 1)
             flops += 6 * texts * most_frames(config.text, UNITS) * (shared + size("text"))
         return flops
 
@@ -273,7 +276,7 @@ class Running:
 
     def __init__(self, step: Step, program):
         self._program = program
-        self._state = make_init(step.config, *step.sizes, step.mesh)()
+        self._state = make_init(step.config, step.sizes, step.mesh)()
         self._batch = step.random_batch()
         self.run(1)
         taken, _ = self.run(1)

@@ -9,13 +9,13 @@ import sys
 import time
 
 import jax
-from joint_st.data.pipeline import prepare
 from joint_st.runs.compilation import keep_compiled
 
 from joint_st.analysis.analyze import analyze_run
 from joint_st.cli.options import quiet_libraries
 from joint_st.evaluation.evaluate import Scorer, evaluate_run
 from joint_st.runs.trained import load_trained
+from joint_st.training.setup import open_data
 
 
 def main(run: str, *more: str) -> None:
@@ -24,11 +24,9 @@ def main(run: str, *more: str) -> None:
     trained = load_trained(run, "latest")
     config = trained.config
     keep_compiled(config.training.compilation_cache)
-    if config.data.dev:
-        made_with = config.data, config.model.features, trained.normalizer, trained.tokenizer, trained.units
-        dev = prepare(config.data.dev, *made_with, training=False)
+    if dev := open_data(config, trained.run, trained.normalizer).dev:
         with jax.set_mesh(trained.mesh):
-            print(Scorer(config, dev, trained.mesh, trained.unit_count)(trained.weights, "dev"), flush=True)
+            print(Scorer(config, dev, trained.mesh, trained.symbols.sizes)(trained.weights, "dev"), flush=True)
     print(f"dev after {time.time() - began:.1f} s", flush=True)
     evaluate_run(run, checkpoint="latest")
     print(f"test after {time.time() - began:.1f} s", flush=True)

@@ -15,8 +15,9 @@ from rich.markup import escape
 from rich.table import Table
 
 from joint_st.evaluation.wer import ALL
+from joint_st.passes import FULL_CONTEXT, STREAMING
 
-HEADS = {"full_context": "", "streaming": "streaming_"}
+HEADS = {FULL_CONTEXT: "", STREAMING: f"{STREAMING}_"}
 """Prefix of the names of each head's rates."""
 
 

@@ -20,10 +20,10 @@ from joint_st.data.sources import Corpus
 from joint_st.data.text_units.spelling import Spelling
 from joint_st.data.utterance import Entry
 from joint_st.data.word_times import word_times
-from joint_st.decoding.forward import HEADS
 from joint_st.distributed.mesh import over_batch, put_batch
 from joint_st.ops.ctc import frames_needed
 from joint_st.ops.forced_alignment import forced_alignment
+from joint_st.passes import PASSES
 from joint_st.runs.trained import Trained
 from joint_st.word_times.emissions import Emissions
 from joint_st.word_times.spans import Aligned, CannotAlign, Failed, Frames, unit_spans, word_spans
@@ -127,8 +127,8 @@ class Aligner:
     """
 
     def __init__(self, trained: Trained, head: str = "full_context"):
-        if head not in HEADS:
-            raise ValueError(f"{head!r} is no head; there is {', '.join(HEADS)}")
+        if head not in PASSES:
+            raise ValueError(f"{head!r} is no pass; there is {', '.join(PASSES)}")
         self._trained = trained
         self._head = head
         self._units = trained.units if trained.config.losses.trains_units else None

@@ -10,7 +10,7 @@ from rich import box
 from rich.markup import escape
 from rich.table import Table
 
-from joint_st.decoding.forward import HEADS
+from joint_st.passes import PASSES
 from joint_st.word_times.spans import Aligned, Failed, Span, words_of_units
 
 UNITS = "units"
@@ -40,7 +40,7 @@ def make_rows(split: str, results: Iterable[Aligned | Failed]) -> list[dict]:
     for one in aligned:
         found[one.head].append((one, one.words))
     for one in aligned:
-        if one.units is not None and one.head in HEADS:
+        if one.units is not None and one.head in PASSES:
             found[UNITS].append((one, words_of_units(one.text.split(), one.units)))
     return [
         {

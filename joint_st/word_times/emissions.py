@@ -31,7 +31,7 @@ class Emissions:
         def emit(weights, audio, audio_lengths):
             model = merge(structure, weights)
             encoded = model(audio, audio_lengths)
-            found = {"labels": model.head(head)(getattr(encoded, head))}
+            found = {"labels": model.head(head).alignment_logits(getattr(encoded, head))}
             return found | ({"units": encoded.units} if units else {})
 
         self._emit = emit
@@ -42,13 +42,7 @@ class Emissions:
         return self._emit(self._trained.weights, batch["audio"], batch["lengths"])
 
     def of_long(self, audio: np.ndarray) -> dict[str, np.ndarray]:
-        """Return logits [T, V] on the host, of audio int16 [S] of any length."""
-        rows, lengths = self.windows.cut(audio)
-        together = self._trained.mesh.size
-        parts = []
-        for first in range(0, len(rows), together):
-            some, their_lengths = rows[first : first + together], lengths[first : first + together]
-            missing = together - len(some)
-            some = np.pad(some, ((0, missing), (0, 0)))
-            parts.append(jax.device_get(self(some, np.pad(their_lengths, (0, missing)))))
+        """Return logits [T, V] of audio int16 [S] of any length, on the host."""
+        groups = self.windows.groups(audio, self._trained.mesh.size)
+        parts = [jax.device_get(self(rows, lengths)) for rows, lengths, _ in groups]
         return {name: self.windows.stitch(np.concatenate([p[name] for p in parts]), len(audio)) for name in parts[0]}

@@ -53,9 +53,9 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from joint_st.decoding.beam import prefix_beam_search
-from joint_st.decoding.greedy import greedy
 from joint_st.ops.forced_alignment import forced_alignment
+from joint_st.ops.prefix_beam import prefix_beam_search
+from joint_st.passes import FULL_CONTEXT
 
 SIZES = [
     # frames, vocabulary
@@ -325,7 +325,7 @@ def main():
     if "torchaudio" not in absent:
         show_heading("forced alignment", ["torchaudio"])
         for batch in batches:
-            given = *batch, *as_rows(greedy(*batch))
+            given = *batch, *as_rows(best_paths(*batch))
             show(batch, {"ours": our_alignment(*given), "torchaudio": torchaudio(*given)}, arguments.rounds)
 
 
@@ -342,10 +342,17 @@ def of_run(trained, count):
     rows = np.zeros((count, -(-max(map(len, audio)) // frame) * frame), np.int16)
     for row, own in zip(rows, audio):
         row[: len(own)] = own
-    forward = Forward(config.model, trained.tokenizer.size, trained.unit_count, trained.mesh, (), ["full_context"])
+    forward = Forward(config, trained.symbols.sizes, trained.mesh, (), [FULL_CONTEXT])
     with jax.set_mesh(trained.mesh):
-        (logits,), _, frames = forward.logits(trained.weights, rows, np.array([len(own) for own in audio], np.int32))
-    return np.array(logits), np.array(frames)
+        (logits,), mask = forward.emissions(trained.weights, rows, np.array([len(own) for own in audio], np.int32))
+    return np.array(logits), np.array(mask).sum(axis=1)
+
+
+def best_paths(logits, lengths):
+    """What each utterance's best path spells: B arrays int32 [labels]."""
+    symbols = logits.argmax(axis=2)
+    emitted = (symbols != np.pad(symbols, ((0, 0), (1, 0)))[:, :-1]) & (np.arange(logits.shape[1]) < lengths[:, None])
+    return [row[own & (row != 0)].astype(np.int32) for row, own in zip(symbols, emitted)]
 
 
 def as_rows(labels):

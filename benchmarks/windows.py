@@ -19,10 +19,10 @@ import numpy as np
 from joint_st.cli.options import quiet_libraries, read_sources
 from joint_st.data.dataset import open_paired
 from joint_st.decoding.decoders import Greedy
-from joint_st.decoding.forward import HEADS
 from joint_st.decoding.long import LongRecordings
 from joint_st.distributed.mesh import keep_compiled
 from joint_st.evaluation.wer import ALL, count_errors, total
+from joint_st.passes import PASSES
 from joint_st.runs.trained import load_trained
 
 
@@ -45,7 +45,7 @@ def wers(texts, references, normalizer) -> dict[str, float]:
         head: total(
             count_errors(reference, normalizer(text[head]))[ALL] for text, reference in zip(texts, references)
         ).wer
-        for head in HEADS
+        for head in PASSES
     }
 
 
@@ -70,16 +70,15 @@ def main():
     joined = [np.concatenate([heard[i] for i in indices]) for indices in recordings]
     seconds = sum(map(len, joined)) / features.sample_rate
     print(f"{len(heard)} utterances in {len(joined)} recordings of {seconds:.0f} s; WER %")
-    print("                 " + "".join(f"{head:>14}" for head in HEADS) + "   seconds")
+    print("                 " + "".join(f"{head:>14}" for head in PASSES) + "   seconds")
 
     def decode(audios, window):
         decoder = LongRecordings(
-            config.model,
-            trained.tokenizer.size,
-            trained.unit_count,
+            config,
+            trained.symbols.sizes,
             trained.mesh,
             [Greedy()],
-            HEADS,
+            PASSES,
             window_seconds=window,
             context_seconds=arguments.context,
         )
@@ -91,7 +90,7 @@ def main():
 
     def show(name, texts, references, seconds):
         rates = wers(texts, references, trained.normalizer)
-        print(f"{name:17}" + "".join(f"{100 * rates[head]:14.1f}" for head in HEADS) + f"{seconds:10.1f}", flush=True)
+        print(f"{name:17}" + "".join(f"{100 * rates[head]:14.1f}" for head in PASSES) + f"{seconds:10.1f}", flush=True)
 
     with jax.set_mesh(trained.mesh):
         longest = max(map(len, heard.values())) / features.sample_rate

@@ -26,14 +26,11 @@ if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
 def recorded() -> Path:
     """The folder of recorded speech; tests that need it are skipped where there is none."""
     root = os.environ.get("JOINT_ST_DATA")
-    if root:
-        if not Path(root).is_dir():
-            pytest.fail(f"JOINT_ST_DATA is {root}, which is no folder")
-        return Path(root).resolve()
-    beside = Path(__file__).resolve().parents[2] / "shared" / "data"
-    if not beside.is_dir():
+    if not root:
         pytest.skip("no recorded speech: set JOINT_ST_DATA to its folder")
-    return beside
+    if not Path(root).is_dir():
+        pytest.fail(f"JOINT_ST_DATA is {root}, which is no folder")
+    return Path(root).resolve()
 
 
 @pytest.fixture(scope="session")

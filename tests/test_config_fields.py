@@ -13,7 +13,7 @@ import re
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import grain
 import jax
@@ -22,12 +22,14 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from joint_st.config import Config, ManifestSource, Section, override, register
+from joint_st.config import AugmentationConfig, Config, ManifestSource, MixtureConfig, Section, override, register
 from joint_st.config.sections.data import Source
 from joint_st.config.tree import kinds, leaves
 from joint_st.data import corpora as corpora_module
 from joint_st.data import loader
+from joint_st.data.augmentation import Unchanged, augments
 from joint_st.data.batch import FIELDS as BATCH_FIELDS
+from joint_st.data.mixture import EveryRowOnce, mixes
 from joint_st.data.normalizers import normalizer
 from joint_st.data.sources import open_source
 from joint_st.data.symbols import Symbols, SymbolSizes
@@ -46,6 +48,7 @@ from joint_st.training.compilation import Programs
 from joint_st.training.optimizer import make_optimizer
 from joint_st.training.step import TrainState, init_state, make_train_step
 from tests.tiny import tiny_config
+from tests.training import toy_run
 
 SIZES, ROWS, FRAMES, LABELS = SymbolSizes(7, 9), 4, 12, 3
 
@@ -68,6 +71,32 @@ class Louder(CtcHead):
 
     def __call__(self, x):
         return 2 * super().__call__(x)
+
+
+# Kinds beside the first, which changes nothing
+
+
+class Twice(MixtureConfig):
+    kind: Literal["twice"] = "twice"
+
+
+@mixes("twice")
+class TwiceMixture(EveryRowOnce):
+    def size(self, rows):
+        return 2 * len(rows)
+
+    def draw(self, rows, random):
+        return random.permutation(np.tile(rows, 2))
+
+
+class Softer(AugmentationConfig):
+    kind: Literal["softer"] = "softer"
+
+
+@augments("softer")
+class SofterSpeech(Unchanged):
+    def __call__(self, speech, random):
+        return speech._replace(audio=speech.audio // 2)
 
 
 # Probes
@@ -183,12 +212,22 @@ def training(config: Config, place: Path) -> Any:
     speed = rows[0].index("audio_seconds_per_second")
     return (
         seen,
-        re.sub(r"[\d.]+ (s after|min|audio-s)", "", said.getvalue()).replace(str(place), ""),
+        re.sub(r"[\d.]+ (s after|min|audio-s)|in [\d.]+ s, .* index(es)? (made|found)", "", said.getvalue()).replace(
+            str(place), ""
+        ),
         [row[:speed] + row[speed + 1 :] for row in rows],
         sorted(int(entry.name) for entry in run.checkpoints.iterdir()),
         [run.vocabulary.read_text(), *(file.read_bytes() for file in sorted(run.tokenizer.iterdir()))],
         sorted(entry.name for entry in run.root.iterdir()),
     )
+
+
+def beginning(config: Config, place: Path) -> Any:
+    """The weights a toy model begins with."""
+    try:
+        return [_digest(np.asarray(x).tobytes()) for x in jax.tree.leaves(toy_run.begin(config, place).state)]
+    except UserError as error:
+        return str(error)
 
 
 def evaluation(config: Config, place: Path) -> list[dict]:
@@ -234,6 +273,7 @@ OTHER = {"kind": "manifest", "path": "{place}/other.jsonl"}
 
 UNITS_AND_TEXT = {"data.units.kind": "characters", "data.text_batch_size": 4}
 JOINT = UNITS_AND_TEXT | {"losses.reconstruction.full_context": 0.5, "losses.consistency.weight": 0.1}
+TAKEN = {"training.init.run": "{place}/begun"}
 
 FIELDS = {
     "name": Field("other", training),
@@ -257,6 +297,10 @@ FIELDS = {
     "data.units.kind": Field("phonemes", training),
     "data.units.vocabulary_size": Field(44, training, {"data.units": {"kind": "sentencepiece", "vocabulary_size": 40}}),
     "data.units.language": Field("de", training, {"data.units.kind": "phonemes", "data.text.0.language": ""}),
+    "data.mixture.kind": Field("twice", training),
+    "data.text_mixture.kind": Field("twice", training, UNITS_AND_TEXT),
+    "data.augmentation": Field([{"kind": "softer"}], training),
+    "data.index_cache": Field("{place}/index", training),
     "data.min_seconds": Field(2.5, training),
     "data.max_seconds": Field(2.5, training),
     "data.batch_size": Field(8, training),
@@ -334,6 +378,13 @@ FIELDS = {
     "training.keep_best": Field(2, training),
     "training.loggers": Field(["tensorboard"], training),
     "training.compilation_cache": Field("{place}/compiled", training),
+    "training.init.run": Field("{place}/begun", beginning),
+    "training.init.checkpoint": Field("latest", beginning, TAKEN),
+    "training.init.average": Field(False, beginning, TAKEN),
+    "training.init.rename": Field({"audio": "shared", "shared": "audio"}, beginning, TAKEN),
+    "training.init.include": Field(["audio"], beginning, TAKEN),
+    "training.init.exclude": Field(["audio"], beginning, TAKEN),
+    "training.init.allow": Field(["shared", "spare"], beginning, TAKEN | {"training.init.rename": {"shared": "spare"}}),
     "evaluation.batch_size": Field(4, training),
     "evaluation.bootstrap_samples": Field(200, evaluation),
     "parallel.data": Field(2, training),
@@ -381,6 +432,7 @@ def place(once, spoken) -> Path:
         (folder / "long_and_short.txt").write_text("Short.\n" * 40 + "A sentence that is a good deal longer.\n" * 40)
         (folder / "b.txt").write_text("Another one; it has 12 words.\n")
         Characters(" 'abcdefghijklmnopqrstuvwxyz_").save(folder / "tokenizer")
+        toy_run.save_run(folder / "begun", {1: 10, 2: 20}, {1: 0.1, 2: 0.2})
 
     return once("fields", make)
 
@@ -428,7 +480,7 @@ def test_the_table_names_fields_alone():
     assert used == set(kinds(Source)), "sources of every kind have their fields in the table"
 
 
-@pytest.mark.parametrize("probe", [forward, step, updates, sources, training, evaluation])
+@pytest.mark.parametrize("probe", [forward, step, updates, sources, training, beginning, evaluation])
 def test_probes_repeat_themselves(probe, corpora, place, tmp_path):
     """A probe that never returned the same twice would show nothing."""
     config = base_config(corpora, place)

@@ -23,8 +23,8 @@ import numpy as np
 import optax
 from alignment import literal
 from common import TINY, Clock, Report, Worker, ctc_batch, short
-
 from joint_st.decoding.beam import prefix_beam_search
+
 from joint_st.ops.ctc import ctc_loss
 from joint_st.ops.matching import alignment_loss
 

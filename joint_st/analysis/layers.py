@@ -8,7 +8,7 @@ import jax
 import numpy as np
 import tqdm
 
-from joint_st.analysis.measure import ALIGNMENTS, BEST, DISTANCES, Found, make_forward
+from joint_st.analysis.measure import ALIGNMENTS, DISTANCES, Found, make_forward
 from joint_st.analysis.pairs import Example, choose_pairs, spread
 from joint_st.analysis.report import LayerReport, Measured
 from joint_st.analysis.scores import boundary_errors
@@ -21,6 +21,7 @@ from joint_st.data.symbols import SymbolSizes
 from joint_st.distributed.mesh import fetch, put_batch, rows_here
 from joint_st.errors import UserError
 from joint_st.models.functional import Weights
+from joint_st.ops.matching import cheapest
 
 EXAMPLES = 3
 """Utterances shown in figures of their own."""
@@ -69,7 +70,7 @@ class LayerAnalysis:
             some = by_length[np.linspace(0, len(lengths) - 1, EXAMPLES + 2).astype(int)[1:-1]]
         self._examples = list(dict.fromkeys(some.tolist()))
         consistency = config.losses.matching
-        self._best = consistency.alignment if consistency.alignment in BEST else BEST[0]
+        self._best = cheapest(consistency.alignment)
         self._forward = make_forward(config, sizes, self._best, mesh)
 
     def __call__(self, weights: Weights) -> LayerReport:

@@ -17,11 +17,8 @@ from joint_st.models.functional import merge
 from joint_st.models.text_encoder import most_frames, repetitions
 from joint_st.ops.masks import length_mask, zero_padding
 from joint_st.ops.matching import align, alignment_loss
+from joint_st.ops.matching.alignments.random import random_monotonic
 from joint_st.ops.matching.cost import comparable, pairwise_costs
-from joint_st.ops.matching.fixed import random_monotonic
-
-BEST = ("skip", "step", "dtw")
-"""Alignments that are the best ones under the cost; a run that trains on another is measured by the first."""
 
 DISTANCES = ("best", "frame_wise", "random", "wrong_text")
 """Audio and its own text under three alignments; the best one of audio and another utterance's text."""
@@ -67,7 +64,7 @@ def measure(
 ) -> Measures:
     """Measures of `audio` [L, B, T, D], its own `text` [L, B, R, D] and a `wrong` one, each with its lengths [B].
 
-    random: a monotonic alignment drawn beforehand, int32 [B, T]. best: one of `BEST`. cost: as in
+    random: a monotonic alignment drawn beforehand, int32 [B, T]. best: an alignment that is the cheapest under the cost. cost: as in
     `ConsistencyConfig`. What stands in the padding is of no account.
     """
     lengths = (audio_lengths, text_lengths, wrong_lengths)

@@ -8,6 +8,7 @@ from pathlib import Path
 from joint_st.cli.options import quiet_libraries, read_sources, run_arguments
 from joint_st.cli.parser import Commands
 from joint_st.errors import UserError
+from joint_st.passes import FULL_CONTEXT, PASSES
 
 
 def add(commands: Commands) -> None:
@@ -32,9 +33,7 @@ def add(commands: Commands) -> None:
         help="instead of AUDIO and TEXT, all utterances of a manifest or of tfds:NAME:SPLIT; where it has the true "
         "times of words, their mean error is reported; exit status 1 where some utterances cannot be aligned",
     )
-    align.add_argument(
-        "--head", choices=("full_context", "streaming"), default="full_context", help="%(default)s by default"
-    )
+    align.add_argument("--head", choices=PASSES, default=FULL_CONTEXT, help="%(default)s by default")
     align.add_argument(
         "--by",
         metavar="labels|LAYER",

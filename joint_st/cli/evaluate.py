@@ -7,7 +7,6 @@ import argparse
 from joint_st import storage
 from joint_st.cli.options import (
     DECODERS,
-    HEADS,
     OF_BEAM,
     beam_arguments,
     checkpoints_argument,
@@ -17,13 +16,14 @@ from joint_st.cli.options import (
     quiet_libraries,
     read_decoders,
     read_fusion,
-    read_heads,
+    read_passes,
     read_sources,
     stream_options,
     window_argument,
 )
 from joint_st.cli.parser import Commands, count
 from joint_st.errors import UserError
+from joint_st.passes import PASSES
 
 
 def add(commands: Commands) -> None:
@@ -62,7 +62,9 @@ def add(commands: Commands) -> None:
     beam_arguments(evaluate)
     fusion_arguments(evaluate)
     window_argument(evaluate)
-    evaluate.add_argument("--head", choices=HEADS, nargs="+", default=list(HEADS), help="one or both; both by default")
+    evaluate.add_argument(
+        "--head", choices=PASSES, nargs="+", default=list(PASSES), help="one or both; both by default"
+    )
     evaluate.add_argument(
         "--by",
         choices=("speaker", "language", "duration", "noise"),
@@ -130,7 +132,7 @@ def _evaluate(options: argparse.Namespace) -> None:
             options.directories,
             checkpoints=options.checkpoint,
             data=data,
-            heads=read_heads(options.head),
+            passes=read_passes(options.head),
             decoders=decoders,
             by=list(dict.fromkeys(options.by)),
             errors=options.errors,

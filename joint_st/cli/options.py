@@ -10,9 +10,9 @@ from pathlib import Path
 from joint_st import storage
 from joint_st.cli.parser import checkpoint, count, index, window
 from joint_st.errors import UserError
+from joint_st.passes import PASSES
 
 DECODERS = ("greedy", "beam")
-HEADS = ("streaming", "full_context")
 OF_BEAM = (
     "decoder",
     "beam",
@@ -181,9 +181,9 @@ def read_decoders(names: Sequence[str] | None, options: argparse.Namespace) -> l
     return [Beam(**sizes) if name == "beam" else Greedy() for name in dict.fromkeys(names)]
 
 
-def read_heads(names: Sequence[str]) -> tuple[str, ...]:
-    """The heads of some names, in the order in which tables have them."""
-    return tuple(head for head in HEADS if head in names)
+def read_passes(names: Sequence[str]) -> tuple[str, ...]:
+    """The passes of some names, in the order in which tables have them."""
+    return tuple(name for name in PASSES if name in names)
 
 
 def read_fusion(options: argparse.Namespace):

@@ -21,6 +21,7 @@ from joint_st.cli.options import (
 )
 from joint_st.cli.parser import Commands, count
 from joint_st.errors import UserError
+from joint_st.passes import FULL_CONTEXT, PASSES
 
 
 def add(commands: Commands) -> None:
@@ -50,9 +51,7 @@ def add(commands: Commands) -> None:
     transcribe.add_argument(
         "--rate", metavar="HZ", type=count, help="of raw audio; that of the model's features by default"
     )
-    transcribe.add_argument(
-        "--head", choices=("full_context", "streaming"), default="full_context", help="%(default)s by default"
-    )
+    transcribe.add_argument("--head", choices=PASSES, default=FULL_CONTEXT, help="%(default)s by default")
     transcribe.add_argument(
         "--decoder", choices=DECODERS, help="greedy by default, beam with --lm, --hot-words or --rescore"
     )
@@ -77,7 +76,7 @@ def _transcribe(options: argparse.Namespace) -> None:
         raise UserError("--rate: a file says its own; only raw audio (`-`) needs it")
     quiet_libraries()
     if options.stream:
-        from joint_st.decoding.live import listen
+        from joint_st.decoding.transcribe import listen
 
         source = sys.stdin.buffer if piped else options.files[0]
         given = {"checkpoint": options.checkpoint, "window_seconds": options.window_seconds, **streaming}

@@ -14,6 +14,7 @@ from joint_st.config.override import override, parse_source
 from joint_st.config.registry import group, register, registered
 from joint_st.config.schema import Config
 from joint_st.config.sections.base import ByKind, Section, clash
+from joint_st.config.sections.conditioning import ConditionConfig, ConditioningConfig
 from joint_st.config.sections.data import (
     AugmentationConfig,
     DataConfig,
@@ -52,6 +53,8 @@ __all__ = [
     "SUBSAMPLING",
     "AugmentationConfig",
     "ByKind",
+    "ConditionConfig",
+    "ConditioningConfig",
     "Config",
     "ConsistencyConfig",
     "DataConfig",

@@ -127,7 +127,7 @@ def _from_json(path: Path, kind: type[Root]) -> Root:
     other = LmConfig if _says_language_model(path) else Config
     if other is not kind and LmConfig in (other, kind):
         raise UserError(f"{path}: a config that {COMMANDS[other]} takes, not {COMMANDS[kind]}")
-    text = path.read_bytes()
+    text: str | bytes = path.read_bytes()
     with contextlib.suppress(ValueError):  # what is not JSON is explained with the mistakes of other kinds
         read = json.loads(text)
         text = json.dumps(_migrated(read, path)) if isinstance(read, dict) else text

@@ -48,7 +48,7 @@ def parse_source(spec: str) -> Source:
     """A source written short: `KIND:...` (`tfds:NAME:SPLIT`, `text:FILE`), or the path of a manifest."""
     plain_data = Source.read(spec)
     try:
-        return Source.registered[plain_data["kind"]].model_validate(plain_data)
+        return Source.registered[plain_data["kind"]].model_validate(plain_data)  # type: ignore[return-value]
     except pydantic.ValidationError as error:
         raise UserError(f"{spec}: {one_line(explain(error))}") from None
 
@@ -75,6 +75,8 @@ def _replaced(node: Any, annotation: Any, parts: list[str], value: Any, at: str)
     if is_section(section):
         if part not in section.model_fields:
             raise UserError(one_line(unknown_key(".".join([here, *rest]), value, at, section)))
+        # A section that was registered after the config was made is not in it yet.
+        node = node or {}
         return {
             **node,
             part: _replaced(node.get(part), section.model_fields[part].annotation, rest, value, here),

@@ -7,6 +7,7 @@ from pydantic import Field
 
 from joint_st.config.registry import follow, registered
 from joint_st.config.sections.base import Section, clash
+from joint_st.config.sections.conditioning import ConditioningConfig
 from joint_st.config.sections.data import DataConfig
 from joint_st.config.sections.heads import HeadsConfig
 from joint_st.config.sections.losses import LossesConfig
@@ -26,6 +27,7 @@ class Config(Section):
     text: TextConfig = TextConfig()
     heads: HeadsConfig = Field(default_factory=HeadsConfig)
     losses: LossesConfig = Field(default_factory=LossesConfig)
+    conditioning: ConditioningConfig = Field(default_factory=ConditioningConfig)
     spec_augment: SpecAugmentConfig = SpecAugmentConfig()
     optimizer: OptimizerConfig = OptimizerConfig()
     training: TrainingConfig = TrainingConfig()

@@ -6,9 +6,11 @@ import json
 import textwrap
 from typing import Any, Literal, get_args, get_origin
 
+from pydantic.fields import FieldInfo
+
 from joint_st.config.language_model import LmConfig
 from joint_st.config.schema import Config
-from joint_st.config.sections.base import Section
+from joint_st.config.sections.base import OneOf, Section
 from joint_st.config.tree import UNSET, element, is_section, is_tag, join, kinds, leaves, members, plain, sections
 
 
@@ -35,7 +37,7 @@ def describe(config: Config | LmConfig) -> str:
             if is_tag(field.annotation) or is_section(plain(field.annotation)) and not kinds(field.annotation):
                 continue
             value = _at(config, prefix)
-            lines.append(f"  --{join(prefix, name)} {type_name(field.annotation)}   = {_json(getattr(value, name))}")
+            lines.append(f"  --{join(prefix, name)} {_type(field)}   = {_json(getattr(value, name))}")
             lines += textwrap.wrap(field.description or "", 100, initial_indent=" " * 6, subsequent_indent=" " * 6)
     lines += [
         "",
@@ -48,6 +50,12 @@ def describe(config: Config | LmConfig) -> str:
             names = ", ".join(name for name in section.model_fields if name != "kind")
             lines.append(f"    {kind}: {names}".rstrip(": "))
     return "\n".join(lines)
+
+
+def _type(field: FieldInfo) -> str:
+    """The type of a field, or the names that it may hold."""
+    names = [name for one in field.metadata if isinstance(one, OneOf) for name in one.kinds.names()]
+    return "|".join(names) or type_name(field.annotation)
 
 
 def _groups(root: type[Section]) -> dict[str, dict[str, type[Section]]]:

@@ -193,6 +193,7 @@ class Cache:
 
     def _fetch(self, name: str) -> bool:
         """Copies a file from the bucket, and says whether it is there."""
+        assert self._shared is not None
         remote = self._shared / name
         with storage.as_user_error(remote):
             if not remote.exists():

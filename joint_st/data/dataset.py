@@ -127,6 +127,7 @@ class Dataset:
     @functools.cached_property
     def lengths(self) -> np.ndarray:
         """Samples at the model's rate as the source states them, int32 [N]."""
+        assert self.features is not None
         return _samples(self._table.seconds[self.rows], self.features.sample_rate)
 
     @functools.cached_property
@@ -230,7 +231,7 @@ class Dataset:
         if times is None:
             return Example(audio, labels, units, np.zeros_like(units), language)
         words = self.units.words(text, language)
-        ends = unit_ends(words, *times, self.features.samples_per_frame / rate, self.features.frames(len(audio)))
+        ends = unit_ends(words, *times, self.features.frame_seconds, self.features.frames(len(audio)))
         return Example(audio, labels, units, ends, language)
 
     def note_unreadable(self, n: int, error: UnreadableAudio) -> None:
@@ -245,7 +246,8 @@ class Dataset:
     @property
     def seconds(self) -> float:
         """Length of the audio."""
-        return int(self.lengths.sum(dtype=np.int64)) / self.features.sample_rate
+        assert self.features is not None
+        return self.features.seconds(int(self.lengths.sum(dtype=np.int64)))
 
     def describe(self) -> str:
         """What is in it and what was dropped, in one line."""

@@ -22,6 +22,7 @@ from joint_st.data.sources import Corpus, open_source
 from joint_st.data.text_units import Units
 from joint_st.data.tokenizers import Tokenizer
 from joint_st.data.utterance import Entry
+from joint_st.ops.ctc import frames_needed
 
 FORMAT = 1
 """Of what is kept, and of how it is found out; files of another are not read."""
@@ -163,11 +164,6 @@ class Indexes:
         return self._counts[source, digest]
 
 
-def frames_for_ctc(symbols: np.ndarray) -> int:
-    """Fewest frames in which CTC can emit symbols [U]: one each, and a blank between equal neighbours."""
-    return len(symbols) + int(np.count_nonzero(symbols[1:] == symbols[:-1]))
-
-
 def _gather(corpus: Corpus, normalizer: Normalizer, writer: Writer) -> tuple[dict, dict]:
     """Goes once through a corpus; its ids and normalised texts go to the writer."""
     seconds, flags, language, words = array("d"), array("B"), array("i"), array("i")
@@ -209,7 +205,7 @@ def _count(entries: Entries, encode: Callable[[Sequence[tuple[str, str]]], Itera
             stop = min(start + TOGETHER, len(entries))
             some = [row for row in range(start, stop) if entries.words[row]]
             for row, symbols in zip(some, encode([(entries.text(row), entries.language_of(row)) for row in some])):
-                lengths[row], frames[row] = len(symbols), frames_for_ctc(symbols)
+                lengths[row], frames[row] = len(symbols), frames_needed(symbols)
             bar.update(stop - start)
     return {"lengths": lengths, "frames": frames}
 

@@ -39,6 +39,7 @@ def inspect(config: Config) -> Iterator[str]:
             plan = training_plan(prepared, data, config.seed)
             yield f"  {plan.describe(features.sample_rate, 's')}"
     if data.text_batch_size:
+        assert units is not None  # the schema
         texts = open_texts(data, normalize, tokenizer, units, indexes=indexes)
         yield f"text: {texts.describe()}"
         yield f"  {text_plan(texts, data, config.seed).describe(1, 'units')}"

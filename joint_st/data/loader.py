@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
@@ -13,9 +13,9 @@ import numpy as np
 from joint_st.data.audio import UnreadableAudio
 from joint_st.data.batch import Batch, Shape, empty_part, fill_row
 from joint_st.data.dataset import Dataset, Example
-from joint_st.data.index import frames_for_ctc
 from joint_st.data.plan import BatchPlan
 from joint_st.errors import UserError
+from joint_st.ops.ctc import frames_needed
 
 SLACK_SECONDS = 0.1
 """Durations are rounded and MP3 is padded: so much beyond its bucket is cut off; more is an error."""
@@ -71,7 +71,8 @@ def batches(
     """
     loader = BatchLoader(prepared, plan, parts, text=text, text_first=text_first, languages=languages)
     with ThreadPoolExecutor(read_threads, thread_name_prefix="read") as readers:
-        leading = text[1] if plan is None else plan
+        leading = text[1] if text is not None and plan is None else plan
+        assert leading is not None
         end = sys.maxsize if leading.shuffle else leading.steps_per_epoch
         dataset = grain.MapDataset.source(Numbers(start, end)).map(lambda i: loader(i, readers.map))
         # A Grain thread holds a batch and waits for the readers; with one per batch, the readers never idle.
@@ -112,23 +113,25 @@ class BatchLoader:
         languages: Sequence[str] = ("",),
     ):
         self._prepared = prepared
-        self._plans = {"paired": plan and HostRows(plan, parts, "data.batch_size")}
-        self._texts, text_plan = text or (None, None)
-        self._plans["text"] = text_plan and HostRows(text_plan, parts, "data.text_batch_size")
+        self._plans: dict[str, HostRows] = {}
+        if plan is not None:
+            self._plans["paired"] = HostRows(plan, parts, "data.batch_size")
+        self._texts: Dataset | None = None
+        if text is not None:
+            self._texts, text_plan = text
+            self._plans["text"] = HostRows(text_plan, parts, "data.text_batch_size")
         self._text_first = text_first
         self._language = {tag: i for i, tag in enumerate(languages)}
 
     def __call__(self, i: int, each: Callable = map) -> Batch:
         """Batch `i`; `each(f, rows)` calls `f` on every row, in any order or at once."""
         numbers = {"paired": i - self._text_first, "text": i}
-        planned = {
-            part: plan[numbers[part]] for part, plan in self._plans.items() if plan is not None and numbers[part] >= 0
-        }
+        planned = {part: plan[numbers[part]] for part, plan in self._plans.items() if numbers[part] >= 0}
         arrays = {
             part: empty_part(part, len(own.here), self._plans[part].buckets, own.bucket)
             for part, own in planned.items()
         }
-        filling = ()
+        filling: Iterable = ()
         if "paired" in planned:
             heard = planned["paired"].here
             draw = self._plans["paired"].seed, i
@@ -153,15 +156,16 @@ class BatchLoader:
 
     def _fill(self, part: dict[str, np.ndarray], b: int, n: int, draw: tuple[int, int]) -> None:
         """Utterance `n` as row `b`, augmented as (seed, step) say; nothing where it cannot be read."""
-        bound = part["audio"].shape[1]
+        prepared, bound = self._prepared, part["audio"].shape[1]
+        assert prepared is not None and prepared.features is not None
         try:
-            example = self._prepared.load(n, draw)
-            self._check_length(n, len(example.audio), bound)
+            example = prepared.load(n, draw)
+            _check_length(prepared, n, len(example.audio), bound)
         except UnreadableAudio as error:
-            self._prepared.note_unreadable(n, error)
+            prepared.note_unreadable(n, error)
             return
         audio = example.audio[:bound]
-        last = self._prepared.features.frames(bound)
+        last = prepared.features.frames(bound)
         unit_ends = np.minimum(example.unit_ends, last)
         fill_row(
             part,
@@ -176,6 +180,7 @@ class BatchLoader:
         )
 
     def _fill_text(self, part: dict[str, np.ndarray], b: int, n: int) -> None:
+        assert self._texts is not None
         fill_row(part, b, self._text_values(self._texts.load(n)))
 
     def _text_values(self, example: Example) -> dict:
@@ -183,21 +188,22 @@ class BatchLoader:
         return {
             "labels": labels,
             "label_lengths": len(labels),
-            "frames_needed": frames_for_ctc(labels),
+            "frames_needed": frames_needed(labels),
             "units": units,
             "unit_lengths": len(units),
-            "unit_frames_needed": frames_for_ctc(units),
+            "unit_frames_needed": frames_needed(units),
             "language": self._language.get(example.language, 0),
             "valid": True,
         }
 
-    def _check_length(self, n: int, samples: int, bound: int) -> None:
-        rate = self._prepared.features.sample_rate
-        if samples > bound + SLACK_SECONDS * rate:
-            stated = self._prepared.lengths[n] / rate
-            raise UnreadableAudio(
-                self._prepared.id(n), f"{samples / rate:.3f} s long, where its source says {stated:.3f} s"
-            )
+
+def _check_length(prepared: Dataset, n: int, samples: int, bound: int) -> None:
+    """Raises `UnreadableAudio` where an utterance has more samples than its bucket, beyond what rounding explains."""
+    features = prepared.features
+    assert features is not None
+    if samples > bound + SLACK_SECONDS * features.sample_rate:
+        has, stated = features.seconds(samples), features.seconds(prepared.lengths[n])
+        raise UnreadableAudio(prepared.id(n), f"{has:.3f} s long, where its source says {stated:.3f} s")
 
 
 class RowsOfBatch(NamedTuple):

@@ -11,7 +11,7 @@ from pathlib import Path
 from joint_st.errors import UserError
 
 RECORDED = "JOINT_ST_DATA"
-"""The variable that names the folder of recorded speech; `../shared/data` stands in where it is unset."""
+"""The variable that names the folder of recorded speech."""
 
 
 def expand(path: str) -> Path:
@@ -19,7 +19,7 @@ def expand(path: str) -> Path:
 
     def value(match: re.Match) -> str:
         name = match[1] or match[2]
-        found = os.environ.get(name) or (_recorded() if name == RECORDED else None)
+        found = os.environ.get(name)
         if not found:
             raise UserError(f"{path}: the environment variable {name} is not set; set it to the folder it stands for")
         return found
@@ -46,12 +46,3 @@ def cache_folder(name: str) -> Path:
         folder = Path(tempfile.gettempdir()) / f"joint_st_{name}_{os.getuid()}"
         folder.mkdir(exist_ok=True)
     return folder
-
-
-def _recorded() -> str | None:
-    checkout = Path(__file__).resolve().parents[2]
-    for base in (Path.cwd(), checkout):
-        folder = base.parent / "shared" / "data"
-        if folder.is_dir():
-            return str(folder)
-    return None

@@ -61,7 +61,7 @@ class BatchPlan:
         draws = [self.mixture.size(rows) if shuffle and len(rows) else len(rows) for rows in self._members]
         self.batches_per_bucket = tuple(-(-count // size) for count, size in zip(draws, buckets.batch_sizes))
         self.steps_per_epoch = sum(self.batches_per_bucket)
-        self._epochs = {}
+        self._epochs: dict[int, tuple[np.ndarray, list[np.ndarray]]] = {}
 
     def __getitem__(self, i: int) -> PlannedBatch:
         if i < 0 or (not self.shuffle and i >= self.steps_per_epoch):
@@ -102,15 +102,15 @@ class BatchPlan:
     def _make_epoch(self, epoch: int) -> tuple[np.ndarray, list[np.ndarray]]:
         """The order, int [steps, (bucket, batch)], and per bucket the rows, int64 [batches, B]."""
         longest_first = reversed(range(len(self.buckets)))
-        order = [(k, b) for k in longest_first for b in range(self.batches_per_bucket[k])]
-        order = np.array(order, int).reshape(-1, 2)
+        pairs = [(k, b) for k in longest_first for b in range(self.batches_per_bucket[k])]
+        order: np.ndarray = np.array(pairs, int).reshape(-1, 2)
         members = self._members
         if self.shuffle:
             # Stream 0 draws as it would without a stream: seeds are filled up with zeros.
             random = np.random.Generator(np.random.Philox(np.random.SeedSequence([self.seed, epoch, self.stream])))
             members = [self.mixture.draw(rows, random) if len(rows) else rows for rows in members]
             order = random.permutation(order)
-        filled = []
+        filled: list[np.ndarray] = []
         for rows, batches, size in zip(members, self.batches_per_bucket, self.buckets.batch_sizes):
             table = np.full(batches * size, -1, np.int64)
             table[: len(rows)] = rows
@@ -120,6 +120,7 @@ class BatchPlan:
 
 def training_plan(dataset: Dataset, data: DataConfig, seed: int) -> BatchPlan:
     """The shuffled batches of a training set, in the buckets that waste the least on it."""
+    assert dataset.features is not None
     lengths = dataset.augmentation.planned(dataset.lengths) if dataset.augmentation else dataset.lengths
     buckets = Buckets.choose(
         lengths,

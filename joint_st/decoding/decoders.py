@@ -1,21 +1,21 @@
-"""The ways from a head's logits to labels: what of it runs on the device, and what is left for the host."""
+"""The ways from a head's emissions to labels: what of it runs on the device, and what is left for the host."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from joint_st.decoding.beam import prefix_beam_search
 from joint_st.decoding.fusion import Fusion
 from joint_st.decoding.fusion.build import Fused
-from joint_st.decoding.greedy import greedy
 from joint_st.decoding.rescoring import Rescoring
 from joint_st.distributed.mesh import over_batch
+from joint_st.heads import Emissions, Head
 
 
 class Decoder(Protocol):
@@ -32,32 +32,37 @@ class Decoder(Protocol):
         ...
 
     def on_device(
-        self, logits: Sequence[jax.Array], mask: jax.Array, mesh: jax.sharding.Mesh, tables: Any
+        self,
+        heads: Sequence[Head],
+        emissions: Sequence[Emissions],
+        mask: jax.Array,
+        mesh: jax.sharding.Mesh,
+        tables: Any,
     ) -> tuple[Any, ...]:
-        """For the logits [B, T, V] of each head, what is fetched from the device: arrays of `B` rows.
+        """For each head and its emissions [B, T, ...], what is fetched from the device: arrays of `B` rows.
 
         mask: valid frames [B, T]. mesh: that the batch is cut over. tables: `tables`, or others of the same shapes, on
         every device. Runs inside a jitted function.
         """
         ...
 
-    def on_host(self, fetched: Any, frames: np.ndarray) -> list[np.ndarray]:
-        """`B` arrays int32 [labels] from what was fetched of one head. frames: int [B], valid ones."""
+    def on_host(self, fetched: Any) -> list[Any]:
+        """`B` arrays int32 [labels] from what was fetched of one head."""
         ...
 
 
 @dataclasses.dataclass(frozen=True)
 class Greedy:
-    """Each frame's likeliest symbol."""
+    """What each frame emits by itself, or after what the frames before it have."""
 
     name = "greedy"
     tables = None
 
-    def on_device(self, logits, mask, mesh, tables):
-        return tuple(jnp.argmax(of_head, axis=-1).astype(jnp.int32) for of_head in logits)
+    def on_device(self, heads, emissions, mask, mesh, tables):
+        return tuple(over_batch(head.greedy, mesh)(own, mask) for head, own in zip(heads, emissions, strict=True))
 
-    def on_host(self, fetched, frames):
-        return greedy(fetched, frames)
+    def on_host(self, fetched):
+        return [emitted_labels(row)[0] for row in fetched]
 
 
 class Tables(NamedTuple):
@@ -69,7 +74,7 @@ class Tables(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Beam:
-    """The likeliest prefix found by `prefix_beam_search`; where they are rescored, the best of all it has kept."""
+    """The likeliest hypothesis found by `Head.beam`; where they are rescored, the best of all it has kept."""
 
     beam: int = 16
     """Prefixes kept after each frame."""
@@ -86,27 +91,94 @@ class Beam:
     def tables(self) -> Tables | None:
         return self.fused and Tables(self.fused.fusion, self.fused.rescoring)
 
-    def on_device(self, logits, mask, mesh, tables):
-        def search(tables, logits, lengths):
+    def on_device(self, heads, emissions, mask, mesh, tables):
+        def search(head, tables, emissions, mask):
             fusion, rescoring = tables or (None, None)
             best = 1 if rescoring is None else self.beam
-            found = prefix_beam_search(logits, lengths, fusion, beam=self.beam, candidates=self.candidates, best=best)
+            found = head.beam(emissions, mask, fusion, beam=self.beam, candidates=self.candidates, best=best)
             return found if rescoring is None else rescoring.rescore(found)
 
-        found = over_heads(search, tables, logits, mask, mesh)
-        return tuple((found.labels[:, head, 0], found.lengths[:, head, 0]) for head in range(len(logits)))
+        found = search_heads(search, heads, tables, emissions, mask, mesh)
+        return tuple((one.labels[:, 0], one.lengths[:, 0]) for one in found)
 
-    def on_host(self, fetched, frames):
+    def on_host(self, fetched):
         return [labels[:length] for labels, length in zip(*fetched, strict=True)]
 
 
-def over_heads(search, tables, logits: Sequence[jax.Array], mask: jax.Array, mesh: jax.sharding.Mesh):
-    """`search(tables, logits [B, T, V], lengths [B])` of every head; what it finds, [B, heads, ...].
+class Hypotheses(NamedTuple):
+    """All N that a beam has kept of an utterance, with what a language model says of each, so that weights can be tried
+    afterwards."""
 
-    One search for all heads, since most of its time goes into the steps from frame to frame.
+    labels: list[np.ndarray]
+    """int32 [U] each."""
+    scores: np.ndarray
+    """Of the search, with what is fused, float32 [N]."""
+    log_probs: np.ndarray
+    """By the rescoring model, float32 [N]."""
+    counts: np.ndarray
+    """Words or labels, as of that model, float32 [N]."""
+
+
+@dataclasses.dataclass(frozen=True)
+class NBestScores:
+    """A decoder in whose place of labels stand `Hypotheses`. `beam` must be rescored."""
+
+    beam: Beam
+
+    @property
+    def name(self) -> str:
+        return self.beam.name
+
+    @property
+    def tables(self):
+        return self.beam.tables
+
+    def on_device(self, heads, emissions, mask, mesh, tables):
+        beam = self.beam
+
+        def search(head, tables, emissions, mask):
+            found = head.beam(
+                emissions, mask, tables.fusion, beam=beam.beam, candidates=beam.candidates, best=beam.beam
+            )
+            return *found, *tables.rescoring.judge(found.labels, found.lengths)
+
+        return tuple(search_heads(search, heads, tables, emissions, mask, mesh))
+
+    def on_host(self, fetched) -> list[Hypotheses]:
+        rows = []
+        for labels, lengths, scores, log_probs, counts in zip(*fetched, strict=True):
+            alive = np.isfinite(scores)
+            spelled = [row[:length] for row, length in zip(labels[alive], lengths[alive])]
+            rows.append(Hypotheses(spelled, scores[alive], log_probs[alive], counts[alive]))
+        return rows
+
+
+def search_heads(
+    search: Callable, heads: Sequence[Head], tables: Any, emissions: Sequence[Emissions], mask, mesh
+) -> list[Any]:
+    """`search(head, tables, emissions [B, T, ...], mask [B, T])` of every head; what it finds, [B, ...] each.
+
+    Heads of one kind whose emissions suffice are searched at once, since most of the time goes into the steps from
+    frame to frame.
     """
-    each = over_batch(jax.vmap(search, in_axes=(None, 1, None), out_axes=1), mesh, whole=1)
-    return each(tables, jnp.stack(logits, axis=1), mask.sum(axis=1, dtype=jnp.int32))
+    if not share_programs([type(head) for head in heads]):
+        searches = [over_batch(functools.partial(search, head), mesh, whole=1) for head in heads]
+        return [each(tables, own, mask) for each, own in zip(searches, emissions, strict=True)]
+    together = jax.vmap(functools.partial(search, heads[0]), in_axes=(None, 1, None), out_axes=1)
+    stacked = jax.tree.map(lambda *own: jnp.stack(own, axis=1), *emissions)
+    found = over_batch(together, mesh, whole=1)(tables, stacked, mask)
+    return [jax.tree.map(lambda x, k=k: x[:, k], found) for k in range(len(heads))]
+
+
+def share_programs(kinds: Sequence[type[Head]]) -> bool:
+    """Whether what one head makes of emissions is what all of these kinds would."""
+    return len(set(kinds)) == 1 and kinds[0].emissions_suffice
+
+
+def emitted_labels(emitted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The labels that frames emit, as of `Head.step`, int32 [T, E], one after the other, and the frame of each."""
+    frames, _ = np.nonzero(emitted)
+    return emitted[emitted != 0], frames
 
 
 def fuse(decoders: Sequence[Decoder], fused: Fused) -> list[Decoder]:

@@ -2,27 +2,72 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 
 from joint_st.config import Config
 from joint_st.data.symbols import SymbolSizes
-from joint_st.decoding.clock import Clock, Program
 from joint_st.decoding.decoders import Decoder, Greedy
 from joint_st.distributed.mesh import replicated
 from joint_st.heads.model import model_structure
 from joint_st.models.functional import Weights, merge
+from joint_st.passes import PASSES
 
-HEADS = ("streaming", "full_context")
+
+class Clock:
+    """Wall seconds of decoding on this host, by what of it belongs to one decoder or head alone."""
+
+    def __init__(self) -> None:
+        self.audio = 0.0
+        """Seconds of audio that were decoded; padding does not count."""
+        self._spent: dict[tuple[str | None, str | None], float] = defaultdict(float)
+
+    @contextlib.contextmanager
+    def running(self, decoder: str | None = None, head: str | None = None) -> Iterator[None]:
+        """Counts what is done inside for a decoder and a head; for all of them where none is named."""
+        began = time.perf_counter()
+        yield
+        self._spent[decoder, head] += time.perf_counter() - began
+
+    def factor(self, decoder: str, head: str) -> float | None:
+        """Real-time factor: seconds of decoding by a second of audio; None where there was no audio.
+
+        What several share counts whole for each of them, as if it were alone.
+        """
+        parts = ((d, h) for d in (None, decoder) for h in (None, head))
+        return sum(self._spent.get(part, 0.0) for part in parts) / self.audio if self.audio else None
+
+
+class Program:
+    """A jitted function of arrays; with a clock, it is compiled for its shapes before the clock runs."""
+
+    def __init__(self, function: Callable):
+        self._jitted = jax.jit(function)
+        self._compiled: dict[tuple, Callable] = {}
+
+    def __call__(
+        self, *arrays: Any, clock: Clock | None = None, decoder: str | None = None, head: str | None = None
+    ) -> Any:
+        """What the function makes of the arrays, trees of them; with a clock it is waited for."""
+        if clock is None:
+            return self._jitted(*arrays)
+        shapes = tuple((leaf.shape, leaf.dtype) for leaf in jax.tree.leaves(arrays))
+        if shapes not in self._compiled:
+            self._compiled[shapes] = self._jitted.lower(*arrays).compile()
+        jax.block_until_ready(arrays)
+        with clock.running(decoder, head):
+            return jax.block_until_ready(self._compiled[shapes](*arrays))
 
 
 class Forward:
-    """What decoders find in audio: the streaming layers' part, the heads' after it, and that of each decoder.
+    """What decoders find in audio: the streaming layers' part, that of each pass and its head, and each decoder's.
 
-    A decoder searches all heads at once, since most of its time goes into the steps from frame to frame: timed, that
+    A decoder may search all heads at once, since most of its time goes into the steps from frame to frame: timed, its
     search counts whole for each head.
     """
 
@@ -32,47 +77,45 @@ class Forward:
         sizes: SymbolSizes,
         mesh: jax.sharding.Mesh,
         decoders: Sequence[Decoder] = (Greedy(),),
-        heads: Sequence[str] = HEADS,
+        passes: Sequence[str] = PASSES,
     ):
-        structure = model_structure(config, sizes)
+        self._structure = model_structure(config, sizes)
 
-        def embed(weights, audio, lengths):
-            x, mask = merge(structure, weights).first_pass(audio, lengths)
-            return x, mask, mask.sum(axis=1, dtype=jnp.int32)
-
-        def streaming(weights, x, mask):
-            return merge(structure, weights).streaming_head(x)
-
-        def full_context(weights, x, mask):
-            model = merge(structure, weights)
-            return model.full_context_head(model.second_pass(x, mask))
+        def emit(name):
+            return lambda model, x, mask: model.head(name).emissions(model.pass_over(name, x, mask))
 
         def search(decoder):
-            return Program(lambda tables, logits, mask: decoder.on_device(logits, mask, mesh, tables))
+            def run(model, tables, emissions, mask):
+                heads = [model.head(name) for name in passes]
+                return decoder.on_device(heads, emissions, mask, mesh, tables)
 
-        self._embed = Program(embed)
-        self._heads = {head: Program({"streaming": streaming, "full_context": full_context}[head]) for head in heads}
-        self._searches = [(decoder.name, search(decoder)) for decoder in decoders]
+            return run
+
+        self._embed = self.program(lambda model, audio, lengths: model.first_pass(audio, lengths))
+        self._emit = {name: self.program(emit(name)) for name in passes}
+        self._searches = [(decoder.name, self.program(search(decoder))) for decoder in decoders]
         self._tables = jax.device_put(tuple(decoder.tables for decoder in decoders), replicated(mesh))
 
-    def logits(self, weights: Weights, audio, lengths, clock: Clock | None = None) -> tuple[list, Any, Any]:
-        """Logits [B, T, V] of each head, the mask [B, T] of valid frames, and how many there are, int32 [B].
+    def program(self, function: Callable) -> Program:
+        """`function(model, *arrays)` as a program of weights and arrays."""
+        return Program(lambda weights, *arrays: function(merge(self._structure, weights), *arrays))
+
+    def emissions(self, weights: Weights, audio, lengths, clock: Clock | None = None) -> tuple[list, Any]:
+        """Emissions [B, T, ...] of the head on each pass, and the mask [B, T] of valid frames.
 
         audio: int16 [B, S]. lengths: int32 [B], samples. Called under `jax.set_mesh`.
         """
-        x, mask, frames = self._embed(weights, audio, lengths, clock=clock)
-        found = [program(weights, x, mask, clock=clock, head=head) for head, program in self._heads.items()]
-        return found, mask, frames
+        x, mask = self._embed(weights, audio, lengths, clock=clock)
+        return [emit(weights, x, mask, clock=clock, head=name) for name, emit in self._emit.items()], mask
 
     def __call__(self, weights: Weights, audio, lengths, tables: tuple | None = None, clock: Clock | None = None):
-        """For each decoder, what its `on_device` gives for each of the heads; and valid frames, int32 [B].
+        """For each decoder, what its `on_device` gives for the head on each pass.
 
         With `tables`, by decoder, the decoders use others than their own, without another compilation.
         """
-        logits, mask, frames = self.logits(weights, audio, lengths, clock)
+        emissions, mask = self.emissions(weights, audio, lengths, clock)
         tables = self._tables if tables is None else tables
-        found = tuple(
-            search(of_decoder, logits, mask, clock=clock, decoder=name)
-            for (name, search), of_decoder in zip(self._searches, tables, strict=True)
+        return tuple(
+            search(weights, own, emissions, mask, clock=clock, decoder=name)
+            for (name, search), own in zip(self._searches, tables, strict=True)
         )
-        return found, frames

@@ -3,8 +3,9 @@
 Neither memory nor attention goes beyond a window, so a recording may be of any length. Neighbouring windows both hear
 their overlap; in the middle of it, with context on either side, the place is chosen that both take for the blankest,
 which is a pause in most speech. What the one heard behind it and the other before it is discarded. Since a blank
-stands at the seam, CTC collapses no label across it, and the pieces can be decoded each by itself: by greedy decoding
-their labels, one after the other, are those of the stitched frames; a beam begins anew in each piece.
+stands at the seam, no label goes on across it, and the pieces can be decoded each by itself: by greedy decoding of
+CTC their labels, one after the other, are those of the stitched frames; a beam begins anew in each piece, and so does
+a head that remembers labels.
 
 Windows also keep full-context attention near the lengths it was trained on, so they are the shorter the shorter the
 utterances of the training were. WER % in full context of sentences of the dev set, joined without a pause between them
@@ -23,23 +24,22 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from joint_st.config import Config, FeaturesConfig
 from joint_st.data.symbols import SymbolSizes
-from joint_st.decoding.clock import Clock, Program
-from joint_st.decoding.decoders import Decoder
-from joint_st.decoding.forward import Forward
-from joint_st.decoding.windows import Windows
+from joint_st.decoding.decoders import Decoder, share_programs
+from joint_st.decoding.forward import Clock, Forward
+from joint_st.decoding.windows import Windows, cut_frames
 from joint_st.distributed.mesh import fetch, put_batch, replicated, rows_here
+from joint_st.heads import Emissions
+from joint_st.heads.model import head_kinds
 from joint_st.models.functional import Weights
 
 LONGEST_SECONDS, SHORTEST_SECONDS = 30.0, 8.0
 """Bounds of the windows' length where it is not given."""
 CONTEXT_SECONDS = 4.0
 """Neighbouring windows share twice as much, or half of a window shorter than 16 s; their seam is in its middle half."""
-BLANK = 0
 
 
 def default_window(config: Config) -> float:
@@ -56,10 +56,10 @@ def make_windows(seconds: float, features: FeaturesConfig, context_seconds: floa
 class _Heard(NamedTuple):
     """Some windows, one for each device."""
 
-    logits: list[jax.Array]
-    """[B, F, V] of each head."""
+    emissions: list[Emissions]
+    """[B, F, ...] of the head on each pass."""
     blanks: np.ndarray
-    """Log probability of the blank, float32 [heads, B, F]."""
+    """How sure of a blank each is, float32 [passes, B, F]."""
     begins: np.ndarray
     """Frame of the recording at which each window begins, int32 [B]; only of those that are there."""
 
@@ -77,45 +77,58 @@ class LongRecordings:
         sizes: SymbolSizes,
         mesh: jax.sharding.Mesh,
         decoders: Sequence[Decoder],
-        heads: Sequence[str],
+        passes: Sequence[str],
         *,
         window_seconds: float = LONGEST_SECONDS,
         context_seconds: float | None = None,
     ):
         self.windows = make_windows(window_seconds, config.model.features, context_seconds)
         self._features = config.model.features
-        self._frame = self._features.samples_per_frame
         self._model = (config, sizes)
         self._mesh = mesh
         self._decoders = tuple(decoders)
-        self._heads = tuple(heads)
+        self._passes = tuple(passes)
+        kinds = head_kinds(config.heads)
+        self._one_program = share_programs([kinds[name] for name in passes])
+
+    @functools.cached_property
+    def _forward(self) -> Forward:
+        return Forward(*self._model, self._mesh, (), self._passes)
 
     @functools.cached_property
     def _hear_windows(self) -> Callable:
-        """The logits of each head, `(weights, audio, lengths, clock)` to those and what `Forward.logits` has more."""
-        return Forward(*self._model, self._mesh, (), self._heads).logits
+        """The emissions of the head on each pass, as of `Forward.emissions`."""
+        return self._forward.emissions
 
     @functools.cached_property
-    def _blanks(self) -> Callable:
-        """Log probabilities of the blank, float32 [B, F], of logits [B, F, V]."""
-        return Program(lambda logits: jax.nn.log_softmax(logits.astype(jnp.float32))[..., BLANK])
+    def _blanks(self) -> dict[str, Callable]:
+        """By pass, `(weights, emissions)`: how sure of a blank each frame is, float32 [B, F]."""
+        return self._by_pass(
+            lambda name: self._forward.program(lambda model, emissions: model.head(name).blank_scores(emissions))
+        )
 
     @functools.cached_property
-    def _decode_pieces(self) -> list[Callable]:
-        """Of each decoder, `(logits, first, count)`: what it finds in `count` frames [B] from `first` [B] on."""
+    def _decode_pieces(self) -> dict[str, list[Callable]]:
+        """By pass, of each decoder, `(weights, emissions, first, count)`: what it finds in `count` frames [B] from
+        `first` [B] on."""
 
-        def program(decoder):
+        def program(name, decoder):
             tables = jax.device_put(decoder.tables, replicated(self._mesh))
 
-            def decode(tables, logits, first, count):
-                frames = jnp.arange(logits.shape[1])
-                places = jnp.minimum(first[:, None] + frames, logits.shape[1] - 1)
-                piece = jnp.take_along_axis(logits, places[..., None], axis=1)
-                return decoder.on_device([piece], frames < count[:, None], self._mesh, tables)[0]
+            def decode(model, tables, *piece):
+                emissions, mask = cut_frames(*piece)
+                return decoder.on_device([model.head(name)], [emissions], mask, self._mesh, tables)[0]
 
-            return functools.partial(Program(decode), tables)
+            run = self._forward.program(decode)
+            return lambda weights, *piece, **timed: run(weights, tables, *piece, **timed)
 
-        return [program(decoder) for decoder in self._decoders]
+        return self._by_pass(lambda name: [program(name, decoder) for decoder in self._decoders])
+
+    def _by_pass(self, make: Callable) -> dict:
+        """`make(name)` for each pass; once for all where one program serves all heads."""
+        if self._one_program:
+            return dict.fromkeys(self._passes, make(self._passes[0]))
+        return {name: make(name) for name in self._passes}
 
     @property
     def longest(self) -> int:
@@ -125,46 +138,46 @@ class LongRecordings:
     def __call__(
         self, weights: Weights, audio: np.ndarray, clock: Clock | None = None
     ) -> dict[str, dict[str, np.ndarray]]:
-        """Labels int32 [U] by decoder and head, of audio int16 [samples]; `clock` as of `recognise`."""
-        found = {decoder.name: {head: [] for head in self._heads} for decoder in self._decoders}
+        """Labels int32 [U] by decoder and pass, of audio int16 [samples]; `clock` as of `recognise`."""
+        found = {decoder.name: {name: [] for name in self._passes} for decoder in self._decoders}
         frames = self._features.frames(len(audio))
-        first = np.zeros(len(self._heads), np.int64)
+        first = np.zeros(len(self._passes), np.int64)
         before = None
         for heard in self._hear(weights, audio, clock):
             if before is not None:
-                first = self._decode(before, heard, first, frames, found, clock)
+                first = self._decode(weights, before, heard, first, frames, found, clock)
             before = heard
-        self._decode(before, None, first, frames, found, clock)
+        self._decode(weights, before, None, first, frames, found, clock)
         if clock:
             clock.audio += self._features.seconds(len(audio))
         return {
-            decoder: {head: np.concatenate(pieces) for head, pieces in of_heads.items()}
-            for decoder, of_heads in found.items()
+            decoder: {name: np.concatenate(pieces) for name, pieces in by_pass.items()}
+            for decoder, by_pass in found.items()
         }
 
     def _hear(self, weights: Weights, audio: np.ndarray, clock: Clock | None) -> Iterator[_Heard]:
         """All windows in order, some at a time."""
-        begins = self.windows.begins(len(audio))
-        together = self._mesh.size
-        for k in range(0, len(begins), together):
-            own = begins[k : k + together]
-            rows = np.zeros((together, self.windows.size), np.int16)
-            lengths = np.zeros(together, np.int32)
-            for row, begin in enumerate(own):
-                piece = audio[begin : begin + self.windows.size]
-                rows[row, : len(piece)] = piece
-                lengths[row] = len(piece)
+        for rows, lengths, begins in self.windows.groups(audio, self._mesh.size):
             batch = self._put({"audio": rows, "lengths": lengths})
-            logits, *_ = self._hear_windows(weights, batch["audio"], batch["lengths"], clock)
-            blanks = [self._blanks(x, clock=clock, head=head) for head, x in zip(self._heads, logits)]
-            yield _Heard(logits, np.stack(fetch(blanks)), np.array(own) // self._frame)
+            emissions, _ = self._hear_windows(weights, batch["audio"], batch["lengths"], clock)
+            blanks = [
+                self._blanks[name](weights, own, clock=clock, head=name) for name, own in zip(self._passes, emissions)
+            ]
+            yield _Heard(emissions, np.stack(fetch(blanks)), begins)
 
     def _decode(
-        self, heard: _Heard, after: _Heard | None, first: np.ndarray, frames: int, found: dict, clock: Clock | None
+        self,
+        weights: Weights,
+        heard: _Heard,
+        after: _Heard | None,
+        first: np.ndarray,
+        frames: int,
+        found: dict,
+        clock: Clock | None,
     ) -> np.ndarray:
-        """Adds what each head and decoder finds in some windows to `found`.
+        """Adds what each decoder finds in some windows of each pass to `found`.
 
-        first: frame of the recording from which on these windows are kept, by head. after: the windows behind them,
+        first: frame of the recording from which on these windows are kept, by pass. after: the windows behind them,
         or None where the recording ends. Returns the frame from which on those are kept.
         """
         begins, blanks = heard.begins, heard.blanks
@@ -172,7 +185,7 @@ class LongRecordings:
             begins = np.append(begins, after.begins[0])
             blanks = np.concatenate([blanks, after.blanks[:, :1]], axis=1)
         ends = np.zeros(len(first), np.int64)
-        for h, head in enumerate(self._heads):
+        for h, name in enumerate(self._passes):
             seams = [self.windows.seam(*blanks[h, k : k + 2], *begins[k : k + 2]) for k in range(len(begins) - 1)]
             edges = np.array([first[h], *seams, *([frames] if after is None else [])])
             ends[h] = edges[-1]
@@ -181,11 +194,11 @@ class LongRecordings:
             starts[:rows] = edges[:-1] - heard.begins
             counts[:rows] = np.diff(edges)
             pieces = self._put({"starts": starts, "counts": counts})
-            cut = heard.logits[h], pieces["starts"], pieces["counts"]
-            for decoder, decode in zip(self._decoders, self._decode_pieces, strict=True):
-                fetched = fetch(decode(*cut, clock=clock, decoder=decoder.name, head=head))
-                with clock.running(decoder.name, head) if clock else contextlib.nullcontext():
-                    found[decoder.name][head] += decoder.on_host(fetched, counts)[:rows]
+            cut = heard.emissions[h], pieces["starts"], pieces["counts"]
+            for decoder, decode in zip(self._decoders, self._decode_pieces[name], strict=True):
+                fetched = fetch(decode(weights, *cut, clock=clock, decoder=decoder.name, head=name))
+                with clock.running(decoder.name, name) if clock else contextlib.nullcontext():
+                    found[decoder.name][name] += decoder.on_host(fetched)[:rows]
         return ends
 
     def _put(self, batch: dict[str, np.ndarray]) -> dict[str, jax.Array]:

@@ -1,4 +1,4 @@
-"""From a prepared dataset to what both heads say of each utterance, by one decoder or several."""
+"""From a prepared dataset to what the heads say of each utterance, by one decoder or several."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from joint_st.data.buckets import Buckets
 from joint_st.data.dataset import Dataset
 from joint_st.data.loader import batches
 from joint_st.data.plan import BatchPlan
-from joint_st.decoding.clock import Clock
 from joint_st.decoding.decoders import Decoder, Greedy
-from joint_st.decoding.forward import HEADS
+from joint_st.decoding.forward import Clock
 from joint_st.decoding.long import LongRecordings
 from joint_st.distributed.mesh import fetch, put_batch, rows_here
 from joint_st.distributed.peers import current
 from joint_st.models.functional import Weights
+from joint_st.passes import PASSES
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Recognised:
     index: int
     seconds: float
     hypotheses: dict[str, dict[str, str]]
-    """Text by decoder and head."""
+    """Text by decoder and pass."""
 
 
 def common_buckets(config: Config, datasets: list[Dataset], longest: int | None = None) -> Buckets:
@@ -60,7 +60,7 @@ def recognise(
     config: Config,
     *,
     decoders: Sequence[Decoder] = (Greedy(),),
-    heads: Sequence[str] = HEADS,
+    passes: Sequence[str] = PASSES,
     long: LongRecordings | None = None,
     clock: Clock | None = None,
     name: str = "",
@@ -70,7 +70,7 @@ def recognise(
 
     Where there are several hosts, each reads and computes its part of a batch, and gets what all have found.
 
-    forward: a `Forward` of the same decoders and heads. long: decodes, with the same, what fits no bucket, which is an
+    forward: a `Forward` of the same decoders and passes. long: decodes, with the same, what fits no bucket, which is an
     error without it. clock: told how long decoding takes, from the waveforms on the device to labels on the host:
     the features, the model, the decoders, padding included; not compilation, nor reading audio or spelling labels out.
     name: titles a progress bar. spell: from what a decoder gives of an utterance to its hypothesis, where that is not
@@ -95,18 +95,18 @@ def recognise(
         on_device = put_batch({key: paired[key] for key in ("audio", "audio_lengths", "valid")}, mesh)
         lengths, valid = on_device["audio_lengths"], on_device["valid"]
         found = forward(weights, on_device["audio"], lengths, clock=clock)
-        (found, frames), lengths, valid = fetch((found, lengths, valid))
+        found, lengths, valid = fetch((found, lengths, valid))
         labels = {decoder.name: {} for decoder in decoders}
-        for decoder, by_head in zip(decoders, found, strict=True):
-            for head, of_head in zip(heads, by_head, strict=True):
-                with clock.running(decoder.name, head) if clock else contextlib.nullcontext():
-                    labels[decoder.name][head] = decoder.on_host(of_head, frames)
+        for decoder, by_pass in zip(decoders, found, strict=True):
+            for one, own in zip(passes, by_pass, strict=True):
+                with clock.running(decoder.name, one) if clock else contextlib.nullcontext():
+                    labels[decoder.name][one] = decoder.on_host(own)
         if clock:
             clock.audio += features.seconds(float(lengths[valid].sum()))
         for row in np.flatnonzero(valid):
             texts = {
-                decoder: {head: (spell or dataset.tokenizer.decode)(rows[row]) for head, rows in by_head.items()}
-                for decoder, by_head in labels.items()
+                decoder: {one: (spell or dataset.tokenizer.decode)(rows[row]) for one, rows in by_pass.items()}
+                for decoder, by_pass in labels.items()
             }
             yield Recognised(int(batch.rows["paired"][row]), features.seconds(float(lengths[row])), texts)
 
@@ -125,8 +125,8 @@ def _recognise_long(long: LongRecordings, weights: Weights, dataset: Dataset, bu
         if not _on_all_hosts(audio is not None, mesh):
             continue
         texts = {
-            decoder: {head: dataset.tokenizer.decode(labels) for head, labels in by_head.items()}
-            for decoder, by_head in long(weights, audio, clock).items()
+            decoder: {one: dataset.tokenizer.decode(labels) for one, labels in by_pass.items()}
+            for decoder, by_pass in long(weights, audio, clock).items()
         }
         yield Recognised(n, dataset.features.seconds(len(audio)), texts)
 

@@ -13,10 +13,10 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from joint_st.decoding.beam import NBest
 from joint_st.decoding.fusion.label_lm import LabelLM
 from joint_st.decoding.fusion.neural_lm import NeuralLM
 from joint_st.decoding.fusion.word_lm import WordLM
+from joint_st.ops.prefix_beam import NBest
 
 
 class RescoringWeights(NamedTuple):

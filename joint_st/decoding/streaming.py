@@ -1,21 +1,109 @@
-"""Streams of audio decoded while they come, many in one batch, and a second pass over each once it has ended."""
+"""Streams of audio decoded while they come, many in one batch, and a second pass over each."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from joint_st.config import FeaturesConfig
-from joint_st.decoding.long import BLANK, default_window, make_windows
-from joint_st.decoding.second_pass import SecondPass
+from joint_st.decoding.decoders import emitted_labels
+from joint_st.decoding.long import default_window, make_windows
+from joint_st.decoding.windows import Windows, cut_frames
 from joint_st.errors import UserError
 from joint_st.heads.model import model_structure
 from joint_st.models.functional import merge
+from joint_st.passes import FULL_CONTEXT
 from joint_st.runs.trained import Trained
+
+FRAMES = 64
+"""What the second pass hears at once is padded to a multiple of this, so that a folder of utterances needs few
+compilations."""
+
+
+class _Window(NamedTuple):
+    """A window of the second pass, of which it is not yet known where it ends."""
+
+    emissions: Any
+    """[1, F, ...], on the device."""
+    blanks: np.ndarray
+    """How sure of a blank each frame is, float32 [F]."""
+    begin: int
+    """Frame of the stream at which it begins."""
+    first: int
+    """Frame of the stream from which on it is kept."""
+
+
+class SecondPass:
+    """The labels of one stream of any length, as `joint_st.decoding.long` finds them: in windows, parted at blanks.
+
+    A stream no longer than a window is heard as a whole. Memory and the time of a pass are bounded by a window.
+    """
+
+    def __init__(self, hear: Callable, spell: Callable, windows: Windows):
+        """hear: from embeddings [1, F, D] and a mask [1, F] to emissions [1, F, ...] and how sure of a blank each frame
+        is, [F]. spell: from emissions, a first frame and a count to what these frames emit, [count or more, E]."""
+        self._hear = hear
+        self._spell = spell
+        self._windows = windows
+        self._size = windows.size // windows.samples_per_frame
+        self._labels: list[int] = []
+        self._pieces: list[np.ndarray] = []
+        self._length = 0
+        self._count = 0
+        self._before: _Window | None = None
+
+    @property
+    def kept(self) -> int:
+        """Frames whose embeddings are kept."""
+        return sum(map(len, self._pieces))
+
+    def add(self, embeddings: np.ndarray) -> None:
+        """Take in what the streaming layers put out for the next frames, [C, D]."""
+        self._pieces.append(embeddings)
+        self._length += len(embeddings)
+        while self._length - self._begin > self._size:
+            x = np.concatenate(self._pieces)
+            self._next_window(x[: self._size])
+            left = self._begin - (self._length - len(x))
+            # (A copy, so that the frames before it are let go.)
+            self._pieces = [x[left:].copy()]
+
+    def end(self) -> list[int]:
+        """All labels, once the stream has ended."""
+        if not self._length:
+            return []
+        self._next_window(np.concatenate(self._pieces))
+        self._leave(self._length)
+        return self._labels
+
+    @property
+    def _begin(self) -> int:
+        """Frame at which the window that is waited for begins."""
+        return self._windows.begin(self._count) // self._windows.samples_per_frame
+
+    def _next_window(self, x: np.ndarray) -> None:
+        """Hear a window, and spell what is kept of the one before it."""
+        frames = len(x)
+        padded = -(-frames // FRAMES) * FRAMES
+        mask = np.arange(padded)[None] < frames
+        emissions, blanks = self._hear(np.pad(x, ((0, padded - frames), (0, 0)))[None], mask)
+        blanks, begin, first = np.asarray(blanks)[:frames], self._begin, 0
+        if self._before is not None:
+            first = self._windows.seam(self._before.blanks, blanks, self._before.begin, begin)
+            self._leave(first)
+        self._before = _Window(emissions, blanks, begin, first)
+        self._count += 1
+
+    def _leave(self, end: int) -> None:
+        """Spell what is kept of the window at hand, which ends at a frame of the stream."""
+        window = self._before
+        emitted = self._spell(window.emissions, np.int32(window.first - window.begin), np.int32(end - window.first))
+        self._labels += emitted_labels(np.asarray(emitted))[0].tolist()
 
 
 @dataclasses.dataclass
@@ -23,25 +111,20 @@ class Heard:
     """What one stream has said so far."""
 
     labels: list[int] = dataclasses.field(default_factory=list)
-    """The labels, repeats collapsed and blanks dropped: they are only ever added to."""
+    """The labels: they are only ever added to."""
     frames: list[int] = dataclasses.field(default_factory=list)
     """The frame of the utterance in which each label came."""
     length: int = 0
     """Frames heard."""
-    last: int = 0
-    """The symbol of the last frame."""
     second_pass: SecondPass | None = None
     """What the full-context layers have heard of it so far."""
 
-    def add(self, symbols: np.ndarray) -> None:
-        """Take in the likeliest symbols [C] of the next frames."""
-        before = np.concatenate([[self.last], symbols[:-1]])
-        for c in np.flatnonzero((symbols != 0) & (symbols != before)):
-            self.labels.append(int(symbols[c]))
-            self.frames.append(self.length + int(c))
-        if len(symbols):
-            self.last = int(symbols[-1])
-        self.length += len(symbols)
+    def add(self, emitted: np.ndarray) -> None:
+        """Take in what the next frames emit, int32 [C, E] as of `Head.step`."""
+        labels, frames = emitted_labels(emitted)
+        self.labels += labels.tolist()
+        self.frames += (self.length + frames).tolist()
+        self.length += len(emitted)
 
 
 class Streams:
@@ -66,34 +149,46 @@ class Streams:
         model = merge(structure, self._weights)
         self.look_ahead_ms = features.frames_ms(model.look_ahead)
         """How far beyond its own end a frame of the streaming head hears."""
-        self._state = model.init_state(count)
+        self._state = model.init_stream(count)
 
         @jax.jit
         def turn(weights, audio, lengths, state, begins, pauses):
             model = merge(structure, weights)
-            state = model.replace_state(begins, state, model.init_state(count))
-            x, mask, after = model.step(audio, lengths, state)
-            symbols = jnp.argmax(model.streaming_head(x), axis=-1)
-            return symbols, mask.sum(axis=1), x, model.replace_state(pauses, after, state)
+            state = model.replace_stream(begins, state, model.init_stream(count))
+            emitted, x, mask, after = model.stream_step(audio, lengths, state)
+            return emitted, mask.sum(axis=1), x, model.replace_stream(pauses, after, state)
 
         @jax.jit
-        def second_pass(weights, x, mask):
+        def hear(weights, x, mask):
             model = merge(structure, weights)
-            (logits,) = model.full_context_head(model.second_pass(x, mask))
-            return jnp.argmax(logits, axis=-1), jax.nn.log_softmax(logits.astype(jnp.float32))[:, BLANK]
+            head = model.head(FULL_CONTEXT)
+            emissions = head.emissions(model.second_pass(x, mask))
+            (blanks,) = head.blank_scores(emissions)
+            return emissions, blanks
 
-        def hear(x, mask):
-            return jax.device_get(second_pass(self._weights, x, mask))
+        @jax.jit
+        def spell(weights, emissions, first, count):
+            (emitted,) = (
+                merge(structure, weights).head(FULL_CONTEXT).greedy(*cut_frames(emissions, first[None], count[None]))
+            )
+            return emitted
 
-        self._turn, self._hear = turn, hear
+        self._turn = turn
+        self._second_pass = (
+            lambda x, mask: hear(self._weights, x, mask),
+            lambda *piece: spell(self._weights, *piece),
+            self._windows,
+        )
         self._heard: dict[int, Heard] = {}
 
     def compile(self) -> None:
         """Compile what a stream of any length needs while it comes, so that it waits for nothing once it has begun."""
         self.turn({0: np.zeros(0, np.int16)})
         self.end(0)
-        whole = self._windows.size // self.samples_per_frame
-        SecondPass(self._hear, self._windows).add(np.zeros((whole + 1, self._width), self._dtype))
+        hear, spell, windows = self._second_pass
+        whole = -(-windows.size // self.samples_per_frame // FRAMES) * FRAMES
+        emissions, _ = hear(np.zeros((1, whole, self._width), self._dtype), np.ones((1, whole), bool))
+        jax.block_until_ready(spell(emissions, np.int32(0), np.int32(whole)))
 
     def turn(self, pieces: Mapping[int, np.ndarray]) -> dict[int, Heard]:
         """Hear the next samples, int16, of the streams with some numbers, and return what each of them has said.
@@ -108,12 +203,12 @@ class Streams:
             audio[row, : len(piece)] = piece
             lengths[row] = len(piece)
             begins[row] = row not in self._heard
-            self._heard.setdefault(row, Heard(second_pass=SecondPass(self._hear, self._windows)))
+            self._heard.setdefault(row, Heard(second_pass=SecondPass(*self._second_pass)))
         pauses = np.array([row not in pieces for row in range(self._count)])
-        symbols, frames, x, self._state = self._turn(self._weights, audio, lengths, self._state, begins, pauses)
-        symbols, frames, x = jax.device_get((symbols, frames, x))
+        emitted, frames, x, self._state = self._turn(self._weights, audio, lengths, self._state, begins, pauses)
+        emitted, frames, x = jax.device_get((emitted, frames, x))
         for row in pieces:
-            self._heard[row].add(symbols[row, : frames[row]])
+            self._heard[row].add(emitted[row, : frames[row]])
             self._heard[row].second_pass.add(x[row, : frames[row]])
         return {row: self._heard[row] for row in pieces}
 

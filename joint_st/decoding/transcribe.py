@@ -1,19 +1,25 @@
-"""Text of audio files, by a run's checkpoint."""
+"""Text of audio by a run's checkpoint: of files, and of one stream while it comes."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import sys
+import time
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import BinaryIO, NamedTuple
 
 import jax
 import numpy as np
+import soxr
 
-from joint_st.data.audio import read_audio, resample
+from joint_st.data.audio import read_audio, resample, to_int16
 from joint_st.decoding.decoders import Decoder, Greedy, fuse
 from joint_st.decoding.forward import Forward
 from joint_st.decoding.fusion.build import FusionFiles
 from joint_st.decoding.long import LongRecordings, default_window
+from joint_st.decoding.streaming import Streams, chunk_frames, pieces
 from joint_st.distributed.mesh import keep_compiled, put_batch
+from joint_st.passes import FULL_CONTEXT, STREAMING
 from joint_st.runs.trained import load_trained
 
 LENGTH_STEP_SECONDS = 2
@@ -24,13 +30,13 @@ def transcribe_files(
     workdir: Path,
     files: Sequence[Path],
     *,
-    head: str = "full_context",
+    head: str = FULL_CONTEXT,
     decoder: Decoder = Greedy(),
     fusion: FusionFiles | None = None,
     window_seconds: float | None = None,
     checkpoint: str = "best",
 ) -> Iterator[str]:
-    """The text of each file, one after the other, by head `streaming` or `full_context`.
+    """The text of each file, one after the other, by the head on the pass `head`.
 
     Files longer than `window_seconds` are heard in windows of so many (`joint_st.decoding.long`, which has a length for
     each run where it is None). fusion: a language model and hot words for the beam search.
@@ -58,5 +64,72 @@ def transcribe_files(
             lengths = np.zeros(trained.mesh.size, np.int32)
             lengths[0] = len(audio)
             batch = put_batch({"audio": rows, "audio_lengths": lengths}, trained.mesh)
-            ((found,),), frames = jax.device_get(forward(trained.weights, batch["audio"], batch["audio_lengths"]))
-            yield trained.tokenizer.decode(decoder.on_host(found, frames)[0])
+            ((found,),) = jax.device_get(forward(trained.weights, batch["audio"], batch["audio_lengths"]))
+            yield trained.tokenizer.decode(decoder.on_host(found)[0])
+
+
+class Said(NamedTuple):
+    """A hypothesis, and when it was there."""
+
+    seconds: float
+    """Of audio heard until then."""
+    head: str
+    """Whose hypothesis: `streaming` while the audio comes, `full_context` once it has ended."""
+    text: str
+
+
+def listen(
+    workdir: Path,
+    source: Path | BinaryIO,
+    *,
+    rate: int = 0,
+    chunk_ms: float = 320,
+    window_seconds: float | None = None,
+    checkpoint: str = "best",
+) -> Iterator[Said]:
+    """Hypotheses of a file, or of raw mono int16 samples (little-endian, at `rate` Hz) that come through a pipe.
+
+    One whenever the text has changed, and the second pass's at the end, when speed and delay are told on stderr. What
+    is longer than a window is heard in windows by the second pass, while it comes (`Streams`).
+    """
+    trained = load_trained(workdir, checkpoint)
+    features = trained.config.model.features
+    keep_compiled(trained.config.training.compilation_cache)
+    streams = Streams(trained, 1, chunk_frames(chunk_ms, features), window_seconds)
+    streams.compile()
+    if isinstance(source, Path):
+        audio = resample(*read_audio(source), features.sample_rate)
+    else:
+        audio = raw_audio(source, rate or features.sample_rate, features.sample_rate, chunk_ms)
+    samples, computing, shown, first = 0, 0.0, "", None
+    for piece in pieces(audio, streams.chunk_samples):
+        began = time.perf_counter()
+        labels = streams.turn({0: piece})[0].labels
+        computing += time.perf_counter() - began
+        samples += len(piece)
+        text = trained.tokenizer.decode(labels)
+        if text != shown:
+            shown, first = text, features.seconds(samples) if first is None else first
+            yield Said(features.seconds(samples), STREAMING, text)
+    began = time.perf_counter()
+    final = trained.tokenizer.decode(streams.full_context(streams.end(0)))
+    second = time.perf_counter() - began
+    seconds = features.seconds(samples)
+    yield Said(seconds, FULL_CONTEXT, final)
+    chunks = f"{seconds:.2f} s of audio in chunks of {chunk_ms:g} ms, look-ahead {streams.look_ahead_ms:g} ms"
+    speed = f"real-time factor {computing / max(seconds, 1e-9):.3f}, second pass {1000 * second:.0f} ms"
+    print(f"{chunks}; {speed}; first text after {seconds if first is None else first:.2f} s", file=sys.stderr)
+
+
+def raw_audio(pipe: BinaryIO, rate: int, target: int, chunk_ms: float) -> Iterable[np.ndarray]:
+    """int16 samples at `target` Hz from raw ones at `rate` Hz, as they come, a chunk at a time."""
+    size = 2 * max(round(rate * chunk_ms / 1000), 1)
+    resampler = None if rate == target else soxr.ResampleStream(rate, target, 1, dtype="float32")
+    while True:
+        read = pipe.read(size)
+        chunk = np.frombuffer(read[: len(read) // 2 * 2], "<i2")
+        if resampler:
+            chunk = to_int16(resampler.resample_chunk(chunk.astype(np.float32), last=len(read) < size))
+        yield chunk
+        if len(read) < size:
+            return

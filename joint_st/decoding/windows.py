@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TypeVar
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
 from joint_st.config import FeaturesConfig
+
+Tree = TypeVar("Tree")
 
 PAUSE_SECONDS = 0.2
 """A seam is a blank in the middle of the blankest stretch of this length."""
@@ -39,16 +45,22 @@ class Windows:
         """Samples of each window, but the last, whose frames are kept."""
         return self.size - 2 * self.context
 
-    def cut(self, audio: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Audio int16 [samples] as (int16 [windows, size] with zeros behind the end, lengths int32 [windows])."""
+    def groups(self, audio: np.ndarray, together: int) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+        """The windows of audio int16 [samples], `together` of them at a time.
+
+        Each group is int16 [together, size], zeros behind the end and where there are no more windows; the lengths
+        int32 [together]; and the frame at which each window that is there begins.
+        """
         begins = self.begins(len(audio))
-        rows = np.zeros((len(begins), self.size), audio.dtype)
-        lengths = np.zeros(len(begins), np.int32)
-        for row, begin in enumerate(begins):
-            piece = audio[begin : begin + self.size]
-            rows[row, : len(piece)] = piece
-            lengths[row] = len(piece)
-        return rows, lengths
+        for k in range(0, len(begins), together):
+            own = begins[k : k + together]
+            rows = np.zeros((together, self.size), audio.dtype)
+            lengths = np.zeros(together, np.int32)
+            for row, begin in enumerate(own):
+                piece = audio[begin : begin + self.size]
+                rows[row, : len(piece)] = piece
+                lengths[row] = len(piece)
+            yield rows, lengths, np.array(own) // self.samples_per_frame
 
     def stitch(self, frames: np.ndarray, samples: int) -> np.ndarray:
         """What the frames of each window became, [windows, F, ...], as [T, ...] of audio of so many samples."""
@@ -85,3 +97,15 @@ class Windows:
         weights[self.pause // 2] += self.pause
         around = np.convolve(both, weights[::-1], "valid")
         return low + int(np.argmax(around)) + self.pause // 2
+
+
+def cut_frames(tree: Tree, first: jax.Array, count: jax.Array) -> tuple[Tree, jax.Array]:
+    """The `count` [B] frames from `first` [B] on of arrays [B, T, ...], moved to the front, and their mask [B, T]."""
+    size = jax.tree.leaves(tree)[0].shape[1]
+    frames = jnp.arange(size)
+    places = jnp.minimum(first[:, None] + frames, size - 1)
+
+    def cut(x):
+        return jnp.take_along_axis(x, places.reshape(*places.shape, *[1] * (x.ndim - 2)), axis=1)
+
+    return jax.tree.map(cut, tree), frames < count[:, None]

@@ -1,14 +1,16 @@
 """The sharding of the weights, and of all that has their shape, over the mesh.
 
-Every weight has a logical axis for each of its dimensions (`WEIGHTS`), and every logical axis lies along an axis of
-the mesh or along none (`RULES`). What an optimizer keeps of a weight, and its moving average, lie as the weight does:
-their paths end as its path does.
+Every weight has a logical axis for each of its dimensions, and every logical axis lies along an axis of the mesh or
+along none (`RULES`). Those of the encoder's layers stand here (`WEIGHTS`); heads, and whatever else has symbols for an
+axis, declare their own, which come as `own` (`joint_st.models.functional.own_axes`). What an optimizer keeps of a
+weight, and its moving average, lie as the weight does: their paths end as its path does.
 """
 
 from __future__ import annotations
 
 import functools
 import re
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -45,11 +47,6 @@ WEIGHTS = {
     rf"{CONVOLUTION}\.depthwise\.filters": ("taps", "channels"),
     rf"{CONVOLUTION}\.out\.kernel": ("channels", "embed"),
     r"front_end\.(first\.linear|second\.linear|out)\.kernel": ("inputs", "embed"),
-    r"\w+_head\.linear\.kernel": ("embed", "vocabulary"),
-    r"\w+_head\.linear\.bias": ("vocabulary",),
-    r"embed\.embedding": ("vocabulary", "embed"),
-    r"label_bias": ("vocabulary",),
-    r"text\.masked": ("vector",),
     r"lstm\.layers\.(inputs|recurrent)\.kernel": ("embed", "gates"),
     r"lstm\.layers\.inputs\.bias": ("gates",),
     r"bias|scale": ("vector",),
@@ -57,16 +54,26 @@ WEIGHTS = {
 """Logical axes by how the dotted path of a weight ends; the first that fits counts. Those in a stack have one more."""
 
 
-def logical_axes(path: str) -> tuple[str, ...] | None:
-    """Logical axes of the weight at a dotted path, or of what an optimizer keeps of it; `None` where it is neither."""
+Axes = Mapping[str, tuple[str, ...]]
+"""Logical axes of weights by their dotted paths in a model."""
+
+
+def logical_axes(path: str, own: Axes) -> tuple[str, ...] | None:
+    """Logical axes of the weight at a dotted path, or of what an optimizer keeps of it; `None` where it is neither.
+
+    own: those that modules of the model declare.
+    """
+    for name, axes in own.items():
+        if path == name or path.endswith(f".{name}"):
+            return axes
     for pattern, axes in WEIGHTS.items():
         if re.search(rf"(^|\.)({pattern})$", path):
             return ("layers", *axes) if _is_stacked(path) else axes
     return None
 
 
-def partition_spec(path: str, shape: tuple[int, ...], mesh: jax.sharding.Mesh) -> PartitionSpec:
-    """How the array of `shape` at a dotted path is cut.
+def partition_spec(path: str, shape: tuple[int, ...], mesh: jax.sharding.Mesh, own: Axes) -> PartitionSpec:
+    """How the array of `shape` at a dotted path is cut. own: as of `logical_axes`.
 
     A dimension that its axis of the mesh does not divide stays whole, and so does an array that belongs to no weight.
     """
@@ -74,7 +81,7 @@ def partition_spec(path: str, shape: tuple[int, ...], mesh: jax.sharding.Mesh) -
     def cuts(axis, size):
         return axis and mesh.shape[axis] > 1 and size % mesh.shape[axis] == 0
 
-    axes = (RULES[axis] for axis in logical_axes(path) or ())
+    axes = (RULES[axis] for axis in logical_axes(path, own) or ())
     return PartitionSpec(*(axis if cuts(axis, size) else None for axis, size in zip(axes, shape)))
 
 
@@ -83,10 +90,10 @@ def rows_apart(x: jax.Array) -> jax.Array:
     return jax.lax.with_sharding_constraint(x, BATCH) if ambient_mesh(len(x)) else x
 
 
-def gathered(weights: Any) -> Any:
+def gathered(weights: Any, own: Axes) -> Any:
     """The weights of a model, those outside its stacks brought together again along the axis `fsdp`.
 
-    This and `gathered_layer` are for functions that are traced under a mesh; elsewhere they change nothing.
+    own: as of `logical_axes`. This and `gathered_layer` are for functions that are traced under a mesh; elsewhere they change nothing.
     """
 
     def gather(path, x, cut):
@@ -94,7 +101,7 @@ def gathered(weights: Any) -> Any:
         # would have the compiler cut the text's embeddings likewise, and gather all rows of all devices for it.
         return x if _is_stacked(_dotted(path)) else jax.lax.with_sharding_constraint(x, _without_fsdp(cut))
 
-    return _where_cut(gather, weights)
+    return _where_cut(gather, weights, own)
 
 
 def gathered_layer(layer: Any, dtype) -> Any:
@@ -102,17 +109,17 @@ def gathered_layer(layer: Any, dtype) -> Any:
 
     They travel as `dtype`; their gradients are scattered at once.
     """
-    return _where_cut(lambda path, x, cut: _gather(x if dtype is None else x.astype(dtype), cut), layer)
+    return _where_cut(lambda path, x, cut: _gather(x if dtype is None else x.astype(dtype), cut), layer, {})
 
 
-def _where_cut(function, tree: Any) -> Any:
+def _where_cut(function, tree: Any, own: Axes) -> Any:
     """`function` of the path, the array and the cut of each weight in `tree` that is cut along `fsdp`."""
     mesh = ambient_mesh()
-    if not _gathers(mesh):
+    if not gathers():
         return tree
 
     def on_leaf(path, x):
-        cut = partition_spec(_dotted(path), x.shape, mesh)
+        cut = partition_spec(_dotted(path), x.shape, mesh, own)
         return function(path, x, cut) if "fsdp" in cut else x
 
     return jax.tree_util.tree_map_with_path(on_leaf, tree)
@@ -135,7 +142,7 @@ def _without_fsdp(cut: PartitionSpec) -> PartitionSpec:
 
 def forget_gathered(function):
     """`function`, which keeps for its gradient all it computes but weights that it gathers: those it gathers again."""
-    if not _gathers(ambient_mesh()):
+    if not gathers():
         return function
     # In a scan the passes are loops of their own, so nothing needs to be kept from being computed in common.
     return jax.checkpoint(
@@ -143,23 +150,28 @@ def forget_gathered(function):
     )
 
 
-def _gathers(mesh) -> bool:
+def gathers() -> bool:
+    """Whether the mesh of `jax.set_mesh`, in a function that is traced, cuts weights along `fsdp`."""
+    mesh = ambient_mesh()
     return mesh is not None and mesh.shape["fsdp"] > 1
 
 
-def placed(tree: Any, mesh: jax.sharding.Mesh) -> Any:
-    """The shape, type and `NamedSharding` of each array, or shape of one, of weights or of a training state."""
+def placed(tree: Any, mesh: jax.sharding.Mesh, own: Axes) -> Any:
+    """The shape, type and `NamedSharding` of each array, or shape of one, of weights or of a training state.
+
+    own: as of `logical_axes`.
+    """
 
     def place(path, x):
-        sharding = NamedSharding(mesh, partition_spec(_dotted(path), x.shape, mesh))
+        sharding = NamedSharding(mesh, partition_spec(_dotted(path), x.shape, mesh, own))
         return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding)
 
     return jax.tree_util.tree_map_with_path(place, tree)
 
 
-def shardings(tree: Any, mesh: jax.sharding.Mesh) -> Any:
-    """The sharding of each array, or shape of one, of weights or of a training state."""
-    return jax.tree.map(lambda x: x.sharding, placed(tree, mesh))
+def shardings(tree: Any) -> Any:
+    """The sharding of each array, or `placed` shape of one, of weights or of a training state."""
+    return jax.tree.map(lambda x: x.sharding, tree)
 
 
 def _is_stacked(name: str) -> bool:

@@ -23,14 +23,14 @@ from joint_st.config import Source, load
 from joint_st.data.normalizers import Normalizer, normalizer
 from joint_st.data.sources import open_source
 from joint_st.decoding.decoders import Decoder, Greedy
-from joint_st.decoding.forward import HEADS
 from joint_st.errors import UserError
 from joint_st.evaluation.bootstrap import LEVEL, paired_difference
 from joint_st.evaluation.evaluate import Evaluation, evaluate_checkpoints
 from joint_st.evaluation.report import ScoredUtterance, percent, read_utterances, write_rows
 from joint_st.evaluation.wer import ALL, Errors
-from joint_st.runs.checkpoints import Checkpoints
+from joint_st.passes import PASSES
 from joint_st.runs.directory import RunDirectory, existing_run
+from joint_st.runs.trained import trained_checkpoints
 
 SAMPLES = 10_000
 """Resamples of the utterances."""
@@ -47,9 +47,7 @@ class Side:
     def __init__(self, workdir: Path, checkpoint: str):
         self.run = existing_run(workdir)
         self.config = load(self.run.config)
-        if not self.run.checkpoints.is_dir():
-            raise UserError(f"{self.run.checkpoints}: no complete checkpoint; train the run first")
-        with Checkpoints(self.run.checkpoints, read_only=True) as checkpoints:
+        with trained_checkpoints(self.run) as checkpoints:
             self.step = checkpoints.choose(checkpoint)
         self.normalizer = str(normalizer(self.config.data.normalizer))
         self.utterances: dict[Key, list[ScoredUtterance]] = {}
@@ -70,7 +68,7 @@ class Side:
         if any(key not in found or (expected and _texts(found[key]) != expected[key[0]]) for key in keys):
             print(f"{self.name}: evaluated", file=sys.stderr)
             sources = {split: (data or self.config.data.test)[split] for split, _, _ in keys}
-            [self.evaluated] = evaluate_checkpoints(self.run.root, [str(self.step)], sources, HEADS, decoders)
+            [self.evaluated] = evaluate_checkpoints(self.run.root, [str(self.step)], sources, PASSES, decoders)
             found = by_key(self.evaluated.utterances)
         self.utterances = {key: found[key] for key in keys}
 
@@ -99,7 +97,7 @@ def compare_runs(
     splits = list(data or (split for split in a.config.data.test if split in b.config.data.test))
     if not splits:
         raise UserError(f"{a.run.root}, {b.run.root}: no test split in common; give --data NAME=SOURCE")
-    keys = [(split, head, decoder.name) for split in splits for head in HEADS for decoder in decoders]
+    keys = [(split, head, decoder.name) for split in splits for head in PASSES for decoder in decoders]
     for side in (a, b):
         side.hear(keys, data or {}, decoders)
     rows = [row for key in keys for row in compare_utterances(key, a, b)]

@@ -15,9 +15,8 @@ import rich
 from joint_st.config import Config, Source, load
 from joint_st.data.dataset import Dataset, open_paired
 from joint_st.data.symbols import SymbolSizes
-from joint_st.decoding.clock import Clock
 from joint_st.decoding.decoders import Decoder, Greedy, fuse
-from joint_st.decoding.forward import HEADS, Forward
+from joint_st.decoding.forward import Clock, Forward
 from joint_st.decoding.fusion.build import FusionFiles
 from joint_st.decoding.long import LongRecordings, default_window
 from joint_st.decoding.recognise import common_buckets, recognise
@@ -38,6 +37,7 @@ from joint_st.evaluation.report import (
 from joint_st.evaluation.tuning import tuned
 from joint_st.evaluation.wer import ALL, total
 from joint_st.evaluation.word_errors import make_word_error_tables, word_errors
+from joint_st.passes import PASSES
 from joint_st.runs.directory import RunDirectory, existing_run
 from joint_st.runs.trained import Trained, load_trained
 
@@ -57,7 +57,7 @@ class Scorer:
         found = recognise(self._forward, weights, self._dataset, self._buckets, self._mesh, self._config, name=name)
         scored = score_recognised(found, self._dataset, name)
         rates = {}
-        for head in HEADS:
+        for head in PASSES:
             wer = total(u.errors[ALL] for u in scored if u.head == head).wer
             if wer is None:
                 raise UserError(f"data.{name}: its transcripts hold no words, so it has no WER; correct its sources")
@@ -120,7 +120,7 @@ def evaluate_runs(
     *,
     checkpoints: Sequence[str] = ("best",),
     data: Mapping[str, Source] | None = None,
-    heads: Sequence[str] = HEADS,
+    passes: Sequence[str] = PASSES,
     decoders: Sequence[Decoder] = (Greedy(),),
     by: Sequence[str] = (),
     errors: bool = False,
@@ -147,7 +147,7 @@ def evaluate_runs(
         evaluation
         for workdir in workdirs
         for evaluation in evaluate_checkpoints(
-            workdir, checkpoints, data, heads, decoders, fusion, tune, window_seconds
+            workdir, checkpoints, data, passes, decoders, fusion, tune, window_seconds
         )
     ]
 
@@ -196,7 +196,7 @@ def evaluate_checkpoints(
     workdir: Path,
     checkpoints: Sequence[str],
     data: Mapping[str, Source] | None = None,
-    heads: Sequence[str] = HEADS,
+    passes: Sequence[str] = PASSES,
     decoders: Sequence[Decoder] = (Greedy(),),
     fusion: FusionFiles | None = None,
     tune: Mapping[str, Source] | None = None,
@@ -229,7 +229,7 @@ def evaluate_checkpoints(
         if tune is not None:
             fused = tuned(fused, decoders, trained, tune, datasets)
         decoders = fuse(decoders, fused)
-    model = (config, trained.symbols.sizes, trained.mesh, decoders, heads)
+    model = (config, trained.symbols.sizes, trained.mesh, decoders, passes)
     forward = Forward(*model)
     long = LongRecordings(*model, window_seconds=window_seconds or default_window(config))
     buckets = common_buckets(config, list(datasets.values()), long.longest)
@@ -252,7 +252,7 @@ def evaluate_checkpoints(
                         trained.mesh,
                         config,
                         decoders=decoders,
-                        heads=heads,
+                        passes=passes,
                         long=long,
                         clock=clocks[name],
                         name=name,
@@ -262,7 +262,7 @@ def evaluate_checkpoints(
                 if len(done) == 1 and peers.is_first:
                     report_unread(name, dataset, len(dataset) - len(found))
         names = [decoder.name for decoder in decoders]
-        some = [] if set(heads) == set(HEADS) else heads
+        some = [] if set(passes) == set(PASSES) else passes
         table = trained.run.evaluation(trained.step, splits, names, some)
         yield Evaluation(trained.run, trained.step, str(trained.normalizer), config, scored, clocks, table)
 
@@ -281,7 +281,7 @@ def score_recognised(found, dataset: Dataset, split: str, trained: Trained | Non
     scored = []
     for head, decoder in sorted(
         ((head, decoder) for decoder, by_head in by_decoder.items() for head in by_head),
-        key=lambda pair: HEADS.index(pair[0]),
+        key=lambda pair: PASSES.index(pair[0]),
     ):
         hypotheses = [dataset.normalizer(one.hypotheses[decoder][head]) for one in found]
         scored += score(

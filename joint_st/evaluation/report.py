@@ -21,7 +21,7 @@ from joint_st.evaluation.bootstrap import rate_interval
 from joint_st.evaluation.wer import ALL, Errors, Op, align_words, count_errors, total
 
 if TYPE_CHECKING:  # it brings JAX, which those who only read results do without
-    from joint_st.decoding.clock import Clock
+    from joint_st.decoding.forward import Clock
 
 
 @dataclass(frozen=True)

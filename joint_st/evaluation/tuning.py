@@ -22,16 +22,16 @@ import numpy as np
 
 from joint_st.config import Source
 from joint_st.data.dataset import Dataset, open_paired
-from joint_st.decoding.decoders import Beam, Decoder, Tables
-from joint_st.decoding.forward import HEADS, Forward
+from joint_st.decoding.decoders import Beam, Decoder, NBestScores, Tables
+from joint_st.decoding.forward import Forward
 from joint_st.decoding.fusion.build import Fused
 from joint_st.decoding.fusion.word_lm import WordLM
-from joint_st.decoding.nbest import NBestScores
 from joint_st.decoding.recognise import common_buckets, recognise
 from joint_st.decoding.rescoring import Rescoring, RescoringWeights
 from joint_st.distributed.mesh import replicated
 from joint_st.errors import UserError
 from joint_st.evaluation.wer import ALL, count_errors
+from joint_st.passes import PASSES
 from joint_st.runs.trained import Trained
 
 ROUNDS = 8
@@ -127,7 +127,7 @@ def _tune_lm(fused: Fused, beam: Beam, trained: Trained, references: References)
 def _tune_hot_words(fused: Fused, beam: Beam, trained: Trained, references: References) -> Fused:
     """The same with the bonus of hot words found."""
     fusion = fused.fusion
-    first_pass = dataclasses.replace(beam, fused=dataclasses.replace(fused, rescoring=None))
+    first_pass = dataclasses.replace(beam, fused=dataclasses.replace(fused, rescoring=None, rescorer=""))
     search = _Search(first_pass, trained, references)
 
     def errors_at(point: Point) -> int:
@@ -165,7 +165,7 @@ class References:
         self.datasets = datasets
         self.names = ", ".join(datasets)
         self._texts = {name: [one.text(n) for n in range(len(one))] for name, one in datasets.items()}
-        self._words = len(HEADS) * sum(len(text.split()) for texts in self._texts.values() for text in texts)
+        self._words = len(PASSES) * sum(len(text.split()) for texts in self._texts.values() for text in texts)
         if not self._words:
             raise UserError(f"--tune {self.names}: its transcripts hold no words; give another source")
 
@@ -206,7 +206,7 @@ class _Search:
                 spell=lambda found: found,
             ):
                 for by_head in one.hypotheses.values():
-                    for head in HEADS:
+                    for head in PASSES:
                         yield name, one.index, by_head[head]
 
     def errors(self, name: str, index: int, labels: np.ndarray) -> int:

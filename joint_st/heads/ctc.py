@@ -2,38 +2,76 @@
 
 from __future__ import annotations
 
+import jax
 import jax.numpy as jnp
 
 from joint_st.distributed.mesh import over_batch
 from joint_st.heads.base import Head, register_head
 from joint_st.models.projection import Projection
-from joint_st.ops.ctc import ctc_loss
+from joint_st.ops.ctc import ctc_loss, ctc_weights
+from joint_st.ops.prefix_beam import prefix_beam_search
+
+BLANK = 0
 
 
 @register_head("ctc")
 class CtcHead(Head, Projection):
-    """Logits [B, T, V] in float32, blank at 0, of embeddings [B, T, D]."""
+    """Logits [B, T, V] in float32, blank at 0, of embeddings [B, T, D]; they are its emissions.
+
+    Greedy decoding takes each frame's likeliest symbol; a label comes in the first frame of a run of it. The state is
+    the symbol of the last frame, int32 [B].
+    """
+
+    emissions_suffice = True
 
     def __init__(self, config, width, labels, *, rngs):
         Projection.__init__(self, width, labels, rngs=rngs)
 
     @staticmethod
     def weights(label_lengths, frames_needed, frames, valid):
-        meaningful = valid & (label_lengths > 0) & (frames_needed <= frames)
-        return jnp.where(meaningful, label_lengths, 0).astype(jnp.float32)
+        return ctc_weights(label_lengths, frames_needed, frames, valid)
 
     def loss(self, x, mask, labels, label_lengths, mesh):
-        return ctc_per_label(self(x), mask.sum(axis=1, dtype=jnp.int32), labels, label_lengths, mesh)
+        frames = mask.sum(axis=1, dtype=jnp.int32)
+        loss, _ = over_batch(ctc_loss, mesh, differentiable=True)(self(x), frames, labels, label_lengths)
+        return loss / jnp.maximum(label_lengths, 1)
 
     @classmethod
     def output_layers(cls):
         return ("linear.kernel",)
 
+    def logical_axes(self):
+        return Projection.logical_axes(self)
 
-def ctc_per_label(logits, frames, labels, lengths, mesh):
-    """CTC in nats per label, float32 [B]; 0 where it is infeasible.
+    def emissions(self, x):
+        return self(x)
 
-    logits: float [B, T, V]. frames, lengths: int32 [B]. labels: int32 [B, L].
+    def blank_scores(self, emissions):
+        return jax.nn.log_softmax(emissions.astype(jnp.float32))[..., BLANK]
+
+    def init_state(self, batch):
+        return jnp.full(batch, BLANK, jnp.int32)
+
+    def step(self, emissions, mask, state):
+        symbols = jnp.argmax(emissions, axis=-1).astype(jnp.int32)
+        emitted, last = collapse(symbols, mask, state)
+        return emitted[..., None], last
+
+    def beam(self, emissions, mask, scores, *, beam, candidates, best):
+        frames = mask.sum(axis=1, dtype=jnp.int32)
+        return prefix_beam_search(emissions, frames, scores, beam=beam, candidates=candidates, best=best, blank=BLANK)
+
+    def alignment_logits(self, x):
+        return self(x)
+
+
+def collapse(symbols: jax.Array, mask: jax.Array, last: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """The label that comes in each frame, int32 [B, T], 0 where none does, and the symbol of the last valid frame [B].
+
+    symbols: of each frame, int32 [B, T]. mask: valid frames [B, T], the first ones of each row. last: the symbol of the
+    frame before, int32 [B]. Of a run of a symbol the first frame has the label, and blanks have none.
     """
-    loss, _ = over_batch(ctc_loss, mesh, differentiable=True)(logits, frames, labels, lengths)
-    return loss / jnp.maximum(lengths, 1)
+    before = jnp.concatenate([last[:, None], symbols], axis=1)
+    emitted = jnp.where(mask & (symbols != before[:, :-1]), symbols, BLANK)
+    frames = mask.sum(axis=1, dtype=jnp.int32)
+    return emitted, jnp.take_along_axis(before, frames[:, None], axis=1)[:, 0]

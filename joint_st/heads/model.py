@@ -7,14 +7,19 @@ how it travels through jitted functions:
 
 from __future__ import annotations
 
+import functools
+
 import jax
 from flax import nnx
 
-from joint_st.config import Config, HeadsConfig, ModelConfig
+from joint_st.config import ConditioningConfig, Config, HeadsConfig, ModelConfig
 from joint_st.data.symbols import SymbolSizes
-from joint_st.heads.base import Head, head_kind
-from joint_st.models.encoder import PASSES, JointEncoder
-from joint_st.models.functional import Weights
+from joint_st.distributed.sharding import Axes
+from joint_st.heads.base import Head, head_kind, replace_rows
+from joint_st.models.conditioning import conditionings
+from joint_st.models.encoder import JointEncoder
+from joint_st.models.functional import Weights, own_axes
+from joint_st.passes import PASSES, STREAMING
 
 
 class JointModel(JointEncoder):
@@ -23,7 +28,15 @@ class JointModel(JointEncoder):
     `sizes` are those of the inventories; without text units there is no text encoder.
     """
 
-    def __init__(self, config: ModelConfig, sizes: SymbolSizes, heads: HeadsConfig | None = None, *, rngs: nnx.Rngs):
+    def __init__(
+        self,
+        config: ModelConfig,
+        sizes: SymbolSizes,
+        heads: HeadsConfig | None = None,
+        conditioning: ConditioningConfig | None = None,
+        *,
+        rngs: nnx.Rngs,
+    ):
         super().__init__(config, rngs=rngs)
         heads = heads or HeadsConfig()
         for name in PASSES:
@@ -31,10 +44,29 @@ class JointModel(JointEncoder):
             setattr(self, f"{name}_head", kind(heads, config.width, sizes.labels, rngs=rngs))
         if sizes.units:
             self.add_text(sizes.units, rngs=rngs)
+        self.condition(conditionings(conditioning or ConditioningConfig()), sizes, rngs=rngs)
 
     def head(self, name: str) -> Head:
         """The head on the pass `name`, one of `PASSES`."""
         return getattr(self, f"{name}_head")
+
+    def init_stream(self, batch: int):
+        """State of a stream, of its encoder and of its head, before its first sample, for `batch` utterances."""
+        return self.init_state(batch), self.head(STREAMING).init_state(batch)
+
+    def stream_step(self, audio, lengths, state):
+        """What the streaming head emits, greedily, in the next piece of audio, int32 [B, C, E] as of `Head.step`; the
+        embeddings [B, C, D] that it read, their mask [B, C], and the state after it. The rest as of `step`.
+        """
+        of_encoder, of_head = state
+        head = self.head(STREAMING)
+        x, mask, of_encoder = self.step(audio, lengths, of_encoder)
+        emitted, of_head = head.step(head.emissions(x), mask, of_head)
+        return emitted, x, mask, (of_encoder, of_head)
+
+    def replace_stream(self, rows, state, other):
+        """The state of streams, with that of `other` in `rows` [B] (bool), as of `replace_state`."""
+        return self.replace_state(rows, state[0], other[0]), replace_rows(rows, state[1], other[1])
 
 
 def head_kinds(config: HeadsConfig) -> dict[str, type[Head]]:
@@ -45,7 +77,8 @@ def head_kinds(config: HeadsConfig) -> dict[str, type[Head]]:
 def init_weights(config: Config, sizes: SymbolSizes, seed: int | jax.Array) -> Weights:
     """Initial weights. Jit it with output shardings, so that none exists unsharded."""
     rngs = nnx.Rngs(jax.random.key(seed))
-    return nnx.to_pure_dict(nnx.state(JointModel(config.model, sizes, config.heads, rngs=rngs)))
+    model = JointModel(config.model, sizes, config.heads, config.conditioning, rngs=rngs)
+    return nnx.to_pure_dict(nnx.state(model))
 
 
 def weight_shapes(config: Config, sizes: SymbolSizes) -> Weights:
@@ -53,6 +86,19 @@ def weight_shapes(config: Config, sizes: SymbolSizes) -> Weights:
     return jax.eval_shape(lambda: init_weights(config, sizes, 0))
 
 
+def weight_axes(config: Config, sizes: SymbolSizes) -> Axes:
+    """The logical axes that heads, and what else has symbols for an axis, declare for their weights."""
+    return own_axes(_abstract(config.model, sizes, config.heads, config.conditioning))
+
+
 def model_structure(config: Config, sizes: SymbolSizes) -> nnx.GraphDef:
     """The model without its weights; nothing is computed."""
-    return nnx.graphdef(nnx.eval_shape(lambda: JointModel(config.model, sizes, config.heads, rngs=nnx.Rngs(0))))
+    return nnx.graphdef(_abstract(config.model, sizes, config.heads, config.conditioning))
+
+
+@functools.lru_cache(maxsize=8)
+def _abstract(
+    config: ModelConfig, sizes: SymbolSizes, heads: HeadsConfig, conditioning: ConditioningConfig
+) -> JointModel:
+    """The model with shapes in the place of weights."""
+    return nnx.eval_shape(lambda: JointModel(config, sizes, heads, conditioning, rngs=nnx.Rngs(0)))

@@ -11,8 +11,8 @@ from joint_st.distributed.mesh import BATCH
 from joint_st.losses.base import Column, Found, Loss, Pass, audio_frames, not_spelled, register_loss, text_frames
 from joint_st.losses.text_rows import rows_on_device
 from joint_st.ops.masks import length_mask
-from joint_st.ops.matching import alignment_loss
-from joint_st.ops.matching.fixed import random_monotonic
+from joint_st.ops.matching import alignment_kind, alignment_loss
+from joint_st.ops.matching.alignments.random import random_monotonic
 from joint_st.ops.text_frames import position_by_durations
 
 DISTANCE, NORM = "Consistency of speech and text", "Norms of the embeddings"
@@ -48,12 +48,10 @@ class ConsistencyLoss(Loss):
         """Audio frames, or 0 where there is no alignment of the kind asked for."""
         if not self.passes <= available:
             return {}
-        alignment, paired = self.section.alignment, batch["paired"]
+        alignment, paired = alignment_kind(self.section.alignment), batch["paired"]
         frames, of_text = audio_frames(self.config, batch), text_frames(batch, "paired")
-        meaningful = paired["valid"] & (frames > 0) & (of_text > 0)
-        if alignment == "step":
-            meaningful &= frames >= of_text
-        if alignment == "given":
+        meaningful = paired["valid"] & alignment.feasible(frames, of_text)
+        if alignment.needs_positions:
             meaningful &= paired["has_durations"]
         return {"consistency": {Pass.AUDIO: jnp.where(meaningful, frames, 0).astype(jnp.float32)}}
 
@@ -65,10 +63,13 @@ class ConsistencyLoss(Loss):
         chosen = jnp.array([layer % depth for layer in section.layers] or range(1, depth))
         frames, of_text = audio.mask.sum(axis=1, dtype=jnp.int32), text_frames(batch, "paired")
         # Drawn here, and not on each device, so that it does not depend on their number.
-        random = random_monotonic(key, frames, of_text, audio.mask.shape[1], text.mask.shape[1])
-        given = random
-        if section.alignment == "given":
-            given = position_by_durations(paired["unit_frames"], paired["repetitions"], audio.mask.shape[1])
+        sizes = audio.mask.shape[1], text.mask.shape[1]
+        random = random_monotonic(key, frames, of_text, *sizes)
+        alignment, positions = alignment_kind(section.alignment), random
+        if alignment.needs_key:
+            positions = alignment.draw(key, frames, of_text, *sizes)
+        elif alignment.needs_positions:
+            positions = position_by_durations(paired["unit_frames"], paired["repetitions"], audio.mask.shape[1])
         fixed = {"audio": "text", "text": "audio"}.get(section.gradient)
         audio_side, text_side = audio.layers[chosen], text.layers[chosen]
         if fixed == "audio":
@@ -82,7 +83,7 @@ class ConsistencyLoss(Loss):
 
         layered = PartitionSpec(None, *BATCH)
         found = jax.shard_map(on_device, mesh=mesh, in_specs=(layered, layered, *[BATCH] * 4), out_specs=BATCH)(
-            audio_side, text_side, frames, of_text, given, random
+            audio_side, text_side, frames, of_text, positions, random
         )
         values = {name: {Pass.AUDIO: value} for name, value in found.items()}
         return Found({"consistency": values.pop("consistency")}, values)
@@ -98,8 +99,12 @@ class ConsistencyLoss(Loss):
         return Pass.PAIRED_CLEAN if self.section.text == "clean" else Pass.PAIRED_MASKED
 
 
-def over_layers(config: ConsistencyConfig, audio, text, frames, text_frames, given, random) -> dict[str, jax.Array]:
-    """Means over the layers of `audio` [L, B, T, D] and `text` [L, B, R, D]; layers are folded into the batch."""
+def over_layers(config: ConsistencyConfig, audio, text, frames, text_frames, positions, random) -> dict[str, jax.Array]:
+    """Means over the layers of `audio` [L, B, T, D] and `text` [L, B, R, D]; layers are folded into the batch.
+
+    positions: the text positions int [B, T] of an alignment that is drawn or given; of no account for others.
+    random: those of a random alignment.
+    """
     layers, rows = audio.shape[:2]
 
     def fold(x):
@@ -112,14 +117,15 @@ def over_layers(config: ConsistencyConfig, audio, text, frames, text_frames, giv
         return x.reshape(layers, rows).mean(axis=0)
 
     sides, lengths = (fold(audio), fold(text)), (repeat(frames), repeat(text_frames))
-    alignment = "given" if config.alignment == "random" else config.alignment
+    kind = alignment_kind(config.alignment)
+    known = kind.needs_key or kind.needs_positions
     found = alignment_loss(
         *sides,
         *lengths,
-        alignment=alignment,
+        alignment="given" if known else config.alignment,
         cost=config.cost,
         temperature=config.temperature,
-        given=repeat(given) if alignment == "given" else None,
+        given=repeat(positions) if known else None,
     )
     still = jax.lax.stop_gradient(sides)
     by_chance = alignment_loss(*still, *lengths, alignment="given", cost=config.cost, given=repeat(random))

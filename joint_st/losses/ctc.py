@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from joint_st.heads.model import head_kinds
 from joint_st.losses.base import Column, Found, Loss, Pass, audio_frames, not_spelled, register_loss
-from joint_st.models.encoder import PASSES
+from joint_st.passes import PASSES
 
 PANEL = "CTC of speech"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from joint_st.heads.model import head_kinds
 from joint_st.losses.base import TEXT_PASSES, Column, Found, Loss, Pass, not_spelled, register_loss, text_frames
 from joint_st.losses.text_rows import split_rows
-from joint_st.models.encoder import PASSES
+from joint_st.passes import PASSES
 
 PANEL = "Reconstruction of text"
 

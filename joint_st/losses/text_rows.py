@@ -35,6 +35,8 @@ class TextRows(NamedTuple):
     label_lengths: jax.Array
     masked: jax.Array
     """Whether spans of a row are masked, and noise added, bool [rows]."""
+    columns: dict[str, jax.Array] = {}
+    """Further fields of the batch, by name."""
 
 
 def add_repetitions(config: Config, parts: Sequence[str], batch: Arrays, key: jax.Array) -> Arrays:
@@ -63,8 +65,10 @@ def frames_bound(config: Config, parts: Sequence[str], batch: Arrays) -> int:
     return most
 
 
-def gather_rows(passes: Sequence[Pass], masked: Sequence[bool], batch: Arrays, mesh) -> TextRows:
-    """The rows of all passes, put together on each device, padded to common widths."""
+def gather_rows(
+    passes: Sequence[Pass], masked: Sequence[bool], batch: Arrays, mesh, columns: Sequence[str] = ()
+) -> TextRows:
+    """The rows of all passes, put together on each device, padded to common widths, with some further columns."""
 
     def together(name):
         arrays = [batch[one.part][name] for one in passes]
@@ -83,6 +87,7 @@ def gather_rows(passes: Sequence[Pass], masked: Sequence[bool], batch: Arrays, m
         together("labels"),
         together("label_lengths"),
         over_batch(lambda *own: jnp.concatenate(own), mesh)(*flags),
+        {name: together(name) for name in columns},
     )
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import jax.numpy as jnp
 
-from joint_st.heads.ctc import CtcHead, ctc_per_label
+from joint_st.distributed.mesh import over_batch
 from joint_st.losses.base import Column, Found, Loss, Pass, audio_frames, register_loss
+from joint_st.ops.ctc import ctc_loss, ctc_weights
 
 
 @register_loss("unit_ctc")
@@ -25,7 +26,7 @@ class UnitCtcLoss(Loss):
         if Pass.AUDIO not in available:
             return {}
         paired, frames = batch["paired"], audio_frames(self.config, batch)
-        weights = CtcHead.weights(paired["unit_lengths"], paired["unit_frames_needed"], frames, paired["valid"])
+        weights = ctc_weights(paired["unit_lengths"], paired["unit_frames_needed"], frames, paired["valid"])
         return {"unit_ctc": {Pass.AUDIO: weights}}
 
     def values(self, passes, batch, available, key, mesh):
@@ -33,5 +34,6 @@ class UnitCtcLoss(Loss):
             return Found({})
         audio, paired = passes.audio[Pass.AUDIO], batch["paired"]
         frames = audio.mask.sum(axis=1, dtype=jnp.int32)
-        value = ctc_per_label(audio.units, frames, paired["units"], paired["unit_lengths"], mesh)
-        return Found({"unit_ctc": {Pass.AUDIO: value}})
+        of_units = over_batch(ctc_loss, mesh, differentiable=True)
+        value, _ = of_units(audio.units, frames, paired["units"], paired["unit_lengths"])
+        return Found({"unit_ctc": {Pass.AUDIO: value / jnp.maximum(paired["unit_lengths"], 1)}})

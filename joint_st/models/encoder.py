@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
 from joint_st.config import ModelConfig, SpecAugmentConfig, TextConfig
+from joint_st.models.conditioning import Conditioning
 from joint_st.models.conformer import ConformerLayer
 from joint_st.models.front_end import FrontEnd
 from joint_st.models.layer import Stack
 from joint_st.models.projection import Projection
 from joint_st.models.text_encoder import EncodedText, TextEncoder
 from joint_st.ops.masks import length_mask, zero_padding
-
-PASSES = ("streaming", "full_context")
-"""The passes of the encoder, each of which is read out by a head: while speech comes, and once it is over."""
+from joint_st.passes import FULL_CONTEXT
 
 
 class Encoded(NamedTuple):
@@ -56,6 +56,7 @@ class JointEncoder(nnx.Module):
 
     def __init__(self, config: ModelConfig, *, rngs: nnx.Rngs):
         self.config = config
+        self.conditioned_by: tuple[str, ...] = ()
         self.front_end = FrontEnd(config.features, config.width, dtype=jnp.dtype(config.compute_dtype), rngs=rngs)
         self.audio = self._layers(config.audio_layers, config.left_context, rngs)
         self.streaming = self._layers(config.streaming_layers, config.left_context, rngs)
@@ -123,19 +124,51 @@ class JointEncoder(nnx.Module):
         """Embeddings of `units` [B, U] in `frames` text frames; see `TextEncoder`, and `repetitions` beside it."""
         return self.text(units, repetitions, frames, augment, key, augmented)
 
-    def shared(self, x, mask, key=None) -> Encoded:
-        """Both passes over embeddings `x` [B, T, D], of whichever modality."""
+    def condition(self, kinds: Mapping[str, tuple[type[Conditioning], Any]], sizes, *, rngs: nnx.Rngs) -> None:
+        """Add what conditions the embeddings that enter the shared layers: by name, a class and its section."""
+        for name, (kind, section) in kinds.items():
+            setattr(self, f"{name}_conditioning", kind(section, self.config.width, sizes, rngs=rngs))
+        self.conditioned_by = tuple(kinds)
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The fields of a batch that condition the model."""
+        return tuple(column for one in self._conditionings() for column in one.columns)
+
+    def conditioned(self, x, mask, columns: Mapping[str, jax.Array] | None = None):
+        """Embeddings `x` [B, T, D] as they enter the shared layers; what `columns` do not say is not known."""
+        own = self._conditionings()
+        if not own:
+            return x
+        unknown = jnp.zeros(x.shape[0], jnp.int32)
+        for one in own:
+            x = one(x, {name: (columns or {}).get(name, unknown) for name in one.columns})
+        return zero_padding(x, mask)
+
+    def _conditionings(self) -> list[Conditioning]:
+        return [getattr(self, f"{name}_conditioning") for name in self.conditioned_by]
+
+    def shared(self, x, mask, key=None, columns: Mapping[str, jax.Array] | None = None) -> Encoded:
+        """Both passes over embeddings `x` [B, T, D], of whichever modality; `columns` [B] condition them."""
+        x = self.conditioned(x, mask, columns)
         keys = (None, None) if key is None else jax.random.split(key)
         streaming = self.streaming.every_layer(x, mask, keys[0])
         full = self.full_context.every_layer(streaming[-1], mask, keys[1])
         layers = jnp.concatenate([x[None].astype(streaming.dtype), streaming, full])
         return Encoded(streaming[-1], full[-1], mask, layers)
 
-    def __call__(self, audio, lengths, augment: SpecAugmentConfig | None = None, key=None) -> Encoded:
+    def __call__(
+        self,
+        audio,
+        lengths,
+        augment: SpecAugmentConfig | None = None,
+        key=None,
+        columns: Mapping[str, jax.Array] | None = None,
+    ) -> Encoded:
         """Both passes over `audio` int16 [B, S] with `lengths` [B] samples; `key` turns dropout and SpecAugment on."""
         keys = (None, None) if key is None else jax.random.split(key)
         encoded = self.encode_audio(audio, lengths, augment, keys[0])
-        return self.shared(encoded.x, encoded.mask, keys[1])._replace(units=encoded.units)
+        return self.shared(encoded.x, encoded.mask, keys[1], columns)._replace(units=encoded.units)
 
     @property
     def look_ahead(self) -> int:
@@ -162,7 +195,8 @@ class JointEncoder(nnx.Module):
         after = {}
         x, after["front_end"] = self.front_end.step(audio, state["front_end"])
         x, after["audio"] = self.audio.step(zero_padding(x, mask), mask, state["audio"])
-        x, after["streaming"] = self.streaming.step(zero_padding(self.hear(x)[0], mask), mask, state["streaming"])
+        x = self.conditioned(zero_padding(self.hear(x)[0], mask), mask)
+        x, after["streaming"] = self.streaming.step(x, mask, state["streaming"])
         return x, mask, after
 
     def replace_state(self, rows, state, other):
@@ -178,11 +212,16 @@ class JointEncoder(nnx.Module):
         axes = {"front_end": 0, "audio": 1, "streaming": 1}
         return {name: jax.tree.map(choose(axis), state[name], other[name]) for name, axis in axes.items()}
 
-    def first_pass(self, audio, lengths):
+    def first_pass(self, audio, lengths, columns: Mapping[str, jax.Array] | None = None):
         """What the shared streaming layers put out for whole utterances, [B, T, D], and the mask [B, T]."""
         encoded = self.encode_audio(audio, lengths)
-        return self.streaming(encoded.x, encoded.mask), encoded.mask
+        x = self.conditioned(encoded.x, encoded.mask, columns)
+        return self.streaming(x, encoded.mask), encoded.mask
 
     def second_pass(self, x, mask):
         """What the full-context layers put out, [B, T, D], over what the first pass, or a stream, put out, `x`."""
         return self.full_context(x, mask)
+
+    def pass_over(self, name: str, x, mask):
+        """Embeddings [B, T, D] of the pass `name`, one of `PASSES`, over what the first pass put out, `x`."""
+        return self.second_pass(x, mask) if name == FULL_CONTEXT else x

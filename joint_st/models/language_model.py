@@ -12,8 +12,8 @@ import jax.numpy as jnp
 from flax import nnx
 
 from joint_st.config import LmModelConfig
-from joint_st.distributed.sharding import gathered
-from joint_st.models.functional import Weights
+from joint_st.distributed.sharding import Axes
+from joint_st.models.functional import Weights, merge, own_axes
 from joint_st.models.layer import Stack, dropout
 from joint_st.models.lstm import LstmLayer
 from joint_st.models.projection import Projection
@@ -73,6 +73,10 @@ class LanguageModel(nnx.Module):
         x, state = self.lstm.step(x, jnp.ones(x.shape[:2], bool), state)
         return self._log_probs(x)[:, 0], state
 
+    def logical_axes(self) -> Axes:
+        """The logical axes of those weights that the layers' do not say."""
+        return {"embed.embedding": ("vocabulary", "embed")} | ({"label_bias": ("vocabulary",)} if self.tied else {})
+
     def _log_probs(self, x):
         x = self.norm(x)
         if self.tied:
@@ -94,5 +98,13 @@ def lm_shapes(config: LmModelConfig, vocabulary: int) -> Weights:
 
 def merge_lm(config: LmModelConfig, vocabulary: int, weights: Weights) -> LanguageModel:
     """The model of some weights, inside a jitted function."""
-    structure = nnx.graphdef(nnx.eval_shape(lambda: LanguageModel(config, vocabulary, rngs=nnx.Rngs(0))))
-    return nnx.merge(structure, gathered(weights))
+    return merge(nnx.graphdef(_abstract(config, vocabulary)), weights)
+
+
+def lm_axes(config: LmModelConfig, vocabulary: int) -> Axes:
+    """The logical axes that the model and its modules declare."""
+    return own_axes(_abstract(config, vocabulary))
+
+
+def _abstract(config: LmModelConfig, vocabulary: int) -> LanguageModel:
+    return nnx.eval_shape(lambda: LanguageModel(config, vocabulary, rngs=nnx.Rngs(0)))

@@ -14,3 +14,7 @@ class Projection(nnx.Module):
 
     def __call__(self, x):
         return self.linear(x.astype(jnp.float32))
+
+    def logical_axes(self) -> dict[str, tuple[str, ...]]:
+        """The logical axes of its weights (`joint_st.distributed.sharding`), by their dotted paths below it."""
+        return {"linear.kernel": ("embed", "vocabulary"), "linear.bias": ("vocabulary",)}

@@ -47,6 +47,10 @@ class TextEncoder(nnx.Module):
         self.masked = nnx.Param(jax.random.normal(rngs.params(), (width,), jnp.float32))
         self.layers = layers
 
+    def logical_axes(self) -> dict[str, tuple[str, ...]]:
+        """The logical axes (`joint_st.distributed.sharding`) of those weights that the layers' do not say."""
+        return {"embed.embedding": ("vocabulary", "embed"), "masked": ("vector",)}
+
     def table(self) -> jax.Array:
         """The embedding of each unit before it is repeated, [units, D]."""
         return self.norm(self.embed.embedding[...].astype(self.dtype))

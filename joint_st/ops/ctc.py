@@ -66,10 +66,20 @@ def frames_needed(labels: _Array, label_lengths: _Array | None = None) -> _Array
     and compile nothing; arrays of JAX give one of JAX.
     """
     xp = np if isinstance(labels, np.ndarray) else jnp
-    lengths = xp.full(labels.shape[:-1], labels.shape[-1]) if label_lengths is None else label_lengths
-    in_label = xp.arange(1, labels.shape[-1]) < lengths[..., None]
-    repeats = (labels[..., 1:] == labels[..., :-1]) & in_label
-    return (lengths + repeats.sum(axis=-1)).astype(xp.int32)
+    repeats = labels[..., 1:] == labels[..., :-1]
+    if label_lengths is None:
+        return (labels.shape[-1] + repeats.sum(axis=-1)).astype(xp.int32)
+    in_label = xp.arange(1, labels.shape[-1]) < label_lengths[..., None]
+    return (label_lengths + (repeats & in_label).sum(axis=-1)).astype(xp.int32)
+
+
+def ctc_weights(label_lengths: jax.Array, needed: jax.Array, frames: jax.Array, valid: jax.Array) -> jax.Array:
+    """What the loss of each utterance counts, float32 [B]: a label 1 each, and 0 where its frames cannot emit them.
+
+    label_lengths, needed (see `frames_needed`), frames: int32 [B]. valid: bool [B].
+    """
+    meaningful = valid & (label_lengths > 0) & (needed <= frames)
+    return jnp.where(meaningful, label_lengths, 0).astype(jnp.float32)
 
 
 class _Lattice(NamedTuple):

@@ -6,9 +6,9 @@ import json
 from collections.abc import Sequence
 
 from joint_st import storage
-from joint_st.decoding.forward import HEADS
 from joint_st.evaluation.breakdown import BY, UNSTATED
 from joint_st.evaluation.report import ScoredUtterance
+from joint_st.passes import PASSES
 from joint_st.runs.directory import RunDirectory
 
 LETTERS = {"equal": "=", "substitute": "s", "delete": "d", "insert": "i"}
@@ -25,7 +25,7 @@ def stored_utterances(run: RunDirectory, step: int, split: str, decoder: str) ->
     for path in files:
         with path.open(encoding="utf-8") as lines:
             records = [record for record in map(json.loads, lines) if _is_of(record, split, decoder)]
-        if {record["head"] for record in records} == set(HEADS):
+        if {record["head"] for record in records} == set(PASSES):
             return [ScoredUtterance.from_record(record) for record in records]
     return []
 

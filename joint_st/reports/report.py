@@ -10,13 +10,13 @@ from joint_st.analysis.analyze import analyze_run
 from joint_st.config import Source
 from joint_st.data.dataset import open_paired
 from joint_st.decoding.decoders import Decoder, Greedy
-from joint_st.decoding.forward import HEADS
 from joint_st.distributed.mesh import keep_compiled
 from joint_st.evaluation.breakdown import BY, break_down, explain_unstated
 from joint_st.evaluation.evaluate import evaluate_run
 from joint_st.evaluation.report import ScoredUtterance, make_rows
 from joint_st.evaluation.wer import ALL
 from joint_st.evaluation.word_errors import word_errors
+from joint_st.passes import PASSES
 from joint_st.reports.charts import layer_charts, training_charts
 from joint_st.reports.page import embedded, make_page, write_page
 from joint_st.reports.recognised import choose, stored_utterances, utterance_facts
@@ -95,7 +95,7 @@ def page_data(trained: Trained, split: str, scored: Sequence[ScoredUtterance], *
         "decoder": decoder,
         "normalizer": str(trained.normalizer),
         "head": head,
-        "heads": list(HEADS),
+        "heads": list(PASSES),
         "seconds": round(sum(one["seconds"] for one in facts), 1),
         "summary": make_rows(scored, **how),
         "breakdowns": breakdowns,
@@ -104,7 +104,7 @@ def page_data(trained: Trained, split: str, scored: Sequence[ScoredUtterance], *
                 "confusions": [row for row in found["confusions"] if row["head"] == name][:MOST_WORDS],
                 "missed": [row for row in found["missed_words"] if row["head"] == name][:MOST_WORDS],
             }
-            for name in HEADS
+            for name in PASSES
         },
         "training": training_charts(trained.run.metrics, columns(trained.config)),
         "layers": [],

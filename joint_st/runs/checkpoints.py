@@ -31,7 +31,10 @@ MAKE_ROOM = "make room, and the same command goes on from the last one that is c
 
 
 class Checkpoints:
-    """The checkpoints under `directory`; a context manager that finishes pending saves on leaving."""
+    """The checkpoints under `directory`; a context manager that finishes pending saves on leaving.
+
+    Raises `UserError` where they are to be read only and there is no such directory.
+    """
 
     def __init__(
         self,
@@ -43,6 +46,8 @@ class Checkpoints:
         metric: str = METRIC,
     ):
         self.directory = directory if storage.is_remote(directory) else Path(directory).resolve()
+        if read_only and not self.directory.is_dir():
+            raise self._none()
         self.metric = metric
         policies = [checkpoint_managers.LatestN(keep_latest)]
         policies.append(
@@ -63,6 +68,9 @@ class Checkpoints:
         with storage.as_user_error(self.directory):
             self._manager = ocp.CheckpointManager(self.directory, options=options)
 
+    def _none(self) -> UserError:
+        return UserError(f"{self.directory}: no complete checkpoint; train the run first")
+
     def __enter__(self):
         return self
 
@@ -82,7 +90,7 @@ class Checkpoints:
         """Step of checkpoint `which`: `best`, `latest` or a step. Raises `UserError` where there is none."""
         steps = sorted(self._manager.all_steps())
         if not steps:
-            raise UserError(f"{self.directory}: no complete checkpoint; train the run first")
+            raise self._none()
         if which == "best":
             return self.best()
         if which == "latest":

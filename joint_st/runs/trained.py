@@ -132,8 +132,6 @@ def load_lm(workdir: Path, checkpoint: str = "best") -> TrainedLm:
 
 def trained_checkpoints(run: RunDirectory, metric: str = METRIC) -> Checkpoints:
     """The checkpoints of a run, to be read only; raises `UserError` where there are none."""
-    if not run.checkpoints.is_dir():
-        raise UserError(f"{run.checkpoints}: no complete checkpoint; train the run first")
     return Checkpoints(run.checkpoints, read_only=True, metric=metric)
 
 

@@ -29,34 +29,34 @@ class Counts:
 
     ids: tuple[str, ...]
     errors: dict[tuple[str, str], np.ndarray]
-    """[N], by (head, subset)."""
+    """Errors [N] by (head, subset)."""
     words: dict[str, np.ndarray]
-    """[N], by subset."""
+    """Words [N] by subset."""
     totals: dict[str, dict[str, int]]
     """Insertions, deletions and substitutions by head."""
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What is known of a finished run."""
+    """The evaluation of a finished run."""
 
     job: Job
     step: int
     normalizer: str
     counts: dict[tuple[str, str], Counts]
-    """By (split, decoder)."""
+    """Counts by (split, decoder)."""
 
 
 def collect(
     tables: Sequence[tuple[Job, Path]], *, arms: Collection[str] = (), references: Sequence[str] = ()
 ) -> list[dict]:
-    """One row for each arm (all, or those named), split and decoder, in the order given.
+    """Return one row for each arm (all, or those named), split and decoder, in the order given.
 
     tables: finished runs, with the files of their tables. Rates are fractions, pooled over seeds: `wer`, `wer_heard`,
     `wer_text_only` of the full-context head and `streaming_wer` and so on, each with `_low` and `_high`, the 95 %
     interval of the bootstrap over seeds and utterances, and `_by_seed`. `overrides` are the fields of the config in
-    which all arms differ, by dotted path. `relative_to` holds, for each arm in `references`, the
-    change of each rate relative to its. Raises `UserError` where runs were evaluated on different utterances.
+    which the arms differ, by dotted path. `relative_to` holds, for each arm in `references`, the change of each rate
+    relative to that arm's. Raises `UserError` where runs were evaluated on different utterances.
     """
     evaluations: dict[str, list[Evaluation]] = {}
     for job, table in tqdm.tqdm(tables, desc="read", unit="run", disable=None, delay=1, leave=False):
@@ -73,7 +73,7 @@ def collect(
 
 
 def read_evaluation(job: Job, table: Path) -> Evaluation:
-    """The evaluation whose table is in the file `table`, its utterances beside it."""
+    """Read the evaluation whose table is the file `table`, and whose utterances lie beside it."""
     rows = json.loads(table.read_bytes())
     records: dict[tuple[str, str], dict[str, dict[str, dict]]] = {}
     with table.with_suffix(".jsonl").open(encoding="utf-8") as lines:
@@ -110,7 +110,7 @@ def _counts(heads: dict[str, dict[str, dict]]) -> Counts:
 
 
 def _check_comparable(evaluations: Sequence[Evaluation]) -> None:
-    """Raises `UserError` where two runs have other splits, utterances, words, or normalisers."""
+    """Raise `UserError` where two runs differ in splits, utterances, words or normalisers."""
     first = evaluations[0]
     for other in evaluations[1:]:
         names = f"{first.job.name} and {other.job.name}"
@@ -153,7 +153,7 @@ def _row(key: tuple[str, str], group: list[Evaluation], references: dict[str, li
 
 
 def _changes(group: list[Evaluation], reference: list[Evaluation], key: tuple[str, str], samples: int) -> dict:
-    """Relative changes by head and subset, on the seeds that both arms have."""
+    """Return relative changes by head and subset, on the seeds that both arms have."""
     by_seed = {one.job.run.seed: one.counts[key] for one in reference}
     pairs = [(one.counts[key], by_seed[one.job.run.seed]) for one in group if one.job.run.seed in by_seed]
     if not pairs:
@@ -177,18 +177,18 @@ def _same_words(one: Counts, other: Counts, kind: tuple[str, str]) -> bool:
 
 
 def _errors(counts: Sequence[Counts], kinds: Sequence[tuple[str, str]]) -> np.ndarray:
-    """[kinds, seeds, utterances]"""
+    """Return errors [kinds, seeds, utterances]."""
     return np.stack([[one.errors[kind] for one in counts] for kind in kinds])
 
 
 _OF_RUNS = ("name", "seed")
-"""Fields that tell runs of an arm apart."""
+"""Fields in which the runs of one arm differ."""
 
 
 def differing_fields(arms: Mapping[str, Sequence[Config]]) -> dict[str, dict[str, Any]]:
-    """For each arm, the values of all fields in which arms differ, by dotted path, as JSON has them.
+    """Return, for each arm, the values of all fields in which the arms differ, by dotted path, as in JSON.
 
-    arms: configs of their runs. None stands for a field that an arm's configs do not have. Fields that also differ
+    arms: the configs of their runs. None stands for a field that an arm's configs do not have. Fields that differ
     within an arm, as they may with its seeds, are left out.
     """
     values = {arm: [_values(config) for config in configs] for arm, configs in arms.items()}

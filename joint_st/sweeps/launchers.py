@@ -1,4 +1,4 @@
-"""Trainings through a script that launches them elsewhere: on a Slurm cluster, a TPU VM, a cloud.
+"""Trainings started by a script that launches them elsewhere: on a Slurm cluster, a TPU VM, a cloud.
 
 A launch script takes its options, then `--` and the command; `launch/sky.yaml` is a task of SkyPilot. Some return when
 the command has ended, some as soon as it is queued. Where one has ended well and its run is not finished, the run
@@ -22,13 +22,13 @@ from joint_st.sweeps.sweep import Job
 SCRIPTS = Path(__file__).parents[2] / "launch"
 
 SILENT_SECONDS = 600
-"""A submitted run that has written nothing for so long may not be alive."""
+"""A submitted run that has written nothing for this many seconds may not be alive."""
 
 _ONCE_BY_NAME = ("slurm", "gke")
-"""Scripts that end well, and do nothing, where a job of the name they are given is there already."""
+"""Scripts that end with status 0 and do nothing where a job of the given name exists already."""
 
 _LAST_BYTES = 65536
-"""Of a log, in which its last line is looked for."""
+"""Number of bytes at the end of a log in which its last line is looked for."""
 
 _NOTE = """
 trap 'kill -TERM $!' TERM
@@ -41,16 +41,17 @@ exit $status
 
 @dataclass(frozen=True)
 class Launcher:
-    """A launch script, or the file of a SkyPilot task, and the options it gets."""
+    """A launch script, or the file of a SkyPilot task, with the options that it gets."""
 
     script: Path
     options: tuple[str, ...] = ()
-    """`{run}` in them becomes the run's name, in letters, digits and hyphens as clouds want them."""
+    """Options of the script; `{run}` in them becomes the run's name, in letters, digits and hyphens as clouds want
+    them."""
     workdir: str = ""
-    """The sweep's directory as what is launched sees it, where that is another path."""
+    """Path of the sweep's directory as launched runs see it, where that differs."""
 
     def __call__(self, job: Job) -> list[str]:
-        """The command that launches the training of a job."""
+        """Return the command that launches the training of a job."""
         run = re.sub(r"[^a-z0-9]+", "-", job.name.lower()).strip("-")
         options = [option.replace("{run}", run) for option in self.options]
         train = ["joint-st", *train_arguments(job, f"{self.workdir.rstrip('/')}/{job.name}" if self.workdir else None)]
@@ -61,7 +62,7 @@ class Launcher:
 
 
 def noting_submission(job: Job, command: Sequence[str]) -> list[str]:
-    """A command that runs another one and, where that ends well, notes it as a submission of the job.
+    """Return a command that runs another one and, where that ends with status 0, notes it as a submission of the job.
 
     It passes SIGTERM on to the command alone.
     """
@@ -69,15 +70,16 @@ def noting_submission(job: Job, command: Sequence[str]) -> list[str]:
 
 
 def train_arguments(job: Job, workdir: str | None = None) -> list[str]:
-    """The arguments of `joint-st` that train a job in its directory, or in `workdir`, or go on with it."""
+    """Return the arguments of `joint-st` that start or continue a job's training, in its directory or in `workdir`."""
     flags = [f"--{path}={value}" for path, value in job.values.items()]
     return ["train", str(job.base), "--workdir", workdir or str(job.directory.root), *flags]
 
 
 def find_launcher(name: str, options: Sequence[str] = (), workdir: str = "", scripts: Path = SCRIPTS) -> Launcher:
-    """The launcher `name`: a script's path, or `slurm` for `launch/slurm.sh`, `tpu-vm`, `sky` for `launch/sky.yaml`.
+    """Return the launcher `name`: a script's path, or `slurm` for `launch/slurm.sh`, `tpu-vm`, `sky` for
+    `launch/sky.yaml`.
 
-    options, workdir: as in `Launcher`. Raises `UserError` where there is no such script.
+    options, workdir: the fields of `Launcher`. Raises `UserError` where there is no such script.
     """
     stem = scripts / name.replace("-", "_")
     candidates = [Path(name)] if "/" in name else [stem.with_suffix(".sh"), stem.with_suffix(".yaml")]
@@ -91,12 +93,12 @@ def find_launcher(name: str, options: Sequence[str] = (), workdir: str = "", scr
 
 @dataclass(frozen=True)
 class Submission:
-    """That a launch script ended well, and the run was not finished."""
+    """A note that a launch script ended with status 0 while its run was not finished."""
 
     time: float
-    """Seconds since the epoch."""
+    """Time of the submission in seconds since the epoch."""
     answer: str
-    """The last line that the script printed: a job's number, mostly."""
+    """Last line that the script printed, mostly the number of a job."""
 
     def __str__(self) -> str:
         when = time.strftime("%Y-%m-%d %H:%M", time.localtime(self.time))
@@ -104,7 +106,7 @@ class Submission:
 
 
 def submission(job: Job) -> Submission | None:
-    """The latest submission of a job; None where there was none."""
+    """Return the latest submission of a job; None where there was none."""
     try:
         when = job.submission.stat().st_mtime
     except FileNotFoundError:
@@ -113,13 +115,14 @@ def submission(job: Job) -> Submission | None:
 
 
 def last_sign(job: Job) -> float:
-    """When the training of a job last wrote its numbers or a checkpoint, in seconds since the epoch; 0 for never."""
+    """Return the time at which the training of a job last wrote numbers or a checkpoint, in seconds since the epoch, or
+    0."""
     written = (job.directory.metrics, job.directory.checkpoints, job.directory.evaluations)
     return max(map(storage.modified, written))
 
 
 def last_line(log: Path, start: int = 0) -> str:
-    """The last line of a log that is not empty, from the byte `start` on."""
+    """Return the last line of a log that is not empty, from the byte `start` on."""
     if not log.exists():
         return ""
     with open(log, "rb") as file:

@@ -1,4 +1,5 @@
-"""A lock that a process inherits, so that it lasts as long as the process and not as long as who started it."""
+"""A lock that a process inherits, so that it is held until that process ends, even if the one that started it ends
+first."""
 
 from __future__ import annotations
 
@@ -8,7 +9,8 @@ from pathlib import Path
 
 
 def lock(path: Path) -> int | None:
-    """A descriptor of `path` that holds its lock until every copy of it is closed; None where another holds it."""
+    """Return a descriptor of `path` that holds its lock until every copy of it is closed; None where another one holds
+    it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     try:

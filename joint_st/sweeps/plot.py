@@ -18,15 +18,15 @@ MARKS = {"full_context": (BLUE, "o"), "streaming": (VERMILION, "s")}
 """Colour and marker of each head."""
 
 LOGARITHMIC_FROM = 10.0
-"""Ratio of the largest to the smallest positive value from which their axis is logarithmic."""
+"""An axis is logarithmic where its largest value is this many times its smallest positive one."""
 
 
 def draw(rows: Sequence[dict]) -> Figure:
-    """A figure of rows as `collect` returns them: a row of panels for each split and decoder, a panel for each subset
-    of the words, both heads in it, with 95 % intervals; black dots are single seeds.
+    """Return a figure of the rows that `collect` returns: a row of panels for each split and decoder, a panel for each
+    subset of the words, both heads in it, with 95 % intervals; black dots are single seeds.
 
-    Where the arms differ in one field alone, and it holds a number in each, that is the horizontal axis; otherwise
-    the arms are listed.
+    Where the arms differ in one field alone, and it holds a number in each, that is the horizontal axis; otherwise the
+    arms are listed.
     """
     field = varying_number(rows)
     blocks = list(by_split(rows))
@@ -52,7 +52,7 @@ def draw(rows: Sequence[dict]) -> Figure:
 
 
 def varying_number(rows: Sequence[dict]) -> str | None:
-    """The dotted path of the only field in which the arms differ, where it holds a number in each."""
+    """Return the dotted path of the only field in which the arms differ, where it holds a number in each."""
     values = {field: [row["overrides"][field] for row in rows] for field in rows[0]["overrides"]}
     varying = [field for field in values if any(value != values[field][0] for value in values[field])]
     if len(varying) != 1 or any(type(value) not in (int, float) for value in values[varying[0]]):
@@ -61,7 +61,7 @@ def varying_number(rows: Sequence[dict]) -> str | None:
 
 
 def save_plot(rows: Sequence[dict], path: Path) -> None:
-    """Draws the rows into a file, PNG whatever its name."""
+    """Draw the rows into a file, always as PNG."""
     path.parent.mkdir(parents=True, exist_ok=True)
     FigureCanvasAgg(figure := draw(rows))
     figure.savefig(path, dpi=DOTS_PER_INCH, format="png")
@@ -81,7 +81,7 @@ def _curve(ax, rows, subset, field):
 
 
 def _scale(ax, x):
-    """A logarithmic axis where the numbers ask for one, with a linear piece for 0."""
+    """Make the axis logarithmic where the numbers span a wide range, with a linear piece for 0."""
     positive = x[x > 0]
     if x.min() >= 0 and len(positive) > 1 and positive.max() / positive.min() >= LOGARITHMIC_FROM:
         if x.min() > 0:
@@ -106,7 +106,7 @@ def _arms(ax, rows, subset, named):
 
 
 def _series(ax, places, rows, head, subset, line, flat=False):
-    """The rates of a head at some places, with their intervals and single seeds; `flat` puts rates on the x axis."""
+    """Draw the rates of a head at some places, with intervals and single seeds; `flat` puts rates on the x axis."""
     colour, marker = MARKS[head]
     name = name_of("wer", head, subset)
     there = [i for i, row in enumerate(rows) if row.get(name) is not None]

@@ -1,4 +1,4 @@
-"""What `joint-st sweep` does."""
+"""`joint-st sweep`: train the runs of a sweep, or list them, show how far they are, and print their table."""
 
 from __future__ import annotations
 
@@ -34,10 +34,11 @@ def sweep(
     plot_file: Path | None = None,
     command: Command = train_command,
 ) -> int:
-    """Trains what is not finished, prints the table of what is, and returns the exit status: 0 where none failed.
+    """Train the runs that are not finished, print the table of those that are, and return the exit status: 0 where none
+    failed.
 
-    dry_run, status, collect_only: instead lists the runs, shows how far they are, or prints the table alone.
-    resubmit, command: as `run_jobs` takes them.
+    dry_run, status, collect_only: instead list the runs, show how far they are, or print the table only. resubmit,
+    command: passed to `run_jobs`.
     """
     found = load_sweep(file, workdir)
     jobs = found.only(only)
@@ -63,7 +64,7 @@ def sweep(
 
 
 def list_runs(found: Sweep, jobs: Sequence[Job]) -> None:
-    """Prints jobs of a sweep with their state and what each overrides."""
+    """Print jobs of a sweep with their state and what each of them overrides."""
     states = [describe(job) for job in jobs]
     name_width, state_width = max(len(job.name) for job in jobs), max(map(len, states))
     print(f"{len(jobs)} runs of {jobs[0].base} in {found.directory}" + (f": {found.summary}" if found.summary else ""))
@@ -80,7 +81,7 @@ def print_table(
     csv_file: Path | None = None,
     plot_file: Path | None = None,
 ) -> None:
-    """Prints the table of the finished runs, and writes and draws it where asked; says which runs are missing in it."""
+    """Print the table of the finished runs, write and draw it where asked, and print which runs are missing in it."""
     wanted = {job.run.arm for job in found.only(only)}
     jobs = [job for job in found.jobs if job.run.arm in wanted.union(found.references)]
     tables = [(job, table) for job in jobs if (table := look(job).evaluation)]

@@ -36,16 +36,16 @@ Command = Callable[[Job], Sequence[str]]
 
 @dataclass
 class Outcome:
-    """What became of the jobs that were to be run and did not end well; empty where all did."""
+    """Jobs that did not end with an evaluation, by what became of them."""
 
     failed: list[tuple[Job, str]] = field(default_factory=list)
-    """Each with its problem."""
+    """Jobs that failed, each with its problem in one line."""
     elsewhere: list[Job] = field(default_factory=list)
-    """Left to the processes that train them."""
+    """Jobs that other processes train."""
     submitted: list[Job] = field(default_factory=list)
-    """Left to what they were submitted to, now or earlier."""
+    """Jobs that were submitted to a cluster or cloud, now or earlier."""
     left: list[Job] = field(default_factory=list)
-    """Stopped, or never begun, because of a signal."""
+    """Jobs that were stopped or not started because of a signal."""
     signal: int = 0
     """The signal that ended the sweep early; 0 for none."""
 
@@ -58,26 +58,28 @@ class Started:
     process: subprocess.Popen
     began: float
     log_start: int
-    """Bytes of earlier attempts in the log."""
+    """Size of the log in bytes when the process started."""
     launched: bool
-    """By a launch script, which has processes of its own."""
+    """Whether a launch script started it, which has processes of its own."""
     warned: int = 0
-    """Signals it was sent."""
+    """Number of signals that it was sent."""
 
 
 def train_command(job: Job) -> list[str]:
-    """The command that trains a job, or goes on with it."""
+    """Return the command that trains a job, or continues its training."""
     return [sys.executable, "-m", "joint_st", *train_arguments(job)]
 
 
 def run_jobs(
     jobs: Sequence[Job], *, workers: int = 1, command: Command = train_command, resubmit: bool = False
 ) -> Outcome:
-    """Runs what is not finished, `workers` at once, in the order given; a run that fails does not stop the rest.
+    """Run the jobs that are not finished, `workers` at once, in the order given; a job that fails does not stop the
+    others.
 
     A job that another process trains is left to it. So is one that was submitted, unless `resubmit` is set and it has
-    written nothing for `SILENT_SECONDS`. SIGINT, SIGTERM and SIGHUP are passed on as SIGTERM, at which a training
-    saves what it has; a second one of them kills. command: what trains a job, in this machine or as a launcher.
+    written nothing for `SILENT_SECONDS`. SIGINT, SIGTERM and SIGHUP are passed on as SIGTERM, upon which a training
+    saves a checkpoint and ends; a second one of them kills. command: makes the command that trains a job, on this
+    machine or by a launcher.
     """
     outcome = Outcome()
     todo = []
@@ -106,7 +108,7 @@ def run_jobs(
 
 
 def _forgotten_submissions(jobs: Sequence[Job]) -> dict[str, float]:
-    """When jobs were submitted that have not written for a while, by name."""
+    """Return, by name, the times of submission of jobs that have written nothing for a while."""
     found = {}
     for job in jobs:
         if known := submission(job):
@@ -120,9 +122,10 @@ def _forgotten_submissions(jobs: Sequence[Job]) -> dict[str, float]:
 def _run_all(
     jobs, workers: int, command: Command, forgotten: dict[str, float], signals: Signals, bar, outcome: Outcome
 ) -> list[Job]:
-    """Runs the jobs and accounts for them, but for those it returns: locked ones, and after a signal the rest.
+    """Run the jobs, put what became of them into the outcome, and return those that were not run: locked jobs and,
+    after a signal, the rest.
 
-    forgotten: times of submissions, by name, that count for nothing any more.
+    forgotten: times of submissions, by name, that no longer count.
     """
     waiting, running, locked = deque(jobs), [], []
     try:
@@ -158,7 +161,7 @@ def _run_all(
 
 
 def _start(job: Job, command: Command, descriptor: int) -> Started:
-    """Starts a job's process, and hands it the lock."""
+    """Start a job's process, which inherits the lock."""
     words, launched = list(command(job)), isinstance(command, Launcher)
     for outdated in (job.submission, job.failure):
         outdated.unlink(missing_ok=True)
@@ -189,7 +192,7 @@ def _has_ended(started: Started) -> bool:
 
 
 def _account(started: Started, signals: Signals, outcome: Outcome) -> None:
-    """Says how a process ended, and keeps what did not end well."""
+    """Print how a process ended, and put a job that did not end well into the outcome."""
     job, status = started.job, started.process.returncode
     minutes = f"{(time.monotonic() - started.began) / 60:.1f} min"
     state = look(job)
@@ -210,7 +213,7 @@ def _account(started: Started, signals: Signals, outcome: Outcome) -> None:
 
 
 def _problem(started: Started) -> str:
-    """Why a run failed, in one line: the last one of its log."""
+    """Return why a run failed: the last line of its log."""
     last = last_line(started.job.log, started.log_start)
     status = started.process.returncode
     if status == 0:
@@ -220,7 +223,7 @@ def _problem(started: Started) -> str:
 
 
 class Signals:
-    """A context in which signals that ask this process to end are counted instead."""
+    """A context in which signals that ask this process to end are counted and do not end it."""
 
     ASKING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -244,7 +247,7 @@ class Signals:
 
 
 def pass_on(signals: Signals, running: Sequence[Started]) -> None:
-    """Asks every process once to end, and kills it at the second signal."""
+    """Ask every process once to end, and kill it at the second signal."""
     # Read once: a signal that comes in the middle of this is passed on the next time.
     count = signals.count
     for started in running:
@@ -256,7 +259,7 @@ def pass_on(signals: Signals, running: Sequence[Started]) -> None:
 
 
 def _send(started: Started, number: int) -> None:
-    """Signals the process of a job, or kills it with all that a launch script has started here."""
+    """Send a signal to the process of a job, or kill it with all that a launch script has started here."""
     if started.launched and number == signal.SIGKILL:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(started.process.pid, number)
@@ -265,6 +268,6 @@ def _send(started: Started, number: int) -> None:
 
 
 def say(line: str) -> None:
-    """One line of progress, above the bar."""
+    """Print one line above the progress bar."""
     tqdm.tqdm.write(line, file=sys.stderr)
     sys.stderr.flush()

@@ -21,45 +21,45 @@ from typing import Any
 import pydantic_core
 
 Draw = Callable[[Random], Any]
-"""Draws a value."""
+"""Draws a value from a random generator."""
 
 
 def grid(values: Mapping[str, Iterable]) -> list[dict[str, Any]]:
-    """Every combination of the values at some dotted paths; those of the last path change fastest."""
+    """Return every combination of the values at some dotted paths; those of the last path change fastest."""
     return [dict(zip(values, combination)) for combination in itertools.product(*values.values())]
 
 
 def sample(seed: int, count: int, draws: Mapping[str, Draw]) -> list[dict[str, Any]]:
-    """`count` random combinations of values at some dotted paths.
+    """Return `count` random combinations of values at some dotted paths.
 
-    Each value depends on the seed, its place and its path alone: a larger count, or one more path, leaves all others
-    as they were, and so their runs finished.
+    Each value depends on the seed, its place and its path alone: a larger count, or one more path, leaves all others as
+    they were, and so their runs finished.
     """
     return [{path: draw(Random(f"{seed} {i} {path}")) for path, draw in draws.items()} for i in range(count)]
 
 
 def uniform(low: float, high: float) -> Draw:
-    """Numbers from `low` to `high`, rounded to three digits."""
+    """Draw numbers from `low` to `high`, rounded to three digits."""
     return lambda random: _rounded(random.uniform(low, high))
 
 
 def log_uniform(low: float, high: float) -> Draw:
-    """Numbers from `low` to `high`, both above 0, whose logarithm is uniform; rounded to three digits."""
+    """Draw numbers from `low` to `high`, both above 0, with a uniform logarithm; rounded to three digits."""
     return lambda random: _rounded(math.exp(random.uniform(math.log(low), math.log(high))))
 
 
 def integers(low: int, high: int) -> Draw:
-    """Whole numbers from `low` to `high`, both included."""
+    """Draw whole numbers from `low` to `high`, both included."""
     return lambda random: random.randint(low, high)
 
 
 def choice(*values: Any) -> Draw:
-    """One of the values."""
+    """Draw one of the values."""
     return lambda random: random.choice(values)
 
 
 def arm_name(overrides: Mapping[str, Any]) -> str:
-    """A name for an arm from what it overrides: `width=64+peak_learning_rate=0.003`; `base` where that is nothing.
+    """Return a name for an arm from its overrides: `width=64+peak_learning_rate=0.003`; `base` where that is nothing.
 
     A path is cut to its last words, as many as tell it from the others; what a name cannot hold becomes `_`.
     """

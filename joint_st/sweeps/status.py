@@ -1,4 +1,4 @@
-"""How far the runs of a sweep are, from what is on disk, and a table of it that keeps itself up to date on a terminal."""
+"""How far the runs of a sweep are, by what is on disk, and a table of it that a terminal keeps up to date."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ class State:
     """How far a run is."""
 
     steps: int
-    """Steps of its latest complete checkpoint; 0 where there is none."""
+    """Step of the latest complete checkpoint; 0 where there is none."""
     evaluation: Path | None
-    """The table of its best checkpoint on the config's test splits, once it is finished."""
+    """Table of the best checkpoint on the config's test splits; None until the run is finished."""
     conflict: str = ""
-    """Why it cannot go on: what is on disk was trained with another config."""
+    """Why its training cannot continue: what is on disk was trained with another config."""
 
     @property
     def finished(self) -> bool:
@@ -44,10 +44,10 @@ class State:
 
 
 def look(job: Job) -> State:
-    """The state of a job's directory.
+    """Return the state of a job's directory.
 
-    Finished is a run that has a complete checkpoint of its config's last step (or a later one), and beside it the
-    table and the utterances of its best checkpoint on the config's test splits, evaluated from the same sources.
+    A run is finished once it has a complete checkpoint of its config's last step (or a later one), and the table and
+    the utterances of its best checkpoint on the config's test splits, evaluated from the same sources.
     """
     run, steps = job.directory, job.directory.checkpoint_steps
     if not steps or not run.config.is_file():
@@ -65,7 +65,7 @@ def look(job: Job) -> State:
 
 
 def describe(job: Job) -> str:
-    """The state of a job in a few words."""
+    """Return the state of a job in a few words."""
     state = look(job)
     if state.conflict:
         return "another config"
@@ -85,7 +85,7 @@ def describe(job: Job) -> str:
 
 
 def check_conflicts(jobs: tuple[Job, ...]) -> None:
-    """Raises `UserError` for the first run that was trained with another config than the sweep file now gives it."""
+    """Raise `UserError` for the first run whose config differs from the one that the sweep file now gives it."""
     for job in jobs:
         if conflict := look(job).conflict:
             raise UserError(f"{job.name}: {conflict}")
@@ -94,29 +94,29 @@ def check_conflicts(jobs: tuple[Job, ...]) -> None:
 REFRESH_SECONDS = 2.0
 
 _LAST_BYTES = 2**19
-"""Of `metrics.csv`, in which the latest numbers are looked for."""
+"""Number of bytes at the end of `metrics.csv` in which the latest numbers are looked for."""
 
 OVER = ("finished", "failed", "another config")
-"""States that do not change by themselves."""
+"""States that no longer change by themselves."""
 
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a run is; numbers are None where they are not known."""
+    """How far a run is; a number is None where it is not known."""
 
     name: str
     state: str
-    """finished, evaluating, running, starting, submitted, silent (submitted, and quiet since), failed, stopped, to do,
-    another config."""
+    """One of finished, evaluating, running, starting, submitted, silent (submitted, and quiet since), failed, stopped,
+    to do, another config."""
     step: int
     steps: int
-    """Of its config."""
+    """Number of steps in the config."""
     speed: float | None = None
-    """Seconds of audio that it trains on in a second, while it runs."""
+    """Seconds of audio that it trains on per second, while it runs."""
     dev_wer: float | None = None
-    """Of the full-context head in the latest evaluation while training, as a fraction."""
+    """WER of the full-context head in the latest evaluation on the dev set, as a fraction."""
     seconds_left: float | None = None
-    """Of training, at its mean pace since it last started."""
+    """Seconds until training ends, at its mean pace since it last started."""
 
 
 @dataclass(frozen=True)
@@ -129,7 +129,7 @@ class Numbers:
 
 
 def progress(job: Job) -> Progress:
-    """How far a job is, from what is on disk."""
+    """Return how far a job is, from what is on disk."""
     state, numbers, steps = look(job), read_numbers(job.directory.metrics), job.config.training.steps
     if state.conflict:
         return Progress(job.name, "another config", state.steps, steps)
@@ -153,7 +153,7 @@ def _has_begun(job: Job) -> bool:
 
 
 def _waiting(job: Job, saved: int) -> str:
-    """The state of a job that nobody is seen to train."""
+    """Return the state of a job that no process is known to train."""
     if known := submission(job):
         return "silent" if last_sign(job) > known.time else "submitted"
     if job.failure.exists():
@@ -162,7 +162,7 @@ def _waiting(job: Job, saved: int) -> str:
 
 
 def _seconds_left(job: Job, step: int) -> float | None:
-    """At the mean pace since the training last started; None where that cannot be told."""
+    """Return the seconds until training ends, at its mean pace since it last started; None where that is not known."""
     run = job.directory
     # The last thing that a training does in its directory before the first step is to put `metrics.csv` there, with
     # the rows up to the checkpoint that it goes on from.
@@ -177,7 +177,7 @@ def _seconds_left(job: Job, step: int) -> float | None:
 
 
 def read_numbers(file: Path) -> Numbers:
-    """The latest numbers in a `metrics.csv`, which may be growing; none of a file that is not there."""
+    """Return the latest numbers in a `metrics.csv`, which may be growing; none where there is no such file."""
     if not file.exists():
         return Numbers()
     with file.open("rb") as lines:
@@ -199,9 +199,9 @@ def read_numbers(file: Path) -> Numbers:
 
 
 def show_status(found: Sweep, jobs: Sequence[Job], console: Console | None = None) -> None:
-    """Prints the table of some jobs; on a terminal, again and again until nothing in it may change by itself.
+    """Print the table of some jobs; on a terminal, keep it up to date until nothing in it may change by itself.
 
-    Ctrl-C ends the watching, and no training.
+    Ctrl-C ends the watching and stops no training.
     """
     console = console or Console()
     rows = [progress(job) for job in jobs]
@@ -219,7 +219,7 @@ def show_status(found: Sweep, jobs: Sequence[Job], console: Console | None = Non
 
 
 def status_table(found: Sweep, rows: Sequence[Progress]) -> Group:
-    """The table, about 80 columns wide, under a line that counts."""
+    """Return the table, about 80 columns wide, under a line with the number of jobs in each state."""
     counts = ", ".join(f"{count} {state}" for state, count in Counter(row.state for row in rows).items())
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     table.add_column("run", overflow="fold")
@@ -239,7 +239,7 @@ def status_table(found: Sweep, rows: Sequence[Progress]) -> Group:
 
 
 def duration(seconds: float) -> str:
-    """`40 s`, `12 min` or `3 h 05 min`."""
+    """Return a length of time as `40 s`, `12 min` or `3 h 05 min`."""
     if seconds < 60:
         return f"{seconds:.0f} s"
     hours, minutes = divmod(round(seconds / 60), 60)

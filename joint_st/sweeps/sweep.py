@@ -21,7 +21,8 @@ from joint_st.errors import UserError
 from joint_st.runs.directory import RunDirectory
 
 DIRECTORY = Path("runs") / "sweeps"
-"""Where the directories of sweeps are by default, each with the name of its file; of those in buckets, the logs."""
+"""Default folder of the directories of sweeps, each named like its file; for sweeps in buckets, folder of their logs.
+"""
 
 
 @dataclass(frozen=True)
@@ -30,13 +31,13 @@ class Run:
 
     arm: str
     overrides: Mapping[str, Any] = field(default_factory=dict)
-    """Values by dotted path, on the base config; as `joint_st.config.override` takes them."""
+    """Values by dotted path that replace those of the base config, as `joint_st.config.override` takes them."""
     seed: int = 0
-    """Becomes the config's `seed`."""
+    """Value of the config's `seed`."""
 
     @property
     def name(self) -> str:
-        """`arm/seed_0`: also its directory within that of the sweep."""
+        """Name of the run, `arm/seed_0`, which is also its directory within that of the sweep."""
         return f"{self.arm}/seed_{self.seed}"
 
 
@@ -46,13 +47,14 @@ class Job:
 
     run: Run
     base: Path
-    """The config file it overrides."""
+    """Config file of the sweep's base."""
     values: Mapping[str, str]
-    """All that it overrides, by dotted path, as typed on the command line."""
+    """All overrides by dotted path, as typed on the command line."""
     config: Config
     directory: RunDirectory
     here: Path
-    """Its directory, or where that is in a bucket, what stands for it on a disk of this machine."""
+    """Directory of the job on a disk of this machine: the run's own, or one that holds its log where the run is in a
+    bucket."""
 
     @property
     def name(self) -> str:
@@ -62,22 +64,22 @@ class Job:
 
     @property
     def log(self) -> Path:
-        """What its process, or what launches it, prints."""
+        """File with what the process that trains or launches it prints."""
         return self._beside("log")
 
     @property
     def lock(self) -> Path:
-        """Locked as long as a process of this machine trains or launches it."""
+        """File that is locked while a process of this machine trains or launches it."""
         return self._beside("lock")
 
     @property
     def submission(self) -> Path:
-        """Written when a launch script ended well; what the job was called is the last line of the log."""
+        """File that is written when a launch script ended with status 0; the log's last line then names the job."""
         return self._beside("submitted")
 
     @property
     def failure(self) -> Path:
-        """Why it failed, in one line, until it is started again."""
+        """File that says in one line why it failed; removed when it is started again."""
         return self._beside("failed")
 
     def _beside(self, ending: str) -> Path:
@@ -86,27 +88,27 @@ class Job:
 
 @dataclass(frozen=True)
 class Sweep:
-    """What a sweep file asks for."""
+    """The runs that a sweep file asks for."""
 
     file: Path
     summary: str
-    """First line of the file's docstring."""
+    """First line of the sweep file's docstring."""
     directory: Path
     here: Path
-    """Where the logs and locks of its jobs are."""
+    """Folder of the logs and locks of its jobs."""
     jobs: tuple[Job, ...]
     references: tuple[str, ...]
-    """Arms that the others are compared with."""
+    """Names of the arms that the others are compared with."""
 
     @property
     def arms(self) -> tuple[str, ...]:
-        """In the order of the file."""
+        """Names of the arms in the order of the file."""
         return tuple(dict.fromkeys(job.run.arm for job in self.jobs))
 
     def only(self, names: Sequence[str]) -> tuple[Job, ...]:
-        """Jobs by their names, `ARM/seed_N`, or those of their arms; all where none is named.
+        """Return the jobs of some names, `ARM/seed_N`, or of some arms; all jobs where no name is given.
 
-        Raises `UserError` for one that is not there.
+        Raises `UserError` for a name that the sweep does not have.
         """
         known = {name for job in self.jobs for name in (job.run.arm, job.name)}
         for name in names:
@@ -117,7 +119,7 @@ class Sweep:
 
 
 def load_sweep(file: str | os.PathLike[str], workdir: str | os.PathLike[str] | None = None) -> Sweep:
-    """The sweep of a Python file, in `workdir` (`runs/sweeps/NAME`, with the file's name, by default) or a bucket.
+    """Load the sweep of a Python file, in `workdir` (`runs/sweeps/NAME`, with the file's name, by default) or a bucket.
 
     The configs of all runs are resolved and validated. Raises `UserError` with one line.
     """
@@ -138,7 +140,7 @@ def load_sweep(file: str | os.PathLike[str], workdir: str | os.PathLike[str] | N
 
 
 def _names(module: types.ModuleType) -> tuple[str, list[Run], tuple[str, ...]]:
-    """(BASE, runs, names of the arms of reference) of a sweep file."""
+    """Return BASE, the runs and the names of the arms of reference of a sweep file."""
     path = module.__file__
     base = getattr(module, "BASE", None)
     if not isinstance(base, str | os.PathLike):
@@ -174,7 +176,7 @@ def _check_run(run: Any, path: str) -> None:
 
 
 def _references(module: types.ModuleType, arms: tuple[str, ...]) -> tuple[str, ...]:
-    """The names in `REFERENCES`, or the one in `REFERENCE`."""
+    """Return the names in `REFERENCES`, or the one in `REFERENCE`."""
     path = module.__file__
     if hasattr(module, "REFERENCE") and hasattr(module, "REFERENCES"):
         raise UserError(f"{path}: has both REFERENCE and REFERENCES; keep one")
@@ -204,7 +206,7 @@ def _job(run: Run, file: Path, base: Path, base_config: Config, directory: Path,
 
 
 def _text(value: Any, path: str) -> str:
-    """A value as `override` parses it from text."""
+    """Return a value as the text that `override` parses to it."""
     if isinstance(value, str):
         return value
     if value is None:

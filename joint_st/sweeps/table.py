@@ -15,45 +15,46 @@ from rich.markup import escape
 from rich.table import Table
 
 from joint_st.evaluation.wer import ALL
+from joint_st.passes import FULL_CONTEXT, STREAMING
 
-HEADS = {"full_context": "", "streaming": "streaming_"}
-"""Heads, and what the names of their rates begin with."""
+HEADS = {FULL_CONTEXT: "", STREAMING: f"{STREAMING}_"}
+"""Prefix of the names of each head's rates."""
 
 
 def name_of(quantity: str, head: str, subset: str) -> str:
-    """The name of a head's quantity on a subset of the words: `wer`, `wer_heard`, `streaming_wer_heard`."""
+    """Return the name of a head's quantity on a subset of the words: `wer`, `wer_heard`, `streaming_wer_heard`."""
     return f"{HEADS[head]}{quantity}" if subset == ALL else f"{HEADS[head]}{quantity}_{subset}"
 
 
 def change_of(row: dict, reference: str, head: str, subset: str) -> dict[str, float] | None:
-    """The change of a rate relative to that of an arm of reference, with its interval; None where there is none."""
+    """Return the change of a rate relative to an arm of reference, with its interval; None where there is none."""
     return row["relative_to"][reference].get(change_key(head, subset))
 
 
 def change_key(head: str, subset: str) -> str:
-    """The key of a rate's change in `relative_to`: `all`, `heard`, `streaming_heard`."""
+    """Return the key of a rate's change in `relative_to`: `all`, `heard`, `streaming_heard`."""
     return f"{HEADS[head]}{subset}"
 
 
 def by_split(rows: Sequence[dict]) -> Iterator[list[dict]]:
-    """Rows by split and decoder."""
+    """Yield the rows of each split and decoder."""
     for key in dict.fromkeys((row["split"], row["decoder"]) for row in rows):
         yield [row for row in rows if (row["split"], row["decoder"]) == key]
 
 
 def subsets_of(rows: Sequence[dict]) -> list[str]:
-    """Subsets of the words that some row has, all words first."""
+    """Return the subsets of the words that some row has, all words first."""
     names = dict.fromkeys(name for row in rows for name in row if name.startswith("words_"))
     return [ALL, *(name.removeprefix("words_") for name in names)]
 
 
 def references_of(rows: Sequence[dict]) -> list[str]:
-    """Arms that some row is compared with."""
+    """Return the arms that some row is compared with."""
     return list(dict.fromkeys(name for row in rows for name in row["relative_to"]))
 
 
 def title_of(rows: Sequence[dict]) -> str:
-    """What rows of one split and decoder share."""
+    """Return a title with what rows of one split and decoder share."""
     row = rows[0]
     counts = sorted({len(row["seeds"]) for row in rows})
     seeds = f"{counts[0]} seed{'s' * (counts[0] > 1)}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]} seeds"
@@ -62,19 +63,19 @@ def title_of(rows: Sequence[dict]) -> str:
 
 
 def words_of(subset: str) -> str:
-    """A subset in print."""
+    """Return the name of a subset as it is printed."""
     return "all words" if subset == ALL else subset.replace("_", " ")
 
 
 def value_of(value: Any) -> str:
-    """The value of a field in print; nothing for one that is not there."""
+    """Return the value of a field as it is printed, empty for a field that an arm does not have."""
     if value is None:
         return ""
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
 def make_tables(rows: Sequence[dict]) -> Iterator[Table]:
-    """Tables for `rich.print`, one for the rates and one for each reference, about 80 columns wide."""
+    """Yield tables for `rich.print`, one for the rates and one for each reference, about 80 columns wide."""
     for part in by_split(rows):
         subsets = subsets_of(part)
         yield _table(f"WER %, {title_of(part)}", subsets, part, _rate)
@@ -85,7 +86,7 @@ def make_tables(rows: Sequence[dict]) -> Iterator[Table]:
 
 
 def make_markdown(rows: Sequence[dict]) -> str:
-    """The same tables in Markdown, each arm in one row, with what it overrides in the last columns of the first."""
+    """Return the same tables in Markdown, an arm in a row, with its overrides in the first table's last columns."""
     blocks = []
     for part in by_split(rows):
         subsets = subsets_of(part)
@@ -100,7 +101,7 @@ def make_markdown(rows: Sequence[dict]) -> str:
 
 
 def make_csv(rows: Sequence[dict]) -> str:
-    """The rows as CSV: an arm in a line, a column for each field that it overrides; rates are fractions.
+    """Return the rows as CSV: an arm in a line, a column for each field that it overrides; rates are fractions.
 
     Changes relative to a reference are in columns such as `wer_relative_to_NAME`; seeds are separated by spaces.
     """
@@ -169,7 +170,8 @@ def _change_from(reference: str, form: str):
 
 
 def result_line(table: Path) -> str:
-    """The rates of an evaluation's table in one line: `test full_context 23.8 % (heard 8.3, text_only 109.8), ...`."""
+    """Return the rates of an evaluation's table in one line: `test full_context 23.8 % (heard 8.3, text_only 109.8),
+    ...`."""
     parts: dict[tuple, dict[str, str]] = {}
     for row in json.loads(table.read_bytes()):
         rate = "-" if row["wer"] is None else f"{100 * row['wer']:.1f}"

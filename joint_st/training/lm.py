@@ -31,7 +31,7 @@ from joint_st.distributed.preflight import check_data
 from joint_st.distributed.sharding import shardings
 from joint_st.losses.base import Column
 from joint_st.models.functional import count_weights
-from joint_st.models.language_model import OUTPUT_LAYERS, init_lm, merge_lm
+from joint_st.models.language_model import OUTPUT_LAYERS, init_lm, lm_axes, merge_lm
 from joint_st.runs.checkpoints import Checkpoints
 from joint_st.runs.directory import RunDirectory
 from joint_st.runs.trained import LM_METRIC
@@ -165,12 +165,14 @@ def init_lm_state(config: LmConfig, vocabulary: int, seed: jax.Array) -> TrainSt
 
 def lm_state_shapes(config: LmConfig, vocabulary: int, mesh) -> TrainState:
     """Shapes, types and places on `mesh` of the state; nothing is computed."""
-    return placed_shapes(lambda seed: init_lm_state(config, vocabulary, seed), mesh)
+    axes = lm_axes(config.model, vocabulary)
+    return placed_shapes(lambda seed: init_lm_state(config, vocabulary, seed), mesh, axes)
 
 
 def make_lm_init(config: LmConfig, vocabulary: int, mesh) -> Callable[[], TrainState]:
     """`() -> TrainState`, jitted, made where it lies on `mesh`."""
-    return jitted_init(lambda seed: init_lm_state(config, vocabulary, seed), config.seed, mesh)
+    axes = lm_axes(config.model, vocabulary)
+    return jitted_init(lambda seed: init_lm_state(config, vocabulary, seed), config.seed, mesh, axes)
 
 
 def open_lm_state(config: LmConfig, tokenizer: Tokenizer, mesh, checkpoints: Checkpoints) -> Start:
@@ -191,7 +193,7 @@ def make_lm_step(config: LmConfig, vocabulary: int, mesh):
     pairs (sum, count), divided only where they are shown, and `text_loss` [B], which names the texts behind one that
     is not finite.
     """
-    places = shardings(lm_state_shapes(config, vocabulary, mesh), mesh)
+    places = shardings(lm_state_shapes(config, vocabulary, mesh))
     optimizer = lm_optimizer(config)
 
     def train_step(state: TrainState, batch: Arrays):

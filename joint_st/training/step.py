@@ -13,12 +13,12 @@ from joint_st.config import Config
 from joint_st.data.batch import Arrays
 from joint_st.data.symbols import SymbolSizes
 from joint_st.distributed.mesh import BATCH
-from joint_st.distributed.sharding import placed, shardings
-from joint_st.heads.model import JointModel, head_kinds, init_weights, model_structure
+from joint_st.distributed.sharding import Axes, placed, shardings
+from joint_st.heads.model import JointModel, head_kinds, init_weights, model_structure, weight_axes
 from joint_st.losses.base import AUDIO_PASSES, TEXT_PASSES, Column, Loss, Pass, Passes, make_losses, passes_of
 from joint_st.losses.text_rows import add_repetitions, frames_bound, gather_rows
-from joint_st.models.encoder import PASSES
 from joint_st.models.functional import merge
+from joint_st.passes import PASSES
 from joint_st.training.optimizer import make_optimizer, moving_average
 
 COLUMNS = (
@@ -70,22 +70,22 @@ def init_state(config: Config, sizes: SymbolSizes, seed: jax.Array) -> TrainStat
 
 def state_shapes(config: Config, sizes: SymbolSizes, mesh) -> TrainState:
     """Shapes, types and places on `mesh` of the state; nothing is computed."""
-    return placed_shapes(lambda seed: init_state(config, sizes, seed), mesh)
+    return placed_shapes(lambda seed: init_state(config, sizes, seed), mesh, weight_axes(config, sizes))
 
 
 def make_init(config: Config, sizes: SymbolSizes, mesh):
     """`() -> TrainState`, jitted, made where it lies on `mesh`, so that no weight exists unsharded."""
-    return jitted_init(lambda seed: init_state(config, sizes, seed), config.seed, mesh)
+    return jitted_init(lambda seed: init_state(config, sizes, seed), config.seed, mesh, weight_axes(config, sizes))
 
 
-def placed_shapes(init, mesh) -> TrainState:
-    """Shapes, types and places on `mesh` of what `init(seed)` would make."""
-    return placed(jax.eval_shape(init, jax.ShapeDtypeStruct((), jnp.uint32)), mesh)
+def placed_shapes(init, mesh, own: Axes) -> TrainState:
+    """Shapes, types and places on `mesh` of what `init(seed)` would make. own: axes that its modules declare."""
+    return placed(jax.eval_shape(init, jax.ShapeDtypeStruct((), jnp.uint32)), mesh, own)
 
 
-def jitted_init(init, seed: int, mesh):
-    """`() -> init(seed)`, jitted, its result made where it lies on `mesh`."""
-    jitted = jax.jit(init, out_shardings=shardings(placed_shapes(init, mesh), mesh))
+def jitted_init(init, seed: int, mesh, own: Axes):
+    """`() -> init(seed)`, jitted, its result made where it lies on `mesh`. own: axes that its modules declare."""
+    jitted = jax.jit(init, out_shardings=shardings(placed_shapes(init, mesh, own)))
     return lambda: jitted(np.uint32(seed))
 
 
@@ -110,14 +110,16 @@ def run_passes(
         if one in wanted:
             key = jax.random.fold_in(keys[0], k) if k else keys[0]
             paired = batch["paired"]
-            audio[one] = model(paired["audio"], paired["audio_lengths"], config.spec_augment, key)
+            columns = {name: paired[name] for name in model.columns}
+            audio[one] = model(paired["audio"], paired["audio_lengths"], config.spec_augment, key, columns)
     text = rows = None
     of_text = [one for one in TEXT_PASSES if one in wanted]
     if of_text:
-        rows = gather_rows(of_text, [one is not Pass.PAIRED_CLEAN for one in of_text], batch, mesh)
+        masked = [one is not Pass.PAIRED_CLEAN for one in of_text]
+        rows = gather_rows(of_text, masked, batch, mesh, model.columns)
         bound = frames_bound(config, [one.part for one in of_text], batch)
         x, mask, _ = model.encode_text(rows.units, rows.repetitions, bound, config.text, keys[1], rows.masked)
-        text = model.shared(x, mask, keys[2])
+        text = model.shared(x, mask, keys[2], rows.columns)
     return Passes(audio, text, rows, {name: model.head(name) for name in PASSES})
 
 
@@ -133,7 +135,7 @@ def make_train_step(
     """
     losses = make_losses(config) if losses is None else losses
     structure = model_structure(config, sizes)
-    places = shardings(state_shapes(config, sizes, mesh), mesh)
+    places = shardings(state_shapes(config, sizes, mesh))
     optimizer = joint_optimizer(config)
     parts = config.training.accumulation
     wanted = passes_of(losses, speech)

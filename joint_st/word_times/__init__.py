@@ -1,1 +1,1 @@
-"""When each word and each unit of a text is spoken: CTC forced alignment of utterances by a trained run."""
+"""When each word and each text unit of an utterance is spoken: forced alignment of speech and text by a trained run."""

@@ -1,4 +1,4 @@
-"""`joint-st align`: aligns, writes, tells what could not be aligned, and how good the times are."""
+"""`joint-st align`: when each word of a known text is spoken, written to a file, and how good these times are."""
 
 from __future__ import annotations
 
@@ -22,7 +22,8 @@ from joint_st.word_times.writers import Destination
 
 
 def aligners(trained: Trained, head: str, ways: Sequence[int | None]) -> list[Aligner]:
-    """One for each way: None is by the labels of a head, a number by the text's embeddings in that shared layer."""
+    """Return an aligner for each way: None aligns by the labels of a head, a number by the text's embeddings in that
+    shared layer."""
     return [Aligner(trained, head) if layer is None else EmbeddingAligner(trained, layer) for layer in ways]
 
 
@@ -39,7 +40,8 @@ def align_file(
 ) -> Aligned:
     """Align an audio file with its text by the run in `workdir`, and write it to `output` or standard output.
 
-    By the first of `ways` (see `aligners`). Raises `UserError` where that cannot be.
+    text: the text itself, or the path of a file that holds it. Only the first of `ways` is taken (see `aligners`).
+    Raises `UserError` where the audio cannot be aligned.
     """
     destination = Destination(form, output)
     trained = load_trained(workdir, checkpoint)
@@ -64,9 +66,9 @@ def align_split(
 ) -> tuple[list[dict], int]:
     """Align the utterances of a source by the run in `workdir`, and write them to `output` or standard output.
 
-    ways: see `aligners`; what is written and told is the first's. Utterances that cannot be aligned are told in a line
-    each. Prints the table, its word boundary errors where the source knows true times, and returns its rows and how
-    many utterances were not aligned.
+    ways: see `aligners`; the table compares them, and only what the first one finds is written. Prints a line for each
+    utterance that cannot be aligned, and the table, with the errors of word boundaries where the source has true times.
+    Returns the rows of the table and the number of utterances that were not aligned.
     """
     destination = Destination(form, output, split)
     trained = load_trained(workdir, checkpoint)

@@ -20,10 +20,10 @@ from joint_st.data.sources import Corpus
 from joint_st.data.text_units.spelling import Spelling
 from joint_st.data.utterance import Entry
 from joint_st.data.word_times import word_times
-from joint_st.decoding.forward import HEADS
 from joint_st.distributed.mesh import over_batch, put_batch
 from joint_st.ops.ctc import frames_needed
 from joint_st.ops.forced_alignment import forced_alignment
+from joint_st.passes import PASSES
 from joint_st.runs.trained import Trained
 from joint_st.word_times.emissions import Emissions
 from joint_st.word_times.spans import Aligned, CannotAlign, Failed, Frames, unit_spans, word_spans
@@ -35,19 +35,19 @@ class Job:
     """An utterance to align."""
 
     row: int
-    """Its row in the corpus."""
+    """Row of the utterance in the corpus."""
     id: str
     written: str
-    """Its text as the source has it."""
+    """The text as the source has it."""
     text: str
-    """Normalised."""
+    """The normalised text."""
     language: str
     labels: np.ndarray
-    """int32 [U]."""
+    """Labels of the text, int32 [U]."""
     units: np.ndarray
-    """int32 [units]; none where the run hears no units."""
+    """Text units, int32 [units]; empty where the run has no head for units."""
     samples: int
-    """Length at the model's rate, as the source states it."""
+    """Length of the audio at the model's sample rate, as the source states it."""
 
 
 @dataclass(frozen=True)
@@ -60,20 +60,21 @@ class JobBatch:
     labels: int
     units: int
     in_windows: bool
-    """Whether this is one utterance, too long to be heard as a whole."""
+    """Whether this is one utterance that is too long to be encoded as a whole."""
 
 
 LENGTH_STEP = 50
-"""Shapes are multiples of so many frames, so that a file after the other needs few compilations."""
+"""Lengths are rounded up to a multiple of this many frames, so that aligning one file after another needs few
+compilations."""
 
 
 def plan(
     jobs: Sequence[Job], window: int, *, frame: int, buckets: int, batch_size: int, devices: int
 ) -> list[JobBatch]:
-    """Batches of all jobs, the longest first.
+    """Gather jobs in batches, the longest first.
 
-    Those of at most `window` samples are gathered in `buckets` shapes, `batch_size` of them in a batch of the longest;
-    each of the others is alone. frame: samples of a frame. devices: what the rows of every batch divide over.
+    Jobs of at most `window` samples share `buckets` shapes, with `batch_size` rows in a batch of the longest; each
+    longer job is alone. frame: samples of a frame. devices: number that the rows of every batch divide over.
     """
     step = LENGTH_STEP * frame
     long = sorted((job for job in jobs if job.samples > window), key=lambda job: -job.samples)
@@ -107,26 +108,27 @@ def _up(number: int, multiple: int) -> int:
 
 
 AHEAD = 2
-"""Batches that are read while one is aligned."""
+"""Number of batches that are read while one is aligned."""
 
 
 class Heard(NamedTuple):
-    """An utterance that was read."""
+    """The audio of an utterance, and the true times of its words."""
 
     audio: np.ndarray
-    """int16 [samples] at the model's rate."""
+    """int16 [samples] at the model's sample rate."""
     true: tuple[np.ndarray, np.ndarray] | None
 
 
 class Aligner:
     """Aligns utterances with their texts by one head of a run's checkpoint; compiled once for each shape.
 
-    Where the run was trained to hear units (`losses.unit_ctc.weight`), their times come from the audio encoder's own head.
+    Where the run was trained to recognise text units (`losses.unit_ctc.weight`), their times come from the audio
+    encoder's own head.
     """
 
     def __init__(self, trained: Trained, head: str = "full_context"):
-        if head not in HEADS:
-            raise ValueError(f"{head!r} is no head; there is {', '.join(HEADS)}")
+        if head not in PASSES:
+            raise ValueError(f"{head!r} is no pass; there is {', '.join(PASSES)}")
         self._trained = trained
         self._head = head
         self._units = trained.units if trained.config.losses.trains_units else None
@@ -138,7 +140,7 @@ class Aligner:
         self._align = jax.jit(over_batch(lambda *batch: forced_alignment(*batch)[1:], trained.mesh))
 
     def __call__(self, corpus: Corpus, name: str = "aligning") -> list[Aligned | Failed]:
-        """What becomes of each utterance, in the order of the corpus; `name` titles a progress bar."""
+        """Return the result for each utterance in the order of the corpus; `name` titles a progress bar."""
         results: dict[int, Aligned | Failed] = {}
         config, mesh = self._trained.config, self._trained.mesh
         batches = plan(
@@ -158,7 +160,7 @@ class Aligner:
         return [results[i] for i in range(len(corpus))]
 
     def _jobs(self, corpus: Corpus, failed: dict[int, Aligned | Failed]) -> list[Job]:
-        """What can be aligned as far as is known without the audio; the rest goes into `failed`."""
+        """Return the jobs that can be aligned as far as one can tell without the audio; the others go into `failed`."""
         entries = []
         rows = tqdm.trange(len(corpus), desc="reading texts", unit=" utterances", leave=False, disable=None, delay=1)
         for i in rows:
@@ -194,7 +196,7 @@ class Aligner:
     def _read(
         self, corpus: Corpus, batches: Iterable[JobBatch], readers: ThreadPoolExecutor
     ) -> Iterator[tuple[JobBatch, list[Heard | Failed]]]:
-        """The batches and their utterances, read ahead by threads."""
+        """Yield the batches with their utterances, read ahead by threads."""
         ahead: deque = deque()
 
         def first():
@@ -252,7 +254,8 @@ class Aligner:
         return self._emissions(audio, lengths)
 
     def _paths(self, rows, logits, frames, labels, most) -> list[tuple[Frames, float] | None]:
-        """Frames of the labels of each utterance and the mean log probability of its path; None where there is none."""
+        """Return the frames of the labels of each utterance and the mean log probability of its path; None where there
+        is no path."""
         ids = np.zeros((rows, most), np.int32)
         for row, own in enumerate(labels):
             ids[row, : len(own)] = own

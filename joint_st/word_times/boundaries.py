@@ -1,4 +1,4 @@
-"""How far word boundaries are from the true ones, and the table of it."""
+"""Errors of word boundaries against the true times, and the table that shows them."""
 
 from __future__ import annotations
 
@@ -10,27 +10,29 @@ from rich import box
 from rich.markup import escape
 from rich.table import Table
 
-from joint_st.decoding.forward import HEADS
+from joint_st.passes import PASSES
 from joint_st.word_times.spans import Aligned, Failed, Span, words_of_units
 
 UNITS = "units"
-"""Stands for the head of the units, beside the names of the two others."""
+"""Name of the head that recognises text units, beside `streaming` and `full_context`."""
 
 
 def boundary_errors(words: Sequence[Span], true: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
-    """Seconds by which each word begins and ends too late, float64 [words, 2]; below 0 where too early.
+    """Return the signed errors of words' beginnings and ends in seconds, float64 [words, 2]; positive where they are
+    late.
 
-    true: seconds at which every word of the text begins and ends, of which `words` may leave some out.
+    true: seconds at which every word of the text begins and ends; some of these words may be missing in `words`.
     """
     found = np.array([(span.start, span.end) for span in words]).reshape(-1, 2)
     return found - np.stack(true, axis=1)[[span.word for span in words]]
 
 
 def make_rows(split: str, results: Iterable[Aligned | Failed]) -> list[dict]:
-    """A row for the head that was aligned and, where there are units, one for the head that hears these.
+    """Return a row for the head that was aligned and, where there are text units, one for the head that recognises
+    them.
 
-    `start_ms` and `end_ms` are mean absolute errors of where words begin and end, `boundary_ms` of both, `late_ms` the
-    mean error with its sign; None where no true times are known. `confidence` is a mean over words.
+    `start_ms` and `end_ms` are mean absolute errors of words' beginnings and ends, `boundary_ms` is that of both, and
+    `late_ms` the mean signed error; they are None where no true times are known. `confidence` is a mean over words.
     """
     results = list(results)
     aligned = [result for result in results if isinstance(result, Aligned)]
@@ -38,7 +40,7 @@ def make_rows(split: str, results: Iterable[Aligned | Failed]) -> list[dict]:
     for one in aligned:
         found[one.head].append((one, one.words))
     for one in aligned:
-        if one.units is not None and one.head in HEADS:
+        if one.units is not None and one.head in PASSES:
             found[UNITS].append((one, words_of_units(one.text.split(), one.units)))
     return [
         {
@@ -70,7 +72,7 @@ def _mean(numbers) -> float | None:
 
 
 def make_table(rows: Sequence[dict], title: str) -> Table:
-    """The rows for `rich.print`."""
+    """Return the rows as a table for `rich.print`."""
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=0)
     for name in ("split", "head"):
         table.add_column(name, overflow="fold")

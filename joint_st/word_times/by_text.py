@@ -1,7 +1,9 @@
-"""Alignment to the text encoder's embeddings: where each unit of the text is, by the best alignment of a shared layer.
+"""Alignment to the text encoder's embeddings: when each text unit is spoken, by the cheapest alignment in a shared
+layer.
 
-What training minimises as consistency (arXiv 2308.06125) is here the result: audio and text pass through the shared
-layers, and each audio frame is matched with a text frame, and so with a unit, by the cheapest monotonic alignment.
+Training minimises the distance along this alignment as consistency (arXiv 2308.06125): audio and text pass through the
+shared layers, and each audio frame is matched with a text frame, and so with a text unit, by the cheapest monotonic
+alignment.
 """
 
 from __future__ import annotations
@@ -15,15 +17,12 @@ from joint_st.errors import UserError
 from joint_st.heads.model import model_structure
 from joint_st.models.functional import merge
 from joint_st.models.text_encoder import most_frames, repetitions
-from joint_st.ops.matching import align
+from joint_st.ops.matching import align, cheapest
 from joint_st.runs.trained import Trained
 from joint_st.word_times.aligner import Aligner, Heard, Job, JobBatch
 from joint_st.word_times.emissions import WINDOW_SECONDS
 from joint_st.word_times.spans import Aligned, Failed, Frames, unit_spans, words_of_units
 from joint_st.word_times.text import as_written
-
-BEST = ("dtw", "skip", "step")
-"""Moves of a best alignment; a run that trains on another is aligned by the first."""
 
 
 class EmbeddingAligner(Aligner):
@@ -45,7 +44,7 @@ class EmbeddingAligner(Aligner):
         self._units = trained.units
         self._layer = layer % (depth + 1)
         consistency, mesh = config.losses.matching, trained.mesh
-        moves = consistency.alignment if consistency.alignment in BEST else BEST[0]
+        moves = cheapest(consistency.alignment)
         structure = model_structure(config, trained.symbols.sizes)
 
         def best(audio, text, frames, text_frames):
@@ -116,7 +115,8 @@ class EmbeddingAligner(Aligner):
 
 
 def frames_of_units(unit: np.ndarray, similarity: np.ndarray, units: int) -> Frames:
-    """Frames of each of `units` units, by the unit that each frame is matched with, int [T], never falling.
+    """Return the frames of each of `units` text units, given the unit that each frame is matched with, int [T],
+    non-decreasing.
 
     A unit without frames begins and ends where the alignment passes it by, with score 0.
     """
@@ -127,7 +127,7 @@ def frames_of_units(unit: np.ndarray, similarity: np.ndarray, units: int) -> Fra
 
 
 def cosine(a: jax.Array, b: jax.Array) -> jax.Array:
-    """Cosine [B, T] of the angle between embeddings [B, T, D], float32; 0 where one is zero."""
+    """Return the cosine of the angle between embeddings [B, T, D], float32 [B, T]; 0 where one of them is zero."""
     a, b = a.astype(jnp.float32), b.astype(jnp.float32)
     norms = jnp.linalg.norm(a, axis=-1) * jnp.linalg.norm(b, axis=-1)
     return jnp.sum(a * b, axis=-1) / jnp.maximum(norms, 1e-9)

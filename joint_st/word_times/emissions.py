@@ -1,4 +1,5 @@
-"""What a run's checkpoint says of every frame of a batch: logits of labels, and of units where it hears them."""
+"""Logits of a run's checkpoint for every frame of a batch: of the labels, and of text units where it has a head for
+them."""
 
 from __future__ import annotations
 
@@ -12,13 +13,13 @@ from joint_st.models.functional import merge
 from joint_st.runs.trained import Trained
 
 WINDOW_SECONDS = 40
-"""Longer recordings are heard in windows."""
+"""Recordings longer than this are encoded in windows of this length."""
 CONTEXT_SECONDS = 5
-"""Heard on either side of what is kept of a window."""
+"""Context in seconds on either side of the part of a window that is kept."""
 
 
 class Emissions:
-    """The logits of one head of a run, and those of its units where `units`, of audio of any length."""
+    """The logits of one head of a run and, if `units`, of its text units, for audio of any length."""
 
     def __init__(self, trained: Trained, head: str, units: bool):
         features = trained.config.model.features
@@ -30,24 +31,18 @@ class Emissions:
         def emit(weights, audio, audio_lengths):
             model = merge(structure, weights)
             encoded = model(audio, audio_lengths)
-            found = {"labels": model.head(head)(getattr(encoded, head))}
+            found = {"labels": model.head(head).alignment_logits(getattr(encoded, head))}
             return found | ({"units": encoded.units} if units else {})
 
         self._emit = emit
 
     def __call__(self, audio: np.ndarray, lengths: np.ndarray) -> dict[str, jax.Array]:
-        """Logits [B, T, V] of audio int16 [B, S]; B divides over the mesh."""
+        """Return logits [B, T, V] of audio int16 [B, S]; B divides over the mesh."""
         batch = put_batch({"audio": audio, "lengths": lengths}, self._trained.mesh)
         return self._emit(self._trained.weights, batch["audio"], batch["lengths"])
 
     def of_long(self, audio: np.ndarray) -> dict[str, np.ndarray]:
-        """Logits [T, V] of audio int16 [S] of any length, on the host."""
-        rows, lengths = self.windows.cut(audio)
-        together = self._trained.mesh.size
-        parts = []
-        for first in range(0, len(rows), together):
-            some, their_lengths = rows[first : first + together], lengths[first : first + together]
-            missing = together - len(some)
-            some = np.pad(some, ((0, missing), (0, 0)))
-            parts.append(jax.device_get(self(some, np.pad(their_lengths, (0, missing)))))
+        """Return logits [T, V] of audio int16 [S] of any length, on the host."""
+        groups = self.windows.groups(audio, self._trained.mesh.size)
+        parts = [jax.device_get(self(rows, lengths)) for rows, lengths, _ in groups]
         return {name: self.windows.stitch(np.concatenate([p[name] for p in parts]), len(audio)) for name in parts[0]}

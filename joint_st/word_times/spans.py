@@ -11,17 +11,17 @@ import numpy as np
 
 
 class Span(NamedTuple):
-    """A word or a unit, and when it is spoken."""
+    """A word or a text unit, and when it is spoken."""
 
     text: str
     start: float
-    """Seconds from the beginning of the utterance."""
+    """Time in seconds from the beginning of the utterance."""
     end: float
-    """Seconds, exclusive."""
+    """Time in seconds at which it is over."""
     confidence: float
     """Mean posterior probability over the frames that spell it, 0 to 1; the blanks between them do not count."""
     word: int
-    """Which word of the normalised text it is, or belongs to, counted from 0."""
+    """Number of the word in the normalised text that it is or belongs to, from 0."""
 
 
 @dataclass(frozen=True)
@@ -30,22 +30,24 @@ class Aligned:
 
     id: str
     seconds: float
-    """Length of the audio."""
+    """Length of the audio in seconds."""
     text: str
-    """Normalised, as the words are."""
+    """The normalised text."""
     head: str
-    """The head that was aligned, `full_context` or `streaming`; `layer K` where it was by embeddings."""
+    """Head whose labels were aligned, `full_context` or `streaming`, or `layer K` for an alignment by embeddings."""
     log_prob: float | None
-    """Log probability of the head's path, a mean over frames; None where it was by embeddings."""
+    """Mean over frames of the log probability of the path; None for an alignment by embeddings."""
     words: tuple[Span, ...]
     """Every word of `text`, in order."""
     written: tuple[Span, ...]
-    """The words as the source writes them, with case and punctuation, or else `words`; `word` is the first meant."""
+    """The words as the source writes them, with case and punctuation, where they can be told apart, else `words`; the
+    field `word` is the first normalised word that each one means."""
     units: tuple[Span, ...] | None = None
-    """Units (phonemes, mostly) by the head that hears them, or by embeddings, boundaries between words left out; None
-    where the run has no such head, or where the units are more than the frames can hold."""
+    """Text units (mostly phonemes) without boundaries between words; None where the run has no head for units, or where
+    there are more units than frames can hold."""
     true: tuple[np.ndarray, np.ndarray] | None = None
-    """Seconds at which each word of `text` truly begins and ends, [words] each; None where the source does not say."""
+    """True times in seconds at which each word of `text` begins and ends, [words] each; None where the source does not
+    have them."""
 
 
 @dataclass(frozen=True)
@@ -54,31 +56,32 @@ class Failed:
 
     id: str
     why: str
-    """In a line, what is wrong with it and what to do."""
+    """One line that says what is wrong and what to do."""
 
 
 class CannotAlign(Exception):
-    """Why an utterance cannot be aligned, in a line that does not name it."""
+    """Raised where an utterance cannot be aligned; its one line says why, and does not name the utterance."""
 
 
 class Frames(NamedTuple):
-    """The labels of one utterance on its path; see `joint_st.ops.forced_alignment`."""
+    """The frames of an utterance's labels on its path; see `joint_st.ops.forced_alignment`."""
 
     starts: np.ndarray
     """First frame of each label, int [U]."""
     ends: np.ndarray
-    """The frame after its last, int [U]."""
+    """Frame after the last one of each label, int [U]."""
     scores: np.ndarray
-    """Mean posterior over its frames, float [U]."""
+    """Mean posterior of each label over its frames, float [U]."""
 
 
 def word_spans(
     words: Sequence[str], word: np.ndarray, frames: Frames, frame_s: float, seconds: float
 ) -> tuple[Span, ...]:
-    """The words that have labels: from the first frame of a word's first label to the last of its last.
+    """Return the spans of the words that have labels, each from the first frame of its first label to the last of its
+    last.
 
     word: the word each label belongs to, int [U], -1 for boundaries. frame_s: seconds of a frame. seconds: length of
-    the audio, behind which the last frame may reach.
+    the audio; the last frame may reach beyond it.
     """
     spans = []
     for n, text in enumerate(words):
@@ -94,7 +97,10 @@ def word_spans(
 def unit_spans(
     symbols: Sequence[str], word: np.ndarray, frames: Frames, frame_s: float, seconds: float
 ) -> tuple[Span, ...]:
-    """Each unit, written as in `symbols` [U], boundaries between words left out; the rest as for `word_spans`."""
+    """Return the spans of the text units, written as in `symbols` [U], without boundaries between words.
+
+    The other arguments are those of `word_spans`.
+    """
     return tuple(
         Span(symbol.strip(), float(start * frame_s), min(float(end * frame_s), seconds), float(score), int(n))
         for symbol, n, start, end, score in zip(symbols, word, *frames, strict=True)
@@ -103,7 +109,8 @@ def unit_spans(
 
 
 def words_of_units(words: Sequence[str], units: Sequence[Span]) -> tuple[Span, ...]:
-    """The words as their units have them, those without units left out."""
+    """Return the spans of the words that have text units, from the beginning of a word's first one to the end of its
+    last."""
     spans = []
     for n, group in itertools.groupby(units, key=lambda unit: unit.word):
         own = list(group)

@@ -15,9 +15,10 @@ from joint_st.word_times.spans import CannotAlign, Span
 
 
 def labels_of(text: str, normalizer: Normalizer, tokenizer: Tokenizer) -> tuple[str, np.ndarray]:
-    """The normalised text and its labels, int32 [U].
+    """Return the normalised text and its labels, int32 [U].
 
-    Raises `CannotAlign` where no words are left of it, and where it has characters that the tokenizer does not spell.
+    Raises `CannotAlign` where no words are left of the text, and where it has characters that the tokenizer cannot
+    spell.
     """
     if not text.strip():
         raise CannotAlign("its text is empty; write what is said")
@@ -33,10 +34,11 @@ def labels_of(text: str, normalizer: Normalizer, tokenizer: Tokenizer) -> tuple[
 
 
 def as_written(text: str, normalizer: Normalizer, words: tuple[Span, ...]) -> tuple[Span, ...]:
-    """The spans of the words of `text` as it is written; `words` where the normaliser mixes words up.
+    """Return the spans of the words of `text` as it is written, or `words` where the normaliser changes the order of
+    words.
 
-    words: one span for each word of the normalised text. A written word may mean several (`1984`), or none, as a dash:
-    it then stands with the word before it, or the one after where it is the first.
+    words: one span for each word of the normalised text. A written word may stand for several normalised ones (`1984`),
+    or for none, such as a dash, which then joins the word before it, or the word after it where it comes first.
     """
     tokens = text.split()
     meant = [normalizer(token).split() for token in tokens]
@@ -90,9 +92,9 @@ class OnePair:
 
 
 def read_text(given: str) -> str:
-    """The text that `given` names as a file, or is.
+    """Return the text in the file `given`, or `given` itself where it is no file.
 
-    Raises `UserError` for what looks like the path of a file and is none, and for a file that is not UTF-8.
+    Raises `UserError` where `given` looks like the path of a file that does not exist, and where the file is not UTF-8.
     """
     path = Path(given)
     try:

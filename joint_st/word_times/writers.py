@@ -20,7 +20,8 @@ from joint_st.word_times.spans import Aligned, Span
 
 
 def json_line(aligned: Aligned) -> str:
-    """An object with `id`, `seconds`, `text`, `head`, `log_prob` (mean over frames), `words` and, where known, `units`.
+    """Return a JSON object with `id`, `seconds`, `text`, `head`, `log_prob` (mean over frames), `words` and, where
+    known, `units`.
 
     Each word and unit has `start` and `end` in seconds and a `confidence`; a unit also says which `word` it is in.
     """
@@ -47,7 +48,8 @@ CHANNEL = "1"
 
 
 def ctm(aligned: Aligned) -> str:
-    """Lines of utterance, channel, start and duration in seconds, word, confidence; white space in ids is `_`."""
+    """Return lines of utterance, channel, start and duration in seconds, word, confidence; white space in ids becomes
+    `_`."""
     utterance = "_".join(aligned.id.split())
     return "".join(
         f"{utterance} {CHANNEL} {span.start:.3f} {span.end - span.start:.3f} {span.text} {span.confidence:.4f}\n"
@@ -56,9 +58,10 @@ def ctm(aligned: Aligned) -> str:
 
 
 def textgrid(aligned: Aligned) -> str:
-    """Interval tiers `words`, `confidence` (of the words) and, where units are known, `units`; all of the audio.
+    """Return a TextGrid of all of the audio with interval tiers `words`, `confidence` (of the words) and, where known,
+    `units`.
 
-    The intervals of a tier touch, as Praat wants it: what is between two words is an interval of no text.
+    The intervals of a tier touch, as Praat requires: a gap between two words is an interval without text.
     """
     tiers = {
         "words": [(span, span.text) for span in aligned.words],
@@ -98,7 +101,7 @@ def textgrid(aligned: Aligned) -> str:
 
 
 def _intervals(spans: Iterable[tuple[Span, str]], seconds: float):
-    """(start, end, text) one after the other from 0 to the end, the times as they are written."""
+    """Yield (start, end, text) without gaps from 0 to the end of the audio, times as they are written."""
     until, last = f"{0:.6f}", f"{seconds:.6f}"
     for span, text in spans:
         start, end = f"{span.start:.6f}", f"{span.end:.6f}"
@@ -115,15 +118,15 @@ def _quoted(text: str) -> str:
 
 
 LINE = 42
-"""Characters of a subtitle, which is one line."""
+"""Most characters of a subtitle, which is one line."""
 SECONDS = 6.0
-"""A subtitle stands no longer, but for a single word."""
+"""Most seconds that a subtitle is shown, unless a single word takes longer."""
 PAUSE = 1.0
-"""Seconds of silence that begin another subtitle."""
+"""A silence of this many seconds begins a new subtitle."""
 
 
 def srt(aligned: Aligned) -> str:
-    """Numbered subtitles of the words as they are written."""
+    """Return numbered subtitles of the words as the source writes them."""
     return "".join(
         f"{number}\n{_clock(cue[0].start, ',')} --> {_clock(cue[-1].end, ',')}\n{_line(cue)}\n\n"
         for number, cue in enumerate(cues(aligned.written), 1)
@@ -131,7 +134,7 @@ def srt(aligned: Aligned) -> str:
 
 
 def vtt(aligned: Aligned) -> str:
-    """Subtitles of the words as they are written, each word but the first with the time at which it begins."""
+    """Return subtitles of the words as the source writes them, with a time stamp before each word but the first."""
     parts = ["WEBVTT\n"]
     for cue in cues(aligned.written):
         words = [html.escape(span.text, quote=False) for span in cue]
@@ -141,7 +144,7 @@ def vtt(aligned: Aligned) -> str:
 
 
 def cues(words: Sequence[Span]) -> Iterator[list[Span]]:
-    """The words of each subtitle."""
+    """Yield the words of each subtitle."""
     cue: list[Span] = []
     for word in words:
         if cue:
@@ -159,7 +162,7 @@ def _line(cue: Sequence[Span]) -> str:
 
 
 def _clock(seconds: float, point: str) -> str:
-    """Hours, minutes, seconds and, behind the point, milliseconds."""
+    """Return a time as hours, minutes and seconds with milliseconds after `point`."""
     milliseconds = round(1000 * seconds)
     minutes, rest = divmod(milliseconds, 60_000)
     hours, minutes = divmod(minutes, 60)
@@ -167,14 +170,14 @@ def _clock(seconds: float, point: str) -> str:
 
 
 class Format(NamedTuple):
-    """How alignments are written."""
+    """A file format for alignments."""
 
     write: Callable[[Aligned], str]
-    """The text of one utterance."""
+    """Returns the text of one utterance in the format."""
     suffix: str
-    """How the names of its files end."""
+    """Ending of file names."""
     together: bool
-    """Whether one file holds many utterances, one after the other."""
+    """Whether one file may hold many utterances."""
 
 
 FORMATS = {
@@ -184,14 +187,14 @@ FORMATS = {
     "srt": Format(srt, ".srt", False),
     "vtt": Format(vtt, ".vtt", False),
 }
-"""By the name given to `joint-st align --format`, which lists them too."""
+"""Formats by name, as `joint-st align --format` takes them."""
 
 
 class Destination:
-    """A file, a folder or standard output, for alignments in one of `FORMATS`.
+    """A file, a folder or standard output to which alignments are written in one of `FORMATS`.
 
-    `split` names what holds many utterances; it is None for one file and its text. Raises `UserError` where the format
-    needs a folder and `output` is none.
+    `split` names a set of many utterances; it is None for a single file and its text. Raises `UserError` where the
+    format needs a folder and `output` is none.
     """
 
     def __init__(self, form: str, output: Path | None, split: str | None = None):
@@ -206,11 +209,11 @@ class Destination:
 
     @property
     def is_stdout(self) -> bool:
-        """Whether it is standard output, which then takes nothing else."""
+        """Whether alignments go to standard output, which nothing else may then be printed to."""
         return self._output is None
 
     def write(self, results: Sequence[Aligned]) -> None:
-        """Writes all of them. Raises `UserError` where two would have the same file."""
+        """Write all alignments. Raises `UserError` where two utterances would be written to the same file."""
         files: dict[Path, list[Aligned]] = {}
         for one in results:
             files.setdefault(self._file(one), []).append(one)

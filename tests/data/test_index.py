@@ -16,7 +16,7 @@ from joint_st import storage
 from joint_st.config import DataConfig, FeaturesConfig, LmDataConfig, ManifestSource, TextSource, UnitsConfig
 from joint_st.data.columns import Columns, Damaged, Writer
 from joint_st.data.dataset import open_lm_texts, open_paired, open_texts
-from joint_st.data.index import Indexes, frames_for_ctc
+from joint_st.data.index import Indexes
 from joint_st.data.normalizers import normalizer
 from joint_st.data.sources import Concatenated, open_source
 from joint_st.data.sources.manifest import Manifest
@@ -24,6 +24,7 @@ from joint_st.data.sources.text import Sentences
 from joint_st.data.text_units import make_units
 from joint_st.data.tokenizers import Characters
 from joint_st.errors import UserError
+from joint_st.ops.ctc import frames_needed
 
 ENGLISH = normalizer("english")
 CHARACTERS = Characters(" 'abcdefghijklmnopqrstuvwxyz")
@@ -113,7 +114,7 @@ def test_columns_are_what_each_row_says(sources, tmp_path, kind):
 
 @given(st.lists(st.integers(1, 3), max_size=8))
 def test_fewest_frames(symbols):
-    assert frames_for_ctc(np.array(symbols, np.int32)) == least_frames(symbols)
+    assert frames_needed(np.array(symbols, np.int32)) == least_frames(symbols)
 
 
 def test_a_second_opening_reads_no_source(sources, tmp_path, monkeypatch):

@@ -21,12 +21,17 @@ def test_an_unset_variable_is_named(monkeypatch):
         paths.expand("$CORPORA/a")
 
 
-def test_recorded_data_are_found_beside_the_current_directory(monkeypatch, tmp_path):
+def test_recorded_data_lie_where_the_variable_says(monkeypatch, tmp_path):
     monkeypatch.delenv("JOINT_ST_DATA", raising=False)
     (tmp_path / "shared" / "data").mkdir(parents=True)
     (tmp_path / "checkout").mkdir()
     monkeypatch.chdir(tmp_path / "checkout")
-    assert paths.expand("$JOINT_ST_DATA/digits") == tmp_path / "shared" / "data" / "digits"
+    with pytest.raises(UserError) as caught:
+        paths.existing("$JOINT_ST_DATA/digits/train.jsonl")
+    assert str(caught.value) == (
+        "$JOINT_ST_DATA/digits/train.jsonl: the environment variable JOINT_ST_DATA is not set; "
+        "set it to the folder it stands for"
+    )
     monkeypatch.setenv("JOINT_ST_DATA", "/elsewhere")
     assert paths.expand("$JOINT_ST_DATA/digits") == Path("/elsewhere/digits")
 

@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from joint_st.data.buckets import LABEL_MULTIPLE, WORTH, Buckets
+from joint_st.data.loader import HostRows
 from joint_st.data.plan import BatchPlan
 
 MULTIPLE = 10
@@ -94,6 +95,44 @@ def test_an_epoch_holds_every_row_once(dataset, seed, epoch):
         assert (rows[len(real) :] == -1).all()
         seen.extend(real.tolist())
     assert sorted(seen) == list(range(len(lengths)))
+
+
+@given(datasets(), st.integers(0, 2**31), st.integers(1, 4), st.integers(0, 2))
+def test_any_number_of_hosts_has_every_row_of_an_epoch_once(dataset, seed, hosts, epoch):
+    lengths, labels, count, batch_size = dataset
+    buckets = choose((lengths, labels, count, batch_size * hosts))
+    plan = BatchPlan(lengths, buckets, seed=seed, shuffle=True)
+    seen = []
+    for host in range(hosts):
+        rows = HostRows(plan, ((host,), hosts), "data.batch_size")
+        for i in range(epoch * plan.steps_per_epoch, (epoch + 1) * plan.steps_per_epoch):
+            here = rows[i].here
+            assert len(here) * hosts == buckets.batch_sizes[rows[i].bucket]
+            seen.extend(here[here >= 0].tolist())
+    assert sorted(seen) == list(range(len(lengths)))
+
+
+@given(datasets(), st.integers(0, 2**31), st.integers(0, 2), st.integers(0, 3))
+def test_rows_are_drawn_as_they_are_written_here(dataset, seed, stream, epoch):
+    """The draws of an epoch, step by step: of each bucket, the longest first; then of the order of the batches."""
+    lengths, buckets = dataset[0], choose(dataset)
+    random = np.random.Generator(np.random.Philox(np.random.SeedSequence([seed, epoch, stream])))
+    members = [[] for _ in buckets.bounds]
+    for row in sorted(range(len(lengths)), key=lambda row: (-lengths[row], row)):
+        members[min(k for k, bound in enumerate(buckets.bounds) if lengths[row] <= bound)].append(row)
+    drawn = [random.permutation(np.array(rows, np.int64)).tolist() for rows in members]
+    batches = []
+    for k in reversed(range(len(buckets))):
+        size = buckets.batch_sizes[k]
+        for start in range(0, len(drawn[k]), size):
+            rows = drawn[k][start : start + size]
+            batches.append((k, rows + [-1] * (size - len(rows))))
+    order = random.permutation(np.array([(i, i) for i in range(len(batches))]).reshape(-1, 2))[:, 0]
+    plan = BatchPlan(lengths, buckets, seed=seed, stream=stream, shuffle=True)
+    assert plan.steps_per_epoch == len(batches)
+    for step, i in enumerate(order):
+        bucket, rows = plan[epoch * len(batches) + step]
+        assert (bucket, rows.tolist()) == batches[i]
 
 
 @given(datasets(), st.integers(0, 2**31), st.lists(st.integers(0, 200), min_size=1, max_size=8))

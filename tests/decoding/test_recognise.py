@@ -9,16 +9,16 @@ import jax
 import numpy as np
 import pytest
 from flax import nnx
+from joint_st.decoding.clock import Clock
 
 from joint_st.config import ManifestSource
 from joint_st.data.dataset import open_paired
-from joint_st.decoding.clock import Clock
 from joint_st.decoding.decoders import Beam, Greedy
 from joint_st.decoding.forward import HEADS, Forward
 from joint_st.decoding.recognise import common_buckets, recognise
 from joint_st.models.functional import model_structure
 from joint_st.runs.trained import load_trained
-from tests.decoding.beam_reference import beam_of_prefixes
+from tests.ops.prefix_beam_reference import beam_of_prefixes
 
 
 @pytest.fixture(scope="module")

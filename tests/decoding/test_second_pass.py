@@ -9,10 +9,10 @@ import jax
 import numpy as np
 import pytest
 import soundfile
+from joint_st.decoding.second_pass import SecondPass
 
 from joint_st.cli import main
 from joint_st.decoding import live, transcribe
-from joint_st.decoding.second_pass import SecondPass
 from joint_st.decoding.streaming import Streams, pieces
 from joint_st.decoding.windows import Windows
 from joint_st.models.functional import merge, model_structure

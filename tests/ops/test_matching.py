@@ -4,9 +4,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from pydantic import ValidationError
 from scipy.stats import chisquare
 
-from joint_st.ops.matching import align, alignment_loss
+from joint_st.config import ConsistencyConfig
+from joint_st.kinds import ALIGNMENTS as ALIGNMENTS_BY_NAME
+from joint_st.ops.matching import align, alignment_loss, cheapest
+from joint_st.ops.matching.base import PathAlignment, one_position
 from tests.ops.matching_reference import (
     distances,
     dtw_distance,
@@ -308,7 +312,7 @@ def test_runs_inside_shard_map(alignment):
 
 def test_mistakes_are_explained():
     batch = tiny()
-    with pytest.raises(ValueError, match="'sideways': not one of skip"):
+    with pytest.raises(ValueError, match="'sideways': not one of dtw, frame_wise"):
         alignment_loss(*batch, alignment="sideways")
     with pytest.raises(ValueError, match="'l3': not one of squared_l2"):
         alignment_loss(*batch, cost="l3")
@@ -316,3 +320,36 @@ def test_mistakes_are_explained():
         align(*batch, moves="random")
     with pytest.raises(ValueError, match="pass `given`"):
         alignment_loss(*batch, alignment="given")
+
+
+@pytest.fixture
+def first_position():
+    """An alignment that is no file of the package: every frame with the first text position."""
+
+    @ALIGNMENTS_BY_NAME.register("first_position")
+    class FirstPosition(PathAlignment):
+        def runs(self, sides, key):
+            return one_position(jnp.zeros(sides.audio.shape[:2], jnp.int32), sides)
+
+    yield "first_position"
+    ALIGNMENTS_BY_NAME.forget("first_position")
+
+
+def test_an_alignment_of_ones_own(first_position):
+    """It has values and gradients, and is a value of the config, once it is registered."""
+    audio, text, *lengths = batch = ragged()
+    loss, (gradient, _) = loss_and_gradient(*batch, alignment=first_position)
+    expected = np.square(audio - text[:, :1]).sum(-1)
+    for row, frames in enumerate(lengths[0]):
+        if frames and lengths[1][row]:
+            np.testing.assert_allclose(loss.value[row], expected[row, :frames].mean(), rtol=1e-5)
+    assert np.any(gradient)
+    assert not align(audio, text, *lengths, moves=first_position).position.any()
+    assert ConsistencyConfig(alignment=first_position).alignment == first_position
+    assert cheapest(first_position) == "skip" and cheapest("dtw") == "dtw"
+    with pytest.raises(ValidationError, match="should be 'dtw', 'first_position'"):
+        ConsistencyConfig(alignment="last_position")
+
+
+def test_alignments_are_the_files_of_their_folder():
+    assert ALIGNMENTS_BY_NAME.names() == sorted(ALIGNMENTS)

@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from joint_st.ops.matching.soft import soft_plan
-from joint_st.ops.matching.transport import transport_plan
+from joint_st.ops.matching.alignments.optimal_transport import transport_plan
+from joint_st.ops.matching.alignments.soft import soft_plan
 from tests.ops.matching_reference import distances, loss_and_gradient, monotonic_maps, slope, soft_minimum
 from tests.ops.test_matching import close_and_far_from_zero, ragged, tiny, utterances
 

@@ -29,9 +29,9 @@ def check_restored(run: Path, config: Config, saved: dict[str, np.ndarray]) -> N
     """The state is restored as it was saved, onto the mesh of another config."""
     model, mesh = load_trained(run), make_mesh(config.parallel)
     with jax.set_mesh(mesh), Checkpoints(run / "checkpoints") as checkpoints:
-        sizes = config, model.symbols.sizes, mesh
-        state = open_state(*sizes, checkpoints)
-        for array, shape in zip(jax.tree.leaves(state), jax.tree.leaves(state_shapes(*sizes))):
+        state = open_state(config, model.symbols, mesh, checkpoints).state
+        like = state_shapes(config, model.symbols.sizes, mesh)
+        for array, shape in zip(jax.tree.leaves(state), jax.tree.leaves(like)):
             assert array.sharding.is_equivalent_to(shape.sharding, array.ndim)
     found = named(state)
     assert found.keys() == saved.keys()

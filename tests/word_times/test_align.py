@@ -17,7 +17,7 @@ from joint_st.config import TfdsSource, override
 from joint_st.data.normalizers import normalizer
 from joint_st.data.sources import open_source
 from joint_st.data.text_units.spelling import Spelling
-from joint_st.models.functional import init_weights, model_structure
+from joint_st.heads.model import init_weights, model_structure
 from joint_st.runs.trained import load_trained
 from joint_st.word_times import emissions
 from joint_st.word_times.aligner import Aligner
@@ -95,8 +95,14 @@ def test_times_errors_and_what_cannot_be_aligned(model, trained, damaged, tmp_pa
     for row, one in zip(audio, utterances):
         row[: len(one.audio)] = one.audio
     lengths = np.array([len(one.audio) for one in utterances], np.int32)
-    structure = model_structure(model.config.model, model.tokenizer.size, 0)
-    logits = jax.jit(lambda *rows: nnx.merge(structure, model.weights)(*rows).streaming)(audio, lengths)
+    structure = model_structure(model.config, model.symbols.sizes)
+
+    @jax.jit
+    def streaming(*rows):
+        joint = nnx.merge(structure, model.weights)
+        return joint.head("streaming")(joint(*rows).streaming)
+
+    logits = streaming(audio, lengths)
     errors = []
     for record, one, own in zip(records, utterances, np.asarray(logits)):
         text, seconds = model.normalizer(one.text), len(one.audio) / 16_000
@@ -137,9 +143,9 @@ def test_units_come_from_their_own_head_and_long_audio_is_heard_in_windows(model
     """With windows whose context covers what the causal layers see, the times are those of the whole."""
     changes = {"data.units.kind": "characters", "losses.unit_ctc.weight": 0.5}
     config = override(model.config, changes)
-    units = Spelling(model.tokenizer)
-    weights = jax.jit(lambda: init_weights(config.model, model.tokenizer.size, units.size, 0))()
-    joint = dataclasses.replace(model, config=config, units=units, weights=weights)
+    symbols = dataclasses.replace(model.symbols, units=Spelling(model.tokenizer))
+    weights = jax.jit(lambda: init_weights(config, symbols.sizes, 0))()
+    joint = dataclasses.replace(model, config=config, symbols=symbols, weights=weights)
     two = read_lines((spoken / "test.jsonl").read_text())[:2]
     audio = np.concatenate([soundfile.read(spoken / line["audio_filepath"], dtype="int16")[0] for line in two])
     soundfile.write(tmp_path / "both.wav", audio, 16_000)

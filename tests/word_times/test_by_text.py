@@ -15,7 +15,7 @@ from joint_st.cli import main
 from joint_st.config import override
 from joint_st.data.text_units.spelling import Spelling
 from joint_st.errors import UserError
-from joint_st.models.functional import init_weights, model_structure
+from joint_st.heads.model import init_weights, model_structure
 from joint_st.runs.trained import load_trained
 from joint_st.word_times import align
 from joint_st.word_times.boundaries import make_rows
@@ -30,9 +30,9 @@ def joint(trained):
     model = load_trained(trained)
     changes = {"data.units.kind": "characters", "losses.consistency.alignment": "skip", "text.repetition": "none"}
     config = override(model.config, changes)
-    units = Spelling(model.tokenizer)
-    weights = jax.jit(lambda: init_weights(config.model, model.tokenizer.size, units.size, 0))()
-    return dataclasses.replace(model, config=config, units=units, weights=weights)
+    symbols = dataclasses.replace(model.symbols, units=Spelling(model.tokenizer))
+    weights = jax.jit(lambda: init_weights(config, symbols.sizes, 0))()
+    return dataclasses.replace(model, config=config, symbols=symbols, weights=weights)
 
 
 def best_by_hand(costs: np.ndarray) -> np.ndarray:
@@ -56,7 +56,7 @@ def test_words_are_where_the_cheapest_alignment_has_them(joint, spoken):
     [found] = EmbeddingAligner(joint, 1)(OnePair(spoken / line["audio_filepath"], line["text"]))
     assert isinstance(found, Aligned) and (found.head, found.log_prob) == ("layer 1", None)
 
-    structure = model_structure(joint.config.model, joint.tokenizer.size, joint.units.size)
+    structure = model_structure(joint.config, joint.symbols.sizes)
 
     @jax.jit
     def both(audio, lengths, units):

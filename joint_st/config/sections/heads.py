@@ -7,6 +7,7 @@ from pydantic import Field
 
 from joint_st.config.registry import group, register, registered
 from joint_st.config.sections.base import Section, clash
+from joint_st.passes import PASSES
 
 
 @group("heads")
@@ -21,7 +22,7 @@ class HeadsConfig(Section):
     @pydantic.model_validator(mode="after")
     def _kinds(self):
         kinds = registered("heads")
-        for name in ("streaming", "full_context"):
+        for name in PASSES:
             if getattr(self, name) not in kinds:
                 raise clash(name, f"{getattr(self, name)!r} is no kind of head; there is {', '.join(kinds)}")
         return self

@@ -5,13 +5,14 @@ They stand here in the order in which losses are added up.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import pydantic
 from pydantic import Field
 
 from joint_st.config.registry import group, register
-from joint_st.config.sections.base import Section, clash
+from joint_st.config.sections.base import OneOf, Section, clash
+from joint_st.kinds import ALIGNMENTS
 
 
 @group("losses")
@@ -126,7 +127,7 @@ class ConsistencyConfig(LossConfig):
     """Weight of the loss: the mean over audio frames, and over layers, of the distance to the matched text frame."""
     warmup_steps: int = Field(default=0, ge=0)
     """Steps over which the weight rises linearly from zero."""
-    alignment: Literal["skip", "step", "dtw", "frame_wise", "soft", "optimal_transport", "given", "random"] = "skip"
+    alignment: Annotated[str, OneOf(ALIGNMENTS)] = "skip"
     """Which text frame each audio frame is matched with. The best under the cost: `skip` (any number of text frames
     forward, the paper's), `step` (stay, or one forward), `dtw` (text frames may share an audio frame). `soft`:
     all monotonic alignments by their likelihood; `optimal_transport`: any order. `frame_wise`: a straight line;

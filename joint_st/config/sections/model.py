@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Literal
+from typing import Any, Literal
 
 import pydantic
 from pydantic import Field
@@ -75,8 +75,8 @@ class FeaturesConfig(Section):
         """Milliseconds of one encoder frame."""
         return self.frames_ms(1)
 
-    def frames(self, samples: int) -> int:
-        """Encoder frames of so many samples, the last one perhaps in part; works on arrays too."""
+    def frames(self, samples: Any) -> Any:
+        """Encoder frames of so many samples, an int or an array of ints; the last one may be there in part."""
         return -(-samples // self.samples_per_frame)
 
     def frames_ms(self, frames: int) -> float:

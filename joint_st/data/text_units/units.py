@@ -25,8 +25,11 @@ class Units(Protocol):
     """How many units there are, padding and unknown included. Padding is the blank of the auxiliary CTC of units."""
     symbols: tuple[str, ...]
     """How each unit is written [size]."""
-    digest: str
-    """Changes whenever `encode` may return something else for some text and language."""
+
+    @property
+    def digest(self) -> str:
+        """Changes whenever `encode` may return something else for some text and language."""
+        ...
 
     def encode(self, text: str, language: str = "") -> np.ndarray:
         """Units int32 [U], none of them padding. `language`: BCP 47 tag, empty where unknown."""

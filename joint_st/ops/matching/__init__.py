@@ -4,12 +4,10 @@
 a text frame by the cheapest monotonic alignment, and pulls the matched pairs together.
 
 - `loss`: `align` and `alignment_loss`, the two functions for the rest of the package;
-- `cost`: distances between embeddings;
-- `monotonic`: the cheapest alignments under three sets of moves;
-- `soft`: all monotonic alignments, each by its likelihood; `transport`: entropic optimal transport;
-- `fixed`: alignments that do not look at the embeddings.
+- `alignments/`: one file an alignment, found by its place; `base` says what it declares;
+- `cost`: distances between embeddings.
 """
 
-from joint_st.ops.matching.loss import Alignment, AlignmentLoss, align, alignment_loss
+from joint_st.ops.matching.loss import Alignment, AlignmentLoss, align, alignment_kind, alignment_loss, cheapest
 
-__all__ = ["Alignment", "AlignmentLoss", "align", "alignment_loss"]
+__all__ = ["Alignment", "AlignmentLoss", "align", "alignment_kind", "alignment_loss", "cheapest"]

@@ -5,16 +5,16 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from joint_st.decoding.beam import prefix_beam_search
 from joint_st.decoding.fusion import Fusion, Weights
 from joint_st.decoding.fusion.hot_words import HotWords
 from joint_st.decoding.fusion.label_lm import LabelLM
 from joint_st.decoding.fusion.word_lm import WordLM
 from joint_st.errors import UserError
 from joint_st.lm.kneser_ney import estimate
-from tests.decoding.beam_reference import every_alignment
+from joint_st.ops.prefix_beam import prefix_beam_search
 from tests.decoding.fusion.reference import of_hot_words, of_tokens, pruned
-from tests.decoding.test_beam import assert_same, prefixes
+from tests.ops.prefix_beam_reference import every_alignment
+from tests.ops.test_prefix_beam import assert_same, prefixes
 
 LETTERS = ["", "\u2047", "a", "b", " "]
 PIECES = ["", "\u2047", " a", "b", " ab"]

@@ -10,7 +10,6 @@ import pytest
 
 from joint_st.config import LmModelConfig
 from joint_st.data.tokenizers import Characters
-from joint_st.decoding.beam import prefix_beam_search
 from joint_st.decoding.fusion import Fusion, Weights
 from joint_st.decoding.fusion.build import check_labels
 from joint_st.decoding.fusion.hot_words import HotWords
@@ -20,9 +19,10 @@ from joint_st.decoding.rescoring import Rescoring, RescoringWeights
 from joint_st.errors import UserError
 from joint_st.lm.kneser_ney import estimate
 from joint_st.models.language_model import init_lm, merge_lm
+from joint_st.ops.prefix_beam import prefix_beam_search
 from tests.decoding.fusion.reference import of_hot_words, of_tokens
 from tests.decoding.fusion.test_fusion import HOT, LETTERS, WORDS, assert_equal_to_exhaustive, text_of
-from tests.decoding.test_beam import prefixes
+from tests.ops.test_prefix_beam import prefixes
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,6 @@ import itertools
 
 import jax.numpy as jnp
 import numpy as np
-
 from joint_st.decoding.greedy import greedy
 
 

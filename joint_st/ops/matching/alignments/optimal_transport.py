@@ -10,7 +10,9 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from joint_st.kinds import ALIGNMENTS
 from joint_st.ops.lattice import IMPOSSIBLE
+from joint_st.ops.matching.base import PlannedAlignment
 
 TEMPERATURES = 40
 """A fixed number, as is that of the rounds: the plan of an utterance must not depend on what else is in its batch."""
@@ -23,6 +25,14 @@ ROUNDS = 5
 
 SMALLEST = 1e-30
 """Sums are not taken below this, so that those of the padding can be divided by."""
+
+
+@ALIGNMENTS.register("optimal_transport")
+class OptimalTransport(PlannedAlignment):
+    """The entropic plan at a temperature, in any order."""
+
+    def plan(self, costs, sides, temperature):
+        return transport_plan(costs, sides.audio_mask, sides.text_mask, temperature)
 
 
 def transport_plan(

@@ -29,7 +29,6 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from joint_st.decoding.fusion import Fusion
 from joint_st.ops.lattice import IMPOSSIBLE, logaddexp
 from joint_st.ops.masks import length_mask, zero_padding
 
@@ -54,7 +53,7 @@ class NBest(NamedTuple):
 def prefix_beam_search(
     logits: jax.Array,
     lengths: jax.Array,
-    fusion: Fusion | None = None,
+    fusion: Any = None,
     *,
     beam: int = 16,
     candidates: int = 8,
@@ -69,7 +68,8 @@ def prefix_beam_search(
     more. blank: id of the blank. These four are static. Log probabilities are float32.
 
     fusion: adds to the log probability of each prefix what a language model and hot words say of it, during the search
-    and in the scores; the candidates are still those of the logits alone.
+    and in the scores; the candidates are still those of the logits alone. It is a tree of arrays with the methods of
+    `joint_st.heads.PrefixScores`, or None.
 
     Raises `ValueError` where beam or candidates is below 1, or best not from 1 to beam.
     """
@@ -152,7 +152,7 @@ def _search(logits, log_totals, candidates, in_audio, *, fusion, beam, best, bla
     return jax.vmap(close_up)(spelled, kept), kept.sum(axis=1, dtype=jnp.int32), scores
 
 
-def _empty_prefix(beam: int, fusion: Fusion | None) -> _Beam:
+def _empty_prefix(beam: int, fusion: Any) -> _Beam:
     """A beam of the empty prefix, as if after a blank; the other places are dead."""
     nowhere = jnp.full(beam, IMPOSSIBLE)
     no_hash = jnp.zeros((beam, 2), jnp.uint32)

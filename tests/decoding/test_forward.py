@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from joint_st.decoding import clock as module
-from joint_st.decoding.clock import Clock, Program
+from joint_st.decoding import forward as module
+from joint_st.decoding.forward import Clock, Program
 
 
 @pytest.fixture

@@ -4,8 +4,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from joint_st.decoding.beam import prefix_beam_search
-from tests.decoding.beam_reference import beam_of_prefixes, every_alignment
+from joint_st.ops.prefix_beam import prefix_beam_search
+from tests.ops.prefix_beam_reference import beam_of_prefixes, every_alignment
 
 
 def prefixes(found, row: int) -> list[tuple[tuple[int, ...], float]]:

@@ -1,27 +1,34 @@
-"""Monotonic alignments that do not look at the embeddings: text positions int32 [B, T] for lengths int [B].
-
-Both lead from the first text position at the first frame to the last at the last, like those of `monotonic`.
-"""
+"""An alignment drawn uniformly from all that `skip` may choose, whatever the embeddings are."""
 
 from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
 
+from joint_st.kinds import ALIGNMENTS
+from joint_st.ops.matching.base import PathAlignment, one_position
 
-def frame_wise(audio_lengths: jax.Array, text_lengths: jax.Array, frames: int) -> jax.Array:
-    """The straight line from the first pair to the last, rounded; one frame alone takes the middle of the text."""
-    last_frame = jnp.maximum(audio_lengths - 1, 0)[:, None]
-    last_position = jnp.maximum(text_lengths - 1, 0)[:, None]
-    line = (2 * jnp.arange(frames) * last_position + last_frame) // jnp.maximum(2 * last_frame, 1)
-    line = jnp.where(last_frame > 0, line, last_position // 2)
-    return jnp.minimum(line, last_position).astype(jnp.int32)
+
+@ALIGNMENTS.register("random")
+class Random(PathAlignment):
+    """A monotonic alignment drawn with a key."""
+
+    needs_key = True
+
+    def runs(self, sides, key):
+        sizes = sides.audio.shape[1], sides.text.shape[1]
+        return one_position(self.draw(key, sides.audio_lengths, sides.text_lengths, *sizes), sides)
+
+    def draw(self, key, audio_lengths, text_lengths, frames, positions):
+        return random_monotonic(key, audio_lengths, text_lengths, frames, positions)
 
 
 def random_monotonic(
     key: jax.Array, audio_lengths: jax.Array, text_lengths: jax.Array, frames: int, positions: int
 ) -> jax.Array:
-    """One drawn uniformly from all non-decreasing maps that are anchored at both ends (one frame alone: anywhere).
+    """Text positions int32 [B, T], drawn uniformly from all non-decreasing maps that are anchored at both ends.
+
+    One frame alone may be anywhere. The lengths are int [B].
 
     The `n` frames between the ends take a multiset of `n` of the R text positions, each as likely as any other. By
     stars and bars that is a set of `n` of `n + R - 1` places, which a random order of the places gives: the k-th

@@ -11,9 +11,9 @@ import itertools
 import numpy as np
 import pytest
 
-from joint_st.decoding.beam import prefix_beam_search
-from tests.decoding.beam_reference import log_softmax
-from tests.decoding.test_beam import assert_same, prefixes
+from joint_st.ops.prefix_beam import prefix_beam_search
+from tests.ops.prefix_beam_reference import log_softmax
+from tests.ops.test_prefix_beam import assert_same, prefixes
 
 BEAM = 1100
 """More than all prefixes of 5 frames and 4 labels."""

@@ -1,4 +1,4 @@
-"""All alignments of `monotonic.skip_path` at once, each as likely as its cost makes it.
+"""All alignments of `skip` at once, each as likely as its cost makes it.
 
 With the Gibbs distribution p(π) ∝ exp(-cost(π) / temperature) over anchored non-decreasing maps π, the plan is
 P_ij = p(π(i) = j). It is the gradient of the soft minimum, `-temperature · log sum_π exp(-cost(π) / temperature)`,
@@ -20,8 +20,23 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from joint_st.kinds import ALIGNMENTS
 from joint_st.ops.lattice import IMPOSSIBLE, UNREACHABLE, logaddexp, move_left, move_right
 from joint_st.ops.masks import length_mask
+from joint_st.ops.matching.base import PlannedAlignment
+
+
+@ALIGNMENTS.register("soft")
+class Soft(PlannedAlignment):
+    """Every alignment of `skip` by its likelihood; the value tends to that of `skip` as the temperature tends to 0.
+
+    The gradient is that of the soft minimum, `-temperature · log sum exp(-cost / temperature)`.
+    """
+
+    def plan(self, costs, sides, temperature):
+        lengths = jnp.maximum(sides.audio_lengths, 1), jnp.maximum(sides.text_lengths, 1)
+        plan = soft_plan(costs, *lengths, temperature)
+        return jnp.where(sides.audio_mask[:, :, None] & sides.text_mask[:, None, :], plan, 0.0)
 
 
 def soft_plan(

@@ -1,0 +1,18 @@
+"""What conditions the shared layers beside speech and text; `joint_st.models.conditioning` has the kinds."""
+
+from __future__ import annotations
+
+from joint_st.config.registry import group
+from joint_st.config.sections.base import Section
+
+
+@group("conditioning")
+class ConditioningConfig(Section):
+    """What is added to the embeddings that enter the shared layers; each kind has a section of its own."""
+
+
+class ConditionConfig(Section):
+    """What the sections of all kinds have in common."""
+
+    on: bool = False
+    """Whether the model is conditioned so."""

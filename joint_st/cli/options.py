@@ -1,4 +1,4 @@
-"""Options that several commands have, and what is read from them."""
+"""Options that several commands share, and the objects that are made of them."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ OF_BEAM = (
     "rescore_weight",
     "rescore_bonus",
 )
-"""Options of the commands that decode, none of which --stream takes."""
+"""Options of the commands that decode; none of them can be given with --stream."""
 
 
 def config_argument(parser: argparse.ArgumentParser) -> None:
-    """CONFIG, and help that depends on it."""
+    """Add CONFIG, and a help that also shows the config's fields."""
     parser.add_argument(
         "config",
         metavar="CONFIG",
@@ -47,7 +47,7 @@ def config_argument(parser: argparse.ArgumentParser) -> None:
 
 
 def run_arguments(parser: argparse.ArgumentParser) -> None:
-    """RUN and its checkpoint."""
+    """Add RUN and its checkpoint."""
     parser.add_argument("directory", metavar="RUN", type=storage.path, help="directory of a run, or gs://...")
     parser.add_argument(
         "--checkpoint",
@@ -59,7 +59,7 @@ def run_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def checkpoints_argument(parser: argparse.ArgumentParser, which: str) -> None:
-    """Several checkpoints; `which` begins the help."""
+    """Add the option for several checkpoints; `which` begins its help."""
     parser.add_argument(
         "--checkpoint",
         metavar="best|latest|STEP",
@@ -71,7 +71,7 @@ def checkpoints_argument(parser: argparse.ArgumentParser, which: str) -> None:
 
 
 def beam_arguments(parser: argparse.ArgumentParser) -> None:
-    """The size of a beam."""
+    """Add the size of a beam."""
     parser.add_argument("--beam", metavar="N", type=count, help="prefixes that a beam keeps; 16 by default")
     parser.add_argument(
         "--candidates", metavar="N", type=count, help="labels of a frame that a beam tries; 8 by default"
@@ -79,7 +79,7 @@ def beam_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def fusion_arguments(parser: argparse.ArgumentParser) -> None:
-    """Language models and hot words for the beam search."""
+    """Add language models and hot words for the beam search."""
     parser.add_argument(
         "--lm",
         metavar="LM",
@@ -113,12 +113,12 @@ def fusion_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def chunk_argument(parser: argparse.ArgumentParser) -> None:
-    """How much audio a stream is fed at once."""
+    """Add the length of audio that a stream is fed at once."""
     parser.add_argument("--chunk-ms", metavar="MS", type=float, help="audio fed at once with --stream; 320 by default")
 
 
 def window_argument(parser: argparse.ArgumentParser) -> None:
-    """Above which length recordings are heard in windows."""
+    """Add the length above which recordings are decoded in windows."""
     parser.add_argument(
         "--window-seconds",
         metavar="S",
@@ -129,7 +129,7 @@ def window_argument(parser: argparse.ArgumentParser) -> None:
 
 
 def process_arguments(parser: argparse.ArgumentParser) -> None:
-    """Which one of several processes this is."""
+    """Add the options that say which one of several processes this is."""
     group = parser.add_argument_group(
         "one process of several",
         "Start the same command on every host, with these three; not needed on TPUs of Google Cloud, under Slurm\n"
@@ -143,7 +143,7 @@ def process_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def stream_options(options: argparse.Namespace, names: Sequence[str], refused: Sequence[str]) -> dict:
-    """Those of the options `names` that were given, which need --stream; with it, `refused` must not be given."""
+    """Return those of the options `names` that were given, which need --stream; `refused` must not be given with it."""
     given = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
     if given and not options.stream:
         raise UserError(f"--{next(iter(given)).replace('_', '-')}: only a stream takes it; add --stream")
@@ -154,7 +154,7 @@ def stream_options(options: argparse.Namespace, names: Sequence[str], refused: S
 
 
 def read_sources(items: Sequence[str], option: str = "--data") -> dict:
-    """Sources by name, from what was written as NAME=SOURCE."""
+    """Return sources by name, from what was written as NAME=SOURCE."""
     from joint_st.config import parse_source
 
     data = {}
@@ -167,7 +167,7 @@ def read_sources(items: Sequence[str], option: str = "--data") -> dict:
 
 
 def read_decoders(names: Sequence[str] | None, options: argparse.Namespace) -> list:
-    """The decoders of some names, each once."""
+    """Return the decoders of some names, each once."""
     fused = [name for name in ("lm", "hot_words", "rescore") if getattr(options, name, None)]
     names = names or ["beam" if fused else "greedy"]
     for name in fused:
@@ -182,12 +182,12 @@ def read_decoders(names: Sequence[str] | None, options: argparse.Namespace) -> l
 
 
 def read_passes(names: Sequence[str]) -> tuple[str, ...]:
-    """The passes of some names, in the order in which tables have them."""
+    """Return the passes of some names, in the order in which tables have them."""
     return tuple(name for name in PASSES if name in names)
 
 
 def read_fusion(options: argparse.Namespace):
-    """What is fused with the beam search; None where nothing is."""
+    """Return the files and weights to fuse with the beam search; None where nothing is fused."""
     needed = {
         "lm_weight": ["lm"],
         "insertion_bonus": ["lm"],
@@ -207,7 +207,7 @@ def read_fusion(options: argparse.Namespace):
     from joint_st.decoding.rescoring import RescoringWeights
 
     def read(kind, names):
-        """Weights of a kind, as far as the options of these names were given."""
+        """Return weights of a kind, with the values of those options of these names that were given."""
         values = ((field, getattr(options, name)) for field, name in zip(kind._fields, names, strict=True))
         return kind(**{field: value for field, value in values if value is not None})
 
@@ -239,9 +239,9 @@ def load_config(options: argparse.Namespace):
 
 
 def quiet_libraries() -> None:
-    """Keeps messages of Orbax (absl) and of XLA's C++ out of the progress.
+    """Keep messages of Orbax (absl) and of XLA's C++ out of the progress.
 
-    What Orbax reports as an error comes as an exception too, and is told in one line.
+    What Orbax reports as an error comes as an exception too, and is printed in one line.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     import absl.logging

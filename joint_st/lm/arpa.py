@@ -23,7 +23,7 @@ NEVER = -99.0
 """Stands in the format for the logarithm of 0."""
 
 MOST = 10_000_000
-"""N-grams that a model may have: each takes some 600 bytes while it is read, and at most 24 on the device."""
+"""Most n-grams of a model: each takes some 600 bytes while it is read, and at most 24 on the device."""
 
 _UNKNOWN_AS_WRITTEN = ("<UNK>", "[UNK]")
 
@@ -42,8 +42,8 @@ class Arpa:
     """A back-off model."""
 
     ngrams: tuple[dict[tuple[str, ...], Entry], ...]
-    """By order, from 1 on. Single tokens include `<s>`, `</s>` and `<unk>`, and where an n-gram is, there is also the
-    one without its last token."""
+    """N-grams by order, from 1 on. Single tokens include `<s>`, `</s>` and `<unk>`, and where an n-gram is, there is
+    also the one without its last token."""
 
     @property
     def order(self) -> int:
@@ -51,7 +51,7 @@ class Arpa:
 
     @property
     def tokens(self) -> list[str]:
-        """All tokens but those of the sentence's start and end and the unknown one."""
+        """All tokens except `<s>`, `</s>` and `<unk>`."""
         return [token for (token,) in self.ngrams[0] if token not in (START, END, UNKNOWN)]
 
     def log10_prob(self, token: str, before: Sequence[str]) -> float:
@@ -67,13 +67,13 @@ class Arpa:
         return weight + self.ngrams[len(ngram) - 1][ngram].log10_prob
 
     def sentence(self, tokens: Sequence[str]) -> float:
-        """Log10 probability of all tokens of a sentence and its end."""
+        """Return the log10 probability of all tokens of a sentence and its end."""
         said = [START, *tokens, END]
         return sum(self.log10_prob(said[i], said[:i]) for i in range(1, len(said)))
 
 
 def read_arpa(path: Path | str) -> Arpa:
-    """The model in an ARPA file, plain or gzipped (`.gz`).
+    """Read an ARPA file, plain or gzipped (`.gz`).
 
     Raises `UserError` where there is no such file, where it is broken, and where it has more than `MOST` n-grams. A
     model without `<unk>` gets one of probability 0.
@@ -89,7 +89,7 @@ def read_arpa(path: Path | str) -> Arpa:
 
 
 def write_arpa(model: Arpa, path: Path | str) -> None:
-    """Writes a model, gzipped where the path ends in `.gz`; a reader sees the whole file or none."""
+    """Write a model, gzipped where the path ends in `.gz`; a reader sees the whole file or none."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(f".{os.getpid()}.{path.name}")
@@ -151,7 +151,7 @@ def _parse(path: Path, file: TextIO) -> Arpa:
 
 
 def _ngram(line: str, order: int) -> tuple[tuple[str, ...], Entry]:
-    """Columns are cut at tabs and spaces alone, since a token may hold other white space."""
+    """Parse a line; columns are split at tabs and spaces alone, since a token may hold other white space."""
     probability, *rest = line.replace("\t", " ").split(" ")
     if len(rest) not in (order, order + 1):
         raise ValueError
@@ -166,7 +166,8 @@ SPACE = "\u2581"
 
 
 def spellings(tokenizer: Tokenizer) -> list[str]:
-    """What each label [V] adds to a text: "" the blank, `\u2047` the unknown one, a space in it where a word ends."""
+    """Return what each label [V] adds to a text: "" for the blank, `⁇` for the unknown one, with a space where a word
+    ends."""
     if isinstance(tokenizer, Characters):
         return ["", UNKNOWN_MARK, *tokenizer.characters]
     written = [piece.replace(SPACE, " ") for piece in tokenizer.symbols()]
@@ -175,13 +176,13 @@ def spellings(tokenizer: Tokenizer) -> list[str]:
 
 
 def symbols(tokenizer: Tokenizer) -> list[str]:
-    """The token of each label [V] in a language model over labels: its spelling, `\u2581` for a space."""
+    """Return the token of each label [V] in a language model over labels: its spelling, with `▁` for a space."""
     written = [spelling.replace(" ", SPACE) for spelling in spellings(tokenizer)]
     written[tokenizers.UNKNOWN] = UNKNOWN
     return written
 
 
 def label_tokens(tokenizer: Tokenizer, text: str) -> Sequence[str]:
-    """A normalised text as tokens of a language model over labels."""
+    """Return a normalised text as tokens of a language model over labels."""
     written = symbols(tokenizer)
     return [written[label] for label in tokenizer.encode(text)]

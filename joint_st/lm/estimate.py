@@ -1,4 +1,4 @@
-"""The command `joint-st data ngram`: from a config's texts to a language model."""
+"""`joint-st data ngram`: an n-gram language model from the training texts of a config."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from joint_st.runs.directory import RunDirectory
 
 
 def estimate_ngram(config: Config, place: Path, order: int, level: Literal["word", "label"], out: Path) -> Arpa:
-    """Estimates a model of `order` on the training texts of a config, paired and unpaired, and writes it to `out`.
+    """Estimate a model of `order` on the training texts of a config, paired and unpaired, and write it to `out`.
 
-    place: where the config is from: of a run's directory, the labels are those of its tokenizer; otherwise those of
-    the tokenizer that a run of the config would have.
+    place: path of the config. Where it is a run's directory, the labels are those of the run's tokenizer; otherwise
+    those of the tokenizer that a run of the config would have.
     """
     texts = training_texts(config)
     if level == "word":

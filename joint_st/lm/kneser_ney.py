@@ -25,9 +25,9 @@ FALLBACK = (0.5, 1.0, 1.5)
 
 
 def estimate(sentences: Iterable[Sequence[str]], order: int) -> Arpa:
-    """The model of `order` 1 or more from sentences of tokens, without their `<s>` and `</s>`.
+    """Estimate a model of `order` 1 or more from sentences of tokens, without their `<s>` and `</s>`.
 
-    All n-grams are kept, in memory: some 300 bytes for each different one. Raises `UserError` where there is no
+    All n-grams are kept in memory, at some 300 bytes for each different one. Raises `UserError` where there is no
     sentence, or one holds `<s>`, `</s>` or `<unk>`.
     """
     counts = _counts(sentences, order)
@@ -59,7 +59,7 @@ def estimate(sentences: Iterable[Sequence[str]], order: int) -> Arpa:
 
 
 def _counts(sentences: Iterable[Sequence[str]], order: int) -> list[Counter]:
-    """How often each n-gram occurs, by order; `<s>` alone does not."""
+    """Return how often each n-gram occurs, by order; `<s>` alone is left out."""
     counts = [Counter() for _ in range(order)]
     for sentence in sentences:
         tokens = (START, *sentence, END)
@@ -73,7 +73,7 @@ def _counts(sentences: Iterable[Sequence[str]], order: int) -> list[Counter]:
 
 
 def _adjusted(counts: list[Counter]) -> list[Counter]:
-    """What each n-gram counts."""
+    """Return the adjusted count of each n-gram."""
     adjusted = []
     for n, of_order in enumerate(counts[:-1]):
         followers = Counter(ngram[1:] for ngram in counts[n + 1])
@@ -84,7 +84,7 @@ def _adjusted(counts: list[Counter]) -> list[Counter]:
 
 
 def _interpolated(of_order: Counter, lower: dict) -> tuple[dict, dict]:
-    """The probability of each n-gram, and the weight of the shorter context after each context."""
+    """Return the probability of each n-gram, and the weight of the shorter context after each context."""
     taken = _discounts(of_order)
     totals, freed = defaultdict(int), defaultdict(float)
     for ngram, count in of_order.items():
@@ -100,7 +100,7 @@ def _interpolated(of_order: Counter, lower: dict) -> tuple[dict, dict]:
 
 
 def _discounts(of_order: Counter) -> tuple[float, float, float]:
-    """What is taken off an n-gram that counts 1, 2, or 3 and more."""
+    """Return the discounts of n-grams that count 1, 2, or 3 and more."""
     t1, t2, t3, t4 = (sum(1 for count in of_order.values() if count == k) for k in (1, 2, 3, 4))
     if not (t1 and t2 and t3):
         return FALLBACK

@@ -1,4 +1,4 @@
-"""What a run's evaluations hold of a split, and the part of it that the page shows."""
+"""Recognised utterances of a split in a run's evaluations, and which of them the page has audio of."""
 
 from __future__ import annotations
 
@@ -12,14 +12,15 @@ from joint_st.passes import PASSES
 from joint_st.runs.directory import RunDirectory
 
 LETTERS = {"equal": "=", "substitute": "s", "delete": "d", "insert": "i"}
-"""A step of the alignment of reference and hypothesis."""
+"""Letter for each kind of step in the alignment of reference and hypothesis."""
 
 
 def stored_utterances(run: RunDirectory, step: int, split: str, decoder: str) -> list[ScoredUtterance]:
-    """Utterances of a split as `decoder` heard them under the checkpoint of `step`, each head's in the split's order.
+    """Return the utterances of a split as `decoder` recognised them with the checkpoint of `step`, in the split's order
+    for each head.
 
-    They come from the newest evaluation that has them of both heads; none where there is no such evaluation, or only
-    one by a version that did not write alignments (`ops`) and what the source states of each.
+    They come from the newest evaluation that has them for both heads. There are none without such an evaluation, and
+    none if it is by a version that did not write alignments (`ops`) and what the source states of each utterance.
     """
     files = sorted(run.evaluations.glob(f"step_{step}_*.jsonl"), key=storage.modified, reverse=True)
     for path in files:
@@ -35,10 +36,10 @@ def _is_of(record: dict, split: str, decoder: str) -> bool:
 
 
 def utterance_facts(scored: Sequence[ScoredUtterance]) -> list[dict]:
-    """One for each utterance of a split, in its order.
+    """Return a record for each utterance of a split, in its order.
 
-    `groups` has, by `BY`, the group that `break_down` counts it in; `heads` each head's `hypothesis` with its `edits`,
-    a letter of `LETTERS` for each step from the reference's words to the hypothesis's.
+    `groups` has, by the keys of `BY`, the group that `break_down` counts it in; `heads` has each head's `hypothesis`
+    with its `edits`, a letter of `LETTERS` for each step from the reference's words to the hypothesis's.
     """
     group_of = {by: make(scored) for by, make in BY.items()}
     facts: dict[str, dict] = {}
@@ -63,9 +64,10 @@ def utterance_facts(scored: Sequence[ScoredUtterance]) -> list[dict]:
 
 
 def choose(errors: Sequence[int], most: int) -> list[int]:
-    """Numbers of up to `most` utterances to hear, the most telling first.
+    """Return the numbers of up to `most` utterances that have audio, the most telling first.
 
-    In turn the one with the most errors, and one of those evenly spread over all. errors: [N], of each utterance.
+    It takes in turn the one with the most errors, and one of those evenly spread over all. errors: [N], of each
+    utterance.
     """
     count = len(errors)
     worst = sorted(range(count), key=lambda n: -errors[n])

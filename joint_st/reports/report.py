@@ -1,4 +1,4 @@
-"""`joint-st report`: gathers what there is of a run, makes what is missing, and writes the page."""
+"""`joint-st report`: gathers the results of a run, computes those that are missing, and writes the page."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from joint_st.training.asr import columns
 MEGABYTE = 1_000_000
 
 MOST_WORDS = 100
-"""Confusions, and missed words, in the page."""
+"""Most confusions, and most missed words, in the page."""
 
 
 def report_run(
@@ -75,7 +75,7 @@ def report_run(
 
 
 def page_data(trained: Trained, split: str, scored: Sequence[ScoredUtterance], *, head: str, decoder: str) -> dict:
-    """What the page shows without audio: results, breakdowns, training curves, texts."""
+    """Return what the page shows without audio: results, breakdowns, training curves, texts."""
     config = trained.config
     how = {
         "normalizer": str(trained.normalizer),
@@ -114,7 +114,7 @@ def page_data(trained: Trained, split: str, scored: Sequence[ScoredUtterance], *
 
 
 def add_samples(content: dict, samples: dict[str, dict], most_bytes: int) -> int:
-    """Adds samples to their utterances, in their order, while the page stays below a size; how many were added."""
+    """Add samples to their utterances, in order, while the page stays below a size; return how many were added."""
     places = {one["id"]: one for one in content["utterances"]}
     size = len(make_page(content).encode())
     added = 0

@@ -17,7 +17,7 @@ from joint_st.data.buckets import Buckets
 from joint_st.data.loader import SLACK_SECONDS
 from joint_st.data.plan import BatchPlan
 from joint_st.data.sources import Corpus
-from joint_st.data.text_units.spelling import Spelling
+from joint_st.data.text_units.units import Spelling
 from joint_st.data.utterance import Entry
 from joint_st.data.word_times import word_times
 from joint_st.distributed.mesh import over_batch, put_batch

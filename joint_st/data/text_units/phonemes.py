@@ -15,8 +15,7 @@ import tqdm
 
 from joint_st.data.text_units import cache
 from joint_st.data.text_units.cache import PhonemeCache, phoneme_cache
-from joint_st.data.text_units.languages import find_voice
-from joint_st.data.text_units.phonemizer import phonemizer
+from joint_st.data.text_units.phonemizer import find_voice, phonemizer
 from joint_st.data.text_units.units import BOUNDARY, SPECIAL, UNKNOWN, write_description
 from joint_st.errors import UserError
 

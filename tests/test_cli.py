@@ -169,7 +169,7 @@ def test_evaluate_passes_sources_and_files_on(stand_in, run):
     assert default == {
         "checkpoints": ["best"],
         "data": {},
-        "heads": ("streaming", "full_context"),
+        "passes": ("streaming", "full_context"),
         "decoders": [Greedy()],
         "by": [],
         "errors": False,
@@ -181,7 +181,7 @@ def test_evaluate_passes_sources_and_files_on(stand_in, run):
         "c": ManifestSource(path="y=z"),
     }
     assert (given["checkpoints"], given["json_file"]) == (["100", "latest"], Path("t"))
-    assert (given["heads"], given["by"], given["errors"]) == (("full_context",), ["noise", "speaker"], True)
+    assert (given["passes"], given["by"], given["errors"]) == (("full_context",), ["noise", "speaker"], True)
     assert given["decoders"] == [Beam(beam=4), Greedy()]
     rescoring = RescoringWeights(unknown_penalty=3.0)
     expected = FusionFiles(Path("lm.arpa"), None, Weights(0.7, -1.0, 3.0), rescoring_weights=rescoring)

@@ -18,7 +18,7 @@ from joint_st.analysis.scores import DEPTHS, retrieve
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from joint_st.analysis.pairs import Example
+    from joint_st.analysis.pairs import ExamplePair
 
 DIRECTIONS = ("audio_to_text", "text_to_audio")
 
@@ -91,7 +91,7 @@ class LayerReport:
     """A row for each layer, from the encoders' outputs up."""
     facts: dict
     """What all rows share: the best alignment, the cost, the number of utterances."""
-    examples: list[Example]
+    examples: list[ExamplePair]
     """Pairs that have a figure."""
 
     def scalars(self) -> dict[str, float]:

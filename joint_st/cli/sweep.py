@@ -77,7 +77,7 @@ def add(commands: Commands) -> None:
 
 
 def _sweep(options: argparse.Namespace) -> None:
-    from joint_st.sweeps.run_sweep import sweep
+    from joint_st.sweeps.run_sweep import run_sweep
 
     more = {}
     if options.launcher:
@@ -86,7 +86,7 @@ def _sweep(options: argparse.Namespace) -> None:
         more["command"] = find_launcher(options.launcher, options.launcher_options, options.remote_workdir)
     elif options.launcher_options or options.remote_workdir:
         raise UserError("--remote-workdir and what stands after `--` are for a --launcher; name one")
-    status = sweep(
+    status = run_sweep(
         options.file,
         workdir=options.workdir,
         only=options.only,

@@ -19,7 +19,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 
 from joint_st.errors import UserError
-from joint_st.lm.arpa import END, NEVER, START, UNKNOWN, Arpa, Entry
+from joint_st.lm.arpa import END, NEVER, START, UNKNOWN, Arpa, NGramScores
 
 FALLBACK = (0.5, 1.0, 1.5)
 
@@ -49,11 +49,11 @@ def estimate(sentences: Iterable[Sequence[str]], order: int) -> Arpa:
     for n, (probabilities, _) in enumerate(models, 1):
         backoffs = models[n][1] if n < order else {}
         entries = {
-            ngram: Entry(math.log10(probability), math.log10(backoffs.get(ngram, 1.0)))
+            ngram: NGramScores(math.log10(probability), math.log10(backoffs.get(ngram, 1.0)))
             for ngram, probability in probabilities.items()
         }
         if n == 1:
-            entries[START,] = Entry(NEVER, math.log10(backoffs.get((START,), 1.0)))
+            entries[START,] = NGramScores(NEVER, math.log10(backoffs.get((START,), 1.0)))
         ngrams.append(dict(sorted(entries.items())))
     return Arpa(tuple(ngrams))
 

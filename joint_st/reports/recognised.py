@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 
-from joint_st import storage
 from joint_st.evaluation.breakdown import BY, UNSTATED
-from joint_st.evaluation.report import ScoredUtterance
+from joint_st.evaluation.report import ScoredUtterance, stored_utterances
 from joint_st.passes import PASSES
 from joint_st.runs.directory import RunDirectory
 
@@ -15,24 +13,14 @@ LETTERS = {"equal": "=", "substitute": "s", "delete": "d", "insert": "i"}
 """Letter for each kind of step in the alignment of reference and hypothesis."""
 
 
-def stored_utterances(run: RunDirectory, step: int, split: str, decoder: str) -> list[ScoredUtterance]:
-    """Return the utterances of a split as `decoder` recognised them with the checkpoint of `step`, in the split's order
-    for each head.
+def split_utterances(run: RunDirectory, step: int, split: str, decoder: str) -> list[ScoredUtterance]:
+    """Return the utterances of a split as `decoder` recognised them with the checkpoint of `step`, head by head.
 
-    They come from the newest evaluation that has them for both heads. There are none without such an evaluation, and
-    none if it is by a version that did not write alignments (`ops`) and what the source states of each utterance.
+    There are none unless the run's evaluations have them of both heads.
     """
-    files = sorted(run.evaluations.glob(f"step_{step}_*.jsonl"), key=storage.modified, reverse=True)
-    for path in files:
-        with path.open(encoding="utf-8") as lines:
-            records = [record for record in map(json.loads, lines) if _is_of(record, split, decoder)]
-        if {record["head"] for record in records} == set(PASSES):
-            return [ScoredUtterance.from_record(record) for record in records]
-    return []
-
-
-def _is_of(record: dict, split: str, decoder: str) -> bool:
-    return record["split"] == split and record["decoder"] == decoder and "ops" in record
+    keys = [(split, name, decoder) for name in PASSES]
+    found = stored_utterances(run, step, keys)
+    return [one for key in keys for one in found[key]] if len(found) == len(keys) else []
 
 
 def utterance_facts(scored: Sequence[ScoredUtterance]) -> list[dict]:

@@ -19,7 +19,7 @@ from joint_st.evaluation.word_errors import word_errors
 from joint_st.passes import PASSES
 from joint_st.reports.charts import layer_charts, training_charts
 from joint_st.reports.page import embedded, make_page, write_page
-from joint_st.reports.recognised import choose, stored_utterances, utterance_facts
+from joint_st.reports.recognised import choose, split_utterances, utterance_facts
 from joint_st.reports.samples import make_samples
 from joint_st.runs.trained import Trained, load_trained
 from joint_st.training.asr import columns
@@ -51,10 +51,10 @@ def report_run(
     keep_compiled(trained.config.training.compilation_cache)
     split, source = trained.split(data)
     own = trained.config.data.test.get(split) == source
-    scored = stored_utterances(trained.run, trained.step, split, decoder.name) if own else []
+    scored = split_utterances(trained.run, trained.step, split, decoder.name) if own else []
     if not scored:
         evaluate_run(workdir, data={split: source}, decoders=[decoder], checkpoint=str(trained.step))
-        scored = stored_utterances(trained.run, trained.step, split, decoder.name)
+        scored = split_utterances(trained.run, trained.step, split, decoder.name)
     layers = trained.run.root / "analysis" / f"step_{trained.step}_{split}.json".replace("/", "_")
     if trained.units is not None and not (own and layers.exists()):
         analyze_run(workdir, data={split: source}, checkpoint=str(trained.step))

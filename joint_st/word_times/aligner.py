@@ -31,7 +31,7 @@ from joint_st.word_times.text import as_written, labels_of
 
 
 @dataclass(frozen=True)
-class Job:
+class AlignmentJob:
     """An utterance to align."""
 
     row: int
@@ -54,7 +54,7 @@ class Job:
 class JobBatch:
     """Utterances that are aligned together, and the shapes of their arrays."""
 
-    jobs: list[Job]
+    jobs: list[AlignmentJob]
     rows: int
     samples: int
     labels: int
@@ -69,7 +69,7 @@ compilations."""
 
 
 def plan(
-    jobs: Sequence[Job], window: int, *, frame: int, buckets: int, batch_size: int, devices: int
+    jobs: Sequence[AlignmentJob], window: int, *, frame: int, buckets: int, batch_size: int, devices: int
 ) -> list[JobBatch]:
     """Gather jobs in batches, the longest first.
 
@@ -111,7 +111,7 @@ AHEAD = 2
 """Number of batches that are read while one is aligned."""
 
 
-class Heard(NamedTuple):
+class ReadUtterance(NamedTuple):
     """The audio of an utterance, and the true times of its words."""
 
     audio: np.ndarray
@@ -159,7 +159,7 @@ class Aligner:
                 bar.update(len(batch.jobs))
         return [results[i] for i in range(len(corpus))]
 
-    def _jobs(self, corpus: Corpus, failed: dict[int, Aligned | Failed]) -> list[Job]:
+    def _jobs(self, corpus: Corpus, failed: dict[int, Aligned | Failed]) -> list[AlignmentJob]:
         """Return the jobs that can be aligned as far as one can tell without the audio; the others go into `failed`."""
         entries = []
         rows = tqdm.trange(len(corpus), desc="reading texts", unit=" utterances", leave=False, disable=None, delay=1)
@@ -174,7 +174,7 @@ class Aligner:
             self._units.prepare((text, entry.language) for _, entry, text, _ in entries)
         none = np.zeros(0, np.int32)
         return [
-            Job(
+            AlignmentJob(
                 row=i,
                 id=entry.id,
                 written=entry.text,
@@ -195,7 +195,7 @@ class Aligner:
 
     def _read(
         self, corpus: Corpus, batches: Iterable[JobBatch], readers: ThreadPoolExecutor
-    ) -> Iterator[tuple[JobBatch, list[Heard | Failed]]]:
+    ) -> Iterator[tuple[JobBatch, list[ReadUtterance | Failed]]]:
         """Yield the batches with their utterances, read ahead by threads."""
         ahead: deque = deque()
 
@@ -210,7 +210,7 @@ class Aligner:
         while ahead:
             yield first()
 
-    def _hear(self, corpus: Corpus, job: Job, most: int) -> Heard | Failed:
+    def _hear(self, corpus: Corpus, job: AlignmentJob, most: int) -> ReadUtterance | Failed:
         try:
             utterance = corpus[job.row]
         except UnreadableAudio as error:
@@ -220,13 +220,13 @@ class Aligner:
         if len(audio) > most + SLACK_SECONDS * rate:
             stated, has = map(self._features.seconds, (job.samples, len(audio)))
             return Failed(job.id, f"its audio is {has:.3f} s long, where its source says {stated:.3f} s; correct that")
-        return Heard(audio[:most], word_times(utterance, job.text))
+        return ReadUtterance(audio[:most], word_times(utterance, job.text))
 
-    def _align_batch(self, batch: JobBatch, heard: list[Heard | Failed]) -> dict[int, Aligned | Failed]:
+    def _align_batch(self, batch: JobBatch, heard: list[ReadUtterance | Failed]) -> dict[int, Aligned | Failed]:
         results: dict[int, Aligned | Failed] = {
             job.row: one for job, one in zip(batch.jobs, heard) if isinstance(one, Failed)
         }
-        read = [(job, one) for job, one in zip(batch.jobs, heard) if isinstance(one, Heard)]
+        read = [(job, one) for job, one in zip(batch.jobs, heard) if isinstance(one, ReadUtterance)]
         if not read:
             return results
         logits = self._logits(batch, [one.audio for _, one in read])
@@ -273,7 +273,7 @@ class Aligner:
             paths.append((own, float(log_probs[b]) / frames[b]) if feasible[b] else None)
         return paths
 
-    def _result(self, job: Job, heard: Heard, labels, units) -> Aligned | Failed:
+    def _result(self, job: AlignmentJob, heard: ReadUtterance, labels, units) -> Aligned | Failed:
         seconds = self._features.seconds(len(heard.audio))
         if labels is None:
             return Failed(job.id, self._why_not(job, seconds, self._features.frames(len(heard.audio))))
@@ -295,7 +295,7 @@ class Aligner:
             true=heard.true,
         )
 
-    def _why_not(self, job: Job, seconds: float, frames: int) -> str:
+    def _why_not(self, job: AlignmentJob, seconds: float, frames: int) -> str:
         needed = int(frames_needed(job.labels))
         if needed > frames:
             return (

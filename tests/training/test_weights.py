@@ -8,10 +8,10 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
-from joint_st.data.text_units.spelling import Spelling
 
 from joint_st.config import Config, LmConfig, override, save
 from joint_st.data.symbols import Symbols
+from joint_st.data.text_units import Spelling
 from joint_st.data.tokenizers import Characters
 from joint_st.errors import UserError
 from tests.tiny import saved_arrays

@@ -121,7 +121,7 @@ def compare_utterances(key: Key, a: Side, b: Side, samples: int = SAMPLES) -> li
         words_a, errors_a = _counts(ours, subset)
         words_b, errors_b = _counts(theirs, subset)
         if (words_a != words_b).any():
-            print(f"{split}: {subset}: left out, the runs' vocabularies differ in these words", file=sys.stderr)
+            print(f"{split}: {subset}: left out, because the runs' vocabularies differ in these words", file=sys.stderr)
             continue
         there = words_a > 0 if subset != ALL else np.ones(len(words_a), bool)
         found = paired_difference(errors_a[there], errors_b[there], words_a[there], samples)

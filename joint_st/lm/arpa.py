@@ -34,7 +34,7 @@ class NGramScores(NamedTuple):
     log10_prob: float
     """Log10 probability of the last token after the ones before it."""
     log10_backoff: float
-    """Log10 weight of what the tokens after the first one predict, where the model has no n-gram that goes on from all."""
+    """Log10 back-off weight: it applies where the model has no n-gram that continues this one with the next token."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -115,13 +115,13 @@ def _check_comparable(evaluations: Sequence[RunEvaluation]) -> None:
     for other in evaluations[1:]:
         names = f"{first.job.name} and {other.job.name}"
         if first.counts.keys() != other.counts.keys():
-            raise UserError(f"{names}: evaluated on other splits or with other decoders; evaluate them alike")
+            raise UserError(f"{names}: evaluated on different splits or with different decoders; evaluate them alike")
         if first.normalizer != other.normalizer:
             raise UserError(f"{names}: evaluated with normalisers {first.normalizer} and {other.normalizer}")
         for (split, _), counts in first.counts.items():
             others = other.counts[split, _]
             if counts.ids != others.ids or not np.array_equal(counts.words[ALL], others.words[ALL]):
-                raise UserError(f"{names}: evaluated on other utterances of {split}; evaluate both again")
+                raise UserError(f"{names}: evaluated on different utterances of {split}; evaluate both again")
 
 
 def _row(key: tuple[str, str], group: list[RunEvaluation], references: dict[str, list[RunEvaluation]]) -> dict:

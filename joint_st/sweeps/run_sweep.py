@@ -52,7 +52,7 @@ def run_sweep(
     outcome = Outcome()
     if not collect_only:
         if found.here != found.directory:
-            log(f"{found.directory}: logs and locks are in {found.here}, which a sweep on another machine does not see")
+            log(f"{found.directory}: logs and locks are in {found.here}, which a sweep on another machine cannot see")
         outcome = run_jobs(jobs, workers=workers, command=command, resubmit=resubmit)
     if outcome.signal:
         _report(outcome)
@@ -107,7 +107,7 @@ def print_table(
 
 def _report(outcome: Outcome) -> None:
     if outcome.left:
-        log(f"{_runs(outcome.left)} not finished; the same command goes on")
+        log(f"{_runs(outcome.left)} not finished; the same command continues")
     if outcome.elsewhere:
         names = ", ".join(job.name for job in outcome.elsewhere)
         log(f"{_runs(outcome.elsewhere)} trained by another process: {names}")
@@ -115,7 +115,7 @@ def _report(outcome: Outcome) -> None:
         names = ", ".join(job.name for job in outcome.submitted)
         log(f"{_runs(outcome.submitted)} submitted: {names}; --status shows how far they are")
     if outcome.failed:
-        log(f"{_runs(outcome.failed)} failed; the same command tries again:")
+        log(f"{_runs(outcome.failed)} failed; the same command starts them again:")
     for job, problem in outcome.failed:
         log(f"  {job.name}: {problem}\n    log: {job.log}")
 

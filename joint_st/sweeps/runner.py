@@ -113,7 +113,7 @@ def _forgotten_submissions(jobs: Sequence[Job]) -> dict[str, float]:
     for job in jobs:
         if known := submission(job):
             if last_sign(job) > time.time() - SILENT_SECONDS:
-                log(f"{job.name}: {known}, and has just written something; left alone")
+                log(f"{job.name}: {known}, and has written something just now; not submitted again")
             else:
                 found[job.name] = known.time
     return found
@@ -180,7 +180,7 @@ def _start(job: Job, command: Command, descriptor: int) -> Started:
         )
     os.close(descriptor)
     steps = job.directory.checkpoint_steps
-    log(f"{job.name}: {f'goes on from step {steps[-1]}' if steps else 'starts'}; log {job.log}")
+    log(f"{job.name}: {f'continues from step {steps[-1]}' if steps else 'starts'}; log {job.log}")
     return Started(job, process, time.monotonic(), log_start, launched)
 
 
@@ -217,7 +217,7 @@ def _problem(started: Started) -> str:
     last = last_line(started.job.log, started.log_start)
     status = started.process.returncode
     if status == 0:
-        return "ended well, but without an evaluation of its last step"
+        return "ended with status 0, but without an evaluation of its last step"
     how = f"killed by {signal.Signals(-status).name}" if status < 0 else f"exit status {status}"
     return f"{last} ({how})" if last else how
 
@@ -253,7 +253,7 @@ def pass_on(signals: Signals, running: Sequence[Started]) -> None:
     for started in running:
         if started.warned < count:
             if not started.warned:
-                log(f"{started.job.name}: asked to save and end; a second signal kills it")
+                log(f"{started.job.name}: asked to save a checkpoint and end; a second signal kills it")
             _send(started, signal.SIGKILL if count > 1 else signal.SIGTERM)
             started.warned = count
 

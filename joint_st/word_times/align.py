@@ -75,7 +75,7 @@ def align_split(
     keep_compiled(trained.config.training.compilation_cache)
     corpus = open_source(source)
     if not len(corpus):
-        raise UserError(f"{corpus.name}: holds no utterances; correct the source")
+        raise UserError(f"{corpus.name}: has no utterances; correct the source")
     results, *others = [aligner(corpus, split) for aligner in aligners(trained, head, ways)]
     failed = [result for result in results if isinstance(result, Failed)]
     for one in failed:

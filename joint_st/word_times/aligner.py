@@ -20,14 +20,51 @@ from joint_st.data.sources import Corpus
 from joint_st.data.text_units.units import Spelling
 from joint_st.data.utterance import Entry
 from joint_st.data.word_times import word_times
+from joint_st.decoding.windows import Windows
 from joint_st.distributed.mesh import over_batch, put_batch
+from joint_st.heads.model import model_structure
+from joint_st.models.functional import merge
 from joint_st.ops.ctc import frames_needed
 from joint_st.ops.forced_alignment import forced_alignment
 from joint_st.passes import PASSES
 from joint_st.runs.trained import Trained
-from joint_st.word_times.emissions import Emissions
 from joint_st.word_times.spans import Aligned, CannotAlign, Failed, Frames, unit_spans, word_spans
 from joint_st.word_times.text import as_written, labels_of
+
+WINDOW_SECONDS = 40
+"""Recordings longer than this are encoded in windows of this length."""
+CONTEXT_SECONDS = 5
+"""Context in seconds on either side of the part of a window that is kept."""
+
+
+class Emissions:
+    """The logits of one head of a run and, if `units`, of its text units, for audio of any length."""
+
+    def __init__(self, trained: Trained, head: str, units: bool):
+        features = trained.config.model.features
+        self._trained = trained
+        self.windows = Windows.of_seconds(WINDOW_SECONDS, CONTEXT_SECONDS, features)
+        structure = model_structure(trained.config, trained.symbols.sizes)
+
+        @jax.jit
+        def emit(weights, audio, audio_lengths):
+            model = merge(structure, weights)
+            encoded = model(audio, audio_lengths)
+            found = {"labels": model.head(head).alignment_logits(getattr(encoded, head))}
+            return found | ({"units": encoded.units} if units else {})
+
+        self._emit = emit
+
+    def __call__(self, audio: np.ndarray, lengths: np.ndarray) -> dict[str, jax.Array]:
+        """Return logits [B, T, V] of audio int16 [B, S]; B divides over the mesh."""
+        batch = put_batch({"audio": audio, "lengths": lengths}, self._trained.mesh)
+        return self._emit(self._trained.weights, batch["audio"], batch["lengths"])
+
+    def of_long(self, audio: np.ndarray) -> dict[str, np.ndarray]:
+        """Return logits [T, V] of audio int16 [S] of any length, on the host."""
+        groups = self.windows.groups(audio, self._trained.mesh.size)
+        parts = [jax.device_get(self(rows, lengths)) for rows, lengths, _ in groups]
+        return {name: self.windows.stitch(np.concatenate([p[name] for p in parts]), len(audio)) for name in parts[0]}
 
 
 @dataclass(frozen=True)
@@ -189,7 +226,7 @@ class Aligner:
 
     def _check_audio(self, entry: Entry) -> None:
         if not entry.has_audio:
-            raise CannotAlign("it has no audio; align utterances that have")
+            raise CannotAlign("it has no audio")
         if entry.problem:
             raise CannotAlign(entry.problem)
 
@@ -302,4 +339,4 @@ class Aligner:
                 f"its text cannot fit its audio: {len(job.labels)} labels need {needed} frames, and {seconds:.2f} s "
                 f"have {frames}; is it the text of other audio?"
             )
-        return "the model gives its text probability 0, or none that is a number; try another checkpoint"
+        return "the model gives its text probability 0 or NaN; try another checkpoint"

@@ -19,8 +19,7 @@ from joint_st.models.functional import merge
 from joint_st.models.text_encoder import most_frames, repetitions
 from joint_st.ops.matching import align, cheapest
 from joint_st.runs.trained import Trained
-from joint_st.word_times.aligner import Aligner, AlignmentJob, JobBatch, ReadUtterance
-from joint_st.word_times.emissions import WINDOW_SECONDS
+from joint_st.word_times.aligner import WINDOW_SECONDS, Aligner, AlignmentJob, JobBatch, ReadUtterance
 from joint_st.word_times.spans import Aligned, Failed, Frames, unit_spans, words_of_units
 from joint_st.word_times.text import as_written
 

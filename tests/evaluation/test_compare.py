@@ -138,7 +138,7 @@ def test_subsets_of_other_vocabularies_are_left_out(runs, tmp_path, capsys):
     table = tmp_path / "table.json"
     assert main(["compare", *map(str, runs), *manifest(tmp_path, references), "--json", str(table)]) == 0
     assert [row["subset"] for row in json.loads(table.read_text())] == ["all", "all"]
-    assert "test: heard: left out, the runs' vocabularies differ in these words" in capsys.readouterr().err
+    assert "test: heard: left out, because the runs' vocabularies differ in these words" in capsys.readouterr().err
 
 
 def test_the_newest_evaluation_of_the_checkpoint_counts(runs):

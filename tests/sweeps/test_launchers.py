@@ -118,7 +118,7 @@ def test_what_a_script_is_told(place):
     [
         ("--launcher nope", "--launcher nope: no script "),
         ("--launcher ./nope.sh", "--launcher ./nope.sh: no script nope.sh; give the name of one in launch/, or a path"),
-        ("-- --zone here", "--remote-workdir and what stands after `--` are for a --launcher; name one"),
+        ("-- --zone here", "--remote-workdir and the options after `--` need a --launcher; name one"),
         ("--workdir s3://a/b", "s3://a/b: give a path on a disk, or gs://BUCKET/FOLDER"),
     ],
 )

@@ -81,7 +81,7 @@ def test_a_failing_run_does_not_stop_the_rest_and_only_it_is_tried_again(tmp_pat
     assert (out / "fails" / "seed_0.log").read_text().count("$ ") == 2
 
     assert run_sweep(file, workdir=out, only=["fails"], command=lambda job: ["true"]) == 1
-    assert "fails/seed_0: ended well, but without an evaluation of its last step" in capsys.readouterr().err
+    assert "fails/seed_0: ended with status 0, but without an evaluation of its last step" in capsys.readouterr().err
     assert run_sweep(file, workdir=out, only=["fails"], command=lambda job: ["sh", "-c", "kill -9 $$"]) == 1
     assert "fails/seed_0: killed by SIGKILL\n" in capsys.readouterr().err
 
@@ -95,13 +95,13 @@ def test_a_signal_lets_runs_save_and_the_same_command_goes_on(tmp_path, fake, ca
     error = process.communicate(timeout=300)[1]
     assert process.returncode == 128 + number
     assert "waits/seed_0: stopped, step 2 of 4 saved" in error
-    assert error.endswith("2 runs not finished; the same command goes on\n")
+    assert error.endswith("2 runs not finished; the same command continues\n")
     assert starts(out) == {"waits/seed_0": 1}
     if number != signal.SIGHUP:
         jobs = load_sweep(file, out).jobs
         assert [state_in_words(job) for job in jobs] == ["step 2 of 4", "to do"]
         assert run_sweep(file, workdir=out, command=fake) == 0
-        assert "waits/seed_0: goes on from step 2" in capsys.readouterr().err
+        assert "waits/seed_0: continues from step 2" in capsys.readouterr().err
         assert [state_in_words(job) for job in jobs] == ["finished", "finished"]
 
 
@@ -178,7 +178,7 @@ def test_a_sweep_killed_with_its_runs_ends_with_the_whole_table(tmp_path, fake, 
     wait_for(lambda: not any(is_locked(job.lock) for job in jobs))
     assert [state_in_words(job) for job in jobs] == ["finished", "step 2 of 4", "step 2 of 4", "to do"]
     assert run_sweep(file, workdir=out, workers=2, json_file=table, command=fake) == 0
-    assert capsys.readouterr().err.count("goes on from step 2") == 2
+    assert capsys.readouterr().err.count("continues from step 2") == 2
     assert [row["name"] for row in json.loads(table.read_text())] == ["a", "long_1", "long_2", "b"]
     assert starts(out) == {"a/seed_0": 1, "b/seed_0": 1, "long_1/seed_0": 2, "long_2/seed_0": 2}
 

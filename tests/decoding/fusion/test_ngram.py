@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from joint_st.decoding.fusion.ngram import NGram
-from joint_st.lm.kneser_ney import estimate
+from joint_st.lm.estimate import estimate
 from tests.decoding.fusion.reference import pruned
 from tests.lm.test_kneser_ney import made_up
 

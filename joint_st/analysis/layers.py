@@ -9,9 +9,9 @@ import numpy as np
 import tqdm
 
 from joint_st.analysis.measure import ALIGNMENTS, DISTANCES, Found, make_forward
-from joint_st.analysis.pairs import Example, choose_pairs, spread
+from joint_st.analysis.pairs import ExamplePair, choose_pairs, spread
 from joint_st.analysis.report import LayerReport, Measured
-from joint_st.analysis.scores import boundary_errors
+from joint_st.analysis.scores import absolute_boundary_errors
 from joint_st.config import Config, ModelConfig
 from joint_st.data.buckets import Buckets
 from joint_st.data.dataset import Dataset
@@ -136,14 +136,16 @@ class LayerAnalysis:
         numbers["boundary_seconds"] = np.zeros(positions.shape[:2])
         if true is not None:
             for which in np.ndindex(positions.shape[:2]):
-                errors = boundary_errors(pairs.words[n], units[which], true, self._config.model.features.frame_seconds)
+                errors = absolute_boundary_errors(
+                    pairs.words[n], units[which], true, self._config.model.features.frame_seconds
+                )
                 numbers["boundary_seconds"][which] = errors.sum()
         return numbers
 
-    def _example(self, found: Found, row: int, n: int, costs: np.ndarray) -> Example:
+    def _example(self, found: Found, row: int, n: int, costs: np.ndarray) -> ExamplePair:
         pairs, frames, text_frames = self._pairs, found.frames[row], found.text_frames[row]
         symbols = self._dataset.units.symbols
-        return Example(
+        return ExamplePair(
             id=self._dataset.id(int(pairs.index[n])),
             text=pairs.texts[n],
             layers=layer_names(self._config.model),
@@ -156,7 +158,7 @@ class LayerAnalysis:
             frame_seconds=self._config.model.features.frame_seconds,
         )
 
-    def _report(self, parts: list[dict], examples: list[Example]) -> LayerReport:
+    def _report(self, parts: list[dict], examples: list[ExamplePair]) -> LayerReport:
         parts = sorted(parts, key=lambda part: part["pair"])
         columns = {name: [part[name] for part in parts] for name in parts[0]}
         alone = {name: np.array(columns.pop(name)) for name in ("feasible", "frames", "boundaries")}

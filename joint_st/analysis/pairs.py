@@ -1,6 +1,6 @@
 """The pairs of speech and text that an analysis compares, chosen from a dataset.
 
-Each pair also has a text that is not its own, as a baseline for the distance to its own. An `Example` is a pair to
+Each pair also has a text that is not its own, as a baseline for the distance to its own. An `ExamplePair` is a pair to
 look at: the distances of its audio from its text, and how they are aligned.
 """
 
@@ -100,7 +100,7 @@ def wrong_texts(texts: Sequence[str], lengths: Sequence[int]) -> np.ndarray:
 
 
 @dataclass(frozen=True)
-class Example:
+class ExamplePair:
     """A pair in a figure: `T` audio frames and `R` text frames that repeat `U` units, at `L` layers."""
 
     id: str

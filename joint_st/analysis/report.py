@@ -18,7 +18,7 @@ from joint_st.analysis.scores import DEPTHS, retrieve
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from joint_st.analysis.pairs import Example
+    from joint_st.analysis.pairs import ExamplePair
 
 DIRECTIONS = ("audio_to_text", "text_to_audio")
 
@@ -91,7 +91,7 @@ class LayerReport:
     """A row for each layer, from the encoders' outputs up."""
     facts: dict
     """What all rows share: the best alignment, the cost, the number of utterances."""
-    examples: list[Example]
+    examples: list[ExamplePair]
     """Pairs that have a figure."""
 
     def scalars(self) -> dict[str, float]:
@@ -115,12 +115,12 @@ class LayerReport:
     def table(self) -> Group:
         """Return three tables for `rich.print`, at most 80 columns wide."""
         facts = self.facts
-        infeasible = f", {facts['infeasible']} without an alignment left out" if facts["infeasible"] else ""
+        infeasible = f", {facts['infeasible']} without an alignment are left out" if facts["infeasible"] else ""
         headings = dict(zip(DISTANCES, ("best", "frame-\nwise", "random", "wrong\ntext")))
         relative = headings | {"best": "relative\nbest"}
         distances = _table(
             f"distance per audio frame: {facts['cost']}; best alignment: {facts['alignment']}\n"
-            f"{facts['utterances']} utterances{infeasible}; relative: over that of any two frames",
+            f"{facts['utterances']} utterances{infeasible}; relative: to that of any two frames",
             self.rows,
             [(heading, kind, _short) for kind, heading in headings.items()]
             + [(heading, f"relative_{kind}", "{:.3f}".format) for kind, heading in relative.items()],
@@ -128,7 +128,7 @@ class LayerReport:
         measures = {**{f"R@{k}": f"recall_{k}" for k in DEPTHS}, "MRR": "reciprocal_rank"}
         retrieval = _table(
             f"retrieval among {facts['utterances']} by cosine of mean-pooled embeddings\n"
-            "(s→t: speech finds its text, t→s: text finds its speech)",
+            "(s→t: speech retrieves its text, t→s: text retrieves its speech)",
             self.rows,
             [
                 (f"{short}\n{heading}", f"{direction}_{measure}", "{:.1%}".format)

@@ -63,7 +63,7 @@ def word_frames(words: np.ndarray, unit: np.ndarray) -> np.ndarray:
     return np.stack([np.searchsorted(of_frame, word, "left"), np.searchsorted(of_frame, word, "right")], axis=1)
 
 
-def boundary_errors(words: np.ndarray, unit: np.ndarray, true: np.ndarray, frame_seconds: float) -> np.ndarray:
+def absolute_boundary_errors(words: np.ndarray, unit: np.ndarray, true: np.ndarray, frame_seconds: float) -> np.ndarray:
     """Return absolute errors in seconds, [2 W - 2], of where words begin and end; `true` [W, 2] is in seconds.
 
     The beginning of the first word and the end of the last are left out: alignments are anchored there, at the first

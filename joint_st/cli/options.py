@@ -72,9 +72,9 @@ def checkpoints_argument(parser: argparse.ArgumentParser, which: str) -> None:
 
 def beam_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the size of a beam."""
-    parser.add_argument("--beam", metavar="N", type=count, help="prefixes that a beam keeps; 16 by default")
+    parser.add_argument("--beam", metavar="N", type=count, help="number of prefixes that the beam keeps; 16 by default")
     parser.add_argument(
-        "--candidates", metavar="N", type=count, help="labels of a frame that a beam tries; 8 by default"
+        "--candidates", metavar="N", type=count, help="number of labels of a frame that the beam tries; 8 by default"
     )
 
 
@@ -91,24 +91,35 @@ def fusion_arguments(parser: argparse.ArgumentParser) -> None:
         "--lm-weight", metavar="W", type=float, help="factor of the LM's natural log probability; 0.5 by default"
     )
     parser.add_argument(
-        "--insertion-bonus", metavar="B", type=float, help="for each word (or label, as of the LM); 0 by default"
+        "--insertion-bonus",
+        metavar="B",
+        type=float,
+        help="added for each word (or label, for an LM over labels); 0 by default",
     )
     parser.add_argument(
-        "--unknown-penalty", metavar="P", type=float, help="off the log probability of unknown words; 10 by default"
+        "--unknown-penalty",
+        metavar="P",
+        type=float,
+        help="subtracted from the log probability of unknown words; 10 by default",
     )
     parser.add_argument("--hot-words", metavar="FILE", type=Path, help="words or phrases to favour, one a line")
-    parser.add_argument("--hot-word-bonus", metavar="X", type=float, help="for each one spelled; 5 by default")
+    parser.add_argument(
+        "--hot-word-bonus", metavar="X", type=float, help="added for each hot word spelled; 5 by default"
+    )
     parser.add_argument(
         "--rescore",
         metavar="LM",
         type=Path,
-        help="put the hypotheses that the beam has kept in order again by a language model, of the kinds of --lm",
+        help="reorder the hypotheses that the beam has kept by a language model, of the same kinds as --lm",
     )
     parser.add_argument(
         "--rescore-weight", metavar="W", type=float, help="factor of its natural log probability; 0.5 by default"
     )
     parser.add_argument(
-        "--rescore-bonus", metavar="B", type=float, help="for each word (or label, as of the LM); 0 by default"
+        "--rescore-bonus",
+        metavar="B",
+        type=float,
+        help="added for each word (or label, for an LM over labels); 0 by default",
     )
 
 
@@ -123,8 +134,8 @@ def window_argument(parser: argparse.ArgumentParser) -> None:
         "--window-seconds",
         metavar="S",
         type=window,
-        help="hear longer recordings in windows of this length that overlap; by default twice the longest utterance of "
-        "the training, from 8 to 30",
+        help="decode longer recordings in overlapping windows of this length; by default twice the longest "
+        "utterance of the training, from 8 to 30",
     )
 
 
@@ -135,21 +146,21 @@ def process_arguments(parser: argparse.ArgumentParser) -> None:
         "Start the same command on every host, with these three; not needed on TPUs of Google Cloud, under Slurm\n"
         "(srun) and Open MPI 4 (mpirun), which say it themselves. All must start within 300 s. Where one fails, all\n"
         "end within 60 s with a status that is not 0, and process 0 says in a line which and why. Where one was\n"
-        "killed or lost its host, the status is 75, and the same command goes on from the last checkpoint.",
+        "killed or lost its host, the status is 75, and the same command continues from the last checkpoint.",
     )
-    group.add_argument("--coordinator", metavar="HOST:PORT", help="where process 0 listens: its address, a free port")
-    group.add_argument("--processes", metavar="N", type=count, help="how many there are")
-    group.add_argument("--process", metavar="I", type=index, help="which one this is, from 0 on")
+    group.add_argument("--coordinator", metavar="HOST:PORT", help="address and a free port where process 0 listens")
+    group.add_argument("--processes", metavar="N", type=count, help="number of processes")
+    group.add_argument("--process", metavar="I", type=index, help="number of this process, from 0 on")
 
 
 def stream_options(options: argparse.Namespace, names: Sequence[str], refused: Sequence[str]) -> dict:
     """Return those of the options `names` that were given, which need --stream; `refused` must not be given with it."""
     given = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
     if given and not options.stream:
-        raise UserError(f"--{next(iter(given)).replace('_', '-')}: only a stream takes it; add --stream")
+        raise UserError(f"--{next(iter(given)).replace('_', '-')}: needs --stream; add it")
     for name in refused if options.stream else ():
         if getattr(options, name) not in (None, options.parser.get_default(name)):
-            raise UserError(f"--{name.replace('_', '-')}: --stream decodes greedily, both heads; leave it out")
+            raise UserError(f"--{name.replace('_', '-')}: --stream decodes greedily and with both heads; leave it out")
     return given
 
 
@@ -172,10 +183,10 @@ def read_decoders(names: Sequence[str] | None, options: argparse.Namespace) -> l
     names = names or ["beam" if fused else "greedy"]
     for name in fused:
         if "beam" not in names:
-            raise UserError(f"--{name.replace('_', '-')}: only the beam search takes it; add --decoder beam")
+            raise UserError(f"--{name.replace('_', '-')}: needs the beam search; add --decoder beam")
     sizes = {name: getattr(options, name) for name in ("beam", "candidates") if getattr(options, name) is not None}
     if sizes and "beam" not in names:
-        raise UserError(f"--{next(iter(sizes))}: only the beam search takes it; add --decoder beam")
+        raise UserError(f"--{next(iter(sizes))}: needs the beam search; add --decoder beam")
     from joint_st.decoding.decoders import Beam, Greedy
 
     return [Beam(**sizes) if name == "beam" else Greedy() for name in dict.fromkeys(names)]
@@ -199,7 +210,7 @@ def read_fusion(options: argparse.Namespace):
     for name, files in needed.items():
         if getattr(options, name) is not None and not any(getattr(options, file) for file in files):
             file = f"--{files[0].replace('_', '-')}"
-            raise UserError(f"--{name.replace('_', '-')}: there is no {file} for it; add {file} FILE")
+            raise UserError(f"--{name.replace('_', '-')}: needs {file}; add {file} FILE")
     if not (options.lm or options.hot_words or options.rescore):
         return None
     from joint_st.decoding.fusion import Weights

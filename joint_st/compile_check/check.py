@@ -11,7 +11,7 @@ from pathlib import Path
 import jax
 
 from joint_st.compile_check.compiled import Compiled, compile_step
-from joint_st.compile_check.shapes import describe, heaviest, sizes
+from joint_st.compile_check.shapes import describe_batch, heaviest, sizes
 from joint_st.config import Config
 from joint_st.config.devices import check_devices
 from joint_st.distributed.topology import GIB, Topology, parse_topology
@@ -42,7 +42,7 @@ def compile_for(
     jax.config.update("jax_platforms", "cpu")
     counts = sizes(config, labels, units)
     assumed = f"; assumed: {', '.join(counts.assumed)}" if counts.assumed else ""
-    batch = describe(config, heaviest(config))
+    batch = describe_batch(config, heaviest(config))
     print(f"batch    {batch}", file=sys.stderr)
     labels, units, _ = counts.sizes
     print(f"sizes    {labels} labels, {units} text units{assumed}", file=sys.stderr, flush=True)

@@ -94,7 +94,7 @@ def rounded(count: float) -> int:
     return math.ceil(count / LABEL_MULTIPLE) * LABEL_MULTIPLE
 
 
-def describe(config: Config, buckets: dict[str, Buckets]) -> str:
+def describe_batch(config: Config, buckets: dict[str, Buckets]) -> str:
     """Return the batch in words."""
     speech, text = buckets["paired"], buckets.get("text")
     seconds = config.model.features.seconds(speech.bounds[0])

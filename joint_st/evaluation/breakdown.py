@@ -79,7 +79,7 @@ def explain_unstated(utterances: Sequence[ScoredUtterance], by: str) -> list[str
         if missing == total:
             lines.append(f"{split}: no table by {by}: its source does not state it (manifest key, TFDS feature {keys})")
         else:
-            lines.append(f"{split}: {by} not stated of {missing} of {total} utterances ({keys})")
+            lines.append(f"{split}: {by} is not stated for {missing} of {total} utterances ({keys})")
     return lines
 
 

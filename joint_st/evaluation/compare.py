@@ -8,7 +8,7 @@ no p-value is corrected for there being several.
 from __future__ import annotations
 
 import sys
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -18,7 +18,6 @@ from rich import box
 from rich.markup import escape
 from rich.table import Table
 
-from joint_st import storage
 from joint_st.config import Source, load
 from joint_st.data.normalizers import Normalizer, normalizer
 from joint_st.data.sources import open_source
@@ -26,19 +25,16 @@ from joint_st.decoding.decoders import Decoder, Greedy
 from joint_st.errors import UserError
 from joint_st.evaluation.bootstrap import LEVEL, paired_difference
 from joint_st.evaluation.evaluate import Evaluation, evaluate_checkpoints
-from joint_st.evaluation.report import ScoredUtterance, percent, read_utterances, write_rows
+from joint_st.evaluation.report import Key, ScoredUtterance, by_key, percent, stored_utterances, write_rows
 from joint_st.evaluation.wer import ALL, Errors
 from joint_st.passes import PASSES
-from joint_st.runs.directory import RunDirectory, existing_run
+from joint_st.runs.directory import existing_run
 from joint_st.runs.trained import trained_checkpoints
 
 SAMPLES = 10_000
 """Number of resamples of the utterances."""
 
 A_LOWER, B_LOWER, UNDECIDED = "a_lower", "b_lower", "undecided"
-
-Key = tuple[str, str, str]
-"""Split, head and decoder."""
 
 
 class Side:
@@ -57,7 +53,7 @@ class Side:
     def name(self) -> str:
         return f"{self.run.root}, step {self.step}"
 
-    def hear(self, keys: Sequence[Key], data: Mapping[str, Source], decoders: Sequence[Decoder]) -> None:
+    def fill(self, keys: Sequence[Key], data: Mapping[str, Source], decoders: Sequence[Decoder]) -> None:
         """Fill `utterances` from the run's evaluations, or by evaluating where these lack some.
 
         data: sources by split, or empty for the config's own; stored hypotheses count if they are of the sources'
@@ -100,7 +96,7 @@ def compare_runs(
         raise UserError(f"{a.run.root}, {b.run.root}: no test split in common; give --data NAME=SOURCE")
     keys = [(split, head, decoder.name) for split in splits for head in PASSES for decoder in decoders]
     for side in (a, b):
-        side.hear(keys, data or {}, decoders)
+        side.fill(keys, data or {}, decoders)
     rows = [row for key in keys for row in compare_utterances(key, a, b)]
     rich.print(make_comparison_table(rows, a.name, b.name))
     if json_file:
@@ -125,7 +121,7 @@ def compare_utterances(key: Key, a: Side, b: Side, samples: int = SAMPLES) -> li
         words_a, errors_a = _counts(ours, subset)
         words_b, errors_b = _counts(theirs, subset)
         if (words_a != words_b).any():
-            print(f"{split}: {subset}: left out, the runs' vocabularies differ in these words", file=sys.stderr)
+            print(f"{split}: {subset}: left out, because the runs' vocabularies differ in these words", file=sys.stderr)
             continue
         there = words_a > 0 if subset != ALL else np.ones(len(words_a), bool)
         found = paired_difference(errors_a[there], errors_b[there], words_a[there], samples)
@@ -220,25 +216,3 @@ def _texts_of_source(source: Source, normalize: Normalizer) -> Counter:
     corpus = open_source(source)
     entries = (corpus.entry(i) for i in range(len(corpus)))
     return Counter((entry.id, normalize(entry.text)) for entry in entries if entry.has_audio and not entry.problem)
-
-
-def stored_utterances(run: RunDirectory, step: int, keys: Sequence[Key]) -> dict[Key, list[ScoredUtterance]]:
-    """Return the utterances of some keys from the newest evaluations of a checkpoint in a run's directory, as far as
-    stored."""
-    found: dict[Key, list[ScoredUtterance]] = {}
-    files = run.evaluations.glob(f"step_{step}_*.jsonl") if run.evaluations.is_dir() else []
-    for file in sorted(files, key=storage.modified, reverse=True):
-        if set(found) == set(keys):
-            break
-        for key, utterances in by_key(read_utterances(file)).items():
-            if key in keys:
-                found.setdefault(key, utterances)
-    return found
-
-
-def by_key(utterances: Sequence[ScoredUtterance]) -> dict[Key, list[ScoredUtterance]]:
-    """Return the utterances by split, head and decoder."""
-    found = defaultdict(list)
-    for one in utterances:
-        found[one.split, one.head, one.decoder].append(one)
-    return found

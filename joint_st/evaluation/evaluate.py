@@ -60,7 +60,7 @@ class Scorer:
         for head in PASSES:
             wer = total(u.errors[ALL] for u in scored if u.head == head).wer
             if wer is None:
-                raise UserError(f"data.{name}: its transcripts hold no words, so it has no WER; correct its sources")
+                raise UserError(f"data.{name}: its transcripts have no words, so there is no WER; correct its sources")
             rates[f"{name}_{head}_wer"] = wer
         return rates
 
@@ -210,7 +210,7 @@ def evaluate_checkpoints(
     peers = current()
     if peers.several:
         if tune is not None:
-            raise UserError("--tune: finds weights in a single process; tune there, then give them")
+            raise UserError("--tune: works in a single process only; tune there, then pass the weights that it prints")
         check_config(peers, load(existing_run(workdir).config))
     trained = load_trained(workdir, checkpoints[0])
     config = trained.config

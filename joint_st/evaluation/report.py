@@ -20,8 +20,13 @@ from joint_st.data.utterance import Entry
 from joint_st.evaluation.bootstrap import rate_interval
 from joint_st.evaluation.wer import ALL, Errors, Op, align_words, count_errors, total
 
-if TYPE_CHECKING:  # it brings JAX, which those who only read results do without
+if TYPE_CHECKING:  # they bring JAX, which those who only read results do without
     from joint_st.decoding.forward import Clock
+    from joint_st.runs.directory import RunDirectory
+
+
+Key = tuple[str, str, str]
+"""Split, head and decoder."""
 
 
 @dataclass(frozen=True)
@@ -241,3 +246,28 @@ def read_utterances(path: Path | str) -> list[ScoredUtterance]:
     """Read what `write_utterances` wrote."""
     with storage.path(path).open(encoding="utf-8") as lines:
         return [ScoredUtterance.from_record(json.loads(line)) for line in lines]
+
+
+def stored_utterances(run: RunDirectory, step: int, keys: Sequence[Key]) -> dict[Key, list[ScoredUtterance]]:
+    """Return what the evaluations of a checkpoint in a run's directory have of some keys.
+
+    Each key's utterances come from the newest evaluation that has it, in the order of the split; a key that no
+    evaluation has is left out.
+    """
+    found: dict[Key, list[ScoredUtterance]] = {}
+    files = run.evaluations.glob(f"step_{step}_*.jsonl") if run.evaluations.is_dir() else []
+    for file in sorted(files, key=storage.modified, reverse=True):
+        if set(found) == set(keys):
+            break
+        for key, utterances in by_key(read_utterances(file)).items():
+            if key in keys:
+                found.setdefault(key, utterances)
+    return found
+
+
+def by_key(utterances: Sequence[ScoredUtterance]) -> dict[Key, list[ScoredUtterance]]:
+    """Return the utterances by split, head and decoder."""
+    found = defaultdict(list)
+    for one in utterances:
+        found[one.split, one.head, one.decoder].append(one)
+    return found

@@ -81,7 +81,7 @@ def evaluate_streams(
         seconds = time.perf_counter() - began
         rows.append(make_row(name, streamed, batch, chunk_ms, streams, seconds / max(dataset.seconds, 1e-9), trained))
     chunks = f"{streams} streams in chunks of {chunk_ms:g} ms, look-ahead {batch.look_ahead_ms:g} ms"
-    rich.print(make_table(rows, f"{chunks}; greedy, normalizer {trained.normalizer}, step {trained.step}"))
+    rich.print(make_streams_table(rows, f"{chunks}; greedy, normalizer {trained.normalizer}, step {trained.step}"))
     if json_file:
         json_file.write_text(json.dumps(rows, indent=1) + "\n")
     return rows
@@ -194,7 +194,7 @@ def make_row(split, streamed: Sequence[Streamed], streams, chunk_ms, count, fact
     }
 
 
-def make_table(rows: Sequence[dict], title: str) -> Table:
+def make_streams_table(rows: Sequence[dict], title: str) -> Table:
     """Return the rows as a table for `rich.print`."""
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=0)
     table.add_column("split", overflow="fold")

@@ -115,7 +115,7 @@ def _tune_lm(fused: Fused, beam: Beam, trained: Trained, references: References)
                 # The beam may have lost some of its alignments in another search.
                 of_row[key][0] = max(of_row[key][0], without)
                 tried[point] += of_row[key][-1] if n == 0 else 0
-        references.say(tried[point], f"--lm-weight {point[0]:g} --insertion-bonus {point[1]:g}")
+        references.print_wer(tried[point], f"--lm-weight {point[0]:g} --insertion-bonus {point[1]:g}")
         *point, _ = best_on_grid(*Lists.of(known.values()), _bonus_steps(fusion.lm))
         point = tuple(point)
         if point in tried:
@@ -134,7 +134,7 @@ def _tune_hot_words(fused: Fused, beam: Beam, trained: Trained, references: Refe
         weights = fusion.weights._replace(hot_word_bonus=point[0])
         found = search(Tables(fusion._replace(weights=weights), None))
         errors = sum(search.errors(name, index, labels) for name, index, labels in found)
-        references.say(errors, f"--hot-word-bonus {point[0]:g}")
+        references.print_wer(errors, f"--hot-word-bonus {point[0]:g}")
         return errors
 
     (best,) = climb(errors_at, (fusion.weights.hot_word_bonus,), (HOT_WORD_BONUS_STEP,), least=(0.0,))
@@ -152,9 +152,9 @@ def _tune_rescoring(fused: Fused, beam: Beam, trained: Trained, references: Refe
         for name, index, hypotheses in search(search.decoder.tables)
     )
     weight, bonus, fewest = best_on_grid(*lists, _bonus_steps(fused.rescoring.lm))
-    references.say(fewest, f"--rescore-weight {weight:g} --rescore-bonus {bonus:g}")
+    references.print_wer(fewest, f"--rescore-weight {weight:g} --rescore-bonus {bonus:g}")
     least = np.where(np.isfinite(lists.scores), lists.errors, lists.errors.max()).min(axis=1).sum()
-    references.say(int(least), "the best hypothesis of each beam, which no weights can better")
+    references.print_wer(int(least), "the best hypothesis of each beam, which no weights can better")
     return fused.with_rescoring(fused.rescoring.weights._replace(weight=weight, bonus=bonus))
 
 
@@ -174,7 +174,7 @@ class References:
         said = self.datasets[name].normalizer(text)
         return count_errors(self._texts[name][index], said)[ALL].word_errors
 
-    def say(self, errors: int, what: str) -> None:
+    def print_wer(self, errors: int, what: str) -> None:
         """Print a WER of all words, of both heads together."""
         print(f"{self.names}: WER {100 * errors / self._words:.1f} % with {what}", file=sys.stderr)
 

@@ -28,20 +28,20 @@ MOST = 10_000_000
 _UNKNOWN_AS_WRITTEN = ("<UNK>", "[UNK]")
 
 
-class Entry(NamedTuple):
+class NGramScores(NamedTuple):
     """The two numbers that a model has for an n-gram."""
 
     log10_prob: float
     """Log10 probability of the last token after the ones before it."""
     log10_backoff: float
-    """Log10 weight of what the tokens after the first one predict, where the model has no n-gram that goes on from all."""
+    """Log10 back-off weight: it applies where the model has no n-gram that continues this one with the next token."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Arpa:
     """A back-off model."""
 
-    ngrams: tuple[dict[tuple[str, ...], Entry], ...]
+    ngrams: tuple[dict[tuple[str, ...], NGramScores], ...]
     """N-grams by order, from 1 on. Single tokens include `<s>`, `</s>` and `<unk>`, and where an n-gram is, there is
     also the one without its last token."""
 
@@ -63,7 +63,7 @@ class Arpa:
         ngram, weight = tuple(known[-self.order :]), 0.0
         while ngram not in self.ngrams[len(ngram) - 1]:
             context, ngram = ngram[:-1], ngram[1:]
-            weight += self.ngrams[len(context) - 1].get(context, Entry(0.0, 0.0)).log10_backoff
+            weight += self.ngrams[len(context) - 1].get(context, NGramScores(0.0, 0.0)).log10_backoff
         return weight + self.ngrams[len(ngram) - 1][ngram].log10_prob
 
     def sentence(self, tokens: Sequence[str]) -> float:
@@ -142,7 +142,7 @@ def _parse(path: Path, file: TextIO) -> Arpa:
         raise UserError(f"{path}: announces n-grams {sizes} by order, and has {found}; is it cut short?")
     if missing := [token for token in (START, END) if (token,) not in ngrams[0]]:
         raise UserError(f"{path}: has no {missing[0]}, so it says nothing of sentences; estimate it with them")
-    ngrams[0].setdefault((UNKNOWN,), Entry(NEVER, 0.0))
+    ngrams[0].setdefault((UNKNOWN,), NGramScores(NEVER, 0.0))
     for n, of_order in enumerate(ngrams[1:], 1):
         for ngram in of_order:
             if ngram[:-1] not in ngrams[n - 1]:
@@ -150,7 +150,7 @@ def _parse(path: Path, file: TextIO) -> Arpa:
     return Arpa(tuple(ngrams))
 
 
-def _ngram(line: str, order: int) -> tuple[tuple[str, ...], Entry]:
+def _ngram(line: str, order: int) -> tuple[tuple[str, ...], NGramScores]:
     """Parse a line; columns are split at tabs and spaces alone, since a token may hold other white space."""
     probability, *rest = line.replace("\t", " ").split(" ")
     if len(rest) not in (order, order + 1):
@@ -158,7 +158,7 @@ def _ngram(line: str, order: int) -> tuple[tuple[str, ...], Entry]:
     backoff = float(rest.pop()) if len(rest) > order else 0.0
     tokens = tuple(UNKNOWN if token in _UNKNOWN_AS_WRITTEN else token for token in rest)
     # With some tools' "-inf", the difference of two would be NaN.
-    return tokens, Entry(max(float(probability), NEVER), max(backoff, NEVER))
+    return tokens, NGramScores(max(float(probability), NEVER), max(backoff, NEVER))
 
 
 SPACE = "\u2581"

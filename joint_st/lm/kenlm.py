@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from joint_st.errors import UserError
-from joint_st.lm.arpa import MOST, NEVER, Arpa, Entry, read_arpa
+from joint_st.lm.arpa import MOST, NEVER, Arpa, NGramScores, read_arpa
 
 MAGIC = b"mmap lm http://kheafield.com/code"
 
@@ -71,7 +71,7 @@ def read_kenlm(path: Path) -> Arpa:
     return Arpa(
         tuple(
             {
-                tuple(words[n] for n in ngram): Entry(max(prob, NEVER), max(backoff, NEVER) + 0.0)
+                tuple(words[n] for n in ngram): NGramScores(max(prob, NEVER), max(backoff, NEVER) + 0.0)
                 for ngram, prob, backoff in zip(ngrams.tolist(), probs.tolist(), backoffs.tolist())
             }
             for ngrams, probs, backoffs in orders

@@ -13,7 +13,7 @@ import soundfile
 
 from joint_st.analysis.figures import MOST_PANELS
 from joint_st.analysis.layers import LayerAnalysis
-from joint_st.analysis.pairs import Example
+from joint_st.analysis.pairs import ExamplePair
 from joint_st.data.audio import UnreadableAudio
 from joint_st.data.dataset import Dataset
 from joint_st.data.sources import Corpus
@@ -97,7 +97,7 @@ def words(result: Aligned | Failed) -> dict:
     return {"words": spans, "head": result.head}
 
 
-def layer_maps(example: Example) -> dict:
+def layer_maps(example: ExamplePair) -> dict:
     """Return the distances of one utterance's audio frames from its text frames as images, and what is drawn on them.
 
     There are up to four layers, spread over all. In an image time runs to the right, the text upwards, and dark is

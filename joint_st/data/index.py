@@ -93,14 +93,16 @@ class Indexes:
     def __init__(self, cache: str, normalizer: Normalizer):
         self.normalizer = normalizer
         self.cache = Cache(cache)
-        self._entries: dict[Source, Entries] = {}
-        self._counts: dict[tuple[Source, str], Counts] = {}
+        # By sections as JSON: not all that a section may hold can be hashed.
+        self._entries: dict[str, Entries] = {}
+        self._counts: dict[tuple[str, str], Counts] = {}
 
     def entries(self, source: Source) -> Entries:
         """What is known of each row of a source. Raises `UserError` where there is none, and for a broken line."""
-        if source not in self._entries:
-            self._entries[source] = self._open(open_source(source))
-        return self._entries[source]
+        own = source.model_dump_json()
+        if own not in self._entries:
+            self._entries[own] = self._open(open_source(source))
+        return self._entries[own]
 
     def labels(self, source: Source, tokenizer: Tokenizer) -> Counts:
         """How many labels each text of a source is."""
@@ -165,7 +167,8 @@ class Indexes:
     def _counted(
         self, source: Source, digest: str, encode: Callable[[Sequence[tuple[str, str]]], list[np.ndarray]]
     ) -> Counts:
-        if (source, digest) not in self._counts:
+        own = source.model_dump_json(), digest
+        if own not in self._counts:
             entries = self.entries(source)
             name, key = self._key(entries.corpus)
             found = self.cache.open(
@@ -173,8 +176,8 @@ class Indexes:
                 f"{key} {digest}" if key else "",
                 lambda writer: (_count(entries, encode), {}),
             )
-            self._counts[source, digest] = Counts(found.columns["lengths"], found.columns["frames"])
-        return self._counts[source, digest]
+            self._counts[own] = Counts(found.columns["lengths"], found.columns["frames"])
+        return self._counts[own]
 
 
 def _gather(corpus: Corpus, normalizer: Normalizer, writer: Writer) -> tuple[dict, dict]:

@@ -179,7 +179,7 @@ def transcripts(side: Side, folder: Path) -> Iterator[tuple[str, str]]:
     import tensorflow_datasets as tfds
 
     folder.mkdir(parents=True, exist_ok=True)
-    name, split = UTTERANCES.split(":")
+    name, split = UTTERANCES.split(":", 1)
     corpora = Path(os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets").expanduser()
     version = max((corpora / name / "default").iterdir())
     utterances = tfds.builder_from_directory(version).as_data_source(split)

@@ -148,7 +148,7 @@ def print_summary(config: Config, run: RunDirectory, data: TrainingData, begun: 
     """Print the derived numbers before anything long begins."""
     features, plan, symbols = config.model.features, data.plan, data.symbols
     sizes, bounds = plan.buckets.batch_sizes, plan.buckets.bounds
-    seconds = max(size * bound for size, bound in zip(sizes, bounds)) / features.sample_rate
+    seconds = features.seconds(max(size * bound for size, bound in zip(sizes, bounds)))
     read = f", {symbols.sizes.units} text units" if symbols.units else ""
     print_start(config, run, begun)
     log(

@@ -8,9 +8,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from joint_st.config.arguments import split_overrides
 
 from joint_st.cli import main
+from joint_st.cli.parser import split_overrides
 from joint_st.config import Config, TfdsSource, load, override
 from joint_st.config.renamed import FIELDS, refusals, rewritten, today
 from joint_st.config.tree import paths
@@ -67,7 +67,7 @@ def test_an_old_field_on_the_command_line(tmp_path, capsys):
     assert capsys.readouterr().err == f"joint-st: error: {UNITS}\n"
     assert main(["train", str(tmp_path / "mine.json"), "--model.heard_units=only", "--objective.unit_ctc", "1"]) == 2
     assert capsys.readouterr().err == f"joint-st: error: {UNITS} (and 1 more)\n"
-    assert split_overrides(["--model.heard_units", "added"], {}) == ({"model.heard_units": "added"}, [])
+    assert split_overrides(["--model.heard_units", "added"], {}, Config) == ({"model.heard_units": "added"}, [])
 
 
 def test_old_fields_in_json(tmp_path):

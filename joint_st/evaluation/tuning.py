@@ -164,7 +164,7 @@ class References:
     def __init__(self, datasets: Mapping[str, Dataset]):
         self.datasets = datasets
         self.names = ", ".join(datasets)
-        self._texts = {name: [one.text(n) for n in range(len(one))] for name, one in datasets.items()}
+        self._texts = {name: list(one.texts()) for name, one in datasets.items()}
         self._words = len(PASSES) * sum(len(text.split()) for texts in self._texts.values() for text in texts)
         if not self._words:
             raise UserError(f"--tune {self.names}: its transcripts hold no words; give another source")

@@ -8,6 +8,7 @@ import os
 import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
@@ -63,7 +64,7 @@ class Tfds:
                 f"{where}: stored as {builder.info.file_format.name}, which needs TensorFlow; "
                 "prepare it with file_format='array_record'"
             ) from None
-        self._features = builder.info.features
+        self._features: Any = builder.info.features
         if "text" not in self._features or ("audio" in self._features) != ("sample_rate" in self._features):
             raise UserError(
                 f"{where}: its features are {', '.join(sorted(self._features))}; "
@@ -73,7 +74,7 @@ class Tfds:
         length = "num_samples" if "num_samples" in self._features else "audio"
         wanted = {"id", "text", "language", "speaker", "noise", "snr", "sample_rate", "word_starts", "word_ends"}
         wanted = (wanted | {length}) & set(self._features)
-        self._brief = tfds.features.FeaturesDict({key: self._features[key] for key in sorted(wanted)})
+        self._brief: Any = tfds.features.FeaturesDict({key: self._features[key] for key in sorted(wanted)})
         written = os.stat(os.path.join(builder.data_path, "dataset_info.json")).st_mtime_ns
         self.place = f"tfds {builder.data_path} {config.split}"
         self.version = f"{written} {len(self)}"
@@ -170,7 +171,7 @@ def _finite(value) -> float | None:
     return float(value) if value is not None and np.isfinite(value) else None
 
 
-def _builder(name: str, data_dir: str):
+def _builder(name: str, data_dir: str) -> Any:
     try:
         parse_builder_name_kwargs(name)
     except ValueError:
@@ -195,7 +196,7 @@ def _present(data_dir: str) -> str:
     return ", ".join(names) or "none there"
 
 
-def _plain(value):
+def _plain(value) -> Any:
     """Bytes as text, sequences of scalars as arrays, sequences of bytes as lists of text."""
     if isinstance(value, bytes):
         return value.decode("utf-8")

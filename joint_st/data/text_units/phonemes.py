@@ -66,7 +66,7 @@ class Phonemes:
             )
         return units
 
-    @functools.cached_property
+    @property
     def digest(self) -> str:
         # What is spoken follows the espeak-ng of this machine, not the one that the inventory is of.
         spoken_by = (phonemizer().version, cache.FORMAT)

@@ -76,12 +76,17 @@ def test_the_passes_one_after_the_other_are_those_of_the_whole(model, audio):
 
 
 @pytest.mark.parametrize("frames", [1, 4])
-def test_a_stream_emits_what_the_whole_does(model, audio, frames):
+def test_a_stream_emits_what_the_whole_does(audio, frames):
     """Also where another stream has been in its row before, and where it pauses for a turn."""
     samples, lengths = audio
+    model = make()
+    bias = model.head("streaming").linear.bias
+    whole = run(model, samples, lengths)
+    # So that no symbol is the likeliest everywhere.
+    bias[...] = bias[...] - whole.streaming[whole.mask].mean(axis=0)
     whole = run(model, samples, lengths)
     expected = model.head("streaming").greedy(whole.streaming, whole.mask)
-    assert np.count_nonzero(expected) > 3
+    assert np.count_nonzero(expected) > 5
     _, _, _, state = stream(model, samples, lengths, model.init_stream(3))
     state, pieces = model.replace_stream(jnp.array([True] * 3), state, model.init_stream(3)), []
     for start in range(0, 12, frames):

@@ -16,8 +16,8 @@ directory under its commit, and computed once.
     decoding    a quickstart that OLD has trained to its end, converted for NEW: greedy, beam with an n-gram,
                 streams and windows on 50 utterances, transcription of files, alignment of words, analysis by layer
 
-Where fields, columns, values and weights were renamed between the two, `old_names.py` translates: experiments
-are written in the new names, and a checkout that does not have a name is given the old one.
+Experiments are written in the names of today; a checkout that does not have a name is given the old one, as
+`joint_st.config.renamed` has it. Run the script in the environment of its own checkout.
 """
 
 from __future__ import annotations
@@ -37,7 +37,9 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from old_names import RENAMED_WORDS, convert_run, translate_flag
+from old_names import convert_run, translate_flag
+
+from joint_st.config.renamed import COLUMNS
 
 CLOCKED = {"audio_seconds_per_second", "labels_per_second", "real_time_factor"}
 """Columns that depend on the speed of the machine."""
@@ -57,6 +59,8 @@ class Side:
     finished: Path
     """A quickstart that was trained to its end, in the form that this checkout reads."""
     fields: frozenset[str] = frozenset()
+    format: int = 1
+    """Number of the format of its runs."""
 
     @property
     def quickstart(self) -> Path:
@@ -175,7 +179,7 @@ def transcripts(side: Side, folder: Path) -> Iterator[tuple[str, str]]:
     import tensorflow_datasets as tfds
 
     folder.mkdir(parents=True, exist_ok=True)
-    name, split = UTTERANCES.split(":")
+    name, split = UTTERANCES.split(":", 1)
     corpora = Path(os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets").expanduser()
     version = max((corpora / name / "default").iterdir())
     utterances = tfds.builder_from_directory(version).as_data_source(split)
@@ -260,12 +264,12 @@ def values(file: str, text: str) -> Iterator[tuple[str, str]]:
     def walk(tree: object, place: str) -> Iterator[tuple[str, str]]:
         items = enumerate(tree) if isinstance(tree, list) else tree.items() if isinstance(tree, dict) else None
         if items is None:
-            yield place, RENAMED_WORDS.get(tree, tree) if isinstance(tree, str) else json.dumps(tree)
+            yield place, COLUMNS.get(tree, tree) if isinstance(tree, str) else json.dumps(tree)
             return
         for key, value in items:
             # An empty cell is no value: columns may be there that a run has no use for.
             if key not in CLOCKED and value != "":
-                yield from walk(value, f"{place} {RENAMED_WORDS.get(key, key)}".strip())
+                yield from walk(value, f"{place} {COLUMNS.get(key, key)}".strip())
 
     yield from walk(tree, "")
 
@@ -316,7 +320,7 @@ def finished_run(old: Side, new: Side, given: Path | None) -> None:
     for side in (old, new):
         shutil.rmtree(side.finished, ignore_errors=True)
         shutil.copytree(trained, side.finished, ignore=shutil.ignore_patterns("evaluations", "analysis"))
-    convert_run(new.finished, new.fields)
+    convert_run(new.finished, new.fields, new.format)
 
 
 # Command line
@@ -337,7 +341,13 @@ def identity(checkout: Path) -> str:
 def make_side(checkout: Path, work: Path) -> Side:
     side = Side(checkout.resolve(), work, work / "finished")
     shown = side.run(work / "fields", "train", side.quickstart, "--print-config")
-    return dataclasses.replace(side, fields=frozenset(line.split(" = ")[0].strip() for line in shown.splitlines()))
+    fields = frozenset(line.split(" = ")[0].strip() for line in shown.splitlines())
+    program = "from joint_st.config import file; print(getattr(file, 'FORMAT', 1))"
+    environment = os.environ | {"PYTHONPATH": str(side.checkout)}
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=work, env=environment, stdout=subprocess.PIPE, check=True
+    )
+    return dataclasses.replace(side, fields=fields, format=int(done.stdout))
 
 
 def main() -> None:

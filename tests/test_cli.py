@@ -169,7 +169,7 @@ def test_evaluate_passes_sources_and_files_on(stand_in, run):
     assert default == {
         "checkpoints": ["best"],
         "data": {},
-        "heads": ("streaming", "full_context"),
+        "passes": ("streaming", "full_context"),
         "decoders": [Greedy()],
         "by": [],
         "errors": False,
@@ -181,7 +181,7 @@ def test_evaluate_passes_sources_and_files_on(stand_in, run):
         "c": ManifestSource(path="y=z"),
     }
     assert (given["checkpoints"], given["json_file"]) == (["100", "latest"], Path("t"))
-    assert (given["heads"], given["by"], given["errors"]) == (("full_context",), ["noise", "speaker"], True)
+    assert (given["passes"], given["by"], given["errors"]) == (("full_context",), ["noise", "speaker"], True)
     assert given["decoders"] == [Beam(beam=4), Greedy()]
     rescoring = RescoringWeights(unknown_penalty=3.0)
     expected = FusionFiles(Path("lm.arpa"), None, Weights(0.7, -1.0, 3.0), rescoring_weights=rescoring)
@@ -193,8 +193,8 @@ def test_streams_are_of_one_checkpoint_of_one_run(capsys, run):
     for arguments, message in (
         ([str(run), "--stream"], "--stream: one RUN and one --checkpoint at a time"),
         (["--stream", "--checkpoint", "1", "2"], "--stream: one RUN and one --checkpoint at a time"),
-        (["--stream", "--by", "speaker"], "--by: --stream decodes greedily, both heads; leave it out"),
-        (["--stream", "--errors"], "--errors: --stream decodes greedily, both heads; leave it out"),
+        (["--stream", "--by", "speaker"], "--by: --stream decodes greedily and with both heads; leave it out"),
+        (["--stream", "--errors"], "--errors: --stream decodes greedily and with both heads; leave it out"),
     ):
         assert main(["evaluate", str(run), *arguments]) == 2
         assert message in capsys.readouterr().err
@@ -259,7 +259,7 @@ def test_transcribe_prints_names_only_for_several_files(stand_in, capsys, run, t
         ("evaluate {run} --hed streaming", "unrecognized arguments: --hed streaming; did you mean --head?"),
         ("compile {config} --topologi v5e:4x4", "--topologi: unknown option; did you mean --topology?"),
         ("evaluate {run} --decoder bean", "argument --decoder: invalid choice: 'bean' (choose from"),
-        ("evaluate {run} --beam 4", "--beam: only the beam search takes it; add --decoder beam"),
+        ("evaluate {run} --beam 4", "--beam: needs the beam search; add --decoder beam"),
         ("evaluate {run} --decoder beam --beam 0", "argument --beam: '0' is no whole number from 1 on"),
         ("transcribe {run} {missing}", "{missing}: no such file"),
         ("transcribe {run} {config} --head ful", "argument --head: invalid choice: 'ful' (choose from"),

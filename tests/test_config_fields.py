@@ -13,7 +13,7 @@ import re
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import grain
 import jax
@@ -22,14 +22,13 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from joint_st.config import AugmentationConfig, Config, ManifestSource, MixtureConfig, Section, override, register
+from joint_st.config import Config, ManifestSource, Section, override, register
+from joint_st.config.registry import unregister
 from joint_st.config.sections.data import Source
 from joint_st.config.tree import kinds, leaves
 from joint_st.data import corpora as corpora_module
 from joint_st.data import loader
-from joint_st.data.augmentation import Unchanged, augments
 from joint_st.data.batch import FIELDS as BATCH_FIELDS
-from joint_st.data.mixture import EveryRowOnce, mixes
 from joint_st.data.normalizers import normalizer
 from joint_st.data.sources import open_source
 from joint_st.data.symbols import Symbols, SymbolSizes
@@ -60,43 +59,23 @@ CACHE = (
 """Settings of the process that a run makes for its compilation cache."""
 
 
-@register("heads.louder")
-class LouderConfig(Section):
-    """A kind of head of the tests' own, so that there is another one to name."""
+@pytest.fixture(scope="module", autouse=True)
+def louder():
+    """Another kind of head to name, registered as long as these tests last."""
 
+    @register("heads.louder")
+    class LouderConfig(Section):
+        """A kind of head of the tests' own."""
 
-@register_head("louder")
-class Louder(CtcHead):
-    """CTC with logits twice as large."""
+    @register_head("louder")
+    class Louder(CtcHead):
+        """CTC with logits twice as large."""
 
-    def __call__(self, x):
-        return 2 * super().__call__(x)
+        def __call__(self, x):
+            return 2 * super().__call__(x)
 
-
-# Kinds beside the first, which changes nothing
-
-
-class Twice(MixtureConfig):
-    kind: Literal["twice"] = "twice"
-
-
-@mixes("twice")
-class TwiceMixture(EveryRowOnce):
-    def size(self, rows):
-        return 2 * len(rows)
-
-    def draw(self, rows, random):
-        return random.permutation(np.tile(rows, 2))
-
-
-class Softer(AugmentationConfig):
-    kind: Literal["softer"] = "softer"
-
-
-@augments("softer")
-class SofterSpeech(Unchanged):
-    def __call__(self, speech, random):
-        return speech._replace(audio=speech.audio // 2)
+    yield
+    unregister("heads.louder")
 
 
 # Probes

@@ -219,3 +219,12 @@ def test_a_growing_file_on_a_disk_is_replaced_at_once(tmp_path):
     assert (tmp_path / "metrics.csv").read_bytes() == b"a\r\nb\r\n"
     file.close()
     assert [entry.name for entry in tmp_path.iterdir()] == ["metrics.csv"]
+
+
+def test_the_version_of_a_file_changes_whenever_it_does(tmp_path, bucket):
+    for path in (tmp_path / "a.txt", storage.path(f"gs://{bucket}/folder/a.txt")):
+        storage.write_whole(path, "one")
+        first = storage.version(path)
+        assert storage.version(path) == first
+        storage.write_whole(path, "two")
+        assert storage.version(path) != first

@@ -23,10 +23,10 @@ import numpy as np
 import optax
 from alignment import literal
 from common import TINY, Clock, Report, Worker, ctc_batch, short
-from joint_st.decoding.beam import prefix_beam_search
 
 from joint_st.ops.ctc import ctc_loss
 from joint_st.ops.matching import alignment_loss
+from joint_st.ops.prefix_beam import prefix_beam_search
 
 CLOCK = Clock(float(sys.argv[1]))
 REPORT = Report("ops_speed")

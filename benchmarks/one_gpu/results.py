@@ -1,6 +1,10 @@
 """Keeps OUT/results.json: versions, device and what all stages have found so far.
 
-python results.py device | show | STAGE STATUS
+    python results.py device            the machine and the versions; exits with 1 if there is no accelerator
+    python results.py STAGE STATUS      the status of a stage, and its results
+    python results.py show              print the numbers that matter
+
+Nothing here needs joint_st.
 """
 
 from __future__ import annotations

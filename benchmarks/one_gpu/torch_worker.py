@@ -1,8 +1,10 @@
 """PyTorch's side of the comparisons: commands come in and answers go out as lines of JSON.
 
-{"do": "build", ...}     a conformer with two CTC heads and its optimizer; `compile` for torch.compile
-{"do": "steps", "n": 3}  so many training steps; seconds of all
-{"do": "ctc", ...}       CTC forward and backward on a batch; seconds a call
+    {"do": "build", ...}     builds a conformer with two CTC heads and its optimizer; `compile` uses torch.compile
+    {"do": "steps", "n": 3}  makes so many training steps, and answers with their seconds
+    {"do": "ctc", ...}       runs CTC with its gradient on a batch, and answers with the seconds of a call
+
+An answer holds `took`, the seconds of the command, and `error` if it failed.
 """
 
 from __future__ import annotations

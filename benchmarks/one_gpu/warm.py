@@ -1,6 +1,8 @@
 """Evaluates a run's latest checkpoint while it trains on, so that its final evaluation finds all programs compiled.
 
-python warm.py RUN [analyze]
+    python warm.py RUN [analyze]
+
+With `analyze` it does the same for the analysis by layer.
 """
 
 from __future__ import annotations
@@ -9,10 +11,10 @@ import sys
 import time
 
 import jax
-from joint_st.runs.compilation import keep_compiled
 
 from joint_st.analysis.analyze import analyze_run
 from joint_st.cli.options import quiet_libraries
+from joint_st.distributed.mesh import keep_compiled
 from joint_st.evaluation.evaluate import Scorer, evaluate_run
 from joint_st.runs.trained import load_trained
 from joint_st.training.setup import open_data

@@ -18,7 +18,7 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
 from joint_st import storage
-from joint_st.analysis.pairs import Example
+from joint_st.analysis.pairs import ExamplePair
 
 BLUE, ORANGE, VERMILION, GREEN, GREY = "#0072B2", "#E69F00", "#D55E00", "#009E73", "#767676"
 
@@ -48,10 +48,10 @@ KINDS = {
 """Label, colour and marker of each alignment."""
 
 MOST_NAMES = 9
-"""Layers named on an axis; of more, some are left out."""
+"""Most layers that are named on an axis."""
 
 MOST_PANELS = 4
-"""Layers shown of one utterance."""
+"""Most layers that are shown of one utterance."""
 
 DOTS_PER_INCH = 150
 
@@ -122,7 +122,7 @@ def _name_layers(ax, names):
     ax.set_xticks(list(shown), [names[i] for i in shown], rotation=30, ha="right", rotation_mode="anchor")
 
 
-def alignment_figure(example: Example) -> Figure:
+def alignment_figure(example: ExamplePair) -> Figure:
     """The distances of one utterance's audio frames (seconds) from its text frames (units), and the best path.
 
     One panel for each layer, or for some of many. Where word times are known, each word is a box: the time in which
@@ -145,7 +145,7 @@ def alignment_figure(example: Example) -> Figure:
     return figure
 
 
-def _cost_map(ax, example: Example, layer: int):
+def _cost_map(ax, example: ExamplePair, layer: int):
     costs = example.costs[layer].T
     frames, step = costs.shape[1], example.frame_seconds
     low, high = np.percentile(costs, [1, 99])
@@ -176,16 +176,16 @@ def _cost_map(ax, example: Example, layer: int):
         _name_words(ax, example)
 
 
-def _name_words(ax, example: Example):
-    """The words on a second time axis above the panel, each in the middle of its time."""
+def _name_words(ax, example: ExamplePair):
+    """Write the words on a second time axis above the panel, each in the middle of its time."""
     above = ax.secondary_xaxis("top")
     middles, words = example.word_times.mean(axis=1), example.text.split()
     above.set_xticks(middles, words, rotation=45, ha="left", rotation_mode="anchor", fontsize=7)
     above.tick_params(length=2, pad=1)
 
 
-def _name_units(ax, example: Example):
-    """Each unit's symbol in the middle of its text frames."""
+def _name_units(ax, example: ExamplePair):
+    """Write each unit's symbol in the middle of its text frames."""
     units = np.unique(example.unit)
     middles = [np.mean(np.flatnonzero(example.unit == unit)) + 0.5 for unit in units]
     ax.set_yticks(middles, [example.symbols[unit].replace(" ", "␣") for unit in units], fontsize=6)
@@ -193,14 +193,14 @@ def _name_units(ax, example: Example):
 
 
 def figure_to_image(figure: Figure) -> np.ndarray:
-    """The figure as uint8 [H, W, 3]."""
+    """Return the figure as an image, uint8 [H, W, 3]."""
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
     return np.asarray(canvas.buffer_rgba())[..., :3].copy()
 
 
 def save_figure(figure: Figure, path: Path) -> None:
-    """Writes the figure in the format of the path's suffix; a reader sees the old file or the whole new one."""
+    """Write the figure in the format of the path's suffix; a reader sees the old file or the whole new one."""
     drawn = io.BytesIO()
     figure.savefig(drawn, dpi=DOTS_PER_INCH, format=path.suffix[1:])
     storage.write_whole(path, drawn.getvalue())

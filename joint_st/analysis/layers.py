@@ -1,4 +1,4 @@
-"""The analysis of a model's layers on pairs of speech and text, under changing weights; compiled once."""
+"""The analysis of a model's layers on pairs of speech and text; compiled once, and run with the weights of any step."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import numpy as np
 import tqdm
 
 from joint_st.analysis.measure import ALIGNMENTS, DISTANCES, Found, make_forward
-from joint_st.analysis.pairs import Example, choose_pairs, spread
+from joint_st.analysis.pairs import ExamplePair, choose_pairs, spread
 from joint_st.analysis.report import LayerReport, Measured
-from joint_st.analysis.scores import boundary_errors
+from joint_st.analysis.scores import absolute_boundary_errors
 from joint_st.config import Config, ModelConfig
 from joint_st.data.buckets import Buckets
 from joint_st.data.dataset import Dataset
@@ -24,11 +24,12 @@ from joint_st.models.functional import Weights
 from joint_st.ops.matching import cheapest
 
 EXAMPLES = 3
-"""Utterances shown in figures of their own."""
+"""Number of utterances that have a figure of their own."""
 
 
 def layer_names(model: ModelConfig) -> tuple[str, ...]:
-    """Names of the depths at which the modalities are compared, [L]: the encoders' outputs, each shared layer's."""
+    """Return the names of the depths at which speech and text are compared, [L]: the encoders' outputs, then each
+    shared layer's."""
     streaming = (f"streaming {k + 1}" for k in range(model.streaming_layers))
     full_context = (f"full context {k + 1}" for k in range(model.full_context_layers))
     return ("encoders", *streaming, *full_context)
@@ -37,12 +38,10 @@ def layer_names(model: ModelConfig) -> tuple[str, ...]:
 class LayerAnalysis:
     """Compares speech and text in every layer, on up to `utterances` of a dataset, evenly spread over it.
 
-    The text is clean, and its units are repeated as outside training, so nothing of the audio's timing is in it. The
-    best alignment is the one the run trains on, if that is a best one, else `skip`.
-
-    With `chosen`, the numbers of some utterances, it compares those instead, and all are looked at.
-
-    Raises `UserError` where the dataset has no text units.
+    The text is clean, and its units are repeated as outside training, so that it carries nothing of the audio's timing.
+    The best alignment is the one that the run trains with, or `skip` where that is not the cheapest under the cost.
+    With `chosen`, the numbers of some utterances, it compares these, and each has a figure. Raises `UserError` where
+    the dataset has no text units.
     """
 
     def __init__(
@@ -74,7 +73,7 @@ class LayerAnalysis:
         self._forward = make_forward(config, sizes, self._best, mesh)
 
     def __call__(self, weights: Weights) -> LayerReport:
-        """The report of a model with `weights`. Utterances that cannot be read are left out.
+        """Return the report of a model with `weights`. Utterances that cannot be read are left out.
 
         Raises `UserError` where none can be read.
         """
@@ -108,7 +107,7 @@ class LayerAnalysis:
         return self._report(parts, [examples[n] for n in self._examples if n in examples])
 
     def _inputs(self, paired, pair: np.ndarray) -> dict[str, np.ndarray]:
-        """Speech of a batch, and the units of its own texts and of the wrong ones."""
+        """Return the speech of a batch, and the units of its own texts and of the wrong ones."""
         pairs = self._pairs
         both = np.stack([pair, np.where(pair >= 0, pairs.wrong[pair], -1)], axis=1)
         return {
@@ -119,7 +118,7 @@ class LayerAnalysis:
         }
 
     def _numbers(self, found: Found, row: int, n: int) -> dict:
-        """What is kept of pair `n`, in row `row` of a batch; layers first."""
+        """Return the numbers that are kept of pair `n`, in row `row` of a batch; layers first."""
         measures, pairs = found.measures, self._pairs
         # Without a wrong text that distance is not known, and all else is.
         known = (pairs.wrong[n] >= 0) | (np.arange(len(DISTANCES)) < len(ALIGNMENTS))
@@ -137,14 +136,16 @@ class LayerAnalysis:
         numbers["boundary_seconds"] = np.zeros(positions.shape[:2])
         if true is not None:
             for which in np.ndindex(positions.shape[:2]):
-                errors = boundary_errors(pairs.words[n], units[which], true, self._config.model.features.frame_seconds)
+                errors = absolute_boundary_errors(
+                    pairs.words[n], units[which], true, self._config.model.features.frame_seconds
+                )
                 numbers["boundary_seconds"][which] = errors.sum()
         return numbers
 
-    def _example(self, found: Found, row: int, n: int, costs: np.ndarray) -> Example:
+    def _example(self, found: Found, row: int, n: int, costs: np.ndarray) -> ExamplePair:
         pairs, frames, text_frames = self._pairs, found.frames[row], found.text_frames[row]
         symbols = self._dataset.units.symbols
-        return Example(
+        return ExamplePair(
             id=self._dataset.id(int(pairs.index[n])),
             text=pairs.texts[n],
             layers=layer_names(self._config.model),
@@ -157,7 +158,7 @@ class LayerAnalysis:
             frame_seconds=self._config.model.features.frame_seconds,
         )
 
-    def _report(self, parts: list[dict], examples: list[Example]) -> LayerReport:
+    def _report(self, parts: list[dict], examples: list[ExamplePair]) -> LayerReport:
         parts = sorted(parts, key=lambda part: part["pair"])
         columns = {name: [part[name] for part in parts] for name in parts[0]}
         alone = {name: np.array(columns.pop(name)) for name in ("feasible", "frames", "boundaries")}
@@ -173,10 +174,7 @@ class LayerAnalysis:
 
 
 class _PlanOfSome(BatchPlan):
-    """One pass over some utterances of a dataset.
-
-    In one shape: a pass over a few utterances takes less time than a second compilation.
-    """
+    """One pass over some utterances of a dataset, in a single shape: it takes less time than a second compilation."""
 
     def __init__(self, index: np.ndarray, dataset: Dataset, config: Config):
         lengths = dataset.lengths[index]

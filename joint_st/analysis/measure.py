@@ -1,4 +1,4 @@
-"""From a batch of speech, its text and a wrong text to what is measured of their embeddings, at every layer."""
+"""What is measured at every layer of a batch of speech, its own text and a wrong text."""
 
 from __future__ import annotations
 
@@ -21,16 +21,17 @@ from joint_st.ops.matching.alignments.random import random_monotonic
 from joint_st.ops.matching.cost import comparable, pairwise_costs
 
 DISTANCES = ("best", "frame_wise", "random", "wrong_text")
-"""Audio and its own text under three alignments; the best one of audio and another utterance's text."""
+"""Distances that are measured: of audio and its own text under three alignments, and of audio and a wrong text under
+the best one."""
 
 ALIGNMENTS = DISTANCES[:3]
-"""Those of the audio with its own text."""
+"""Alignments of the audio with its own text."""
 
 SIDES = ("audio", "text")
 
 
 class Measures(NamedTuple):
-    """Numbers of each pair; layers first, then rows."""
+    """What is measured of each pair; layers come first, then rows."""
 
     distances: jax.Array
     """Mean over audio frames of the distance to the matched text frame, float32 [L, B, 4]: `DISTANCES`."""
@@ -62,10 +63,10 @@ def measure(
     best: str,
     cost: str,
 ) -> Measures:
-    """Measures of `audio` [L, B, T, D], its own `text` [L, B, R, D] and a `wrong` one, each with its lengths [B].
+    """Measure `audio` [L, B, T, D], its own `text` [L, B, R, D] and a `wrong` one, each with its lengths [B].
 
-    random: a monotonic alignment drawn beforehand, int32 [B, T]. best: an alignment that is the cheapest under the cost. cost: as in
-    `ConsistencyConfig`. What stands in the padding is of no account.
+    random: a monotonic alignment drawn beforehand, int32 [B, T]. best: an alignment that is the cheapest under the
+    cost. cost: see `ConsistencyConfig`. The padding may hold anything.
     """
     lengths = (audio_lengths, text_lengths, wrong_lengths)
     masks = [length_mask(n, x.shape[2]) for n, x in zip(lengths, (audio, text, wrong))]
@@ -104,21 +105,21 @@ def measure(
 
 
 def _mean(x: jax.Array, lengths: jax.Array) -> jax.Array:
-    """Mean over frames of `x` [B, T, ...], which is zero in the padding."""
+    """Return the mean over frames of `x` [B, T, ...], which is zero in the padding."""
     return x.sum(axis=1) / jnp.maximum(lengths, 1).reshape(-1, *[1] * (x.ndim - 2))
 
 
 def cost_matrix(audio: jax.Array, text: jax.Array, cost: str) -> jax.Array:
-    """Distance of every frame of `audio` [B, T, D] from every one of `text` [B, R, D], float32 [B, T, R].
+    """Return the distance of every frame of `audio` [B, T, D] from every one of `text` [B, R, D], float32 [B, T, R].
 
-    For figures of a few utterances; no loss holds it for a batch.
+    It is meant for figures of a few utterances; no loss holds it for a batch.
     """
     everything = (jnp.ones(x.shape[:2], bool) for x in (audio, text))
     return pairwise_costs(*(comparable(x, mask, cost) for x, mask in zip((audio, text), everything)))
 
 
 class Found(NamedTuple):
-    """Of a batch of `B` rows, `E` of which are looked at."""
+    """What was measured of a batch of `B` rows; `E` of them have a figure."""
 
     measures: Measures
     frames: jax.Array
@@ -128,15 +129,15 @@ class Found(NamedTuple):
     text_frames: jax.Array
     """Valid text frames, int32 [B]."""
     costs: jax.Array
-    """Distance of each audio frame from each text frame in the rows looked at, float32 [E, L, T, R]."""
+    """Distance of each audio frame from each text frame in the rows with a figure, float32 [E, L, T, R]."""
 
 
 def make_forward(config: Config, sizes: SymbolSizes, best: str, mesh: jax.sharding.Mesh) -> Callable:
-    """Jitted `(weights, batch, rows, key) -> Found`.
+    """Return a jitted function `(weights, batch, rows, key) -> Found`.
 
-    batch: `audio` int16 [B, S], `audio_lengths` [B], and the `units` int32 [B, 2, U] with `unit_lengths` [B, 2] of the
-    own text and of the wrong one (length 0 for none). rows: int32 [E], the rows looked at. key: draws the random
-    alignments. best: the alignment that is called so.
+    batch: `audio` int16 [B, S], `audio_lengths` [B], and the `units` int32 [B, 2, U] with `unit_lengths` [B, 2] of a
+    row's own text and of a wrong one (length 0 for none). rows: int32 [E], the rows with a figure. key: draws the
+    random alignments. best: name of the alignment that counts as the best one.
     """
     structure = model_structure(config, sizes)
     cost = config.losses.matching.cost

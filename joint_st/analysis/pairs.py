@@ -1,6 +1,6 @@
 """The pairs of speech and text that an analysis compares, chosen from a dataset.
 
-Each pair also has a text that is not its own, as a baseline for the distance to its own. An `Example` is a pair to
+Each pair also has a text that is not its own, as a baseline for the distance to its own. An `ExamplePair` is a pair to
 look at: the distances of its audio from its text, and how they are aligned.
 """
 
@@ -17,7 +17,7 @@ from joint_st.data.word_times import word_times
 from joint_st.errors import UserError
 
 UNIT_MULTIPLE = 8
-"""The bound on units is rounded up to this."""
+"""The padded number of units is a multiple of this."""
 
 
 @dataclass(frozen=True)
@@ -25,28 +25,28 @@ class Pairs:
     """`N` utterances; lists and arrays [N, ...] are in their order in the dataset."""
 
     index: np.ndarray
-    """Their numbers in the dataset, int64 [N]."""
+    """Numbers of the utterances in the dataset, int64 [N]."""
     texts: list[str]
-    """Normalised."""
+    """Normalised texts, [N]."""
     units: np.ndarray
-    """int32 [N, U], zeros behind the end."""
+    """Text units, int32 [N, U], zero in the padding."""
     unit_lengths: np.ndarray
-    """int32 [N]"""
+    """Number of text units, int32 [N]."""
     words: list[np.ndarray]
     """The word of each unit, int32 [unit_lengths[n]]; -1 for boundaries between words."""
     word_times: list[np.ndarray | None]
     """Seconds at which each word begins and ends, [words, 2], where the source says so."""
     wrong: np.ndarray
-    """Another utterance whose text differs, int64 [N]; -1 where all texts are equal."""
+    """Number of another utterance whose text differs, int64 [N]; -1 where all texts are equal."""
 
 
 def spread(dataset: Dataset, most: int) -> np.ndarray:
-    """Numbers of up to `most` utterances, evenly spread over the dataset, int64 ascending."""
+    """Return the numbers of up to `most` utterances, evenly spread over the dataset, int64 ascending."""
     return np.unique(np.linspace(0, len(dataset) - 1, min(most, len(dataset))).round().astype(np.int64))
 
 
 def choose_pairs(dataset: Dataset, some: np.ndarray) -> Pairs:
-    """Those of `some` utterances, numbers in ascending order, that have text. Raises `UserError` where none has."""
+    """Choose those of `some` utterances (numbers, ascending) that have text. Raises `UserError` where none has."""
     languages = {int(n): dataset.language(int(n)) for n in some}
     texts = {n: dataset.text(n) for n in languages}
     units = {n: dataset.units.encode(texts[n], languages[n]) for n in languages}
@@ -78,11 +78,11 @@ def _times(dataset: Dataset, n: int, text: str) -> np.ndarray | None:
 
 
 def wrong_texts(texts: Sequence[str], lengths: Sequence[int]) -> np.ndarray:
-    """For each of `N` texts the index of another one that differs, int64 [N]; -1 where all are equal.
+    """Return for each of `N` texts the index of another one that differs, int64 [N]; -1 where all are equal.
 
-    Neighbours by length change places, because the best alignment gains from every text frame it may choose from:
-    a longer wrong text would be nearer, and a shorter one farther, for no other reason. So each text is the wrong one
-    of about one utterance (exactly one, if no text is found twice and `N` is even). Nothing is drawn.
+    Neighbours by length change places, because the best alignment gains from every text frame it may choose from: a
+    longer wrong text would be nearer, and a shorter one farther, for no other reason. So each text is the wrong one of
+    about one utterance (exactly one, if no text occurs twice and `N` is even). Nothing is drawn at random.
     """
     wrong = np.full(len(texts), -1, np.int64)
     by_length = [int(n) for n in np.argsort(lengths, kind="stable")]
@@ -100,13 +100,13 @@ def wrong_texts(texts: Sequence[str], lengths: Sequence[int]) -> np.ndarray:
 
 
 @dataclass(frozen=True)
-class Example:
-    """`T` audio frames, `R` text frames that repeat `U` units, at `L` layers."""
+class ExamplePair:
+    """A pair in a figure: `T` audio frames and `R` text frames that repeat `U` units, at `L` layers."""
 
     id: str
     text: str
     layers: tuple[str, ...]
-    """Names, [L]."""
+    """Names of the layers, [L]."""
     costs: np.ndarray
     """Distance of each audio frame from each text frame, [L, T, R]."""
     positions: np.ndarray
@@ -114,7 +114,7 @@ class Example:
     unit: np.ndarray
     """The unit that each text frame repeats, int [R]."""
     symbols: tuple[str, ...]
-    """Units in print, [U]."""
+    """Symbols of the units, [U]."""
     words: np.ndarray
     """The word each unit belongs to, int [U]; -1 for boundaries."""
     word_times: np.ndarray | None
@@ -122,7 +122,7 @@ class Example:
     frame_seconds: float
 
     def word_spans(self) -> list[tuple[int, int]]:
-        """First text frame and the one after the last, of each word."""
+        """Return the first text frame of each word and the one after its last."""
         of_frame = np.asarray(self.words)[self.unit]
         found = [np.flatnonzero(of_frame == word) for word in range(len(self.text.split()))]
         return [(int(f[0]), int(f[-1]) + 1) if len(f) else (0, 0) for f in found]

@@ -18,7 +18,7 @@ from joint_st.analysis.scores import DEPTHS, retrieve
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from joint_st.analysis.pairs import Example
+    from joint_st.analysis.pairs import ExamplePair
 
 DIRECTIONS = ("audio_to_text", "text_to_audio")
 
@@ -28,13 +28,13 @@ class Measured:
     """What was measured of `N` pairs at `L` layers."""
 
     texts: Sequence[str]
-    """[N]"""
+    """Normalised texts, [N]."""
     frames: np.ndarray
     """Audio frames and text frames, int [N, 2]: `SIDES`."""
     feasible: np.ndarray
-    """Whether all alignments exist, bool [N]; distances and word times of the others count nothing."""
+    """Whether all alignments exist, bool [N]; other pairs have no distances and no word times."""
     distances: np.ndarray
-    """Mean over audio frames, [L, N, 4]: `DISTANCES`. NaN where there is no wrong text."""
+    """Mean distance over audio frames, [L, N, 4]: `DISTANCES`; NaN where there is no wrong text."""
     matched: np.ndarray
     """Share of text frames that the best alignment matches, [L, N]."""
     norms: np.ndarray
@@ -48,14 +48,14 @@ class Measured:
     boundary_seconds: np.ndarray
     """Sum of the absolute errors of word boundaries, [L, N, 3]: `ALIGNMENTS`."""
     boundaries: np.ndarray
-    """Starts and ends of words whose true times are known, int [N]."""
+    """Number of starts and ends of words whose true times are known, int [N]."""
 
     def rows(self, names: Sequence[str]) -> list[dict]:
-        """A row for each layer; what cannot be known is None.
+        """Return a row for each layer; what is not known is None.
 
-        `relative_*` is a distance over the mean distance of any frame of speech from any frame of text, whatever the
-        utterances: 1 is what unrelated frames have. So layers can be compared, and neither shrinking nor a direction
-        that all embeddings share makes it small.
+        `relative_*` is a distance divided by the mean distance of any frame of speech from any frame of text, whatever
+        the utterances: 1 is what unrelated frames have. So layers can be compared, and neither shrinking nor a
+        direction that all embeddings share makes it small.
         """
         frames = np.where(self.feasible[:, None], self.frames, 0)
         counts = np.where(self.feasible, self.boundaries, 0)
@@ -85,17 +85,17 @@ class Measured:
 
 @dataclass(frozen=True)
 class LayerReport:
-    """The layers of one checkpoint on one split."""
+    """What was measured of the layers of one checkpoint on one split."""
 
     rows: list[dict]
-    """One for each layer, from the encoders' outputs up."""
+    """A row for each layer, from the encoders' outputs up."""
     facts: dict
-    """What all rows share: the alignment called best, the cost, how many utterances."""
-    examples: list[Example]
-    """Utterances to look at."""
+    """What all rows share: the best alignment, the cost, the number of utterances."""
+    examples: list[ExamplePair]
+    """Pairs that have a figure."""
 
     def scalars(self) -> dict[str, float]:
-        """The numbers by name, for loggers: `layers/relative_best/streaming_1`."""
+        """Return the numbers by name, for loggers: `layers/relative_best/streaming_1`."""
         return {
             f"layers/{name}/{row['layer'].replace(' ', '_')}": value
             for row in self.rows
@@ -104,7 +104,7 @@ class LayerReport:
         }
 
     def figures(self) -> dict[str, Figure]:
-        """`layers`, the curves, and `alignment_1`, `alignment_2`, ... of the examples."""
+        """Return the figures by name: `layers`, the curves, and `alignment_1`, `alignment_2`, ... of the examples."""
         from joint_st.analysis.figures import alignment_figure, curves
 
         figures = {"layers": curves(self.rows, self.facts)}
@@ -113,14 +113,14 @@ class LayerReport:
         return figures
 
     def table(self) -> Group:
-        """Three tables for `rich.print`, at most 80 columns wide."""
+        """Return three tables for `rich.print`, at most 80 columns wide."""
         facts = self.facts
-        infeasible = f", {facts['infeasible']} without an alignment left out" if facts["infeasible"] else ""
+        infeasible = f", {facts['infeasible']} without an alignment are left out" if facts["infeasible"] else ""
         headings = dict(zip(DISTANCES, ("best", "frame-\nwise", "random", "wrong\ntext")))
         relative = headings | {"best": "relative\nbest"}
         distances = _table(
             f"distance per audio frame: {facts['cost']}; best alignment: {facts['alignment']}\n"
-            f"{facts['utterances']} utterances{infeasible}; relative: over that of any two frames",
+            f"{facts['utterances']} utterances{infeasible}; relative: to that of any two frames",
             self.rows,
             [(heading, kind, _short) for kind, heading in headings.items()]
             + [(heading, f"relative_{kind}", "{:.3f}".format) for kind, heading in relative.items()],
@@ -128,7 +128,7 @@ class LayerReport:
         measures = {**{f"R@{k}": f"recall_{k}" for k in DEPTHS}, "MRR": "reciprocal_rank"}
         retrieval = _table(
             f"retrieval among {facts['utterances']} by cosine of mean-pooled embeddings\n"
-            "(s→t: speech finds its text, t→s: text finds its speech)",
+            "(s→t: speech retrieves its text, t→s: text retrieves its speech)",
             self.rows,
             [
                 (f"{short}\n{heading}", f"{direction}_{measure}", "{:.1%}".format)
@@ -152,7 +152,7 @@ class LayerReport:
 
 
 def _table(title: str, rows: Sequence[dict], columns: Sequence[tuple[str, str, Callable]]) -> Table:
-    """A table with a row for each layer. columns: heading, key of a row, how its number is written."""
+    """Return a table with a row for each layer. columns: heading, key of a row, format of its number."""
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=0)
     table.add_column("layer", no_wrap=True)
     for heading, _, _ in columns:
@@ -163,12 +163,12 @@ def _table(title: str, rows: Sequence[dict], columns: Sequence[tuple[str, str, C
 
 
 def _short(x: float) -> str:
-    """Three significant figures, or all before the point."""
+    """Return a number with three significant figures, or all digits before the point."""
     return f"{x:.0f}" if abs(x) >= 99.95 else f"{x:#.3g}"
 
 
 def _mean(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Weighted mean over the first axis of values [N, ...], leaving out what is NaN; NaN of nothing.
+    """Return the weighted mean over the first axis of values [N, ...] without those that are NaN; NaN of no values.
 
     weights: [N, ...] with as many axes as they differ in, or fewer.
     """

@@ -8,31 +8,32 @@ from typing import NamedTuple
 import numpy as np
 
 DEPTHS = (1, 5, 10)
-"""Recall is reported at these ranks."""
+"""Ranks at which recall is reported."""
 
 
 class Retrieval(NamedTuple):
-    """Means over the queries."""
+    """How well queries retrieve their own text, as means over the queries."""
 
     recall: dict[int, float]
-    """Share of queries that find their own text at this rank or before."""
+    """Share of queries that retrieve their own text at this rank or a better one, by rank."""
     reciprocal_rank: float
-    """Mean of 1 over the rank."""
+    """Mean of the reciprocal rank."""
 
 
 def retrieve(queries: np.ndarray, items: np.ndarray, texts: Sequence[str]) -> Retrieval:
-    """How well `queries` [N, D] find their own among `items` [N, D] by cosine; `texts` [N] are those of both.
+    """Return how well `queries` [N, D] retrieve their own among `items` [N, D] by cosine; `texts` [N] are those of
+    both.
 
-    Any item with the text of the query counts as found, since nothing in the text tells them apart.
+    Any item with the text of the query counts, since nothing in the text tells them apart.
     """
     found = ranks(queries, items, texts)
     return Retrieval({k: float(np.mean(found <= k)) for k in DEPTHS}, float(np.mean(1 / found)))
 
 
 def ranks(queries: np.ndarray, items: np.ndarray, texts: Sequence[str]) -> np.ndarray:
-    """Rank [N] from 1 of the nearest item that has the query's text, among those that have another.
+    """Return the rank [N], from 1, of the nearest item with the query's text among the items with another text.
 
-    An item as near as the right one stands before it: embeddings that are all the same find nothing.
+    An item as near as the right one comes before it, so that embeddings that are all the same retrieve nothing.
     """
     similarity = _normalised(queries) @ _normalised(items).T
     same = np.unique(np.asarray(texts), return_inverse=True)[1]
@@ -48,11 +49,11 @@ def _normalised(x: np.ndarray) -> np.ndarray:
 
 
 def word_frames(words: np.ndarray, unit: np.ndarray) -> np.ndarray:
-    """First frame and frame after the last, int64 [W, 2], of each word under a monotonic alignment.
+    """Return the first frame and the one after the last, int64 [W, 2], of each word under a monotonic alignment.
 
     words: the word each unit belongs to, [U], -1 for boundaries between words. unit: the unit each audio frame is
-    matched with, [T], non-decreasing. A word that no frame is matched with begins and ends where the alignment
-    passes it by.
+    matched with, [T], non-decreasing. A word that no frame is matched with begins and ends where the alignment passes
+    it by.
     """
     words = np.asarray(words)
     # Word k stands at 2 k in the order of the text, a boundary behind it at 2 k + 1.
@@ -62,10 +63,10 @@ def word_frames(words: np.ndarray, unit: np.ndarray) -> np.ndarray:
     return np.stack([np.searchsorted(of_frame, word, "left"), np.searchsorted(of_frame, word, "right")], axis=1)
 
 
-def boundary_errors(words: np.ndarray, unit: np.ndarray, true: np.ndarray, frame_seconds: float) -> np.ndarray:
-    """Absolute errors in seconds, [2 W - 2], of where words begin and end; `true` [W, 2] in seconds.
+def absolute_boundary_errors(words: np.ndarray, unit: np.ndarray, true: np.ndarray, frame_seconds: float) -> np.ndarray:
+    """Return absolute errors in seconds, [2 W - 2], of where words begin and end; `true` [W, 2] is in seconds.
 
-    Where the first word begins and the last one ends is left out: alignments are anchored there, at the first and the
-    last frame, so that the error is the silence around the sentence under any of them.
+    The beginning of the first word and the end of the last are left out: alignments are anchored there, at the first
+    and the last frame, so that the error is the silence around the sentence under any of them.
     """
     return np.abs(word_frames(words, unit) * frame_seconds - np.asarray(true)).ravel()[1:-1]

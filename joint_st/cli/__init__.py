@@ -17,11 +17,11 @@ EXIT_INTERRUPTED = 130
 EXIT_BROKEN_PIPE = 141
 
 COMMANDS = (train, evaluate, compare, analyze, report, transcribe, align, sweep, compile, data)
-"""In the order of the help."""
+"""Modules of the commands, in the order of the help."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs the command line and returns its exit status."""
+    """Run the command line and return its exit status."""
     # Small matrix products, as in log-mel on the host, ran 20 times slower with OpenBLAS's threads than
     # without; it reads this when NumPy is first imported.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")

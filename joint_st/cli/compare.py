@@ -21,7 +21,7 @@ def add(commands: Commands) -> None:
     """Add the command to the parser."""
     compare = commands.add(
         "compare",
-        "tell whether one run's word error rate is lower than another's, on the same utterances",
+        "test whether one run's word error rate is lower than another's, on the same utterances",
         """
         joint-st compare runs/narrow runs/wide
         joint-st compare runs/narrow runs/wide --data mine=corpus/test.jsonl --decoder greedy beam

@@ -87,7 +87,7 @@ def _data_tokenizer(options: argparse.Namespace) -> None:
     if options.out is None:
         options.parser.error("--out DIR is missing")
     if config.data.tokenizer.path:
-        raise UserError("data.tokenizer.path: empty it to make a tokenizer from the texts")
+        raise UserError("data.tokenizer.path: set it to '' to make a tokenizer from the texts")
     quiet_libraries()
     from joint_st.data.texts import train_tokenizer
 

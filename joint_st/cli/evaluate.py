@@ -70,7 +70,7 @@ def add(commands: Commands) -> None:
         choices=("speaker", "language", "duration", "noise"),
         nargs="+",
         default=[],
-        help="further tables, as far as the data state it: manifest keys or TFDS features speaker, language, noise "
+        help="further tables, where the data state it: manifest keys or TFDS features speaker, language, noise "
         "(the condition's name), snr (dB)",
     )
     evaluate.add_argument("--errors", action="store_true", help="also print confusions and the most-missed words")

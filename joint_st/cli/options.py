@@ -1,4 +1,4 @@
-"""Options that several commands have, and what is read from them."""
+"""Options that several commands share, and the objects that are made of them."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ OF_BEAM = (
     "rescore_weight",
     "rescore_bonus",
 )
-"""Options of the commands that decode, none of which --stream takes."""
+"""Options of the commands that decode; none of them can be given with --stream."""
 
 
 def config_argument(parser: argparse.ArgumentParser) -> None:
-    """CONFIG, and help that depends on it."""
+    """Add CONFIG, and a help that also shows the config's fields."""
     parser.add_argument(
         "config",
         metavar="CONFIG",
@@ -47,7 +47,7 @@ def config_argument(parser: argparse.ArgumentParser) -> None:
 
 
 def run_arguments(parser: argparse.ArgumentParser) -> None:
-    """RUN and its checkpoint."""
+    """Add RUN and its checkpoint."""
     parser.add_argument("directory", metavar="RUN", type=storage.path, help="directory of a run, or gs://...")
     parser.add_argument(
         "--checkpoint",
@@ -59,7 +59,7 @@ def run_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def checkpoints_argument(parser: argparse.ArgumentParser, which: str) -> None:
-    """Several checkpoints; `which` begins the help."""
+    """Add the option for several checkpoints; `which` begins its help."""
     parser.add_argument(
         "--checkpoint",
         metavar="best|latest|STEP",
@@ -71,15 +71,15 @@ def checkpoints_argument(parser: argparse.ArgumentParser, which: str) -> None:
 
 
 def beam_arguments(parser: argparse.ArgumentParser) -> None:
-    """The size of a beam."""
-    parser.add_argument("--beam", metavar="N", type=count, help="prefixes that a beam keeps; 16 by default")
+    """Add the size of a beam."""
+    parser.add_argument("--beam", metavar="N", type=count, help="number of prefixes that the beam keeps; 16 by default")
     parser.add_argument(
-        "--candidates", metavar="N", type=count, help="labels of a frame that a beam tries; 8 by default"
+        "--candidates", metavar="N", type=count, help="number of labels of a frame that the beam tries; 8 by default"
     )
 
 
 def fusion_arguments(parser: argparse.ArgumentParser) -> None:
-    """Language models and hot words for the beam search."""
+    """Add language models and hot words for the beam search."""
     parser.add_argument(
         "--lm",
         metavar="LM",
@@ -91,70 +91,81 @@ def fusion_arguments(parser: argparse.ArgumentParser) -> None:
         "--lm-weight", metavar="W", type=float, help="factor of the LM's natural log probability; 0.5 by default"
     )
     parser.add_argument(
-        "--insertion-bonus", metavar="B", type=float, help="for each word (or label, as of the LM); 0 by default"
+        "--insertion-bonus",
+        metavar="B",
+        type=float,
+        help="added for each word (or label, for an LM over labels); 0 by default",
     )
     parser.add_argument(
-        "--unknown-penalty", metavar="P", type=float, help="off the log probability of unknown words; 10 by default"
+        "--unknown-penalty",
+        metavar="P",
+        type=float,
+        help="subtracted from the log probability of unknown words; 10 by default",
     )
     parser.add_argument("--hot-words", metavar="FILE", type=Path, help="words or phrases to favour, one a line")
-    parser.add_argument("--hot-word-bonus", metavar="X", type=float, help="for each one spelled; 5 by default")
+    parser.add_argument(
+        "--hot-word-bonus", metavar="X", type=float, help="added for each hot word spelled; 5 by default"
+    )
     parser.add_argument(
         "--rescore",
         metavar="LM",
         type=Path,
-        help="put the hypotheses that the beam has kept in order again by a language model, of the kinds of --lm",
+        help="reorder the hypotheses that the beam has kept by a language model, of the same kinds as --lm",
     )
     parser.add_argument(
         "--rescore-weight", metavar="W", type=float, help="factor of its natural log probability; 0.5 by default"
     )
     parser.add_argument(
-        "--rescore-bonus", metavar="B", type=float, help="for each word (or label, as of the LM); 0 by default"
+        "--rescore-bonus",
+        metavar="B",
+        type=float,
+        help="added for each word (or label, for an LM over labels); 0 by default",
     )
 
 
 def chunk_argument(parser: argparse.ArgumentParser) -> None:
-    """How much audio a stream is fed at once."""
+    """Add the length of audio that a stream is fed at once."""
     parser.add_argument("--chunk-ms", metavar="MS", type=float, help="audio fed at once with --stream; 320 by default")
 
 
 def window_argument(parser: argparse.ArgumentParser) -> None:
-    """Above which length recordings are heard in windows."""
+    """Add the length above which recordings are decoded in windows."""
     parser.add_argument(
         "--window-seconds",
         metavar="S",
         type=window,
-        help="hear longer recordings in windows of this length that overlap; by default twice the longest utterance of "
-        "the training, from 8 to 30",
+        help="decode longer recordings in overlapping windows of this length; by default twice the longest "
+        "utterance of the training, from 8 to 30",
     )
 
 
 def process_arguments(parser: argparse.ArgumentParser) -> None:
-    """Which one of several processes this is."""
+    """Add the options that say which one of several processes this is."""
     group = parser.add_argument_group(
         "one process of several",
         "Start the same command on every host, with these three; not needed on TPUs of Google Cloud, under Slurm\n"
         "(srun) and Open MPI 4 (mpirun), which say it themselves. All must start within 300 s. Where one fails, all\n"
         "end within 60 s with a status that is not 0, and process 0 says in a line which and why. Where one was\n"
-        "killed or lost its host, the status is 75, and the same command goes on from the last checkpoint.",
+        "killed or lost its host, the status is 75, and the same command continues from the last checkpoint.",
     )
-    group.add_argument("--coordinator", metavar="HOST:PORT", help="where process 0 listens: its address, a free port")
-    group.add_argument("--processes", metavar="N", type=count, help="how many there are")
-    group.add_argument("--process", metavar="I", type=index, help="which one this is, from 0 on")
+    group.add_argument("--coordinator", metavar="HOST:PORT", help="address and a free port where process 0 listens")
+    group.add_argument("--processes", metavar="N", type=count, help="number of processes")
+    group.add_argument("--process", metavar="I", type=index, help="number of this process, from 0 on")
 
 
 def stream_options(options: argparse.Namespace, names: Sequence[str], refused: Sequence[str]) -> dict:
-    """Those of the options `names` that were given, which need --stream; with it, `refused` must not be given."""
+    """Return those of the options `names` that were given, which need --stream; `refused` must not be given with it."""
     given = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
     if given and not options.stream:
-        raise UserError(f"--{next(iter(given)).replace('_', '-')}: only a stream takes it; add --stream")
+        raise UserError(f"--{next(iter(given)).replace('_', '-')}: needs --stream; add it")
     for name in refused if options.stream else ():
         if getattr(options, name) not in (None, options.parser.get_default(name)):
-            raise UserError(f"--{name.replace('_', '-')}: --stream decodes greedily, both heads; leave it out")
+            raise UserError(f"--{name.replace('_', '-')}: --stream decodes greedily and with both heads; leave it out")
     return given
 
 
 def read_sources(items: Sequence[str], option: str = "--data") -> dict:
-    """Sources by name, from what was written as NAME=SOURCE."""
+    """Return sources by name, from what was written as NAME=SOURCE."""
     from joint_st.config import parse_source
 
     data = {}
@@ -167,27 +178,27 @@ def read_sources(items: Sequence[str], option: str = "--data") -> dict:
 
 
 def read_decoders(names: Sequence[str] | None, options: argparse.Namespace) -> list:
-    """The decoders of some names, each once."""
+    """Return the decoders of some names, each once."""
     fused = [name for name in ("lm", "hot_words", "rescore") if getattr(options, name, None)]
     names = names or ["beam" if fused else "greedy"]
     for name in fused:
         if "beam" not in names:
-            raise UserError(f"--{name.replace('_', '-')}: only the beam search takes it; add --decoder beam")
+            raise UserError(f"--{name.replace('_', '-')}: needs the beam search; add --decoder beam")
     sizes = {name: getattr(options, name) for name in ("beam", "candidates") if getattr(options, name) is not None}
     if sizes and "beam" not in names:
-        raise UserError(f"--{next(iter(sizes))}: only the beam search takes it; add --decoder beam")
+        raise UserError(f"--{next(iter(sizes))}: needs the beam search; add --decoder beam")
     from joint_st.decoding.decoders import Beam, Greedy
 
     return [Beam(**sizes) if name == "beam" else Greedy() for name in dict.fromkeys(names)]
 
 
 def read_passes(names: Sequence[str]) -> tuple[str, ...]:
-    """The passes of some names, in the order in which tables have them."""
+    """Return the passes of some names, in the order in which tables have them."""
     return tuple(name for name in PASSES if name in names)
 
 
 def read_fusion(options: argparse.Namespace):
-    """What is fused with the beam search; None where nothing is."""
+    """Return the files and weights to fuse with the beam search; None where nothing is fused."""
     needed = {
         "lm_weight": ["lm"],
         "insertion_bonus": ["lm"],
@@ -199,7 +210,7 @@ def read_fusion(options: argparse.Namespace):
     for name, files in needed.items():
         if getattr(options, name) is not None and not any(getattr(options, file) for file in files):
             file = f"--{files[0].replace('_', '-')}"
-            raise UserError(f"--{name.replace('_', '-')}: there is no {file} for it; add {file} FILE")
+            raise UserError(f"--{name.replace('_', '-')}: needs {file}; add {file} FILE")
     if not (options.lm or options.hot_words or options.rescore):
         return None
     from joint_st.decoding.fusion import Weights
@@ -207,7 +218,7 @@ def read_fusion(options: argparse.Namespace):
     from joint_st.decoding.rescoring import RescoringWeights
 
     def read(kind, names):
-        """Weights of a kind, as far as the options of these names were given."""
+        """Return weights of a kind, with the values of those options of these names that were given."""
         values = ((field, getattr(options, name)) for field, name in zip(kind._fields, names, strict=True))
         return kind(**{field: value for field, value in values if value is not None})
 
@@ -239,9 +250,9 @@ def load_config(options: argparse.Namespace):
 
 
 def quiet_libraries() -> None:
-    """Keeps messages of Orbax (absl) and of XLA's C++ out of the progress.
+    """Keep messages of Orbax (absl) and of XLA's C++ out of the progress.
 
-    What Orbax reports as an error comes as an exception too, and is told in one line.
+    What Orbax reports as an error comes as an exception too, and is printed in one line.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     import absl.logging

@@ -5,8 +5,8 @@ medians of ten starts on a busy machine, CPU seconds). It takes 0.33 s instead o
 config, and 0.15 s instead of 0.09 s to print the help of `evaluate`; that would do. But it reads a flag for each field
 that the config already has. `--data.train text:a.txt,b.jsonl`, `--data.test.mine tfds:x:test`, a source of another kind
 and `--losses.consistency.layers 1,2` are refused, and a value that pydantic refuses is shown in pydantic's words
-without its path, in a box of ten lines. Sweeps need `joint_st.config.override` and its one-line errors in any case; what
-tyro could replace are `split_overrides` below and `joint_st.config.show`.
+without its path, in a box of ten lines. Sweeps need `joint_st.config.override` and its one-line errors in any case;
+tyro could replace only `split_overrides` below and `joint_st.config.show`.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ TRUTH = {"true", "false", "yes", "no", "on", "off", "1", "0"}
 """What may follow a flag of a true-or-false field; anything else is no value of it."""
 
 LEAST_WINDOW = 2
-"""Seconds: in shorter windows few words would be whole."""
+"""Shortest window in seconds: in shorter ones few words would be whole."""
 
 
 class Parser(argparse.ArgumentParser):
@@ -58,7 +58,7 @@ class Parser(argparse.ArgumentParser):
         return namespace, []
 
     def own_options(self) -> dict[str, bool]:
-        """The options of the command itself, and whether each takes a value."""
+        """Return the options of the command itself, and whether each takes a value."""
         # argparse keeps them in this dictionary since Python 2.7, those of groups too, and shows them in no other way.
         return {name: action.nargs != 0 for name, action in self._option_string_actions.items()}
 
@@ -66,7 +66,7 @@ class Parser(argparse.ArgumentParser):
         raise UserError(f"{message.removeprefix('argument COMMAND: ')} (see `{self.prog} --help`)")
 
     def _nearest(self, option: str) -> str:
-        """A hint at the option that was probably meant; empty where none is alike."""
+        """Return a hint at the option that was probably meant; empty where none is alike."""
         name = option.partition("=")[0]
         near = difflib.get_close_matches(name, self.own_options(), 1) if name.startswith("--") else []
         return f"; did you mean {near[0]}?" if near else ""
@@ -156,26 +156,26 @@ def _refuse_misspelt(path: str, options: Mapping[str, bool], fields: Sequence[st
 
 
 def checkpoint(text: str) -> str:
-    """The type of an option: which checkpoint."""
+    """Parse an option that names a checkpoint."""
     if text not in ("best", "latest") and not text.isdecimal():
         raise argparse.ArgumentTypeError(f"{text!r} is neither best, latest nor a step")
     return text
 
 
 def count(text: str) -> int:
-    """The type of an option: a whole number from 1 on."""
+    """Parse an option that is a whole number from 1 on."""
     if not text.isdecimal() or not int(text):
         raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 1 on")
     return int(text)
 
 
 def count_or_none(text: str) -> int:
-    """The type of an option: a whole number from 0 on, 0 for none."""
+    """Parse an option that is a whole number from 0 on, 0 for none."""
     return 0 if text == "0" else count(text)
 
 
 def window(text: str) -> float:
-    """The type of an option: the length of a window in seconds."""
+    """Parse an option that is the length of a window in seconds."""
     with contextlib.suppress(ValueError):
         if float(text) >= LEAST_WINDOW:
             return float(text)
@@ -183,7 +183,7 @@ def window(text: str) -> float:
 
 
 def index(text: str) -> int:
-    """The type of an option: a number of something counted from 0."""
+    """Parse an option that is a number counted from 0."""
     if not text.isdecimal():
         raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 0 on")
     return int(text)

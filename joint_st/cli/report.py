@@ -26,13 +26,13 @@ def add(commands: Commands) -> None:
     report.add_argument(
         "--data",
         metavar="NAME=SOURCE",
-        help="what to report on instead of the config's first test split: a manifest, or tfds:NAME:SPLIT",
+        help="split to report on instead of the config's first test split: a manifest, or tfds:NAME:SPLIT",
     )
     report.add_argument(
         "--head",
         choices=("full_context", "streaming"),
         default="full_context",
-        help="shown first, and aligned with the audio; %(default)s by default",
+        help="head that is shown first, and aligned with the audio; %(default)s by default",
     )
     report.add_argument("--decoder", choices=DECODERS, default="greedy", help="%(default)s by default")
     beam_arguments(report)
@@ -41,14 +41,14 @@ def add(commands: Commands) -> None:
         metavar="N",
         type=count_or_none,
         default=30,
-        help="with audio at most, half of them those with the most errors; %(default)s by default, 0 for none",
+        help="most utterances with audio, half of them those with the most errors; %(default)s by default, 0 for none",
     )
     report.add_argument(
         "--megabytes",
         metavar="N",
         type=count,
         default=10,
-        help="size of the page that audio must not exceed, %(default)s by default; texts are always in it",
+        help="largest size of the page with audio, %(default)s by default; all texts are always in it",
     )
     report.set_defaults(run=_report)
 
@@ -58,7 +58,7 @@ def _report(options: argparse.Namespace) -> None:
 
     existing_run(options.directory)
     if options.output and options.output.is_dir():
-        raise UserError(f"{options.output}: a directory; --output names the file of the page")
+        raise UserError(f"{options.output}: is a directory; --output names the file of the page")
     data = read_sources([options.data] if options.data else [])
     quiet_libraries()
     (decoder,) = read_decoders([options.decoder], options)

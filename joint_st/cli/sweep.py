@@ -28,7 +28,7 @@ def add(commands: Commands) -> None:
         "--workdir",
         metavar="DIR",
         help="`runs/sweeps/NAME` by default, NAME from the file; with gs://BUCKET/FOLDER, logs and locks are in "
-        "`runs/sweeps/BUCKET/FOLDER`, which a sweep on another machine does not see",
+        "`runs/sweeps/BUCKET/FOLDER`, which a sweep on another machine cannot see",
     )
     sweep.add_argument(
         "--only",
@@ -45,8 +45,8 @@ def add(commands: Commands) -> None:
         "--launcher",
         metavar="SCRIPT",
         help="start each run through a script of launch/ (local, slurm, tpu-vm, gke, sky) or any other one (its path), "
-        "which gets what stands after `--`, with the run's name for {run}, and then `-- joint-st train ...`; where it "
-        "ends well before its run is finished, the run counts as submitted and is left alone",
+        "which gets the options after `--`, with the run's name for {run}, and then `-- joint-st train ...`; where it "
+        "ends with status 0 before its run is finished, the run counts as submitted and is not started again",
     )
     sweep.add_argument(
         "--remote-workdir",
@@ -56,7 +56,9 @@ def add(commands: Commands) -> None:
         "a bucket that is mounted here",
     )
     sweep.add_argument(
-        "--resubmit", action="store_true", help="start again what was submitted and has written nothing for 10 minutes"
+        "--resubmit",
+        action="store_true",
+        help="start again runs that were submitted and have written nothing for 10 minutes",
     )
     what = sweep.add_mutually_exclusive_group()
     what.add_argument("--dry-run", action="store_true", help="list the runs, how far they are, and their overrides")
@@ -77,7 +79,7 @@ def add(commands: Commands) -> None:
 
 
 def _sweep(options: argparse.Namespace) -> None:
-    from joint_st.sweeps.run_sweep import sweep
+    from joint_st.sweeps.run_sweep import run_sweep
 
     more = {}
     if options.launcher:
@@ -85,8 +87,8 @@ def _sweep(options: argparse.Namespace) -> None:
 
         more["command"] = find_launcher(options.launcher, options.launcher_options, options.remote_workdir)
     elif options.launcher_options or options.remote_workdir:
-        raise UserError("--remote-workdir and what stands after `--` are for a --launcher; name one")
-    status = sweep(
+        raise UserError("--remote-workdir and the options after `--` need a --launcher; name one")
+    status = run_sweep(
         options.file,
         workdir=options.workdir,
         only=options.only,

@@ -14,7 +14,7 @@ def add(commands: Commands) -> None:
     """Add the commands to the parser."""
     train = commands.add(
         "train",
-        "train a model, or go on with a run",
+        "train a model, or continue a run",
         """
         joint-st train configs/quickstart.py
         joint-st train configs/quickstart.py --workdir runs/wide --model.width 256
@@ -29,7 +29,7 @@ def add(commands: Commands) -> None:
     train.set_defaults(run=_train, trainer=_asr)
     train_lm = commands.add(
         "train-lm",
-        "train a neural language model over a run's labels, or go on with it",
+        "train a neural language model over a run's labels, or continue one",
         """
         joint-st train-lm configs/quickstart_lm.py
         joint-st train-lm configs/quickstart_lm.py --workdir runs/lm --data.tokenizer.path runs/wide/tokenizer
@@ -46,14 +46,14 @@ def add(commands: Commands) -> None:
 
 
 def training_arguments(parser: argparse.ArgumentParser) -> None:
-    """Where a run is, and which process of it this is."""
+    """Add the run's directory, and which one of several processes this is."""
     parser.add_argument(
         "--workdir",
         metavar="RUN",
         type=storage.path,
         help="directory of the run, or gs://BUCKET/FOLDER; `runs/NAME` by default, NAME from the config",
     )
-    parser.add_argument("--print-config", action="store_true", help="print the resolved config, and stop")
+    parser.add_argument("--print-config", action="store_true", help="print the resolved config and stop")
     process_arguments(parser)
 
 

@@ -49,7 +49,7 @@ def add(commands: Commands) -> None:
     )
     chunk_argument(transcribe)
     transcribe.add_argument(
-        "--rate", metavar="HZ", type=count, help="of raw audio; that of the model's features by default"
+        "--rate", metavar="HZ", type=count, help="sample rate of raw audio; that of the model's features by default"
     )
     transcribe.add_argument("--head", choices=PASSES, default=FULL_CONTEXT, help="%(default)s by default")
     transcribe.add_argument(
@@ -73,7 +73,7 @@ def _transcribe(options: argparse.Namespace) -> None:
     if options.stream and len(options.files) > 1:
         raise UserError(f"--stream: one FILE at a time; leave {options.files[1]} out")
     if "rate" in streaming and not piped:
-        raise UserError("--rate: a file says its own; only raw audio (`-`) needs it")
+        raise UserError("--rate: only for raw audio (`-`); a file has its own rate")
     quiet_libraries()
     if options.stream:
         from joint_st.decoding.transcribe import listen

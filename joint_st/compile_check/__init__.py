@@ -1,1 +1,1 @@
-"""What a training step takes of each chip of a TPU slice, known before there is one."""
+"""What a training step needs on each chip of a TPU slice, known without one."""

@@ -1,4 +1,4 @@
-"""`joint-st compile`: whether a training step fits the chips of a slice, and what to change of a config that does not."""
+"""`joint-st compile`: whether a training step fits the chips of a slice, and what to change if it does not."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 import jax
 
 from joint_st.compile_check.compiled import Compiled, compile_step
-from joint_st.compile_check.shapes import describe, heaviest, sizes
+from joint_st.compile_check.shapes import describe_batch, heaviest, sizes
 from joint_st.config import Config
 from joint_st.config.devices import check_devices
 from joint_st.distributed.topology import GIB, Topology, parse_topology
@@ -25,7 +25,7 @@ NAMES = {
     "temporaries": "activations and temporaries",
     "program": "program and padding",
 }
-"""Of the fields of `Memory`."""
+"""Names of the fields of `Memory` as they are printed."""
 
 
 def compile_for(
@@ -36,13 +36,13 @@ def compile_for(
     json_file: Path | None = None,
     quick: bool = False,
 ) -> bool:
-    """Compiles the step for the slice named, prints what it takes of each chip, and says whether it fits."""
+    """Compile the step for the slice named, print what it takes of each chip, and return whether it fits."""
     found = parse_topology(topology)
     # Traced where there need not be a TPU; one that is here may be in use.
     jax.config.update("jax_platforms", "cpu")
     counts = sizes(config, labels, units)
     assumed = f"; assumed: {', '.join(counts.assumed)}" if counts.assumed else ""
-    batch = describe(config, heaviest(config))
+    batch = describe_batch(config, heaviest(config))
     print(f"batch    {batch}", file=sys.stderr)
     labels, units, _ = counts.sizes
     print(f"sizes    {labels} labels, {units} text units{assumed}", file=sys.stderr, flush=True)
@@ -56,7 +56,7 @@ def compile_for(
 
 
 def report(config: Config, topology: Topology, compiled: Compiled) -> Iterator[str]:
-    """The lines for people."""
+    """Yield the lines of the printed report."""
     memory, usable = compiled.memory, compiled.usable
     axes = " × ".join(f"{axis} {size}" for axis, size in compiled.mesh.items())
     yield f"{config.name} on {topology.name}: {compiled.chips} chips as {axes}; {compiled.parameters:,} parameters"
@@ -83,7 +83,7 @@ def report(config: Config, topology: Topology, compiled: Compiled) -> Iterator[s
 
 
 def to_json(config: Config, topology: Topology, compiled: Compiled) -> dict:
-    """What was found, all sizes in bytes on a chip."""
+    """Return the report as JSON, all sizes in bytes on a chip."""
     found = dataclasses.asdict(compiled)
     memory = found.pop("memory") | {"total": compiled.memory.total, "usable": found.pop("usable")}
     found["collectives"] = [one._asdict() for one in compiled.collectives]
@@ -100,7 +100,7 @@ def to_json(config: Config, topology: Topology, compiled: Compiled) -> dict:
 
 
 def changes(config: Config, compiled: Compiled) -> Iterator[str]:
-    """Overrides that make the step smaller, with their reasons, the one that costs least for what it saves first."""
+    """Yield overrides that make the step smaller, with reasons, the one that costs least for what it saves first."""
     memory, usable = compiled.memory, compiled.usable
     # Half a chip for the state leaves room for gradients, which are as large as the parameters, and activations.
     if memory.state > usable / 2:
@@ -116,7 +116,7 @@ def changes(config: Config, compiled: Compiled) -> Iterator[str]:
 
 
 def _cut_state(config: Config, compiled: Compiled) -> Iterator[str]:
-    """A larger `fsdp` that brings the state below half a chip, or the largest that the config allows."""
+    """Yield a larger `fsdp` that brings the state below half a chip, or the largest that the config allows."""
     now = compiled.mesh["fsdp"]
     devices = now * compiled.mesh["data"]
     best = None
@@ -133,7 +133,7 @@ def _cut_state(config: Config, compiled: Compiled) -> Iterator[str]:
 
 
 def _accumulation(config: Config, compiled: Compiled) -> int | None:
-    """Fewest parts of which one fits beside the state, as far as temporaries shrink with the rows."""
+    """Return the smallest number of parts of which one fits beside the state, if temporaries shrink with the rows."""
     room = max(compiled.usable - (compiled.memory.total - compiled.memory.temporaries), 1)
     now = config.training.accumulation
     allowed = []

@@ -1,4 +1,4 @@
-"""The training step of a config compiled for a slice that need not be here, and what it takes of each chip."""
+"""The training step of a config, compiled for a slice that need not be here, and what it takes of each chip."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from joint_st.training.step import make_train_step, state_shapes
 
 @dataclasses.dataclass(frozen=True)
 class Memory:
-    """Bytes on each chip."""
+    """Memory of a step in bytes on each chip."""
 
     parameters: int
     average: int
@@ -35,59 +35,59 @@ class Memory:
     optimizer: int
     batch: int
     temporaries: int
-    """Activations kept for the backward pass, gradients, and whatever else lives at the fullest moment."""
+    """Activations kept for the backward pass, gradients, and whatever else is alive when most memory is in use."""
     program: int
-    """The compiled program itself, and what arrays are padded with."""
+    """The compiled program itself, and the padding of arrays."""
 
     @property
     def state(self) -> int:
-        """What a checkpoint holds."""
+        """Bytes of the training state, which a checkpoint holds."""
         return self.parameters + self.average + self.optimizer
 
     @property
     def total(self) -> int:
-        """All of it."""
+        """Bytes of everything together."""
         return sum(dataclasses.asdict(self).values())
 
 
 @dataclasses.dataclass(frozen=True)
 class Compiled:
-    """What a step takes."""
+    """What a compiled step takes of each chip."""
 
     mesh: dict[str, int]
     """Devices along each axis; a device is a chip."""
     parameters: int
-    """How many the model has."""
+    """Number of the model's parameters."""
     memory: Memory
     usable: int
-    """Bytes a chip has for it."""
+    """Bytes that a chip has for the step."""
     flops: int
-    """Of the matrix products, on each chip where all share them evenly."""
+    """Floating-point operations of the matrix products on each chip, where all chips share them evenly."""
     collectives: tuple[Collective, ...]
-    """Empty where the step does not fit: there is no program then."""
+    """Collectives of the step; empty where it does not fit, since there is no program then."""
     seconds: float
-    """Taken by the compiler, tracing included."""
+    """Seconds that the compiler took, tracing included."""
 
     @property
     def chips(self) -> int:
-        """Of all slices."""
+        """Number of chips of all slices."""
         return math.prod(self.mesh.values())
 
     @property
     def fits(self) -> bool:
-        """Whether each chip has the memory."""
+        """Whether the step fits the memory of each chip."""
         return self.memory.total <= self.usable
 
 
 QUICK = {"exec_time_optimization_effort": -1.0}
-"""XLA then searches less for the fastest program."""
+"""Compiler options with which XLA searches less for the fastest program."""
 
 
 def compile_step(config: Config, topology: Topology, sizes: SymbolSizes, quick: bool = False) -> Compiled:
-    """Compiles the heaviest step (`joint_st.compile_check.shapes`) for `topology`; `quick`, to a slower program.
+    """Compile the heaviest step (`joint_st.compile_check.shapes`) for `topology`; with `quick`, to a slower program.
 
-    Where the compiler refuses because it does not fit, the temporaries are what it would have needed beside the state.
-    Raises `UserError` where the config does not divide over the chips.
+    Where the compiler refuses because the step does not fit, the temporaries are what it would have needed beside the
+    state. Raises `UserError` where the config does not divide over the chips.
     """
     devices = topology.devices(config.parallel.slices)
     check_devices(config, len(devices))
@@ -125,14 +125,14 @@ def compile_step(config: Config, topology: Topology, sizes: SymbolSizes, quick: 
 
 
 def bytes_per_device(tree) -> int:
-    """Bytes that each device holds of arrays, or shapes of them, as they are cut over a mesh."""
+    """Return the bytes that each device holds of arrays, or of their shapes, given how they are sharded over a mesh."""
     return sum(math.prod(x.sharding.shard_shape(x.shape)) * x.dtype.itemsize for x in jax.tree.leaves(tree))
 
 
 def with_program(known: dict[str, int], analysis) -> Memory:
-    """Bytes from what a compiled program says of itself; what it is given is `known` but for its padding.
+    """Return the memory by a compiled program's own analysis; its arguments are `known` except for their padding.
 
-    The state given is donated: what comes out lies where it was.
+    The state is donated: the new one is where the old one was.
     """
     padding = max(analysis.argument_size_in_bytes - sum(known.values()), 0)
     new = analysis.output_size_in_bytes - analysis.alias_size_in_bytes
@@ -148,9 +148,9 @@ SIZE = r"(\d+(?:\.\d+)?)([KMGT]?)"
 
 
 def memory_needed(message: str) -> int | None:
-    """Bytes that the compiler's refusal says a chip would need, what the step is given included.
+    """Return the bytes that a chip would need by the compiler's refusal, arguments of the step included.
 
-    `None` where it refused for another reason.
+    None where it refused for another reason.
     """
     # It speaks of "HLO temporaries" where it means everything (tests/compile_check/test_compiled.py).
     match = re.search(rf"Used {SIZE}B? of .*hbm|HLO temporaries \({SIZE}B?\)", message)
@@ -161,7 +161,8 @@ def memory_needed(message: str) -> int | None:
 
 
 def matrix_flops(jaxpr: Jaxpr | ClosedJaxpr) -> int:
-    """Two for each multiplication of the matrix products, over all devices; of branches, those of the costliest.
+    """Count two operations for each multiplication of the matrix products, over all devices; of branches, the
+    costliest.
 
     XLA's own count takes the body of a loop once, however often it runs; layers are in loops. Recomputation in the
     backward pass counts. A `while` whose end is not known when it is traced counts once.
@@ -191,7 +192,7 @@ def matrix_flops(jaxpr: Jaxpr | ClosedJaxpr) -> int:
 
 
 def inner_jaxprs(values: Any) -> Iterator[Jaxpr | ClosedJaxpr]:
-    """The functions among an operation's parameters."""
+    """Yield the functions among an operation's parameters."""
     for value in values:
         if isinstance(value, (Jaxpr, ClosedJaxpr)):
             yield value

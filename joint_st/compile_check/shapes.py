@@ -17,11 +17,12 @@ from joint_st.data.tokenizers import load_tokenizer
 from joint_st.models.text_encoder import most_frames
 
 PER_SECOND = {"characters": 20, "phonemes": 18}
-"""Labels or units in a second of fast speech, boundaries between words included: 200 words a minute, of 6 characters or
+"""Labels or units per second of fast speech, boundaries between words included: 200 words a minute, of 6 characters or
 5.4 phonemes each."""
 
 INVENTORY = {"characters": 32, "phonemes": 128}
-"""Labels or units where neither the config nor the command says: 26 letters and a few; phonemes of a few languages."""
+"""Number of labels or units where neither the config nor the command says it: 26 letters and a few; phonemes of a few
+languages."""
 
 
 class Sizes(NamedTuple):
@@ -29,11 +30,11 @@ class Sizes(NamedTuple):
 
     sizes: SymbolSizes
     assumed: tuple[str, ...]
-    """What of it was assumed, in words."""
+    """Which sizes were assumed, in words."""
 
 
 def sizes(config: Config, labels: int | None = None, units: int | None = None) -> Sizes:
-    """Sizes as given, or as the config says, or assumed."""
+    """Return the sizes as given, or as the config says, or assumed."""
     data, assumed = config.data, []
 
     def size(kind: str, wordpieces: int, option: str) -> int:
@@ -54,10 +55,10 @@ def sizes(config: Config, labels: int | None = None, units: int | None = None) -
 
 
 def per_second(kind: str, wordpieces: int) -> float:
-    """Labels or units in a second of fast speech.
+    """Return labels or units per second of fast speech.
 
-    A wordpiece of an inventory of V is taken to have log2(V) / 4 characters. Of 5,900 English sentences it had 1.4,
-    2.1, 2.9 and 4.0 at 64, 256, 1024 and 4096 wordpieces; in one of a hundred 1.1, 1.5, 2.0 and 2.6 or fewer.
+    A wordpiece of an inventory of V is taken to have log2(V) / 4 characters. In 5,900 English sentences it had 1.4,
+    2.1, 2.9 and 4.0 at 64, 256, 1024 and 4096 wordpieces; in one sentence of a hundred 1.1, 1.5, 2.0 and 2.6 or fewer.
     """
     if kind == "sentencepiece":
         return PER_SECOND["characters"] / max(math.log2(wordpieces) / 4, 1)
@@ -65,7 +66,7 @@ def per_second(kind: str, wordpieces: int) -> float:
 
 
 def heaviest(config: Config) -> dict[str, Buckets]:
-    """By part of the batch, the longest bucket of speech, and of text where the config reads text alone."""
+    """Return, by part of the batch, the longest bucket of speech, and of text where the config reads text alone."""
     data, features = config.data, config.model.features
     frames = features.frames(math.ceil(data.max_seconds * features.sample_rate))
     seconds = features.seconds(frames * features.samples_per_frame)
@@ -89,12 +90,12 @@ def heaviest(config: Config) -> dict[str, Buckets]:
 
 
 def rounded(count: float) -> int:
-    """As bounds of buckets are."""
+    """Return a bound rounded up as those of buckets are."""
     return math.ceil(count / LABEL_MULTIPLE) * LABEL_MULTIPLE
 
 
-def describe(config: Config, buckets: dict[str, Buckets]) -> str:
-    """The batch in words."""
+def describe_batch(config: Config, buckets: dict[str, Buckets]) -> str:
+    """Return the batch in words."""
     speech, text = buckets["paired"], buckets.get("text")
     seconds = config.model.features.seconds(speech.bounds[0])
     units = f", {speech.unit_bounds[0]} units" if speech.unit_bounds else ""

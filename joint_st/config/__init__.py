@@ -103,3 +103,12 @@ __all__ = [
     "save",
     "show",
 ]
+
+
+def __getattr__(name: str):
+    """Say what became of a name that an older config file imports."""
+    from joint_st.config.renamed import CLASSES
+
+    if name in CLASSES:
+        raise ImportError(f"{name} is now {CLASSES[name]}")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -43,8 +43,8 @@ FIELDS = {
 }
 """Fields and sections by their old dotted path. What lies in a section moved with it, where it has no entry of its own."""
 
-CLASSES = {"ObjectiveConfig": "LossesConfig"}
-"""Names that `joint_st.config` no longer has, and those of today."""
+CLASSES = {"ObjectiveConfig": "LossesConfig, with a section for each loss"}
+"""Names that `joint_st.config` no longer has, and what took their place."""
 
 COLUMNS = {"only_read": "text_only"}
 """How names of columns of results end, or go on with `_low`, `_high`, `_by_seed`."""

@@ -6,7 +6,7 @@ import functools
 import hashlib
 import itertools
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -194,6 +194,10 @@ class Dataset:
         """The normalised text of row `n`."""
         entries, row = self._table.where(int(self.rows[n]))
         return entries.text(row)
+
+    def texts(self) -> Iterator[str]:
+        """The normalised text of each row."""
+        return map(self.text, range(len(self)))
 
     def language(self, n: int) -> str:
         """The language tag of row `n`; empty where its source does not say."""
@@ -417,7 +421,7 @@ def _among(table: Table, held_out: Dataset | None) -> np.ndarray:
     if held_out is None:
         return np.zeros(len(table), bool)
     found = np.isin(table.column(lambda entries: entries.text_hash), held_out.text_hashes())
-    texts = {held_out.text(n) for n in range(len(held_out))} if found.any() else set()
+    texts = set(held_out.texts()) if found.any() else set()
     for row in np.flatnonzero(found):  # equal hashes are not yet equal texts
         entries, own = table.where(int(row))
         found[row] = entries.text(own) in texts

@@ -25,7 +25,7 @@ from joint_st.data.utterance import Entry
 from joint_st.ops.ctc import frames_needed
 
 FORMAT = 1
-"""Of what is kept, and of how it is found out; files of another are not read."""
+"""Format of what is kept, and of how it is found out; files of another are not read."""
 
 AUDIO, PROBLEM, TIMED = 1, 2, 4
 """Flags of a row: it has audio; that is known to be unreadable; the times of all its words are known."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import grain
 import numpy as np
@@ -74,7 +74,8 @@ def batches(
         leading = text[1] if text is not None and plan is None else plan
         assert leading is not None
         end = sys.maxsize if leading.shuffle else leading.steps_per_epoch
-        dataset = grain.MapDataset.source(Numbers(start, end)).map(lambda i: loader(i, readers.map))
+        numbers: Any = Numbers(start, end)  # what Grain asks of a source, but no `Sequence`
+        dataset = grain.MapDataset.source(numbers).map(lambda i: loader(i, readers.map))
         # A Grain thread holds a batch and waits for the readers; with one per batch, the readers never idle.
         options = grain.ReadOptions(num_threads=prefetch, prefetch_buffer_size=prefetch)
         iterator = iter(dataset.to_iter_dataset(options))

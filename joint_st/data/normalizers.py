@@ -11,8 +11,14 @@ import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from joint_st.data.numbers_in_words import spell
 from joint_st.errors import UserError
+
+SMALL = (
+    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen "
+    "seventeen eighteen nineteen"
+).split()
+TENS = "_ _ twenty thirty forty fifty sixty seventy eighty ninety".split()
+LARGE = ((10**9, "billion"), (10**6, "million"), (10**3, "thousand"), (100, "hundred"))
 
 
 @dataclass(frozen=True)
@@ -65,6 +71,24 @@ def english(text: str) -> str:
     text = unicodedata.normalize("NFKD", basic(text)).translate(_LATIN)
     text = re.sub(r"\d+", lambda match: f" {spell(match[0])} ", text, flags=re.ASCII)
     return basic(re.sub("[^a-z' ]", "", text))
+
+
+def spell(digits: str) -> str:
+    """ASCII digits as a cardinal without `and`; one by one with a leading zero or from 10^12 on."""
+    if len(digits) > 12 or (digits[0] == "0" and digits != "0"):
+        return " ".join(SMALL[int(digit)] for digit in digits)
+    return cardinal(int(digits))
+
+
+def cardinal(number: int) -> str:
+    """A number below 10^12 in words."""
+    for size, name in LARGE:
+        if number >= size:
+            rest = f" {cardinal(number % size)}" if number % size else ""
+            return f"{cardinal(number // size)} {name}{rest}"
+    if number >= 20:
+        return TENS[number // 10] + (f" {SMALL[number % 10]}" if number % 10 else "")
+    return SMALL[number]
 
 
 class _Bare(dict):

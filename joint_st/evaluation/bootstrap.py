@@ -17,13 +17,13 @@ from typing import NamedTuple
 import numpy as np
 
 LEVEL = 0.95
-"""Share of resamples inside an interval."""
+"""Share of the resamples that lie inside an interval."""
 
 _CHUNK = 2**20
 
 
 class Difference(NamedTuple):
-    """The rate of system A minus that of system B, on the same utterances."""
+    """The difference of two systems' rates on the same utterances: A's minus B's."""
 
     difference: float
     low: float
@@ -31,7 +31,8 @@ class Difference(NamedTuple):
     a_is_lower: float
     """Share of resamples in which A's rate is the lower one."""
     p_value: float
-    """Two-sided, of the hypothesis that the rates are alike: 1 - level of the widest interval that leaves out 0."""
+    """Two-sided p-value of the hypothesis that the rates are equal: 1 - level of the widest interval that excludes 0.
+    """
 
 
 class Estimate(NamedTuple):
@@ -45,9 +46,9 @@ class Estimate(NamedTuple):
 def rate_interval(
     numerators: np.ndarray, denominators: np.ndarray, samples: int = 1000, seed: int = 0
 ) -> tuple[float, float] | None:
-    """The 95 % interval of `sum(numerators) / sum(denominators)`; None where the denominators are all 0.
+    """Return the 95 % interval of `sum(numerators) / sum(denominators)`; None where the denominators are all 0.
 
-    numerators, denominators: [N], counts of each utterance. samples: resamples of the N utterances.
+    numerators, denominators: [N], counts of each utterance. samples: number of resamples of the N utterances.
     """
     numerators, denominators = np.asarray(numerators), np.asarray(denominators)
     if not denominators.any():
@@ -63,10 +64,10 @@ def paired_difference(
     samples: int = 1000,
     seed: int = 0,
 ) -> Difference | None:
-    """Compares two systems on the same utterances; None where the denominators are all 0.
+    """Compare two systems on the same utterances; None where the denominators are all 0.
 
-    numerators_a, numerators_b: errors [N] of each system in each utterance. denominators: [N], words of the
-    references. Both systems are resampled alike, so that what makes an utterance hard for both cancels.
+    numerators_a, numerators_b: errors [N] of each system in each utterance. denominators: [N], words of the references.
+    Both systems are resampled alike, so that what makes an utterance hard for both cancels.
     """
     a, b, denominators = np.asarray(numerators_a), np.asarray(numerators_b), np.asarray(denominators)
     if not denominators.any():
@@ -89,10 +90,11 @@ def paired_difference(
 def rates_over_seeds(
     numerators: np.ndarray, denominators: np.ndarray, samples: int = 1000, seed: int = 0
 ) -> list[Estimate | None]:
-    """The mean over seeds of K rates `sum(numerators) / sum(denominators)`; None where the denominators are all 0.
+    """Return the mean over seeds of K rates `sum(numerators) / sum(denominators)`; None where the denominators are all
+    0.
 
-    numerators: [K, S, N], say the errors of K heads under S seeds in N utterances. denominators: [K, N], say the
-    words of the references. Utterances and seeds are resampled, for all K alike.
+    numerators: [K, S, N], say the errors of K heads under S seeds in N utterances. denominators: [K, N], say the words
+    of the references. Utterances and seeds are resampled, for all K alike.
     """
     numerators, denominators = np.asarray(numerators), np.asarray(denominators)
     above, below = numerators.mean(axis=1).sum(axis=-1), denominators.sum(axis=-1)
@@ -104,11 +106,11 @@ def rates_over_seeds(
 def relative_changes(
     numerators_a: np.ndarray, numerators_b: np.ndarray, samples: int = 1000, seed: int = 0
 ) -> list[Estimate | None]:
-    """K changes of A's rate relative to B's: -0.4 where A makes 40 % fewer errors; None where B makes none.
+    """Return K changes of A's rate relative to B's: -0.4 where A makes 40 % fewer errors; None where B makes none.
 
-    numerators_a, numerators_b: errors [K, S, N] of two systems under the same S seeds in the same N utterances, so
-    that the denominators cancel. Both are resampled alike: what makes an utterance hard, or a seed bad, for both
-    cancels too. Resamples in which B makes no error have no change and are left out.
+    numerators_a, numerators_b: errors [K, S, N] of two systems under the same S seeds in the same N utterances, so that
+    the denominators cancel. Both are resampled alike: what makes an utterance hard, or a seed bad, for both cancels
+    too. Resamples in which B makes no error have no change and are left out.
     """
     a, b = np.asarray(numerators_a), np.asarray(numerators_b)
     sums = _resampled_sums(np.concatenate([a, b]), samples, seed)
@@ -118,7 +120,7 @@ def relative_changes(
 
 
 def _estimate(above: float, below: float, resampled_above: np.ndarray, resampled_below: np.ndarray):
-    """The ratio of two sums, and its interval from the resampled ones [samples]; None where `below` is 0."""
+    """Return the ratio of two sums, and its interval from the resampled ones [samples]; None where `below` is 0."""
     if not below:
         return None
     there = resampled_below > 0
@@ -126,7 +128,7 @@ def _estimate(above: float, below: float, resampled_above: np.ndarray, resampled
 
 
 def _resampled_sums(counts: np.ndarray, samples: int, seed: int) -> np.ndarray:
-    """Means over drawn seeds of sums over drawn utterances: from counts [K, S, N] to [K, samples].
+    """Return means over drawn seeds of sums over drawn utterances: from counts [K, S, N] to [K, samples].
 
     Which utterances are drawn depends on their number and `seed` alone, not on the number of seeds.
     """
@@ -147,7 +149,7 @@ def _resampled_sums(counts: np.ndarray, samples: int, seed: int) -> np.ndarray:
 
 
 def _resamples(utterances: int, samples: int, seed: int) -> Iterator[np.ndarray]:
-    """Indices drawn with replacement, [some samples, N] at a time, so that memory stays bounded."""
+    """Yield indices drawn with replacement, [some samples, N] at a time, so that memory stays bounded."""
     generator = np.random.default_rng(seed)
     rows = max(1, _CHUNK // utterances)
     for start in range(0, samples, rows):
@@ -155,7 +157,7 @@ def _resamples(utterances: int, samples: int, seed: int) -> Iterator[np.ndarray]
 
 
 def _rates(numerators, denominators):
-    """Rates of resampled counts [samples, N]; resamples whose denominator is 0 have none and are left out."""
+    """Return rates of resampled counts [samples, N]; resamples whose denominator is 0 have none and are left out."""
     below = denominators.sum(axis=1)
     return numerators.sum(axis=1)[below > 0] / below[below > 0]
 

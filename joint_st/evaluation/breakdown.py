@@ -23,11 +23,11 @@ SNR_STEP = 5
 """Width in dB of the bins of signal-to-noise ratios; what lies outside -10..30 dB is in the two outer bins."""
 
 UNSTATED = "not stated"
-"""Group of the utterances of which the source does not say it, where it does of others."""
+"""Name of the group of utterances whose source does not state it, where it does for others."""
 
 
 class _Group(NamedTuple):
-    """A group's place among the others, and its name."""
+    """A group: its place among the others, and its name."""
 
     place: tuple
     name: str
@@ -36,12 +36,12 @@ class _Group(NamedTuple):
 def break_down(
     utterances: Sequence[ScoredUtterance], by: str, *, normalizer: str, step: int, samples: int = 1000, seed: int = 0
 ) -> list[dict]:
-    """Rows as of `make_rows`, each with `by` and `group` before the rest, for every group of utterances.
+    """Return the rows of `make_rows` for every group of utterances, each with `by` and `group` before the rest.
 
     by: one of `BY`. `duration` makes four groups of about as many utterances of each split (its quartiles); `noise`
-    groups by the condition's name and by bins of the signal-to-noise ratio, as far as either is stated. Groups come
-    in order (names by the alphabet, numbers ascending) within each split, head and decoder. A split whose source
-    states it of no utterance has no rows: see `unstated`.
+    groups by the condition's name and by bins of the signal-to-noise ratio, as far as either is stated. Groups come in
+    order (names by the alphabet, numbers ascending) within each split, head and decoder. A split whose source states it
+    of no utterance has no rows: see `unstated`.
     """
     groups = _groups(utterances, by)
     stated = {utterance.split for utterance, group in zip(utterances, groups) if group}
@@ -59,7 +59,10 @@ def break_down(
 
 
 def unstated(utterances: Sequence[ScoredUtterance], by: str) -> dict[str, tuple[int, int]]:
-    """By split: of how many utterances the source does not state it, and of how many in all; only where of some."""
+    """Return, by split, the number of utterances for which the source does not state it, and the number of all.
+
+    Splits whose source states it for all utterances are left out.
+    """
     missing, total = defaultdict(set), defaultdict(set)
     for utterance, group in zip(utterances, _groups(utterances, by)):
         total[utterance.split].add(utterance.id)
@@ -69,19 +72,20 @@ def unstated(utterances: Sequence[ScoredUtterance], by: str) -> dict[str, tuple[
 
 
 def explain_unstated(utterances: Sequence[ScoredUtterance], by: str) -> list[str]:
-    """A line for each split whose source does not state it, or not of all utterances."""
+    """Return a line for each split whose source does not state it, or not for all utterances."""
     keys = " or ".join(f"`{key}`" for key in _KEYS[by])
     lines = []
     for split, (missing, total) in unstated(utterances, by).items():
         if missing == total:
             lines.append(f"{split}: no table by {by}: its source does not state it (manifest key, TFDS feature {keys})")
         else:
-            lines.append(f"{split}: {by} not stated of {missing} of {total} utterances ({keys})")
+            lines.append(f"{split}: {by} is not stated for {missing} of {total} utterances ({keys})")
     return lines
 
 
 def make_breakdown_table(rows: Sequence[dict], by: str) -> Table:
-    """The rows of `break_down` as a table for `rich.print`: a line a group, its subsets' WER in columns; per cent."""
+    """Return the rows of `break_down` as a table for `rich.print`: a line a group, its subsets' WER (per cent) in
+    columns."""
     shared = [name for name in ("run", "split", "head", "decoder", "step") if len({row.get(name) for row in rows}) == 1]
     names = [name for name in ("run", "split", "head", "decoder", "step") if name not in shared]
     subsets = sorted({row["subset"] for row in rows} - {ALL})
@@ -108,7 +112,7 @@ def make_breakdown_table(rows: Sequence[dict], by: str) -> Table:
 
 
 def _groups(utterances: Sequence[ScoredUtterance], by: str) -> list[_Group | None]:
-    """The group of each utterance; None where its source does not state it."""
+    """Return the group of each utterance; None where its source does not state it."""
     of_split = defaultdict(list)
     for utterance in utterances:
         of_split[utterance.split].append(utterance)
@@ -162,7 +166,7 @@ BY: dict[str, Callable] = {
     "duration": _by_duration,
     "noise": _by_noise,
 }
-"""What results can be broken down by: from the utterances of a split to the group of each."""
+"""What results can be broken down by: functions from the utterances of a split to the group of each."""
 
 _KEYS = {"speaker": ("speaker",), "language": ("language",), "duration": ("duration",), "noise": ("noise", "snr")}
 

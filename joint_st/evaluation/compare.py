@@ -8,7 +8,7 @@ no p-value is corrected for there being several.
 from __future__ import annotations
 
 import sys
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -18,7 +18,6 @@ from rich import box
 from rich.markup import escape
 from rich.table import Table
 
-from joint_st import storage
 from joint_st.config import Source, load
 from joint_st.data.normalizers import Normalizer, normalizer
 from joint_st.data.sources import open_source
@@ -26,23 +25,20 @@ from joint_st.decoding.decoders import Decoder, Greedy
 from joint_st.errors import UserError
 from joint_st.evaluation.bootstrap import LEVEL, paired_difference
 from joint_st.evaluation.evaluate import Evaluation, evaluate_checkpoints
-from joint_st.evaluation.report import ScoredUtterance, percent, read_utterances, write_rows
+from joint_st.evaluation.report import Key, ScoredUtterance, by_key, percent, stored_utterances, write_rows
 from joint_st.evaluation.wer import ALL, Errors
 from joint_st.passes import PASSES
-from joint_st.runs.directory import RunDirectory, existing_run
+from joint_st.runs.directory import existing_run
 from joint_st.runs.trained import trained_checkpoints
 
 SAMPLES = 10_000
-"""Resamples of the utterances."""
+"""Number of resamples of the utterances."""
 
 A_LOWER, B_LOWER, UNDECIDED = "a_lower", "b_lower", "undecided"
 
-Key = tuple[str, str, str]
-"""Split, head and decoder."""
-
 
 class Side:
-    """One of the two systems: a checkpoint of a run, and what it says of each utterance."""
+    """One of the two systems: a checkpoint of a run, and its hypothesis for each utterance."""
 
     def __init__(self, workdir: Path, checkpoint: str):
         self.run = existing_run(workdir)
@@ -57,10 +53,11 @@ class Side:
     def name(self) -> str:
         return f"{self.run.root}, step {self.step}"
 
-    def hear(self, keys: Sequence[Key], data: Mapping[str, Source], decoders: Sequence[Decoder]) -> None:
-        """Fills `utterances`: from the run's evaluations, or by evaluating where these lack some.
+    def fill(self, keys: Sequence[Key], data: Mapping[str, Source], decoders: Sequence[Decoder]) -> None:
+        """Fill `utterances` from the run's evaluations, or by evaluating where these lack some.
 
-        data: sources by split; stored hypotheses must be of their utterances. Where empty, the config's own.
+        data: sources by split, or empty for the config's own; stored hypotheses count if they are of the sources'
+        utterances.
         """
         found = stored_utterances(self.run, self.step, keys)
         normalize = normalizer(self.config.data.normalizer)
@@ -82,11 +79,11 @@ def compare_runs(
     decoders: Sequence[Decoder] = (Greedy(),),
     json_file: Path | None = None,
 ) -> list[dict]:
-    """Compares a checkpoint of each run on named sources, the test splits of both by default; prints the rows.
+    """Compare a checkpoint of each run on named sources, the test splits of both by default, and print the rows.
 
-    Hypotheses that lie in the runs' `evaluations` are used where they are of the same utterances; otherwise the
-    checkpoints are evaluated, and what was found is stored there. Raises `UserError` where the runs normalise texts
-    differently or have no split in common, and where they were not evaluated on the same utterances.
+    Hypotheses in the runs' `evaluations` are used where they are of the same utterances; otherwise the checkpoints are
+    evaluated, and the results stored there. Raises `UserError` where the runs normalise texts differently or have no
+    split in common, and where they were not evaluated on the same utterances.
     """
     a, b = (Side(workdir, checkpoint) for workdir, checkpoint in zip((run_a, run_b), checkpoints, strict=True))
     if a.normalizer != b.normalizer:
@@ -99,7 +96,7 @@ def compare_runs(
         raise UserError(f"{a.run.root}, {b.run.root}: no test split in common; give --data NAME=SOURCE")
     keys = [(split, head, decoder.name) for split in splits for head in PASSES for decoder in decoders]
     for side in (a, b):
-        side.hear(keys, data or {}, decoders)
+        side.fill(keys, data or {}, decoders)
     rows = [row for key in keys for row in compare_utterances(key, a, b)]
     rich.print(make_comparison_table(rows, a.name, b.name))
     if json_file:
@@ -111,7 +108,7 @@ def compare_runs(
 
 
 def compare_utterances(key: Key, a: Side, b: Side, samples: int = SAMPLES) -> list[dict]:
-    """A row for each subset of the words of a split under a head and a decoder; rates are fractions.
+    """Return a row for each subset of the words of a split under a head and a decoder; rates are fractions.
 
     difference: A's rate minus B's; low, high: its 95 % interval. verdict: `a_lower` or `b_lower` where the p-value is
     below 0.05, otherwise `undecided`. A subset is left out where the runs' vocabularies disagree on its words.
@@ -124,7 +121,7 @@ def compare_utterances(key: Key, a: Side, b: Side, samples: int = SAMPLES) -> li
         words_a, errors_a = _counts(ours, subset)
         words_b, errors_b = _counts(theirs, subset)
         if (words_a != words_b).any():
-            print(f"{split}: {subset}: left out, the runs' vocabularies differ in these words", file=sys.stderr)
+            print(f"{split}: {subset}: left out, because the runs' vocabularies differ in these words", file=sys.stderr)
             continue
         there = words_a > 0 if subset != ALL else np.ones(len(words_a), bool)
         found = paired_difference(errors_a[there], errors_b[there], words_a[there], samples)
@@ -160,7 +157,7 @@ def compare_utterances(key: Key, a: Side, b: Side, samples: int = SAMPLES) -> li
 
 
 def paired(key: Key, a: Side, b: Side) -> tuple[list[ScoredUtterance], list[ScoredUtterance]]:
-    """The utterances of both sides, in the same order; raises `UserError` where they are not the same ones."""
+    """Return the utterances of both sides in the same order; raises `UserError` where they are not the same ones."""
     sides = [sorted(side.utterances[key], key=lambda one: one.id) for side in (a, b)]
     ids = [Counter(one.id for one in utterances) for utterances in sides]
     runs = [str(a.run.root), str(b.run.root)]
@@ -180,7 +177,7 @@ def paired(key: Key, a: Side, b: Side) -> tuple[list[ScoredUtterance], list[Scor
 
 
 def make_comparison_table(rows: Sequence[dict], a: str, b: str) -> Table:
-    """The rows as a table for `rich.print`; rates in per cent, subsets below splits. a, b: names of the systems."""
+    """Return the rows as a table for `rich.print`; rates in per cent, subsets below splits. a, b: names of systems."""
     shared = len({row["decoder"] for row in rows}) == 1
     title = f"A: {a}\nB: {b}" + (f"\ndecoder {rows[0]['decoder']}" if shared else "")
     table = Table(title=escape(title), title_justify="left", box=box.SIMPLE_HEAD, padding=0)
@@ -205,7 +202,7 @@ def make_comparison_table(rows: Sequence[dict], a: str, b: str) -> Table:
 
 
 def _counts(utterances: Sequence[ScoredUtterance], subset: str) -> tuple[np.ndarray, np.ndarray]:
-    """Words and word errors [N] of a subset; 0 where an utterance has no word of it."""
+    """Return words and word errors [N] of a subset; 0 where an utterance has no word of it."""
     found = [one.errors.get(subset, Errors()) for one in utterances]
     return np.array([errors.words for errors in found]), np.array([errors.word_errors for errors in found])
 
@@ -215,28 +212,7 @@ def _texts(utterances: Sequence[ScoredUtterance]) -> Counter:
 
 
 def _texts_of_source(source: Source, normalize: Normalizer) -> Counter:
-    """Id and normalised text of each utterance of a source that has audio."""
+    """Return id and normalised text of each utterance of a source that has audio."""
     corpus = open_source(source)
     entries = (corpus.entry(i) for i in range(len(corpus)))
     return Counter((entry.id, normalize(entry.text)) for entry in entries if entry.has_audio and not entry.problem)
-
-
-def stored_utterances(run: RunDirectory, step: int, keys: Sequence[Key]) -> dict[Key, list[ScoredUtterance]]:
-    """What the newest evaluations of a checkpoint in a run's directory say, as far as they have it."""
-    found: dict[Key, list[ScoredUtterance]] = {}
-    files = run.evaluations.glob(f"step_{step}_*.jsonl") if run.evaluations.is_dir() else []
-    for file in sorted(files, key=storage.modified, reverse=True):
-        if set(found) == set(keys):
-            break
-        for key, utterances in by_key(read_utterances(file)).items():
-            if key in keys:
-                found.setdefault(key, utterances)
-    return found
-
-
-def by_key(utterances: Sequence[ScoredUtterance]) -> dict[Key, list[ScoredUtterance]]:
-    """The utterances of each split, head and decoder."""
-    found = defaultdict(list)
-    for one in utterances:
-        found[one.split, one.head, one.decoder].append(one)
-    return found

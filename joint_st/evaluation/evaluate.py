@@ -1,4 +1,4 @@
-"""Word error rates of a model: of the dev set while it trains, and of a run's checkpoint afterwards."""
+"""Word error rates of a model: on the dev set while it trains, and of a run's checkpoints afterwards."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ from joint_st.runs.trained import Trained, load_trained
 
 
 class Scorer:
-    """WER of one dataset under changing weights; compiled once."""
+    """Computes the WER of a dataset; compiled once, and run with the weights of any step."""
 
     def __init__(self, config: Config, dataset: Dataset, mesh: jax.sharding.Mesh, sizes: SymbolSizes):
         self._config = config
@@ -53,49 +53,49 @@ class Scorer:
         self._forward = Forward(config, sizes, mesh)
 
     def __call__(self, weights, name: str) -> dict[str, float]:
-        """`{name}_{head}_wer` of each head, as fractions. Raises `UserError` where the dataset has no words."""
+        """Return `{name}_{head}_wer` of each head, as fractions. Raises `UserError` where the dataset has no words."""
         found = recognise(self._forward, weights, self._dataset, self._buckets, self._mesh, self._config, name=name)
         scored = score_recognised(found, self._dataset, name)
         rates = {}
         for head in PASSES:
             wer = total(u.errors[ALL] for u in scored if u.head == head).wer
             if wer is None:
-                raise UserError(f"data.{name}: its transcripts hold no words, so it has no WER; correct its sources")
+                raise UserError(f"data.{name}: its transcripts have no words, so there is no WER; correct its sources")
             rates[f"{name}_{head}_wer"] = wer
         return rates
 
 
 @dataclasses.dataclass(frozen=True)
 class Evaluation:
-    """What a checkpoint of a run says of every utterance of some splits, and how good it is."""
+    """The hypotheses of a run's checkpoint for every utterance of some splits, and their errors."""
 
     run: RunDirectory
     step: int
     normalizer: str
-    """Name and version."""
+    """Name and version of the text normaliser."""
     config: Config
     utterances: list[ScoredUtterance]
     clocks: dict[str, Clock]
-    """How long decoding took, by split."""
+    """Time that decoding took, by split."""
     table: Path
-    """Where the rows are stored; the utterances beside it, as `.jsonl`, the word errors as `.errors.json`."""
+    """File of the rows; beside it lie the utterances, as `.jsonl`, and the word errors, as `.errors.json`."""
 
     @cached_property
     def rows(self) -> list[dict]:
-        """Rows of `make_rows`."""
+        """Return the rows of `make_rows`."""
         return make_rows(self.utterances, clocks=self.clocks, **self._intervals)
 
     def broken_down(self, by: str) -> list[dict]:
-        """Rows of `break_down`."""
+        """Return the rows of `break_down`."""
         return break_down(self.utterances, by, **self._intervals)
 
     @cached_property
     def word_errors(self) -> dict[str, list[dict]]:
-        """As of `joint_st.evaluation.word_errors`."""
+        """Return the word errors; see `joint_st.evaluation.word_errors`."""
         return word_errors(self.utterances)
 
     def write(self) -> None:
-        """Stores the rows, the utterances and the word errors in the run's directory."""
+        """Store the rows, the utterances and the word errors in the run's directory."""
         write_rows(self.rows, self.table)
         write_utterances(self.utterances, self.table.with_suffix(".jsonl"))
         write_rows(self.word_errors, self.table.with_suffix(".errors.json"))
@@ -111,7 +111,7 @@ class Evaluation:
 
 
 def evaluate_run(workdir: Path, *, checkpoint: str = "best", **options) -> list[dict]:
-    """`evaluate_runs` of one checkpoint of the run in `workdir`."""
+    """Evaluate one checkpoint of the run in `workdir`; see `evaluate_runs`."""
     return evaluate_runs([workdir], checkpoints=[checkpoint], **options)
 
 
@@ -202,14 +202,15 @@ def evaluate_checkpoints(
     tune: Mapping[str, Source] | None = None,
     window_seconds: float | None = None,
 ) -> Iterator[Evaluation]:
-    """Evaluates checkpoints of the run in `workdir`, each step once; compiles for the first alone. Writes nothing.
+    """Yield the evaluations of checkpoints of the run in `workdir`, each step once; only the first one compiles.
 
-    Longer recordings are heard in windows of `window_seconds`, of `default_window` where it is None.
+    Nothing is written. Longer recordings are decoded in windows of `window_seconds`, or of `default_window` where it is
+    None.
     """
     peers = current()
     if peers.several:
         if tune is not None:
-            raise UserError("--tune: finds weights in a single process; tune there, then give them")
+            raise UserError("--tune: works in a single process only; tune there, then pass the weights that it prints")
         check_config(peers, load(existing_run(workdir).config))
     trained = load_trained(workdir, checkpoints[0])
     config = trained.config
@@ -268,9 +269,10 @@ def evaluate_checkpoints(
 
 
 def score_recognised(found, dataset: Dataset, split: str, trained: Trained | None = None) -> list[ScoredUtterance]:
-    """Hypotheses by each decoder and head against the transcripts of a dataset, in the dataset's order.
+    """Score hypotheses of each decoder and head against the transcripts of a dataset, in the dataset's order.
 
-    With a trained model, errors are also told apart by the words it heard in training and those it only read.
+    With a trained model, errors are also counted by whether their words were heard in training or occurred in text
+    only.
     """
     found = sorted(found, key=lambda one: one.index)
     entries = [dataset.entry(one.index) for one in found]
@@ -299,7 +301,7 @@ def score_recognised(found, dataset: Dataset, split: str, trained: Trained | Non
 
 
 def report_unread(name: str, dataset: Dataset, unreadable: int) -> None:
-    """Say what of a split was not scored, and why. `unreadable`: of all hosts."""
+    """Print which utterances of a split were not scored, and why. `unreadable`: those of all hosts."""
     counts = Counter(dataset.dropped) + Counter(unreadable=unreadable)
     if counts:
         why = ", ".join(f"{count} {reason}" for reason, count in counts.items())

@@ -20,8 +20,13 @@ from joint_st.data.utterance import Entry
 from joint_st.evaluation.bootstrap import rate_interval
 from joint_st.evaluation.wer import ALL, Errors, Op, align_words, count_errors, total
 
-if TYPE_CHECKING:  # it brings JAX, which those who only read results do without
+if TYPE_CHECKING:  # they bring JAX, which those who only read results do without
     from joint_st.decoding.forward import Clock
+    from joint_st.runs.directory import RunDirectory
+
+
+Key = tuple[str, str, str]
+"""Split, head and decoder."""
 
 
 @dataclass(frozen=True)
@@ -31,17 +36,17 @@ class ScoredUtterance:
     id: str
     split: str
     head: str
-    """`streaming` or `full_context`."""
+    """Head, `streaming` or `full_context`."""
     decoder: str
-    """Such as `greedy` or `beam 16`."""
+    """Name of the decoder, such as `greedy` or `beam 16`."""
     seconds: float
-    """Of audio."""
+    """Length of the audio in seconds."""
     reference: str
     hypothesis: str
     errors: dict[str, Errors]
-    """By subset of the reference words; `all` is always there, others where they have a word."""
+    """Errors by subset of the reference words; `all` is always there, others where they have a word."""
     speaker: str = ""
-    """As its source states it; empty where it does not. So are the next two."""
+    """Name of the speaker; empty where the source does not state it."""
     language: str = ""
     noise: str = ""
     snr: float | None = None
@@ -49,19 +54,20 @@ class ScoredUtterance:
 
     @cached_property
     def ops(self) -> list[Op]:
-        """The alignment of the reference's words with the hypothesis's."""
+        """Return the alignment of the reference's words with the hypothesis's."""
         return align_words(self.reference.split(), self.hypothesis.split())
 
     @classmethod
     def from_record(cls, record: dict) -> ScoredUtterance:
-        """What `record` gave."""
+        """Make an utterance from what `record` returned."""
         own = {name: record[name] for name in cls.__dataclass_fields__ if name in record}
         counted = {ALL: record, **record.get("subsets", {})}
         errors = {name: Errors(**{key: one[key] for key in Errors.__slots__}) for name, one in counted.items()}
         return cls(**own, errors=errors)
 
     def record(self) -> dict:
-        """As a dictionary, for JSON: the errors of all words, then, in `subsets`, the same counts of each subset.
+        """Return the utterance as a dictionary for JSON: the errors of all words, then, in `subsets`, the same counts
+        of each subset.
 
         What the source states of the utterance (speaker, language, noise, snr) is there where it does. `ops` is the
         alignment: `[kind, reference word, hypothesis word]` each.
@@ -94,10 +100,10 @@ def score(
     subset_of: Callable[[str], str | None] | None = None,
     entries: Sequence[Entry | None] | None = None,
 ) -> list[ScoredUtterance]:
-    """Scores hypotheses, one for each reference; texts are normalised already.
+    """Score hypotheses, one for each reference; the texts are normalised already.
 
-    subset_of: the subset of the vocabulary that a reference word is in, or None if it is in none.
-    entries: where there are any, what their source states of the utterances.
+    subset_of: the subset of the vocabulary that a reference word is in, or None if it is in none. entries: what the
+    source states of the utterances, where that is known.
     """
     return [
         ScoredUtterance(
@@ -126,14 +132,13 @@ def make_rows(
     seed: int = 0,
     clocks: Mapping[str, Clock] | None = None,
 ) -> list[dict]:
-    """One row for each split, head, decoder and subset, in the order in which they appear, `all` first.
+    """Return a row for each split, head, decoder and subset, in the order in which they appear, `all` first.
 
-    Rates are fractions; those of no words are None. Intervals are the 95 % percentile bootstrap over
-    utterances, with `samples` resamples. A subset's utterances are those whose reference
-    has a word of it. normalizer: name and version of what normalised the texts. step: of the checkpoint.
-
-    clocks: by split; with them, rows hold the real-time factor: wall seconds of decoding by a second of audio, on the
-    devices and hosts there are, a subset's that of its split. What is timed, `recognise` says.
+    Rates are fractions, None where there are no words. Intervals are the 95 % percentile bootstrap over utterances,
+    with `samples` resamples. A subset's utterances are those whose reference has a word of it. normalizer: name and
+    version of the text normaliser. step: step of the checkpoint. clocks: decoding times by split; with them, rows hold
+    the real-time factor: wall seconds of decoding per second of audio, on the devices and hosts there are; a subset has
+    that of its split. `recognise` says what is timed.
     """
     groups = defaultdict(lambda: defaultdict(list))
     for utterance in utterances:
@@ -172,9 +177,9 @@ def _rates(errors: list[Errors], samples: int, seed: int) -> dict:
 
 
 def make_table(rows: Sequence[dict]) -> Table:
-    """The rows as a table for `rich.print`, about 80 columns wide; rates in per cent, subsets below splits.
+    """Return the rows as a table for `rich.print`, about 80 columns wide; rates in per cent, subsets below splits.
 
-    What all rows share (the decoder, mostly) stands in the title, and what decoders of one table are fused with.
+    The title has what all rows share (mostly the decoder), and what the decoders of a table are fused with.
     """
     shared = [name for name in ("decoder", "normalizer", "step") if len({row[name] for row in rows}) == 1]
     title = ", ".join(f"{name} {rows[0][name]}" for name in shared)
@@ -205,39 +210,64 @@ def make_table(rows: Sequence[dict]) -> Table:
 
 
 def _factor(row: dict) -> str:
-    """The real-time factor, told once for all subsets of a split."""
+    """Return the real-time factor, shown once for all subsets of a split."""
     factor = row.get("real_time_factor")
     return "" if row["subset"] != ALL else "-" if factor is None else f"{factor:.3f}"
 
 
 def short_names(decoders: Iterable[str]) -> dict[str, str]:
-    """For each decoder of a table what its column says: `beam 16 a` for `beam 16, word 3-gram lm.arpa, ...`."""
+    """Return the name of each decoder in a table's column: `beam 16 a` for `beam 16, word 3-gram lm.arpa, ...`."""
     fused = (name for name in dict.fromkeys(decoders) if "," in name)
     return {name: f"{name.partition(',')[0]} {letter}" for name, letter in zip(fused, string.ascii_lowercase)}
 
 
 def percent(rate: float | None) -> str:
-    """A fraction as per cent with one decimal; a dash where there is none."""
+    """Return a fraction as per cent with one decimal; a dash for None."""
     return "-" if rate is None else f"{100 * rate:.1f}"
 
 
 def write_rows(rows: Sequence[dict] | dict, path: Path | str) -> None:
-    """The rows as a JSON list, or several kinds of rows by name; a reader sees the old file or the whole new one."""
+    """Write rows as a JSON list, or several kinds of rows by name; a reader sees the old file or the whole new one."""
     storage.write_whole(storage.path(path), json.dumps(rows, indent=2, ensure_ascii=False) + "\n")
 
 
 def write_utterances(utterances: Iterable[ScoredUtterance], path: Path | str) -> None:
-    """One JSON object a line, each an utterance under one head and decoder, as `ScoredUtterance.record`."""
+    """Write one JSON object a line, each an utterance under one head and decoder (`ScoredUtterance.record`)."""
     write_lines((utterance.record() for utterance in utterances), path)
 
 
 def write_lines(records: Iterable[dict], path: Path | str) -> None:
-    """One JSON object a line; a reader sees the old file or the whole new one."""
+    """Write one JSON object a line; a reader sees the old file or the whole new one."""
     lines = "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
     storage.write_whole(storage.path(path), lines)
 
 
 def read_utterances(path: Path | str) -> list[ScoredUtterance]:
-    """What `write_utterances` wrote."""
+    """Read what `write_utterances` wrote."""
     with storage.path(path).open(encoding="utf-8") as lines:
         return [ScoredUtterance.from_record(json.loads(line)) for line in lines]
+
+
+def stored_utterances(run: RunDirectory, step: int, keys: Sequence[Key]) -> dict[Key, list[ScoredUtterance]]:
+    """Return what the evaluations of a checkpoint in a run's directory have of some keys.
+
+    Each key's utterances come from the newest evaluation that has it, in the order of the split; a key that no
+    evaluation has is left out.
+    """
+    found: dict[Key, list[ScoredUtterance]] = {}
+    files = run.evaluations.glob(f"step_{step}_*.jsonl") if run.evaluations.is_dir() else []
+    for file in sorted(files, key=storage.modified, reverse=True):
+        if set(found) == set(keys):
+            break
+        for key, utterances in by_key(read_utterances(file)).items():
+            if key in keys:
+                found.setdefault(key, utterances)
+    return found
+
+
+def by_key(utterances: Sequence[ScoredUtterance]) -> dict[Key, list[ScoredUtterance]]:
+    """Return the utterances by split, head and decoder."""
+    found = defaultdict(list)
+    for one in utterances:
+        found[one.split, one.head, one.decoder].append(one)
+    return found

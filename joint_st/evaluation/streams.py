@@ -1,4 +1,4 @@
-"""Streaming as a user meets it: how soon words are there, how often they change, and how much time it takes."""
+"""Streaming as a user meets it: how soon words appear, how often they change, and how much time it takes."""
 
 from __future__ import annotations
 
@@ -27,20 +27,20 @@ from joint_st.runs.trained import Trained, load_trained
 
 @dataclasses.dataclass
 class Streamed:
-    """What became of one utterance."""
+    """Measures of one streamed utterance."""
 
     errors: dict[str, Errors]
-    """By head."""
+    """Errors by head."""
     delays: list[float]
-    """Seconds from the true end of each word that was heard right to the end of the chunk in which it was whole."""
+    """Seconds from the true end of each correctly recognised word to the end of the chunk in which it was complete."""
     first: float | None
-    """Seconds from the true start of the first word to the end of the chunk in which the first label came."""
+    """Seconds from the true start of the first word to the end of the chunk in which the first label was emitted."""
     shown: int
-    """Words of the last partial hypothesis."""
+    """Number of words in the last partial hypothesis."""
     revised: int
-    """Words of a partial hypothesis that a later one changed, otherwise than by going on with its last word."""
+    """Number of words of partial hypotheses that a later one changed, other than by continuing the last word."""
     changed: int
-    """Words that the second pass changed."""
+    """Number of words that the second pass changed."""
 
 
 def evaluate_streams(
@@ -55,7 +55,7 @@ def evaluate_streams(
 ) -> list[dict]:
     """Stream the utterances of named sources, the run's test splits by default, `streams` at a time in one batch.
 
-    Prints the table of `make_rows`, writes it where asked, and returns its rows. window_seconds: as of `Streams`.
+    Prints the table, writes it where asked, and returns its rows. window_seconds: see `Streams`.
     """
     trained = load_trained(workdir, checkpoint)
     config = trained.config
@@ -81,14 +81,14 @@ def evaluate_streams(
         seconds = time.perf_counter() - began
         rows.append(make_row(name, streamed, batch, chunk_ms, streams, seconds / max(dataset.seconds, 1e-9), trained))
     chunks = f"{streams} streams in chunks of {chunk_ms:g} ms, look-ahead {batch.look_ahead_ms:g} ms"
-    rich.print(make_table(rows, f"{chunks}; greedy, normalizer {trained.normalizer}, step {trained.step}"))
+    rich.print(make_streams_table(rows, f"{chunks}; greedy, normalizer {trained.normalizer}, step {trained.step}"))
     if json_file:
         json_file.write_text(json.dumps(rows, indent=1) + "\n")
     return rows
 
 
 def stream_dataset(streams: Streams, trained: Trained, dataset: Dataset, count: int) -> Iterator[Streamed]:
-    """Each utterance of a dataset, `count` streams side by side: where one ends, the next begins in its place."""
+    """Yield each utterance of a dataset, `count` streams side by side: where one ends, the next begins in its place."""
     waiting = iter(range(len(dataset)))
     running: dict[int, tuple[int, Iterator[np.ndarray], list[str]]] = {}
     rate = dataset.features.sample_rate
@@ -112,7 +112,7 @@ def stream_dataset(streams: Streams, trained: Trained, dataset: Dataset, count: 
 
 
 def ends_of_chunks(heard: Heard, streams: Streams, rate: int, chunks: int) -> np.ndarray:
-    """Seconds of audio that had come when each label of a stream was known."""
+    """Return the seconds of audio that had been fed when each label of a stream was known."""
     frames = streams.chunk_samples // streams.samples_per_frame
     chunk = np.array(heard.frames, int) // frames
     length = heard.length * streams.samples_per_frame / rate
@@ -120,7 +120,7 @@ def ends_of_chunks(heard: Heard, streams: Streams, rate: int, chunks: int) -> np
 
 
 def account(dataset, n: int, heard: Heard, partials: Sequence[str], final: str, known, trained) -> Streamed:
-    """The measures of one utterance, by its partial hypotheses and that of the second pass."""
+    """Return the measures of one utterance, from its partial hypotheses and that of the second pass."""
     reference = dataset.text(n)
     streaming, full = dataset.normalizer(partials[-1]), dataset.normalizer(final)
     errors = {
@@ -148,7 +148,7 @@ def account(dataset, n: int, heard: Heard, partials: Sequence[str], final: str, 
 
 
 def last_labels(labels: Sequence[int], decode) -> list[int]:
-    """The index of the label with which each word of a hypothesis is whole."""
+    """Return the index of the label with which each word of a hypothesis is complete."""
     words = decode(list(labels)).split()
     found = []
     for k in range(len(labels)):
@@ -159,7 +159,8 @@ def last_labels(labels: Sequence[int], decode) -> list[int]:
 
 
 def revisions(partials: Sequence[str]) -> int:
-    """Words that stood in a partial hypothesis and not in the next, but for a last word that goes on."""
+    """Return the number of words in a partial hypothesis that the next one lacks, except for a last word that
+    continues."""
     count = 0
     for before, after in zip(map(str.split, partials), map(str.split, partials[1:])):
         for place, word in enumerate(before):
@@ -170,7 +171,7 @@ def revisions(partials: Sequence[str]) -> int:
 
 
 def make_row(split, streamed: Sequence[Streamed], streams, chunk_ms, count, factor, trained) -> dict:
-    """A row of the table. Times in ms, shares as fractions; None where the source states no times of words."""
+    """Return a row of the table. Times are in ms, shares fractions; None where the source states no times of words."""
     delays = 1000 * np.array([delay for one in streamed for delay in one.delays])
     firsts = 1000 * np.array([one.first for one in streamed if one.first is not None])
     shown = max(sum(one.shown for one in streamed), 1)
@@ -193,8 +194,8 @@ def make_row(split, streamed: Sequence[Streamed], streams, chunk_ms, count, fact
     }
 
 
-def make_table(rows: Sequence[dict], title: str) -> Table:
-    """The rows for `rich.print`."""
+def make_streams_table(rows: Sequence[dict], title: str) -> Table:
+    """Return the rows as a table for `rich.print`."""
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=0)
     table.add_column("split", overflow="fold")
     for name in ("utts", "RTF", "first ms", "word ms", "95 %", "flicker %", "changed %", "WER %", "2nd pass"):

@@ -35,17 +35,17 @@ from joint_st.passes import PASSES
 from joint_st.runs.trained import Trained
 
 ROUNDS = 8
-"""Searches for the weights of a fused language model, at most."""
+"""Most searches for the weights of a fused language model."""
 
 GRID_STEP = 0.05
-"""Of the weight in a grid; that of the bonus is twice as large for labels, and four times for words."""
+"""Step of the weight in a grid; the steps of the bonus are twice as large for labels, and four times for words."""
 GRID_POINTS = 41
-"""Of a grid along each of its axes, at first."""
+"""Number of points along each axis of the first grid."""
 LARGEST = 20.0
-"""Weight that a grid does not grow beyond."""
+"""Largest weight that a grid may grow to."""
 
 SCALES = (2.0, 1.0, 0.5)
-"""Steps of trials of the bonus of hot words, the coarsest first, in units of the next."""
+"""Steps of the trials for the bonus of hot words, the coarsest first, in units of the finest."""
 HOT_WORD_BONUS_STEP = 2.5
 MOST_TRIALS = 60
 
@@ -59,11 +59,11 @@ def tuned(
     sources: Mapping[str, Source],
     reported: Mapping[str, Dataset],
 ) -> Fused:
-    """The same with the weights of the lowest WER, both heads' errors together; of equal ones the smallest.
+    """Return `fusion` with the weights of the lowest WER, both heads' errors together; of equal ones the smallest.
 
-    First the fused language model's weight and bonus are found, then the bonus of hot words, then what rescores.
+    First the fused language model's weight and bonus are found, then the bonus of hot words, then those of rescoring.
     sources: by name; the dev set of the run's config where there are none. reported: datasets that are evaluated with
-    what is found. Raises `UserError` where these share an utterance with the sources, and where there is nothing to
+    the weights found. Raises `UserError` where these share an utterance with the sources, and where there is nothing to
     tune on.
     """
     config = trained.config
@@ -94,7 +94,7 @@ def tuned(
 
 
 def _tune_lm(fused: Fused, beam: Beam, trained: Trained, references: References) -> Fused:
-    """The same with the weights of the fused language model found."""
+    """Return the same with the weights of the fused language model tuned."""
     fusion = fused.fusion
     judge = Rescoring(fusion.lm, RescoringWeights(1.0, 0.0, fusion.weights.unknown_penalty))
     decoder = NBestScores(dataclasses.replace(beam, fused=dataclasses.replace(fused, rescoring=judge)))
@@ -115,7 +115,7 @@ def _tune_lm(fused: Fused, beam: Beam, trained: Trained, references: References)
                 # The beam may have lost some of its alignments in another search.
                 of_row[key][0] = max(of_row[key][0], without)
                 tried[point] += of_row[key][-1] if n == 0 else 0
-        references.say(tried[point], f"--lm-weight {point[0]:g} --insertion-bonus {point[1]:g}")
+        references.print_wer(tried[point], f"--lm-weight {point[0]:g} --insertion-bonus {point[1]:g}")
         *point, _ = best_on_grid(*Lists.of(known.values()), _bonus_steps(fusion.lm))
         point = tuple(point)
         if point in tried:
@@ -125,7 +125,7 @@ def _tune_lm(fused: Fused, beam: Beam, trained: Trained, references: References)
 
 
 def _tune_hot_words(fused: Fused, beam: Beam, trained: Trained, references: References) -> Fused:
-    """The same with the bonus of hot words found."""
+    """Return the same with the bonus of hot words tuned."""
     fusion = fused.fusion
     first_pass = dataclasses.replace(beam, fused=dataclasses.replace(fused, rescoring=None, rescorer=""))
     search = _Search(first_pass, trained, references)
@@ -134,7 +134,7 @@ def _tune_hot_words(fused: Fused, beam: Beam, trained: Trained, references: Refe
         weights = fusion.weights._replace(hot_word_bonus=point[0])
         found = search(Tables(fusion._replace(weights=weights), None))
         errors = sum(search.errors(name, index, labels) for name, index, labels in found)
-        references.say(errors, f"--hot-word-bonus {point[0]:g}")
+        references.print_wer(errors, f"--hot-word-bonus {point[0]:g}")
         return errors
 
     (best,) = climb(errors_at, (fusion.weights.hot_word_bonus,), (HOT_WORD_BONUS_STEP,), least=(0.0,))
@@ -142,7 +142,7 @@ def _tune_hot_words(fused: Fused, beam: Beam, trained: Trained, references: Refe
 
 
 def _tune_rescoring(fused: Fused, beam: Beam, trained: Trained, references: References) -> Fused:
-    """The same with the weights of rescoring found."""
+    """Return the same with the weights of rescoring tuned."""
     search = _Search(NBestScores(dataclasses.replace(beam, fused=fused)), trained, references)
     lists = Lists.of(
         {
@@ -152,9 +152,9 @@ def _tune_rescoring(fused: Fused, beam: Beam, trained: Trained, references: Refe
         for name, index, hypotheses in search(search.decoder.tables)
     )
     weight, bonus, fewest = best_on_grid(*lists, _bonus_steps(fused.rescoring.lm))
-    references.say(fewest, f"--rescore-weight {weight:g} --rescore-bonus {bonus:g}")
+    references.print_wer(fewest, f"--rescore-weight {weight:g} --rescore-bonus {bonus:g}")
     least = np.where(np.isfinite(lists.scores), lists.errors, lists.errors.max()).min(axis=1).sum()
-    references.say(int(least), "the best hypothesis of each beam, which no weights can better")
+    references.print_wer(int(least), "the best hypothesis of each beam, which no weights can better")
     return fused.with_rescoring(fused.rescoring.weights._replace(weight=weight, bonus=bonus))
 
 
@@ -164,23 +164,23 @@ class References:
     def __init__(self, datasets: Mapping[str, Dataset]):
         self.datasets = datasets
         self.names = ", ".join(datasets)
-        self._texts = {name: [one.text(n) for n in range(len(one))] for name, one in datasets.items()}
+        self._texts = {name: list(one.texts()) for name, one in datasets.items()}
         self._words = len(PASSES) * sum(len(text.split()) for texts in self._texts.values() for text in texts)
         if not self._words:
             raise UserError(f"--tune {self.names}: its transcripts hold no words; give another source")
 
     def errors(self, name: str, index: int, text: str) -> int:
-        """In a text, as what was heard of an utterance."""
+        """Return the errors in a text as the hypothesis for an utterance."""
         said = self.datasets[name].normalizer(text)
         return count_errors(self._texts[name][index], said)[ALL].word_errors
 
-    def say(self, errors: int, what: str) -> None:
-        """Print a WER of all words, by both heads."""
+    def print_wer(self, errors: int, what: str) -> None:
+        """Print a WER of all words, of both heads together."""
         print(f"{self.names}: WER {100 * errors / self._words:.1f} % with {what}", file=sys.stderr)
 
 
 class _Search:
-    """What a decoder gives of every utterance and head, under changing tables; compiled once."""
+    """What a decoder finds for every utterance and head; compiled once, and run with tables of any weights."""
 
     def __init__(self, decoder: Beam | NBestScores, trained: Trained, references: References):
         self.decoder = decoder
@@ -190,7 +190,7 @@ class _Search:
         self._forward = Forward(trained.config, trained.symbols.sizes, trained.mesh, [decoder])
 
     def __call__(self, tables: Tables) -> Iterator[tuple[str, int, Any]]:
-        """Dataset, index, and what `decoder.on_host` gives; always in the same order."""
+        """Yield dataset, index, and what `decoder.on_host` returns, always in the same order."""
         tables = jax.device_put(tables, replicated(self._trained.mesh))
         decode = functools.partial(self._forward, tables=(tables,))
         for name, dataset in self._references.datasets.items():
@@ -210,7 +210,7 @@ class _Search:
                         yield name, one.index, by_head[head]
 
     def errors(self, name: str, index: int, labels: np.ndarray) -> int:
-        """In the text of labels, of an utterance."""
+        """Return the errors in the text of labels as the hypothesis for an utterance."""
         return self._references.errors(name, index, self._trained.tokenizer.decode(labels))
 
 
@@ -219,7 +219,7 @@ def _bonus_steps(lm) -> int:
 
 
 def _fewest(tried: Mapping[Point, int]) -> Point:
-    """The point with the fewest errors, of equals the smallest."""
+    """Return the point with the fewest errors; of equal ones the smallest."""
     return min(tried, key=lambda point: (tried[point], tuple(map(abs, point))))
 
 
@@ -233,7 +233,7 @@ class Lists(NamedTuple):
 
     @classmethod
     def of(cls, rows: Iterable[Mapping[Any, Sequence[float]]]) -> Lists:
-        """From score, log probability, length and errors of each hypothesis, by row."""
+        """Make the lists from score, log probability, length and errors of each hypothesis, by row."""
         rows = [list(row.values()) for row in rows]
         table = np.zeros((len(rows), max(map(len, rows)), 4))
         table[..., 0] = -np.inf
@@ -243,10 +243,11 @@ class Lists(NamedTuple):
 
 
 def best_on_grid(scores, log_probs, counts, errors, bonus_steps: int) -> tuple[float, float, int]:
-    """Weight and bonus under which the best-scored of the hypotheses, as of `Lists`, have the fewest errors; how many.
+    """Return the weight and the bonus with which the best-scored hypotheses of `lists` have the fewest errors, and
+    their number.
 
-    bonus_steps: of `GRID_STEP`, from one bonus to the next. Of equals the smallest; where it lies at the upper edge of
-    the weights, or at either one of the bonuses, a grid twice as wide is tried.
+    bonus_steps: steps from one bonus to the next, in units of `GRID_STEP`. Of equal points the smallest is taken; where
+    it lies at the upper edge of the weights, or at either edge of the bonuses, a grid twice as wide is tried.
     """
     rows, wide = np.arange(len(errors)), 1
     while True:
@@ -266,10 +267,10 @@ def best_on_grid(scores, log_probs, counts, errors, bonus_steps: int) -> tuple[f
 def climb(
     errors_at: Callable[[Point], int], start: Point, steps: Point, least: Point, most: int = MOST_TRIALS
 ) -> Point:
-    """The point with the fewest errors found by trying all neighbours of the best one, until none is better.
+    """Return the point with the fewest errors found by trying all neighbours of the best one, until none is better.
 
-    With the coarsest of `SCALES` times `steps` first, then with the finer ones. So the point lies within what was
-    tried, unless there were `most` trials before, or it lies at `least`. Of equals the smallest.
+    It starts with the coarsest of `SCALES` times `steps` and goes on with the finer ones. So the point lies within what
+    was tried, unless there were `most` trials before, or it lies at `least`. Of equal points the smallest is taken.
     """
     tried: dict[Point, int] = {}
     best = tuple(float(max(x, low)) for x, low in zip(start, least))
@@ -288,5 +289,5 @@ def climb(
 
 
 def _utterances(dataset: Dataset) -> set[tuple[str, str]]:
-    """Each utterance by its name and its text: names alone are the same in many corpora."""
+    """Return each utterance by its name and its text, since names alone are the same in many corpora."""
     return {(dataset.id(i), dataset.text(i)) for i in range(len(dataset))}

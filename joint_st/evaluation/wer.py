@@ -36,11 +36,11 @@ class Errors:
     deletions: int = 0
     substitutions: int = 0
     words: int = 0
-    """Of the reference."""
+    """Number of words in the reference."""
     character_errors: int = 0
-    """Insertions, deletions and substitutions of characters."""
+    """Number of insertions, deletions and substitutions of characters."""
     characters: int = 0
-    """Of the reference, spaces between words included."""
+    """Number of characters in the reference, spaces between words included."""
 
     def __add__(self, other: Errors) -> Errors:
         return Errors(
@@ -70,7 +70,7 @@ class Errors:
 def count_errors(
     reference: str, hypothesis: str, subset_of: Callable[[str], str | None] | None = None
 ) -> dict[str, Errors]:
-    """Errors of an utterance under `all`, and under each subset that has a word in the reference.
+    """Return the errors of an utterance under `all`, and under each subset that has a word in the reference.
 
     subset_of: the name of the subset a word is in, or None if it is in none.
     """
@@ -86,12 +86,13 @@ def count_errors(
 
 
 def total(errors: Iterable[Errors]) -> Errors:
-    """The sum over words or utterances."""
+    """Return the sum over words or utterances."""
     return sum(errors, Errors())
 
 
 def _errors_by_word(reference: list[str], hypothesis: list[str]) -> list[Errors]:
-    """What belongs to each reference word; to a nameless one of 0 words where the reference is empty."""
+    """Return the errors that belong to each reference word, or to a nameless one of 0 words where the reference is
+    empty."""
     words = max(len(reference), 1)
     insertions, deletions, substitutions, character_errors = ([0] * words for _ in range(4))
 
@@ -120,7 +121,7 @@ EQUAL, SUBSTITUTE, DELETE, INSERT = "equal", "substitute", "delete", "insert"
 
 
 class Op(NamedTuple):
-    """One step of an alignment."""
+    """One step of the alignment of a reference with a hypothesis."""
 
     kind: str
     """`equal`, `substitute`, `delete` or `insert`."""
@@ -131,11 +132,11 @@ class Op(NamedTuple):
 
 
 def align_words(reference: Sequence[str], hypothesis: Sequence[str]) -> list[Op]:
-    """The steps from the reference's words to the hypothesis's, in order; each word of either is in exactly one.
+    """Return the steps from the reference's words to the hypothesis's, in order; each word of either is in exactly one.
 
     The alignment is RapidFuzz's, of least cost, where an insertion, a deletion and a substitution cost 1 each. Where a
     substitution could as well come before an insertion as after it (`so anna`, recognised as `so an na`), it comes
-    before: what was made of one word is not charged to its neighbour.
+    before, so that the errors in one word are not charged to its neighbour.
     """
     ops: list[Op] = []
     edits = Levenshtein.opcodes(reference, hypothesis).as_list()

@@ -13,11 +13,12 @@ from joint_st.evaluation.report import ScoredUtterance, percent
 from joint_st.evaluation.wer import INSERT, SUBSTITUTE, Op
 
 SHOWN = 15
-"""Rows of a printed table."""
+"""Number of rows in a printed table."""
 
 
 def confusions(utterances: Iterable[ScoredUtterance]) -> list[dict]:
-    """Rows `reference`, `hypothesis`, `count`: which word was heard as which other, the most frequent first."""
+    """Return rows `reference`, `hypothesis`, `count`: which word was recognised as which other, the most frequent
+    first."""
     pairs = Counter((op.reference, op.hypothesis) for op in _ops(utterances) if op.kind == SUBSTITUTE)
     return [
         {"reference": said, "hypothesis": heard, "count": count}
@@ -26,7 +27,7 @@ def confusions(utterances: Iterable[ScoredUtterance]) -> list[dict]:
 
 
 def missed_words(utterances: Iterable[ScoredUtterance]) -> list[dict]:
-    """Rows `word`, `missed`, `count`, `rate` of words of the references that were missed, the most often first.
+    """Return rows `word`, `missed`, `count`, `rate` of reference words that were missed, the most often missed first.
 
     missed: how often it was substituted or deleted. count: how often it was said. rate: their ratio.
     """
@@ -43,7 +44,7 @@ def missed_words(utterances: Iterable[ScoredUtterance]) -> list[dict]:
 
 
 def word_errors(utterances: Iterable[ScoredUtterance]) -> dict[str, list[dict]]:
-    """`confusions` and `missed_words`, each row with its `split`, `head` and `decoder` before the rest."""
+    """Return `confusions` and `missed_words`, each row with its `split`, `head` and `decoder` before the rest."""
     groups = defaultdict(list)
     for utterance in utterances:
         groups[utterance.split, utterance.head, utterance.decoder].append(utterance)
@@ -56,7 +57,7 @@ def word_errors(utterances: Iterable[ScoredUtterance]) -> dict[str, list[dict]]:
 
 
 def make_word_error_tables(found: dict[str, Sequence[dict]], shown: int = SHOWN) -> list[Table]:
-    """For `rich.print`, of each split, head and decoder, the first confusions and the most-missed words."""
+    """Yield tables for `rich.print`: the first confusions and most-missed words of each split, head and decoder."""
     tables = []
     for name, columns, title in (
         ("confusions", ("reference", "hypothesis", "count"), "confusions"),

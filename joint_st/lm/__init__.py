@@ -1,1 +1,1 @@
-"""N-gram language models: ARPA files, and their estimation from texts."""
+"""N-gram language models: ARPA files, KenLM tries, and estimation from texts."""

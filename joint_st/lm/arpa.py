@@ -23,27 +23,27 @@ NEVER = -99.0
 """Stands in the format for the logarithm of 0."""
 
 MOST = 10_000_000
-"""N-grams that a model may have: each takes some 600 bytes while it is read, and at most 24 on the device."""
+"""Most n-grams of a model: each takes some 600 bytes while it is read, and at most 24 on the device."""
 
 _UNKNOWN_AS_WRITTEN = ("<UNK>", "[UNK]")
 
 
-class Entry(NamedTuple):
+class NGramScores(NamedTuple):
     """The two numbers that a model has for an n-gram."""
 
     log10_prob: float
     """Log10 probability of the last token after the ones before it."""
     log10_backoff: float
-    """Log10 weight of what the tokens after the first one predict, where the model has no n-gram that goes on from all."""
+    """Log10 back-off weight: it applies where the model has no n-gram that continues this one with the next token."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Arpa:
     """A back-off model."""
 
-    ngrams: tuple[dict[tuple[str, ...], Entry], ...]
-    """By order, from 1 on. Single tokens include `<s>`, `</s>` and `<unk>`, and where an n-gram is, there is also the
-    one without its last token."""
+    ngrams: tuple[dict[tuple[str, ...], NGramScores], ...]
+    """N-grams by order, from 1 on. Single tokens include `<s>`, `</s>` and `<unk>`, and where an n-gram is, there is
+    also the one without its last token."""
 
     @property
     def order(self) -> int:
@@ -51,7 +51,7 @@ class Arpa:
 
     @property
     def tokens(self) -> list[str]:
-        """All tokens but those of the sentence's start and end and the unknown one."""
+        """All tokens except `<s>`, `</s>` and `<unk>`."""
         return [token for (token,) in self.ngrams[0] if token not in (START, END, UNKNOWN)]
 
     def log10_prob(self, token: str, before: Sequence[str]) -> float:
@@ -63,17 +63,17 @@ class Arpa:
         ngram, weight = tuple(known[-self.order :]), 0.0
         while ngram not in self.ngrams[len(ngram) - 1]:
             context, ngram = ngram[:-1], ngram[1:]
-            weight += self.ngrams[len(context) - 1].get(context, Entry(0.0, 0.0)).log10_backoff
+            weight += self.ngrams[len(context) - 1].get(context, NGramScores(0.0, 0.0)).log10_backoff
         return weight + self.ngrams[len(ngram) - 1][ngram].log10_prob
 
     def sentence(self, tokens: Sequence[str]) -> float:
-        """Log10 probability of all tokens of a sentence and its end."""
+        """Return the log10 probability of all tokens of a sentence and its end."""
         said = [START, *tokens, END]
         return sum(self.log10_prob(said[i], said[:i]) for i in range(1, len(said)))
 
 
 def read_arpa(path: Path | str) -> Arpa:
-    """The model in an ARPA file, plain or gzipped (`.gz`).
+    """Read an ARPA file, plain or gzipped (`.gz`).
 
     Raises `UserError` where there is no such file, where it is broken, and where it has more than `MOST` n-grams. A
     model without `<unk>` gets one of probability 0.
@@ -89,7 +89,7 @@ def read_arpa(path: Path | str) -> Arpa:
 
 
 def write_arpa(model: Arpa, path: Path | str) -> None:
-    """Writes a model, gzipped where the path ends in `.gz`; a reader sees the whole file or none."""
+    """Write a model, gzipped where the path ends in `.gz`; a reader sees the whole file or none."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(f".{os.getpid()}.{path.name}")
@@ -142,7 +142,7 @@ def _parse(path: Path, file: TextIO) -> Arpa:
         raise UserError(f"{path}: announces n-grams {sizes} by order, and has {found}; is it cut short?")
     if missing := [token for token in (START, END) if (token,) not in ngrams[0]]:
         raise UserError(f"{path}: has no {missing[0]}, so it says nothing of sentences; estimate it with them")
-    ngrams[0].setdefault((UNKNOWN,), Entry(NEVER, 0.0))
+    ngrams[0].setdefault((UNKNOWN,), NGramScores(NEVER, 0.0))
     for n, of_order in enumerate(ngrams[1:], 1):
         for ngram in of_order:
             if ngram[:-1] not in ngrams[n - 1]:
@@ -150,15 +150,15 @@ def _parse(path: Path, file: TextIO) -> Arpa:
     return Arpa(tuple(ngrams))
 
 
-def _ngram(line: str, order: int) -> tuple[tuple[str, ...], Entry]:
-    """Columns are cut at tabs and spaces alone, since a token may hold other white space."""
+def _ngram(line: str, order: int) -> tuple[tuple[str, ...], NGramScores]:
+    """Parse a line; columns are split at tabs and spaces alone, since a token may hold other white space."""
     probability, *rest = line.replace("\t", " ").split(" ")
     if len(rest) not in (order, order + 1):
         raise ValueError
     backoff = float(rest.pop()) if len(rest) > order else 0.0
     tokens = tuple(UNKNOWN if token in _UNKNOWN_AS_WRITTEN else token for token in rest)
     # With some tools' "-inf", the difference of two would be NaN.
-    return tokens, Entry(max(float(probability), NEVER), max(backoff, NEVER))
+    return tokens, NGramScores(max(float(probability), NEVER), max(backoff, NEVER))
 
 
 SPACE = "\u2581"
@@ -166,7 +166,8 @@ SPACE = "\u2581"
 
 
 def spellings(tokenizer: Tokenizer) -> list[str]:
-    """What each label [V] adds to a text: "" the blank, `\u2047` the unknown one, a space in it where a word ends."""
+    """Return what each label [V] adds to a text: "" for the blank, `⁇` for the unknown one, with a space where a word
+    ends."""
     if isinstance(tokenizer, Characters):
         return ["", UNKNOWN_MARK, *tokenizer.characters]
     written = [piece.replace(SPACE, " ") for piece in tokenizer.symbols()]
@@ -175,13 +176,13 @@ def spellings(tokenizer: Tokenizer) -> list[str]:
 
 
 def symbols(tokenizer: Tokenizer) -> list[str]:
-    """The token of each label [V] in a language model over labels: its spelling, `\u2581` for a space."""
+    """Return the token of each label [V] in a language model over labels: its spelling, with `▁` for a space."""
     written = [spelling.replace(" ", SPACE) for spelling in spellings(tokenizer)]
     written[tokenizers.UNKNOWN] = UNKNOWN
     return written
 
 
 def label_tokens(tokenizer: Tokenizer, text: str) -> Sequence[str]:
-    """A normalised text as tokens of a language model over labels."""
+    """Return a normalised text as tokens of a language model over labels."""
     written = symbols(tokenizer)
     return [written[label] for label in tokenizer.encode(text)]

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from joint_st.errors import UserError
-from joint_st.lm.arpa import MOST, NEVER, Arpa, Entry, read_arpa
+from joint_st.lm.arpa import MOST, NEVER, Arpa, NGramScores, read_arpa
 
 MAGIC = b"mmap lm http://kheafield.com/code"
 
@@ -38,7 +38,7 @@ def is_kenlm(path: Path) -> bool:
 
 
 def read_kenlm(path: Path) -> Arpa:
-    """The model of a file that `build_binary` made, a trie.
+    """Read a trie that `build_binary` made.
 
     Raises `UserError` for other versions and kinds, where the words are left out, where the file is cut short, and
     where it has more than `MOST` n-grams.
@@ -71,7 +71,7 @@ def read_kenlm(path: Path) -> Arpa:
     return Arpa(
         tuple(
             {
-                tuple(words[n] for n in ngram): Entry(max(prob, NEVER), max(backoff, NEVER) + 0.0)
+                tuple(words[n] for n in ngram): NGramScores(max(prob, NEVER), max(backoff, NEVER) + 0.0)
                 for ngram, prob, backoff in zip(ngrams.tolist(), probs.tolist(), backoffs.tolist())
             }
             for ngrams, probs, backoffs in orders
@@ -80,7 +80,7 @@ def read_kenlm(path: Path) -> Arpa:
 
 
 def _read_trie(data: np.ndarray, at: int, counts: tuple[int, ...], quantized: bool) -> tuple[list[_Order], int]:
-    """The n-grams by order, and where the words begin."""
+    """Return the n-grams by order, and where the words begin."""
     size, order = counts[0], len(counts)
     at += 8 + 8 * size
     tables, prob_bits, backoff_bits = [], 31, 32
@@ -123,7 +123,7 @@ def _read_trie(data: np.ndarray, at: int, counts: tuple[int, ...], quantized: bo
 
 
 def _bits(data: np.ndarray, starts: np.ndarray, length: int) -> np.ndarray:
-    """Numbers of `length` bits, at most 57, that begin at some bits of the file, int64 [N]."""
+    """Return numbers of `length` bits, at most 57, that begin at some bits of the file, int64 [N]."""
     wide = np.ndarray(len(data) - 7, "<u8", data, strides=(1,))
     if len(starts) and (starts[-1] >> 3) >= len(wide):
         raise ValueError("beyond the end")
@@ -132,7 +132,7 @@ def _bits(data: np.ndarray, starts: np.ndarray, length: int) -> np.ndarray:
 
 
 def read_ngrams(path: Path) -> Arpa:
-    """The model of an ARPA file, plain or gzipped, or of a trie in KenLM's binary form.
+    """Read an ARPA file, plain or gzipped, or a trie in KenLM's binary form.
 
     Raises `UserError` where there is no such file, and as `read_arpa` and `read_kenlm` do.
     """

@@ -15,13 +15,13 @@ from pathlib import Path
 from joint_st.losses.base import Column
 
 MOST_POINTS = 1000
-"""Of a curve; of more, only every second, third, ... is drawn."""
+"""Most points of a curve; of more, only every second, third, ... is drawn."""
 
 
 def training_charts(metrics: Path, columns: Sequence[Column]) -> list[dict]:
-    """The curves of a run's `metrics.csv`, without columns that hold no numbers and panels that hold no curves.
+    """Return the curves of a run's `metrics.csv`, without columns that hold no numbers and panels that hold no curves.
 
-    Columns of one panel are drawn together, one without a panel alone; what is counted is not drawn.
+    Columns of one panel are drawn together, and a column without a panel alone; counts are not drawn.
     """
     if not metrics.is_file():
         return []
@@ -57,7 +57,7 @@ def _said(column: str) -> str:
 
 
 def layer_charts(rows: Sequence[dict]) -> list[dict]:
-    """Curves over the layers from the rows that `joint-st analyze` writes."""
+    """Return curves over the layers, from the rows that `joint-st analyze` writes."""
     alignments = (("best", "best alignment"), ("frame_wise", "straight line"), ("random", "random alignment"))
     distances = [*alignments, ("wrong_text", "best, wrong text")]
     recalls = [
@@ -87,5 +87,5 @@ def layer_charts(rows: Sequence[dict]) -> list[dict]:
 
 
 def short(value: float) -> float:
-    """Five significant digits."""
+    """Return a number with five significant digits."""
     return float(f"{value:.5g}")

@@ -1,4 +1,4 @@
-"""The page itself: template, styles and scripts of this package, and the data, in one file."""
+"""The page: the template, styles and scripts of this package, and the data, in one file."""
 
 from __future__ import annotations
 
@@ -10,11 +10,14 @@ from pathlib import Path
 from joint_st import storage
 
 SCRIPTS = ("elements.js", "theme.js", "tables.js", "chart.js", "edits.js", "player.js", "map.js", "list.js", "main.js")
-"""In the order in which they run: what one defines, those after it use."""
+"""Scripts in the order in which they run: each may use what those before it define."""
 
 
 def make_page(data: dict) -> str:
-    """The HTML of a report. data: what `main.js` reads, JSON all through; `title` is the page's too."""
+    """Return the HTML of a report.
+
+    data: what `main.js` reads, all of it JSON; `title` is also the title of the page.
+    """
     folder = files(__package__) / "page"
     scripts = "\n".join((folder / name).read_text(encoding="utf-8") for name in SCRIPTS)
     parts = {
@@ -33,11 +36,11 @@ def make_page(data: dict) -> str:
 
 
 def embedded(data) -> str:
-    """JSON that may stand in an HTML script element: no `<` in it can end the element or begin a comment."""
+    """Return JSON that may stand in an HTML script element: no `<` in it can end the element or begin a comment."""
     text = json.dumps(data, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     return text.replace("<", "\\u003c")
 
 
 def write_page(text: str, path: Path) -> None:
-    """Writes the page; a reader sees the old file or the whole new one."""
+    """Write the page; a reader sees the old file or the whole new one."""
     storage.write_whole(path, text)

@@ -1,4 +1,4 @@
-"""`joint-st report`: gathers what there is of a run, makes what is missing, and writes the page."""
+"""`joint-st report`: gathers the results of a run, computes those that are missing, and writes the page."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from joint_st.config import Source
 from joint_st.data.dataset import open_paired
 from joint_st.decoding.decoders import Decoder, Greedy
 from joint_st.distributed.mesh import keep_compiled
-from joint_st.evaluation.breakdown import BY, break_down, explain_unstated
+from joint_st.evaluation.breakdown import BY, UNSTATED, break_down, explain_unstated
 from joint_st.evaluation.evaluate import evaluate_run
-from joint_st.evaluation.report import ScoredUtterance, make_rows
+from joint_st.evaluation.report import ScoredUtterance, make_rows, stored_utterances
 from joint_st.evaluation.wer import ALL
 from joint_st.evaluation.word_errors import word_errors
 from joint_st.passes import PASSES
 from joint_st.reports.charts import layer_charts, training_charts
 from joint_st.reports.page import embedded, make_page, write_page
-from joint_st.reports.recognised import choose, stored_utterances, utterance_facts
 from joint_st.reports.samples import make_samples
+from joint_st.runs.directory import RunDirectory
 from joint_st.runs.trained import Trained, load_trained
 from joint_st.training.asr import columns
 
 MEGABYTE = 1_000_000
 
 MOST_WORDS = 100
-"""Confusions, and missed words, in the page."""
+"""Most confusions, and most missed words, in the page."""
 
 
 def report_run(
@@ -51,10 +51,10 @@ def report_run(
     keep_compiled(trained.config.training.compilation_cache)
     split, source = trained.split(data)
     own = trained.config.data.test.get(split) == source
-    scored = stored_utterances(trained.run, trained.step, split, decoder.name) if own else []
+    scored = split_utterances(trained.run, trained.step, split, decoder.name) if own else []
     if not scored:
         evaluate_run(workdir, data={split: source}, decoders=[decoder], checkpoint=str(trained.step))
-        scored = stored_utterances(trained.run, trained.step, split, decoder.name)
+        scored = split_utterances(trained.run, trained.step, split, decoder.name)
     layers = trained.run.root / "analysis" / f"step_{trained.step}_{split}.json".replace("/", "_")
     if trained.units is not None and not (own and layers.exists()):
         analyze_run(workdir, data={split: source}, checkpoint=str(trained.step))
@@ -70,12 +70,12 @@ def report_run(
     print(f"{path}: {len(content['utterances'])} utterances, {fitted} with audio, {size:.1f} MB")
     if fitted < len(samples):
         left_out = len(samples) - fitted
-        print(f"audio of {left_out} more is left out, for the page to stay below {megabytes} MB (--megabytes)")
+        print(f"audio of {left_out} more is left out to keep the page below {megabytes} MB (--megabytes)")
     return path
 
 
 def page_data(trained: Trained, split: str, scored: Sequence[ScoredUtterance], *, head: str, decoder: str) -> dict:
-    """What the page shows without audio: results, breakdowns, training curves, texts."""
+    """Return what the page shows without audio: results, breakdowns, training curves, texts."""
     config = trained.config
     how = {
         "normalizer": str(trained.normalizer),
@@ -114,7 +114,7 @@ def page_data(trained: Trained, split: str, scored: Sequence[ScoredUtterance], *
 
 
 def add_samples(content: dict, samples: dict[str, dict], most_bytes: int) -> int:
-    """Adds samples to their utterances, in their order, while the page stays below a size; how many were added."""
+    """Add samples to their utterances, in order, while the page stays below a size; return how many were added."""
     places = {one["id"]: one for one in content["utterances"]}
     size = len(make_page(content).encode())
     added = 0
@@ -135,3 +135,58 @@ def _samples(
     made_with = (trained.config.data, trained.config.model.features, trained.normalizer, trained.tokenizer)
     dataset = open_paired([source], *made_with, trained.units, training=False)
     return make_samples(trained, dataset, ids, head)
+
+
+LETTERS = {"equal": "=", "substitute": "s", "delete": "d", "insert": "i"}
+"""Letter for each kind of step in the alignment of reference and hypothesis."""
+
+
+def split_utterances(run: RunDirectory, step: int, split: str, decoder: str) -> list[ScoredUtterance]:
+    """Return the utterances of a split as `decoder` recognised them with the checkpoint of `step`, head by head.
+
+    There are none unless the run's evaluations have them of both heads.
+    """
+    keys = [(split, name, decoder) for name in PASSES]
+    found = stored_utterances(run, step, keys)
+    return [one for key in keys for one in found[key]] if len(found) == len(keys) else []
+
+
+def utterance_facts(scored: Sequence[ScoredUtterance]) -> list[dict]:
+    """Return a record for each utterance of a split, in its order.
+
+    `groups` has, by the keys of `BY`, the group that `break_down` counts it in; `heads` has each head's `hypothesis`
+    with its `edits`, a letter of `LETTERS` for each step from the reference's words to the hypothesis's.
+    """
+    group_of = {by: make(scored) for by, make in BY.items()}
+    facts: dict[str, dict] = {}
+    for one in scored:
+        found = {by: group(one) for by, group in group_of.items()}
+        own = facts.setdefault(
+            one.id,
+            {
+                "id": one.id,
+                "seconds": round(one.seconds, 3),
+                "groups": {by: group.name if group else UNSTATED for by, group in found.items()},
+                "reference": one.reference,
+                "heads": {},
+            },
+        )
+        edits = "".join(LETTERS[op.kind] for op in one.ops)
+        own["heads"][one.head] = {"hypothesis": one.hypothesis, "edits": edits}
+    stated = {by for by in BY if any(one["groups"][by] != UNSTATED for one in facts.values())}
+    for own in facts.values():
+        own["groups"] = {by: group for by, group in own["groups"].items() if by in stated}
+    return list(facts.values())
+
+
+def choose(errors: Sequence[int], most: int) -> list[int]:
+    """Return the numbers of up to `most` utterances that have audio, the most telling first.
+
+    It takes in turn the one with the most errors, and one of those evenly spread over all. errors: [N], of each
+    utterance.
+    """
+    count = len(errors)
+    worst = sorted(range(count), key=lambda n: -errors[n])
+    even = [round(k * (count - 1) / max(most - 1, 1)) for k in range(min(most, count))]
+    in_turn = [n for pair in zip(worst, even) for n in pair]
+    return list(dict.fromkeys([*in_turn, *worst]))[:most]

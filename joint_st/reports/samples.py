@@ -1,4 +1,4 @@
-"""Utterances to hear and to look at: audio, the times of the words, and how speech meets text in every layer."""
+"""Samples of utterances: audio, the times of the words, and how speech meets text in every layer."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import soundfile
 
 from joint_st.analysis.figures import MOST_PANELS
 from joint_st.analysis.layers import LayerAnalysis
-from joint_st.analysis.pairs import Example
+from joint_st.analysis.pairs import ExamplePair
 from joint_st.data.audio import UnreadableAudio
 from joint_st.data.dataset import Dataset
 from joint_st.data.sources import Corpus
@@ -23,7 +23,7 @@ from joint_st.word_times.aligner import Aligner
 from joint_st.word_times.spans import Aligned, Failed
 
 BARS = 240
-"""Of the outline of the sound."""
+"""Number of bars in the outline of the loudness."""
 
 
 class Some:
@@ -45,10 +45,10 @@ class Some:
 
 
 def make_samples(trained: Trained, dataset: Dataset, ids: Sequence[str], head: str) -> dict[str, dict]:
-    """What the page shows of the utterances `ids` of a dataset, by id and in their order.
+    """Return what the page shows of the utterances `ids` of a dataset, by id and in their order.
 
-    head: whose forced alignment gives the times of the words. Those whose audio cannot be read have no sample. Where
-    the run has text units, each has the maps of its layers.
+    head: its forced alignment gives the times of the words. An utterance whose audio cannot be read has no sample.
+    Where the run has text units, each sample has the maps of its layers.
     """
     wanted = set(ids)
     number = {own: n for n in range(len(dataset)) if (own := dataset.id(n)) in wanted}
@@ -80,7 +80,7 @@ def make_samples(trained: Trained, dataset: Dataset, ids: Sequence[str], head: s
 
 
 def sound(audio: np.ndarray, rate: int) -> dict:
-    """Audio, int16 [samples], as a FLAC data URI, with its length and the outline of its loudness, 0 to 100."""
+    """Return audio, int16 [samples], as a FLAC data URI, with its length and the outline of its loudness, 0 to 100."""
     file = io.BytesIO()
     soundfile.write(file, audio, rate, format="FLAC", subtype="PCM_16")
     parts = np.array_split(np.abs(audio.astype(np.float64)), min(BARS, max(len(audio), 1)))
@@ -90,17 +90,18 @@ def sound(audio: np.ndarray, rate: int) -> dict:
 
 
 def words(result: Aligned | Failed) -> dict:
-    """Start, end (seconds) and confidence of each word of the reference, or why there are none."""
+    """Return start and end (seconds) and confidence of each word of the reference, or why there are none."""
     if isinstance(result, Failed):
         return {"words": [], "unaligned": result.why}
     spans = [[round(span.start, 3), round(span.end, 3), round(span.confidence, 3)] for span in result.words]
     return {"words": spans, "head": result.head}
 
 
-def layer_maps(example: Example) -> dict:
-    """The distances of one utterance's audio frames from its text frames, as images, and what is drawn on them.
+def layer_maps(example: ExamplePair) -> dict:
+    """Return the distances of one utterance's audio frames from its text frames as images, and what is drawn on them.
 
-    Up to four layers, spread over all. In an image time runs to the right, the text upwards, and dark is near.
+    There are up to four layers, spread over all. In an image time runs to the right, the text upwards, and dark is
+    near.
     """
     count = len(example.layers)
     shown = np.linspace(0, count - 1, min(MOST_PANELS, count)).round().astype(int)
@@ -126,14 +127,14 @@ def layer_maps(example: Example) -> dict:
 
 
 def _grey(costs: np.ndarray) -> np.ndarray:
-    """Costs [T, R] as an image, uint8 [R, T]; the nearest and the farthest per cent are cut off."""
+    """Return costs [T, R] as an image, uint8 [R, T]; the nearest and the farthest per cent are cut off."""
     low, high = np.percentile(costs, [1, 99])
     grey = np.clip((costs - low) / max(high - low, 1e-6), 0, 1)
     return np.rint(255 * grey).astype(np.uint8).T[::-1]
 
 
 def _png(image: np.ndarray) -> bytes:
-    """A grey image, uint8 [H, W], 0 black, as a PNG file."""
+    """Return a grey image, uint8 [H, W], 0 black, as a PNG file."""
     file = io.BytesIO()
     PIL.Image.fromarray(image).save(file, "PNG", optimize=True)
     return file.getvalue()

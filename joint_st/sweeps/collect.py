@@ -37,7 +37,7 @@ class Counts:
 
 
 @dataclass(frozen=True)
-class Evaluation:
+class RunEvaluation:
     """The evaluation of a finished run."""
 
     job: Job
@@ -58,7 +58,7 @@ def collect(
     which the arms differ, by dotted path. `relative_to` holds, for each arm in `references`, the change of each rate
     relative to that arm's. Raises `UserError` where runs were evaluated on different utterances.
     """
-    evaluations: dict[str, list[Evaluation]] = {}
+    evaluations: dict[str, list[RunEvaluation]] = {}
     for job, table in tqdm.tqdm(tables, desc="read", unit="run", disable=None, delay=1, leave=False):
         evaluations.setdefault(job.run.arm, []).append(read_evaluation(job, table))
     _check_comparable([one for group in evaluations.values() for one in group])
@@ -72,7 +72,7 @@ def collect(
     return rows
 
 
-def read_evaluation(job: Job, table: Path) -> Evaluation:
+def read_evaluation(job: Job, table: Path) -> RunEvaluation:
     """Read the evaluation whose table is the file `table`, and whose utterances lie beside it."""
     rows = json.loads(table.read_bytes())
     records: dict[tuple[str, str], dict[str, dict[str, dict]]] = {}
@@ -86,7 +86,7 @@ def read_evaluation(job: Job, table: Path) -> Evaluation:
             heads = records.setdefault((record["split"], record["decoder"]), {})
             heads.setdefault(record["head"], {})[record["id"]] = record
     counts = {key: _counts(heads) for key, heads in records.items()}
-    return Evaluation(job, rows[0]["step"], rows[0]["normalizer"], counts)
+    return RunEvaluation(job, rows[0]["step"], rows[0]["normalizer"], counts)
 
 
 def _counts(heads: dict[str, dict[str, dict]]) -> Counts:
@@ -109,22 +109,22 @@ def _counts(heads: dict[str, dict[str, dict]]) -> Counts:
     return Counts(ids, errors, words, totals)
 
 
-def _check_comparable(evaluations: Sequence[Evaluation]) -> None:
+def _check_comparable(evaluations: Sequence[RunEvaluation]) -> None:
     """Raise `UserError` where two runs differ in splits, utterances, words or normalisers."""
     first = evaluations[0]
     for other in evaluations[1:]:
         names = f"{first.job.name} and {other.job.name}"
         if first.counts.keys() != other.counts.keys():
-            raise UserError(f"{names}: evaluated on other splits or with other decoders; evaluate them alike")
+            raise UserError(f"{names}: evaluated on different splits or with different decoders; evaluate them alike")
         if first.normalizer != other.normalizer:
             raise UserError(f"{names}: evaluated with normalisers {first.normalizer} and {other.normalizer}")
         for (split, _), counts in first.counts.items():
             others = other.counts[split, _]
             if counts.ids != others.ids or not np.array_equal(counts.words[ALL], others.words[ALL]):
-                raise UserError(f"{names}: evaluated on other utterances of {split}; evaluate both again")
+                raise UserError(f"{names}: evaluated on different utterances of {split}; evaluate both again")
 
 
-def _row(key: tuple[str, str], group: list[Evaluation], references: dict[str, list[Evaluation]]) -> dict:
+def _row(key: tuple[str, str], group: list[RunEvaluation], references: dict[str, list[RunEvaluation]]) -> dict:
     counts = [one.counts[key] for one in group]
     first = counts[0]
     samples = group[0].job.config.evaluation.bootstrap_samples
@@ -152,7 +152,7 @@ def _row(key: tuple[str, str], group: list[Evaluation], references: dict[str, li
     return row
 
 
-def _changes(group: list[Evaluation], reference: list[Evaluation], key: tuple[str, str], samples: int) -> dict:
+def _changes(group: list[RunEvaluation], reference: list[RunEvaluation], key: tuple[str, str], samples: int) -> dict:
     """Return relative changes by head and subset, on the seeds that both arms have."""
     by_seed = {one.job.run.seed: one.counts[key] for one in reference}
     pairs = [(one.counts[key], by_seed[one.job.run.seed]) for one in group if one.job.run.seed in by_seed]

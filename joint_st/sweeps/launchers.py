@@ -1,7 +1,7 @@
 """Trainings started by a script that launches them elsewhere: on a Slurm cluster, a TPU VM, a cloud.
 
 A launch script takes its options, then `--` and the command; `launch/sky.yaml` is a task of SkyPilot. Some return when
-the command has ended, some as soon as it is queued. Where one has ended well and its run is not finished, the run
+the command has ended, some as soon as it is queued. Where one ended with status 0 and its run is not finished, the run
 counts as submitted: no sweep starts it again until it is finished, or until `--resubmit`. The process that holds the
 run's lock while the script runs writes that down, so that a sweep that is killed meanwhile submits nothing twice.
 """
@@ -87,7 +87,9 @@ def find_launcher(name: str, options: Sequence[str] = (), workdir: str = "", scr
     if script is None:
         raise UserError(f"--launcher {name}: no script {candidates[0]}; give the name of one in launch/, or a path")
     if script.stem in _ONCE_BY_NAME and not any("{run}" in option for option in options):
-        raise UserError(f"--launcher {name}: submits a name once, so give each run its own: -- --name sweep-{{run}}")
+        raise UserError(
+            f"--launcher {name}: submits each name only once, so give each run its own: -- --name sweep-{{run}}"
+        )
     return Launcher(script.absolute(), tuple(options), workdir)
 
 

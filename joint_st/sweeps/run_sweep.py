@@ -10,15 +10,15 @@ import rich
 from joint_st.errors import UserError
 from joint_st.evaluation.report import write_rows
 from joint_st.sweeps.collect import collect
-from joint_st.sweeps.runner import Command, Outcome, run_jobs, say, train_command
-from joint_st.sweeps.status import check_conflicts, describe, look, show_status
+from joint_st.sweeps.runner import Command, Outcome, log, run_jobs, train_command
+from joint_st.sweeps.status import check_conflicts, look, show_status, state_in_words
 from joint_st.sweeps.sweep import Job, Sweep, load_sweep
 from joint_st.sweeps.table import make_csv, make_markdown, make_tables
 
 EXIT_FAILED = 1
 
 
-def sweep(
+def run_sweep(
     file: Path,
     *,
     workdir: Path | str | None = None,
@@ -52,7 +52,7 @@ def sweep(
     outcome = Outcome()
     if not collect_only:
         if found.here != found.directory:
-            say(f"{found.directory}: logs and locks are in {found.here}, which a sweep on another machine does not see")
+            log(f"{found.directory}: logs and locks are in {found.here}, which a sweep on another machine cannot see")
         outcome = run_jobs(jobs, workers=workers, command=command, resubmit=resubmit)
     if outcome.signal:
         _report(outcome)
@@ -65,7 +65,7 @@ def sweep(
 
 def list_runs(found: Sweep, jobs: Sequence[Job]) -> None:
     """Print jobs of a sweep with their state and what each of them overrides."""
-    states = [describe(job) for job in jobs]
+    states = [state_in_words(job) for job in jobs]
     name_width, state_width = max(len(job.name) for job in jobs), max(map(len, states))
     print(f"{len(jobs)} runs of {jobs[0].base} in {found.directory}" + (f": {found.summary}" if found.summary else ""))
     for job, state in zip(jobs, states, strict=True):
@@ -89,7 +89,7 @@ def print_table(
         raise UserError(f"{found.directory}: no run of {found.file} is finished")
     there = {job.name for job, _ in tables}
     if missing := [job.name for job in jobs if job.name not in there]:
-        say(f"not finished, so not in the table: {', '.join(missing)}")
+        log(f"not finished, so not in the table: {', '.join(missing)}")
     rows = collect(tables, arms=wanted, references=found.references)
     if json_file:
         write_rows(rows, json_file)
@@ -107,17 +107,17 @@ def print_table(
 
 def _report(outcome: Outcome) -> None:
     if outcome.left:
-        say(f"{_runs(outcome.left)} not finished; the same command goes on")
+        log(f"{_runs(outcome.left)} not finished; the same command continues")
     if outcome.elsewhere:
         names = ", ".join(job.name for job in outcome.elsewhere)
-        say(f"{_runs(outcome.elsewhere)} trained by another process: {names}")
+        log(f"{_runs(outcome.elsewhere)} trained by another process: {names}")
     if outcome.submitted:
         names = ", ".join(job.name for job in outcome.submitted)
-        say(f"{_runs(outcome.submitted)} submitted: {names}; --status shows how far they are")
+        log(f"{_runs(outcome.submitted)} submitted: {names}; --status shows how far they are")
     if outcome.failed:
-        say(f"{_runs(outcome.failed)} failed; the same command tries again:")
+        log(f"{_runs(outcome.failed)} failed; the same command starts them again:")
     for job, problem in outcome.failed:
-        say(f"  {job.name}: {problem}\n    log: {job.log}")
+        log(f"  {job.name}: {problem}\n    log: {job.log}")
 
 
 def _runs(items: Sequence) -> str:

@@ -91,7 +91,7 @@ def run_jobs(
             todo.append(job)
     finished = len(jobs) - len(todo)
     if finished:
-        say(f"{finished} of {len(jobs)} runs are finished already")
+        log(f"{finished} of {len(jobs)} runs are finished already")
     forgotten = _forgotten_submissions(todo) if resubmit else {}
     with (
         Signals() as signals,
@@ -113,7 +113,7 @@ def _forgotten_submissions(jobs: Sequence[Job]) -> dict[str, float]:
     for job in jobs:
         if known := submission(job):
             if last_sign(job) > time.time() - SILENT_SECONDS:
-                say(f"{job.name}: {known}, and has just written something; left alone")
+                log(f"{job.name}: {known}, and has written something just now; not submitted again")
             else:
                 found[job.name] = known.time
     return found
@@ -180,7 +180,7 @@ def _start(job: Job, command: Command, descriptor: int) -> Started:
         )
     os.close(descriptor)
     steps = job.directory.checkpoint_steps
-    say(f"{job.name}: {f'goes on from step {steps[-1]}' if steps else 'starts'}; log {job.log}")
+    log(f"{job.name}: {f'continues from step {steps[-1]}' if steps else 'starts'}; log {job.log}")
     return Started(job, process, time.monotonic(), log_start, launched)
 
 
@@ -198,18 +198,18 @@ def _account(started: Started, signals: Signals, outcome: Outcome) -> None:
     state = look(job)
     if status == 0 and state.finished:
         job.submission.unlink(missing_ok=True)
-        say(f"{job.name}: {result_line(state.evaluation)}; {minutes}")
+        log(f"{job.name}: {result_line(state.evaluation)}; {minutes}")
     elif status == 0 and started.launched:
         outcome.submitted.append(job)
-        say(f"{job.name}: {submission(job)}")
+        log(f"{job.name}: {submission(job)}")
     elif signals.count:
         outcome.left.append(job)
-        say(f"{job.name}: stopped, step {state.steps} of {job.config.training.steps} saved; {minutes}")
+        log(f"{job.name}: stopped, step {state.steps} of {job.config.training.steps} saved; {minutes}")
     else:
         problem = _problem(started)
         job.failure.write_text(problem + "\n", encoding="utf-8")
         outcome.failed.append((job, problem))
-        say(f"{job.name}: failed after {minutes}: {problem}")
+        log(f"{job.name}: failed after {minutes}: {problem}")
 
 
 def _problem(started: Started) -> str:
@@ -217,7 +217,7 @@ def _problem(started: Started) -> str:
     last = last_line(started.job.log, started.log_start)
     status = started.process.returncode
     if status == 0:
-        return "ended well, but without an evaluation of its last step"
+        return "ended with status 0, but without an evaluation of its last step"
     how = f"killed by {signal.Signals(-status).name}" if status < 0 else f"exit status {status}"
     return f"{last} ({how})" if last else how
 
@@ -253,7 +253,7 @@ def pass_on(signals: Signals, running: Sequence[Started]) -> None:
     for started in running:
         if started.warned < count:
             if not started.warned:
-                say(f"{started.job.name}: asked to save and end; a second signal kills it")
+                log(f"{started.job.name}: asked to save a checkpoint and end; a second signal kills it")
             _send(started, signal.SIGKILL if count > 1 else signal.SIGTERM)
             started.warned = count
 
@@ -267,7 +267,7 @@ def _send(started: Started, number: int) -> None:
         started.process.send_signal(number)
 
 
-def say(line: str) -> None:
+def log(line: str) -> None:
     """Print one line above the progress bar."""
     tqdm.tqdm.write(line, file=sys.stderr)
     sys.stderr.flush()

@@ -64,7 +64,7 @@ def look(job: Job) -> State:
     return State(steps[-1], whole[0] if whole else None)
 
 
-def describe(job: Job) -> str:
+def state_in_words(job: Job) -> str:
     """Return the state of a job in a few words."""
     state = look(job)
     if state.conflict:

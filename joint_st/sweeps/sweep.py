@@ -114,7 +114,7 @@ class Sweep:
         for name in names:
             if name not in known:
                 near = _near(name, [job.name for job in self.jobs] if "/" in name else self.arms)
-                raise UserError(f"{name}: no arm of {self.file}, nor a run; {near}")
+                raise UserError(f"{name}: neither an arm nor a run of {self.file}; {near}")
         return tuple(job for job in self.jobs if not names or not {job.run.arm, job.name}.isdisjoint(names))
 
 
@@ -125,7 +125,7 @@ def load_sweep(file: str | os.PathLike[str], workdir: str | os.PathLike[str] | N
     """
     file = Path(file)
     if file.suffix != ".py":
-        raise UserError(f"{file}: a sweep is a Python file that defines BASE and runs()")
+        raise UserError(f"{file}: not a sweep; a sweep is a Python file that defines BASE and runs()")
     base, runs, references = from_python(file, _names)
     base = Path(os.path.normpath(file.parent / base))
     base_config = load(base)
@@ -184,7 +184,9 @@ def _references(module: types.ModuleType, arms: tuple[str, ...]) -> tuple[str, .
     names = (names,) if isinstance(names, str) else tuple(names)
     for name in names:
         if name not in arms:
-            raise UserError(f"{path}: REFERENCE{'S' * (len(names) > 1)} names {name!r}, no arm; {_near(name, arms)}")
+            raise UserError(
+                f"{path}: REFERENCE{'S' * (len(names) > 1)} names {name!r}, which is not an arm; {_near(name, arms)}"
+            )
     return names
 
 
@@ -214,7 +216,9 @@ def _text(value: Any, path: str) -> str:
     try:
         return json.dumps(pydantic_core.to_jsonable_python(value))
     except (pydantic_core.PydanticSerializationError, ValueError) as error:
-        raise UserError(f"{path}: a value of type {type(value).__name__} cannot be passed on") from error
+        raise UserError(
+            f"{path}: a value of type {type(value).__name__} cannot be written on a command line"
+        ) from error
 
 
 def _near(name: str, arms: Sequence[str]) -> str:

@@ -111,10 +111,10 @@ def train_asr(config: Config, workdir: Path) -> None:
 
 def make_reporting(config: Config, data: TrainingData) -> Reporting:
     """What is reported of a step beside what it reports itself."""
-    training, rate = config.training, config.model.features.sample_rate
+    training, features = config.training, config.model.features
 
     def host_columns(done: int, window: Window):
-        speed = window.total("audio_samples") / rate / window.seconds
+        speed = features.seconds(window.total("audio_samples")) / window.seconds
         epoch = max(done - data.text_first, 0) / data.plan.steps_per_epoch
         pace = f"{speed:.0f} audio-s/s" if "audio_samples" in window else "on text alone"
         return {"epoch": epoch, "audio_seconds_per_second": speed}, pace

@@ -20,7 +20,7 @@ from joint_st.data.loader import batches
 from joint_st.data.normalizers import Normalizer
 from joint_st.data.plan import BatchPlan, text_plan, training_plan
 from joint_st.data.symbols import Symbols, save_languages
-from joint_st.data.texts import learn_from_texts
+from joint_st.data.texts import learn_from_texts, open_indexes
 from joint_st.data.tokenizers import DESCRIPTION
 from joint_st.distributed.mesh import describe, rows_here
 from joint_st.distributed.peers import current
@@ -112,12 +112,15 @@ def open_data(config: Config, run: RunDirectory, normalize: Normalizer) -> Train
     return data
 
 
-def open_symbols(config: Config, run: RunDirectory, indexes: Indexes) -> Symbols:
-    """The run's inventories; made with the vocabulary from the training texts where it has none yet."""
+def open_symbols(config: Config, run: RunDirectory, indexes: Indexes | None = None) -> Symbols:
+    """The run's inventories; made with the vocabulary from the training texts where it has none yet.
+
+    indexes: those of the job, where it has opened its sources already.
+    """
     if not (run.tokenizer / DESCRIPTION).exists():
         # Elsewhere until all are whole, the tokenizer last: the process may be killed at any moment.
         with storage.draft_folder(run.root / ".texts") as draft:
-            symbols, vocabulary = learn_from_texts(config, indexes)
+            symbols, vocabulary = learn_from_texts(config, indexes or open_indexes(config))
             symbols.labels.save(draft / "tokenizer")
             vocabulary.save(draft)
             save_languages(symbols.languages, draft)
@@ -145,7 +148,7 @@ def print_summary(config: Config, run: RunDirectory, data: TrainingData, begun: 
     """Print the derived numbers before anything long begins."""
     features, plan, symbols = config.model.features, data.plan, data.symbols
     sizes, bounds = plan.buckets.batch_sizes, plan.buckets.bounds
-    seconds = max(size * bound for size, bound in zip(sizes, bounds)) / features.sample_rate
+    seconds = features.seconds(max(size * bound for size, bound in zip(sizes, bounds)))
     read = f", {symbols.sizes.units} text units" if symbols.units else ""
     print_start(config, run, begun)
     log(

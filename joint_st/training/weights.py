@@ -15,7 +15,7 @@ from joint_st.config.problems import nearest
 from joint_st.data.paths import expand
 from joint_st.data.symbols import Symbols, SymbolSizes, load_languages
 from joint_st.data.text_units import load_units
-from joint_st.data.text_units.spelling import Spelling
+from joint_st.data.text_units.units import Spelling
 from joint_st.data.tokenizers import load_tokenizer
 from joint_st.distributed.peers import current
 from joint_st.errors import UserError

@@ -14,7 +14,7 @@ from joint_st.distributed.mesh import keep_compiled
 from joint_st.errors import UserError
 from joint_st.runs.trained import Trained, load_trained
 from joint_st.word_times.aligner import Aligner
-from joint_st.word_times.boundaries import make_rows, make_table
+from joint_st.word_times.boundaries import make_rows, make_times_table
 from joint_st.word_times.by_text import EmbeddingAligner
 from joint_st.word_times.spans import Aligned, Failed
 from joint_st.word_times.text import OnePair
@@ -75,13 +75,13 @@ def align_split(
     keep_compiled(trained.config.training.compilation_cache)
     corpus = open_source(source)
     if not len(corpus):
-        raise UserError(f"{corpus.name}: holds no utterances; correct the source")
+        raise UserError(f"{corpus.name}: has no utterances; correct the source")
     results, *others = [aligner(corpus, split) for aligner in aligners(trained, head, ways)]
     failed = [result for result in results if isinstance(result, Failed)]
     for one in failed:
         print(f"joint-st: not aligned: {one.id}: {one.why}", file=sys.stderr)
     destination.write([result for result in results if isinstance(result, Aligned)])
     rows = [row for some in (results, *others) for row in make_rows(split, some)]
-    table = make_table(rows, f"forced alignment, normalizer {trained.normalizer}, step {trained.step}")
+    table = make_times_table(rows, f"forced alignment, normalizer {trained.normalizer}, step {trained.step}")
     rich.print(table, file=sys.stderr if destination.is_stdout else None)
     return rows, len(failed)

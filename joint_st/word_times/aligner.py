@@ -17,21 +17,58 @@ from joint_st.data.buckets import Buckets
 from joint_st.data.loader import SLACK_SECONDS
 from joint_st.data.plan import BatchPlan
 from joint_st.data.sources import Corpus
-from joint_st.data.text_units.spelling import Spelling
+from joint_st.data.text_units.units import Spelling
 from joint_st.data.utterance import Entry
 from joint_st.data.word_times import word_times
+from joint_st.decoding.windows import Windows
 from joint_st.distributed.mesh import over_batch, put_batch
+from joint_st.heads.model import model_structure
+from joint_st.models.functional import merge
 from joint_st.ops.ctc import frames_needed
 from joint_st.ops.forced_alignment import forced_alignment
 from joint_st.passes import PASSES
 from joint_st.runs.trained import Trained
-from joint_st.word_times.emissions import Emissions
 from joint_st.word_times.spans import Aligned, CannotAlign, Failed, Frames, unit_spans, word_spans
 from joint_st.word_times.text import as_written, labels_of
 
+WINDOW_SECONDS = 40
+"""Recordings longer than this are encoded in windows of this length."""
+CONTEXT_SECONDS = 5
+"""Context in seconds on either side of the part of a window that is kept."""
+
+
+class Emissions:
+    """The logits of one head of a run and, if `units`, of its text units, for audio of any length."""
+
+    def __init__(self, trained: Trained, head: str, units: bool):
+        features = trained.config.model.features
+        self._trained = trained
+        self.windows = Windows.of_seconds(WINDOW_SECONDS, CONTEXT_SECONDS, features)
+        structure = model_structure(trained.config, trained.symbols.sizes)
+
+        @jax.jit
+        def emit(weights, audio, audio_lengths):
+            model = merge(structure, weights)
+            encoded = model(audio, audio_lengths)
+            found = {"labels": model.head(head).alignment_logits(getattr(encoded, head))}
+            return found | ({"units": encoded.units} if units else {})
+
+        self._emit = emit
+
+    def __call__(self, audio: np.ndarray, lengths: np.ndarray) -> dict[str, jax.Array]:
+        """Return logits [B, T, V] of audio int16 [B, S]; B divides over the mesh."""
+        batch = put_batch({"audio": audio, "lengths": lengths}, self._trained.mesh)
+        return self._emit(self._trained.weights, batch["audio"], batch["lengths"])
+
+    def of_long(self, audio: np.ndarray) -> dict[str, np.ndarray]:
+        """Return logits [T, V] of audio int16 [S] of any length, on the host."""
+        groups = self.windows.groups(audio, self._trained.mesh.size)
+        parts = [jax.device_get(self(rows, lengths)) for rows, lengths, _ in groups]
+        return {name: self.windows.stitch(np.concatenate([p[name] for p in parts]), len(audio)) for name in parts[0]}
+
 
 @dataclass(frozen=True)
-class Job:
+class AlignmentJob:
     """An utterance to align."""
 
     row: int
@@ -54,7 +91,7 @@ class Job:
 class JobBatch:
     """Utterances that are aligned together, and the shapes of their arrays."""
 
-    jobs: list[Job]
+    jobs: list[AlignmentJob]
     rows: int
     samples: int
     labels: int
@@ -69,7 +106,7 @@ compilations."""
 
 
 def plan(
-    jobs: Sequence[Job], window: int, *, frame: int, buckets: int, batch_size: int, devices: int
+    jobs: Sequence[AlignmentJob], window: int, *, frame: int, buckets: int, batch_size: int, devices: int
 ) -> list[JobBatch]:
     """Gather jobs in batches, the longest first.
 
@@ -111,7 +148,7 @@ AHEAD = 2
 """Number of batches that are read while one is aligned."""
 
 
-class Heard(NamedTuple):
+class ReadUtterance(NamedTuple):
     """The audio of an utterance, and the true times of its words."""
 
     audio: np.ndarray
@@ -159,7 +196,7 @@ class Aligner:
                 bar.update(len(batch.jobs))
         return [results[i] for i in range(len(corpus))]
 
-    def _jobs(self, corpus: Corpus, failed: dict[int, Aligned | Failed]) -> list[Job]:
+    def _jobs(self, corpus: Corpus, failed: dict[int, Aligned | Failed]) -> list[AlignmentJob]:
         """Return the jobs that can be aligned as far as one can tell without the audio; the others go into `failed`."""
         entries = []
         rows = tqdm.trange(len(corpus), desc="reading texts", unit=" utterances", leave=False, disable=None, delay=1)
@@ -174,7 +211,7 @@ class Aligner:
             self._units.prepare((text, entry.language) for _, entry, text, _ in entries)
         none = np.zeros(0, np.int32)
         return [
-            Job(
+            AlignmentJob(
                 row=i,
                 id=entry.id,
                 written=entry.text,
@@ -189,13 +226,13 @@ class Aligner:
 
     def _check_audio(self, entry: Entry) -> None:
         if not entry.has_audio:
-            raise CannotAlign("it has no audio; align utterances that have")
+            raise CannotAlign("it has no audio")
         if entry.problem:
             raise CannotAlign(entry.problem)
 
     def _read(
         self, corpus: Corpus, batches: Iterable[JobBatch], readers: ThreadPoolExecutor
-    ) -> Iterator[tuple[JobBatch, list[Heard | Failed]]]:
+    ) -> Iterator[tuple[JobBatch, list[ReadUtterance | Failed]]]:
         """Yield the batches with their utterances, read ahead by threads."""
         ahead: deque = deque()
 
@@ -210,7 +247,7 @@ class Aligner:
         while ahead:
             yield first()
 
-    def _hear(self, corpus: Corpus, job: Job, most: int) -> Heard | Failed:
+    def _hear(self, corpus: Corpus, job: AlignmentJob, most: int) -> ReadUtterance | Failed:
         try:
             utterance = corpus[job.row]
         except UnreadableAudio as error:
@@ -220,13 +257,13 @@ class Aligner:
         if len(audio) > most + SLACK_SECONDS * rate:
             stated, has = map(self._features.seconds, (job.samples, len(audio)))
             return Failed(job.id, f"its audio is {has:.3f} s long, where its source says {stated:.3f} s; correct that")
-        return Heard(audio[:most], word_times(utterance, job.text))
+        return ReadUtterance(audio[:most], word_times(utterance, job.text))
 
-    def _align_batch(self, batch: JobBatch, heard: list[Heard | Failed]) -> dict[int, Aligned | Failed]:
+    def _align_batch(self, batch: JobBatch, heard: list[ReadUtterance | Failed]) -> dict[int, Aligned | Failed]:
         results: dict[int, Aligned | Failed] = {
             job.row: one for job, one in zip(batch.jobs, heard) if isinstance(one, Failed)
         }
-        read = [(job, one) for job, one in zip(batch.jobs, heard) if isinstance(one, Heard)]
+        read = [(job, one) for job, one in zip(batch.jobs, heard) if isinstance(one, ReadUtterance)]
         if not read:
             return results
         logits = self._logits(batch, [one.audio for _, one in read])
@@ -273,7 +310,7 @@ class Aligner:
             paths.append((own, float(log_probs[b]) / frames[b]) if feasible[b] else None)
         return paths
 
-    def _result(self, job: Job, heard: Heard, labels, units) -> Aligned | Failed:
+    def _result(self, job: AlignmentJob, heard: ReadUtterance, labels, units) -> Aligned | Failed:
         seconds = self._features.seconds(len(heard.audio))
         if labels is None:
             return Failed(job.id, self._why_not(job, seconds, self._features.frames(len(heard.audio))))
@@ -295,11 +332,11 @@ class Aligner:
             true=heard.true,
         )
 
-    def _why_not(self, job: Job, seconds: float, frames: int) -> str:
+    def _why_not(self, job: AlignmentJob, seconds: float, frames: int) -> str:
         needed = int(frames_needed(job.labels))
         if needed > frames:
             return (
                 f"its text cannot fit its audio: {len(job.labels)} labels need {needed} frames, and {seconds:.2f} s "
                 f"have {frames}; is it the text of other audio?"
             )
-        return "the model gives its text probability 0, or none that is a number; try another checkpoint"
+        return "the model gives its text probability 0 or NaN; try another checkpoint"

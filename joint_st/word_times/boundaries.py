@@ -17,7 +17,7 @@ UNITS = "units"
 """Name of the head that recognises text units, beside `streaming` and `full_context`."""
 
 
-def boundary_errors(words: Sequence[Span], true: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
+def signed_boundary_errors(words: Sequence[Span], true: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
     """Return the signed errors of words' beginnings and ends in seconds, float64 [words, 2]; positive where they are
     late.
 
@@ -50,7 +50,7 @@ def make_rows(split: str, results: Iterable[Aligned | Failed]) -> list[dict]:
             "failed": len(results) - len(some),
             "words": sum(len(words) for _, words in some),
             "confidence": _mean([span.confidence for _, words in some for span in words]),
-            **_milliseconds([boundary_errors(words, one.true) for one, words in some if one.true is not None]),
+            **_milliseconds([signed_boundary_errors(words, one.true) for one, words in some if one.true is not None]),
         }
         for head, some in found.items()
     ]
@@ -71,7 +71,7 @@ def _mean(numbers) -> float | None:
     return float(np.mean(numbers)) if np.size(numbers) else None
 
 
-def make_table(rows: Sequence[dict], title: str) -> Table:
+def make_times_table(rows: Sequence[dict], title: str) -> Table:
     """Return the rows as a table for `rich.print`."""
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=0)
     for name in ("split", "head"):

@@ -19,8 +19,7 @@ from joint_st.models.functional import merge
 from joint_st.models.text_encoder import most_frames, repetitions
 from joint_st.ops.matching import align, cheapest
 from joint_st.runs.trained import Trained
-from joint_st.word_times.aligner import Aligner, Heard, Job, JobBatch
-from joint_st.word_times.emissions import WINDOW_SECONDS
+from joint_st.word_times.aligner import WINDOW_SECONDS, Aligner, AlignmentJob, JobBatch, ReadUtterance
 from joint_st.word_times.spans import Aligned, Failed, Frames, unit_spans, words_of_units
 from joint_st.word_times.text import as_written
 
@@ -66,11 +65,11 @@ class EmbeddingAligner(Aligner):
 
         self._match = match
 
-    def _align_batch(self, batch: JobBatch, heard: list[Heard | Failed]) -> dict[int, Aligned | Failed]:
+    def _align_batch(self, batch: JobBatch, heard: list[ReadUtterance | Failed]) -> dict[int, Aligned | Failed]:
         results: dict[int, Aligned | Failed] = {
             job.row: one for job, one in zip(batch.jobs, heard) if isinstance(one, Failed)
         }
-        read = [(job, one) for job, one in zip(batch.jobs, heard) if isinstance(one, Heard)]
+        read = [(job, one) for job, one in zip(batch.jobs, heard) if isinstance(one, ReadUtterance)]
         if batch.in_windows:
             why = f"longer than {WINDOW_SECONDS} s, too long for the text's embeddings; align it by labels"
             return results | {job.row: Failed(job.id, why) for job, _ in read}
@@ -95,7 +94,7 @@ class EmbeddingAligner(Aligner):
                 results[job.row] = Failed(job.id, why)
         return results
 
-    def _matched(self, job: Job, heard: Heard, unit: np.ndarray, similarity: np.ndarray) -> Aligned:
+    def _matched(self, job: AlignmentJob, heard: ReadUtterance, unit: np.ndarray, similarity: np.ndarray) -> Aligned:
         seconds = self._features.seconds(len(heard.audio))
         symbols = [self._units.symbols[i] for i in job.units]
         frames = frames_of_units(unit, similarity, len(symbols))

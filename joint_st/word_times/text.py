@@ -24,7 +24,7 @@ def labels_of(text: str, normalizer: Normalizer, tokenizer: Tokenizer) -> tuple[
         raise CannotAlign("its text is empty; write what is said")
     normalised = normalizer(text)
     if not normalised:
-        raise CannotAlign(f"nothing is left of its text {_shown(text)} by the normaliser {normalizer}")
+        raise CannotAlign(f"the normaliser {normalizer} leaves nothing of its text {_shown(text)}")
     labels = tokenizer.encode(normalised)
     if (labels == UNKNOWN).any():
         unknown = dict.fromkeys(c for c in normalised if UNKNOWN in tokenizer.encode(c))

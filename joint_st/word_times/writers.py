@@ -221,7 +221,7 @@ class Destination:
             for path, several in files.items():
                 if len(several) > 1:
                     ids = " and ".join(repr(one.id) for one in several[:2])
-                    raise UserError(f"{path}: the file of both {ids}; give the utterances other ids")
+                    raise UserError(f"{path}: would be the file of both {ids}; give the utterances other ids")
         for path, some in files.items():
             text = "".join(self._format.write(one) for one in some)
             if path == _STDOUT:

@@ -5,7 +5,7 @@ import pytest
 from matplotlib.colors import to_rgb
 
 from joint_st.analysis.figures import alignment_figure, curves, figure_to_image, save_figure
-from joint_st.analysis.pairs import Example
+from joint_st.analysis.pairs import ExamplePair
 
 NAMES = ("encoders", "streaming 1", "full context 1")
 FRAME_SECONDS = 0.04
@@ -24,7 +24,7 @@ def make_rows(names=NAMES, timed=True) -> list[dict]:
     return rows
 
 
-def make_example(**changes) -> Example:
+def make_example(**changes) -> ExamplePair:
     """`to me` in two text frames a unit; the best path is a diagonal."""
     unit = np.repeat(np.arange(5), 2)
     frames = 20
@@ -40,7 +40,7 @@ def make_example(**changes) -> Example:
         "word_times": np.array([[0.1, 0.3], [0.4, 0.7]]),
         "frame_seconds": FRAME_SECONDS,
     }
-    return Example(**fields | changes)
+    return ExamplePair(**fields | changes)
 
 
 def drawn(figure):

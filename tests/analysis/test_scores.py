@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from joint_st.analysis.scores import boundary_errors, ranks, retrieve, word_frames
+from joint_st.analysis.scores import absolute_boundary_errors, ranks, retrieve, word_frames
 
 
 def rank_by_sorting(queries, items, texts):
@@ -71,6 +71,6 @@ def test_a_text_of_boundaries_alone_has_no_words():
 
 def test_errors_are_in_seconds_between_the_anchored_ends():
     true = [[0.3, 0.12], [0.25, 0.3], [0.36, 0.6]]
-    errors = boundary_errors(WORDS, [0, 0, 1, 2, 2, 3, 4, 5, 6, 7, 7, 8], true, 0.04)
+    errors = absolute_boundary_errors(WORDS, [0, 0, 1, 2, 2, 3, 4, 5, 6, 7, 7, 8], true, 0.04)
     assert errors == pytest.approx([0, 0.05, 0.02, 0])
-    assert boundary_errors(np.array([0, 0]), [0, 1], [[0.1, 0.2]], 0.04).size == 0
+    assert absolute_boundary_errors(np.array([0, 0]), [0, 1], [[0.1, 0.2]], 0.04).size == 0

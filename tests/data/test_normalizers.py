@@ -2,8 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from joint_st.data.normalizers import NORMALIZERS, normalizer
-from joint_st.data.numbers_in_words import spell
+from joint_st.data.normalizers import NORMALIZERS, normalizer, spell
 from joint_st.errors import UserError
 
 

@@ -98,7 +98,7 @@ def test_raw_audio_comes_through_a_pipe(trained, files, whole):
 def test_mistakes_are_one_line(trained, files, capsys):
     for arguments, said in (
         (["-"], "-: no such file"),
-        ([str(files[0]), "--chunk-ms", "320"], "--chunk-ms: only a stream takes it; add --stream"),
+        ([str(files[0]), "--chunk-ms", "320"], "--chunk-ms: needs --stream; add it"),
         ([str(files[0]), "--stream", "--decoder", "beam"], "--decoder: --stream decodes greedily"),
         ([str(files[0]), "--stream", "--rate", "8000"], "--rate: a file says its own"),
         ([str(files[0]), str(files[1]), "--stream"], "one FILE at a time"),

@@ -107,7 +107,7 @@ def test_where_an_array_lies(path, shape, expected):
 @pytest.mark.parametrize("kind", ["adamw", "muon"])
 def test_the_average_and_the_optimizer_lie_as_the_weights_do(kind):
     config: Config = override(CONFIG, {**JOINT, "optimizer.kind": kind})
-    shapes = state_shapes(config, 6, 7, mesh(data=2, fsdp=4, tensor=2))
+    shapes = state_shapes(config, SymbolSizes(6, 7), mesh(data=2, fsdp=4, tensor=2))
     weights = named(shapes.params)
     assert weights["full_context.layers.modules.0.inner.kernel"].sharding.spec == PartitionSpec(None, "fsdp", "tensor")
     kept = {"average": [], "mu": [], "nu": [], "other": []}

@@ -16,7 +16,7 @@ from joint_st.errors import UserError
 from joint_st.evaluation import compare
 from joint_st.evaluation.bootstrap import paired_difference
 from joint_st.evaluation.evaluate import evaluate_run
-from joint_st.evaluation.report import score, write_utterances
+from joint_st.evaluation.report import score, stored_utterances, write_utterances
 from joint_st.runs.directory import RunDirectory
 
 HEADS = ("streaming", "full_context")
@@ -138,7 +138,7 @@ def test_subsets_of_other_vocabularies_are_left_out(runs, tmp_path, capsys):
     table = tmp_path / "table.json"
     assert main(["compare", *map(str, runs), *manifest(tmp_path, references), "--json", str(table)]) == 0
     assert [row["subset"] for row in json.loads(table.read_text())] == ["all", "all"]
-    assert "test: heard: left out, the runs' vocabularies differ in these words" in capsys.readouterr().err
+    assert "test: heard: left out, because the runs' vocabularies differ in these words" in capsys.readouterr().err
 
 
 def test_the_newest_evaluation_of_the_checkpoint_counts(runs):
@@ -147,10 +147,10 @@ def test_the_newest_evaluation_of_the_checkpoint_counts(runs):
     write(run, references, bad, "step_24_test_other")
     write(run, references, bad, "step_20_test")
     keys = [("test", "streaming", "greedy")]
-    assert compare.stored_utterances(RunDirectory(run), 21, keys) == {}
+    assert stored_utterances(RunDirectory(run), 21, keys) == {}
     write(run, references, good)
     os.utime(run / "evaluations" / "step_24_test_other.jsonl", (0, 0))
-    found = compare.stored_utterances(RunDirectory(run), 24, [*keys, ("dev", "streaming", "greedy")])
+    found = stored_utterances(RunDirectory(run), 24, [*keys, ("dev", "streaming", "greedy")])
     assert [one.hypothesis for one in found[keys[0]]] == good and list(found) == keys
 
 

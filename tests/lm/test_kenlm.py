@@ -17,8 +17,8 @@ import pytest
 from joint_st.errors import UserError
 from joint_st.lm import kenlm
 from joint_st.lm.arpa import Arpa, read_arpa, write_arpa
+from joint_st.lm.estimate import estimate
 from joint_st.lm.kenlm import read_kenlm, read_ngrams
-from joint_st.lm.kneser_ney import estimate
 
 FOLDER = Path(__file__).parent / "kenlm_files"
 

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from joint_st.analysis.pairs import Example
+from joint_st.analysis.pairs import ExamplePair
 from joint_st.data.normalizers import normalizer
 from joint_st.data.utterance import Entry
 from joint_st.data.vocabulary import Vocabulary
@@ -78,12 +78,12 @@ def sample(reference: str, word_seconds: float = 0.4) -> dict:
     return sound(audio, RATE) | words(aligned) | {"maps": layer_maps(example(reference, word_seconds))}
 
 
-def example(text: str, word_seconds: float = 0.4) -> Example:
+def example(text: str, word_seconds: float = 0.4) -> ExamplePair:
     """Two frames and one unit for each word, nearest on the diagonal."""
     count = len(text.split())
     frames, units = np.arange(2 * count), np.arange(count)
     starts = units * word_seconds
-    return Example(
+    return ExamplePair(
         id="one",
         text=text,
         layers=("encoders",),

@@ -15,8 +15,7 @@ import soundfile
 from joint_st.losses.base import Column
 from joint_st.reports.charts import MOST_POINTS, layer_charts, training_charts
 from joint_st.reports.page import make_page
-from joint_st.reports.recognised import choose, utterance_facts
-from joint_st.reports.report import add_samples
+from joint_st.reports.report import add_samples, choose, utterance_facts
 from joint_st.reports.samples import layer_maps, sound
 from joint_st.training.asr import COLUMNS
 from tests.reports.sample import HOSTILE, RATE, content, example, sample, scored

@@ -7,8 +7,8 @@ import pytest
 from joint_st import storage
 from joint_st.sweeps import load_sweep
 from joint_st.sweeps.launchers import last_sign, train_arguments
-from joint_st.sweeps.run_sweep import sweep
-from joint_st.sweeps.status import describe, progress
+from joint_st.sweeps.run_sweep import run_sweep
+from joint_st.sweeps.status import progress, state_in_words
 from tests.sweeps.conftest import write_sweep
 
 RUNS = "yield Run('a', seed=1)\nyield Run('b', {'optimizer.beta1': 0.3}, seed=1)"
@@ -22,7 +22,7 @@ def here(tmp_path, monkeypatch):
 
 def test_trained_and_collected_as_on_a_disk(cloud, bucket, here, fake, capsys):
     file, there = write_sweep(here, RUNS, "REFERENCE = 'a'"), f"gs://{bucket}/sweeps/one"
-    assert sweep(file, workdir=there, workers=2, command=fake) == 0
+    assert run_sweep(file, workdir=there, workers=2, command=fake) == 0
     logs = here / "runs" / "sweeps" / bucket / "sweeps" / "one"
     told = capsys.readouterr()
     assert f"{there}: logs and locks are in runs/sweeps/{bucket}/sweeps/one, which a sweep on another" in told.err
@@ -33,13 +33,13 @@ def test_trained_and_collected_as_on_a_disk(cloud, bucket, here, fake, capsys):
         "b/seed_1.log",
     ]
     assert {name.split("/")[2] for name in cloud.names(bucket, "sweeps/one/")} == {"a", "b"}
-    assert sweep(file, workdir=here / "disk", workers=2, command=fake) == 0
+    assert run_sweep(file, workdir=here / "disk", workers=2, command=fake) == 0
     for name, workdir in (("bucket", there), ("disk", here / "disk")):
-        assert sweep(file, workdir=workdir, collect_only=True, json_file=here / f"{name}.json") == 0
+        assert run_sweep(file, workdir=workdir, collect_only=True, json_file=here / f"{name}.json") == 0
     assert json.loads((here / "bucket.json").read_text()) == json.loads((here / "disk.json").read_text())
     # What is finished is not trained again.
     capsys.readouterr()
-    assert sweep(file, workdir=there, workers=2, command=fake) == 0
+    assert run_sweep(file, workdir=there, workers=2, command=fake) == 0
     assert "2 of 2 runs are finished already" in capsys.readouterr().err
     assert cloud.text(bucket, "sweeps/one/a/seed_1/starts") == "started\n"
 
@@ -48,7 +48,7 @@ def test_how_far_it_is(cloud, bucket, here):
     found = load_sweep(write_sweep(here, RUNS), f"gs://{bucket}/sweeps/one/")
     job = found.jobs[0]
     assert train_arguments(job)[2:4] == ["--workdir", f"gs://{bucket}/sweeps/one/a/seed_1"]
-    assert describe(job) == "to do" and last_sign(job) == 0
+    assert state_in_words(job) == "to do" and last_sign(job) == 0
     job.log.parent.mkdir(parents=True)
     job.log.write_text("job 7 is queued\n")
     job.submission.touch()

@@ -162,7 +162,7 @@ def rewritten(tmp_path, change) -> str | list[dict]:
 
 def test_what_cannot_be_compared(tmp_path):
     said = rewritten(tmp_path, lambda r: r if r["id"] != "u7" else None)
-    assert said == "a/seed_0 and b/seed_0: evaluated on other utterances of test; evaluate both again"
+    assert said == "a/seed_0 and b/seed_0: evaluated on different utterances of test; evaluate both again"
 
 
 def test_evaluations_without_subsets_are_refused(tmp_path):

@@ -16,7 +16,7 @@ from joint_st.errors import UserError
 from joint_st.sweeps import load_sweep
 from joint_st.sweeps.launchers import find_launcher, submission
 from joint_st.sweeps.locks import is_locked
-from joint_st.sweeps.status import describe, look
+from joint_st.sweeps.status import look, state_in_words
 from tests.sweeps.conftest import FAKE, write_sweep
 from tests.sweeps.test_runner import signals_as_in_a_terminal, starts, wait_for  # noqa: F401
 from tests.tiny import environment
@@ -118,7 +118,7 @@ def test_what_a_script_is_told(place):
     [
         ("--launcher nope", "--launcher nope: no script "),
         ("--launcher ./nope.sh", "--launcher ./nope.sh: no script nope.sh; give the name of one in launch/, or a path"),
-        ("-- --zone here", "--remote-workdir and what stands after `--` are for a --launcher; name one"),
+        ("-- --zone here", "--remote-workdir and the options after `--` need a --launcher; name one"),
         ("--workdir s3://a/b", "s3://a/b: give a path on a disk, or gs://BUCKET/FOLDER"),
     ],
 )
@@ -135,11 +135,11 @@ def test_a_script_that_waits_trains_the_runs(place, capsys):
     assert "fails/seed_0: joint-st: error: there is no such thing (exit status 2)" in error
     assert "a/seed_0: test streaming WER" in error and "submitted" not in error
     jobs = load_sweep(file, "out").jobs
-    assert [describe(job) for job in jobs] == ["failed, step 0 saved", "finished"]
+    assert [state_in_words(job) for job in jobs] == ["failed, step 0 saved", "finished"]
     assert "option --size\noption 4\n" in jobs[1].log.read_text() and submission(jobs[1]) is None
     # With more steps it is to be trained on, whatever was launched before.
     (job,) = load_sweep(write_sweep(place, "yield Run('a', {'training.steps': 5})"), "out").jobs
-    assert describe(job) == "step 4 of 5"
+    assert state_in_words(job) == "step 4 of 5"
 
 
 def test_what_is_queued_is_submitted_once(place, capsys):
@@ -150,7 +150,7 @@ def test_what_is_queued_is_submitted_once(place, capsys):
     assert "a/seed_0: submitted 2" in error and error.count("(Submitted batch job 1)") == 1
     assert "2 runs submitted: a/seed_0, b/seed_0; --status shows how far they are" in error
     a, b = load_sweep(file, "out").jobs
-    assert describe(b).endswith("(Submitted batch job 2), step 0 saved")
+    assert state_in_words(b).endswith("(Submitted batch job 2), step 0 saved")
     for again in (arguments, arguments[:4]):  # also not where they would be trained here
         assert run(again) == 0
         assert "2 runs submitted" in capsys.readouterr().err
@@ -178,7 +178,10 @@ def test_a_script_that_fails_is_tried_again(place, capsys):
     (place / "broken.sh").write_text("echo no quota >&2; exit 3")
     assert run(through(file, "./broken.sh")) == 1
     (job,) = load_sweep(file, "out").jobs
-    assert describe(job) == "failed, step 0 saved" and "Permission denied (exit status 126)" in capsys.readouterr().err
+    assert (
+        state_in_words(job) == "failed, step 0 saved"
+        and "Permission denied (exit status 126)" in capsys.readouterr().err
+    )
     (place / "broken.sh").chmod(0o755)
     assert run(through(file, "./broken.sh")) == 1
     assert "a/seed_0: no quota (exit status 3)" in capsys.readouterr().err
@@ -219,9 +222,9 @@ def test_a_signal_reaches_what_a_script_runs(place):
     assert "waits/seed_0: stopped, step 2 of 4 saved" in process.communicate(timeout=300)[1]
     assert process.returncode == 130
     (job,) = load_sweep(file, "out").jobs
-    assert describe(job) == "step 2 of 4" and not is_locked(job.lock)
+    assert state_in_words(job) == "step 2 of 4" and not is_locked(job.lock)
     assert run(through(file, "./waits.sh")) == 0
-    assert starts(place / "out") == {"waits/seed_0": 2} and describe(job) == "finished"
+    assert starts(place / "out") == {"waits/seed_0": 2} and state_in_words(job) == "finished"
 
 
 def test_a_second_signal_ends_all_that_a_script_has_started(place):
@@ -235,4 +238,4 @@ def test_a_second_signal_ends_all_that_a_script_has_started(place):
     process.communicate(timeout=300)
     assert process.returncode == 143
     (job,) = load_sweep(file, "out").jobs
-    assert not is_locked(job.lock) and describe(job) == "to do"
+    assert not is_locked(job.lock) and state_in_words(job) == "to do"

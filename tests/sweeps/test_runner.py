@@ -16,18 +16,18 @@ import pytest
 from joint_st.errors import UserError
 from joint_st.sweeps import load_sweep
 from joint_st.sweeps.locks import is_locked
-from joint_st.sweeps.run_sweep import sweep
+from joint_st.sweeps.run_sweep import run_sweep
 from joint_st.sweeps.runner import Signals, Started, pass_on, run_jobs
-from joint_st.sweeps.status import check_conflicts, describe, look
+from joint_st.sweeps.status import check_conflicts, look, state_in_words
 from tests.sweeps.conftest import write_sweep
 from tests.tiny import environment
 
 PROGRAM = """
 import sys
 from pathlib import Path
-from joint_st.sweeps.run_sweep import sweep
+from joint_st.sweeps.run_sweep import run_sweep
 from tests.sweeps.conftest import fake_command
-sys.exit(sweep(Path(sys.argv[1]), workdir=sys.argv[2], workers=int(sys.argv[3]), command=fake_command))
+sys.exit(run_sweep(Path(sys.argv[1]), workdir=sys.argv[2], workers=int(sys.argv[3]), command=fake_command))
 """
 
 
@@ -64,7 +64,7 @@ def starts(out: Path) -> dict[str, int]:
 
 def test_a_failing_run_does_not_stop_the_rest_and_only_it_is_tried_again(tmp_path, fake, capsys):
     file, out = write_sweep(tmp_path, "for arm in ('fails', 'a', 'b'):\n    yield Run(arm)"), tmp_path / "out"
-    assert sweep(file, workdir=out, command=fake) == 1
+    assert run_sweep(file, workdir=out, command=fake) == 1
     output = capsys.readouterr()
     assert "1 run failed" in output.err
     problem = "joint-st: error: there is no such thing (exit status 2)"
@@ -75,14 +75,14 @@ def test_a_failing_run_does_not_stop_the_rest_and_only_it_is_tried_again(tmp_pat
     log = (out / "a" / "seed_0.log").read_text().splitlines()
     assert log[0].startswith("$ ") and log[0].endswith("--seed=0") and log[1:] == ["training a/seed_0"]
 
-    assert sweep(file, workdir=out, command=fake) == 1
+    assert run_sweep(file, workdir=out, command=fake) == 1
     assert "2 of 3 runs are finished already" in capsys.readouterr().err
     assert starts(out) == {"a/seed_0": 1, "b/seed_0": 1, "fails/seed_0": 2}
     assert (out / "fails" / "seed_0.log").read_text().count("$ ") == 2
 
-    assert sweep(file, workdir=out, only=["fails"], command=lambda job: ["true"]) == 1
-    assert "fails/seed_0: ended well, but without an evaluation of its last step" in capsys.readouterr().err
-    assert sweep(file, workdir=out, only=["fails"], command=lambda job: ["sh", "-c", "kill -9 $$"]) == 1
+    assert run_sweep(file, workdir=out, only=["fails"], command=lambda job: ["true"]) == 1
+    assert "fails/seed_0: ended with status 0, but without an evaluation of its last step" in capsys.readouterr().err
+    assert run_sweep(file, workdir=out, only=["fails"], command=lambda job: ["sh", "-c", "kill -9 $$"]) == 1
     assert "fails/seed_0: killed by SIGKILL\n" in capsys.readouterr().err
 
 
@@ -95,14 +95,14 @@ def test_a_signal_lets_runs_save_and_the_same_command_goes_on(tmp_path, fake, ca
     error = process.communicate(timeout=300)[1]
     assert process.returncode == 128 + number
     assert "waits/seed_0: stopped, step 2 of 4 saved" in error
-    assert error.endswith("2 runs not finished; the same command goes on\n")
+    assert error.endswith("2 runs not finished; the same command continues\n")
     assert starts(out) == {"waits/seed_0": 1}
     if number != signal.SIGHUP:
         jobs = load_sweep(file, out).jobs
-        assert [describe(job) for job in jobs] == ["step 2 of 4", "to do"]
-        assert sweep(file, workdir=out, command=fake) == 0
-        assert "waits/seed_0: goes on from step 2" in capsys.readouterr().err
-        assert [describe(job) for job in jobs] == ["finished", "finished"]
+        assert [state_in_words(job) for job in jobs] == ["step 2 of 4", "to do"]
+        assert run_sweep(file, workdir=out, command=fake) == 0
+        assert "waits/seed_0: continues from step 2" in capsys.readouterr().err
+        assert [state_in_words(job) for job in jobs] == ["finished", "finished"]
 
 
 def test_nohup_is_heeded(tmp_path):
@@ -156,12 +156,12 @@ def test_a_run_that_outlives_its_sweep_is_left_alone(tmp_path, fake, capsys):
     process.kill()
     process.communicate()
     jobs = load_sweep(file, out).jobs
-    assert sweep(file, workdir=out, command=fake) == 0
+    assert run_sweep(file, workdir=out, command=fake) == 0
     assert "1 run trained by another process: waits/seed_0\n" in capsys.readouterr().err
-    assert [describe(job) for job in jobs] == ["running, step 0 saved", "finished"]
+    assert [state_in_words(job) for job in jobs] == ["running, step 0 saved", "finished"]
     os.kill(int(waiting.read_text()), signal.SIGTERM)
-    wait_for(lambda: describe(jobs[0]) == "step 2 of 4")
-    assert sweep(file, workdir=out, command=fake) == 0
+    wait_for(lambda: state_in_words(jobs[0]) == "step 2 of 4")
+    assert run_sweep(file, workdir=out, command=fake) == 0
     assert starts(out) == {"next/seed_0": 1, "waits/seed_0": 2}
 
 
@@ -176,9 +176,9 @@ def test_a_sweep_killed_with_its_runs_ends_with_the_whole_table(tmp_path, fake, 
     process.communicate(timeout=300)
     jobs = load_sweep(file, out).jobs
     wait_for(lambda: not any(is_locked(job.lock) for job in jobs))
-    assert [describe(job) for job in jobs] == ["finished", "step 2 of 4", "step 2 of 4", "to do"]
-    assert sweep(file, workdir=out, workers=2, json_file=table, command=fake) == 0
-    assert capsys.readouterr().err.count("goes on from step 2") == 2
+    assert [state_in_words(job) for job in jobs] == ["finished", "step 2 of 4", "step 2 of 4", "to do"]
+    assert run_sweep(file, workdir=out, workers=2, json_file=table, command=fake) == 0
+    assert capsys.readouterr().err.count("continues from step 2") == 2
     assert [row["name"] for row in json.loads(table.read_text())] == ["a", "long_1", "long_2", "b"]
     assert starts(out) == {"a/seed_0": 1, "b/seed_0": 1, "long_1/seed_0": 2, "long_2/seed_0": 2}
 
@@ -195,13 +195,13 @@ def test_two_sweeps_at_once_share_the_runs(tmp_path):
 def test_finished_means_the_last_step_and_the_same_test_splits(tmp_path, fake):
     file, out = write_sweep(tmp_path, "yield Run('a')"), tmp_path / "out"
     (job,) = load_sweep(file, out).jobs
-    assert look(job).steps == 0 and describe(job) == "to do"
+    assert look(job).steps == 0 and state_in_words(job) == "to do"
     run_jobs([job], command=fake)
     assert look(job).evaluation == job.directory.evaluations / "step_4_test.json"
 
     def state(overrides):
         (job,) = load_sweep(write_sweep(tmp_path, f"yield Run('a', {overrides})"), out).jobs
-        return describe(job)
+        return state_in_words(job)
 
     assert state({"training.steps": 3, "training.log_every": 1}) == "finished"
     assert state({"training.steps": 5}) == "step 4 of 5"
@@ -214,9 +214,9 @@ def test_finished_means_the_last_step_and_the_same_test_splits(tmp_path, fake):
 
 def test_a_run_of_another_config_is_refused_before_any_starts(tmp_path, fake):
     out = tmp_path / "out"
-    assert sweep(write_sweep(tmp_path, "yield Run('a')"), workdir=out, command=fake) == 0
+    assert run_sweep(write_sweep(tmp_path, "yield Run('a')"), workdir=out, command=fake) == 0
     file = write_sweep(tmp_path, "yield Run('new')\nyield Run('a', {'model.width': 32})")
     with pytest.raises(UserError, match=r"^a/seed_0: model.width: 144 in .*a/seed_0/config.json, 32 now; .*--workdir$"):
-        sweep(file, workdir=out, command=fake)
+        run_sweep(file, workdir=out, command=fake)
     assert starts(out) == {"a/seed_0": 1}
     check_conflicts(load_sweep(file, out).only(["new"]))

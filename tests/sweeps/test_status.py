@@ -13,7 +13,7 @@ from rich.console import Console
 from joint_st.config import save
 from joint_st.sweeps import load_sweep, status
 from joint_st.sweeps.locks import lock
-from joint_st.sweeps.run_sweep import sweep as run_sweep
+from joint_st.sweeps.run_sweep import run_sweep
 from joint_st.sweeps.status import Numbers, Progress, duration, progress, read_numbers, show_status
 from joint_st.training.asr import COLUMNS
 from joint_st.training.loggers import CsvLogger

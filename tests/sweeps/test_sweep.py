@@ -106,7 +106,7 @@ def test_files_that_are_no_sweep(tmp_path):
     file = write_sweep(tmp_path, "yield Run('a')")
     with pytest.raises(UserError, match=f"{tmp_path}/fwe.py: no such file; did you mean {file}?"):
         load_sweep(tmp_path / "fwe.py")
-    with pytest.raises(UserError, match="a sweep is a Python file that defines BASE and runs()"):
+    with pytest.raises(UserError, match="not a sweep; a sweep is a Python file that defines BASE and runs()"):
         load_sweep(tmp_path)
     with pytest.raises(UserError, match="base.py: BASE is missing"):
         load_sweep(tmp_path / "base.py")

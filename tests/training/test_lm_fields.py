@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from pathlib import Path
 
 import grain
 import jax
@@ -24,7 +25,7 @@ VOCABULARY = 7
 
 
 def read(config: LmConfig, folder) -> list:
-    """Tokenizer, dev set, and the first batches."""
+    """Tokenizer, dev set, the first batches, and whether the index is kept where it is asked to."""
     run = open_run(folder, config)
     lm = open_lm_data(config, run, normalizer(config.data.normalizer))
     prefetched = []
@@ -40,7 +41,8 @@ def read(config: LmConfig, folder) -> list:
         batches = list(itertools.islice(read, 3))
     dev = lm.dev and list(lm.dev.texts())
     seen = [{name: rows.tolist() for name, rows in batch.arrays["text"].items()} for batch in batches]
-    return [dev, seen, prefetched, (run.tokenizer / "tokenizer.json").read_bytes(), lm.tokenizer.size]
+    kept = Path(config.data.index_cache or "no such folder").is_dir()
+    return [dev, seen, prefetched, kept, (run.tokenizer / "tokenizer.json").read_bytes(), lm.tokenizer.size]
 
 
 def step(config: LmConfig, folder) -> list:
@@ -65,6 +67,7 @@ FIELDS = {
     "data.buckets": (1, read),
     "data.max_labels": (20, read),
     "data.prefetch_batches": (3, read),
+    "data.index_cache": ("{place}/index", read),
     "model.width": (12, step),
     "model.layers": (3, step),
     "model.tied": (True, step),

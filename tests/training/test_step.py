@@ -64,9 +64,11 @@ def make_batch(seed: int = 0) -> dict[str, dict[str, np.ndarray]]:
 class Steps:
     """The jitted step of a config on its mesh; called with a state and a batch of NumPy arrays."""
 
-    def __init__(self, changes: dict | None = None, speech: bool = True, devices: int | None = None):
+    def __init__(
+        self, changes: dict | None = None, speech: bool = True, devices: int | None = None, languages: int = 1
+    ):
         self.config = override(CONFIG, changes or {})
-        self.sizes = SymbolSizes(VOCABULARY, UNITS if self.config.data.units.kind != "none" else 0)
+        self.sizes = SymbolSizes(VOCABULARY, UNITS if self.config.data.units.kind != "none" else 0, languages)
         self.mesh = make_mesh(self.config.parallel, jax.devices()[:devices])
         with jax.set_mesh(self.mesh):
             self._init = make_init(self.config, self.sizes, self.mesh)

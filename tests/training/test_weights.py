@@ -11,7 +11,7 @@ import pytest
 
 from joint_st.config import Config, LmConfig, override, save
 from joint_st.data.symbols import Symbols
-from joint_st.data.text_units.spelling import Spelling
+from joint_st.data.text_units.units import Spelling
 from joint_st.data.tokenizers import Characters
 from joint_st.errors import UserError
 from tests.tiny import saved_arrays

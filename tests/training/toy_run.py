@@ -10,7 +10,7 @@ import numpy as np
 
 from joint_st.config import Config, TfdsSource
 from joint_st.data.symbols import Symbols, SymbolSizes, save_languages
-from joint_st.data.text_units.spelling import Spelling
+from joint_st.data.text_units.units import Spelling
 from joint_st.data.tokenizers import Characters
 from joint_st.distributed.mesh import make_mesh
 from joint_st.runs.checkpoints import Checkpoints, named_leaves

@@ -16,7 +16,7 @@ from joint_st.cli import main
 from joint_st.config import TfdsSource, override
 from joint_st.data.normalizers import normalizer
 from joint_st.data.sources import open_source
-from joint_st.data.text_units.spelling import Spelling
+from joint_st.data.text_units.units import Spelling
 from joint_st.heads.model import init_weights, model_structure
 from joint_st.runs.trained import load_trained
 from joint_st.word_times import emissions

@@ -13,7 +13,7 @@ from flax import nnx
 
 from joint_st.cli import main
 from joint_st.config import override
-from joint_st.data.text_units.spelling import Spelling
+from joint_st.data.text_units.units import Spelling
 from joint_st.errors import UserError
 from joint_st.heads.model import init_weights, model_structure
 from joint_st.runs.trained import load_trained

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from joint_st.data.normalizers import normalizer
-from joint_st.data.text_units.spelling import Spelling
+from joint_st.data.text_units.units import Spelling
 from joint_st.data.tokenizers import Characters
 from joint_st.errors import UserError
 from joint_st.word_times.spans import CannotAlign, Frames, Span, unit_spans, word_spans, words_of_units

@@ -32,8 +32,8 @@ class ByKind(Section):
     and in the JSON of a run, also where it is defined in a file of the user's or in a test.
     """
 
-    kind: str
-    """Which of the kinds it is."""
+    kind: Any
+    """Which of the kinds it is; each kind declares its own name, a `Literal`."""
 
     registered: ClassVar[dict[str, type[ByKind]]]
 

@@ -129,7 +129,8 @@ class DataConfig(Section):
     """What is done to the utterances of `train` when they are loaded, one after the other; each time anew."""
     index_cache: str = ""
     """Folder, on a disk or in a bucket (`gs://`), in which runs share what they have found out about their sources;
-    a folder in the home when empty. What lies in it can be computed again."""
+    a folder in the home when empty. What lies in it can be computed again. A source is read again when its own file
+    has changed, and not when audio is replaced under an unchanged manifest."""
     min_seconds: float = Field(default=0.1, ge=0)
     """Shorter utterances are dropped from training, and counted."""
     max_seconds: float = Field(default=20.0, gt=0)

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
@@ -13,11 +18,14 @@ from tensorflow_datasets.core.read_only_builder import builder_from_files
 from tensorflow_datasets.core.registered import DatasetNotFoundError
 
 from joint_st.config import TfdsSource
-from joint_st.data.paths import expand
+from joint_st.data.paths import cache_folder, expand
 from joint_st.data.sources.corpus import opens
-from joint_st.data.sources.index import index
+from joint_st.data.sources.lines import Lines
 from joint_st.data.utterance import Entry, Utterance
 from joint_st.errors import UserError
+
+FORMAT = 4
+"""Number of the format of the file of entries; files of another number are not read."""
 
 KNOWN = {"id", "audio", "sample_rate", "num_samples", "text", "language", "speaker", "word_starts", "word_ends"}
 """Features with a meaning of their own; all others go to `Utterance.extra`."""
@@ -56,7 +64,7 @@ class Tfds:
                 f"{where}: stored as {builder.info.file_format.name}, which needs TensorFlow; "
                 "prepare it with file_format='array_record'"
             ) from None
-        self._features = builder.info.features
+        self._features: Any = builder.info.features
         if "text" not in self._features or ("audio" in self._features) != ("sample_rate" in self._features):
             raise UserError(
                 f"{where}: its features are {', '.join(sorted(self._features))}; "
@@ -64,32 +72,21 @@ class Tfds:
             )
         self._records = source.data_source
         length = "num_samples" if "num_samples" in self._features else "audio"
-        wanted = {
-            "id",
-            "text",
-            "language",
-            "speaker",
-            "noise",
-            "snr",
-            "sample_rate",
-            "word_starts",
-            "word_ends",
-            length,
-        }
-        wanted &= set(self._features)
-        self._brief = tfds.features.FeaturesDict({key: self._features[key] for key in sorted(wanted)})
+        wanted = {"id", "text", "language", "speaker", "noise", "snr", "sample_rate", "word_starts", "word_ends"}
+        wanted = (wanted | {length}) & set(self._features)
+        self._brief: Any = tfds.features.FeaturesDict({key: self._features[key] for key in sorted(wanted)})
         written = os.stat(os.path.join(builder.data_path, "dataset_info.json")).st_mtime_ns
         self.place = f"tfds {builder.data_path} {config.split}"
         self.version = f"{written} {len(self)}"
-        self._index = index(f"{self.place} {self.version}", self._entries())
+        self._entries = _entry_file(f"{self.place} {self.version}", self._read_entries())
 
     def __len__(self) -> int:
         return len(self._records)
 
     def entry(self, i: int) -> Entry:
-        return self._index[i]
+        return self._entries[i]
 
-    def _entries(self) -> Iterator[Entry]:
+    def _read_entries(self) -> Iterator[Entry]:
         what = f"indexing {self.name} {self._split}"
         rows = tqdm.trange(len(self), desc=what, unit=" utterances", delay=1, leave=False, disable=None)
         return map(self._read_entry, rows)
@@ -127,6 +124,39 @@ class Tfds:
         return _plain(example["id"]) if "id" in example else f"{self._split}-{i}"
 
 
+class EntryFile:
+    """Entries in a file of lines, `[id, seconds, text, language, speaker, noise, snr, timed_words]` each.
+
+    In memory, they take eight bytes each.
+    """
+
+    def __init__(self, path: Path):
+        self._lines = Lines(path)
+
+    def __len__(self) -> int:
+        return len(self._lines)
+
+    def __getitem__(self, i: int) -> Entry:
+        identifier, seconds, text, language, speaker, noise, snr, timed_words = json.loads(self._lines[i])
+        return Entry(identifier, seconds, text, seconds > 0, language, speaker, noise, snr, timed_words)
+
+
+def _entry_file(key: str, entries: Iterable[Entry]) -> EntryFile:
+    """The entries stored under `key`, which must change whenever the entries do; written where absent."""
+    digest = hashlib.sha256(f"{FORMAT} {key}".encode()).hexdigest()[:32]
+    path = cache_folder("index") / f"{digest}.jsonl"
+    if not path.exists():
+        # Elsewhere until it is whole: runs that start together may all write it.
+        with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+            whole = Path(folder) / path.name
+            with open(whole, "w", encoding="utf-8") as file:
+                for entry in entries:
+                    own = (entry.id, entry.seconds, entry.text, entry.language, entry.speaker)
+                    file.write(json.dumps((*own, entry.noise, entry.snr, entry.timed_words)) + "\n")
+            whole.replace(path)
+    return EntryFile(path)
+
+
 def _word_times(example: dict) -> tuple[np.ndarray, np.ndarray] | None:
     """Starts and ends in seconds; whole numbers are samples."""
     if not {"word_starts", "word_ends", "sample_rate"} <= example.keys():
@@ -141,7 +171,7 @@ def _finite(value) -> float | None:
     return float(value) if value is not None and np.isfinite(value) else None
 
 
-def _builder(name: str, data_dir: str):
+def _builder(name: str, data_dir: str) -> Any:
     try:
         parse_builder_name_kwargs(name)
     except ValueError:
@@ -166,7 +196,7 @@ def _present(data_dir: str) -> str:
     return ", ".join(names) or "none there"
 
 
-def _plain(value):
+def _plain(value) -> Any:
     """Bytes as text, sequences of scalars as arrays, sequences of bytes as lists of text."""
     if isinstance(value, bytes):
         return value.decode("utf-8")

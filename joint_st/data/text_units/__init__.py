@@ -9,8 +9,7 @@ from pathlib import Path
 from joint_st import storage
 from joint_st.config import TokenizerConfig, UnitsConfig
 from joint_st.data.text_units.phonemes import Phonemes
-from joint_st.data.text_units.spelling import Spelling
-from joint_st.data.text_units.units import BOUNDARY, FILE, PADDING, UNKNOWN, Units
+from joint_st.data.text_units.units import BOUNDARY, FILE, PADDING, UNKNOWN, Spelling, Units
 from joint_st.data.tokenizers import load_tokenizer, make_tokenizer
 from joint_st.errors import UserError
 

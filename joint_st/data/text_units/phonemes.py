@@ -15,8 +15,7 @@ import tqdm
 
 from joint_st.data.text_units import cache
 from joint_st.data.text_units.cache import PhonemeCache, phoneme_cache
-from joint_st.data.text_units.languages import find_voice
-from joint_st.data.text_units.phonemizer import phonemizer
+from joint_st.data.text_units.phonemizer import find_voice, phonemizer
 from joint_st.data.text_units.units import BOUNDARY, SPECIAL, UNKNOWN, write_description
 from joint_st.errors import UserError
 
@@ -67,7 +66,7 @@ class Phonemes:
             )
         return units
 
-    @functools.cached_property
+    @property
     def digest(self) -> str:
         # What is spoken follows the espeak-ng of this machine, not the one that the inventory is of.
         spoken_by = (phonemizer().version, cache.FORMAT)

@@ -1,4 +1,4 @@
-"""What all kinds of units offer."""
+"""What all kinds of units offer, and those that spell: characters or wordpieces, whatever the language."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from typing import Protocol
 
 import numpy as np
 
+from joint_st.data.tokenizers import Characters, Tokenizer, Wordpieces
+
 PADDING = 0
 UNKNOWN = 1
 SPECIAL = ("<pad>", "<unk>")
@@ -16,6 +18,8 @@ SPECIAL = ("<pad>", "<unk>")
 BOUNDARY = " "
 """How the boundary between two words is written."""
 FILE = "units.json"
+WORD = "\u2581"
+"""How SentencePiece writes the beginning of a word."""
 
 
 class Units(Protocol):
@@ -53,3 +57,39 @@ def write_description(folder: Path | str, description: dict) -> None:
     Path(folder).mkdir(parents=True, exist_ok=True)
     text = json.dumps(description, ensure_ascii=False, indent=1)
     (Path(folder) / FILE).write_text(text + "\n", encoding="utf-8")
+
+
+class Spelling:
+    """The labels of a tokenizer as units."""
+
+    def __init__(self, tokenizer: Tokenizer):
+        self.tokenizer = tokenizer
+        self.size = tokenizer.size
+        self.digest = tokenizer.digest
+        if isinstance(tokenizer, Characters):
+            self.kind, written = "characters", list(tokenizer.characters)
+        else:
+            assert isinstance(tokenizer, Wordpieces)
+            self.kind, written = "sentencepiece", tokenizer.symbols()[len(SPECIAL) :]
+        self.symbols = (*SPECIAL, *(symbol.replace(WORD, BOUNDARY) for symbol in written))
+
+    def encode(self, text: str, language: str = "") -> np.ndarray:
+        return self.tokenizer.encode(text)
+
+    def words(self, text: str, language: str = "") -> np.ndarray:
+        if not isinstance(self.tokenizer, Wordpieces):
+            begins = boundary = np.array([character == BOUNDARY for character in text], bool)
+            word = np.cumsum(begins)
+        else:
+            pieces = self.tokenizer.pieces(text)
+            begins = np.array([piece.startswith(WORD) for piece in pieces], bool)
+            boundary = np.array([piece == WORD for piece in pieces], bool)
+            word = np.cumsum(begins) - 1
+        return np.where(boundary, -1, np.minimum(word, len(text.split()) - 1)).astype(np.int32)
+
+    def prepare(self, examples: Iterable[tuple[str, str]]) -> None:
+        """Nothing: spelling needs no preparation."""
+
+    def save(self, folder: Path | str) -> None:
+        self.tokenizer.save(folder)
+        write_description(folder, {"kind": self.kind})

@@ -19,8 +19,7 @@ from joint_st.data.corpora.spoken_grammar.espeak import EspeakError, Phoneme, Sp
 from joint_st.data.corpora.spoken_grammar.names import KINDS, names
 from joint_st.data.corpora.spoken_grammar.scripts import scripts
 from joint_st.data.corpora.spoken_grammar.voices import ACCENTS, VARIANTS, voices
-from joint_st.data.text_units.languages import find_voice
-from joint_st.data.text_units.phonemizer import phonemizer
+from joint_st.data.text_units.phonemizer import find_voice, phonemizer
 from joint_st.errors import UserError
 
 SPLITS = ("train", "dev", "test", "text")

@@ -1,7 +1,6 @@
 import pytest
 
-from joint_st.data.text_units.languages import find_voice
-from joint_st.data.text_units.phonemizer import phonemizer
+from joint_st.data.text_units.phonemizer import find_voice, phonemizer
 
 
 @pytest.mark.parametrize(

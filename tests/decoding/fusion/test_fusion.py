@@ -10,7 +10,7 @@ from joint_st.decoding.fusion.hot_words import HotWords
 from joint_st.decoding.fusion.label_lm import LabelLM
 from joint_st.decoding.fusion.word_lm import WordLM
 from joint_st.errors import UserError
-from joint_st.lm.kneser_ney import estimate
+from joint_st.lm.estimate import estimate
 from joint_st.ops.prefix_beam import prefix_beam_search
 from tests.decoding.fusion.reference import of_hot_words, of_tokens, pruned
 from tests.ops.prefix_beam_reference import every_alignment

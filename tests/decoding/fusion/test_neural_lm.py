@@ -17,7 +17,7 @@ from joint_st.decoding.fusion.neural_lm import NeuralLM
 from joint_st.decoding.fusion.word_lm import WordLM
 from joint_st.decoding.rescoring import Rescoring, RescoringWeights
 from joint_st.errors import UserError
-from joint_st.lm.kneser_ney import estimate
+from joint_st.lm.estimate import estimate
 from joint_st.models.language_model import init_lm, merge_lm
 from joint_st.ops.prefix_beam import prefix_beam_search
 from tests.decoding.fusion.reference import of_hot_words, of_tokens

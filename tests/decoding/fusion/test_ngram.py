@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from joint_st.decoding.fusion.ngram import NGram
-from joint_st.lm.kneser_ney import estimate
+from joint_st.lm.estimate import estimate
 from tests.decoding.fusion.reference import pruned
-from tests.lm.test_kneser_ney import made_up
+from tests.lm.test_estimate import made_up
 
 
 @pytest.mark.parametrize("order, share", [(4, 0.0), (4, 0.5), (1, 0.0)])

@@ -8,6 +8,7 @@ import dataclasses
 import os
 import threading
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
@@ -78,7 +79,7 @@ class SpokenGrammar(tfds.core.GeneratorBasedBuilder):
         )
 
     def _split_generators(self, dl_manager):
-        config = self.builder_config
+        config: Any = self.builder_config
         said = scripts(config.train, config.dev, config.test, config.text, names(config.names))
         return {split: self._generate_examples(said[split]) for split in said}
 

@@ -39,7 +39,7 @@ def names(per_kind: int = 0) -> Names:
     heard: dict[str, tuple[str, ...]] = {}
     text_only: dict[str, tuple[str, ...]] = {}
     for kind in KINDS:
-        text = resources.files(__package__).joinpath(FILES[kind]).read_text(encoding="utf-8")
+        text = resources.files(__package__ or "").joinpath(FILES[kind]).read_text(encoding="utf-8")
         words = sorted(text.split(), key=digest)
         for sort, wanted in ((heard, True), (text_only, False)):
             picked = [word for word in words if is_heard(word) == wanted][: per_kind // 2 or None]

@@ -9,6 +9,7 @@ import os
 import pathlib
 import shutil
 import tempfile
+from typing import Any
 
 import tensorflow_datasets as tfds
 import tqdm
@@ -43,7 +44,7 @@ def prepare(data_dir: str, config: str, progress: bool) -> SpokenGrammar:
 
 def _build(builder: SpokenGrammar, progress: bool) -> None:
     """Builds with one progress bar on stderr, in place of TFDS's several and of its messages on stdout."""
-    config = builder.builder_config
+    config: Any = builder.builder_config
     name, total = builder.info.full_name, config.train + config.dev + config.test
     shown = tqdm_utils._active
     with (

@@ -92,7 +92,8 @@ def pink_noise(rng: np.random.Generator, samples: int) -> np.ndarray:
 def hum(rng: np.random.Generator, samples: int) -> np.ndarray:
     """Mains hum, 50 or 60 Hz with six overtones, float32 [samples]."""
     phase = (rng.choice((50.0, 60.0)) * 2 * np.pi / SAMPLE_RATE * np.arange(samples)).astype(np.float32)
-    return sum(np.sin(np.float32(k) * phase + np.float32(rng.uniform(0, 2 * np.pi))) / k for k in range(1, 8))
+    overtones = (np.sin(np.float32(k) * phase + np.float32(rng.uniform(0, 2 * np.pi))) / k for k in range(1, 8))
+    return sum(overtones, np.zeros(samples, np.float32))
 
 
 NOISES = (white_noise, pink_noise, hum)

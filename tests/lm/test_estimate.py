@@ -8,7 +8,7 @@ import pytest
 
 from joint_st.errors import UserError
 from joint_st.lm.arpa import write_arpa
-from joint_st.lm.kneser_ney import FALLBACK, estimate
+from joint_st.lm.estimate import FALLBACK, estimate
 
 
 def made_up(sentences: int, words: int = 40) -> list[list[str]]:

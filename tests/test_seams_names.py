@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 import joint_st
-from joint_st.config import registered
+from joint_st.config import HeadsConfig, registered
+from joint_st.passes import PASSES
 
 PACKAGE = Path(joint_st.__file__).parent
 
@@ -79,3 +80,15 @@ def test_no_loss_is_named_outside_losses(form):
     assert "CtcLoss" in forbidden
     sections = "config/sections/heads.py", "config/sections/losses.py", "config/renamed.py"
     assert found(forbidden, "losses/", "heads/", *sections) == []
+
+
+def test_the_passes_of_the_encoder_are_named_in_one_place():
+    """But for what bears their names: layers of the encoder, and fields of losses."""
+    without = "passes.py", "models/encoder.py", "config/sections/losses.py"
+    strings = [
+        f"{path}:{node.lineno}"
+        for path, tree in modules(*without)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Constant) and node.value in PASSES
+    ]
+    assert strings == [] and set(PASSES) <= set(HeadsConfig.model_fields)

@@ -49,13 +49,13 @@ class ToyHead(Head):
         return jax.nn.log_softmax(self.out(x.astype(jnp.float32) + self.scale * self.embed(last)))
 
     def loss(self, x, mask, labels, label_lengths, mesh):
-        def of_rows(x, mask, labels, lengths):
+        def of_rows(head, x, mask, labels, lengths):
             before = jnp.pad(labels, ((0, 0), (1, 0)))
             after = jnp.pad(labels, ((0, 0), (0, 1)))
 
             def advance(score, frame):
                 x, here = frame
-                log_probs = self.log_probs(x[:, None], before)  # [B, L + 1, V]
+                log_probs = head.log_probs(x[:, None], before)  # [B, L + 1, V]
                 stay = score + log_probs[..., 0]
                 move = score + jnp.take_along_axis(log_probs, after[..., None], axis=-1)[..., 0]
                 moved = jnp.pad(move[:, :-1], ((0, 0), (1, 0)), constant_values=IMPOSSIBLE)
@@ -67,7 +67,8 @@ class ToyHead(Head):
             feasible = (lengths > 0) & (lengths <= mask.sum(axis=1))
             return jnp.where(feasible, found / jnp.maximum(lengths, 1), 0.0)
 
-        return over_batch(of_rows, mesh, differentiable=True)(x, mask, labels, label_lengths)
+        # The weights go in as an argument: what such a function closes over has no place on the mesh.
+        return over_batch(of_rows, mesh, differentiable=True, whole=1)(self, x, mask, labels, label_lengths)
 
     @classmethod
     def output_layers(cls):

@@ -164,7 +164,7 @@ def test_units_come_from_their_own_head_and_long_audio_is_heard_in_windows(model
     # Two causal layers of 16 frames' left context see 1.5 s with their convolutions and the front end.
     monkeypatch.setattr(aligner, "CONTEXT_SECONDS", 1.6)
     monkeypatch.setattr(aligner, "WINDOW_SECONDS", 3.6)
-    assert whole.seconds > emissions.WINDOW_SECONDS
+    assert whole.seconds > aligner.WINDOW_SECONDS
     [pieces] = Aligner(joint, "streaming")(corpus)
     assert pieces.log_prob == pytest.approx(whole.log_prob, rel=1e-5)
     for spans, others in ((whole.words, pieces.words), (whole.units, pieces.units)):

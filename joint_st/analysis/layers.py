@@ -68,8 +68,8 @@ class LayerAnalysis:
         if chosen is None:
             some = by_length[np.linspace(0, len(lengths) - 1, EXAMPLES + 2).astype(int)[1:-1]]
         self._examples = list(dict.fromkeys(some.tolist()))
-        consistency = config.losses.matching
-        self._best = cheapest(consistency.alignment)
+        matching = config.losses.matching
+        self._best = cheapest(matching.alignment)
         self._forward = make_forward(config, sizes, self._best, mesh)
 
     def __call__(self, weights: Weights) -> LayerReport:

@@ -8,6 +8,7 @@ from joint_st import storage
 from joint_st.cli.options import DECODERS, beam_arguments, quiet_libraries, read_decoders, read_sources, run_arguments
 from joint_st.cli.parser import Commands, count, count_or_none
 from joint_st.errors import UserError
+from joint_st.passes import FULL_CONTEXT, PASSES
 
 
 def add(commands: Commands) -> None:
@@ -30,8 +31,8 @@ def add(commands: Commands) -> None:
     )
     report.add_argument(
         "--head",
-        choices=("full_context", "streaming"),
-        default="full_context",
+        choices=PASSES,
+        default=FULL_CONTEXT,
         help="head that is shown first, and aligned with the audio; %(default)s by default",
     )
     report.add_argument("--decoder", choices=DECODERS, default="greedy", help="%(default)s by default")

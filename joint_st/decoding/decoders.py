@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol
 
@@ -59,7 +58,8 @@ class Greedy:
     tables = None
 
     def on_device(self, heads, emissions, mask, mesh, tables):
-        return tuple(over_batch(head.greedy, mesh)(own, mask) for head, own in zip(heads, emissions, strict=True))
+        search = over_batch(lambda head, own, mask: head.greedy(own, mask), mesh, whole=1)
+        return tuple(search(head, own, mask) for head, own in zip(heads, emissions, strict=True))
 
     def on_host(self, fetched):
         return [emitted_labels(row)[0] for row in fetched]
@@ -162,11 +162,11 @@ def search_heads(
     frame to frame.
     """
     if not share_programs([type(head) for head in heads]):
-        searches = [over_batch(functools.partial(search, head), mesh, whole=1) for head in heads]
-        return [each(tables, own, mask) for each, own in zip(searches, emissions, strict=True)]
-    together = jax.vmap(functools.partial(search, heads[0]), in_axes=(None, 1, None), out_axes=1)
+        each = over_batch(search, mesh, whole=2)
+        return [each(head, tables, own, mask) for head, own in zip(heads, emissions, strict=True)]
+    together = jax.vmap(search, in_axes=(None, None, 1, None), out_axes=1)
     stacked = jax.tree.map(lambda *own: jnp.stack(own, axis=1), *emissions)
-    found = over_batch(together, mesh, whole=1)(tables, stacked, mask)
+    found = over_batch(together, mesh, whole=2)(heads[0], tables, stacked, mask)
     return [jax.tree.map(lambda x, k=k: x[:, k], found) for k in range(len(heads))]
 
 

@@ -22,6 +22,7 @@ from joint_st.data.word_times import word_times
 from joint_st.decoding.streaming import Heard, Streams, chunk_frames, pieces
 from joint_st.distributed.mesh import keep_compiled
 from joint_st.evaluation.wer import ALL, Errors, count_errors, total
+from joint_st.passes import FULL_CONTEXT, STREAMING
 from joint_st.runs.trained import Trained, load_trained
 
 
@@ -123,9 +124,7 @@ def account(dataset, n: int, heard: Heard, partials: Sequence[str], final: str, 
     """Return the measures of one utterance, from its partial hypotheses and that of the second pass."""
     reference = dataset.text(n)
     streaming, full = dataset.normalizer(partials[-1]), dataset.normalizer(final)
-    errors = {
-        head: count_errors(reference, text)[ALL] for head, text in (("streaming", streaming), ("full_context", full))
-    }
+    errors = {head: count_errors(reference, text)[ALL] for head, text in ((STREAMING, streaming), (FULL_CONTEXT, full))}
     times = word_times(dataset.utterance(n), reference)
     delays, first = [], None
     if times is not None:
@@ -187,8 +186,8 @@ def make_row(split, streamed: Sequence[Streamed], streams, chunk_ms, count, fact
         "word_ms_95": float(np.quantile(delays, 0.95)) if len(delays) else None,
         "flicker": sum(one.revised for one in streamed) / shown,
         "changed_by_second_pass": sum(one.changed for one in streamed) / shown,
-        "wer_streaming": total(one.errors["streaming"] for one in streamed).wer,
-        "wer_full_context": total(one.errors["full_context"] for one in streamed).wer,
+        "wer_streaming": total(one.errors[STREAMING] for one in streamed).wer,
+        "wer_full_context": total(one.errors[FULL_CONTEXT] for one in streamed).wer,
         "normalizer": str(trained.normalizer),
         "step": trained.step,
     }

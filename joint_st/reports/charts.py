@@ -53,7 +53,7 @@ def _said(column: str) -> str:
     name = column.removeprefix("dev_").removesuffix("_wer")
     for part in ("_ctc", "_reconstruction", "_norm"):
         name = name.removesuffix(part)
-    return name.replace("full_context", "full context").replace("_", " ")
+    return name.replace("_", " ")
 
 
 def layer_charts(rows: Sequence[dict]) -> list[dict]:

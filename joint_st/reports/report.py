@@ -16,7 +16,7 @@ from joint_st.evaluation.evaluate import evaluate_run
 from joint_st.evaluation.report import ScoredUtterance, make_rows, stored_utterances
 from joint_st.evaluation.wer import ALL
 from joint_st.evaluation.word_errors import word_errors
-from joint_st.passes import PASSES
+from joint_st.passes import FULL_CONTEXT, PASSES
 from joint_st.reports.charts import layer_charts, training_charts
 from joint_st.reports.page import embedded, make_page, write_page
 from joint_st.reports.samples import make_samples
@@ -35,7 +35,7 @@ def report_run(
     *,
     output: Path | None = None,
     data: dict[str, Source] | None = None,
-    head: str = "full_context",
+    head: str = FULL_CONTEXT,
     decoder: Decoder = Greedy(),
     checkpoint: str = "best",
     utterances: int = 30,

@@ -17,6 +17,7 @@ from joint_st.config.tree import leaves
 from joint_st.errors import UserError
 from joint_st.evaluation.bootstrap import rates_over_seeds, relative_changes
 from joint_st.evaluation.wer import ALL
+from joint_st.passes import FULL_CONTEXT
 from joint_st.sweeps.sweep import Job
 from joint_st.sweeps.table import HEADS, change_key, name_of
 
@@ -138,7 +139,7 @@ def _row(key: tuple[str, str], group: list[RunEvaluation], references: dict[str,
         "seeds": [one.job.run.seed for one in group],
         "steps": [one.step for one in group],
         "utterances": len(first.ids),
-        **{name_of("words", "full_context", subset): int(words.sum()) for subset, words in first.words.items()},
+        **{name_of("words", FULL_CONTEXT, subset): int(words.sum()) for subset, words in first.words.items()},
     }
     for kind, rate in zip(kinds, rates, strict=True):
         name, words = name_of("wer", *kind), first.words[kind[1]].sum()

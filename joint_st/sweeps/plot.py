@@ -12,9 +12,10 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullLocator
 
 from joint_st.analysis.figures import BLUE, DOTS_PER_INCH, STYLE, VERMILION
+from joint_st.passes import FULL_CONTEXT, STREAMING
 from joint_st.sweeps.table import by_split, name_of, subsets_of, title_of, words_of
 
-MARKS = {"full_context": (BLUE, "o"), "streaming": (VERMILION, "s")}
+MARKS = {FULL_CONTEXT: (BLUE, "o"), STREAMING: (VERMILION, "s")}
 """Colour and marker of each head."""
 
 LOGARITHMIC_FROM = 10.0

@@ -12,6 +12,7 @@ from joint_st.config import Source
 from joint_st.data.sources import open_source
 from joint_st.distributed.mesh import keep_compiled
 from joint_st.errors import UserError
+from joint_st.passes import FULL_CONTEXT
 from joint_st.runs.trained import Trained, load_trained
 from joint_st.word_times.aligner import Aligner
 from joint_st.word_times.boundaries import make_rows, make_times_table
@@ -32,7 +33,7 @@ def align_file(
     audio: Path,
     text: str,
     *,
-    head: str = "full_context",
+    head: str = FULL_CONTEXT,
     ways: Sequence[int | None] = (None,),
     checkpoint: str = "best",
     form: str = "json",
@@ -58,7 +59,7 @@ def align_split(
     split: str,
     source: Source,
     *,
-    head: str = "full_context",
+    head: str = FULL_CONTEXT,
     ways: Sequence[int | None] = (None,),
     checkpoint: str = "best",
     form: str = "json",

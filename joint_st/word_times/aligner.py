@@ -26,7 +26,7 @@ from joint_st.heads.model import model_structure
 from joint_st.models.functional import merge
 from joint_st.ops.ctc import frames_needed
 from joint_st.ops.forced_alignment import forced_alignment
-from joint_st.passes import PASSES
+from joint_st.passes import FULL_CONTEXT, PASSES
 from joint_st.runs.trained import Trained
 from joint_st.word_times.spans import Aligned, CannotAlign, Failed, Frames, unit_spans, word_spans
 from joint_st.word_times.text import as_written, labels_of
@@ -163,7 +163,7 @@ class Aligner:
     encoder's own head.
     """
 
-    def __init__(self, trained: Trained, head: str = "full_context"):
+    def __init__(self, trained: Trained, head: str = FULL_CONTEXT):
         if head not in PASSES:
             raise ValueError(f"{head!r} is no pass; there is {', '.join(PASSES)}")
         self._trained = trained

@@ -42,12 +42,12 @@ class EmbeddingAligner(Aligner):
         super().__init__(trained)
         self._units = trained.units
         self._layer = layer % (depth + 1)
-        consistency, mesh = config.losses.matching, trained.mesh
-        moves = cheapest(consistency.alignment)
+        matching, mesh = config.losses.matching, trained.mesh
+        moves = cheapest(matching.alignment)
         structure = model_structure(config, trained.symbols.sizes)
 
         def best(audio, text, frames, text_frames):
-            return align(audio, text, frames, text_frames, moves=moves, cost=consistency.cost)
+            return align(audio, text, frames, text_frames, moves=moves, cost=matching.cost)
 
         @jax.jit
         def match(weights, batch):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import types
 
 import jax
 import jax.numpy as jnp
@@ -11,12 +10,14 @@ import numpy as np
 import pytest
 
 from joint_st.config import FeaturesConfig, override
+from joint_st.data.symbols import SymbolSizes
 from joint_st.decoding import forward
 from joint_st.decoding.decoders import Beam, Greedy
-from joint_st.decoding.forward import HEADS
 from joint_st.decoding.long import LongRecordings, default_window, make_windows
 from joint_st.decoding.windows import Windows
 from joint_st.distributed.mesh import make_mesh
+from joint_st.heads.ctc import CtcHead
+from joint_st.passes import PASSES
 from tests.tiny import tiny_config
 
 FEATURES = FeaturesConfig(mels=16)
@@ -26,7 +27,7 @@ FRAME = FEATURES.samples_per_frame
 class LocalModel:
     """Stands in for the joint model: a frame's symbol is that of its loudest sample, and near it, likewise.
 
-    The streaming head hears `reach` frames before a frame, the full-context head as many after it, too.
+    The streaming pass hears `reach` frames before a frame, the full-context pass as many after it, too.
     """
 
     reach = 3
@@ -35,29 +36,34 @@ class LocalModel:
         level = jnp.abs(audio.astype(jnp.float32)).reshape(audio.shape[0], -1, FRAME).max(axis=2)
         return level, jnp.arange(level.shape[1]) < -(-lengths[:, None] // FRAME)
 
-    def streaming_head(self, level):
-        return self.coloured(level, self.before(level))
-
-    def second_pass(self, level, mask):
-        after = [jnp.pad(level, ((0, 0), (0, k)))[:, k:] for k in range(1, self.reach + 1)]
-        return self.coloured(level, self.before(level) + after)
-
-    def before(self, level):
-        return [jnp.pad(level, ((0, 0), (k, 0)))[:, : level.shape[1]] for k in range(1, self.reach + 1)]
-
-    def coloured(self, level, heard):
+    def pass_over(self, name, level, mask):
+        heard = [jnp.pad(level, ((0, 0), (k, 0)))[:, : level.shape[1]] for k in range(1, self.reach + 1)]
+        if name == "full_context":
+            heard += [jnp.pad(level, ((0, 0), (0, k)))[:, k:] for k in range(1, self.reach + 1)]
         return jax.nn.one_hot(level.astype(jnp.int32), 8) * 9 + jnp.sin(sum(heard)[..., None] * jnp.arange(8) / 100)
+
+    def head(self, name):
+        return LocalHead()
+
+
+class LocalHead(CtcHead):
+    """CTC whose logits are what the passes put out."""
+
+    def __init__(self):
+        pass
+
+    def emissions(self, x):
+        return x
 
 
 @pytest.fixture
 def local(monkeypatch):
     """Decoder of LocalModel in windows of 60 frames, of which 10 are context on either side."""
-    monkeypatch.setattr(forward, "model_structure", lambda *sizes: None)
     monkeypatch.setattr(forward, "merge", lambda structure, weights: LocalModel())
-    mesh = make_mesh(tiny_config("nowhere").parallel)
-    config = types.SimpleNamespace(features=FEATURES)
+    config = tiny_config("nowhere", {"model.features": FEATURES})
+    mesh = make_mesh(config.parallel)
     seconds = {"window_seconds": 60 * FRAME / 16_000, "context_seconds": 10 * FRAME / 16_000}
-    return LongRecordings(config, 8, 0, mesh, [Greedy(), Beam(4, 3)], HEADS, **seconds), mesh
+    return LongRecordings(config, SymbolSizes(8), mesh, [Greedy(), Beam(4, 3)], PASSES, **seconds), mesh
 
 
 def speech(frames: int, seed: int) -> np.ndarray:
@@ -76,7 +82,7 @@ def test_what_hears_little_context_is_not_changed_by_windows(local, frames):
     with jax.set_mesh(mesh):
         found = decode({}, audio[: len(audio) - FRAME // 2])
     spelled = [symbol for symbol, _ in itertools.groupby(audio[::FRAME]) if symbol]
-    for decoder, head in itertools.product(("greedy", "beam 4"), HEADS):
+    for decoder, head in itertools.product(("greedy", "beam 4"), PASSES):
         np.testing.assert_array_equal(found[decoder][head], spelled)
 
 
@@ -92,7 +98,7 @@ def test_no_array_grows_with_the_recording(local):
         return call
 
     decode._hear_windows = watched(decode._hear_windows)
-    decode._decode_pieces = list(map(watched, decode._decode_pieces))
+    decode._decode_pieces = {name: list(map(watched, own)) for name, own in decode._decode_pieces.items()}
     with jax.set_mesh(mesh):
         for frames in (10, 100, 500):
             decode({}, speech(frames, 0))

@@ -9,14 +9,14 @@ import jax
 import numpy as np
 import pytest
 from flax import nnx
-from joint_st.decoding.clock import Clock
 
 from joint_st.config import ManifestSource
 from joint_st.data.dataset import open_paired
 from joint_st.decoding.decoders import Beam, Greedy
-from joint_st.decoding.forward import HEADS, Forward
+from joint_st.decoding.forward import Clock, Forward
 from joint_st.decoding.recognise import common_buckets, recognise
-from joint_st.models.functional import model_structure
+from joint_st.heads.model import model_structure
+from joint_st.passes import PASSES
 from joint_st.runs.trained import load_trained
 from tests.ops.prefix_beam_reference import beam_of_prefixes
 
@@ -31,34 +31,46 @@ def dataset_of(model, manifest):
     return open_paired([source], config.data, config.model.features, model.normalizer, model.tokenizer, training=False)
 
 
+def whole_model(model):
+    """Jitted `(weights, audio, lengths)` to logits [B, T, V] by pass."""
+    structure = model_structure(model.config, model.symbols.sizes)
+
+    @jax.jit
+    def run(weights, *audio):
+        joint = nnx.merge(structure, weights)
+        encoded = joint(*audio)
+        return {name: joint.head(name)(getattr(encoded, name)) for name in PASSES}
+
+    return run
+
+
 def alone(model, forward, audio: np.ndarray) -> dict[str, dict[str, str]]:
-    """What each head says of one utterance, int16 [samples], by hand: its best path, and a slow beam."""
+    """What the head on each pass says of one utterance, int16 [samples], by hand: its best path, and a slow beam."""
     frame = model.config.model.features.samples_per_frame
     # One length for all, so that one compilation does; the silence behind the end is masked.
     padded = np.zeros((1, 200 * frame), np.int16)
     padded[0, : len(audio)] = audio
     outputs = forward(model.weights, padded, np.array([len(audio)], np.int32))
     texts = {"greedy": {}, "beam 4": {}}
-    for head in HEADS:
-        logits = np.asarray(getattr(outputs, head))[0, : -(-len(audio) // frame)]
+    for name in PASSES:
+        logits = np.asarray(outputs[name])[0, : -(-len(audio) // frame)]
         best_path = [int(symbol) for symbol, _ in itertools.groupby(logits.argmax(axis=1)) if symbol]
         best_prefix, _ = beam_of_prefixes(logits, 4, 3)[0]
         for decoder, symbols in (("greedy", best_path), ("beam 4", best_prefix)):
             written = ("", "\u2047", *model.tokenizer.characters)
-            texts[decoder][head] = "".join(written[symbol] for symbol in symbols)
+            texts[decoder][name] = "".join(written[symbol] for symbol in symbols)
     return texts
 
 
 def test_every_utterance_is_recognised_once_and_as_if_alone(model, spoken):
     dataset = dataset_of(model, spoken / "test.jsonl")
     decoders = [Greedy(), Beam(beam=4, candidates=3)]
-    forward = Forward(model.config.model, model.tokenizer.size, 0, model.mesh, decoders)
+    forward = Forward(model.config, model.symbols.sizes, model.mesh, decoders)
     with jax.set_mesh(model.mesh):
         buckets = common_buckets(model.config, [dataset])
         found = list(recognise(forward, model.weights, dataset, buckets, model.mesh, model.config, decoders=decoders))
     assert sorted(one.index for one in found) == list(range(len(dataset)))
-    structure = model_structure(model.config.model, model.tokenizer.size, 0)
-    whole = jax.jit(lambda weights, *audio: nnx.merge(structure, weights)(*audio))
+    whole = whole_model(model)
     for one in found:
         audio = dataset.load(one.index).audio
         assert one.seconds == len(audio) / model.config.model.features.sample_rate
@@ -72,16 +84,15 @@ def test_timed_or_not_programs_apart_give_the_logits_of_the_whole_model(model):
     frame = model.config.model.features.samples_per_frame
     audio = random.normal(0, 3000, (2, 50 * frame)).astype(np.int16)
     lengths = np.array([50 * frame, 31 * frame - 7], np.int32)
-    structure = model_structure(model.config.model, model.tokenizer.size, 0)
-    outputs = jax.jit(lambda weights, *audio: nnx.merge(structure, weights)(*audio))(model.weights, audio, lengths)
-    forward = Forward(model.config.model, model.tokenizer.size, 0, model.mesh)
+    outputs = whole_model(model)(model.weights, audio, lengths)
+    forward = Forward(model.config, model.symbols.sizes, model.mesh)
     with jax.set_mesh(model.mesh):
         for clock in (None, Clock()):
-            logits, mask, frames = forward.logits(model.weights, audio, lengths, clock)
-            assert frames.tolist() == [50, 31]
-            for head, of_head in zip(HEADS, logits, strict=True):
-                expected = np.asarray(getattr(outputs, head))[np.asarray(mask)]
-                np.testing.assert_allclose(np.asarray(of_head)[np.asarray(mask)], expected, rtol=2e-4, atol=2e-4)
+            emissions, mask = forward.emissions(model.weights, audio, lengths, clock)
+            assert mask.sum(axis=1).tolist() == [50, 31]
+            for name, logits in zip(PASSES, emissions, strict=True):
+                expected = np.asarray(outputs[name])[np.asarray(mask)]
+                np.testing.assert_allclose(np.asarray(logits)[np.asarray(mask)], expected, rtol=2e-4, atol=2e-4)
 
 
 def test_datasets_share_their_buckets(model, spoken, tmp_path):

@@ -9,13 +9,14 @@ import jax
 import numpy as np
 import pytest
 import soundfile
-from joint_st.decoding.second_pass import SecondPass
 
 from joint_st.cli import main
-from joint_st.decoding import live, transcribe
-from joint_st.decoding.streaming import Streams, pieces
+from joint_st.decoding import transcribe
+from joint_st.decoding.streaming import SecondPass, Streams, pieces
 from joint_st.decoding.windows import Windows
-from joint_st.models.functional import merge, model_structure
+from joint_st.heads.ctc import collapse
+from joint_st.heads.model import model_structure
+from joint_st.models.functional import merge
 from joint_st.runs.trained import load_trained
 
 WINDOWS = Windows(size=60, context=10, samples_per_frame=1, pause=3)
@@ -30,6 +31,12 @@ def hear(x, mask):
     return np.where(mask, x.argmax(axis=1), 0), -around
 
 
+def spell(symbols, first, count):
+    """The symbols of `count` frames from `first` on, repeats collapsed."""
+    piece = symbols[None, first : first + count]
+    return np.asarray(collapse(piece, np.ones(piece.shape, bool), np.zeros(1, int))[0])[0][:, None]
+
+
 @pytest.mark.parametrize("frames", [0, 1, 59, 60, 61, 100, 101, 400, 5000])
 @pytest.mark.parametrize("chunk", [1, 7, 90])
 def test_what_hears_little_context_is_not_changed_by_windows(frames, chunk):
@@ -38,7 +45,7 @@ def test_what_hears_little_context_is_not_changed_by_windows(frames, chunk):
     while len(symbols) < frames:
         symbols += [*rng.integers(1, 8, rng.integers(1, 6)), *[0] * rng.integers(1, 4)]
     embeddings = np.eye(8, dtype=np.float32)[np.array(symbols[:frames], int)] * (np.arange(8) > 0)
-    stream = SecondPass(hear, WINDOWS)
+    stream = SecondPass(hear, spell, WINDOWS)
     for start in range(0, frames, chunk):
         stream.add(embeddings[start : start + chunk])
         assert stream.kept <= WINDOWS.size
@@ -69,7 +76,7 @@ def expected(model, recording) -> list[int]:
     """Labels of windows of 3 s, cut by hand from what the streaming layers put out for the whole recording at once."""
     features = model.config.model.features
     frame = features.samples_per_frame
-    whole = merge(model_structure(model.config.model, model.tokenizer.size, model.unit_count), model.weights)
+    whole = merge(model_structure(model.config, model.symbols.sizes), model.weights)
     audio = np.pad(recording[1], (0, -len(recording[1]) % frame))[None]
     x, mask = whole.first_pass(audio, np.array([len(recording[1])]))
     assert mask.all()
@@ -77,7 +84,8 @@ def expected(model, recording) -> list[int]:
     begins = [begin // frame for begin in windows.begins(len(recording[1]))]
     assert len(begins) > 5
     cut = [slice(begin, begin + 75) for begin in begins]
-    logits = [np.asarray(whole.second_pass(x[:, own], mask[:, own]))[0] for own in cut]
+    head = whole.head("full_context")
+    logits = [np.asarray(head(whole.second_pass(x[:, own], mask[:, own])))[0] for own in cut]
     blanks = [np.asarray(jax.nn.log_softmax(own))[:, 0] for own in logits]
     seams = [windows.seam(*blanks[k : k + 2], *begins[k : k + 2]) for k in range(len(begins) - 1)]
     labels = []
@@ -99,8 +107,7 @@ def test_a_stream_is_the_windows_of_what_the_streaming_layers_put_out(model, rec
 
 def test_the_command_takes_windows(trained, model, recording, expected, capsys, monkeypatch):
     """Without the option this recording is no longer than a window, and a stream of it says what the file says."""
-    for module in (live, transcribe):
-        monkeypatch.setattr(module, "load_trained", lambda *of: model)
+    monkeypatch.setattr(transcribe, "load_trained", lambda *of: model)
 
     def last_text(*options):
         assert main(["transcribe", str(trained), str(recording[0]), *options]) == 0

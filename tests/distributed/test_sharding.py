@@ -10,8 +10,8 @@ from jax.sharding import AbstractMesh, AxisType, PartitionSpec
 from joint_st.config import AXES, Config, LmModelConfig, ModelConfig, override
 from joint_st.data.symbols import SymbolSizes
 from joint_st.distributed.sharding import RULES, WEIGHTS, logical_axes, partition_spec
-from joint_st.heads.model import weight_shapes
-from joint_st.models.language_model import lm_shapes
+from joint_st.heads.model import weight_axes, weight_shapes
+from joint_st.models.language_model import lm_axes, lm_shapes
 from joint_st.training.step import state_shapes
 from tests.training.test_joint_step import JOINT
 from tests.training.test_step import CONFIG
@@ -45,11 +45,16 @@ def mesh(**sizes: int) -> AbstractMesh:
 
 
 def all_weights() -> dict:
-    """Shapes of the joint model's weights, and of a language model's, by dotted path."""
-    of_lm = [named(lm_shapes(LmModelConfig(width=24, layers=3, tied=tied), 7)) for tied in (False, True)]
+    """Shape and logical axes of the joint model's weights, and of two language models', by dotted path."""
+    config, sizes = CONFIG.model_copy(update={"model": MODEL}), SymbolSizes(7, 11)
+    found = {"joint": (weight_shapes(config, sizes), weight_axes(config, sizes))}
+    for tied in (False, True):
+        config = LmModelConfig(width=24, layers=3, tied=tied)
+        found[f"lm {tied}"] = lm_shapes(config, 7), lm_axes(config, 7)
     return {
-        **named(weight_shapes(CONFIG.model_copy(update={"model": MODEL}), SymbolSizes(7, 11))),
-        **{f"lm.{path}": leaf for lm in of_lm for path, leaf in lm.items()},
+        f"{model}.{path}": (leaf, logical_axes(path, own))
+        for model, (shapes, own) in found.items()
+        for path, leaf in named(shapes).items()
     }
 
 
@@ -60,9 +65,8 @@ def named(tree) -> dict:
 
 def test_every_weight_has_the_logical_axes_of_its_shape():
     used = set()
-    for path, leaf in all_weights().items():
-        axes = logical_axes(path)
-        assert axes is not None, f"{path} is new: say in WEIGHTS which axes it has"
+    for path, (leaf, axes) in all_weights().items():
+        assert axes is not None, f"{path} is new: say which axes it has, in its module or in WEIGHTS"
         assert len(axes) == leaf.ndim, path
         used |= set(axes)
         for axis, size in zip(axes, leaf.shape):
@@ -101,7 +105,20 @@ def test_every_row_of_the_table_is_of_some_weight():
     ],
 )
 def test_where_an_array_lies(path, shape, expected):
-    assert partition_spec(path, shape, mesh(fsdp=4, tensor=2)) == PartitionSpec(*expected)
+    own = weight_axes(CONFIG, SymbolSizes(7, 11))
+    assert partition_spec(path, shape, mesh(fsdp=4, tensor=2), own) == PartitionSpec(*expected)
+
+
+def test_heads_declare_the_axes_of_their_own_weights():
+    own = weight_axes(CONFIG, SymbolSizes(7, 11))
+    for path, axes in {
+        "streaming_head.linear.kernel": ("embed", "vocabulary"),
+        "full_context_head.linear.bias": ("vocabulary",),
+        "unit_head.linear.kernel": ("embed", "vocabulary"),
+        "text.embed.embedding": ("vocabulary", "embed"),
+    }.items():
+        assert logical_axes(path, own) == logical_axes(f"1.0.mu.{path}", own) == axes
+        assert logical_axes(path, {}) in (None, ("vector",)), "it is the module that says so"
 
 
 @pytest.mark.parametrize("kind", ["adamw", "muon"])

@@ -9,6 +9,8 @@ The likelihood of labels is the sum over all ways to place them in different fra
 
 from __future__ import annotations
 
+import contextlib
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -16,6 +18,7 @@ from flax import nnx
 from pydantic import Field
 
 from joint_st.config import Section, register
+from joint_st.config.registry import unregister
 from joint_st.distributed.mesh import over_batch
 from joint_st.heads import Head, register_head
 from joint_st.models.projection import Projection
@@ -23,12 +26,21 @@ from joint_st.models.projection import Projection
 IMPOSSIBLE = -1e30
 
 
-@register("heads.toy")
 class ToyHeadConfig(Section):
     """The choices of a toy head."""
 
     scale: float = Field(default=1.0, gt=0)
     """Factor of the embedding of the last label."""
+
+
+@contextlib.contextmanager
+def registered():
+    """The section of this kind, registered as long as this lasts."""
+    register("heads.toy")(ToyHeadConfig)
+    try:
+        yield
+    finally:
+        unregister("heads.toy")
 
 
 @register_head("toy")
@@ -49,13 +61,13 @@ class ToyHead(Head):
         return jax.nn.log_softmax(self.out(x.astype(jnp.float32) + self.scale * self.embed(last)))
 
     def loss(self, x, mask, labels, label_lengths, mesh):
-        def of_rows(x, mask, labels, lengths):
+        def of_rows(head, x, mask, labels, lengths):
             before = jnp.pad(labels, ((0, 0), (1, 0)))
             after = jnp.pad(labels, ((0, 0), (0, 1)))
 
             def advance(score, frame):
                 x, here = frame
-                log_probs = self.log_probs(x[:, None], before)  # [B, L + 1, V]
+                log_probs = head.log_probs(x[:, None], before)  # [B, L + 1, V]
                 stay = score + log_probs[..., 0]
                 move = score + jnp.take_along_axis(log_probs, after[..., None], axis=-1)[..., 0]
                 moved = jnp.pad(move[:, :-1], ((0, 0), (1, 0)), constant_values=IMPOSSIBLE)
@@ -67,7 +79,8 @@ class ToyHead(Head):
             feasible = (lengths > 0) & (lengths <= mask.sum(axis=1))
             return jnp.where(feasible, found / jnp.maximum(lengths, 1), 0.0)
 
-        return over_batch(of_rows, mesh, differentiable=True)(x, mask, labels, label_lengths)
+        # The weights go in as an argument: what such a function closes over has no place on the mesh.
+        return over_batch(of_rows, mesh, differentiable=True, whole=1)(self, x, mask, labels, label_lengths)
 
     @classmethod
     def output_layers(cls):

@@ -7,7 +7,9 @@ import pytest
 from flax import nnx
 
 from joint_st.config import FeaturesConfig, ModelConfig, SpecAugmentConfig
+from joint_st.data.symbols import SymbolSizes
 from joint_st.heads.model import JointModel
+from joint_st.passes import PASSES
 
 VOCABULARY = 7
 FRAME = 640
@@ -25,17 +27,25 @@ def make(**fields):
         streaming_layers=2,
         full_context_layers=1,
     )
-    return JointModel(ModelConfig(**{**config, **fields}), VOCABULARY, rngs=nnx.Rngs(0))
+    return JointModel(ModelConfig(**{**config, **fields}), SymbolSizes(VOCABULARY), rngs=nnx.Rngs(0))
 
 
 @jax.jit
 def run(model, audio, lengths, key=None):
-    return model(audio, lengths, None, key)
+    """What the encoder puts out, with logits in the place of the passes' embeddings."""
+    encoded = model(audio, lengths, None, key)
+    return encoded._replace(**{name: model.head(name).emissions(getattr(encoded, name)) for name in PASSES})
 
 
 @jax.jit
 def advance(model, audio, lengths, state):
-    return model.step(audio, lengths, state)
+    x, mask, state = model.step(audio, lengths, state)
+    return model.head("streaming").emissions(x), mask, state
+
+
+@jax.jit
+def stream(model, audio, lengths, state):
+    return model.stream_step(audio, lengths, state)
 
 
 @pytest.fixture(scope="module")
@@ -54,6 +64,39 @@ def test_frames_are_counted_up(model, audio):
     outputs = run(model, *audio)
     assert outputs.streaming.shape == (3, 12, VOCABULARY)
     assert outputs.mask.sum(axis=1).tolist() == [12, 6, 1]
+
+
+def test_the_passes_one_after_the_other_are_those_of_the_whole(model, audio):
+    samples, lengths = audio
+    whole = model(samples, lengths)
+    x, mask = model.first_pass(samples, lengths)
+    for name in PASSES:
+        found = np.asarray(model.pass_over(name, x, mask))[mask]
+        np.testing.assert_allclose(found, np.asarray(getattr(whole, name))[mask], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("frames", [1, 4])
+def test_a_stream_emits_what_the_whole_does(audio, frames):
+    """Also where another stream has been in its row before, and where it pauses for a turn."""
+    samples, lengths = audio
+    model = make()
+    bias = model.head("streaming").linear.bias
+    whole = run(model, samples, lengths)
+    # So that no symbol is the likeliest everywhere.
+    bias[...] = bias[...] - whole.streaming[whole.mask].mean(axis=0)
+    whole = run(model, samples, lengths)
+    expected = model.head("streaming").greedy(whole.streaming, whole.mask)
+    assert np.count_nonzero(expected) > 5
+    _, _, _, state = stream(model, samples, lengths, model.init_stream(3))
+    state, pieces = model.replace_stream(jnp.array([True] * 3), state, model.init_stream(3)), []
+    for start in range(0, 12, frames):
+        piece = samples[:, start * FRAME : (start + frames) * FRAME]
+        left = np.clip(lengths - start * FRAME, 0, frames * FRAME)
+        _, _, _, paused = stream(model, piece[::-1], left, state)
+        state = model.replace_stream(jnp.array([False] * 3), state, paused)
+        emitted, _, mask, state = stream(model, piece, left, state)
+        pieces.append(emitted)
+    np.testing.assert_array_equal(np.concatenate(pieces, axis=1), expected)
 
 
 @pytest.mark.parametrize("frames", [1, 4])
@@ -79,7 +122,7 @@ def test_the_streaming_head_hears_nothing_of_later_audio(model, audio):
     before, after = run(model, samples, lengths), run(model, changed, lengths)
     np.testing.assert_array_equal(before.streaming[:, :frames], after.streaming[:, :frames])
     assert not np.allclose(before.full_context[0, :frames], after.full_context[0, :frames])
-    assert model.latency_ms == 40
+    assert model.look_ahead == 0
 
 
 def test_junk_after_the_end_changes_nothing(model, audio):
@@ -109,7 +152,7 @@ def test_a_key_turns_augmentation_and_dropout_on(audio):
     np.testing.assert_allclose(plain, run(still, *audio, key).streaming, atol=1e-6)
     augment = SpecAugmentConfig(frequency_width=4, time_share=0.5)
     augmented = jax.jit(lambda model, key: model(*audio, augment, key))(still, key)
-    assert not np.allclose(plain, augmented.streaming)
+    assert not np.allclose(plain, still.head("streaming").emissions(augmented.streaming))
     dropping = make(dropout=0.5)
     assert not np.allclose(run(dropping, *audio).streaming, run(dropping, *audio, key).streaming)
 

@@ -9,6 +9,7 @@ import pytest
 from flax import nnx
 
 from joint_st.config import ModelConfig, TextConfig
+from joint_st.data.symbols import SymbolSizes
 from joint_st.heads.model import JointModel
 from joint_st.models.text_encoder import most_frames, repetitions, sinusoids
 
@@ -20,7 +21,7 @@ REPETITIONS = np.array([[2, 1, 3, 1], [1, 3, 0, 0]])
 def make(**fields) -> JointModel:
     config = {"width": WIDTH, "heads": 2, "feed_forward": 2, "kernel": 3, "left_context": 4, "audio_layers": 0}
     config = ModelConfig(**{**config, "streaming_layers": 1, "full_context_layers": 1, "dropout": 0.0, **fields})
-    return JointModel(config, VOCABULARY, UNITS, rngs=nnx.Rngs(0))
+    return JointModel(config, SymbolSizes(VOCABULARY, UNITS), rngs=nnx.Rngs(0))
 
 
 def encode(model, augment=None, key=None, augmented=None, ids=IDS, counts=REPETITIONS):
@@ -102,8 +103,8 @@ def test_repetitions_outside_training_and_the_bound(kind):
 def test_text_leaves_the_weights_beside_it_as_they_are():
     """An audio-only model of the same seed begins with the same weights."""
     config = make().config
-    alone = nnx.to_pure_dict(nnx.state(JointModel(config, VOCABULARY, 0, rngs=nnx.Rngs(0))))
-    joint = nnx.to_pure_dict(nnx.state(JointModel(config, VOCABULARY, UNITS, rngs=nnx.Rngs(0))))
+    alone = nnx.to_pure_dict(nnx.state(JointModel(config, SymbolSizes(VOCABULARY), rngs=nnx.Rngs(0))))
+    joint = nnx.to_pure_dict(nnx.state(JointModel(config, SymbolSizes(VOCABULARY, UNITS), rngs=nnx.Rngs(0))))
     assert set(joint) - set(alone) == {"text", "unit_head"}
     for part, weights in alone.items():
         jax.tree.map(np.testing.assert_array_equal, weights, joint[part])

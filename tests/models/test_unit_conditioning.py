@@ -7,6 +7,7 @@ import pytest
 from flax import nnx
 
 from joint_st.config import FeaturesConfig, ModelConfig
+from joint_st.data.symbols import SymbolSizes
 from joint_st.heads.model import JointModel
 
 VOCABULARY, UNITS, WIDTH, FRAME = 7, 5, 8, 640
@@ -28,7 +29,7 @@ def make(unit_conditioning, units=UNITS):
         dropout=0.0,
         unit_conditioning=unit_conditioning,
     )
-    return JointModel(config, VOCABULARY, units, rngs=nnx.Rngs(0))
+    return JointModel(config, SymbolSizes(VOCABULARY, units), rngs=nnx.Rngs(0))
 
 
 @jax.jit

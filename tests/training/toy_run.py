@@ -52,7 +52,7 @@ def begin(config: Config, folder: Path, symbols: Symbols = SYMBOLS, **kind) -> S
     run, mesh = open_run(folder, config), make_mesh(config.parallel)
 
     def shapes(sizes):
-        return placed_shapes(lambda seed: init_state(sizes, seed, **kind), mesh)
+        return placed_shapes(lambda seed: init_state(sizes, seed, **kind), mesh, {})
 
     def fresh():
         return init_state(symbols.sizes, config.seed, **kind)

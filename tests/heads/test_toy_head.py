@@ -1,0 +1,180 @@
+"""A head that keeps state over labels goes everywhere that CTC goes, without a word of it in the package."""
+
+from __future__ import annotations
+
+import itertools
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import soundfile
+from flax import nnx
+
+from joint_st.cli import main
+from joint_st.config import HeadsConfig, ManifestSource, ParallelConfig
+from joint_st.data.audio import read_audio
+from joint_st.decoding.decoders import Greedy, emitted_labels
+from joint_st.decoding.long import LongRecordings
+from joint_st.decoding.streaming import Streams, pieces
+from joint_st.distributed.mesh import make_mesh
+from joint_st.errors import UserError
+from joint_st.evaluation.evaluate import evaluate_run
+from joint_st.heads.model import model_structure
+from joint_st.models.functional import merge
+from joint_st.passes import PASSES
+from joint_st.runs.trained import load_trained
+from joint_st.training.asr import train_asr
+from tests.heads.toy import ToyHead, reference, registered
+from tests.tiny import saved_arrays, tiny_config
+
+WIDTH, SYMBOLS = 4, 3
+STEPS = 6
+CHANGES = {
+    "heads.streaming": "toy",
+    "heads.full_context": "toy",
+    "heads.toy.scale": 4.0,
+    "data.test": {},
+    "optimizer.peak_learning_rate": 0.05,
+    "training.evaluate_every": STEPS,
+}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def toy_kind():
+    with registered():
+        yield
+
+
+@pytest.fixture
+def head():
+    return ToyHead(HeadsConfig(), WIDTH, SYMBOLS, rngs=nnx.Rngs(0))
+
+
+def test_the_loss_is_the_sum_over_all_placements(head):
+    x = np.random.default_rng(0).normal(size=(2, 4, WIDTH)).astype(np.float32)
+    labels, lengths, frames = np.array([[1, 1], [2, 0]]), np.array([2, 1]), np.array([4, 3])
+
+    def log_prob(row):
+        total = -np.inf
+        for places in itertools.combinations(range(frames[row]), lengths[row]):
+            last, spelled, score = 0, 0, 0.0
+            for t in range(frames[row]):
+                log_probs = np.asarray(head.log_probs(jnp.asarray(x[row, t]), jnp.asarray(last)))
+                symbol = labels[row, spelled] if t in places else 0
+                score += log_probs[symbol]
+                if symbol:
+                    last, spelled = symbol, spelled + 1
+            total = np.logaddexp(total, score)
+        return total
+
+    mask = jnp.arange(4) < frames[:, None]
+    found = head.loss(jnp.asarray(x), mask, jnp.asarray(labels), jnp.asarray(lengths), make_mesh(ParallelConfig()))
+    np.testing.assert_allclose(found, [-log_prob(row) / lengths[row] for row in range(2)], rtol=1e-5)
+
+
+@pytest.mark.parametrize("sizes", [[1] * 20, [3, 9, 8]])
+def test_steps_emit_what_the_whole_and_the_reference_do(head, sizes):
+    x = np.random.default_rng(1).normal(0, 2, (3, 20, WIDTH)).astype(np.float32)
+    frames = np.array([20, 7, 0])
+    mask = jnp.arange(20) < frames[:, None]
+    emissions, state, emitted = head.emissions(jnp.asarray(x)), head.init_state(3), []
+    for first, size in zip(itertools.accumulate([0, *sizes]), sizes):
+        own = slice(first, first + size)
+        labels, state = head.step(jax.tree.map(lambda x, own=own: x[:, own], emissions), mask[:, own], state)
+        emitted.append(labels)
+    emitted = np.concatenate(emitted, axis=1)
+    np.testing.assert_array_equal(emitted, head.greedy(emissions, mask))
+    expected = [reference(head, row[:count]) for row, count in zip(x, frames)]
+    assert [emitted_labels(row)[0].tolist() for row in emitted] == expected and len(expected[0]) > 5
+
+
+@pytest.fixture(scope="module")
+def run(corpora, tmp_path_factory):
+    """A run of toy heads, and of the learning rate that has them say something after a few steps."""
+    folder = tmp_path_factory.mktemp("toy") / "run"
+    config = tiny_config(corpora, CHANGES | {"training.steps": STEPS})
+    train_asr(config, folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def model(run):
+    return load_trained(run, "latest")
+
+
+@pytest.fixture(scope="module")
+def files(spoken):
+    return sorted(spoken.glob("*.wav"))[:3]
+
+
+def by_hand(model, audio: np.ndarray) -> dict[str, list[int]]:
+    """What the reference finds in the embeddings of both passes over whole audio, int16 [samples]."""
+    joint = merge(model_structure(model.config, model.symbols.sizes), model.weights)
+    frame = model.config.model.features.samples_per_frame
+    encoded = joint(np.pad(audio, (0, -len(audio) % frame))[None], np.array([len(audio)]))
+    return {name: reference(joint.head(name), np.asarray(getattr(encoded, name))[0]) for name in PASSES}
+
+
+def test_a_resumed_run_is_the_run(run, corpora, tmp_path):
+    """From the checkpoint before the last on, the weights come to be those of the run that was never stopped."""
+    whole = saved_arrays(run, STEPS)
+    assert any("streaming_head.embed.embedding" in path for path in whole)
+    (run / "checkpoints" / str(STEPS)).rename(tmp_path / str(STEPS))
+    train_asr(tiny_config(corpora, CHANGES | {"training.steps": STEPS}), run)
+    for path, array in saved_arrays(run, STEPS).items():
+        np.testing.assert_array_equal(array, whole[path], err_msg=path)
+
+
+def test_files_and_streams_say_what_the_reference_finds(model, run, files, capsys):
+    found = [by_hand(model, read_audio(file)[0]) for file in files]
+    assert all(sum(len(one[name]) for one in found) > 5 for name in PASSES)
+    for name in PASSES:
+        assert main(["transcribe", str(run), *map(str, files), "--head", name, "--checkpoint", "latest"]) == 0
+        said = [line.split("\t")[1] for line in capsys.readouterr().out.splitlines()]
+        assert said == [model.tokenizer.decode(one[name]) for one in found]
+    for frames in (1, 8):
+        streams = Streams(model, 2, frames)
+        for file, one in zip(files, found):
+            for piece in pieces(soundfile.read(file, dtype="int16")[0], streams.chunk_samples):
+                streams.turn({1: piece})
+            heard = streams.end(1)
+            assert heard.labels == one["streaming"] and streams.full_context(heard) == one["full_context"]
+
+
+def test_a_long_recording_is_heard_in_windows(model, files):
+    """One window finds what the reference does of the whole; several find something, at seams between labels."""
+    audio = np.concatenate([soundfile.read(file, dtype="int16")[0] for file in files])
+    with jax.set_mesh(model.mesh):
+        sizes = model.symbols.sizes
+        long = LongRecordings(model.config, sizes, model.mesh, [Greedy()], PASSES, window_seconds=3)
+        assert len(long.windows.begins(len(audio))) > 2
+        found = long(model.weights, audio)["greedy"]
+        once = LongRecordings(model.config, sizes, model.mesh, [Greedy()], PASSES, window_seconds=60)
+        whole = once(model.weights, audio)["greedy"]
+    assert {name: labels.tolist() for name, labels in whole.items()} == by_hand(model, audio)
+    assert all(len(labels) > 5 for labels in found.values())
+
+
+def test_it_is_evaluated_whole_and_in_streams(model, run, spoken, capsys):
+    manifest = spoken / "test.jsonl"
+    rows = evaluate_run(run, data={"t": ManifestSource(path=str(manifest))}, checkpoint="latest")
+    assert {row["head"] for row in rows} == set(PASSES)
+    table = run / "streams.json"
+    arguments = ["--stream", "--streams", "3", "--checkpoint", "latest", "--json", str(table)]
+    assert main(["evaluate", str(run), "--data", f"t={manifest}", *arguments]) == 0
+    [streamed] = json.loads(table.read_text())
+    for row in rows:
+        if row["subset"] == "all":
+            assert streamed[f"wer_{row['head']}"] == row["wer"]
+
+
+def test_what_it_lacks_is_one_line(run, files, capsys, tmp_path):
+    assert main(["transcribe", str(run), str(files[0]), "--decoder", "beam", "--checkpoint", "latest"]) == 2
+    assert "heads.toy: has no beam search" in (error := capsys.readouterr().err) and error.count("\n") == 1
+    assert main(["align", str(run), str(files[0]), "a word", "--checkpoint", "latest"]) == 2
+    assert "heads.toy: cannot say when its labels come" in (error := capsys.readouterr().err)
+    assert error.count("\n") == 1
+    with pytest.raises(UserError, match="heads.streaming"):
+        tiny_config(tmp_path, {"heads.streaming": "none of them"})

@@ -1,0 +1,94 @@
+"""What the seams promise, read off the syntax trees: no kind of head is named outside `heads/`, no loss outside `losses/`.
+
+The sections of the config that register the kinds, the table of old keys, and tests may name them.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import joint_st
+from joint_st.config import HeadsConfig, registered
+from joint_st.passes import PASSES
+
+PACKAGE = Path(joint_st.__file__).parent
+
+
+def modules(*without: str) -> Iterator[tuple[str, ast.Module]]:
+    """The package's modules by path, but for those below some folders and files."""
+    for file in sorted(PACKAGE.rglob("*.py")):
+        path = file.relative_to(PACKAGE).as_posix()
+        if not path.startswith(without):
+            yield path, ast.parse(file.read_text(encoding="utf-8"))
+
+
+def words(tree: ast.Module) -> Iterator[tuple[int, str]]:
+    """Lines and texts of the names, attributes, modules imported, and strings that are no docstring."""
+    docstrings = {
+        id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+    }
+    for node in ast.walk(tree):
+        match node:
+            case ast.Constant(value=str() as text) if id(node) not in docstrings:
+                yield node.lineno, text
+            case ast.Name(id=text) | ast.Attribute(attr=text):
+                yield node.lineno, text
+            case ast.ImportFrom(module=str() as module):
+                yield node.lineno, module
+                yield from ((node.lineno, f"{module}.{alias.name}") for alias in node.names)
+                yield from ((node.lineno, alias.name) for alias in node.names)
+            case ast.Import():
+                yield from ((node.lineno, alias.name) for alias in node.names)
+
+
+def classes(folder: str) -> set[str]:
+    """The classes that the modules of a folder register as kinds."""
+    return {
+        node.name
+        for path, tree in modules()
+        if path.startswith(folder)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ClassDef) and any(isinstance(one, ast.Call) for one in node.decorator_list)
+    }
+
+
+def found(forbidden: set[str], *without: str) -> list[str]:
+    return [
+        f"{path}:{line}: {text}" for path, tree in modules(*without) for line, text in words(tree) if text in forbidden
+    ]
+
+
+def test_no_kind_of_head_is_named_outside_heads():
+    """By its class, its module or its name; losses have names of their own, which may be the same."""
+    kinds = set(registered("heads"))
+    forbidden = classes("heads/") | {f"joint_st.heads.{kind}" for kind in kinds}
+    assert "CtcHead" in forbidden
+    assert found(forbidden, "heads/") == []
+    assert found(kinds, "heads/", "losses/", "config/sections/heads.py", "config/sections/losses.py") == []
+
+
+@pytest.mark.parametrize("form", ["{}", "losses.{}"])
+def test_no_loss_is_named_outside_losses(form):
+    """By its class, its module or its section."""
+    names = set(registered("losses"))
+    forbidden = {form.format(name) for name in names} | {f"joint_st.losses.{name}" for name in names}
+    forbidden |= classes("losses/")
+    assert "CtcLoss" in forbidden
+    sections = "config/sections/heads.py", "config/sections/losses.py", "config/renamed.py"
+    assert found(forbidden, "losses/", "heads/", *sections) == []
+
+
+def test_the_passes_of_the_encoder_are_named_in_one_place():
+    """But for what bears their names: layers of the encoder, and fields of losses."""
+    without = "passes.py", "models/encoder.py", "config/sections/losses.py"
+    strings = [
+        f"{path}:{node.lineno}"
+        for path, tree in modules(*without)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Constant) and node.value in PASSES
+    ]
+    assert strings == [] and set(PASSES) <= set(HeadsConfig.model_fields)

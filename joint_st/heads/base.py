@@ -5,7 +5,9 @@ all frames at a time: a tree of arrays [B, T, ...], the logits of CTC, or a tran
 goes through the emissions: greedily from frame to frame by `step`, which hears whole utterances, pieces of them and
 streams alike, or by `beam`, which a kind may lack.
 
-A kind without a method that it may lack says so in a `UserError` of one line.
+A kind without a method that it may lack says so in a `UserError` of one line. Decoding calls these methods on each
+device's rows alone (`joint_st.distributed.mesh.over_batch`), with the head as an argument; a loss that maps a function
+likewise has to hand it the head, or the weights, as an argument too.
 """
 
 from __future__ import annotations

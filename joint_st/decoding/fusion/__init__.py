@@ -31,7 +31,7 @@ class Weights(NamedTuple):
 
 
 class Fusion(NamedTuple):
-    """A language model, hot words, or both."""
+    """A language model, hot words, or both: `joint_st.heads.PrefixScores`, which any head's beam search takes."""
 
     lm: LabelLM | WordLM | NeuralLM | None
     hot_words: HotWords | None

@@ -13,7 +13,7 @@ import re
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import grain
 import jax
@@ -22,12 +22,12 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from joint_st.config import Config, ManifestSource, Section, override, register
+from joint_st.config import AugmentationConfig, Config, ManifestSource, MixtureConfig, Section, override, register
 from joint_st.config.registry import unregister
 from joint_st.config.sections.data import Source
 from joint_st.config.tree import kinds, leaves
+from joint_st.data import augmentation, loader, mixture
 from joint_st.data import corpora as corpora_module
-from joint_st.data import loader
 from joint_st.data.batch import FIELDS as BATCH_FIELDS
 from joint_st.data.normalizers import normalizer
 from joint_st.data.sources import open_source
@@ -76,6 +76,35 @@ def louder():
 
     yield
     unregister("heads.louder")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def other_kinds():
+    """A mixture and an augmentation beside the first, which changes nothing; registered as long as these tests last."""
+
+    class Twice(MixtureConfig):
+        kind: Literal["twice"] = "twice"
+
+    @mixture.mixes("twice")
+    class TwiceMixture(mixture.EveryRowOnce):
+        def size(self, rows):
+            return 2 * len(rows)
+
+        def draw(self, rows, random):
+            return random.permutation(np.tile(rows, 2))
+
+    class Softer(AugmentationConfig):
+        kind: Literal["softer"] = "softer"
+
+    @augmentation.augments("softer")
+    class SofterSpeech(augmentation.Unchanged):
+        def __call__(self, speech, random):
+            return speech._replace(audio=speech.audio // 2)
+
+    yield
+    Twice.forget()
+    Softer.forget()
+    del mixture.KINDS["twice"], augmentation.KINDS["softer"]
 
 
 # Probes

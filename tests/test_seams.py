@@ -47,9 +47,6 @@ from tests.tiny import saved_arrays, tiny_config
 from tests.training.test_joint_step import JOINT, joint_batch
 from tests.training.test_step import Steps, make_batch
 
-__all__ = ["toy_head"]
-
-
 # A loss that asks for a second masking of the audio, and the column that it monitors.
 
 
@@ -76,7 +73,8 @@ def toy_kinds():
             last = jnp.broadcast_to(sides.text_lengths[:, None] - 1, sides.audio.shape[:2])
             return one_position(jnp.maximum(last, 0), sides)
 
-    yield
+    with toy_head.registered():
+        yield
     ALIGNMENTS_BY_NAME.forget("last_position")
     unregister("conditioning.language")
     unregister("losses.agreement")

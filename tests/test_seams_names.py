@@ -13,6 +13,7 @@ import pytest
 
 import joint_st
 from joint_st.config import HeadsConfig, registered
+from joint_st.data.batch import FIELDS
 from joint_st.passes import PASSES
 
 PACKAGE = Path(joint_st.__file__).parent
@@ -92,3 +93,16 @@ def test_the_passes_of_the_encoder_are_named_in_one_place():
         if isinstance(node, ast.Constant) and node.value in PASSES
     ]
     assert strings == [] and set(PASSES) <= set(HeadsConfig.model_fields)
+
+
+def test_the_fields_of_a_batch_are_listed_in_one_place():
+    """Elsewhere at most four of them are listed: those that a function reads."""
+    names = {name for part in FIELDS.values() for name in part}
+    listed = []
+    for path, tree in modules("data/batch.py"):
+        for node in ast.walk(tree):
+            keys = node.keys if isinstance(node, ast.Dict) else getattr(node, "elts", [])
+            values = [key.value for key in keys if isinstance(key, ast.Constant)]
+            if len(names.intersection(value for value in values if isinstance(value, str))) > 4:
+                listed.append(f"{path}:{node.lineno}")
+    assert listed == []

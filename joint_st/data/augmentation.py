@@ -10,7 +10,7 @@ import numpy as np
 from joint_st.config import AugmentationConfig, Identity
 
 STREAM = 2
-"""Of the draws, beside those of the plans."""
+"""Number of the stream of its draws, beside those of the plans."""
 
 
 class Speech(NamedTuple):

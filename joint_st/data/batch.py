@@ -8,22 +8,39 @@ A batch has two parts, of utterances and of text alone; one that a step does not
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from joint_st.data.buckets import Buckets
+from joint_st.ops.ctc import frames_needed
+
+if TYPE_CHECKING:
+    from joint_st.data.dataset import Example
 
 Arrays = dict[str, dict[str, Any]]
 """The arrays of a batch by part and field, on the host or on devices."""
+
+
+class Row(NamedTuple):
+    """What a row of a batch is made of."""
+
+    example: Example
+    """The utterance or text; its audio is at most as long as the batch's."""
+    frames: int
+    """Encoder frames that the batch's audio has room for; 0 of a text."""
+    language: int
+    """Index of its language in those of the run, 0 where it is not known."""
 
 
 class Field(NamedTuple):
     """One array of a batch; its first axis is that of the rows, zeros stand behind the end of a row."""
 
     dtype: type
+    value: Callable[[Row], Any]
+    """What it holds of a row: a number, or a sequence where there is a second axis."""
     axis: str = ""
     """What the second axis counts: `samples`, `labels` or `units`; "" where there is none."""
     needs_units: bool = False
@@ -31,27 +48,26 @@ class Field(NamedTuple):
 
 
 _TEXT = {
-    "labels": Field(np.int32, "labels"),
-    "label_lengths": Field(np.int32),
+    "labels": Field(np.int32, lambda row: row.example.labels, "labels"),
+    "label_lengths": Field(np.int32, lambda row: len(row.example.labels)),
     # The fewest frames in which CTC can emit the labels, and the units.
-    "frames_needed": Field(np.int32),
-    "units": Field(np.int32, "units", True),
-    "unit_lengths": Field(np.int32, needs_units=True),
-    "unit_frames_needed": Field(np.int32, needs_units=True),
-    # Index in the run's languages, 0 where it is not known.
-    "language": Field(np.int32),
+    "frames_needed": Field(np.int32, lambda row: frames_needed(row.example.labels)),
+    "units": Field(np.int32, lambda row: row.example.units, "units", True),
+    "unit_lengths": Field(np.int32, lambda row: len(row.example.units), needs_units=True),
+    "unit_frames_needed": Field(np.int32, lambda row: frames_needed(row.example.units), needs_units=True),
+    "language": Field(np.int32, lambda row: row.language),
     # Whether there is something in the row that can be read.
-    "valid": Field(np.bool_),
+    "valid": Field(np.bool_, lambda row: True),
 }
 
 FIELDS = {
     "paired": _TEXT
     | {
-        "audio": Field(np.int16, "samples"),
-        "audio_lengths": Field(np.int32),
+        "audio": Field(np.int16, lambda row: row.example.audio, "samples"),
+        "audio_lengths": Field(np.int32, lambda row: len(row.example.audio)),
         # The encoder frame (exclusive) at which each unit ends, and whether that is known of the row.
-        "unit_ends": Field(np.int32, "units", True),
-        "has_durations": Field(np.bool_, needs_units=True),
+        "unit_ends": Field(np.int32, lambda row: np.minimum(row.example.unit_ends, row.frames), "units", True),
+        "has_durations": Field(np.bool_, lambda row: np.any(row.example.unit_ends > 0), needs_units=True),
     },
     "text": _TEXT,
 }
@@ -100,11 +116,11 @@ def empty_part(part: str, rows: int, buckets: Buckets, bucket: int) -> dict[str,
     }
 
 
-def fill_row(arrays: dict[str, np.ndarray], b: int, values: dict[str, Any]) -> None:
-    """Write row `b` of a part: numbers as they are, sequences from the left; fields that the part lacks are left out."""
-    for name in values.keys() & arrays.keys():
-        value = values[name]
-        if arrays[name].ndim == 2:
-            arrays[name][b, : len(value)] = value
+def fill_row(arrays: dict[str, np.ndarray], part: str, b: int, row: Row) -> None:
+    """Write what the fields of a part hold of `row` into row `b`: numbers as they are, sequences from the left."""
+    for name, array in arrays.items():
+        value = FIELDS[part][name].value(row)
+        if array.ndim == 2:
+            array[b, : len(value)] = value
         else:
-            arrays[name][b] = value
+            array[b] = value

@@ -19,7 +19,7 @@ from joint_st.config import Source
 from joint_st.data.columns import Cache, Columns, Writer
 from joint_st.data.normalizers import Normalizer
 from joint_st.data.sources import Corpus, open_source
-from joint_st.data.text_units import Units
+from joint_st.data.text_units import TOGETHER, Units
 from joint_st.data.tokenizers import Tokenizer
 from joint_st.data.utterance import Entry
 from joint_st.ops.ctc import frames_needed
@@ -29,9 +29,6 @@ FORMAT = 1
 
 AUDIO, PROBLEM, TIMED = 1, 2, 4
 """Flags of a row: it has audio; that is known to be unreadable; the times of all its words are known."""
-
-TOGETHER = 1_000
-"""Texts whose units are prepared at once; to keep their phonemes one by one would take far longer."""
 
 BAR = {"delay": 1, "leave": False, "disable": None}
 
@@ -96,14 +93,16 @@ class Indexes:
     def __init__(self, cache: str, normalizer: Normalizer):
         self.normalizer = normalizer
         self.cache = Cache(cache)
-        self._entries: dict[Source, Entries] = {}
-        self._counts: dict[tuple[Source, str], Counts] = {}
+        # By sections as JSON: not all that a section may hold can be hashed.
+        self._entries: dict[str, Entries] = {}
+        self._counts: dict[tuple[str, str], Counts] = {}
 
     def entries(self, source: Source) -> Entries:
         """What is known of each row of a source. Raises `UserError` where there is none, and for a broken line."""
-        if source not in self._entries:
-            self._entries[source] = self._open(open_source(source))
-        return self._entries[source]
+        own = source.model_dump_json()
+        if own not in self._entries:
+            self._entries[own] = self._open(open_source(source))
+        return self._entries[own]
 
     def labels(self, source: Source, tokenizer: Tokenizer) -> Counts:
         """How many labels each text of a source is."""
@@ -121,8 +120,24 @@ class Indexes:
 
         return self._counted(source, units.digest, encode)
 
+    def symbols(
+        self, source: Source, digest: str, symbols_of: Callable[[Sequence[tuple[str, str]]], set[str]]
+    ) -> set[str]:
+        """All that `symbols_of` finds in (text, language tag) of the rows; see `joint_st.data.text_units.units.Gather`."""
+        entries = self.entries(source)
+        name, key = self._key(entries.corpus)
+        found = self.cache.open(
+            f"{_hash(f'{name} {digest}')}.symbols",
+            f"{key} {digest}" if key else "",
+            lambda writer: (
+                {},
+                {"symbols": sorted(set().union(*(symbols_of(texts) for _, texts in _chunks(entries))))},
+            ),
+        )
+        return set(found.about["symbols"])
+
     def describe(self, seconds: float) -> str:
-        """For people, one line: how long it took to open the sources up to the first planned batch."""
+        """One line for people that says how long it took from opening the sources to the first planned batch."""
         made = self.cache.made
         how = f"{made} index{'es' * (made > 1)} made" if made else "all indexes found"
         return f"data     open and planned in {seconds:.2f} s, {how} in {self.cache.folder}"
@@ -152,7 +167,8 @@ class Indexes:
     def _counted(
         self, source: Source, digest: str, encode: Callable[[Sequence[tuple[str, str]]], list[np.ndarray]]
     ) -> Counts:
-        if (source, digest) not in self._counts:
+        own = source.model_dump_json(), digest
+        if own not in self._counts:
             entries = self.entries(source)
             name, key = self._key(entries.corpus)
             found = self.cache.open(
@@ -160,8 +176,8 @@ class Indexes:
                 f"{key} {digest}" if key else "",
                 lambda writer: (_count(entries, encode), {}),
             )
-            self._counts[source, digest] = Counts(found.columns["lengths"], found.columns["frames"])
-        return self._counts[source, digest]
+            self._counts[own] = Counts(found.columns["lengths"], found.columns["frames"])
+        return self._counts[own]
 
 
 def _gather(corpus: Corpus, normalizer: Normalizer, writer: Writer) -> tuple[dict, dict]:
@@ -200,14 +216,20 @@ def _flags(entry: Entry, words: int) -> int:
 
 def _count(entries: Entries, encode: Callable[[Sequence[tuple[str, str]]], Iterable[np.ndarray]]) -> dict:
     lengths, frames = np.zeros((2, len(entries)), np.int32)
-    with tqdm.tqdm(total=len(entries), desc=f"counting {entries.corpus.name}", unit=" texts", **BAR) as bar:
+    for rows, texts in _chunks(entries):
+        for row, symbols in zip(rows, encode(texts)):
+            lengths[row], frames[row] = len(symbols), frames_needed(symbols)
+    return {"lengths": lengths, "frames": frames}
+
+
+def _chunks(entries: Entries) -> Iterator[tuple[list[int], list[tuple[str, str]]]]:
+    """Some rows whose texts are not empty, with their (text, language tag), and so on with the next."""
+    with tqdm.tqdm(total=len(entries), desc=f"texts of {entries.corpus.name}", unit=" texts", **BAR) as bar:
         for start in range(0, len(entries), TOGETHER):
             stop = min(start + TOGETHER, len(entries))
-            some = [row for row in range(start, stop) if entries.words[row]]
-            for row, symbols in zip(some, encode([(entries.text(row), entries.language_of(row)) for row in some])):
-                lengths[row], frames[row] = len(symbols), frames_needed(symbols)
+            rows = [row for row in range(start, stop) if entries.words[row]]
+            yield rows, [(entries.text(row), entries.language_of(row)) for row in rows]
             bar.update(stop - start)
-    return {"lengths": lengths, "frames": frames}
 
 
 def _encoded(text: str) -> bytes:

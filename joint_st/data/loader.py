@@ -11,11 +11,10 @@ import grain
 import numpy as np
 
 from joint_st.data.audio import UnreadableAudio
-from joint_st.data.batch import Batch, Shape, empty_part, fill_row
+from joint_st.data.batch import Batch, Row, Shape, empty_part, fill_row
 from joint_st.data.dataset import Dataset, Example
 from joint_st.data.plan import BatchPlan
 from joint_st.errors import UserError
-from joint_st.ops.ctc import frames_needed
 
 SLACK_SECONDS = 0.1
 """Durations are rounded and MP3 is padded: so much beyond its bucket is cut off; more is an error."""
@@ -165,37 +164,16 @@ class BatchLoader:
         except UnreadableAudio as error:
             prepared.note_unreadable(n, error)
             return
-        audio = example.audio[:bound]
-        last = prepared.features.frames(bound)
-        unit_ends = np.minimum(example.unit_ends, last)
-        fill_row(
-            part,
-            b,
-            self._text_values(example)
-            | {
-                "audio": audio,
-                "audio_lengths": len(audio),
-                "unit_ends": unit_ends,
-                "has_durations": bool(len(unit_ends)) and bool(unit_ends.max() > 0),
-            },
-        )
+        example = example._replace(audio=example.audio[:bound])
+        fill_row(part, "paired", b, Row(example, prepared.features.frames(bound), self._language_of(example)))
 
     def _fill_text(self, part: dict[str, np.ndarray], b: int, n: int) -> None:
         assert self._texts is not None
-        fill_row(part, b, self._text_values(self._texts.load(n)))
+        example = self._texts.load(n)
+        fill_row(part, "text", b, Row(example, 0, self._language_of(example)))
 
-    def _text_values(self, example: Example) -> dict:
-        labels, units = example.labels, example.units
-        return {
-            "labels": labels,
-            "label_lengths": len(labels),
-            "frames_needed": frames_needed(labels),
-            "units": units,
-            "unit_lengths": len(units),
-            "unit_frames_needed": frames_needed(units),
-            "language": self._language.get(example.language, 0),
-            "valid": True,
-        }
+    def _language_of(self, example: Example) -> int:
+        return self._language.get(example.language, 0)
 
 
 def _check_length(prepared: Dataset, n: int, samples: int, bound: int) -> None:

@@ -12,7 +12,7 @@ from joint_st.data.dataset import Dataset
 from joint_st.data.mixture import EveryRowOnce, Mixture, make_mixture
 
 TEXT_STREAM = 1
-"""Of the text plan's draws, beside those of the paired plan."""
+"""Number of the stream of the text plan's draws; the paired plan's is 0."""
 
 
 class PlannedBatch(NamedTuple):

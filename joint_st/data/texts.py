@@ -63,11 +63,14 @@ def learn_from_texts(config: Config, indexes: Indexes | None = None) -> Learnt:
     def examples() -> Iterator[tuple[str, str]]:
         return _examples((*train, *text))
 
+    def gather(digest, symbols_of) -> set[str]:
+        return set().union(*(indexes.symbols(source, digest, symbols_of) for source in (*data.train, *data.text)))
+
     languages = {
         entries.languages[i] for entries in (*train, *text) for i in np.unique(entries.language[entries.words > 0])
     }
     tokenizer = make_tokenizer(data.tokenizer, (text for text, _ in examples()))
-    symbols = Symbols(tokenizer, make_units(data.units, examples()), ("", *sorted(languages - {""})))
+    symbols = Symbols(tokenizer, make_units(data.units, examples(), gather), ("", *sorted(languages - {""})))
     return Learnt(symbols, Vocabulary.of(heard, read))
 
 

@@ -165,15 +165,15 @@ def _start(job: Job, command: Command, descriptor: int) -> Started:
     words, launched = list(command(job)), isinstance(command, Launcher)
     for outdated in (job.submission, job.failure):
         outdated.unlink(missing_ok=True)
-    with open(job.log, "ab") as log:
-        log.write(f"$ {shlex.join(words)}\n".encode())
-        log.flush()
-        log_start = log.tell()
+    with open(job.log, "ab") as output:
+        output.write(f"$ {shlex.join(words)}\n".encode())
+        output.flush()
+        log_start = output.tell()
         # A session of its own: Ctrl-C in the terminal would end a training before it has saved.
         process = subprocess.Popen(
             noting_submission(job, words) if launched else words,
             stdin=subprocess.DEVNULL,
-            stdout=log,
+            stdout=output,
             stderr=subprocess.STDOUT,
             start_new_session=True,
             pass_fds=[descriptor],

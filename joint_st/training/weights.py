@@ -71,27 +71,35 @@ def starting_state(
 
 def _taken(init: InitConfig, other: RunDirectory, source: Checkpoints, step, symbols, shapes, fresh) -> Start:
     part = "average" if init.average else "params"
-    here = named_leaves(shapes(symbols.sizes).params)
-    origins = _matched(init, other, source.shapes(step, part), symbols, shapes)
+    like = shapes(symbols.sizes).params
+    here = named_leaves(like)
+    needed = {name: tuple(x.shape) for name, x in here.items()}
+    origins = _matched(init, other, source.shapes(step, part), needed, _foreign(other, symbols, needed, shapes))
     state = fresh()
     drawn = {name: x for name, x in named_leaves(state.params).items() if name not in origins}
     state = state._replace(params=None, average=None)  # frees what is replaced, before the others need the room
     found = source.restore_arrays(step, part, {there: here[name] for name, there in origins.items()})
     weights = drawn | {name: found[there] for name, there in origins.items()}
-    like = shapes(symbols.sizes).params
     params = jax.tree.unflatten(jax.tree.structure(like), [weights[name] for name in here])
     copy = jax.jit(lambda tree: jax.tree.map(jnp.copy, tree), out_shardings=jax.tree.map(lambda x: x.sharding, like))
     rest = f"; drawn from the seed: {_some(drawn)}" if drawn else ""
     summary = f"{len(origins)} of {len(here)} arrays are those of step {step} of {other.root}{rest}"
-    origin = {"run": str(other.root), "step": step}
+    root = other.root if storage.is_remote(other.root) else other.root.absolute()
+    origin = {"run": str(root), "step": step}
     return Start(state._replace(params=params, average=copy(params)), origin, summary)
 
 
 def _matched(
-    init: InitConfig, other: RunDirectory, stored: Mapping[str, tuple[int, ...]], symbols: Symbols, shapes
+    init: InitConfig,
+    other: RunDirectory,
+    stored: Mapping[str, tuple[int, ...]],
+    here: Mapping[str, tuple[int, ...]],
+    foreign: Mapping[str, tuple[str, str]],
 ) -> dict[str, str]:
-    """What each weight that is taken is called in the other run, by its name in this one."""
-    here = {name: tuple(x.shape) for name, x in named_leaves(shapes(symbols.sizes).params).items()}
+    """What each weight that is taken is called in the other run, by its name in this one.
+
+    stored, here: shapes by name, in the other run and in this one. foreign: as `_foreign` returns it.
+    """
     origins: dict[str, str] = {}
     for there in stored:
         name = _renamed(there, init.rename)
@@ -102,7 +110,6 @@ def _matched(
     for field in ("include", "exclude", "allow"):
         _check_patterns(field, getattr(init, field), [*here, *origins], other)
 
-    foreign = _foreign(other, symbols, shapes)
     taken, refused = {}, []
     for name in sorted({*here, *origins}):
         if init.include and not _fits_any(name, init.include) or _fits_any(name, init.exclude):
@@ -118,7 +125,7 @@ def _matched(
         more = f" (and {len(refused) - 1} more weights)" if len(refused) > 1 else ""
         reason, remedy = foreign.get(name, ("", ""))
         raise UserError(
-            f"training.init.run: {name} is {before or 'absent'} in {other.root} and {now or 'absent'} in this run"
+            f"training.init.run: {name} is {_shown(before)} in {other.root} and {_shown(now)} in this run"
             f"{reason}{more}; {remedy}leave it out (training.init.exclude), or allow it to differ (training.init.allow)"
         )
     if not taken:
@@ -126,7 +133,12 @@ def _matched(
     return taken
 
 
-def _foreign(other: RunDirectory, symbols: Symbols, shapes: Callable[[SymbolSizes], Any]) -> dict[str, tuple[str, str]]:
+def _foreign(
+    other: RunDirectory,
+    symbols: Symbols,
+    here: Mapping[str, tuple[int, ...]],
+    shapes: Callable[[SymbolSizes], Any],
+) -> dict[str, tuple[str, str]]:
     """Why a weight of the other run means something else here, and what to do, by the name of the weight.
 
     Those are the weights with an axis over an inventory of symbols in which the two runs differ. Which have one, their
@@ -140,12 +152,11 @@ def _foreign(other: RunDirectory, symbols: Symbols, shapes: Callable[[SymbolSize
         differing["units"] = (", and the text units are not the same", "")
     if load_languages(other.root) != symbols.languages:
         differing["languages"] = (", and the languages are not the same", "")
-    now = named_leaves(shapes(symbols.sizes).params)
     found = {}
     for inventory, told in differing.items():
         larger = symbols.sizes._replace(**{inventory: getattr(symbols.sizes, inventory) + 1})
         for name, x in named_leaves(shapes(larger).params).items():
-            if name in now and x.shape != now[name].shape:
+            if name in here and tuple(x.shape) != here[name]:
                 found[name] = told
     return found
 
@@ -193,6 +204,10 @@ def _renamed(name: str, pairs: Mapping[str, str]) -> str:
             pieces = iter((*match.groups(), ""))
             return "".join(part + next(pieces) for part in new.split("*")) + name[match.end() :]
     return name
+
+
+def _shown(shape: tuple[int, ...] | None) -> str:
+    return "absent" if shape is None else str(shape)
 
 
 def _some(names: Iterable[str]) -> str:

@@ -71,7 +71,7 @@ def contents(dataset):
 
 
 def least_frames(symbols):
-    """Of all paths that spell the symbols, one frame each and a blank (None) where needed, the length."""
+    """Length of the shortest path that spells the symbols: one frame each, and a blank (None) where needed."""
     path = []
     for symbol in symbols:
         path += [None, symbol] if path and path[-1] == symbol else [symbol]

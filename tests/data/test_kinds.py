@@ -63,7 +63,7 @@ def test_a_kind_works_wherever_a_config_is_written(kinds, tmp_path):
         f"from joint_st.config import Config\ndef config(): return Config(**{config.model_dump()})"
     )
     assert load(tmp_path / "c.py") == config
-    assert "tones: count, hz" in describe(config) and "--data.mixture MIXTURE" in describe(config)
+    assert "tones: count, hz, notes" in describe(config) and "--data.mixture MIXTURE" in describe(config)
     for changes, message in (
         ({"data.train.0.hz": "high"}, "data.train.0.hz = high: should be a valid number"),
         ({"data.train.0.herz": "1"}, r"data.train.0.herz: unknown key \(= 1\); did you mean data.train.0.hz"),

@@ -9,6 +9,7 @@ from joint_st.config import Config, DataConfig, ManifestSource, TextSource, Toke
 from joint_st.data.dataset import open_texts
 from joint_st.data.sources.manifest import Manifest
 from joint_st.data.sources.text import Sentences
+from joint_st.data.text_units.cache import PhonemeCache
 from joint_st.data.texts import learn_from_texts, open_indexes, train_tokenizer
 
 
@@ -54,6 +55,22 @@ def test_phonemes_take_each_text_in_its_language(config):
     units = learn_from_texts(with_units(config, units=UnitsConfig(kind="phonemes"))).symbols.units
     assert {"ʏ", "uː"} < set(units.symbols)  # fünf, two
     assert learn_from_texts(config).symbols.units is None
+
+
+def test_another_run_on_the_same_texts_speaks_none_of_them_again(config, monkeypatch, tmp_path):
+    config = with_units(config, units=UnitsConfig(kind="phonemes"), index_cache=str(tmp_path / "index"))
+    first = learn_from_texts(config).symbols
+    (tmp_path / "t.txt").write_text("two four\nfünf\nvingt\n")
+    changed = learn_from_texts(config).symbols
+    assert set(first.units.symbols) < set(changed.units.symbols)
+
+    def spoken(self, voice, text):
+        raise AssertionError(f"{text} is looked up")
+
+    monkeypatch.setattr(PhonemeCache, "get", spoken)
+    again = learn_from_texts(config)
+    assert (again.symbols.units.symbols, again.symbols.languages) == (changed.units.symbols, changed.languages)
+    assert again.vocabulary.read == {"four", "fünf", "vingt"}
 
 
 def test_a_tokenizer_that_is_loaded_learns_nothing(config, tmp_path):

@@ -26,7 +26,9 @@ def kinds():
         count: int
         """How many."""
         hz: float = 440.0
-        """Of the first; each next one is 10 Hz higher."""
+        """Pitch of the first; each next one is 10 Hz higher."""
+        notes: dict[str, str] = {}
+        """A field that cannot be hashed."""
 
     class Weighted(MixtureConfig):
         """Rows of each corpus by its weight; an epoch draws as many as there are."""

@@ -25,7 +25,7 @@ from joint_st.models.functional import merge
 from joint_st.passes import PASSES
 from joint_st.runs.trained import load_trained
 from joint_st.training.asr import train_asr
-from tests.heads.toy import ToyHead, reference
+from tests.heads.toy import ToyHead, reference, registered
 from tests.tiny import saved_arrays, tiny_config
 
 WIDTH, SYMBOLS = 4, 3
@@ -38,6 +38,12 @@ CHANGES = {
     "optimizer.peak_learning_rate": 0.05,
     "training.evaluate_every": STEPS,
 }
+
+
+@pytest.fixture(scope="module", autouse=True)
+def toy_kind():
+    with registered():
+        yield
 
 
 @pytest.fixture

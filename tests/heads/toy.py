@@ -9,6 +9,8 @@ The likelihood of labels is the sum over all ways to place them in different fra
 
 from __future__ import annotations
 
+import contextlib
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -16,6 +18,7 @@ from flax import nnx
 from pydantic import Field
 
 from joint_st.config import Section, register
+from joint_st.config.registry import unregister
 from joint_st.distributed.mesh import over_batch
 from joint_st.heads import Head, register_head
 from joint_st.models.projection import Projection
@@ -23,12 +26,21 @@ from joint_st.models.projection import Projection
 IMPOSSIBLE = -1e30
 
 
-@register("heads.toy")
 class ToyHeadConfig(Section):
     """The choices of a toy head."""
 
     scale: float = Field(default=1.0, gt=0)
     """Factor of the embedding of the last label."""
+
+
+@contextlib.contextmanager
+def registered():
+    """The section of this kind, registered as long as this lasts."""
+    register("heads.toy")(ToyHeadConfig)
+    try:
+        yield
+    finally:
+        unregister("heads.toy")
 
 
 @register_head("toy")

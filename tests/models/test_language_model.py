@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 
 import jax
@@ -13,16 +14,23 @@ from flax import nnx
 from joint_st.config import LmModelConfig
 from joint_st.models.language_model import EDGE, LanguageModel, init_lm, lm_shapes, merge_lm
 from joint_st.models.lstm import LstmLayer
-from tests.models.contract import check_layer
+from tests.models.contract import check_layer, whole_form
 
 VOCABULARY = 4
 
 
-def make(seed=0, **changes):
+@functools.cache
+def make(**changes):
     """A model whose weights are far from those of a fresh one, which says about the same of all labels."""
     config = LmModelConfig(**{"width": 6, "layers": 2} | changes)
-    weights = jax.tree.map(lambda x: 1.7 * x, init_lm(config, VOCABULARY, seed))
+    weights = jax.jit(lambda: jax.tree.map(lambda x: 1.7 * x, init_lm(config, VOCABULARY, 0)))()
     return merge_lm(config, VOCABULARY, weights)
+
+
+# Compiled whole: operation by operation they would be dozens of programs for each shape.
+next_log_probs = jax.jit(LanguageModel.next_log_probs)
+log_prob = jax.jit(LanguageModel.log_prob)
+step = jax.jit(LanguageModel.step)
 
 
 def test_layer_contract():
@@ -44,17 +52,17 @@ def test_layer_is_an_lstm_as_numpy_writes_it():
         c = c / (1 + np.exp(-f - 1)) + np.tanh(g) / (1 + np.exp(-i))
         h = np.tanh(c) / (1 + np.exp(-o))
         expected.append(frame + h)
-    np.testing.assert_allclose(layer(x[None], np.ones((1, 7), bool))[0], expected, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(whole_form(layer, x[None], np.ones((1, 7), bool))[0], expected, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("tied", [False, True])
 def test_step_form_is_the_whole_form_and_padding_changes_nothing(tied):
     model = make(tied=tied)
     labels, lengths = np.array([[1, 3, 2, 2, 1], [2, 1, 3, 3, 3]]), np.array([5, 2])
-    whole = np.asarray(model.next_log_probs(labels, lengths))
+    whole = np.asarray(next_log_probs(model, labels, lengths))
     state, given, stepped = model.init_state(2), np.full(2, EDGE), []
     for column in [*labels.T, None]:
-        log_probs, state = model.step(given, state)
+        log_probs, state = step(model, given, state)
         stepped.append(log_probs)
         given = column
     np.testing.assert_allclose(np.stack(stepped, axis=1)[0], whole[0], rtol=1e-5, atol=1e-5)
@@ -62,23 +70,24 @@ def test_step_form_is_the_whole_form_and_padding_changes_nothing(tied):
     assert np.ptp(whole[0, :, 1]) > 0.1, "what came before matters"
     # The sequence's own: labels one after the other, then the end.
     total = sum(whole[1, i, label] for i, label in enumerate([2, 1, EDGE]))
-    found = model.log_prob(labels, lengths)
+    found = log_prob(model, labels, lengths)
     np.testing.assert_allclose(found[1], total, rtol=1e-5)
-    np.testing.assert_allclose(model.log_prob(labels[1:, :2], lengths[1:]), found[1:], rtol=1e-5)
-    np.testing.assert_allclose(model.log_prob(np.full((1, 3), 7), np.array([0]))[0], whole[0, 0, EDGE], rtol=1e-5)
+    np.testing.assert_allclose(log_prob(model, labels[1:, :2], lengths[1:]), found[1:], rtol=1e-5)
+    np.testing.assert_allclose(log_prob(model, np.full((1, 3), 7), np.array([0]))[0], whole[0, 0, EDGE], rtol=1e-5)
 
 
 def test_probabilities_of_all_texts_up_to_a_length_and_of_what_goes_on_are_1():
     model = make()
-    longest, mass = 4, 0.0
-    for length in range(longest + 1):
-        texts = np.array(list(itertools.product(range(1, VOCABULARY), repeat=length)), int).reshape(3**length, length)
-        lengths = np.full(len(texts), length)
-        of_texts = np.asarray(model.log_prob(texts, lengths), np.float64)
-        mass += np.exp(of_texts).sum()
+    longest = 4
+    texts = [text for n in range(longest + 1) for text in itertools.product(range(1, VOCABULARY), repeat=n)]
+    lengths = np.array([len(text) for text in texts])
+    padded = np.array([[*text, *[EDGE] * (longest - len(text))] for text in texts])
+    of_texts = np.asarray(log_prob(model, padded, lengths), np.float64)
+    mass = np.exp(of_texts).sum()
     # Of the longest, what is not the end goes on.
-    ends = np.asarray(model.next_log_probs(texts, lengths), np.float64)[:, -1, EDGE]
-    going_on = np.exp(of_texts - ends) * -np.expm1(ends)
+    of_longest = lengths == longest
+    ends = np.asarray(next_log_probs(model, padded, lengths), np.float64)[of_longest, -1, EDGE]
+    going_on = np.exp(of_texts[of_longest] - ends) * -np.expm1(ends)
     assert 0.01 < going_on.sum() < 0.99
     assert mass + going_on.sum() == pytest.approx(1, abs=1e-5)
 
@@ -91,6 +100,6 @@ def test_sizes_and_dropout():
     labels, lengths = np.array([[1, 2, 3]]), np.array([3])
     for rate in (0.0, 0.5):
         model = make(dropout=rate)
-        first, again, other = (float(model.log_prob(labels, lengths, k)[0]) for k in map(jax.random.key, (0, 0, 1)))
+        first, again, other = (float(log_prob(model, labels, lengths, k)[0]) for k in map(jax.random.key, (0, 0, 1)))
         assert first == again and (first != other) == bool(rate)
     assert isinstance(model, LanguageModel)

@@ -18,7 +18,18 @@ from joint_st.losses.base import TEXT_PASSES, Pass, make_losses, passes_of
 from joint_st.losses.text_rows import add_repetitions, gather_rows, split_rows
 from tests.batches import completed
 from tests.tiny import environment
-from tests.training.test_step import CONFIG, FRAME, UNITS, VOCABULARY, Steps, close, ctc_by_hand, equal, make_batch
+from tests.training.test_step import (
+    CONFIG,
+    FRAME,
+    UNITS,
+    VOCABULARY,
+    Steps,
+    close,
+    ctc_by_hand,
+    equal,
+    make_batch,
+    steps_of,
+)
 
 JOINT = {
     "data.units.kind": "characters",
@@ -60,7 +71,7 @@ def joint_batch(seed: int = 0) -> dict[str, dict[str, np.ndarray]]:
 
 @pytest.fixture(scope="module")
 def whole():
-    return Steps(JOINT)
+    return steps_of(JOINT)
 
 
 class ByHand:

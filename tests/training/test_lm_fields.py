@@ -18,7 +18,7 @@ from joint_st.data.normalizers import normalizer
 from joint_st.data.tokenizers import Characters
 from joint_st.distributed.mesh import make_mesh
 from joint_st.runs.directory import open_run
-from joint_st.training.lm import init_lm_state, make_lm_step, open_lm_data
+from joint_st.training.lm import init_lm_state, make_lm_init, make_lm_step, open_lm_data
 from tests.batches import completed
 
 VOCABULARY = 7
@@ -124,7 +124,7 @@ def test_a_step_lowers_the_loss_of_its_own_batch_and_counts_what_there_is(config
     config = override(config, {"model.dropout": 0, "optimizer.warmup_steps": 0, "optimizer.peak_learning_rate": 0.01})
     losses = []
     with jax.set_mesh(mesh):
-        state = init_lm_state(config, VOCABULARY, jnp.uint32(0))
+        state = make_lm_init(config, VOCABULARY, mesh)()
         train_step = make_lm_step(config, VOCABULARY, mesh)
         for _ in range(12):
             state, metrics = train_step(state, batch)

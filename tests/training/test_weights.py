@@ -14,6 +14,7 @@ from joint_st.data.symbols import Symbols
 from joint_st.data.text_units.units import Spelling
 from joint_st.data.tokenizers import Characters
 from joint_st.errors import UserError
+from joint_st.runs.checkpoints import Checkpoints
 from tests.tiny import saved_arrays
 from tests.training.toy_run import CONFIG, SYMBOLS, arrays, assert_from, begin, init_state, init_weights, save_run
 
@@ -109,6 +110,11 @@ def test_own_checkpoints_come_before_the_other_run(source, tmp_path):
     jax.tree.map(np.testing.assert_array_equal, state.params, init_state(SYMBOLS.sizes, 72).params)
     jax.tree.map(np.testing.assert_array_equal, state.average, init_state(SYMBOLS.sizes, 73).params)
     assert int(state.step) == 4 and int(state.seed) == 72 and origin is None and not summary
+    # Where its weights were from at first, its checkpoints tell.
+    first = {"run": "elsewhere", "step": 9}
+    with Checkpoints(run / "checkpoints") as checkpoints:
+        checkpoints.save(6, init_state(SYMBOLS.sizes, 1), {"step": 6, "wer": 0.5, "init": first}, 0.5)
+    assert begin(config, run).origin == first
     # Without one, the other run is asked for.
     assert message(config, tmp_path / "new") == f"{tmp_path / 'other'}: no such directory"
 
@@ -235,6 +241,13 @@ def test_runs_that_have_nothing_to_take(tmp_path):
     assert message(taking(tmp_path / "begun"), tmp_path / "run") == (
         f"{tmp_path / 'begun' / 'checkpoints'}: no complete checkpoint; train the run first"
     )
+
+
+def test_a_relative_path_is_kept_whole(source, tmp_path, monkeypatch):
+    monkeypatch.chdir(source.parent)
+    monkeypatch.setenv("WHERE", source.name)
+    _, origin, summary = begin(taking("$WHERE"), tmp_path)
+    assert origin == {"run": str(source), "step": 5} and summary.endswith(f"of step 5 of {source.name}")
 
 
 def test_from_a_bucket(cloud, bucket, source, tmp_path):

@@ -37,7 +37,7 @@ def joint_config(corpora, changes) -> Config:
 
 
 def test_a_run_trains_on_from_the_weights_of_another(corpora, joint_source, tmp_path, capfd):
-    """It says so and keeps it in its checkpoints, those too that it saves when it goes on."""
+    """It says so, and keeps it in its checkpoints."""
     # The first step has a learning rate of 0, so it leaves the weights as they were.
     config = joint_config(corpora, {"training.steps": 1, "optimizer.warmup_steps": 2, "seed": 9})
     save(config, tmp_path / "mine.json")
@@ -59,13 +59,8 @@ def test_a_run_trains_on_from_the_weights_of_another(corpora, joint_source, tmp_
     assert_from(params, fresh, "", own)
     assert any(not np.array_equal(stored[f"average.{name}"], fresh[name]) for name in own)
 
-    origin = {"run": str(joint_source), "step": 3}
     with Checkpoints(tmp_path / "run" / "checkpoints", read_only=True) as checkpoints:
-        assert checkpoints.facts(1)["init"] == origin
-    assert main([*command, "--training.steps", "2"]) == 0
-    assert "weights  " not in capfd.readouterr().err
-    with Checkpoints(tmp_path / "run" / "checkpoints", read_only=True) as checkpoints:
-        assert checkpoints.facts(2)["init"] == origin
+        assert checkpoints.facts(1)["init"] == {"run": str(joint_source), "step": 3}
 
 
 def test_a_language_model_takes_weights_too(tmp_path, capfd):

@@ -19,7 +19,7 @@ from joint_st.data.sources import open_source
 from joint_st.data.text_units.units import Spelling
 from joint_st.heads.model import init_weights, model_structure
 from joint_st.runs.trained import load_trained
-from joint_st.word_times import emissions
+from joint_st.word_times import aligner
 from joint_st.word_times.aligner import Aligner
 from joint_st.word_times.boundaries import make_rows
 from joint_st.word_times.spans import Aligned
@@ -162,9 +162,9 @@ def test_units_come_from_their_own_head_and_long_audio_is_heard_in_windows(model
     assert all(row["boundary_ms"] is None for row in rows)
 
     # Two causal layers of 16 frames' left context see 1.5 s with their convolutions and the front end.
-    monkeypatch.setattr(emissions, "CONTEXT_SECONDS", 1.6)
-    monkeypatch.setattr(emissions, "WINDOW_SECONDS", 3.6)
-    assert whole.seconds > emissions.WINDOW_SECONDS
+    monkeypatch.setattr(aligner, "CONTEXT_SECONDS", 1.6)
+    monkeypatch.setattr(aligner, "WINDOW_SECONDS", 3.6)
+    assert whole.seconds > aligner.WINDOW_SECONDS
     [pieces] = Aligner(joint, "streaming")(corpus)
     assert pieces.log_prob == pytest.approx(whole.log_prob, rel=1e-5)
     for spans, others in ((whole.words, pieces.words), (whole.units, pieces.units)):

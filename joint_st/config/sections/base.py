@@ -75,14 +75,14 @@ class ByKind(Section):
 
     @classmethod
     def read(cls, text: str) -> dict[str, Any]:
-        """The plain data of what is written short, `KIND` or `KIND:REST`; of a group."""
+        """Plain data of what was written short, `KIND` or `KIND:REST`. Groups are asked."""
         name, _, rest = text.partition(":")
         section = cls.registered.get(name)
         return {"kind": name, **(section.read_rest(rest) if section and rest else {})}
 
     @classmethod
     def read_rest(cls, text: str) -> dict[str, Any]:
-        """The fields that `REST` says; of a kind. It is the value of the first field, unless the kind reads otherwise."""
+        """Fields as `REST` says them: the value of the first one, unless a kind reads it otherwise. Kinds are asked."""
         first = next(name for name in cls.model_fields if name != "kind")
         return {first: text}
 

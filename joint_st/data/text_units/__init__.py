@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Iterable
 from pathlib import Path
@@ -9,15 +10,21 @@ from pathlib import Path
 from joint_st import storage
 from joint_st.config import TokenizerConfig, UnitsConfig
 from joint_st.data.text_units.phonemes import Phonemes
-from joint_st.data.text_units.units import BOUNDARY, FILE, PADDING, UNKNOWN, Spelling, Units
+from joint_st.data.text_units.units import BOUNDARY, FILE, PADDING, UNKNOWN, Gather, Spelling, Units
 from joint_st.data.tokenizers import load_tokenizer, make_tokenizer
 from joint_st.errors import UserError
 
-__all__ = ["BOUNDARY", "PADDING", "UNKNOWN", "Units", "load_units", "make_units"]
+__all__ = ["BOUNDARY", "PADDING", "TOGETHER", "UNKNOWN", "Units", "load_units", "make_units"]
 
 
-def make_units(config: UnitsConfig, examples: Iterable[tuple[str, str]]) -> Units | None:
+TOGETHER = 1_000
+"""Texts whose units are computed at once; to keep their phonemes one by one would take far longer."""
+
+
+def make_units(config: UnitsConfig, examples: Iterable[tuple[str, str]], gather: Gather | None = None) -> Units | None:
     """Units made from (normalised text, language tag or "") of each training text; None where the kind is `none`.
+
+    gather: in place of going through the examples, where it is known what they hold.
 
     Raises `UserError` where there is no text, for a language that espeak-ng does not have, and where SentencePiece
     cannot make so many pieces.
@@ -25,9 +32,19 @@ def make_units(config: UnitsConfig, examples: Iterable[tuple[str, str]]) -> Unit
     if config.kind == "none":
         return None
     if config.kind == "phonemes":
-        return Phonemes.make(config.language, examples)
+        return Phonemes.make(config.language, gather or _gather(examples))
     spelled = TokenizerConfig(kind=config.kind, vocabulary_size=config.vocabulary_size)
     return Spelling(make_tokenizer(spelled, (text for text, _ in examples), "data.units"))
+
+
+def _gather(examples: Iterable[tuple[str, str]]) -> Gather:
+    def gather(digest, symbols_of):
+        found, rest = set(), iter(examples)
+        while some := list(itertools.islice(rest, TOGETHER)):
+            found |= symbols_of(some)
+        return found
+
+    return gather
 
 
 def load_units(folder: Path | str) -> Units:

@@ -4,25 +4,20 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import itertools
 import json
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
-import tqdm
 
 from joint_st.data.text_units import cache
 from joint_st.data.text_units.cache import PhonemeCache, phoneme_cache
 from joint_st.data.text_units.phonemizer import find_voice, phonemizer
-from joint_st.data.text_units.units import BOUNDARY, SPECIAL, UNKNOWN, write_description
+from joint_st.data.text_units.units import BOUNDARY, SPECIAL, UNKNOWN, Gather, write_description
 from joint_st.errors import UserError
 
 log = logging.getLogger(__name__)
-
-TOGETHER = 1_000
-"""Texts whose phonemes are written to the cache at once."""
 
 
 class Phonemes:
@@ -42,14 +37,10 @@ class Phonemes:
         self._voices: dict[str, str] = {}
 
     @classmethod
-    def make(cls, language: str, examples: Iterable[tuple[str, str]]) -> Phonemes:
+    def make(cls, language: str, gather: Gather) -> Phonemes:
         """With the phonemes of the texts as inventory. Raises `UserError` where there is no text."""
         units = cls((), language, phonemizer().version)
-        inventory = {BOUNDARY}
-        examples = iter(tqdm.tqdm(examples, desc="phonemes", unit=" texts", delay=1, leave=False, disable=None))
-        while some := list(itertools.islice(examples, TOGETHER)):
-            units.prepare(some)
-            inventory.update(symbol for example in some for word in units._spoken(*example) for symbol in word)
+        inventory = {BOUNDARY} | gather(units.digest, units._phonemes)
         if len(inventory) == 1:
             raise UserError("data: the training texts have no phonemes; correct data.train or data.normalizer")
         return cls(sorted(inventory), language, units.version)
@@ -82,6 +73,11 @@ class Phonemes:
         missing = [key for key in {self._key(*example) for example in examples} if self._cache.get(*key) is None]
         missing.sort()  # by voice: to change it takes as long as to speak some sentences
         self._compute(missing)
+
+    def _phonemes(self, examples: Sequence[tuple[str, str]]) -> set[str]:
+        """All phonemes of some texts."""
+        self.prepare(examples)
+        return {symbol for example in examples for word in self._spoken(*example) for symbol in word}
 
     def save(self, folder: Path | str) -> None:
         inventory = list(self.symbols[len(SPECIAL) :])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -20,6 +20,17 @@ BOUNDARY = " "
 FILE = "units.json"
 WORD = "\u2581"
 """How SentencePiece writes the beginning of a word."""
+
+
+class Gather(Protocol):
+    """Goes through the training texts, or knows what a pass over them has found."""
+
+    def __call__(self, digest: str, symbols_of: Callable[[Sequence[tuple[str, str]]], set[str]]) -> set[str]:
+        """All that `symbols_of` finds in (text, language tag) of the texts, some at a time.
+
+        digest: changes whenever `symbols_of` may find something else in a text.
+        """
+        ...
 
 
 class Units(Protocol):

@@ -100,7 +100,7 @@ def test_mistakes_are_one_line(trained, files, capsys):
         (["-"], "-: no such file"),
         ([str(files[0]), "--chunk-ms", "320"], "--chunk-ms: needs --stream; add it"),
         ([str(files[0]), "--stream", "--decoder", "beam"], "--decoder: --stream decodes greedily"),
-        ([str(files[0]), "--stream", "--rate", "8000"], "--rate: a file says its own"),
+        ([str(files[0]), "--stream", "--rate", "8000"], "--rate: only for raw audio"),
         ([str(files[0]), str(files[1]), "--stream"], "one FILE at a time"),
     ):
         assert main(["transcribe", str(trained), *arguments]) == 2

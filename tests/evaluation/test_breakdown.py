@@ -82,7 +82,7 @@ def test_what_a_source_does_not_state_is_told():
     assert {(row["split"], row["group"]) for row in rows} == {("test", g) for g in ("cs", "de", "not stated")}
     assert rows[-1]["group"] == "not stated"
     assert explain_unstated(some + none, "language") == [
-        "test: language not stated of 1 of 3 utterances (`language`)",
+        "test: language is not stated for 1 of 3 utterances (`language`)",
         "other: no table by language: its source does not state it (manifest key, TFDS feature `language`)",
     ]
     assert explain_unstated(some, "duration") == [] and break_down(none, "noise", **HOW) == []

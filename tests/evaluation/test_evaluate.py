@@ -219,7 +219,7 @@ def test_runs_checkpoints_heads_and_breakdowns_in_one_call(evaluated, spoken, tm
     assert re.search(r"run +split +head +step +WER %", printed)
     assert "by speaker" in printed and "most-missed words: test, full_context, greedy" in printed
     assert "test: no table by language: its source does not state it" in output.err
-    assert "test: noise not stated of 4 of 8 utterances (`noise` or `snr`)" in output.err
+    assert "test: noise is not stated for 4 of 8 utterances (`noise` or `snr`)" in output.err
 
 
 def test_long_recordings_are_heard_in_windows(evaluated, spoken, tmp_path, capsys):

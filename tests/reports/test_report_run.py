@@ -92,7 +92,7 @@ def test_a_second_report_reads_what_is_kept(run, data, tmp_path, monkeypatch, ca
         (["RUN", "--output", "."], "--output names the file"),
         (["RUN", "--data", "x"], "--data x: written NAME=SOURCE"),
         (["RUN", "--checkpoint", "7"], "no checkpoint '7'"),
-        (["RUN", "--beam", "4"], "--beam: only the beam search takes it"),
+        (["RUN", "--beam", "4"], "--beam: needs the beam search"),
         (["RUN", "--utterances", "-1"], "'-1' is no whole number"),
     ],
 )

@@ -89,7 +89,9 @@ def test_what_a_script_is_told(place):
     scripts.mkdir()
     for name in ("tpu_vm.sh", "slurm.sh", "sky.yaml"):
         (scripts / name).touch()
-    with pytest.raises(UserError, match="--launcher slurm: submits a name once, so give each run its own: -- --name"):
+    with pytest.raises(
+        UserError, match="--launcher slurm: submits each name only once, so give each run its own: -- --name"
+    ):
         find_launcher("slurm", ["--name", "all"], scripts=scripts)
     assert find_launcher("slurm", ["--name={run}"], scripts=scripts)(job)[:2] == [
         str(scripts / "slurm.sh"),
@@ -162,7 +164,7 @@ def test_what_is_queued_is_submitted_once(place, capsys):
     b.directory.metrics.write_text("step\n")
     assert run([*arguments, "--resubmit"]) == 0
     error = capsys.readouterr().err
-    assert "b/seed_0: submitted" in error and "has just written something; left alone" in error
+    assert "b/seed_0: submitted" in error and "has written something just now; not submitted again" in error
     assert "1 of 2 runs are finished already" in error
     assert len(queue(place)) == 2 and submission(a) is None and submission(b)
 
@@ -233,7 +235,7 @@ def test_a_second_signal_ends_all_that_a_script_has_started(place):
     waiting = place / "out" / "deaf" / "seed_0" / "waiting"
     wait_for(waiting.exists)
     process.send_signal(signal.SIGTERM)
-    assert "asked to save and end" in [process.stderr.readline() for _ in range(2)][1]
+    assert "asked to save a checkpoint and end" in [process.stderr.readline() for _ in range(2)][1]
     process.send_signal(signal.SIGTERM)
     process.communicate(timeout=300)
     assert process.returncode == 143

@@ -125,7 +125,7 @@ def test_a_second_signal_kills(tmp_path):
     waiting = out / "deaf" / "seed_0" / "waiting"
     wait_for(waiting.exists)
     process.send_signal(signal.SIGINT)
-    assert "asked to save and end" in [process.stderr.readline() for _ in range(2)][1]
+    assert "asked to save a checkpoint and end" in [process.stderr.readline() for _ in range(2)][1]
     process.send_signal(signal.SIGINT)
     assert "stopped, step 0 of 4 saved" in process.communicate(timeout=300)[1]
     assert process.returncode == 130

@@ -93,7 +93,7 @@ def test_the_command_line_says_the_same_as_the_overrides(tmp_path, monkeypatch):
         ("yield Run('a'", "", "{file}:8: '(' was never closed"),
         ("yield Run('a')", "runs = BASE = None", "{file}: BASE is missing; it should be the path of a config file"),
         ("yield Run('a')", "BASE = 'bose.py'", "{folder}/bose.py: no such file; did you mean {folder}/base.py?"),
-        ("yield Run('alone')", "REFERENCE = 'alnoe'", "{file}: REFERENCE names 'alnoe', no arm; did you mean alone?"),
+        ("yield Run('alone')", "REFERENCE = 'alnoe'", "{file}: REFERENCE names 'alnoe', which is not an arm; did you mean alone?"),
         ("yield Run('a')", "REFERENCES = REFERENCE = 'a'", "{file}: has both REFERENCE and REFERENCES; keep one"),
         ("yield Run('a', {'data.test': {}})", "", "{file}: a/seed_0: data.test names no split, and a sweep compares"),
     ],
@@ -114,7 +114,7 @@ def test_files_that_are_no_sweep(tmp_path):
         load_sweep(tmp_path)
     with pytest.raises(UserError, match="base.py: BASE is missing"):
         load_sweep(tmp_path / "base.py")
-    with pytest.raises(UserError, match="b: no arm of .*few.py, nor a run; it has a"):
+    with pytest.raises(UserError, match="b: neither an arm nor a run of .*few.py; it has a"):
         load_sweep(file).only(["b"])
 
 

@@ -6,6 +6,12 @@ The manifest is synthetic: sentences of made-up names for words of a few letters
 of audio that is never decoded. Each launch is a process of its own, as a job is; what Python imports is left out. A
 launch finds the tokenizer and the units in the directory of its run, as a job does that goes on; `another run` has to
 learn them from the texts, and finds the index that the run before has made.
+
+300,000 utterances, 2 CPU cores that some 20 other processes kept busy (of which the seconds are; CPU time is this one's):
+
+                     characters                 phonemes, and the same texts without audio
+    first launch     68.1 s, 16.2 s CPU time    1181 s, 135 s CPU time
+    second launch    0.27 s, 0.08 s CPU time    0.38 s, 0.15 s CPU time
 """
 
 from __future__ import annotations

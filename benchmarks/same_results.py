@@ -294,18 +294,19 @@ def compare(old: dict[str, dict[str, str]], new: dict[str, dict[str, str]]) -> l
     lines.append(f"{len(differing)} of {len(before)} values differ, {len(apart)} of them numbers")
     if apart:
         most = max(apart, key=apart.__getitem__)
-        lines.append(f"largest difference {apart[most]:.3g}: {most}: {before[most]} and {after[most]}")
+        lines.append(f"largest relative difference {apart[most]:.3g}: {most}: {before[most]} and {after[most]}")
     shown = [place for place in differing if place not in apart][:1] + differing[:1]
     lines += [f"{place}: {before[place][:100]!r} and {after[place][:100]!r}" for place in dict.fromkeys(shown)]
     return lines
 
 
 def distance(old: str, new: str) -> float | None:
-    """The absolute difference of two numbers; None where they are something else."""
+    """The difference of two numbers over the larger one; None where they are something else."""
     try:
-        return abs(float(old) - float(new))
+        a, b = float(old), float(new)
     except ValueError:
         return None
+    return abs(a - b) / max(abs(a), abs(b), 1e-300)
 
 
 # A finished run, and its conversion

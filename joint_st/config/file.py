@@ -39,8 +39,8 @@ FORMAT = 2
 an entry in `MIGRATIONS` and a stored run among the tests, `tests/runs/format_N`."""
 
 MIGRATIONS: dict[int, Callable[[dict], dict]] = {}
-"""The config of a run, as JSON has it, in the next format, by the format it is in. Format 1 has no migration: its
-checkpoints hold other arrays, too."""
+"""The config of a run, as JSON has it, in the next format, by the format it is in. Format 1, which was never released,
+has no migration."""
 
 READ_BY = {1: "0.1.0"}
 """Last version of joint_st that reads runs of a format without a migration."""

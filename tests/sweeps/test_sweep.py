@@ -93,7 +93,11 @@ def test_the_command_line_says_the_same_as_the_overrides(tmp_path, monkeypatch):
         ("yield Run('a'", "", "{file}:8: '(' was never closed"),
         ("yield Run('a')", "runs = BASE = None", "{file}: BASE is missing; it should be the path of a config file"),
         ("yield Run('a')", "BASE = 'bose.py'", "{folder}/bose.py: no such file; did you mean {folder}/base.py?"),
-        ("yield Run('alone')", "REFERENCE = 'alnoe'", "{file}: REFERENCE names 'alnoe', which is not an arm; did you mean alone?"),
+        (
+            "yield Run('alone')",
+            "REFERENCE = 'alnoe'",
+            "{file}: REFERENCE names 'alnoe', which is not an arm; did you mean alone?",
+        ),
         ("yield Run('a')", "REFERENCES = REFERENCE = 'a'", "{file}: has both REFERENCE and REFERENCES; keep one"),
         ("yield Run('a', {'data.test': {}})", "", "{file}: a/seed_0: data.test names no split, and a sweep compares"),
     ],

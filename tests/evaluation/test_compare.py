@@ -119,7 +119,7 @@ def test_other_utterances_are_told_in_one_line(runs):
         sides.append(compare.Side(run, "24"))
     keys = [("test", head, "greedy") for head in HEADS]
     for side in sides:
-        side.hear(keys, {}, [])
+        side.fill(keys, {}, [])
     with pytest.raises(UserError) as caught:
         compare.paired(keys[0], *sides)
     assert str(caught.value) == (

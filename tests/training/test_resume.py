@@ -28,7 +28,7 @@ from joint_st.data.plan import training_plan
 from joint_st.data.texts import train_tokenizer
 from joint_st.data.tokenizers import load_tokenizer
 from joint_st.data.vocabulary import Vocabulary
-from joint_st.heads import ctc
+from joint_st.heads.ctc import CtcHead
 from joint_st.runs.directory import open_run
 from joint_st.training.setup import open_symbols
 from tests.tiny import environment, saved_arrays
@@ -162,7 +162,9 @@ def test_killed_before_its_texts_are_whole(trained, tmp_path, monkeypatch):
     monkeypatch.undo()
     assert open_symbols(load(trained), run).sizes.labels == load_tokenizer(trained / "tokenizer").size
     assert Vocabulary.load(run.root) == Vocabulary.load(trained)
-    assert {entry.name for entry in run.root.iterdir()} == {"config.json", "tokenizer", "vocabulary.json"}
+    assert {entry.name for entry in run.root.iterdir()} == {
+        *("config.json", "languages.json", "tokenizer", "vocabulary.json")
+    }
 
 
 def test_another_config_is_refused(trained, capsys):
@@ -197,14 +199,14 @@ def test_nan_names_the_step_and_the_utterance(trained, tmp_path, monkeypatch, ca
     # Steps are counted from 1, batches from 0.
     culprit = int(plan[6 - 1].rows[2])
     labels = prepared.load(culprit).labels
-    true_loss = ctc.ctc_per_label
+    true_loss = CtcHead.loss
 
-    def poisoned(logits, frames, spelled, lengths, mesh):
+    def poisoned(self, x, mask, spelled, lengths, mesh):
         own = jnp.zeros(spelled.shape[1], int).at[: len(labels)].set(labels)
-        loss = true_loss(logits, frames, spelled, lengths, mesh)
+        loss = true_loss(self, x, mask, spelled, lengths, mesh)
         return jnp.where((spelled == own).all(axis=1), jnp.nan, loss)
 
-    monkeypatch.setattr(ctc, "ctc_per_label", poisoned)
+    monkeypatch.setattr(CtcHead, "loss", poisoned)
     # Six steps are in one epoch, in which the utterance comes once.
     assert plan.steps_per_epoch >= 6
     command = ["train", str(trained), "--workdir", str(tmp_path / "run")]

@@ -330,9 +330,14 @@ def finished_run(old: Side, new: Side, given: Path | None) -> None:
 def identity(checkout: Path) -> str:
     """A name that changes with what the checkout computes, or the machine on which it does."""
     git = ("git", "-C", str(checkout))
-    parts = [subprocess.run([*git, *words], capture_output=True, text=True, check=False).stdout for words in (
-        ("rev-parse", "--short", "HEAD"), ("status", "--porcelain", "--", "joint_st", "configs"), ("diff", "HEAD"),
-    )]  # fmt: skip
+    parts = [
+        subprocess.run([*git, *words], capture_output=True, text=True, check=False).stdout
+        for words in (
+            ("rev-parse", "--short", "HEAD"),
+            ("status", "--porcelain", "--", "joint_st", "configs"),
+            ("diff", "HEAD"),
+        )
+    ]
     cpu = Path("/proc/cpuinfo")
     model = "".join(re.findall(r"model name.*", cpu.read_text())[:1]) if cpu.exists() else ""
     rest = "".join((*parts[1:], model, sys.version, os.environ.get("XLA_FLAGS", "")))

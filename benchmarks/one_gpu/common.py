@@ -25,10 +25,15 @@ class Report:
 
     def __init__(self, name: str):
         self._file = OUT / f"{name}.json"
+        self._lock = threading.Lock()
         self.found: dict = {}
         OUT.mkdir(parents=True, exist_ok=True)
 
     def __call__(self, path: str, value) -> None:
+        with self._lock:  # programs are compiled in threads, which report
+            self._put(path, value)
+
+    def _put(self, path: str, value) -> None:
         *folders, last = path.split("/")
         place = self.found
         for folder in folders:

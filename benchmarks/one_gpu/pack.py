@@ -38,9 +38,21 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 OUT = CHECKOUT / ".gpu"
 
 LACKING = (
-    "grain", "array_record", "portpicker", "pydantic", "pydantic_core", "annotated-types", "typing-inspection",
-    "typing_extensions", "soundfile", "cffi", "pycparser", "soxr", "RapidFuzz", "espeakng-loader",
-)  # fmt: skip
+    "grain",
+    "array_record",
+    "portpicker",
+    "pydantic",
+    "pydantic_core",
+    "annotated-types",
+    "typing-inspection",
+    "typing_extensions",
+    "soundfile",
+    "cffi",
+    "pycparser",
+    "soxr",
+    "RapidFuzz",
+    "espeakng-loader",
+)
 """Packages that joint_st imports, directly or not, and the other machine lacks."""
 
 FALLBACK = ("flax", "optax", "orbax-checkpoint", "etils", "cloudpickle", "rich", "tqdm", "absl-py", "sentencepiece")
@@ -54,15 +66,26 @@ kiwisolver""".split()
 """Further packages that joint_st needs, directly or not, and the other machine has."""
 
 PLATFORMS = (
-    "manylinux_2_28_x86_64", "manylinux_2_27_x86_64", "manylinux_2_24_x86_64", "manylinux_2_17_x86_64",
-    "manylinux2014_x86_64", "manylinux_2_5_x86_64", "manylinux1_x86_64",
-)  # fmt: skip
+    "manylinux_2_28_x86_64",
+    "manylinux_2_27_x86_64",
+    "manylinux_2_24_x86_64",
+    "manylinux_2_17_x86_64",
+    "manylinux2014_x86_64",
+    "manylinux_2_5_x86_64",
+    "manylinux1_x86_64",
+)
 
 OTHER_MACHINE = {
-    "python_version": "3.12", "python_full_version": "3.12.3", "sys_platform": "linux", "platform_system": "Linux",
-    "platform_machine": "x86_64", "implementation_name": "cpython", "platform_python_implementation": "CPython",
-    "os_name": "posix", "extra": "",
-}  # fmt: skip
+    "python_version": "3.12",
+    "python_full_version": "3.12.3",
+    "sys_platform": "linux",
+    "platform_system": "Linux",
+    "platform_machine": "x86_64",
+    "implementation_name": "cpython",
+    "platform_python_implementation": "CPython",
+    "os_name": "posix",
+    "extra": "",
+}
 
 CORPORA = {
     "arctic": ("train", "dev", "test"),

@@ -34,11 +34,22 @@ from joint_st.config import (
 CORPORA = ("arctic", "speechocean762", "common_voice_en")
 
 TINY = {
-    "data.max_seconds": 6.0, "data.batch_size": 2, "data.text_batch_size": 4, "data.max_text_units": 40,
-    "data.buckets": 1, "model.width": 32, "model.heads": 2, "model.feed_forward": 2, "model.kernel": 3,
-    "model.audio_layers": 1, "model.text_layers": 0, "model.streaming_layers": 1, "model.full_context_layers": 1,
-    "evaluation.batch_size": 4, "training.log_every": 2,
-}  # fmt: skip
+    "data.max_seconds": 6.0,
+    "data.batch_size": 2,
+    "data.text_batch_size": 4,
+    "data.max_text_units": 40,
+    "data.buckets": 1,
+    "model.width": 32,
+    "model.heads": 2,
+    "model.feed_forward": 2,
+    "model.kernel": 3,
+    "model.audio_layers": 1,
+    "model.text_layers": 0,
+    "model.streaming_layers": 1,
+    "model.full_context_layers": 1,
+    "evaluation.batch_size": 4,
+    "training.log_every": 2,
+}
 
 
 def config() -> Config:

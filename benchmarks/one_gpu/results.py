@@ -37,10 +37,15 @@ def main(what: str, *more: str) -> None:
         commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True).stdout.strip()
         total = float((jax.numpy.ones((64, 64)) @ jax.numpy.ones((64, 64))).sum())
         found["machine"] = {
-            "device": device.device_kind, "platform": device.platform, "cores": os.cpu_count(),
-            "python": platform.python_version(), "versions": versions, "commit": commit,
-            "xla_flags": os.environ.get("XLA_FLAGS", ""), "product_is_right": total == 64**3,
-        }  # fmt: skip
+            "device": device.device_kind,
+            "platform": device.platform,
+            "cores": os.cpu_count(),
+            "python": platform.python_version(),
+            "versions": versions,
+            "commit": commit,
+            "xla_flags": os.environ.get("XLA_FLAGS", ""),
+            "product_is_right": total == 64**3,
+        }
         print(json.dumps(found["machine"], indent=1))
     elif what == "show":
         show(found)
@@ -86,13 +91,17 @@ def show(found: dict) -> None:
     for arm, rows in recorded.get("tables", {}).items():
         for row in rows:
             if row.get("subset") == "all":
-                print(f"{arm} {row['split']} {row['head']}, step {row['step']}: WER {100 * row['wer']:.1f} "
-                      f"({100 * row['wer_low']:.1f}-{100 * row['wer_high']:.1f})")  # fmt: skip
+                print(
+                    f"{arm} {row['split']} {row['head']}, step {row['step']}: WER {100 * row['wer']:.1f} "
+                    f"({100 * row['wer_low']:.1f}-{100 * row['wer_high']:.1f})"
+                )
     for name, rows in recorded.get("comparisons", {}).items():
         for row in rows:
             if row["subset"] == "all":
-                print(f"{name}: {row['split']} {row['head']} {100 * row['wer_a']:.1f} {100 * row['wer_b']:.1f} "
-                      f"({100 * row['low']:+.1f} to {100 * row['high']:+.1f}), p {row['p_value']:.3f}")  # fmt: skip
+                print(
+                    f"{name}: {row['split']} {row['head']} {100 * row['wer_a']:.1f} {100 * row['wer_b']:.1f} "
+                    f"({100 * row['low']:+.1f} to {100 * row['high']:+.1f}), p {row['p_value']:.3f}"
+                )
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@
 # time costs the other stages nothing.
 #
 # RUN_S   seconds for everything (540)              STAGES  of abc (abc)
-# A_S B_S seconds of the stages a and b (125, 45)   C_S     seconds of c at most (what is left)
+# A_S B_S seconds of the stages a and b (200, 45)   C_S     seconds of c at most (what is left)
 # TINY=1  use a model and data so small that a CPU runs everything in some minutes
 set -u
 began=$(date +%s)
@@ -16,7 +16,7 @@ checkout=$(cd "$kit/../.." && pwd)
 cd "$checkout" || exit 1
 RUN_S=${RUN_S:-540}
 STAGES=${STAGES:-abc}
-A_S=${A_S:-125}
+A_S=${A_S:-200}
 B_S=${B_S:-45}
 C_S=${C_S:-100000}
 python=${PYTHON:-python3}

@@ -21,6 +21,8 @@ the body of a loop over layers once), `flops_6n` six for each weight and frame.
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import math
 import os
 import statistics
 import sys
@@ -89,9 +91,14 @@ ONLY = os.environ.get("VARIANTS") or ("full audio_only" if TINY else "")
 if ONLY:
     VARIANTS = {name: VARIANTS[name] for name in ONLY.split()}
 TINY_MODEL = {
-    "model.width": 32, "model.heads": 4, "model.kernel": 3, "model.audio_layers": 1, "model.text_layers": 1,
-    "model.streaming_layers": 1, "model.full_context_layers": 1,
-}  # fmt: skip
+    "model.width": 32,
+    "model.heads": 4,
+    "model.kernel": 3,
+    "model.audio_layers": 1,
+    "model.text_layers": 1,
+    "model.streaming_layers": 1,
+    "model.full_context_layers": 1,
+}
 
 
 class Step:
@@ -111,6 +118,8 @@ class Step:
         self.state = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), like)
         # Steps that differ in the compiler's options alone are traced once.
         same = (other for other in traced.values() if (other.config, other.rows) == (self.config, self.rows))
+        kinds = jax.tree.map(lambda x: (x.shape, str(x.dtype)), like)
+        self.state_key = hashlib.md5(str(kinds).encode()).hexdigest()
         self.traced = found.traced if (found := next(same, None)) else self.trace(self.config)
 
     def trace(self, config: Config):
@@ -176,11 +185,11 @@ def main() -> None:
     with jax.set_mesh(mesh):
         steps, compiling = trace_all(base, mesh, device.platform)
         count_flops(steps)
-        # Compiling may take two thirds of the time.
-        reserve = CLOCK.left * 0.3
+        # Compiling may take half of the time that is left.
+        reserve = CLOCK.left * 0.5
         programs = compiling.wait(reserve)
         pytorch = ready_pytorch(workers, reserve)
-        take_turns(steps, programs, pytorch, device, peak)
+        take_turns(steps, programs, compiling, pytorch, device, peak)
     for worker in workers.values():
         worker.close()
 
@@ -193,6 +202,8 @@ class Compiling:
         self._programs: dict[str, Any] = {}
         self._problems: dict[str, str] = {}
         self._lock = threading.Lock()
+        self._states: dict[str, Any] = {}
+        self._first: dict[str, threading.Thread] = {}
 
     def start(self, name: str, lowered, options) -> None:
         self._threads[name] = threading.Thread(target=self._compile, args=(name, lowered, options), daemon=True)
@@ -218,6 +229,28 @@ class Compiling:
                 REPORT(f"variants/{name}/xla_flops", costs.get("flops"))
             except Exception as error:
                 REPORT(f"variants/{name}/analysis_problem", short(error))
+
+    def start_state(self, step: Step) -> None:
+        """Begin to make the first state of a step, once for all steps whose states are alike: it takes half a minute to
+        compile for a large model."""
+        key = step.state_key
+        if key not in self._first:
+            self._first[key] = threading.Thread(target=self._make_state, args=(key, step), daemon=True)
+            self._first[key].start()
+
+    def _make_state(self, key: str, step: Step) -> None:
+        began = time.perf_counter()
+        try:
+            with jax.set_mesh(step.mesh):
+                self._states[key] = jax.device_get(make_init(step.config, step.sizes, step.mesh)())
+            REPORT(f"first_states/{key[:12]}", time.perf_counter() - began)
+        except Exception as error:
+            REPORT(f"first_states/{key[:12]}", {"error": short(error)})
+
+    def state(self, step: Step):
+        """The first state of a step, on the devices."""
+        self._first[step.state_key].join(max(CLOCK.left - 20, 0))
+        return jax.tree.map(lambda x, like: jax.device_put(x, like.sharding), self._states[step.state_key], step.state)
 
     def wait(self, reserve: float) -> dict[str, Any]:
         """The programs that are ready while more than `reserve` seconds are left; reports those that are not."""
@@ -251,6 +284,7 @@ def trace_all(base: Config, mesh, platform: str) -> tuple[dict[str, Step], Compi
         REPORT(f"variants/{name}/computed_flops", matrix_flops(step.traced.jaxpr))
         REPORT(f"variants/{name}/flops_6n", step.flops_6n())
         compiling.start(name, lowered, variant.options)
+        compiling.start_state(step)
     return steps, compiling
 
 
@@ -274,9 +308,9 @@ def count_flops(steps: dict[str, Step]) -> None:
 class Running:
     """A compiled step with its state and a batch."""
 
-    def __init__(self, step: Step, program):
+    def __init__(self, step: Step, program, state):
         self._program = program
-        self._state = make_init(step.config, step.sizes, step.mesh)()
+        self._state = state
         self._batch = step.random_batch()
         self.run(1)
         taken, _ = self.run(1)
@@ -294,13 +328,15 @@ class Running:
         return time.perf_counter() - began, float(metrics["loss"][0])
 
 
-def take_turns(steps: dict[str, Step], programs, pytorch: dict[str, Worker], device, peak: float | None) -> None:
+def take_turns(
+    steps: dict[str, Step], programs, compiling: Compiling, pytorch: dict[str, Worker], device, peak: float | None
+) -> None:
     """Measures what was compiled, and PyTorch, in rounds."""
     running: dict[str, Running] = {}
     # The largest come last, so that the others are measured even if its memory is missing.
     for name in sorted(programs, key=lambda name: steps[name].rows):
         try:
-            running[name] = Running(steps[name], programs[name])
+            running[name] = Running(steps[name], programs[name], compiling.state(steps[name]))
         except Exception as error:
             REPORT(f"variants/{name}/error", short(error))
         memory = device.memory_stats() or {}
@@ -317,6 +353,11 @@ def take_turns(steps: dict[str, Step], programs, pytorch: dict[str, Worker], dev
                 REPORT(f"variants/{name}/error", short(error))
                 continue
             one.seconds.append(taken / one.count)
+            if not math.isfinite(loss):
+                REPORT(
+                    f"variants/{name}/not_finite",
+                    f"the loss is {loss} in round {n + 1}: these times are of no training",
+                )
             if n in (0, 4, ROUNDS - 1):
                 describe(name, one.seconds, {"loss": loss}, peak)
         for name, worker in [*pytorch.items()]:
@@ -371,10 +412,19 @@ def compare(a: str, b: str, seconds: dict[str, list[float]]) -> None:
 def start_pytorch() -> dict[str, Worker]:
     """Two workers that build the same conformer, one of them compiled, while JAX compiles."""
     sizes = {
-        "batch": ROWS // 2, "samples": round(SECONDS * 25) * 640, "labels": LABELS, "mels": 80,
-        "vocabulary": VOCABULARY, "width": 512, "heads": 8, "ffn": 2048, "kernel": 31, "layers": 17, "below": 7,
+        "batch": ROWS // 2,
+        "samples": round(SECONDS * 25) * 640,
+        "labels": LABELS,
+        "mels": 80,
+        "vocabulary": VOCABULARY,
+        "width": 512,
+        "heads": 8,
+        "ffn": 2048,
+        "kernel": 31,
+        "layers": 17,
+        "below": 7,
         "dropout": 0.1,
-    }  # fmt: skip
+    }
     if TINY:
         sizes |= {"width": 32, "heads": 4, "ffn": 128, "kernel": 3, "layers": 3, "below": 2}
     workers = {}

@@ -41,9 +41,13 @@ class OwnConformer(nn.Module):
 
             def feed_forward():
                 return nn.Sequential(
-                    nn.LayerNorm(width), nn.Linear(width, ffn), nn.SiLU(), nn.Dropout(dropout), nn.Linear(ffn, width),
+                    nn.LayerNorm(width),
+                    nn.Linear(width, ffn),
+                    nn.SiLU(),
                     nn.Dropout(dropout),
-                )  # fmt: skip
+                    nn.Linear(ffn, width),
+                    nn.Dropout(dropout),
+                )
 
             self.first, self.second = feed_forward(), feed_forward()
             self.norm, self.qkv, self.out = nn.LayerNorm(width), nn.Linear(width, 3 * width), nn.Linear(width, width)
@@ -156,10 +160,17 @@ def ctc(c):
     logits = torch.tensor(logits, device=DEVICE, requires_grad=True)
     flat = torch.tensor(np.concatenate([row[:n] for row, n in zip(labels, lengths)]), dtype=torch.int32)
     of_kind = {
-        "native": (torch.tensor(labels, dtype=torch.long, device=DEVICE), *(torch.tensor(x, dtype=torch.long) for x in (frames, lengths))),
+        "native": (
+            torch.tensor(labels, dtype=torch.long, device=DEVICE),
+            *(torch.tensor(x, dtype=torch.long) for x in (frames, lengths)),
+        ),
         # cuDNN takes labels in one row on the host, all utterances of full length.
-        "cudnn": (flat, torch.full((c["batch"],), c["frames"], dtype=torch.int32), torch.tensor(lengths, dtype=torch.int32)),
-    }  # fmt: skip
+        "cudnn": (
+            flat,
+            torch.full((c["batch"],), c["frames"], dtype=torch.int32),
+            torch.tensor(lengths, dtype=torch.int32),
+        ),
+    }
     found = {}
     for kind, (targets, input_lengths, target_lengths) in of_kind.items():
         if kind == "cudnn" and DEVICE != "cuda":

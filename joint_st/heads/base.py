@@ -13,8 +13,6 @@ likewise has to hand it the head, or the weights, as an argument too.
 from __future__ import annotations
 
 import abc
-import importlib
-import pkgutil
 from typing import Any, ClassVar, Protocol, TypeVar
 
 import jax
@@ -23,6 +21,7 @@ from flax import nnx
 
 from joint_st.config import HeadsConfig
 from joint_st.errors import UserError
+from joint_st.kinds import Kinds
 from joint_st.ops.prefix_beam import NBest
 
 Kind = TypeVar("Kind", bound="type[Head]")
@@ -32,7 +31,7 @@ Emissions = Any
 State = Any
 """A tree of arrays [B, ...]: what a head remembers of the frames before."""
 
-_kinds: dict[str, type[Head]] = {}
+HEADS = Kinds("joint_st.heads")
 
 
 class PrefixScores(Protocol):
@@ -155,19 +154,14 @@ def register_head(name: str):
 
     def add(kind: Kind) -> Kind:
         kind.kind = name
-        _kinds[name] = kind
-        return kind
+        return HEADS.register(name)(kind)
 
     return add
 
 
 def head_kind(name: str) -> type[Head]:
-    """The class of a kind of heads; the modules of this folder are imported when it is first asked for."""
-    if name not in _kinds:
-        package = importlib.import_module("joint_st.heads")
-        for module in pkgutil.iter_modules(package.__path__):
-            importlib.import_module(f"joint_st.heads.{module.name}")
-    return _kinds[name]
+    """The class of a kind of heads; its file is imported when it is first asked for."""
+    return HEADS[name]
 
 
 def replace_rows(rows: jax.Array, state: State, other: State) -> State:

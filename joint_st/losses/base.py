@@ -10,8 +10,6 @@ from __future__ import annotations
 
 import abc
 import enum
-import importlib
-import pkgutil
 from collections.abc import Mapping
 from typing import ClassVar, Literal, NamedTuple, TypeVar
 
@@ -21,12 +19,13 @@ import jax.numpy as jnp
 from joint_st.config import Config, LossConfig, registered
 from joint_st.data.batch import Arrays
 from joint_st.heads.base import Head
+from joint_st.kinds import Kinds
 from joint_st.losses.text_rows import TextRows
 from joint_st.models.encoder import Encoded
 
 Kind = TypeVar("Kind", bound="type[Loss]")
 
-_kinds: dict[str, type[Loss]] = {}
+LOSSES = Kinds("joint_st.losses")
 
 
 class Pass(enum.Enum):
@@ -136,27 +135,14 @@ def register_loss(name: str):
 
     def add(kind: Kind) -> Kind:
         kind.name = name
-        _kinds[name] = kind
-        return kind
+        return LOSSES.register(name)(kind)
 
     return add
 
 
 def make_losses(config: Config) -> tuple[Loss, ...]:
     """The losses of a config that take part, in the order of their sections."""
-    found = []
-    for name in registered("losses"):
-        if getattr(config.losses, name).enabled:
-            found.append(_kind(name)(config))
-    return tuple(found)
-
-
-def _kind(name: str) -> type[Loss]:
-    if name not in _kinds:
-        package = importlib.import_module("joint_st.losses")
-        for module in pkgutil.iter_modules(package.__path__):
-            importlib.import_module(f"joint_st.losses.{module.name}")
-    return _kinds[name]
+    return tuple(LOSSES[name](config) for name in registered("losses") if getattr(config.losses, name).enabled)
 
 
 def passes_of(losses: tuple[Loss, ...], speech: bool = True) -> frozenset[Pass]:

@@ -1,15 +1,12 @@
 """What a column of the batch, such as the language, adds to the embeddings that enter the shared layers.
 
-A kind of conditioning is one file, found by its place (`joint_st/models/conditioning_NAME.py`) or registered by any
-other that is imported, whose class is decorated with `@register_conditioning`; its section of the config is registered
-as `conditioning.NAME`.
+A kind of conditioning is one file in this folder, found by its place, whose class is decorated with
+`@register_conditioning`; its section of the config is registered as `conditioning.NAME`.
 """
 
 from __future__ import annotations
 
 import abc
-import importlib
-import pkgutil
 from collections.abc import Mapping
 from typing import Any, ClassVar, TypeVar
 
@@ -17,10 +14,11 @@ import jax
 from flax import nnx
 
 from joint_st.config import ConditioningConfig, registered
+from joint_st.kinds import Kinds
 
 Kind = TypeVar("Kind", bound="type[Conditioning]")
 
-_kinds: dict[str, type[Conditioning]] = {}
+CONDITIONINGS = Kinds("joint_st.models.conditioning")
 
 
 class Conditioning(nnx.Module, abc.ABC):
@@ -42,8 +40,7 @@ def register_conditioning(name: str):
     """Decorator of a class: makes it the conditioning of the section `conditioning.NAME`."""
 
     def add(kind: Kind) -> Kind:
-        _kinds[name] = kind
-        return kind
+        return CONDITIONINGS.register(name)(kind)
 
     return add
 
@@ -51,13 +48,4 @@ def register_conditioning(name: str):
 def conditionings(config: ConditioningConfig) -> dict[str, tuple[type[Conditioning], Any]]:
     """The class and the section of each conditioning that is on, in the order of their sections."""
     sections = {name: getattr(config, name) for name in registered("conditioning")}
-    return {name: (_kind(name), section) for name, section in sections.items() if section.on}
-
-
-def _kind(name: str) -> type[Conditioning]:
-    if name not in _kinds:
-        package = importlib.import_module("joint_st.models")
-        for module in pkgutil.iter_modules(package.__path__, "joint_st.models."):
-            if module.name.startswith("joint_st.models.conditioning_"):
-                importlib.import_module(module.name)
-    return _kinds[name]
+    return {name: (CONDITIONINGS[name], section) for name, section in sections.items() if section.on}

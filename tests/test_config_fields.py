@@ -42,7 +42,7 @@ from joint_st.heads.ctc import CtcHead
 from joint_st.heads.model import model_structure, weight_shapes
 from joint_st.runs.directory import RunDirectory
 from joint_st.runs.trained import Trained
-from joint_st.training import asr, setup
+from joint_st.training import asr, loop, setup
 from joint_st.training.compilation import Programs
 from joint_st.training.optimizer import make_optimizer
 from joint_st.training.step import TrainState, init_state, make_train_step
@@ -200,7 +200,7 @@ def training(config: Config, place: Path) -> Any:
     with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stderr(said):
         patch.setattr(setup, "make_init", fake_init)
         patch.setattr(asr, "make_train_step", lambda *arguments, **options: None)
-        patch.setattr(asr, "Programs", FakePrograms)
+        patch.setattr(loop, "Programs", FakePrograms)
         patch.setattr(asr, "Scorer", FakeScorer)
         patch.setattr(asr, "evaluate_run", lambda run: seen.append("evaluated"))
         patch.setattr(loader, "ThreadPoolExecutor", Readers)

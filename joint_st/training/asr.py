@@ -14,22 +14,18 @@ from joint_st.config import Config, check_devices
 from joint_st.data.batch import Batch
 from joint_st.data.normalizers import normalizer
 from joint_st.distributed.peers import current
-from joint_st.distributed.preflight import check_data
 from joint_st.evaluation.evaluate import Scorer, evaluate_run
 from joint_st.losses.base import Column, make_losses
-from joint_st.training.compilation import Programs
 from joint_st.training.compile_subprocess import Steps, compile_in_subprocess
-from joint_st.training.interruption import Interruption
 from joint_st.training.loop import (
     DevResult,
-    Recorder,
     Reporting,
     Saving,
     check_same_data,
     end_training,
     ids,
     nonfinite_ids,
-    open_checkpoints,
+    open_session,
     open_training,
     run_steps,
 )
@@ -66,23 +62,17 @@ def train_asr(config: Config, workdir: Path) -> None:
     SIGTERM, all saved.
     """
     began = time.perf_counter()
-    run, mesh = open_training(config, workdir, check_devices)
-    normalize = normalizer(config.data.normalizer)
-    with current().process_zero_first("prepare the data"):
-        data = open_data(config, run, normalize)
-    check_data(current(), data.fingerprint_of_all, "data.train, data.dev, data.text")
+    fields = "data.train, data.dev, data.text"
+    run, mesh, data = open_training(config, workdir, check_devices, open_data, fields)
     sizes, last = data.symbols.sizes, config.training.steps
 
     with (
-        jax.set_mesh(mesh),
-        Interruption() as interruption,
-        open_checkpoints(config, run, METRIC) as checkpoints,
-        Programs(mesh) as programs,
-        compile_in_subprocess(_steps_left(config, data, checkpoints.latest() or 0)) as subprocess,
+        open_session(config, run, mesh, METRIC) as session,
+        compile_in_subprocess(_steps_left(config, data, session.checkpoints.latest() or 0)) as subprocess,
     ):
-        begun = open_state(config, data.symbols, mesh, checkpoints)
+        begun, programs = open_state(config, data.symbols, mesh, session.checkpoints), session.programs
         state, start = begun.state, int(begun.state.step)
-        check_same_data(checkpoints, start, data.fingerprint, run, "data.train, data.text")
+        check_same_data(session, start, data.fingerprint, "data.train, data.text")
         print_summary(config, run, data, begun, mesh)
         if start < last:
             before = [subprocess.wait] if subprocess else []
@@ -97,13 +87,11 @@ def train_asr(config: Config, workdir: Path) -> None:
                 compiled = f", {len(programs)} shapes"
             evaluate = make_evaluation(config, data, mesh)
             log(f"ready {time.perf_counter() - began:.1f} s after the start{compiled}")
-            saved = checkpoints.facts(start)["window"] if start else None
-            recorder = Recorder(config, run, make_reporting(config, data), start, saved)
+            normalize = normalizer(config.data.normalizer)
             facts = {"normalizer": str(normalize), "data": data.fingerprint, "init": begun.origin}
-            saving = Saving(checkpoints, METRIC, facts, evaluate)
-            batches = data.batches(config, mesh, start)
-            state = run_steps(state, batches, programs, recorder, saving, config, mesh, interruption)
-        end_training(run, checkpoints, interruption, state, start, began)
+            batches, saving = data.batches(config, mesh, start), Saving(METRIC, facts, evaluate)
+            state = run_steps(session, state, batches, make_reporting(config, data), saving)
+        end_training(session, state, start, began)
     current().wait("the last checkpoint")
     if config.data.test:
         evaluate_run(run.root)

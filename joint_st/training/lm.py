@@ -27,7 +27,6 @@ from joint_st.data.texts import normalised_texts
 from joint_st.data.tokenizers import DESCRIPTION, Tokenizer, load_tokenizer, make_tokenizer
 from joint_st.distributed.mesh import describe, put_batch, rows_here
 from joint_st.distributed.peers import current
-from joint_st.distributed.preflight import check_data
 from joint_st.distributed.sharding import shardings
 from joint_st.losses.base import Column
 from joint_st.models.functional import count_weights
@@ -35,18 +34,15 @@ from joint_st.models.language_model import OUTPUT_LAYERS, init_lm, lm_axes, merg
 from joint_st.runs.checkpoints import Checkpoints
 from joint_st.runs.directory import RunDirectory
 from joint_st.runs.trained import LM_METRIC
-from joint_st.training.compilation import Programs
-from joint_st.training.interruption import Interruption
 from joint_st.training.loop import (
     DevResult,
-    Recorder,
     Reporting,
     Saving,
     check_same_data,
     end_training,
     ids,
     nonfinite_ids,
-    open_checkpoints,
+    open_session,
     open_training,
     run_steps,
 )
@@ -97,40 +93,29 @@ def train_lm(config: LmConfig, workdir: Path) -> None:
     SIGTERM, all saved.
     """
     began = time.perf_counter()
-    run, mesh = open_training(config, workdir, check_lm_devices)
-    normalize = normalizer(config.data.normalizer)
-    with current().process_zero_first("prepare the data"):
-        data = open_lm_data(config, run, normalize)
-    check_data(current(), data.fingerprint_of_all, "data.train, data.dev")
+    run, mesh, data = open_training(config, workdir, check_lm_devices, open_lm_data, "data.train, data.dev")
 
-    with (
-        jax.set_mesh(mesh),
-        Interruption() as interruption,
-        open_checkpoints(config, run, LM_METRIC) as checkpoints,
-        Programs(mesh) as programs,
-    ):
-        begun = open_lm_state(config, data.tokenizer, mesh, checkpoints)
+    with open_session(config, run, mesh, LM_METRIC) as session:
+        begun = open_lm_state(config, data.tokenizer, mesh, session.checkpoints)
         state, start = begun.state, int(begun.state.step)
-        check_same_data(checkpoints, start, data.fingerprint, run, "data.train")
+        check_same_data(session, start, data.fingerprint, "data.train")
         print_lm_summary(config, run, data, begun, mesh)
         if start < config.training.steps:
-            programs.add(make_lm_step(config, data.tokenizer.size, mesh), state, {"text": data.plan.buckets})
-            programs.wait()
-            log(f"ready {time.perf_counter() - began:.1f} s after the start, {len(programs)} shapes")
-            recorder = Recorder(
-                config,
-                run,
-                make_reporting(config, data),
-                start,
-                checkpoints.facts(start)["window"] if start else None,
-            )
-            facts = {"normalizer": str(normalize), "data": data.fingerprint, "init": begun.origin}
-            saving = Saving(checkpoints, LM_METRIC, facts, make_evaluation(config, data, mesh))
+            step = make_lm_step(config, data.tokenizer.size, mesh)
+            session.programs.add(step, state, {"text": data.plan.buckets})
+            session.programs.wait()
+            log(f"ready {time.perf_counter() - began:.1f} s after the start, {len(session.programs)} shapes")
             batches = text_batches(
                 data.texts, data.plan, start=start, parts=rows_here(mesh), prefetch=config.data.prefetch_batches
             )
-            state = run_steps(state, batches, programs, recorder, saving, config, mesh, interruption)
-        end_training(run, checkpoints, interruption, state, start, began)
+            facts = {
+                "normalizer": str(normalizer(config.data.normalizer)),
+                "data": data.fingerprint,
+                "init": begun.origin,
+            }
+            saving = Saving(LM_METRIC, facts, make_evaluation(config, data, mesh))
+            state = run_steps(session, state, batches, make_reporting(config, data), saving)
+        end_training(session, state, start, began)
     current().wait("the last checkpoint")
 
 

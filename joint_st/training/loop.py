@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
@@ -18,9 +19,10 @@ import tqdm
 from joint_st import storage
 from joint_st.config import Config, LmConfig
 from joint_st.data.batch import Batch
+from joint_st.data.normalizers import Normalizer, normalizer
 from joint_st.distributed.mesh import available_devices, fetch, keep_compiled, make_mesh, put_batch
 from joint_st.distributed.peers import current
-from joint_st.distributed.preflight import check_config, check_directory
+from joint_st.distributed.preflight import check_config, check_data, check_directory
 from joint_st.errors import UserError
 from joint_st.losses.base import Column
 from joint_st.runs.checkpoints import Checkpoints
@@ -33,14 +35,19 @@ from joint_st.training.setup import log
 from joint_st.training.step import UNLISTED, TrainState
 
 AnyConfig = TypeVar("AnyConfig", Config, LmConfig)
+Data = TypeVar("Data")
 
 
 def open_training(
-    config: AnyConfig, workdir: Path, check_devices: Callable[[AnyConfig, int], None]
-) -> tuple[RunDirectory, jax.sharding.Mesh]:
-    """The directory of a run and the mesh it computes on, once all processes agree on both.
+    config: AnyConfig,
+    workdir: Path,
+    check_devices: Callable[[AnyConfig, int], None],
+    open_data: Callable[[AnyConfig, RunDirectory, Normalizer], Data],
+    fields: str,
+) -> tuple[RunDirectory, jax.sharding.Mesh, Data]:
+    """The directory of a run, the mesh it computes on and its data, once all processes agree on them.
 
-    check_devices: raises `UserError` where the config does not fit so many devices.
+    check_devices: raises `UserError` where the config does not fit so many devices. fields: those that name data.
     """
     peers = current()
     check_config(peers, config)
@@ -50,20 +57,46 @@ def open_training(
         run = open_run(workdir, config) if peers.is_first else RunDirectory(storage.path(workdir))
     check_directory(peers, run.root)
     keep_compiled(config.training.compilation_cache)
-    return run, mesh
+    with peers.process_zero_first("prepare the data"):
+        data = open_data(config, run, normalizer(config.data.normalizer))
+    check_data(peers, data.fingerprint_of_all, fields)
+    return run, mesh, data
 
 
-def open_checkpoints(config: Config | LmConfig, run: RunDirectory, metric: str) -> Checkpoints:
-    """The checkpoints of a run, ranked by `metric`."""
+@dataclasses.dataclass(frozen=True)
+class Session:
+    """A run while it trains."""
+
+    config: Config | LmConfig
+    run: RunDirectory
+    mesh: jax.sharding.Mesh
+    checkpoints: Checkpoints
+    programs: Programs
+    """The compiled steps."""
+    interruption: Interruption
+
+
+@contextlib.contextmanager
+def open_session(
+    config: Config | LmConfig, run: RunDirectory, mesh: jax.sharding.Mesh, metric: str
+) -> Iterator[Session]:
+    """A run while it trains, under its mesh; its checkpoints are ranked by `metric`. SIGTERM is heeded inside."""
     training = config.training
-    return Checkpoints(run.checkpoints, keep_latest=training.keep_latest, keep_best=training.keep_best, metric=metric)
+    kept = {"keep_latest": training.keep_latest, "keep_best": training.keep_best}
+    with (
+        jax.set_mesh(mesh),
+        Interruption() as interruption,
+        Checkpoints(run.checkpoints, **kept, metric=metric) as checkpoints,
+        Programs(mesh) as programs,
+    ):
+        yield Session(config, run, mesh, checkpoints, programs, interruption)
 
 
-def check_same_data(checkpoints: Checkpoints, step: int, fingerprint: str, run: RunDirectory, fields: str) -> None:
+def check_same_data(session: Session, step: int, fingerprint: str, fields: str) -> None:
     """Raise `UserError` where a run goes on from `step` with other data than those it was trained on."""
-    if step and checkpoints.facts(step)["data"] != fingerprint:
+    if step and session.checkpoints.facts(step)["data"] != fingerprint:
         raise UserError(
-            f"{fields}: their utterances are not those that {run.root} was trained on, so it cannot "
+            f"{fields}: their utterances are not those that {session.run.root} was trained on, so it cannot "
             "go on as it would have; restore the data, or name another --workdir"
         )
 
@@ -184,7 +217,6 @@ class Recorder:
 class Saving:
     """When a run is evaluated and saved, and with what."""
 
-    checkpoints: Checkpoints
     metric: str
     """Name of the number by which checkpoints are ranked."""
     facts: dict
@@ -194,44 +226,40 @@ class Saving:
 
 
 def run_steps(
-    state: TrainState,
-    batches: Iterable[Batch],
-    programs: Programs,
-    recorder: Recorder,
-    saving: Saving,
-    config: Config | LmConfig,
-    mesh: jax.sharding.Mesh,
-    interruption: Interruption,
+    session: Session, state: TrainState, batches: Iterable[Batch], reporting: Reporting, saving: Saving
 ) -> TrainState:
     """Make the steps that are left, with metrics, evaluations and checkpoints on the way; returns the last state."""
-    training = config.training
+    training, checkpoints, start = session.config.training, session.checkpoints, int(state.step)
+    saved = checkpoints.facts(start)["window"] if start else None
+    recorder = Recorder(session.config, session.run, reporting, start, saved)
     due = [training.checkpoint_every] + [training.evaluate_every] * (saving.evaluate is not None)
     pending = None
     try:
         for batch in batches:
-            state, metrics = programs[batch.shape](state, put_batch(batch.arrays, mesh))
+            state, metrics = session.programs[batch.shape](state, put_batch(batch.arrays, session.mesh))
             # Metrics are fetched one step late, so that the device never waits for the host.
             if pending:
-                recorder.add(*pending, saving.checkpoints)
+                recorder.add(*pending, checkpoints)
             pending = batch, metrics
             done = batch.number + 1
             recorder.advance()
-            stop = interruption.stops_after(done) or done == training.steps
+            stop = session.interruption.stops_after(done) or done == training.steps
             if stop or any(done % every == 0 for every in due):
-                recorder.add(*pending, saving.checkpoints)
+                recorder.add(*pending, checkpoints)
                 pending = None
                 with recorder.window.paused():
-                    save(done, state, recorder, saving, training)
+                    save(done, state, recorder, saving, session)
             if stop:
                 break
-        saving.checkpoints.wait()
+        checkpoints.wait()
     finally:
         recorder.close()
     return state
 
 
-def save(done: int, state: TrainState, recorder: Recorder, saving: Saving, training) -> None:
+def save(done: int, state: TrainState, recorder: Recorder, saving: Saving, session: Session) -> None:
     """Save the state after `done` steps, evaluated first where it is time."""
+    training = session.config.training
     rank, row_so_far = None, recorder.window.to_json()
     if saving.evaluate and (done % training.evaluate_every == 0 or done == training.steps):
         found = saving.evaluate(state.average)
@@ -239,7 +267,7 @@ def save(done: int, state: TrainState, recorder: Recorder, saving: Saving, train
         recorder.log_dev(done, found)
     recorder.flush()
     facts = {**saving.facts, "step": done, saving.metric: rank, "window": row_so_far}
-    saving.checkpoints.save(done, state, facts, rank)
+    session.checkpoints.save(done, state, facts, rank)
 
 
 def check_finite(batch: Batch, metrics: dict, rows: dict, checkpoints: Checkpoints, nonfinite_rows: Callable) -> None:
@@ -275,13 +303,11 @@ def ids(dataset, rows: np.ndarray) -> list[str]:
     return [dataset.id(int(n)) for n in rows[rows >= 0]]
 
 
-def end_training(
-    run: RunDirectory, checkpoints: Checkpoints, interruption: Interruption, state: TrainState, start: int, began: float
-) -> None:
+def end_training(session: Session, state: TrainState, start: int, began: float) -> None:
     """Say how training ended, once all is saved; exit with status 143 after SIGTERM."""
     done = int(state.step)
-    if interruption.stopped:
-        checkpoints.wait()
-        log(f"SIGTERM: saved step {done} in {run.checkpoints}; the same command goes on from there")
+    if session.interruption.stopped:
+        session.checkpoints.wait()
+        log(f"SIGTERM: saved step {done} in {session.run.checkpoints}; the same command goes on from there")
         raise SystemExit(EXIT_STATUS)
     log(f"trained {done - start} steps in {(time.perf_counter() - began) / 60:.1f} min")

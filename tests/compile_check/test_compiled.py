@@ -47,7 +47,8 @@ def test_a_step_for_eight_chips(tmp_path, capsys):
     # AdamW keeps two moments; it and the schedule count steps.
     assert 0 < found["memory"]["optimizer"] - 8 * weights < 100
     samples, labels = 50 * config.model.features.samples_per_frame, 40
-    assert found["memory"]["batch"] == samples * 2 + labels * 4 + 4 + 4 + 1  # one utterance
+    # One utterance: how long it and its text are, the frames its labels need, its language, and whether it is there.
+    assert found["memory"]["batch"] == samples * 2 + labels * 4 + 4 * 4 + 1
     assert found["memory"]["usable"] == parse_topology("v5e:2x4").chip.usable
 
     # The gradient of every weight is summed over all chips once, and beside it a few numbers of the batch.

@@ -10,7 +10,7 @@ import jax
 import numpy as np
 import pytest
 
-from joint_st.config import Config, load, override
+from joint_st.config import Config, load, override, save
 from joint_st.distributed.mesh import make_mesh
 from joint_st.evaluation.evaluate import evaluate_run
 from joint_st.runs.checkpoints import Checkpoints
@@ -65,7 +65,7 @@ def test_trained_in_parts_and_restored_on_other_meshes(corpora, tmp_path):
     run, changes = tmp_path / "run", {"data.dev": [], "data.test": {}, "training.steps": 2, "optimizer.kind": "muon"}
     parallel = {"parallel.fsdp": 2, "parallel.tensor": 2, "parallel.cpu_devices": 4}
     config = tiny_config(corpora, changes | parallel)
-    (tmp_path / "config.json").write_text(config.model_dump_json())
+    save(config, tmp_path / "config.json")
     program = "import sys, pathlib; from tests.training.test_sharded_run import on_four_devices as f; "
     program += "f(pathlib.Path(sys.argv[1]))"
     done = subprocess.run([sys.executable, "-c", program, str(run)], env=environment(), capture_output=True, text=True)

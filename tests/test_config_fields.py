@@ -375,6 +375,8 @@ FIELDS = {
     "optimizer.beta2": Field(0.9, updates),
     "optimizer.weight_decay": Field(0.1, updates),
     "optimizer.clip_norm": Field(0.1, updates),
+    "optimizer.skip_above": Field(10.0, updates),
+    "optimizer.skip_window": Field(64, updates, {"optimizer.skip_above": 10.0}),
     "optimizer.ema_decay": Field(0.9, step),
     "training.steps": Field(7, training),
     "training.text_first_steps": Field(2, training, JOINT),

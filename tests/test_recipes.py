@@ -99,7 +99,7 @@ def reduced(config: Config | LmConfig, corpora: Path, cache: Path):
         "training.compilation_cache": "",
     }
     if config.data.tokenizer.kind == "sentencepiece":
-        changes["data.tokenizer.vocabulary_size"] = 90
+        changes["data.tokenizer.vocabulary_size"] = 70
     for part in ("train", "text") if isinstance(config, Config) else ("train",):
         for n, source in enumerate(getattr(config.data, part)):
             if source.kind == "tfds":

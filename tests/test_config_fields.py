@@ -204,6 +204,7 @@ def training(config: Config, place: Path) -> Any:
         patch.setattr(asr, "Scorer", FakeScorer)
         patch.setattr(asr, "evaluate_run", lambda run: seen.append("evaluated"))
         patch.setattr(loader, "ThreadPoolExecutor", Readers)
+        patch.setattr(loader, "in_time", lambda iterator, seconds, _: seen.append(seconds) or iterator)
         patch.setattr(grain, "ReadOptions", ReadOptions)
         # Elsewhere, the corpus is absent rather than built there.
         patch.setattr(corpora_module, "build_if_absent", lambda name, folder: None)
@@ -318,6 +319,7 @@ FIELDS = {
     "data.text_buckets": Field(2, training, UNITS_AND_TEXT | {"data.text.0.path": "{place}/long_and_short.txt"}),
     "data.read_threads": Field(3, training),
     "data.prefetch_batches": Field(3, training),
+    "data.read_timeout_seconds": Field(300.0, training),
     "data.strict": Field(True, training),
     "model.features.sample_rate": Field(8_000, forward, {"model.features.high_hz": 3_800}),
     "model.features.window_ms": Field(20, forward),

@@ -13,3 +13,8 @@ class Stalled(UserError):
 
     Threads that still wait for it keep Python from ending, so the command line leaves without them, with status 75.
     """
+
+
+def printable(text: str) -> str:
+    """The text in one line, and without what a terminal would obey: control characters are written as escapes."""
+    return "".join(one if one.isprintable() or one == " " else one.encode("unicode_escape").decode() for one in text)

@@ -23,7 +23,6 @@ def ends(monkeypatch):
     def leave(status, line):
         found.append((status, line))
         ended.set()
-        raise SystemExit  # of the thread
 
     monkeypatch.setattr(watch, "_exit", leave)
     monkeypatch.setattr(watch, "_delay_aborts", lambda: None)
@@ -36,7 +35,9 @@ def ends(monkeypatch):
 
 def links():
     """The two ends of a connection."""
-    return map(Link, socket.socketpair())
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        one = socket.create_connection(server.getsockname())
+        return Link(one), Link(server.accept()[0])
 
 
 @pytest.mark.parametrize("index", [0, 1])
@@ -57,8 +58,7 @@ def test_a_process_that_falls_silent_is_named(ends, index):
 
 
 def test_two_that_say_that_they_are_there_go_on_and_leave(ends):
-    links_of = links()
-    both = [Watch(Peers(index, HOSTS), {1 - index: link}) for index, link in enumerate(links_of)]
+    both = [Watch(Peers(index, HOSTS), {1 - index: link}) for index, link in enumerate(links())]
     assert not ends(1.2)
     for one in both:
         one.close()

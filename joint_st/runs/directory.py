@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -104,8 +105,14 @@ class RunDirectory:
         all were evaluated, those that were.
         """
         decoders = [] if list(decoders) == ["greedy"] else decoders
-        name = "_".join([f"step_{step}", *splits, *decoders, *heads])
-        return self.evaluations / f"{name}.json".replace("/", "_").replace(" ", "_")
+        name = "_".join([f"step_{step}", *splits, *decoders, *heads]).replace("/", "_").replace(" ", "_")
+        path, long = (self.evaluations / f"{one}.json" for one in (storage.bounded(name), name))
+        # Names were not always bounded.
+        return long if path != long and len(os.fsencode(long.name)) < 256 and long.is_file() else path
+
+    def analysis(self, step: int, split: str) -> Path:
+        """Table of a layer analysis on a split; beside it lie its figures."""
+        return self.root / "analysis" / f"{storage.bounded(f'step_{step}_{split}'.replace('/', '_'))}.json"
 
     @property
     def has_checkpoint(self) -> bool:
@@ -177,8 +184,12 @@ def read_facts(checkpoint: Path) -> dict:
 
 
 def best_steps(checkpoints: Path, steps: Sequence[int], metric: str = METRIC) -> list[int]:
-    """Those of some steps with the lowest metric, several where they tie; the latest where none has one."""
-    found = {step: read_facts(checkpoints / str(step)).get(metric) for step in steps}
+    """Those of some steps with the lowest metric, several where they tie; the latest where none has one.
+
+    metric: its name, where the facts do not say by which they are ranked.
+    """
+    facts = {step: read_facts(checkpoints / str(step)) for step in steps}
+    found = {step: own.get(own.get("ranked_by", metric)) for step, own in facts.items()}
     known = {step: value for step, value in found.items() if value is not None}
     return [step for step in known if known[step] == min(known.values())] or list(steps[-1:])
 

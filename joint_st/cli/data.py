@@ -93,7 +93,7 @@ def _data_tokenizer(options: argparse.Namespace) -> None:
 
     tokenizer = train_tokenizer(config)
     tokenizer.save(options.out)
-    print(f"{options.out}: {config.data.tokenizer.kind}, {tokenizer.size} units, the CTC blank included")
+    print(f"{options.out}: {tokenizer.kind}, {tokenizer.size} labels, the CTC blank included")
 
 
 def _data_ngram(options: argparse.Namespace) -> None:

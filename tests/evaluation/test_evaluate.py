@@ -150,7 +150,7 @@ def test_a_manifest_gives_what_the_corpus_gives(evaluated, spoken, tmp_path, cap
     without = [{key: value for key, value in u.items() if key not in stated} for u in utterances]
     assert read_lines(lines) == [u for u in without if u["split"] == "test"]
     printed = capsys.readouterr().out
-    assert "decoder greedy, normalizer english v1, step 24" in printed
+    assert "decoder greedy, normalizer english v2, step 24" in printed
     assert "text_only" in printed and "WER %" in printed
 
 

@@ -184,7 +184,9 @@ def training(config: Config, place: Path) -> Any:
 
         def __call__(self, weights, name):
             seen.append(self._buckets)
-            return {f"{name}_streaming_wer": 0.5, f"{name}_full_context_wer": next(self.wers)}
+            wer = next(self.wers)
+            rates = {"streaming_wer": 0.5, "full_context_wer": wer, "streaming_cer": 0.25, "full_context_cer": 1 - wer}
+            return {f"{name}_{rate}": value for rate, value in rates.items()}
 
     class Readers(ThreadPoolExecutor):
         def __init__(self, count, **options):
@@ -395,6 +397,7 @@ FIELDS = {
     "training.init.allow": Field(["shared", "spare"], beginning, TAKEN | {"training.init.rename": {"shared": "spare"}}),
     "evaluation.batch_size": Field(4, training),
     "evaluation.bootstrap_samples": Field(200, evaluation),
+    "evaluation.rank_by": Field("cer", training),
     "parallel.data": Field(2, training),
     "parallel.fsdp": Field(2, training),
     "parallel.tensor": Field(2, training),

@@ -58,7 +58,7 @@ def run_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="best|latest|STEP",
         type=checkpoint,
         default="best",
-        help="best by the dev set's WER (the default), latest, or the one of a step",
+        help="best by the dev set's WER or CER (the default), latest, or the one of a step",
     )
     verify_argument(parser)
 
@@ -71,7 +71,7 @@ def checkpoints_argument(parser: argparse.ArgumentParser, which: str) -> None:
         type=checkpoint,
         nargs="+",
         default=["best"],
-        help=f"{which}best by the dev set's WER (the default), latest, or that of a step",
+        help=f"{which}best by the dev set's WER or CER (the default), latest, or that of a step",
     )
     verify_argument(parser)
 

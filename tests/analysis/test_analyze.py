@@ -62,7 +62,7 @@ def test_the_run_keeps_its_rows_and_figures(run, rows):
         "alignment": "skip",
         "cost": "squared_l2",
         "infeasible": 0,
-        "normalizer": "english v1",
+        "normalizer": "english v2",
     }
     assert all(row.items() >= shared.items() for row in rows)
 

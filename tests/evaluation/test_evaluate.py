@@ -70,7 +70,7 @@ def test_every_split_head_and_subset_has_a_row(evaluated):
         if (split, subset) != ("v1.0/seen", "text_only")
     ]
     common = {(row["decoder"], row["normalizer"], row["step"]) for row in rows}
-    assert common == {("greedy", "english v1", 24)}
+    assert common == {("greedy", "english v2", 24)}
     assert len(utterances) == 2 * (8 + 12)
     for split, head in {(row["split"], row["head"]) for row in rows}:
         (factor,) = {row["real_time_factor"] for row in rows if (row["split"], row["head"]) == (split, head)}

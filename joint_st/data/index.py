@@ -245,7 +245,8 @@ def _count(
     unknown_in: Callable[[np.ndarray, str], list[str]],
 ) -> tuple[dict, dict]:
     """The columns of `Counts`, and how often each unknown character occurs, the most frequent ones first."""
-    counts, unknown = Counts(*np.zeros((3, len(entries)), np.int32)), Counter()
+    counts = Counts(*np.zeros((3, len(entries)), np.int32))
+    unknown: Counter[str] = Counter()
     for rows, texts in _chunks(entries):
         for row, symbols, (text, _) in zip(rows, encode(texts), texts):
             counts.lengths[row], counts.frames[row] = len(symbols), frames_needed(symbols)

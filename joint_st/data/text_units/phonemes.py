@@ -82,7 +82,7 @@ class Phonemes:
         return str(voice) if isinstance(voice, NoPhonemes) else ""
 
     def prepare(self, examples: Iterable[tuple[str, str]]) -> None:
-        keys = {self._key(*example) for example in examples} - {None}
+        keys = {key for example in examples if (key := self._key(*example)) is not None}
         missing = [key for key in keys if self._cache.get(*key) is None]
         missing.sort()  # by voice: to change it takes as long as to speak some sentences
         self._compute(missing)

@@ -13,6 +13,7 @@ import importlib.util
 import logging
 import os
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -31,6 +32,8 @@ def path(text: str | os.PathLike[str]) -> Path:
     """
     text = os.fspath(text)
     if "://" not in text:
+        if text.startswith("gs:"):
+            raise UserError(f"{text}: a slash is missing; a place in a bucket is written gs://BUCKET/FOLDER")
         return Path(text)
     if not text.startswith(SCHEME) or len(text.removeprefix(SCHEME).strip("/").split("/")) < 2:
         raise UserError(f"{text}: give a path on a disk, or gs://BUCKET/FOLDER")
@@ -115,9 +118,42 @@ _RIGHTS = (
 )
 
 
+def why_no_file(path: str | os.PathLike[str]) -> str:
+    """Why there is no file on a disk to read at a path, in some words; empty where there is one."""
+    try:
+        mode = os.stat(path).st_mode
+    except FileNotFoundError:
+        return "no such file"
+    except NotADirectoryError:
+        return "no such file: what its path names as a folder is a file"
+    except (OSError, ValueError) as error:  # ValueError: a zero byte in the name
+        return f"no such file ({getattr(error, 'strerror', None) or error})"
+    if stat.S_ISDIR(mode):
+        return "a folder, and no file"
+    if not stat.S_ISREG(mode):
+        return "no ordinary file but a pipe or a device"
+    return ""
+
+
+def printable(path: str | os.PathLike[str]) -> str:
+    """A path as text that can be printed: bytes of its name that are not UTF-8 become `\\xe9` and the like."""
+    try:
+        return os.fsencode(path).decode("utf-8", "backslashreplace")
+    except UnicodeEncodeError:
+        return printable_text(os.fspath(path))
+
+
+def printable_text(text: str) -> str:
+    """Text that can be printed: halves of surrogate pairs, as JSON may hold them, become `\\ud83d` and the like."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
 def write_whole(path: Path, content: str | bytes) -> None:
-    """Writes a file, in a folder that is made; a reader sees the old file or the whole new one. Text is UTF-8."""
-    data = content.encode() if isinstance(content, str) else content
+    """Writes a file, in a folder that is made; a reader sees the old file or the whole new one.
+
+    Text is UTF-8; halves of surrogate pairs, which that cannot spell, become the escapes that JSON has for them.
+    """
+    data = content.encode("utf-8", "backslashreplace") if isinstance(content, str) else content
     if is_remote(path):
         with as_user_error(path):
             path.write_bytes(data)

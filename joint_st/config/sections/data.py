@@ -152,6 +152,9 @@ class DataConfig(Section):
     """Threads that read and decode audio on each host."""
     prefetch_batches: int = Field(default=4, ge=1)
     """Batches each host keeps ready."""
+    length_tolerance: float = Field(default=0.3, ge=0)
+    """Seconds by which decoded audio may be longer or shorter than its source, or its file's header, says; beyond, the
+    utterance cannot be read. What is longer by less is cut to what the source says."""
     strict: bool = False
     """Stop at the first utterance that cannot be read, instead of counting it and going on."""
 

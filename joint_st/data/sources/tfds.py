@@ -86,6 +86,10 @@ class Tfds:
     def entry(self, i: int) -> Entry:
         return self._entries[i]
 
+    def where(self, i: int) -> str:
+        """The split and the record of an utterance."""
+        return f"{self.name} {self._split}, record {i}"
+
     def _read_entries(self) -> Iterator[Entry]:
         what = f"indexing {self.name} {self._split}"
         rows = tqdm.trange(len(self), desc=what, unit=" utterances", delay=1, leave=False, disable=None)

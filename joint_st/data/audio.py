@@ -107,7 +107,8 @@ def audio_seconds(path: Path | str) -> float:
     decoder, structure = _open(path)
     with decoder:
         if isinstance(decoder, _Sndfile) and decoder.frames is not None:
-            return decoder.frames / decoder.rate if structure.promised is None else structure.promised
+            seen, promised = decoder.frames / decoder.rate, structure.promised
+            return seen if promised is None or promised < seen + structure.slack else promised
         try:
             return sum(map(len, decoder.blocks(0))) / decoder.rate
         except (soundfile.SoundFileError, OSError, MemoryError, *ffmpeg.errors()) as error:
@@ -222,6 +223,8 @@ def _open(path: Path | str) -> tuple[Decoder, Structure]:
             sndfile.__exit__()
             many = "several files in one" if structure.present == float("inf") else f"{structure.present:.3f} s"
             decoder = _by_ffmpeg(path, f"holds {many}, of which its header says {seen:.3f} s")
+        elif sndfile.kind == "FLAC":
+            structure = structure._replace(promised=seen)
     if structure.damage:
         decoder.__exit__()
         raise UnreadableAudio(path, f"{structure.damage}: it was cut")

@@ -153,6 +153,7 @@ class _Frame(NamedTuple):
     """A frame of MPEG audio, layer III."""
 
     size: int
+    samples: int
     seconds: float
 
 
@@ -166,12 +167,12 @@ def _mpeg_frame(content: bytes, at: int) -> _Frame | None:
         return None
     hertz = (44100, 48000, 32000)[rate] // {3: 1, 2: 2, 0: 4}[content[at + 1] >> 3 & 3]
     samples = 1152 if version == 1 else 576
-    return _Frame(samples // 8 * BITRATES[version][bitrate] * 1000 // hertz + padding, samples / hertz)
+    return _Frame(samples // 8 * BITRATES[version][bitrate] * 1000 // hertz + padding, samples, samples / hertz)
 
 
 def _mp3(file: BinaryIO) -> Structure:
     content = file.read()
-    at, present, promised, longest, damage = 0, 0.0, None, 0.0, ""
+    at, present, promised, filled, longest, damage = 0, 0.0, None, 0.0, 0.0, ""
     while at < len(content):
         frame = _mpeg_frame(content, at)
         if frame is None:
@@ -181,26 +182,40 @@ def _mp3(file: BinaryIO) -> Structure:
             damage = "ends in the middle of a frame"
             break
         longest = max(longest, frame.seconds)
-        count = _counted_frames(content[at : at + 64])
-        if count is None:
+        counted = _counted_frames(content[at : at + 256])
+        if counted is None:
             present += frame.seconds
-        elif not present and count:
-            promised = count * frame.seconds
+        elif not present and counted.frames:
+            filled = counted.filled / frame.samples * frame.seconds
+            promised = counted.frames * frame.seconds - filled
         at += frame.size
     if not present:
         return Structure(promised)
     # With a count, a last frame that is not whole is one frame less, which the comparison with it decides upon.
-    return Structure(promised, present, max(0.1, 4 * longest), damage if promised is None else "")
+    return Structure(promised, present - filled, max(0.1, 4 * longest), damage if promised is None else "")
 
 
-def _counted_frames(head: bytes) -> int | None:
-    """How many frames follow, in the frame that says it (Xing, Info, VBRI); 0 where it does not say, None elsewhere."""
+class _Counted(NamedTuple):
+    """What the first frame of a file says of the others."""
+
+    frames: int
+    """0 where it does not say."""
+    filled: int
+    """Samples that the encoder has added before and behind, and a decoder leaves out."""
+
+
+def _counted_frames(head: bytes) -> _Counted | None:
+    """What a frame says that counts the others (Xing, Info, VBRI); None of another frame."""
+    padded = head.ljust(256, b"\0")
     for name in (b"Xing", b"Info"):
         if (found := head.find(name, 4, 46)) > 0:
-            flags, count = struct.unpack_from(">II", head.ljust(64, b"\0"), found + 4)
-            return count if flags & 1 else 0
+            flags, count = struct.unpack_from(">II", padded, found + 4)
+            # Behind what the flags say is there, the encoder's name and nine bytes more, as LAME writes them.
+            at = found + 8 + 4 * (flags & 1) + 2 * (flags & 2) + 25 * (flags & 4) + (flags & 8) // 2 + 21
+            added = int.from_bytes(padded[at : at + 3], "big")
+            return _Counted(count if flags & 1 else 0, (added >> 12) + (added & 0xFFF))
     if head[36:40] == b"VBRI":
-        return struct.unpack_from(">I", head.ljust(64, b"\0"), 50)[0]
+        return _Counted(struct.unpack_from(">I", padded, 50)[0], 0)
     return None
 
 

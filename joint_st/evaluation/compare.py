@@ -68,6 +68,8 @@ class Side:
             print(f"{self.name}: evaluated", file=sys.stderr)
             sources = {split: (data or self.config.data.test)[split] for split, _, _ in keys}
             [self.evaluated] = evaluate_checkpoints(self.run.root, [str(self.step)], sources, PASSES, decoders)
+            if self.evaluated.unread:
+                raise UserError(f"{self.name}: {'; '.join(self.evaluated.unread)}")
             found = by_key(self.evaluated.utterances)
         self.utterances = {key: found[key] for key in keys}
 

@@ -22,6 +22,9 @@ BLOCK = 1 << 18
 LEAST_RATE, MOST_RATE = 2000, 1_000_000
 """Sample rates in Hz; others are those of broken headers."""
 
+USUAL_RATES = (8000, 11_025, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000)
+"""Hz."""
+
 
 class UnreadableAudio(UserError):
     """An audio file that cannot be decoded, or is not what its manifest says."""
@@ -123,7 +126,7 @@ def check_length(path: Path | str, has: float, stated: float, tolerance: float, 
     hint = ""
     if 900 < ratio < 1100:
         hint = " (is it in milliseconds?)"
-    elif LEAST_RATE < ratio < MOST_RATE and abs(ratio / 50 - round(ratio / 50)) * 50 < 1e-3 * ratio:
+    elif any(abs(ratio - rate) < 0.01 * rate for rate in USUAL_RATES):
         hint = " (is it in samples?)"
     raise UnreadableAudio(path, f"{has:.3f} s long, where {by} says {stated:.3f} s{hint}")
 

@@ -9,6 +9,7 @@ import functools
 import importlib.util
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -41,7 +42,7 @@ class FfmpegFile:
         # A file object, since FFmpeg takes some names for addresses.
         self._file = open(path, "rb")
         try:
-            self._container = av.open(self._file, options={"format_whitelist": FORMATS, "protocol_whitelist": ""})
+            self._container: Any = av.open(self._file, options={"format_whitelist": FORMATS, "protocol_whitelist": ""})
             if not self._container.streams.audio:
                 raise ValueError("holds no audio")
             context = self._container.streams.audio[0].codec_context

@@ -32,7 +32,7 @@ PIPE = "standard input"
 RAW, FILE = "raw", "file"
 """What may come through a pipe: samples alone, int16 (little-endian) and mono, or an audio file."""
 
-LIVE = ("WAV", "RF64")
+LIVE = ("WAV",)
 """Formats that can be decoded while they come; others are decoded once they are whole."""
 
 

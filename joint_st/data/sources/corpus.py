@@ -71,6 +71,8 @@ def read_whole(corpus: Corpus, i: int, id: str, seconds: float, tolerance: float
 class Concatenated:
     """Corpora one after the other, as one."""
 
+    place = version = ""
+
     def __init__(self, corpora: Sequence[Corpus], sizes: Sequence[int] | None = None):
         """sizes: of the corpora, where they are known without asking them."""
         self.corpora = tuple(corpora)

@@ -98,9 +98,10 @@ class Tfds:
     def _read_entry(self, i: int) -> Entry:
         example = self._brief.deserialize_example_np(self._records[i])
         samples = example["num_samples"] if "num_samples" in example else len(example.get("audio", ()))
+        rate = int(example.get("sample_rate", 0))
         return Entry(
             id=self._id(example, i),
-            seconds=int(samples) / int(example["sample_rate"]) if samples else 0.0,
+            seconds=int(samples) / rate if samples and rate > 0 else 0.0,
             text=_plain(example["text"]),
             has_audio=bool(samples),
             language=_plain(example.get("language", "")),

@@ -130,6 +130,7 @@ FIELDS = {
     "data.read_threads": Field(3, training),
     "data.prefetch_batches": Field(3, training),
     "data.length_tolerance": Field(0.1, training, {"data.train.1.path": "{place}/late.jsonl"}),
+    "data.read_timeout_seconds": Field(300.0, training),
     "data.strict": Field(True, training),
     "model.features.sample_rate": Field(8_000, forward, {"model.features.high_hz": 3_800}),
     "model.features.window_ms": Field(20, forward),

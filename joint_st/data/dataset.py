@@ -310,6 +310,9 @@ def open_paired(
     rows, dropped = _kept(reasons, len(table))
     if not len(rows):
         why = _counted(dropped) or "the sources are empty"
+        if unreadable[1].any():
+            entry = table.corpus.entry(int(unreadable[1].argmax()))
+            why += f": {entry.id}: {entry.problem}"
         raise UserError(f"data: no utterance of {table.corpus.name} is left ({why}); correct the sources")
     return Dataset(
         table,

@@ -386,3 +386,8 @@ def test_a_length_beyond_all_arrays_is_no_length(tmp_path):
     soundfile.write(tmp_path / "a.wav", np.zeros(16000, np.int16), 16000)
     lines = [{"audio_filepath": "a.wav", "id": "x", "duration": 160_000}, {"audio_filepath": "a.wav", "id": "y"}]
     assert ids_of(tmp_path / "m.jsonl", lines) == ["y"]
+    lines[0]["duration"] = 16_000
+    with pytest.raises(
+        UserError, match=r"\(1 unreadable: x: .*/a.wav: 1.000 s long, .* 16000.000 s \(is it in samples"
+    ):
+        ids_of(tmp_path / "m.jsonl", lines[:1])

@@ -252,7 +252,9 @@ def test_a_file_that_was_missing_is_taken_up_when_it_is_there(sources, tmp_path,
     data = config(sources, tmp_path)
     (tmp_path / "a.wav").rename(tmp_path / "away.wav")
     for _ in range(2):
-        with pytest.raises(UserError, match=r"no utterance of .* is left \(40 unreadable\)"):
+        with pytest.raises(
+            UserError, match=r"no utterance of .* is left \(40 unreadable: u0: .*/a.wav: no such file\)"
+        ):
             opened(data)
         assert sum("left out u" in r.getMessage() for r in caplog.records) == 10
         caplog.clear()

@@ -80,6 +80,12 @@ class Namespace:
         env = variables(self._trial, **changes)
         return Running(*arguments, logs=self._trial.work / "logs", env=env, before=self.inside)
 
+    def copy(self, name: str) -> Path:
+        """A folder of the file system, copied to where other processes see it under one name."""
+        place = self._trial.work / "copy" / name
+        shutil.rmtree(place, ignore_errors=True)
+        return shutil.copytree(self.seen / name, place)
+
     def close(self) -> None:
         """Ends the namespace."""
         self._holder.kill()
@@ -137,7 +143,7 @@ def training(trial: Trial) -> None:
                 outcome, told = ended.judge(), ended.told
                 if how == "gone" and moment == "at the start":
                     # It is a folder as any other.
-                    if outcome is Outcome.SURVIVED and difference(there.seen / "run", trained(trial)):
+                    if outcome is Outcome.SURVIVED and difference(there.copy("run"), trained(trial)):
                         outcome = Outcome.SILENT
                 elif outcome is Outcome.SURVIVED and how != "gone":
                     outcome = Outcome.SILENT  # nothing of it can have been saved
@@ -152,7 +158,7 @@ def after_healing(trial: Trial, there: Namespace, how: str, run: Path, told: str
     ended = there.run("train", tiny(trial), "--workdir", run).end()
     if ended.status:
         return Outcome.LOST, f"not even afterwards: {ended.told}"
-    differs = difference(there.seen / "run", trained(trial))
+    differs = difference(there.copy("run"), trained(trial))
     return (Outcome.SILENT, differs) if differs else (Outcome.REFUSED, told)
 
 
@@ -162,7 +168,7 @@ def evaluating(trial: Trial) -> None:
     run = with_test_split(trial)
     table, lines = trial.work / "table.json", trial.work / "lines.jsonl"
     files = ("--json", table, "--jsonl", lines)
-    copy = trial.work / "copy"
+    copy = trial.work / "good"
     shutil.copytree(run, copy)
     expected = Running("evaluate", copy, *files, logs=trial.work / "logs", env=variables(trial)).end()
     if expected.status:

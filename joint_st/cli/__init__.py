@@ -11,6 +11,7 @@ from joint_st.cli import align, analyze, compare, compile, data, doctor, evaluat
 from joint_st.cli.parser import Commands, Parser
 from joint_st.distributed.host_memory import keep_host_memory
 from joint_st.errors import UserError, printable
+from joint_st.runs import checksums
 
 EXIT_USER_ERROR = 2
 EXIT_INTERRUPTED = 130
@@ -56,6 +57,7 @@ def _run(arguments: list[str]) -> None:
         arguments, launcher_options = arguments[:end], arguments[end + 1 :]
     options = _parser().parse_args(arguments)
     options.launcher_options = launcher_options
+    checksums.verify(not getattr(options, "no_verify", False))
     options.run(options)
 
 

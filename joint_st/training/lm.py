@@ -127,7 +127,9 @@ def open_lm_data(config: LmConfig, run: RunDirectory, normalize: Normalizer) -> 
         # Elsewhere until it is whole: the process may be killed at any moment.
         with storage.draft_folder(run.root / ".texts") as draft:
             make_tokenizer(data.tokenizer, texts).save(draft / "tokenizer")
+            run.sum_up_inventories(draft / "tokenizer")
             storage.move_into_place(draft / "tokenizer", run.tokenizer, last=DESCRIPTION)
+    run.check_inventories()
     tokenizer = load_tokenizer(run.tokenizer)
     made_with = data, normalize, tokenizer
     dev = open_lm_texts(data.dev, *made_with, "data.dev", indexes=indexes) if data.dev else None

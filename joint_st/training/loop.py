@@ -26,7 +26,7 @@ from joint_st.distributed.preflight import check_config, check_data, check_direc
 from joint_st.errors import UserError
 from joint_st.losses.base import Column
 from joint_st.runs.checkpoints import Checkpoints
-from joint_st.runs.directory import RunDirectory, open_run
+from joint_st.runs.directory import RunDirectory, fixed_fields, open_run
 from joint_st.training.compilation import Programs
 from joint_st.training.interruption import EXIT_STATUS, Interruption
 from joint_st.training.loggers import open_loggers
@@ -267,6 +267,7 @@ def save(done: int, state: TrainState, recorder: Recorder, saving: Saving, sessi
         recorder.log_dev(done, found)
     recorder.flush()
     facts = {**saving.facts, "step": done, saving.metric: rank, "window": row_so_far}
+    facts["config"] = fixed_fields(session.config)
     session.checkpoints.save(done, state, facts, rank)
 
 

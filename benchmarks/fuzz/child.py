@@ -40,9 +40,9 @@ def case(kind, seeds, seed: int, number: int):
     return valid, kind.change(chance, valid)
 
 
-def attempt(kind, folder: Path, valid) -> tuple[str, str]:
+def attempt(kind, folder: Path, valid, seconds: float = SECONDS) -> tuple[str, str]:
     """The outcome of one case, and what was said."""
-    signal.setitimer(signal.ITIMER_REAL, SECONDS)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
     try:
         wrong = kind.read(folder, valid)
         return ("silent", wrong) if wrong else ("survived", "")
@@ -81,18 +81,19 @@ def main(name: str, seed: int, first: int, last: int, place: Path) -> None:
     folder, failures = place / "case", place / "failures"
     folder.mkdir(parents=True, exist_ok=True)
     failures.mkdir(exist_ok=True)
-    seeds = kind.prepare(folder)
-    for valid in seeds:  # what is valid is read, which also imports all that there is to import
-        path = folder / valid.name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(_stored(valid))
-        if (wrong := attempt(kind, folder, valid))[0] != ("survived" if valid.valid else "refused"):
-            raise SystemExit(f"{valid.name} is not valid: {wrong}")
 
     def slow(*_):
         raise Slow
 
     signal.signal(signal.SIGALRM, slow)
+    seeds = kind.prepare(folder)
+    for valid in seeds:  # what is valid is read, which also imports all that there is to import
+        path = folder / valid.name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(_stored(valid))
+        if (wrong := attempt(kind, folder, valid, 120))[0] != ("survived" if valid.valid else "refused"):
+            raise SystemExit(f"{valid.name} is not valid: {wrong}")
+
     bound = address_space() + MEMORY
     resource.setrlimit(resource.RLIMIT_AS, (bound, bound))
     counts, told, reasons = Counter(), [], Counter()

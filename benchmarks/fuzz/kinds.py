@@ -520,7 +520,7 @@ KINDS = (
             "joint_st.data.vocabulary": ("Vocabulary.load",),
             "joint_st.data.symbols": ("load_languages",),
             "joint_st.evaluation.report": ("ScoredUtterance.from_record", "read_utterances", "stored_utterances"),
-            "joint_st.reports.charts": ("training_charts", "_curve"),
+            "joint_st.reports.charts": ("training_charts", "_charts", "_curve"),
             "joint_st.runs.directory": ("RunDirectory.best_steps", "RunDirectory.checkpoint_steps"),
         },
         run_seeds,

@@ -216,12 +216,14 @@ def test_transcribe_prints_names_only_for_several_files(stand_in, capsys, run, t
     one, two = tmp_path / "1.wav", tmp_path / "2.wav"
     one.touch()
     two.touch()
-    calls = stand_in("joint_st.decoding.transcribe", "transcribe_files", ["one"])
+    calls = stand_in("joint_st.decoding.transcribe", "transcribe_files", [(one, "one")])
     assert main(["transcribe", str(run), str(one), "--head", "streaming"]) == 0
     assert capsys.readouterr().out == "one\n"
     expected = {"head": "streaming", "decoder": Greedy(), "checkpoint": "best"}
-    assert calls == [((run, [one]), {**expected, **dict.fromkeys(("fusion", "window_seconds"))})]
-    stand_in("joint_st.decoding.transcribe", "transcribe_files", ["one", "two"])
+    [((directory, files), keywords)] = calls
+    assert (directory, files.paths) == (run, (one,))
+    assert keywords == {**expected, **dict.fromkeys(("fusion", "window_seconds"))}
+    stand_in("joint_st.decoding.transcribe", "transcribe_files", [(one, "one"), (two, "two")])
     assert main(["transcribe", str(run), str(one), str(two)]) == 0
     assert capsys.readouterr().out == f"{one}\tone\n{two}\ttwo\n"
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import codecs
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -30,6 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     if arguments is None:
         keep_host_memory()
+    _write_names_as_they_are()
     try:
         _run(list(sys.argv[1:] if arguments is None else arguments))
         sys.stdout.flush()
@@ -60,6 +63,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         return _interrupted()
     return 0
+
+
+def _write_names_as_they_are() -> None:
+    """Let standard output take every name of a file, in the bytes that it has, and all text, with escapes if need be."""
+
+    def encode(error: UnicodeError) -> tuple[str | bytes, int]:
+        assert isinstance(error, UnicodeEncodeError)
+        one = error.object[error.start]
+        if "\udc80" <= one <= "\udcff":
+            return bytes([ord(one) - 0xDC00]), error.start + 1
+        return one.encode("ascii", "backslashreplace").decode("ascii"), error.start + 1
+
+    codecs.register_error("joint_st", encode)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="joint_st")
 
 
 def _interrupted() -> int:

@@ -9,6 +9,7 @@ import stat
 import tempfile
 from pathlib import Path
 
+from joint_st import storage
 from joint_st.errors import UserError
 
 RECORDED = "JOINT_ST_DATA"
@@ -30,18 +31,22 @@ def expand(path: str) -> Path:
 
 def existing(path: str) -> Path:
     """`expand(path)`; raises `UserError` where no file is there."""
+    if path.startswith("gs:"):
+        raise UserError(
+            f"{path}: manifests, texts and their audio are read from disks; copy them there, or mount the bucket"
+        )
     expanded = expand(path)
-    if not expanded.is_file():
+    if why := storage.why_no_file(expanded):
         hint = f"; {RECORDED} names the folder of recorded speech" if RECORDED in path else ""
-        raise UserError(f"{_shown(path, expanded)}: no such file; correct the path in the configuration{hint}")
+        raise UserError(f"{_shown(path, expanded)}: {why}; correct the path in the configuration{hint}")
     return expanded
 
 
 def _shown(path: str, expanded: Path) -> str:
     """A path as it is and as it is written. What is no path, as a key or a password, is not shown: logs keep it."""
     if str(expanded) == path or path.count("$") > path.startswith("$") or not expanded.is_absolute():
-        return path
-    return f"{expanded} (from {path})"
+        return storage.printable(path)
+    return storage.printable(f"{expanded} (from {path})")
 
 
 def cache_folder(name: str) -> Path:

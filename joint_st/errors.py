@@ -1,6 +1,9 @@
-"""The exceptions that the command line tells in one line."""
+"""The exceptions that the command line tells in one line, and how what others wrote is printed."""
+
+from __future__ import annotations
 
 import errno
+import re
 
 FAILING = {
     *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS),
@@ -33,6 +36,11 @@ def refusal(error: OSError) -> str:
     return ""
 
 
+_OBEYED = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+"""Characters that end a line, that a terminal takes for commands, that turn the order of what is read, and halves of
+surrogate pairs, which no terminal takes."""
+
+
 def printable(text: str) -> str:
-    """The text in one line, and without what a terminal would obey: control characters are written as escapes."""
-    return "".join(one if one.isprintable() or one == " " else one.encode("unicode_escape").decode() for one in text)
+    """The text in one line, and without what a terminal would obey: such characters are written as escapes."""
+    return _OBEYED.sub(lambda match: match[0].encode("unicode_escape").decode(), text)

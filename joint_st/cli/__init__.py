@@ -37,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _run(list(sys.argv[1:] if arguments is None else arguments))
         sys.stdout.flush()
     except Stalled as error:
-        print(f"joint-st: error: {error}", file=sys.stderr)
+        print(f"joint-st: error: {printable(str(error))}", file=sys.stderr)
         for stream in (sys.stdout, sys.stderr):
             stream.flush()
         os._exit(EXIT_STALLED)

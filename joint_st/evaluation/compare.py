@@ -16,7 +16,6 @@ from pathlib import Path
 import numpy as np
 import rich
 from rich import box
-from rich.markup import escape
 from rich.table import Table
 
 from joint_st.config import Source, load
@@ -34,6 +33,7 @@ from joint_st.evaluation.wer import ALL, Errors
 from joint_st.passes import PASSES
 from joint_st.runs.directory import existing_run
 from joint_st.runs.trained import read_symbols, trained_checkpoints
+from joint_st.tables import escape
 
 SAMPLES = 10_000
 """Number of resamples of the utterances."""
@@ -79,6 +79,8 @@ class Side:
         """Fill `utterances` by evaluating, and say why."""
         print(f"{self.name}: evaluated, since {why}", file=sys.stderr)
         [self.evaluated] = evaluate_checkpoints(self.run.root, [str(self.step)], sources, PASSES, decoders)
+        if self.evaluated.unread:
+            raise UserError(f"{self.name}: {'; '.join(self.evaluated.unread)}")
         self.utterances = by_key(self.evaluated.utterances)
 
     def _contents_of(self, source: Source) -> Counter:

@@ -14,6 +14,7 @@ import soundfile
 
 from joint_st.cli import main
 from joint_st.config import ManifestSource, load, override, save
+from joint_st.data.normalizers import normalizer
 from joint_st.decoding.decoders import Greedy
 from joint_st.decoding.long import default_window
 from joint_st.errors import UserError
@@ -58,7 +59,9 @@ def write(run, references, hypotheses, name="step_24_test", heard=frozenset({"we
         )
     file = run / "evaluations" / f"{name}.jsonl"
     write_utterances(utterances, file)
-    origin = origin_of(RunDirectory(run), step, "english v1", config.data.test, [Greedy()], default_window(config))
+    origin = origin_of(
+        RunDirectory(run), step, str(normalizer("english")), config.data.test, [Greedy()], default_window(config)
+    )
     file.with_suffix(SUFFIX).write_text(dataclasses.replace(origin, **changes).content(file.read_text()))
 
 
@@ -154,7 +157,7 @@ def test_the_newest_evaluation_of_the_checkpoint_counts(runs):
     keys, config = [("test", "streaming", "greedy")], load(run)
 
     def stored(step, keys, **options):
-        made_from = "english v1", config.data.test, [Greedy()], default_window(config)
+        made_from = str(normalizer("english")), config.data.test, [Greedy()], default_window(config)
         return stored_utterances(
             RunDirectory(run), step, keys, origin_of(RunDirectory(run), step, *made_from), **options
         )

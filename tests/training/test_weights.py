@@ -162,7 +162,7 @@ def test_absent_weights_are_refused_or_allowed(source, tmp_path):
 
 @pytest.mark.parametrize("labels", ["cab", "abcd"])
 def test_other_labels_are_refused_where_they_matter(source, tmp_path, labels):
-    """As many labels in another order, or one more of them."""
+    """The same labels in another order are refused, and one more of them."""
     symbols = Symbols(Characters(labels), SYMBOLS.units, SYMBOLS.languages)
     here = 2 + len(labels)
     assert message(taking(source), tmp_path / "a", symbols) == (

@@ -158,8 +158,8 @@ class ModelConfig(Section):
     text_positions: Literal["none", "sinusoidal"] = "none"
     """Absolute positions added to the text's embeddings; all layers' attention has relative ones anyway."""
     text_blanks: bool = False
-    """Of the frames that repeat a unit, only the first embeds it and the others embed CTC's blank: text then looks as
-    speech does after a CTC of units, a spike for each."""
+    """Embed a repeated unit once and CTC's blank for its other frames: text then looks like the posteriors of a CTC of
+    units, which peak once for each unit."""
     unit_conditioning: Literal["none", "add", "replace"] = "none"
     """What enters the shared layers of speech: the audio encoder's embeddings; these plus the text's embeddings of the
     units heard, weighted by the posterior of `losses.unit_ctc.weight`; or the latter only."""

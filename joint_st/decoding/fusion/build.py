@@ -66,7 +66,7 @@ class FusionFiles:
     """One word or phrase a line."""
     weights: Weights = Weights()
     rescore: Path | None = None
-    """As `lm`."""
+    """The language model that rescores, of the same kinds as `lm`."""
     rescoring_weights: RescoringWeights = RescoringWeights()
 
     def open(self, tokenizer: Tokenizer, normalizer: Normalizer) -> Fused:

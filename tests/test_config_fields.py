@@ -162,6 +162,7 @@ FIELDS = {
     "losses.reconstruction.streaming": Field(0.3, loss, UNITS_AND_TEXT),
     "losses.reconstruction.full_context": Field(0.3, loss, UNITS_AND_TEXT),
     "losses.reconstruction.paired": Field(0.3, loss, JOINT),
+    "losses.cr_ctc.weight": Field(0.2, loss),
     "losses.unit_ctc.weight": Field(0.3, loss, UNITS_AND_TEXT),
     "losses.consistency.weight": Field(0.2, loss, JOINT),
     "losses.consistency.warmup_steps": Field(5, loss, JOINT),

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
 import subprocess
 import sys
+import threading
 import types
 from pathlib import Path
 
 import pytest
 
 from joint_st.cli import main
+from joint_st.cli.options import quiet_libraries
 from joint_st.config import ManifestSource, TfdsSource
 from joint_st.decoding.decoders import Beam, Greedy
 from joint_st.decoding.fusion import Weights
@@ -216,12 +219,14 @@ def test_transcribe_prints_names_only_for_several_files(stand_in, capsys, run, t
     one, two = tmp_path / "1.wav", tmp_path / "2.wav"
     one.touch()
     two.touch()
-    calls = stand_in("joint_st.decoding.transcribe", "transcribe_files", ["one"])
+    calls = stand_in("joint_st.decoding.transcribe", "transcribe_files", [(one, "one")])
     assert main(["transcribe", str(run), str(one), "--head", "streaming"]) == 0
     assert capsys.readouterr().out == "one\n"
     expected = {"head": "streaming", "decoder": Greedy(), "checkpoint": "best"}
-    assert calls == [((run, [one]), {**expected, **dict.fromkeys(("fusion", "window_seconds"))})]
-    stand_in("joint_st.decoding.transcribe", "transcribe_files", ["one", "two"])
+    [((directory, files), keywords)] = calls
+    assert (directory, files.paths) == (run, (one,))
+    assert keywords == {**expected, **dict.fromkeys(("fusion", "window_seconds"))}
+    stand_in("joint_st.decoding.transcribe", "transcribe_files", [(one, "one"), (two, "two")])
     assert main(["transcribe", str(run), str(one), str(two)]) == 0
     assert capsys.readouterr().out == f"{one}\tone\n{two}\ttwo\n"
 
@@ -312,6 +317,28 @@ def test_an_interrupt_while_modules_are_imported(config, tmp_path, module, statu
     command = [sys.executable, "-m", "joint_st", "train", str(config), "--workdir", str(tmp_path / "run")]
     done = subprocess.run(command, capture_output=True, text=True, env=environment(**paths))
     assert (done.returncode, done.stderr) == (status, line)
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.ESTALE])
+def test_a_file_system_that_fails_is_told_though_no_file_is_named(monkeypatch, capsys, config, number):
+    def run(options):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr("joint_st.cli.train._train", run)
+    assert main(["train", str(config)]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"joint-st: error: a file could not be written or read: {os.strerror(number)}")
+
+
+def test_what_fails_in_threads_of_libraries_is_not_printed_there(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "excepthook", sys.excepthook)
+    quiet_libraries()
+    error = ValueError("one")
+    for threaded in (True, False):
+        report = threading.Thread(target=sys.excepthook, args=(ValueError, error, None))
+        report.start() if threaded else report.run()
+        threaded and report.join()
+        assert capsys.readouterr().err == ("" if threaded else "ValueError: one\n")
 
 
 def test_who_waits_for_what_never_comes_is_left_behind(monkeypatch, capsys, config):

@@ -8,15 +8,17 @@ import json
 import re
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Protocol
+from typing import Annotated, Literal, Protocol
 
 import numpy as np
+import pydantic
 import sentencepiece
 
 from joint_st import storage
 from joint_st.config import TokenizerConfig
 from joint_st.data.paths import expand
 from joint_st.errors import UserError
+from joint_st.json_files import DAMAGED, read_json
 
 BLANK = 0
 UNKNOWN = 1
@@ -121,10 +123,38 @@ def load_tokenizer(folder: Path | str) -> Tokenizer:
     path = storage.path(folder) / DESCRIPTION
     if not path.is_file():
         raise UserError(f"{path}: no such file; `joint-st data tokenizer` writes what data.tokenizer.path takes")
-    description = json.loads(path.read_text(encoding="utf-8"))
-    if description["kind"] == "characters":
-        return Characters(description["characters"])
-    return Wordpieces((path.parent / description["model"]).read_bytes())
+    description = read_json(path, _Description)
+    if isinstance(description, _OfCharacters):
+        return Characters(description.characters)
+    model = path.parent / MODEL
+    try:
+        return Wordpieces(model.read_bytes())
+    except RuntimeError as error:
+        raise UserError(f"{model}: no model of SentencePiece ({str(error).splitlines()[0]}); {DAMAGED}") from None
+
+
+class _OfCharacters(pydantic.BaseModel):
+    """What a tokenizer of characters is saved as."""
+
+    kind: Literal["characters"]
+    characters: list[Annotated[str, pydantic.Field(min_length=1, max_length=1)]]
+
+    @pydantic.field_validator("characters")
+    @classmethod
+    def _each_once(cls, characters: list[str]) -> list[str]:
+        if len(set(characters)) < len(characters):
+            raise ValueError("characters: one is there twice")
+        return characters
+
+
+class _OfPieces(pydantic.BaseModel):
+    """What a tokenizer of wordpieces is saved as, beside its model: a name that led elsewhere would be followed."""
+
+    kind: Literal["sentencepiece"]
+    model: Literal["tokenizer.model"]
+
+
+_Description = Annotated[_OfCharacters | _OfPieces, pydantic.Field(discriminator="kind")]
 
 
 def _train_wordpieces(size: int, texts: Iterable[str], section: str) -> Wordpieces:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -211,7 +212,29 @@ def existing_run(workdir: Path) -> RunDirectory:
     if not run.config.is_file():
         problem = f"no run (no {run.config.name} in it)" if run.root.is_dir() else "no such directory"
         raise UserError(f"{run.root}: {problem}")
+    refuse_links(run)
     return run
+
+
+def refuse_links(run: RunDirectory) -> None:
+    """Raise `UserError` where a file or folder of a run is a link that leads out of it.
+
+    A run may come from anyone, and its links as they were packed: what is read or written through one would be any file
+    of this machine. The run's directory itself may be a link, and so may the folder of checkpoints, which are read as
+    arrays alone, and which often lie on a larger disk.
+    """
+    if storage.is_remote(run.root):
+        return
+    root = run.root.resolve()
+    for folder, folders, files in os.walk(root):
+        for name in (*folders, *files):
+            path = Path(folder, name)
+            if path.is_symlink() and name != run.checkpoints.name and not path.resolve().is_relative_to(root):
+                raise UserError(
+                    f"{path}: a link that leads out of the run, to {os.readlink(path)}; copy what it leads to"
+                )
+        if run.checkpoints.name in folders:
+            folders.remove(run.checkpoints.name)
 
 
 def _changeable(path: str) -> bool:

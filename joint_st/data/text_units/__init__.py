@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import itertools
-import json
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Annotated, Literal
+
+import pydantic
 
 from joint_st import storage
 from joint_st.config import TokenizerConfig, UnitsConfig
@@ -13,6 +15,7 @@ from joint_st.data.text_units.phonemes import Phonemes
 from joint_st.data.text_units.units import BOUNDARY, FILE, PADDING, UNKNOWN, Gather, Spelling, Units
 from joint_st.data.tokenizers import load_tokenizer, make_tokenizer
 from joint_st.errors import UserError
+from joint_st.json_files import read_json
 
 __all__ = ["BOUNDARY", "PADDING", "TOGETHER", "UNKNOWN", "Units", "load_units", "make_units"]
 
@@ -52,7 +55,32 @@ def load_units(folder: Path | str) -> Units:
     path = storage.path(folder) / FILE
     if not path.is_file():
         raise UserError(f"{path}: no such file; is this the folder of a run that has units?")
-    description = json.loads(path.read_text(encoding="utf-8"))
-    if description["kind"] == "phonemes":
-        return Phonemes.load(description)
+    description = read_json(path, _Description)
+    if isinstance(description, _OfPhonemes):
+        return Phonemes.load(description.model_dump())
     return Spelling(load_tokenizer(folder))
+
+
+class _OfPhonemes(pydantic.BaseModel):
+    """What phonemes are saved as."""
+
+    kind: Literal["phonemes"]
+    symbols: list[Annotated[str, pydantic.Field(min_length=1)]]
+    language: str
+    version: str
+
+    @pydantic.field_validator("symbols")
+    @classmethod
+    def _each_once(cls, symbols: list[str]) -> list[str]:
+        if len(set(symbols)) < len(symbols):
+            raise ValueError("symbols: one is there twice")
+        return symbols
+
+
+class _Spelled(pydantic.BaseModel):
+    """What units that spell are saved as, beside their tokenizer."""
+
+    kind: Literal["characters", "sentencepiece"]
+
+
+_Description = Annotated[_OfPhonemes | _Spelled, pydantic.Field(discriminator="kind")]

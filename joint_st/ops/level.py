@@ -13,7 +13,7 @@ class RunningMean(NamedTuple):
 
     total: jax.Array
     """Sum of the frames so far, float32 [B, C]."""
-    count: jax.Array
+    frames: jax.Array
     """How many they are, float32 [B]."""
 
 
@@ -28,5 +28,5 @@ def running_mean(x: jax.Array, state: RunningMean, weight: float = 0.0) -> tuple
     weight: frames of zeros that are taken to have come before the first; they draw the first means towards zero.
     """
     totals = state.total[:, None] + jnp.cumsum(x, axis=1)
-    counts = state.count[:, None] + jnp.arange(1, x.shape[1] + 1)
+    counts = state.frames[:, None] + jnp.arange(1, x.shape[1] + 1)
     return totals / (counts + weight)[..., None], RunningMean(totals[:, -1], counts[:, -1])

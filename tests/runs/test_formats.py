@@ -160,7 +160,7 @@ def test_a_run_of_a_later_format_is_refused(stored):
 
 
 def test_migrations_follow_each_other(stored, monkeypatch):
-    """As if width had been called size in the newest format, and were called breadth in the next."""
+    """The test acts as if width had been called size in the newest format, and were called breadth in the next."""
 
     def rename(old, new):
         return lambda read: {**read, "model": {new if k == old else k: v for k, v in read["model"].items()}}

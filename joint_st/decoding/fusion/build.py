@@ -80,12 +80,12 @@ class FusionFiles:
     """One word or phrase a line; see `joint_st.decoding.fusion.hot_word_file`."""
     weights: Weights = Weights()
     rescore: Path | None = None
-    """As `lm`."""
+    """The language model that rescores, of the same kinds as `lm`."""
     rescoring_weights: RescoringWeights = RescoringWeights()
     lm_level: Level | None = None
     """What the tokens of `lm` are; None: see `find_level`."""
     rescore_level: Level | None = None
-    """As `lm_level`, of `rescore`."""
+    """What the tokens of `rescore` are; None: see `find_level`."""
 
     def open(self, tokenizer: Tokenizer, normalizer: Normalizer) -> Fused:
         """Reads the files for a run's labels.

@@ -165,7 +165,10 @@ def write_whole(path: Path, content: str | bytes) -> None:
         return
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(f".{path.name}.{os.getpid()}")
-    draft.write_bytes(data)
+    # A link of that name, as in another person's copy of a run, is not followed to what it leads to.
+    draft.unlink(missing_ok=True)
+    with open(draft, "xb") as file:
+        file.write(data)
     os.replace(draft, path)
 
 
@@ -360,7 +363,8 @@ def append_file(path: Path, text: str) -> Growing:
     if is_remote(path):
         return _GrowingObject(path, text)
     partial = path.with_suffix(".partial")
-    with open(partial, "w", newline="") as file:
+    partial.unlink(missing_ok=True)  # which may be a link
+    with open(partial, "x", newline="") as file:
         file.write(text)
     os.replace(partial, path)
     return open(path, "a", newline="", buffering=1)

@@ -210,6 +210,7 @@ FIELDS = {
     "training.init.allow": Field(["shared", "spare"], beginning, TAKEN | {"training.init.rename": {"shared": "spare"}}),
     "evaluation.batch_size": Field(4, training),
     "evaluation.bootstrap_samples": Field(200, evaluation),
+    "evaluation.rank_by": Field("cer", training),
     "parallel.data": Field(2, training),
     "parallel.fsdp": Field(2, training),
     "parallel.tensor": Field(2, training),

@@ -13,7 +13,7 @@ from joint_st import interrupts
 from joint_st.cli import align, analyze, compare, compile, data, doctor, evaluate, report, sweep, train, transcribe
 from joint_st.cli.parser import Commands, Parser
 from joint_st.distributed.host_memory import keep_host_memory
-from joint_st.errors import Stalled, UserError, printable
+from joint_st.errors import Stalled, UserError, printable, refusal
 from joint_st.runs import checksums
 
 EXIT_USER_ERROR = 2
@@ -37,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _run(list(sys.argv[1:] if arguments is None else arguments))
         sys.stdout.flush()
     except Stalled as error:
-        print(f"joint-st: error: {error}", file=sys.stderr)
+        print(f"joint-st: error: {printable(str(error))}", file=sys.stderr)
         for stream in (sys.stdout, sys.stderr):
             stream.flush()
         os._exit(EXIT_STALLED)
@@ -51,12 +51,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_BROKEN_PIPE
     except OSError as error:
-        # What the system refuses about a file of the user's; one without a name is a mistake of ours.
-        if error.filename is None and not interrupts.came():
-            raise
         if interrupts.came():
             return _interrupted()
-        print(f"joint-st: error: {printable(f'{error.filename}: {error.strerror}')}", file=sys.stderr)
+        if not refusal(error):
+            raise
+        print(f"joint-st: error: {printable(refusal(error))}", file=sys.stderr)
         return EXIT_USER_ERROR
     except Exception:
         if not interrupts.came():

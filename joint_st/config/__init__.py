@@ -27,6 +27,7 @@ from joint_st.config.sections.data import (
     TfdsSource,
     TokenizerConfig,
     UnitsConfig,
+    newest_normalizer,
 )
 from joint_st.config.sections.heads import CtcHeadConfig, HeadsConfig
 from joint_st.config.sections.losses import (
@@ -98,6 +99,7 @@ __all__ = [
     "is_language_model",
     "load",
     "mesh_shape",
+    "newest_normalizer",
     "override",
     "parse_source",
     "save",

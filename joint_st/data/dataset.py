@@ -73,7 +73,7 @@ class Table:
 def _joined(counts: Sequence[Counts]) -> Counts:
     if len(counts) == 1:
         return counts[0]
-    return Counts(np.concatenate([one.lengths for one in counts]), np.concatenate([one.frames for one in counts]))
+    return Counts(*map(np.concatenate, zip(*counts, strict=True)))
 
 
 class Dataset:
@@ -141,6 +141,11 @@ class Dataset:
     def unit_frames_needed(self) -> np.ndarray:
         """Fewest frames in which CTC can emit the units, int32 [N]; 0 where there are none."""
         return np.where(self._takes_units, self._table.units.frames[self.rows], np.int32(0))
+
+    @functools.cached_property
+    def unknown_characters(self) -> np.ndarray:
+        """Characters of the text that the tokenizer cannot spell, int32 [N]: each becomes, or is part of, an unknown label."""
+        return self._table.labels.unknown[self.rows]
 
     @functools.cached_property
     def timed(self) -> np.ndarray:
@@ -264,13 +269,15 @@ class Dataset:
     def describe(self) -> str:
         """What is in it and what was dropped, in one line."""
         dropped = _counted(self.dropped) or "none"
+        total = int(self.unknown_characters.sum(dtype=np.int64))
+        unknown = f"; {total} unknown characters in {np.count_nonzero(self.unknown_characters)}" if total else ""
         if self.features is None:
             kind, lengths = ("labels", self.label_lengths) if self.units is None else ("units", self.unit_lengths)
             total = int(lengths.sum(dtype=np.int64))
-            return f"{len(self)} texts, {total / len(self):.1f} {kind} each; dropped {dropped}"
+            return f"{len(self)} texts, {total / len(self):.1f} {kind} each; dropped {dropped}{unknown}"
         alone = np.count_nonzero(self.unit_lengths == 0) if self.units else 0
         without = f"; {alone} with audio alone, their units too many or none" if alone else ""
-        return f"{len(self)} utterances, {self.seconds / 3600:.2f} h; dropped {dropped}{without}"
+        return f"{len(self)} utterances, {self.seconds / 3600:.2f} h; dropped {dropped}{without}{unknown}"
 
 
 def open_paired(

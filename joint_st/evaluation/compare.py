@@ -15,7 +15,6 @@ from pathlib import Path
 import numpy as np
 import rich
 from rich import box
-from rich.markup import escape
 from rich.table import Table
 
 from joint_st.config import Source, load
@@ -30,6 +29,7 @@ from joint_st.evaluation.wer import ALL, Errors
 from joint_st.passes import PASSES
 from joint_st.runs.directory import existing_run
 from joint_st.runs.trained import trained_checkpoints
+from joint_st.tables import escape
 
 SAMPLES = 10_000
 """Number of resamples of the utterances."""

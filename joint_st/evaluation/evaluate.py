@@ -53,7 +53,10 @@ class Scorer:
         self._forward = Forward(config, sizes, mesh)
 
     def __call__(self, weights, name: str) -> dict[str, float]:
-        """Return `{name}_{head}_wer` of each head, as fractions. Raises `UserError` where the dataset has no words."""
+        """Return `{name}_{head}_wer` and `{name}_{head}_cer` of each head, as fractions.
+
+        Raises `UserError` where the dataset has no words.
+        """
         found = list(
             recognise(self._forward, weights, self._dataset, self._buckets, self._mesh, self._config, name=name)
         )
@@ -62,10 +65,10 @@ class Scorer:
         scored = score_recognised(found, self._dataset, name)
         rates = {}
         for head in PASSES:
-            wer = total(u.errors[ALL] for u in scored if u.head == head).wer
-            if wer is None:
+            errors = total(u.errors[ALL] for u in scored if u.head == head)
+            if errors.wer is None:
                 raise UserError(f"data.{name}: its transcripts have no words, so there is no WER; correct its sources")
-            rates[f"{name}_{head}_wer"] = wer
+            rates |= {f"{name}_{head}_wer": errors.wer, f"{name}_{head}_cer": errors.cer}
         return rates
 
 

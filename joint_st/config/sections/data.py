@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 import re
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import pydantic
 from pydantic import Field
 
 from joint_st.config.sections.base import ByKind, Section, clash
 from joint_st.errors import UserError
+
+NORMALIZERS = {"none": 1, "basic": 2, "english": 2}
+"""Newest version of each text normaliser; `joint_st.data.normalizers` has them."""
+
+
+def newest_normalizer(name: str) -> str:
+    """The name of a normaliser with its newest version, `english v2` of `english`; other names as they are."""
+    return f"{name} v{NORMALIZERS[name]}" if name in NORMALIZERS else name
+
+
+NormalizerName = Annotated[str, pydantic.AfterValidator(newest_normalizer)]
 
 
 class Source(ByKind):
@@ -59,8 +70,8 @@ class TextSource(Source):
     kind: Literal["text"] = "text"
     path: str
     """The file, in UTF-8. `~` and `$VARIABLES` are expanded."""
-    language: str = "en"
-    """BCP 47 tag of the language the sentences are in."""
+    language: str = ""
+    """BCP 47 tag of the language the sentences are in; empty: that of `data.units.language`."""
 
 
 class MixtureConfig(ByKind):
@@ -117,8 +128,9 @@ class DataConfig(Section):
     text: tuple[Source, ...] = ()
     """Text without audio (audio there may be is ignored). Its words count as read (though not heard), the tokenizer
     learns from it, and where there are units, text-only batches come from it."""
-    normalizer: str = "english"
-    """Name of the text normaliser; its version is stored in the run."""
+    normalizer: NormalizerName = "english"
+    """Text normaliser: its name (`none`, `basic`, `english`), which stands for its newest version, or name and version
+    (`english v1`). A run keeps the version."""
     tokenizer: TokenizerConfig = TokenizerConfig()
     units: UnitsConfig = UnitsConfig()
     mixture: MixtureConfig = EveryRow()

@@ -37,7 +37,7 @@ def test_characters_count_where_words_have_no_spaces(texts, metric):
 
 
 class Texts:
-    """As much of a data set as the references take."""
+    """The part of a data set that the references take."""
 
     normalizer = staticmethod(normalizer("basic"))
 

@@ -94,6 +94,42 @@ class Identity(AugmentationConfig):
     kind: Literal["identity"] = "identity"
 
 
+class Gain(AugmentationConfig):
+    """Makes an utterance louder or quieter by so many dB, drawn evenly from a range."""
+
+    kind: Literal["gain"] = "gain"
+    low_db: float = -20.0
+    """The least."""
+    high_db: float = 6.0
+    """The most. Samples beyond full scale are clipped, as a recorder would."""
+
+    @pydantic.model_validator(mode="after")
+    def _range(self):
+        if self.low_db > self.high_db:
+            raise clash("low_db", f"{self.low_db} is above high_db {self.high_db}")
+        return self
+
+
+class Noise(AugmentationConfig):
+    """Adds noise to some utterances, at a ratio of speech to noise drawn evenly from a range."""
+
+    kind: Literal["noise"] = "noise"
+    share: float = Field(default=0.5, ge=0, le=1)
+    """Share of the utterances that get noise."""
+    colour: Literal["white", "pink"] = "white"
+    """White noise has equal power at all frequencies, pink noise in all octaves."""
+    low_db: float = 10.0
+    """The lowest ratio, over the whole utterance."""
+    high_db: float = 40.0
+    """The highest."""
+
+    @pydantic.model_validator(mode="after")
+    def _range(self):
+        if self.low_db > self.high_db:
+            raise clash("low_db", f"{self.low_db} is above high_db {self.high_db}")
+        return self
+
+
 class TokenizerConfig(Section):
     """What the CTC heads spell: characters or SentencePiece wordpieces. Id 0 is the CTC blank."""
 

@@ -65,7 +65,7 @@ class WordLM(NamedTuple):
         return jnp.int32(self.ngram.start), jnp.int32(_ROOT)
 
     def lengthen(self, states, labels, weight, bonus, unknown_penalty):
-        """As of `LabelLM`; the bonus is for a word."""
+        """Scores and states after each label, as `LabelLM.lengthen` gives them; the bonus is for a word."""
         contexts, nodes = states
         of_word, after_word = self._end_word(states, weight, bonus, unknown_penalty)
         begins = self.begins[labels]
@@ -77,7 +77,7 @@ class WordLM(NamedTuple):
         return gain, (jnp.where(begins, after_word[:, None], contexts[:, None]), after)
 
     def finish(self, states, weight, bonus, unknown_penalty):
-        """As of `LabelLM`."""
+        """Scores of the end of the text, as `LabelLM.finish` gives them."""
         of_word, after_word = self._end_word(states, weight, bonus, unknown_penalty)
         return of_word + weight * self.ngram.step(after_word, self.ngram.end)[0]
 

@@ -331,7 +331,7 @@ def test_what_a_killed_build_left_is_removed(tmp_path):
 
 
 def test_a_disk_that_is_full_is_told_in_one_line(tmp_path, monkeypatch):
-    """As ArrayRecord's writer says it; another error of its stays as it is."""
+    """The message is that of ArrayRecord's writer; another error of its stays as it is."""
 
     def build(why):
         def fail(self, **options):

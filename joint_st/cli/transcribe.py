@@ -46,7 +46,7 @@ def add(commands: Commands) -> None:
     transcribe.add_argument(
         "--stream",
         action="store_true",
-        help="feed one FILE in chunks and print each new hypothesis (seconds of audio heard, head, text), then that of "
+        help="feed one FILE in chunks and print each new hypothesis (seconds of audio so far, head, text), then that of "
         "the full-context second pass; `-` reads an audio file or raw samples from standard input, while they come",
     )
     chunk_argument(transcribe)
@@ -61,7 +61,7 @@ def add(commands: Commands) -> None:
     )
     transcribe.add_argument("--head", choices=PASSES, default=FULL_CONTEXT, help="%(default)s by default")
     transcribe.add_argument(
-        "--decoder", choices=DECODERS, help="greedy by default, beam with --lm, --hot-words or --rescore"
+        "--decoder", choices=DECODERS, help="the default is greedy, or beam with --lm, --hot-words or --rescore"
     )
     beam_arguments(transcribe)
     fusion_arguments(transcribe)

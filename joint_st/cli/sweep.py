@@ -79,7 +79,7 @@ def add(commands: Commands) -> None:
         "--plot",
         metavar="FILE",
         type=Path,
-        help="draw the error rates as PNG, over the number that the arms override, or by arm if it is no number",
+        help="draw the error rates as PNG, over the number that the arms override, or by arm if that is not a number",
     )
     sweep.set_defaults(run=_sweep)
 

@@ -54,7 +54,7 @@ def add(commands: Commands) -> None:
         "--stdin",
         choices=("raw", "file"),
         help="what comes through standard input (`-`): raw samples, int16 (little-endian) and mono, or an audio file; by "
-        "default what its first bytes look like, which is told",
+        "default what its first bytes look like, which is printed",
     )
     transcribe.add_argument(
         "--rate", metavar="HZ", type=count, help="sample rate of raw audio; that of the model's features by default"

@@ -14,7 +14,8 @@ import numpy as np
 
 from joint_st import storage
 from joint_st.config import Config, LmConfig
-from joint_st.errors import DAMAGED, UserError
+from joint_st.errors import UserError
+from joint_st.json_files import DAMAGED
 from joint_st.runs.directory import RunDirectory
 
 

@@ -137,7 +137,7 @@ def test_images_are_light_and_files_small(tmp_path):
         save_figure(drawing, tmp_path / "new" / f"{name}.png")
     with warnings.catch_warnings():  # none of what the font has not
         warnings.simplefilter("error")
-        foreign = alignment_figure(make_example(text="日本語 क्ष ถ้า"))
+        foreign = alignment_figure(make_example(text="日本語 ถ้า"))
         save_figure(foreign, tmp_path / "new" / "alignment.png")
         figure_to_image(foreign)
     files = list((tmp_path / "new").iterdir())

@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import signal
 import subprocess
 import sys
+import threading
 import types
 from pathlib import Path
 
 import pytest
 
 from joint_st.cli import main
+from joint_st.cli.options import quiet_libraries
 from joint_st.config import ManifestSource, TfdsSource
 from joint_st.decoding.decoders import Beam, Greedy
 from joint_st.decoding.fusion import Weights
 from joint_st.decoding.fusion.build import FusionFiles
 from joint_st.decoding.rescoring import RescoringWeights
+from joint_st.errors import Stalled
 from joint_st.runs.directory import open_run
+from tests.tiny import environment
 
 CONFIG_FILE = '''"""A small config.
 
@@ -213,12 +219,14 @@ def test_transcribe_prints_names_only_for_several_files(stand_in, capsys, run, t
     one, two = tmp_path / "1.wav", tmp_path / "2.wav"
     one.touch()
     two.touch()
-    calls = stand_in("joint_st.decoding.transcribe", "transcribe_files", ["one"])
+    calls = stand_in("joint_st.decoding.transcribe", "transcribe_files", [(one, "one")])
     assert main(["transcribe", str(run), str(one), "--head", "streaming"]) == 0
     assert capsys.readouterr().out == "one\n"
     expected = {"head": "streaming", "decoder": Greedy(), "checkpoint": "best"}
-    assert calls == [((run, [one]), {**expected, **dict.fromkeys(("fusion", "window_seconds"))})]
-    stand_in("joint_st.decoding.transcribe", "transcribe_files", ["one", "two"])
+    [((directory, files), keywords)] = calls
+    assert (directory, files.paths) == (run, (one,))
+    assert keywords == {**expected, **dict.fromkeys(("fusion", "window_seconds"))}
+    stand_in("joint_st.decoding.transcribe", "transcribe_files", [(one, "one"), (two, "two")])
     assert main(["transcribe", str(run), str(one), str(two)]) == 0
     assert capsys.readouterr().out == f"{one}\tone\n{two}\ttwo\n"
 
@@ -240,7 +248,7 @@ def test_transcribe_prints_names_only_for_several_files(stand_in, capsys, run, t
         ("train {config} --model.heads 5", "model.heads: 5 heads must divide width 144 into even parts"),
         ("data tokenizer {config}", "--out DIR is missing (see `joint-st data tokenizer --help`)"),
         ("data ngram {config}", "--out FILE is missing (see `joint-st data ngram --help`)"),
-        ("data ngram {config} --order 0 --out x", "argument --order: '0' is no whole number from 1 on"),
+        ("data ngram {config} --order 0 --out x", "argument --order: '0' is no whole number from 1 to 20"),
         ("evaluate", "the following arguments are required: RUN (see `joint-st evaluate --help`)"),
         ("evaluate {missing}", "{missing}: no such directory"),
         (
@@ -260,7 +268,55 @@ def test_transcribe_prints_names_only_for_several_files(stand_in, capsys, run, t
         ("compile {config} --topologi v5e:4x4", "--topologi: unknown option; did you mean --topology?"),
         ("evaluate {run} --decoder bean", "argument --decoder: invalid choice: 'bean' (choose from"),
         ("evaluate {run} --beam 4", "--beam: needs the beam search; add --decoder beam"),
-        ("evaluate {run} --decoder beam --beam 0", "argument --beam: '0' is no whole number from 1 on"),
+        ("evaluate {run} --decoder beam --beam 0", "argument --beam: '0' is no whole number from 1 to 10,000"),
+        ("evaluate {run} --lm x --lm-weight nan", "argument --lm-weight: 'nan' is no number from 0 to 100"),
+        ("evaluate {run} --lm x --lm-weight inf", "argument --lm-weight: 'inf' is no number from 0 to 100"),
+        (
+            "transcribe {run} {config} --lm x --lm-weight 1e30",
+            "argument --lm-weight: '1e30' is no number from 0 to 100",
+        ),
+        (
+            "transcribe {run} x --lm x --insertion-bonus 1e30",
+            "argument --insertion-bonus: '1e30' is no number from -100 to",
+        ),
+        (
+            "transcribe {run} x --lm x --unknown-penalty nan",
+            "argument --unknown-penalty: 'nan' is no number from 0 to 1000",
+        ),
+        (
+            "transcribe {run} x --hot-words x --hot-word-bonus inf",
+            "argument --hot-word-bonus: 'inf' is no number from -100",
+        ),
+        (
+            "transcribe {run} x --hot-words x --hot-word-bonus 1e30",
+            "argument --hot-word-bonus: '1e30' is no number from",
+        ),
+        (
+            "transcribe {run} x --rescore x --rescore-weight nan",
+            "argument --rescore-weight: 'nan' is no number from 0 to 1",
+        ),
+        (
+            "transcribe {run} x --rescore x --rescore-bonus inf",
+            "argument --rescore-bonus: 'inf' is no number from -100",
+        ),
+        ("transcribe {run} x --stream --chunk-ms nan", "argument --chunk-ms: 'nan' is no number of ms from 1 to 60000"),
+        ("transcribe {run} x --stream --chunk-ms inf", "argument --chunk-ms: 'inf' is no number of ms from 1 to 60000"),
+        (
+            "evaluate {run} --window-seconds inf",
+            "argument --window-seconds: 'inf' is no number of seconds from 2 to 3600",
+        ),
+        (
+            "evaluate {run} --window-seconds nan",
+            "argument --window-seconds: 'nan' is no number of seconds from 2 to 3600",
+        ),
+        (
+            "evaluate {run} --checkpoint " + 30 * "9",
+            "argument --checkpoint: '999999999999999999999999999999' is neither best",
+        ),
+        (
+            "evaluate {run} --beam " + 5000 * "9",
+            "argument --beam: '99999999999999999999999999999999999999…' is no whole number from 1 to 10,000",
+        ),
         ("transcribe {run} {missing}", "{missing}: no such file"),
         ("transcribe {run} {config} --head ful", "argument --head: invalid choice: 'ful' (choose from"),
         ("align {run} {config}", "give AUDIO and TEXT, or --data NAME=SOURCE (see `joint-st align --help`)"),
@@ -290,6 +346,64 @@ def test_an_interrupt_is_one_line(monkeypatch, capsys, config):
     monkeypatch.setitem(sys.modules, stub.__name__, stub)
     assert main(["train", str(config)]) == 130
     assert capsys.readouterr().err == "joint-st: interrupted\n"
+
+
+@pytest.mark.parametrize(
+    "module, status, line",
+    [
+        # Before the command line can say so, as any command ends; later in one line.
+        ("argparse", -signal.SIGINT, ""),
+        ("jax", 130, "joint-st: interrupted\n"),
+    ],
+)
+def test_an_interrupt_while_modules_are_imported(config, tmp_path, module, status, line):
+    """An extension makes an ImportError of it."""
+    late = "except KeyboardInterrupt as error:\n    raise ImportError from error" if line else "finally:\n    pass"
+    signals = "import os, signal\ntry:\n    os.kill(os.getpid(), signal.SIGINT)\n    for _ in range(9**6): pass\n"
+    (tmp_path / f"{module}.py").write_text(signals + late)
+    paths = {"PYTHONPATH": f"{tmp_path}:{environment()['PYTHONPATH']}"}
+    command = [sys.executable, "-m", "joint_st", "train", str(config), "--workdir", str(tmp_path / "run")]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment(**paths))
+    assert (done.returncode, done.stderr) == (status, line)
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.ESTALE])
+def test_a_file_system_that_fails_is_told_though_no_file_is_named(monkeypatch, capsys, config, number):
+    def run(options):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr("joint_st.cli.train._train", run)
+    assert main(["train", str(config)]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"joint-st: error: a file could not be written or read: {os.strerror(number)}")
+
+
+def test_what_fails_in_threads_of_libraries_is_not_printed_there(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "excepthook", sys.excepthook)
+    quiet_libraries()
+    error = ValueError("one")
+    for threaded in (True, False):
+        report = threading.Thread(target=sys.excepthook, args=(ValueError, error, None))
+        report.start() if threaded else report.run()
+        threaded and report.join()
+        assert capsys.readouterr().err == ("" if threaded else "ValueError: one\n")
+
+
+def test_who_waits_for_what_never_comes_is_left_behind(monkeypatch, capsys, config):
+    class Left(BaseException):
+        pass
+
+    def run(options):
+        raise Stalled("process 0 on host-a: has been reading a for 600 s")
+
+    def leave(status):
+        raise Left(status)
+
+    monkeypatch.setattr("joint_st.cli.train._train", run)
+    monkeypatch.setattr(os, "_exit", leave)
+    with pytest.raises(Left, match="75"):
+        main(["train", str(config)])
+    assert capsys.readouterr().err == "joint-st: error: process 0 on host-a: has been reading a for 600 s\n"
 
 
 def test_a_reader_that_leaves_is_no_error(config):

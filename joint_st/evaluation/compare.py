@@ -15,12 +15,11 @@ from pathlib import Path
 import numpy as np
 import rich
 from rich import box
-from rich.markup import escape
 from rich.table import Table
 
 from joint_st.config import Source, load
+from joint_st.data.index import AUDIO, PROBLEM, Indexes
 from joint_st.data.normalizers import Normalizer, normalizer
-from joint_st.data.sources import open_source
 from joint_st.decoding.decoders import Decoder, Greedy
 from joint_st.errors import UserError
 from joint_st.evaluation.bootstrap import LEVEL, paired_difference
@@ -30,6 +29,7 @@ from joint_st.evaluation.wer import ALL, Errors
 from joint_st.passes import PASSES
 from joint_st.runs.directory import existing_run
 from joint_st.runs.trained import trained_checkpoints
+from joint_st.tables import escape
 
 SAMPLES = 10_000
 """Number of resamples of the utterances."""
@@ -61,11 +61,15 @@ class Side:
         """
         found = stored_utterances(self.run, self.step, keys)
         normalize = normalizer(self.config.data.normalizer)
-        expected = {split: _texts_of_source(source, normalize) for split, source in data.items()}
+        expected = {
+            split: _texts_of_source(source, normalize, self.config.data.index_cache) for split, source in data.items()
+        }
         if any(key not in found or (expected and _texts(found[key]) != expected[key[0]]) for key in keys):
             print(f"{self.name}: evaluated", file=sys.stderr)
             sources = {split: (data or self.config.data.test)[split] for split, _, _ in keys}
             [self.evaluated] = evaluate_checkpoints(self.run.root, [str(self.step)], sources, PASSES, decoders)
+            if self.evaluated.unread:
+                raise UserError(f"{self.name}: {'; '.join(self.evaluated.unread)}")
             found = by_key(self.evaluated.utterances)
         self.utterances = {key: found[key] for key in keys}
 
@@ -211,8 +215,8 @@ def _texts(utterances: Sequence[ScoredUtterance]) -> Counter:
     return Counter((one.id, one.reference) for one in utterances)
 
 
-def _texts_of_source(source: Source, normalize: Normalizer) -> Counter:
+def _texts_of_source(source: Source, normalize: Normalizer, cache: str) -> Counter:
     """Return id and normalised text of each utterance of a source that has audio."""
-    corpus = open_source(source)
-    entries = (corpus.entry(i) for i in range(len(corpus)))
-    return Counter((entry.id, normalize(entry.text)) for entry in entries if entry.has_audio and not entry.problem)
+    entries = Indexes(cache, normalize).entries(source)
+    readable = entries.flags & (AUDIO | PROBLEM) == AUDIO
+    return Counter((entries.id(int(row)), entries.text(int(row))) for row in np.flatnonzero(readable))

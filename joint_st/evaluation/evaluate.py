@@ -53,15 +53,22 @@ class Scorer:
         self._forward = Forward(config, sizes, mesh)
 
     def __call__(self, weights, name: str) -> dict[str, float]:
-        """Return `{name}_{head}_wer` of each head, as fractions. Raises `UserError` where the dataset has no words."""
-        found = recognise(self._forward, weights, self._dataset, self._buckets, self._mesh, self._config, name=name)
+        """Return `{name}_{head}_wer` and `{name}_{head}_cer` of each head, as fractions.
+
+        Raises `UserError` where the dataset has no words.
+        """
+        found = list(
+            recognise(self._forward, weights, self._dataset, self._buckets, self._mesh, self._config, name=name)
+        )
+        if not found:
+            raise UserError(f"data.{nothing_read(name, self._dataset)}")
         scored = score_recognised(found, self._dataset, name)
         rates = {}
         for head in PASSES:
-            wer = total(u.errors[ALL] for u in scored if u.head == head).wer
-            if wer is None:
+            errors = total(u.errors[ALL] for u in scored if u.head == head)
+            if errors.wer is None:
                 raise UserError(f"data.{name}: its transcripts have no words, so there is no WER; correct its sources")
-            rates[f"{name}_{head}_wer"] = wer
+            rates |= {f"{name}_{head}_wer": errors.wer, f"{name}_{head}_cer": errors.cer}
         return rates
 
 
@@ -77,6 +84,8 @@ class Evaluation:
     utterances: list[ScoredUtterance]
     clocks: dict[str, Clock]
     """Time that decoding took, by split."""
+    unread: list[str]
+    """Splits of which nothing could be read, each with the reason."""
     table: Path
     """File of the rows; beside it lie the utterances, as `.jsonl`, and the word errors, as `.errors.json`."""
 
@@ -155,6 +164,9 @@ def evaluate_runs(
         return [({"run": str(evaluation.run.root)} if len(workdirs) > 1 else {}) | row for row in rows]
 
     rows = [row for evaluation in found for row in named(evaluation, evaluation.rows)]
+    unread = list(dict.fromkeys(line for evaluation in found for line in evaluation.unread))
+    if not rows:
+        raise UserError("; ".join(unread))
     if not current().is_first:
         return rows
     rich.print(make_table(rows))
@@ -186,9 +198,13 @@ def evaluate_runs(
             jsonl_file,
         )
     for evaluation in found:
+        if not evaluation.utterances:
+            continue
         evaluation.write()
         if by:
             write_rows(broken_down[evaluation.table], evaluation.table.with_suffix(".breakdowns.json"))
+    if unread:
+        raise UserError("; ".join(unread))
     return rows
 
 
@@ -241,7 +257,7 @@ def evaluate_checkpoints(
         if trained.step in done:
             continue
         done.add(trained.step)
-        scored, clocks = [], {name: Clock() for name in datasets}
+        scored, unread, clocks = [], [], {name: Clock() for name in datasets}
         with jax.set_mesh(trained.mesh):
             for name, dataset in datasets.items():
                 found = list(
@@ -259,13 +275,15 @@ def evaluate_checkpoints(
                         name=name,
                     )
                 )
+                if not found:
+                    unread.append(nothing_read(name, dataset))
                 scored += score_recognised(found, dataset, name, trained)
                 if len(done) == 1 and peers.is_first:
                     report_unread(name, dataset, len(dataset) - len(found))
         names = [decoder.name for decoder in decoders]
         some = [] if set(passes) == set(PASSES) else passes
         table = trained.run.evaluation(trained.step, splits, names, some)
-        yield Evaluation(trained.run, trained.step, str(trained.normalizer), config, scored, clocks, table)
+        yield Evaluation(trained.run, trained.step, str(trained.normalizer), config, scored, clocks, unread, table)
 
 
 def score_recognised(found, dataset: Dataset, split: str, trained: Trained | None = None) -> list[ScoredUtterance]:
@@ -298,6 +316,12 @@ def score_recognised(found, dataset: Dataset, split: str, trained: Trained | Non
             entries=entries,
         )
     return scored
+
+
+def nothing_read(name: str, dataset: Dataset) -> str:
+    """Return a line that says that none of a split's utterances could be read, and why one could not."""
+    why = f" ({next(iter(dataset.unreadable.values()))})" if dataset.unreadable else ""
+    return f"{name}: nothing was scored: none of its {len(dataset)} utterances can be read{why}; correct the source"
 
 
 def report_unread(name: str, dataset: Dataset, unreadable: int) -> None:

@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich import box
-from rich.markup import escape
 from rich.table import Table
 
 from joint_st import storage
 from joint_st.data.utterance import Entry
 from joint_st.evaluation.bootstrap import rate_interval
 from joint_st.evaluation.wer import ALL, Errors, Op, align_words, count_errors, total
+from joint_st.tables import escape
 
 if TYPE_CHECKING:  # they bring JAX, which those who only read results do without
     from joint_st.decoding.forward import Clock
@@ -27,6 +27,20 @@ if TYPE_CHECKING:  # they bring JAX, which those who only read results do withou
 
 Key = tuple[str, str, str]
 """Split, head and decoder."""
+
+
+Numbered = tuple[str, int]
+"""An id, and how often it came before: evaluations stored long ago may have several utterances of one id."""
+
+
+def numbered(ids: Iterable[str]) -> list[Numbered]:
+    """Return each id with how often it came before, so that no two are alike."""
+    seen: dict[str, int] = defaultdict(int)
+    found = []
+    for id in ids:
+        found.append((id, seen[id]))
+        seen[id] += 1
+    return found
 
 
 @dataclass(frozen=True)
@@ -185,7 +199,7 @@ def make_table(rows: Sequence[dict]) -> Table:
     title = ", ".join(f"{name} {rows[0][name]}" for name in shared)
     short = {} if "decoder" in shared else short_names(row["decoder"] for row in rows)
     title = "\n".join([title, *(f"{label}: {name}" for name, label in short.items() if label != name)])
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=0)
+    table = Table(title=escape(title), title_justify="left", box=box.SIMPLE_HEAD, padding=0)
     texts = ["head", *(name for name in ("decoder", "normalizer", "step") if name not in shared)]
     if any("run" in row for row in rows):
         table.add_column("run", overflow="fold")
@@ -199,7 +213,7 @@ def make_table(rows: Sequence[dict]) -> Table:
         table.add_row(
             *([escape(row["run"])] if "run" in row else []),
             escape(row["split"] if row["subset"] == ALL else f"  {row['subset']}"),
-            *(short.get(row[name], str(row[name])) for name in texts),
+            *(escape(short.get(row[name], str(row[name]))) for name in texts),
             percent(row["wer"]),
             f"{percent(row['wer_low'])}-{percent(row['wer_high'])}",
             percent(row["cer"]),

@@ -14,7 +14,6 @@ from pathlib import Path
 from rich import box
 from rich.console import Console, Group
 from rich.live import Live
-from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
@@ -25,6 +24,7 @@ from joint_st.runs.directory import check_same
 from joint_st.sweeps.launchers import SILENT_SECONDS, last_sign, submission
 from joint_st.sweeps.locks import is_locked
 from joint_st.sweeps.sweep import Job, Sweep
+from joint_st.tables import escape
 
 
 @dataclass(frozen=True)

@@ -79,7 +79,7 @@ def rows(run: Path) -> list[dict[str, str]]:
 
 
 def assert_same(run: Path, trained: Path):
-    """As a run in one go, bit for bit: weights, their average, the optimizer's moments; and the metrics."""
+    """Two runs have the same, bit for bit: weights, their average, the optimizer's moments; and the metrics."""
     found, expected = saved_arrays(run, STEPS), saved_arrays(trained, STEPS)
     assert found.keys() == expected.keys()
     assert len(found) > 100
@@ -164,7 +164,7 @@ def test_killed_before_its_texts_are_whole(trained, tmp_path, monkeypatch):
     assert open_symbols(load(trained), run).sizes.labels == load_tokenizer(trained / "tokenizer").size
     assert Vocabulary.load(run.root) == Vocabulary.load(trained)
     assert {entry.name for entry in run.root.iterdir()} == {
-        *("config.json", "languages.json", "tokenizer", "vocabulary.json")
+        *("checksums.json", "config.json", "languages.json", "tokenizer", "vocabulary.json")
     }
 
 

@@ -8,7 +8,6 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import types
 from pathlib import Path
 
@@ -378,15 +377,37 @@ def test_a_file_system_that_fails_is_told_though_no_file_is_named(monkeypatch, c
     assert line.startswith(f"joint-st: error: a file could not be written or read: {os.strerror(number)}")
 
 
-def test_what_fails_in_threads_of_libraries_is_not_printed_there(monkeypatch, capsys):
-    monkeypatch.setattr(sys, "excepthook", sys.excepthook)
+def test_what_fails_in_libraries_below_is_not_printed_for_each_array(monkeypatch):
+    printed = []
+    monkeypatch.setattr(sys, "unraisablehook", None)
+    monkeypatch.setattr(sys, "__unraisablehook__", printed.append)
     quiet_libraries()
-    error = ValueError("one")
-    for threaded in (True, False):
-        report = threading.Thread(target=sys.excepthook, args=(ValueError, error, None))
-        report.start() if threaded else report.run()
-        threaded and report.join()
-        assert capsys.readouterr().err == ("" if threaded else "ValueError: one\n")
+    from_cpp, from_python = types.SimpleNamespace(object=None), types.SimpleNamespace(object=main)
+    sys.unraisablehook(from_cpp)
+    sys.unraisablehook(from_python)
+    assert printed == [from_python]
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_a_stream_that_is_closed_is_as_one_that_nobody_reads(config, closed):
+    """And the first file that is opened does not take its place."""
+    command = ["bash", "-c", f'exec "$@" {closed}', "bash", sys.executable, "-m", "joint_st"]
+    done = subprocess.run([*command, "train", str(config), "--print-config"], capture_output=True, env=environment())
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert bool(done.stdout) == (">&-" not in closed.replace("2>&-", ""))
+
+
+def test_a_table_whose_reader_has_left_is_no_error(monkeypatch, config):
+    """Rich, which prints it, makes an exit with status 1 of that."""
+
+    def show(options):
+        try:
+            raise BrokenPipeError
+        except BrokenPipeError:
+            raise SystemExit(1)  # noqa: B904
+
+    monkeypatch.setattr("joint_st.cli.train._train", show)
+    assert main(["train", str(config)]) == 141
 
 
 def test_who_waits_for_what_never_comes_is_left_behind(monkeypatch, capsys, config):

@@ -50,6 +50,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # The reader of our output has left (`| head`); the flush at exit must not fail on it again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_BROKEN_PIPE
+    except SystemExit as error:
+        if not isinstance(error.__context__, BrokenPipeError):
+            raise
+        return EXIT_BROKEN_PIPE  # that is what Rich makes of it
     except OSError as error:
         if interrupts.came():
             return _interrupted()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-import threading
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -296,16 +295,17 @@ def load_config(options: argparse.Namespace):
 def quiet_libraries() -> None:
     """Keep messages of Orbax (absl) and of XLA's C++ out of the progress.
 
-    What Orbax reports as an error comes as an exception too, and is printed in one line. So does what fails in threads
-    of TensorStore, which print a traceback for each array.
+    What Orbax reports as an error comes as an exception too, and is printed in one line. So does what fails in
+    TensorStore, which prints a traceback for each array.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     import absl.logging
 
     absl.logging.set_verbosity(absl.logging.FATAL)
-    sys.excepthook = _report_of_main_thread
+    sys.unraisablehook = _report_named
 
 
-def _report_of_main_thread(*error) -> None:
-    if threading.current_thread() is threading.main_thread():
-        sys.__excepthook__(*error)
+def _report_named(unraisable) -> None:
+    """Print what could not be raised where it names an object of Python's: C++ that calls back into it names none."""
+    if unraisable.object is not None:
+        sys.__unraisablehook__(unraisable)

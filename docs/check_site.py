@@ -66,7 +66,11 @@ def check(site: Path) -> tuple[list[str], set[str]]:
                 problems.append(f"{here}: {address} names no place of that page")
     for path in site.rglob("*.css"):
         text = path.read_text(encoding="utf-8")
-        problems += [f"{path.relative_to(site)}: loads {part}" for part in ("@import url(http", "url(http", "url(//") if part in text]
+        problems += [
+            f"{path.relative_to(site)}: loads {part}"
+            for part in ("@import url(http", "url(http", "url(//")
+            if part in text
+        ]
     return problems, external
 
 

@@ -206,7 +206,12 @@ def _help(name: tuple[str, ...]) -> str:
 
 def modules() -> str:
     """Return the list of the rooms of the package."""
-    lines = ["# Python modules", "", "Made from the docstrings. Imports run one way: each room uses those above it only.", ""]
+    lines = [
+        "# Python modules",
+        "",
+        "Made from the docstrings. Imports run one way: each room uses those above it only.",
+        "",
+    ]
     lines += ["| room | what it holds |", "| --- | --- |"]
     lines += [f"| [`joint_st.{room}`]({room}.rst) | {what} |" for room, what in ROOMS.items()]
     lines += ["", "```{toctree}", ":hidden:", "", *ROOMS, "```", ""]
@@ -322,10 +327,10 @@ RESULT_SECTIONS = (
 
 
 def normalizers() -> str:
-    """Return a table of examples, each by every text normaliser."""
+    """Return a table of examples, each by the newest version of every text normaliser."""
     from joint_st.data.normalizers import NORMALIZERS, normalizer
 
-    found = [normalizer(name) for name in NORMALIZERS]
+    found = [normalizer(name) for name in dict.fromkeys(one.name for one in NORMALIZERS.values())]
     rows = [[_cell(text), *(_cell(one(text)) for one in found)] for text in NORMALIZER_EXAMPLES]
     return results.table(["text", *(f"`{one}`" for one in found)], rows)
 

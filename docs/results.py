@@ -139,7 +139,11 @@ def pods(rows: list[dict]) -> dict[str, str]:
         if row["quick"]:  # not what a run would compile
             continue
         memory, sent = row["memory"], sum(one["bytes"] for one in row["collectives"]) / 2**20
-        sizes = [f"{memory['total'] / GIB:.2f}", f"{memory['usable'] / GIB:.2f}", f"{sent:,.1f}" if row["fits"] else "-"]
+        sizes = [
+            f"{memory['total'] / GIB:.2f}",
+            f"{memory['usable'] / GIB:.2f}",
+            f"{sent:,.1f}" if row["fits"] else "-",
+        ]
         lines.append([f"`{row['config']}`", f"`{row['topology']}`", row["chips"], f"{row['parameters']:,}", *sizes])
     return {"table": table(header, lines)}
 
@@ -194,7 +198,9 @@ BY_FILE = {
 def main() -> int:
     """Fill or check the README's regions."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--check", action="store_true", help="change nothing; exit with status 1 where a region is stale")
+    parser.add_argument(
+        "--check", action="store_true", help="change nothing; exit with status 1 where a region is stale"
+    )
     parser.add_argument("--list", action="store_true", help="print every name with its value")
     options = parser.parse_args()
     texts = dict(flat(values()))

@@ -24,7 +24,7 @@ WITH_CODE = [page for page in PAGES if any(block.language in ("console", "python
 SECONDS = 300
 """Longest time for one command."""
 
-SMALL = '''
+SMALL = """
 
 def small(config, changes):
     from joint_st.config import override
@@ -39,7 +39,7 @@ full_config = config
 def config():
     corpora = {f"data.{part}.name": "spoken_grammar/tiny" for part in PARTS}
     return small(full_config(), {**corpora, **CHANGES})
-'''
+"""
 QUICKSTART = {
     "PARTS": ("train.0", "dev.0", "test.test", "text.0"),
     "CHANGES": {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib.util
 import re
 import subprocess
@@ -90,6 +91,41 @@ def test_blocks_can_be_read(page):
     for block in blocks(page):
         if block.language == "console":
             assert commands(block.text), f"{page.name}:{block.line}"
+
+
+def test_every_key_of_a_manifest_and_every_kind_of_source_is_explained():
+    from joint_st.config import Source
+    from joint_st.data.sources.manifest import KNOWN, OF_RESULTS
+
+    page = (CHECKOUT / "docs" / "your_data.md").read_text(encoding="utf-8")
+    for name in [*KNOWN, *OF_RESULTS, *Source.registered]:
+        assert re.search(rf"^\|[^|]*`{name}`", page, re.MULTILINE), name
+
+
+def test_messages_that_the_pages_quote_are_in_the_source():
+    """What stands between `...` in a quoted message is some string of the package, or of several that it joins."""
+    known = "\n".join(map(_strings, sorted((CHECKOUT / "joint_st").rglob("*.py"))))
+    quoted = [
+        line
+        for page in PAGES
+        for block in blocks(page)
+        if block.language == "text"
+        for line in block.text.splitlines()
+        if "..." in line
+    ]
+    assert quoted
+    for line in quoted:
+        for part in line.removeprefix("joint-st: error: ").split("..."):
+            assert part.strip(" :;,()") in known, f"no message says {part!r}"
+
+
+def _strings(path) -> str:
+    """The texts of a file, each in a line; where one has a value put in, it is cut."""
+    found = []
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            found.append(node.value)
+    return "\n".join(found)
 
 
 def test_regions_of_the_readme_are_fresh():

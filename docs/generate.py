@@ -286,12 +286,12 @@ def result_page() -> str:
         "*text only* those that occur in training text alone.",
         "",
     ]
-    for title, name, command, parts in RESULT_SECTIONS:
+    for title, name, what, command, parts in RESULT_SECTIONS:
         if name not in found:
             continue
-        lines += [f"## {title}", "", "```text", command, "```", ""]
+        lines += [f"## {title}", "", what, "", "```text", command, "```", ""]
         for heading, key in parts:
-            lines += [heading.format(**found[name]), "", found[name][key], ""]
+            lines += [heading.format(**found[name]), "", "{.numbers}", found[name][key], ""]
     return "\n".join(lines)
 
 
@@ -300,26 +300,47 @@ SWEEP_PARTS = (
     ("Change from `audio_only`, in % of its errors:", "relative_to_audio_only"),
     ("Change from `reconstruction`, in % of its errors:", "relative_to_reconstruction"),
 )
+ARMS = (
+    "`audio_only` is trained without text, `reconstruction` with text injection, `reconstruction_consistency` also with "
+    "consistency under `dtw`, all on the same speech. Changes are between the same seeds and utterances; their intervals "
+    "are not corrected for their number."
+)
 COLLECT = "joint-st sweep configs/sweeps/{0}.py --collect --json benchmarks/results/{0}.json"
 RESULT_SECTIONS = (
     (
         "The quickstart",
         "quickstart",
+        "One training of minutes, decoded in several ways. The language models are made of the training texts alone.",
         "joint-st train configs/quickstart.py\n"
         "python benchmarks/quickstart.py runs/quickstart --json benchmarks/results/quickstart.json",
         (("WER on the test split, by decoder:", "decoders"),),
     ),
-    ("What text adds: synthesised speech", "text_injection", COLLECT.format("text_injection"), SWEEP_PARTS),
-    ("What text adds: recorded speech", "text_injection_read", COLLECT.format("text_injection_read"), SWEEP_PARTS),
+    (
+        "What text adds: synthesised speech",
+        "text_injection",
+        f"{ARMS} The arms below differ from that one in the alignment alone. A small grammar made all sentences, also "
+        "those of the test split, which inflates what text gives.",
+        COLLECT.format("text_injection"),
+        SWEEP_PARTS,
+    ),
+    (
+        "What text adds: recorded speech",
+        "text_injection_read",
+        f"{ARMS} One reader, and sentences of novels as text.",
+        COLLECT.format("text_injection_read"),
+        SWEEP_PARTS,
+    ),
     (
         "Memory and traffic on TPU slices, compiled without one",
         "pods",
+        "What the compiler for TPUs says of a training step. Nothing was run on a TPU.",
         "python benchmarks/pod_scaling.py",
-        (("The training step of each config, as the compiler for TPUs makes it; nothing was run:", "table"),),
+        (("The training step of each config, on one chip:", "table"),),
     ),
     (
         "Speed on one GPU",
         "one_gpu_h200",
+        "Variants whose loss did not stay a number are left out; the file has them with a note.",
         "benchmarks/one_gpu",
         (("Training steps on {device}:", "steps"),),
     ),

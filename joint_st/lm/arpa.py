@@ -143,6 +143,8 @@ def _parse(path: Path, file: TextIO) -> Arpa:
                 ngram, entry = _ngram(line, order)
                 if ngrams[-1].setdefault(ngram, entry) is not entry:
                     repeated[ngram] += 1
+                elif len(ngrams[-1]) > sizes.get(order, 0):  # before it fills the memory
+                    raise UserError(f"{path}: has more {order}-grams than the {sizes.get(order, 0)} that it announces")
             elif line.startswith("ngram "):
                 n, size = line[6:].split("=")
                 sizes[int(n)] = int(size)

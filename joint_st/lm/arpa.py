@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import NamedTuple, TextIO
 
 from joint_st.data import tokenizers
-from joint_st.data.tokenizers import BLANK, UNKNOWN_MARK, Characters, Tokenizer
+from joint_st.data.tokenizers import BLANK, UNKNOWN_MARK, WORD, Characters, Tokenizer
 from joint_st.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -206,7 +206,7 @@ def _number(text: str) -> float:
     return float(text)
 
 
-SPACE = "\u2581"
+SPACE = WORD
 """Stands for a space where tokens are separated by spaces; SentencePiece writes it where a word begins."""
 
 

@@ -103,6 +103,8 @@ class Dataset:
         """How many rows were left out, by reason."""
         self.unreadable: dict[int, str] = {}
         """Utterances that this host has failed to read so far, by number: which file, and why."""
+        self.hashes: dict[int, str] | None = None
+        """Hashes of the samples of utterances that this host has read, by number, where a dictionary is put here."""
         self.features = features
         self.normalizer = normalizer
         self.tokenizer = tokenizer
@@ -235,6 +237,8 @@ class Dataset:
             units = none if self.units is None else self.units.encode(text, language)
             return Example(np.zeros(0, np.int16), labels, units, np.zeros_like(units), language)
         utterance = self.utterance(n)
+        if self.hashes is not None:
+            self.hashes[n] = utterance.hash()
         rate = self.features.sample_rate
         # As long as the plan has it, wherever it stands in it.
         audio = resample(utterance.audio, utterance.sample_rate, rate)[: self.lengths[n]]

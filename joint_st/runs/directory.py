@@ -105,8 +105,14 @@ class RunDirectory:
         all were evaluated, those that were.
         """
         decoders = [] if list(decoders) == ["greedy"] else decoders
-        name = "_".join([f"step_{step}", *splits, *decoders, *heads])
-        return self.evaluations / f"{name}.json".replace("/", "_").replace(" ", "_")
+        name = "_".join([f"step_{step}", *splits, *decoders, *heads]).replace("/", "_").replace(" ", "_")
+        path, long = (self.evaluations / f"{one}.json" for one in (storage.bounded(name), name))
+        # Names were not always bounded.
+        return long if path != long and len(os.fsencode(long.name)) < 256 and long.is_file() else path
+
+    def analysis(self, step: int, split: str) -> Path:
+        """Table of a layer analysis on a split; beside it lie its figures."""
+        return self.root / "analysis" / f"{storage.bounded(f'step_{step}_{split}'.replace('/', '_'))}.json"
 
     @property
     def has_checkpoint(self) -> bool:

@@ -20,7 +20,7 @@ from joint_st.data.corpora import build_if_absent
 from joint_st.data.normalizers import normalizer
 from joint_st.data.vocabulary import Vocabulary
 from joint_st.errors import UserError
-from joint_st.evaluation.compare import stored_utterances
+from joint_st.evaluation.report import by_key, read_utterances
 from joint_st.heads.model import weight_shapes
 from joint_st.reports.charts import training_charts
 from joint_st.runs.checkpoints import named_leaves
@@ -110,7 +110,7 @@ def test_the_metrics_and_evaluations_of_a_stored_run_are_read(stored):
     charts = {chart["title"]: chart for chart in training_charts(stored / "metrics.csv", columns(load(stored)))}
     assert [step for step, _ in charts["Norm of the gradient"]["series"][0]["points"]] == [2, 4]
     keys = [("test", head, "greedy") for head in ("streaming", "full_context")]
-    found = stored_utterances(RunDirectory(stored), 4, keys)
+    found = by_key(read_utterances(RunDirectory(stored).evaluation(4, ["test"]).with_suffix(".jsonl")))
     assert found.keys() == set(keys)
     for utterances in found.values():
         assert len(utterances) == 3 and sum(len(one.reference.split()) for one in utterances) == 21

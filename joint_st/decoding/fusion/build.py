@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import json
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal
 
@@ -20,6 +23,8 @@ from joint_st.distributed.peers import current
 from joint_st.errors import UserError
 from joint_st.lm.arpa import SPACE, UNKNOWN, Arpa, spellings, symbols
 from joint_st.lm.kenlm import read_ngrams
+from joint_st.runs import checksums
+from joint_st.runs.directory import RunDirectory
 from joint_st.runs.trained import load_lm
 
 Level = Literal["word", "label"]
@@ -40,6 +45,8 @@ class Fused:
     rescoring: Rescoring | None = None
     rescorer: str = ""
     """Such as `label LSTM lm step 800`; "" where there is none."""
+    digest: str = ""
+    """Changes with the content of the files."""
 
     @property
     def names(self) -> list[str]:
@@ -98,7 +105,22 @@ class FusionFiles:
             model, names["rescorer"] = open_lm(self.rescore, tokenizer, self.rescore_level, "--rescore-level")
             rescoring = Rescoring(model, self.rescoring_weights)
         fusion = Fusion(lm, hot_words, self.weights) if lm or hot_words else None
-        return Fused(fusion, rescoring=rescoring, **names)
+        digest = digest_of(path for path in (self.lm, self.hot_words, self.rescore) if path)
+        return Fused(fusion, rescoring=rescoring, digest=digest, **names)
+
+
+def digest_of(paths: Iterable[Path]) -> str:
+    """Changes with the content of some files; of the run of a language model, with its checkpoints."""
+    digest = hashlib.sha256()
+    for path in paths:
+        if path.is_dir():
+            run = RunDirectory(path)
+            steps = run.checkpoint_steps
+            digest.update(json.dumps([checksums.identity(run.checkpoints / str(step)) for step in steps]).encode())
+        else:
+            with open(path, "rb") as file:
+                digest.update(hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()[:16]
 
 
 def open_lm(

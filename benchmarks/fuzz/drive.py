@@ -52,48 +52,35 @@ def fuzz(kind: Kind, count: int, seed: int, work: Path) -> Found:
     kept = work / "failures"
     kept.mkdir(parents=True, exist_ok=True)
     for first in range(0, count, TOGETHER):
-        todo = first
-        last = min(first + TOGETHER, count)
+        todo, last = first, min(first + TOGETHER, count)
         while todo < last:
             place = work / f"{todo}"
             ended = _process(kind, seed, todo, last, place)
-            result = json.loads((place / "result.json").read_text()) if not ended else None
-            if result is None:
-                # What ran before in this process is counted when it is run again without the case that ended it.
-                number = int((place / "progress").read_text() or first) if (place / "progress").exists() else None
-                if number is None:
-                    raise RuntimeError(f"{kind.name}: {ended}")
-                before = _process(kind, seed, todo, number, place.with_suffix(".before")) if number > todo else ""
-                if before:
-                    raise RuntimeError(f"{kind.name}: case {todo} to {number}: {before}")
+            records = [json.loads(line) for line in (place / "cases").read_text().splitlines()]
+            if ended:
+                number, _, name = (place / "progress").read_text().partition(" ")
                 outcome = "time" if ended.startswith("no end") else "crash"
-                counts[outcome] += 1
-                failures.append({"case": f"{number}", "outcome": outcome, "told": ended[-1500:], "kept": ""})
-                if number > todo:
-                    result = json.loads((place.with_suffix(".before") / "result.json").read_text())
-                    _move(place.with_suffix(".before"), kept)
-                todo = number + 1
+                broken = place / "case" / name.strip()
+                shutil.copyfile(broken, place / "failures" / f"{number}_{broken.name}")
+                told = {"case": f"{number} {name.strip()}", "told": ended[-1500:], "kept": f"{number}_{broken.name}"}
+                records.append({"outcome": outcome, **told})
+                todo = int(number) + 1
             else:
                 todo = last
-                _move(place, kept)
-            if result:
-                counts.update(result["counts"])
-                reasons.update(dict(result["reasons"]))
-                failures += result["failures"]
-                for file, numbers in result["lines"].items():
+                for file, numbers in json.loads((place / "lines.json").read_text()).items():
                     ran.setdefault(file, set()).update(numbers)
-            for folder in (place, place.with_suffix(".before")):
-                shutil.rmtree(folder, ignore_errors=True)
+            for record in records:
+                counts[record["outcome"]] += 1
+                reasons.update([record["reason"]] if "reason" in record else [])
+                failures += [record] if "told" in record else []
+            for file in (place / "failures").iterdir():
+                shutil.move(file, kept / file.name)
+            shutil.rmtree(place, ignore_errors=True)
     wanted = {file: lines for file, lines in reader_lines(kind)}
     missed = {file: sorted(lines - ran.get(file, set())) for file, lines in wanted.items()}
     lines = sum(map(len, wanted.values()))
     uncovered = {str(Path(file).relative_to(CHECKOUT)): left for file, left in missed.items() if left}
     return Found(counts, failures, lines - sum(map(len, missed.values())), lines, uncovered, reasons)
-
-
-def _move(place: Path, kept: Path) -> None:
-    for file in (place / "failures").iterdir():
-        shutil.move(file, kept / file.name)
 
 
 def _process(kind: Kind, seed: int, first: int, last: int, place: Path) -> str:
@@ -115,8 +102,10 @@ def _process(kind: Kind, seed: int, first: int, last: int, place: Path) -> str:
                 return f"no end of one case in {SILENT_SECONDS} s"
         output.seek(0)
         said = output.read().decode("utf-8", "replace").strip()
-    if process.returncode == 0 and (place / "result.json").exists():
+    if process.returncode == 0 and (place / "lines.json").exists():
         return ""
+    if not (place / "progress").exists():
+        raise RuntimeError(f"{kind.name}: {said}")
     return f"status {process.returncode}: {said}"
 
 

@@ -144,21 +144,38 @@ MOST_SAMPLES_A_BYTE = 10_000
 
 
 def read_audio_file(folder: Path, seed: Seed) -> str:
-    """By the header, whole, and in part."""
-    from joint_st.data.audio import audio_seconds, read_audio
+    """By the header, whole, in part, and one channel; what is not as long as stated is refused, as where data are read."""
+    from joint_st.data.audio import audio_seconds, check_length, read_audio
 
     path = folder / seed.name
     seconds = audio_seconds(path)
-    audio, rate = read_audio(path)
-    part, _ = read_audio(path, 0.05, 0.1)
+    audio, rate, promised = read_audio(path)
+    part, _, _ = read_audio(path, 0.05, 0.1)
     if audio.dtype != np.int16 or audio.ndim != 1 or rate < 1 or not math.isfinite(seconds) or seconds < 0:
         return f"{audio.dtype} {audio.shape} at {rate} Hz, {seconds} s"
     if len(audio) > MOST_SAMPLES_A_BYTE * path.stat().st_size:
         return f"{len(audio)} samples in {path.stat().st_size} bytes"
-    return f"{len(part)} samples in 0.1 s at {rate} Hz" if len(part) > round(0.1 * rate) else ""
+    if len(part) > round(0.1 * rate):
+        return f"{len(part)} samples in 0.1 s at {rate} Hz"
+    check_length(path, len(audio) / rate, seconds if promised is None else promised, 0.05)
+    one, _, _ = read_audio(path, 0.0, None, (0, 1) if "2" in seed.name else (0,))
+    return "" if len(one) == len(audio) else f"one channel has {len(one)} samples, all have {len(audio)}"
 
 
-AUDIO = {"joint_st.data.audio": ("read_audio", "audio_seconds", "_why")}
+def audio_readers(*containers: str) -> dict[str, tuple[str, ...]]:
+    """What reads audio, with what looks at a kind of container."""
+    own = ("read_audio", "audio_seconds", "_mono", "_Sndfile.blocks", "_open", "_structure")
+    return {"joint_st.data.audio": own, "joint_st.data.containers": ("examine", "format_of", *containers)}
+
+
+def other_seeds(folder: Path) -> list[Seed]:
+    """AIFF, AU, W64 and NIST's SPHERE; numbers anywhere in the first bytes."""
+    seeds = []
+    for form, suffix, size in (("AIFF", "aiff", 4), ("AU", "au", 4), ("W64", "w64", 8), ("NIST", "sph", 1)):
+        content = _encoded(form, "PCM_16")
+        fields = [Field(at, size, form in ("AIFF", "AU")) for at in range(0, 112, size)]
+        seeds.append(Seed(f"a.{suffix}", content, fields))
+    return seeds
 
 
 # Text.
@@ -197,10 +214,14 @@ def read_manifest(folder: Path, seed: Seed) -> str:
             entry = corpus.entry(i)
             if not (math.isfinite(entry.seconds) and 0 <= entry.seconds < 1e9 and isinstance(entry.text, str)):
                 return f"line {i}: {entry}"
+            if entry.problem:
+                raise UserError(entry.problem)
             if entry.snr is not None and not math.isfinite(entry.snr):
                 return f"line {i}: snr {entry.snr}"
             f"{entry.id}{entry.speaker}{entry.language}{entry.noise}".encode("utf-8", "surrogatepass")
-            corpus[i]
+            utterance = corpus[i]
+            if utterance.audio.dtype != np.int16 or not 0 < utterance.sample_rate:
+                return f"line {i}: {utterance}"
         except UserError as error:  # the other lines are read all the same
             refused = error
     if refused:
@@ -220,7 +241,7 @@ def read_texts(folder: Path, seed: Seed) -> str:
 
     corpus = Sentences(TextSource(path=str(folder / seed.name)))
     texts = [corpus.entry(i).text for i in range(len(corpus))] + [corpus[i].text for i in range(len(corpus))]
-    return "" if all(text.strip() for text in texts) else "an empty sentence"
+    return "" if all(isinstance(text, str) for text in texts) else "no text"
 
 
 def change_lines(chance: Random, seed: Seed) -> bytes:
@@ -473,11 +494,12 @@ def read_pieces(folder: Path, seed: Seed) -> str:
 
 
 KINDS = (
-    Kind("WAV", AUDIO, wav_seeds, change_audio, read_audio_file),
-    Kind("FLAC", AUDIO, flac_seeds, change_audio, read_audio_file),
-    Kind("MP3", AUDIO, mp3_seeds, change_audio, read_audio_file),
-    Kind("Ogg Opus", AUDIO, ogg_seeds("OGG", "OPUS"), change_audio, read_audio_file),
-    Kind("Ogg Vorbis", AUDIO, ogg_seeds("OGG", "VORBIS"), change_audio, read_audio_file),
+    Kind("WAV", audio_readers("_wav", "_after"), wav_seeds, change_audio, read_audio_file),
+    Kind("FLAC", audio_readers("_flac"), flac_seeds, change_audio, read_audio_file),
+    Kind("MP3", audio_readers("_mp3", "_mpeg_frame", "_counted_frames", "_resync"), mp3_seeds, change_audio, read_audio_file),
+    Kind("Ogg Opus", audio_readers("_ogg"), ogg_seeds("OGG", "OPUS"), change_audio, read_audio_file),
+    Kind("Ogg Vorbis", audio_readers("_ogg"), ogg_seeds("OGG", "VORBIS"), change_audio, read_audio_file),
+    Kind("other audio", audio_readers("_aiff", "_au", "_nist", "_w64"), other_seeds, change_audio, read_audio_file),
     Kind(
         "manifests",
         {"joint_st.data.sources.manifest": (), "joint_st.data.sources.lines": ()},

@@ -46,6 +46,8 @@ class FfmpegFile:
             if not self._container.streams.audio:
                 raise ValueError("holds no audio")
             context = self._container.streams.audio[0].codec_context
+            if context is None:
+                raise ValueError("is coded in a way that it does not know")
             self.rate: int = context.sample_rate
             self.channels: int = context.channels
             self._resampler = av.AudioResampler(format="fltp", layout=context.layout, rate=self.rate)

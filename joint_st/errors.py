@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import re
+
+FAILING = {
+    *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS),
+    *(errno.EIO, errno.ESTALE, errno.ENODEV, errno.ENXIO, errno.ENOTCONN, errno.EHOSTDOWN, errno.EREMOTEIO),
+}
+"""Errors of the system that no code causes: a file system that is full, read-only, or gone."""
 
 
 class UserError(Exception):
@@ -17,6 +24,16 @@ class Stalled(UserError):
 
     Threads that still wait for it keep Python from ending, so the command line leaves without them, with status 75.
     """
+
+
+def refusal(error: OSError) -> str:
+    """What the system refused about a file of the user's, in one line; empty where it may be a mistake of ours."""
+    if error.filename is not None:
+        return f"{error.filename}: {error.strerror}"
+    if error.errno in FAILING:  # what is written from a buffer does not say to which file
+        room = "; make room" if error.errno in (errno.ENOSPC, errno.EDQUOT) else ""
+        return f"a file could not be written or read: {error.strerror}{room}"
+    return ""
 
 
 _OBEYED = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")

@@ -407,7 +407,7 @@ def run_seeds(folder: Path) -> list[Seed]:
 
 
 def change_run(chance: Random, seed: Seed) -> bytes:
-    """As its format is."""
+    """Change one file of a run in the way of its format: lines, JSON or text."""
     if seed.name.endswith(".csv"):
         return mutate.lines(chance, seed.content.replace(b",", b" ")).replace(b" ", b",")
     change = mutate.json_lines if seed.name.endswith(".jsonl") else mutate.json_text

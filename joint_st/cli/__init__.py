@@ -8,12 +8,12 @@ import os
 import sys
 from collections.abc import Sequence
 
-import joint_st
 from joint_st import interrupts
 from joint_st.cli import align, analyze, compare, compile, data, doctor, evaluate, report, sweep, train, transcribe
 from joint_st.cli.parser import Commands, Parser
+from joint_st.cli.version import Version
 from joint_st.distributed.host_memory import keep_host_memory
-from joint_st.errors import Stalled, UserError, printable
+from joint_st.errors import Stalled, UserError, printable, refusal
 from joint_st.runs import checksums
 
 EXIT_USER_ERROR = 2
@@ -50,13 +50,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # The reader of our output has left (`| head`); the flush at exit must not fail on it again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_BROKEN_PIPE
-    except OSError as error:
-        # What the system refuses about a file of the user's; one without a name is a mistake of ours.
-        if error.filename is None and not interrupts.came():
+    except SystemExit as error:
+        if not isinstance(error.__context__, BrokenPipeError):
             raise
+        return EXIT_BROKEN_PIPE  # that is what Rich makes of it
+    except OSError as error:
         if interrupts.came():
             return _interrupted()
-        print(f"joint-st: error: {printable(f'{error.filename}: {error.strerror}')}", file=sys.stderr)
+        if not refusal(error):
+            raise
+        print(f"joint-st: error: {printable(refusal(error))}", file=sys.stderr)
         return EXIT_USER_ERROR
     except Exception:
         if not interrupts.came():
@@ -98,7 +101,9 @@ def _run(arguments: list[str]) -> None:
 
 def _parser() -> Parser:
     parser = Parser(prog="joint-st", description="Train and evaluate joint speech-text encoders.")
-    parser.add_argument("--version", action="version", version=f"joint-st {joint_st.__version__}")
+    parser.add_argument(
+        "--version", action=Version, nargs=0, help="show the versions of this package and of what it uses"
+    )
     commands = Commands(parser)
     for command in COMMANDS:
         command.add(commands)

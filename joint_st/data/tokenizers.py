@@ -29,6 +29,8 @@ UNKNOWN_MARK = "\u2047"
 class Tokenizer(Protocol):
     """Text to labels and back; texts are normalised before they come here. It pickles."""
 
+    kind: str
+    """`characters` or `sentencepiece`."""
     size: int
     """V, the blank included."""
     digest: str
@@ -42,6 +44,10 @@ class Tokenizer(Protocol):
         """The text of labels [U]; blanks are skipped."""
         ...
 
+    def unknown(self, text: str) -> list[str]:
+        """The characters of a text that become unknown labels, each as often as it occurs."""
+        ...
+
     def save(self, folder: Path | str) -> None:
         """Writes what `load_tokenizer` reads into a folder, which is made."""
         ...
@@ -49,6 +55,8 @@ class Tokenizer(Protocol):
 
 class Characters:
     """One label per character."""
+
+    kind = "characters"
 
     def __init__(self, characters: Iterable[str]):
         self.characters = tuple(characters)
@@ -63,12 +71,17 @@ class Characters:
         written = ("", UNKNOWN_MARK, *self.characters)
         return "".join(written[i] for i in ids)
 
+    def unknown(self, text: str) -> list[str]:
+        return [character for character in text if character not in self._ids]
+
     def save(self, folder: Path | str) -> None:
-        _write(folder, {"kind": "characters", "characters": list(self.characters)})
+        _write(folder, {"kind": self.kind, "characters": list(self.characters)})
 
 
 class Wordpieces:
     """The pieces of a SentencePiece model."""
+
+    kind = "sentencepiece"
 
     def __init__(self, model: bytes):
         self.model = model
@@ -82,12 +95,16 @@ class Wordpieces:
     def decode(self, ids) -> str:
         return self._processor.decode([int(i) for i in ids if i != BLANK]).strip()
 
+    def unknown(self, text: str) -> list[str]:
+        pieces = zip(self.encode(text), self.pieces(text), strict=True)
+        return [character for label, piece in pieces if label == UNKNOWN for character in piece if character != WORD]
+
     def save(self, folder: Path | str) -> None:
-        _write(folder, {"kind": "sentencepiece", "model": MODEL})
+        _write(folder, {"kind": self.kind, "model": MODEL})
         (Path(folder) / MODEL).write_bytes(self.model)
 
     def pieces(self, text: str) -> list[str]:
-        """The pieces of `text` as they are written, `\u2581` where a word begins."""
+        """The pieces of `text` as they are written, `WORD` where a word begins."""
         return self._processor.encode(text, out_type=str)
 
     def symbols(self) -> list[str]:
@@ -98,6 +115,8 @@ class Wordpieces:
         return Wordpieces, (self.model,)
 
 
+WORD = "\u2581"
+"""How SentencePiece writes the beginning of a word."""
 DESCRIPTION = "tokenizer.json"
 MODEL = "tokenizer.model"
 

@@ -112,9 +112,9 @@ class Hypotheses(NamedTuple):
     labels: list[np.ndarray]
     """int32 [U] each."""
     scores: np.ndarray
-    """Of the search, with what is fused, float32 [N]."""
+    """Scores of the search, fused models included, float32 [N]."""
     log_probs: np.ndarray
-    """By the rescoring model, float32 [N]."""
+    """Log probabilities by the rescoring model, float32 [N]."""
     counts: np.ndarray
     """Words or labels, as of that model, float32 [N]."""
 

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 
 import jax
 import rich
 
+from joint_st import storage
 from joint_st.config import Config, Source, load
 from joint_st.data.dataset import Dataset, open_paired
 from joint_st.data.symbols import SymbolSizes
@@ -25,15 +27,19 @@ from joint_st.distributed.peers import current
 from joint_st.distributed.preflight import check_config, check_data
 from joint_st.errors import UserError
 from joint_st.evaluation.breakdown import break_down, explain_unstated, make_breakdown_table
+from joint_st.evaluation.origin import SUFFIX, Origin
 from joint_st.evaluation.report import (
     ScoredUtterance,
+    keep_all,
+    make_lines,
     make_rows,
     make_table,
+    raise_first,
     score,
     write_lines,
     write_rows,
-    write_utterances,
 )
+from joint_st.evaluation.stored import origin_of
 from joint_st.evaluation.tuning import tuned
 from joint_st.evaluation.wer import ALL, total
 from joint_st.evaluation.word_errors import make_word_error_tables, word_errors
@@ -53,7 +59,10 @@ class Scorer:
         self._forward = Forward(config, sizes, mesh)
 
     def __call__(self, weights, name: str) -> dict[str, float]:
-        """Return `{name}_{head}_wer` of each head, as fractions. Raises `UserError` where the dataset has no words."""
+        """Return `{name}_{head}_wer` and `{name}_{head}_cer` of each head, as fractions.
+
+        Raises `UserError` where the dataset has no words.
+        """
         found = list(
             recognise(self._forward, weights, self._dataset, self._buckets, self._mesh, self._config, name=name)
         )
@@ -62,10 +71,10 @@ class Scorer:
         scored = score_recognised(found, self._dataset, name)
         rates = {}
         for head in PASSES:
-            wer = total(u.errors[ALL] for u in scored if u.head == head).wer
-            if wer is None:
+            errors = total(u.errors[ALL] for u in scored if u.head == head)
+            if errors.wer is None:
                 raise UserError(f"data.{name}: its transcripts have no words, so there is no WER; correct its sources")
-            rates[f"{name}_{head}_wer"] = wer
+            rates |= {f"{name}_{head}_wer": errors.wer, f"{name}_{head}_cer": errors.cer}
         return rates
 
 
@@ -84,7 +93,9 @@ class Evaluation:
     unread: list[str]
     """Splits of which nothing could be read, each with the reason."""
     table: Path
-    """File of the rows; beside it lie the utterances, as `.jsonl`, and the word errors, as `.errors.json`."""
+    """File of the rows; beside it lie the utterances, as `.jsonl`, the word errors, as `.errors.json`, and what all was
+    made from, as `.origin.json`."""
+    origin: Origin
 
     @cached_property
     def rows(self) -> list[dict]:
@@ -101,10 +112,16 @@ class Evaluation:
         return word_errors(self.utterances)
 
     def write(self) -> None:
-        """Store the rows, the utterances and the word errors in the run's directory."""
-        write_rows(self.rows, self.table)
-        write_utterances(self.utterances, self.table.with_suffix(".jsonl"))
-        write_rows(self.word_errors, self.table.with_suffix(".errors.json"))
+        """Store the rows, the utterances and the word errors in the run's directory; see `keep_all`."""
+        raise_first(keep_all(self.files()))
+
+    def files(self) -> Iterator[tuple[Path, Callable[[Path], None]]]:
+        """Yield what is stored in the run's directory: each file, and what writes it."""
+        yield self.table, lambda path: write_rows(self.rows, path)
+        lines = make_lines(one.record() for one in self.utterances)
+        yield self.table.with_suffix(".jsonl"), lambda path: storage.write_whole(path, lines)
+        yield self.table.with_suffix(".errors.json"), lambda path: write_rows(self.word_errors, path)
+        yield self.table.with_suffix(SUFFIX), lambda path: storage.write_whole(path, self.origin.content(lines))
 
     @property
     def _intervals(self) -> dict:
@@ -166,8 +183,9 @@ def evaluate_runs(
         raise UserError("; ".join(unread))
     if not current().is_first:
         return rows
-    rich.print(make_table(rows))
     broken_down = {evaluation.table: {name: evaluation.broken_down(name) for name in by} for evaluation in found}
+    problems = keep_all(_files(found, rows, broken_down if by else {}, json_file, jsonl_file))
+    rich.print(make_table(rows))
     for name in by:
         table = [row for evaluation in found for row in named(evaluation, broken_down[evaluation.table][name])]
         if table:
@@ -182,27 +200,37 @@ def evaluate_runs(
                 print(f"{evaluation.run.root}, step {evaluation.step}")
             for table in make_word_error_tables(evaluation.word_errors):
                 rich.print(table)
-    # Files asked for come first: the run's own directory may be one that cannot be written.
-    if json_file:
-        write_rows(rows, json_file)
-    if jsonl_file:
-        write_lines(
-            (
-                ({"run": str(evaluation.run.root), "step": evaluation.step} if len(found) > 1 else {}) | one.record()
-                for evaluation in found
-                for one in evaluation.utterances
-            ),
-            jsonl_file,
-        )
-    for evaluation in found:
-        if not evaluation.utterances:
-            continue
-        evaluation.write()
-        if by:
-            write_rows(broken_down[evaluation.table], evaluation.table.with_suffix(".breakdowns.json"))
+    raise_first(problems)
     if unread:
         raise UserError("; ".join(unread))
     return rows
+
+
+def _files(
+    found: Sequence[Evaluation],
+    rows: Sequence[dict],
+    broken_down: Mapping[Path, dict],
+    json_file: Path | None,
+    jsonl_file: Path | None,
+) -> Iterator[tuple[Path, Callable[[Path], None]]]:
+    """Yield all files of some evaluations, those asked for first: each, and what writes it."""
+
+    def records() -> Iterator[dict]:
+        for evaluation in found:
+            which = {"run": str(evaluation.run.root), "step": evaluation.step} if len(found) > 1 else {}
+            yield from (which | one.record() for one in evaluation.utterances)
+
+    if json_file:
+        yield json_file, lambda path: write_rows(rows, path)
+    if jsonl_file:
+        yield jsonl_file, lambda path: write_lines(records(), path)
+    for evaluation in found:
+        if not evaluation.utterances:
+            continue
+        yield from evaluation.files()
+        if own := broken_down.get(evaluation.table):
+            file = evaluation.table.with_suffix(".breakdowns.json")
+            yield file, lambda path, own=own: write_rows(own, path)
 
 
 def evaluate_checkpoints(
@@ -255,8 +283,10 @@ def evaluate_checkpoints(
             continue
         done.add(trained.step)
         scored, unread, clocks = [], [], {name: Clock() for name in datasets}
+        origin = origin_of(trained.run, trained.step, str(trained.normalizer), splits, decoders, long.seconds)
         with jax.set_mesh(trained.mesh):
             for name, dataset in datasets.items():
+                dataset.hashes = {}
                 found = list(
                     recognise(
                         forward,
@@ -272,6 +302,7 @@ def evaluate_checkpoints(
                         name=name,
                     )
                 )
+                gather_hashes(dataset)
                 if not found:
                     unread.append(nothing_read(name, dataset))
                 scored += score_recognised(found, dataset, name, trained)
@@ -280,7 +311,8 @@ def evaluate_checkpoints(
         names = [decoder.name for decoder in decoders]
         some = [] if set(passes) == set(PASSES) else passes
         table = trained.run.evaluation(trained.step, splits, names, some)
-        yield Evaluation(trained.run, trained.step, str(trained.normalizer), config, scored, clocks, unread, table)
+        name = str(trained.normalizer)
+        yield Evaluation(trained.run, trained.step, name, config, scored, clocks, unread, table, origin)
 
 
 def score_recognised(found, dataset: Dataset, split: str, trained: Trained | None = None) -> list[ScoredUtterance]:
@@ -311,8 +343,25 @@ def score_recognised(found, dataset: Dataset, split: str, trained: Trained | Non
             decoder=decoder,
             subset_of=subset_of,
             entries=entries,
+            samples=[(dataset.hashes or {}).get(one.index, "") for one in found],
         )
     return scored
+
+
+HASHES = 10_000
+"""Utterances whose hashes are sent to process 0 at once."""
+
+HASHES_SECONDS = 600
+"""Time limit for every process to send them."""
+
+
+def gather_hashes(dataset: Dataset) -> None:
+    """Give process 0 the hashes of what all processes have read."""
+    peers, own = current(), dict(dataset.hashes)
+    for first in range(0, len(dataset), HASHES):
+        some = {n: own[n] for n in range(first, min(first + HASHES, len(dataset))) if n in own}
+        for told in peers.gather("hashes of the audio", json.dumps(some), HASHES_SECONDS):
+            dataset.hashes |= {int(n): one for n, one in json.loads(told).items()}
 
 
 def nothing_read(name: str, dataset: Dataset) -> str:

@@ -144,8 +144,8 @@ class Head(nnx.Module, abc.ABC):
         raise UserError(f"heads.{self.kind}: has no beam search; decode it greedily (--decoder greedy)")
 
     def alignment_logits(self, x: jax.Array) -> jax.Array:
-        """Of embeddings [B, T, D]: logits [B, T, V] whose best path, by `joint_st.ops.forced_alignment`, says when each
-        label of a text comes."""
+        """Return logits [B, T, V] for embeddings [B, T, D]; their best path by `joint_st.ops.forced_alignment` says when
+        each label of a text comes."""
         raise UserError(f"heads.{self.kind}: cannot say when its labels come; align by a layer (--by -1)")
 
 

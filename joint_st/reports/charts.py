@@ -60,8 +60,8 @@ def _curve(rows: Sequence[dict], name: str, factor: float) -> list[list[float]]:
 
 
 def _said(column: str) -> str:
-    name = column.removeprefix("dev_").removesuffix("_wer")
-    for part in ("_ctc", "_reconstruction", "_norm"):
+    name = column.removeprefix("dev_")
+    for part in ("_wer", "_cer", "_ctc", "_reconstruction", "_norm"):
         name = name.removesuffix(part)
     return name.replace("_", " ")
 

@@ -105,8 +105,14 @@ class RunDirectory:
         all were evaluated, those that were.
         """
         decoders = [] if list(decoders) == ["greedy"] else decoders
-        name = "_".join([f"step_{step}", *splits, *decoders, *heads])
-        return self.evaluations / f"{name}.json".replace("/", "_").replace(" ", "_")
+        name = "_".join([f"step_{step}", *splits, *decoders, *heads]).replace("/", "_").replace(" ", "_")
+        path, long = (self.evaluations / f"{one}.json" for one in (storage.bounded(name), name))
+        # Names were not always bounded.
+        return long if path != long and len(os.fsencode(long.name)) < 256 and long.is_file() else path
+
+    def analysis(self, step: int, split: str) -> Path:
+        """Table of a layer analysis on a split; beside it lie its figures."""
+        return self.root / "analysis" / f"{storage.bounded(f'step_{step}_{split}'.replace('/', '_'))}.json"
 
     @property
     def has_checkpoint(self) -> bool:
@@ -124,7 +130,8 @@ class RunDirectory:
         return sorted(int(entry.name) for entry in found)
 
     def best_steps(self) -> list[int]:
-        """Steps of the checkpoints with the lowest WER, several where they tie; of the latest where none has a WER.
+        """Steps of the checkpoints with the lowest WER (CER, where that ranks them), several where they tie; of the latest
+        where none has one.
 
         Read from the files, without JAX: who asks may run beside processes that need the accelerator. Raises
         `UserError` where the facts of one are damaged.
@@ -178,8 +185,12 @@ def read_facts(checkpoint: Path) -> dict:
 
 
 def best_steps(checkpoints: Path, steps: Sequence[int], metric: str = METRIC) -> list[int]:
-    """Those of some steps with the lowest metric, several where they tie; the latest where none has one."""
-    found = {step: read_facts(checkpoints / str(step)).get(metric) for step in steps}
+    """Those of some steps with the lowest metric, several where they tie; the latest where none has one.
+
+    metric: its name, where the facts of a checkpoint do not say which it is.
+    """
+    facts = {step: read_facts(checkpoints / str(step)) for step in steps}
+    found = {step: own.get(own.get("ranked_by", metric)) for step, own in facts.items()}
     known = {step: value for step, value in found.items() if value is not None}
     return [step for step in known if known[step] == min(known.values())] or list(steps[-1:])
 

@@ -111,8 +111,8 @@ def in_own_places(config: Config) -> Config:
 def load_trained(workdir: Path, checkpoint: str = "best") -> Trained:
     """The model of checkpoint `best`, `latest` or a step of the run in `workdir`.
 
-    Raises `UserError` where there is no such run or checkpoint, and where it was trained on text normalised by
-    another version of the normaliser than the one here.
+    Raises `UserError` where there is no such run or checkpoint, and where it was trained on text of
+    another normaliser than its config names.
     """
     run = existing_run(workdir)
     config = in_own_places(load(run.config))
@@ -126,7 +126,9 @@ def load_trained(workdir: Path, checkpoint: str = "best") -> Trained:
         check_config(run, config, facts)
         trained_with = facts["normalizer"]
         if trained_with != str(normalize):
-            raise UserError(f"{run.root}: trained on text of normaliser {trained_with}, and this is {normalize}")
+            raise UserError(
+                f"{run.root}: trained on text of normaliser {trained_with}, and {run.config} names {normalize}; restore it"
+            )
         shapes = weight_shapes(config, symbols.sizes)
         weights = _restore_average(checkpoints, step, shapes, replicated(mesh))
     return Trained(run, config, normalize, symbols, Vocabulary.load(run.root), mesh, step, weights)

@@ -29,8 +29,8 @@ def make_units(config: UnitsConfig, examples: Iterable[tuple[str, str]], gather:
 
     gather: in place of going through the examples, where it is known what they hold.
 
-    Raises `UserError` where there is no text, for a language that espeak-ng does not have, and where SentencePiece
-    cannot make so many pieces.
+    Texts of a language that espeak-ng does not have have no phonemes. Raises `UserError` where there is no text, or none
+    that has phonemes, and where SentencePiece cannot make so many pieces.
     """
     if config.kind == "none":
         return None
@@ -41,6 +41,8 @@ def make_units(config: UnitsConfig, examples: Iterable[tuple[str, str]], gather:
 
 
 def _gather(examples: Iterable[tuple[str, str]]) -> Gather:
+    examples = list(examples)
+
     def gather(digest, symbols_of):
         found, rest = set(), iter(examples)
         while some := list(itertools.islice(rest, TOGETHER)):

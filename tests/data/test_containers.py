@@ -170,6 +170,23 @@ def test_rates_of_broken_headers_are_refused(tmp_path):
             read_audio(tmp_path / "a.wav")
 
 
+def test_a_form_of_samples_that_nobody_knows_is_refused(tmp_path, decoders):
+    wav = encoded("wav")
+    (tmp_path / "a.wav").write_bytes(wav[:20] + b"\x34\x12" + wav[22:])
+    for get in (read_audio, audio_seconds):
+        with pytest.raises(UnreadableAudio):
+            get(tmp_path / "a.wav")
+
+
+def test_channels_that_a_broken_header_invents_are_refused(tmp_path, decoders):
+    """FFmpeg takes what libsndfile refuses, here 39 channels in 2 bytes, which crashed PyAV."""
+    wav = encoded("wav")
+    for channels in (39, 0, 0xFFFF):
+        (tmp_path / "a.wav").write_bytes(wav[:22] + struct.pack("<H", channels) + wav[24:])
+        with pytest.raises(UnreadableAudio):
+            read_audio(tmp_path / "a.wav")
+
+
 def test_an_mp3_that_ends_in_the_middle_of_a_frame_was_cut(tmp_path):
     path = tmp_path / "a.mp3"
     path.write_bytes(without_count(encoded("mp3"))[:-50])

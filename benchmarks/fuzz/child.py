@@ -1,6 +1,6 @@
 """Gives many mutated inputs of one kind to their reader, in a process whose memory and time are bounded.
 
-    python -m benchmarks.fuzz.child KIND SEED FIRST LAST FOLDER
+    python -m benchmarks.fuzz.child KIND SEED FIRST LAST FOLDER MEASURE
 
 FOLDER gets `progress` (the number and the file of the case that is read, so that a crash can be told), `cases` (a line of
 JSON for each that was), `failures/` and, at the end, `lines.json`, the lines that were run.
@@ -72,10 +72,11 @@ def address_space() -> int:
     return int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
 
 
-def main(name: str, seed: int, first: int, last: int, place: Path) -> None:
-    """Try the cases `first` up to `last`."""
+def main(name: str, seed: int, first: int, last: int, place: Path, measure: bool) -> None:
+    """Try the cases `first` up to `last`, and measure which lines are run if so asked."""
     measured = coverage.Coverage(data_file=None, source=["joint_st"], config_file=False)
-    measured.start()
+    if measure:
+        measured.start()
     from benchmarks.fuzz.kinds import kind as find
 
     kind = find(name)
@@ -118,9 +119,11 @@ def main(name: str, seed: int, first: int, last: int, place: Path) -> None:
                 record |= {"case": f"{number} {valid.name}", "told": said[-1500:], "kept": kept.name}
             cases.write(json.dumps(record) + "\n")
             path.write_bytes(_stored(valid))
-    measured.stop()
-    data = measured.get_data()
-    lines = {file: sorted(data.lines(file) or ()) for file in data.measured_files()}
+    lines = {}
+    if measure:
+        measured.stop()
+        data = measured.get_data()
+        lines = {file: sorted(data.lines(file) or ()) for file in data.measured_files()}
     (place / "lines.json").write_text(json.dumps(lines))
 
 
@@ -138,4 +141,4 @@ def _reason(said: str) -> str:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4]), Path(sys.argv[5]))
+    main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4]), Path(sys.argv[5]), sys.argv[6] == "1")

@@ -11,6 +11,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,8 +19,10 @@ import coverage
 
 from benchmarks.fuzz.kinds import CHECKOUT, Kind
 
-TOGETHER = 4_000
+TOGETHER = 2_000
 """Cases of one process."""
+MEASURED = 6_000
+"""Cases of which the lines are counted."""
 SILENT_SECONDS = 30
 """A process that stays with one case for so long, as in code that no signal interrupts, is killed."""
 
@@ -46,36 +49,22 @@ class Found(NamedTuple):
         return self.covered / max(self.lines, 1)
 
 
-def fuzz(kind: Kind, count: int, seed: int, work: Path) -> Found:
-    """Give so many mutated inputs to the readers of a kind; failing ones are kept in `work/failures`."""
+def fuzz(kind: Kind, count: int, seed: int, work: Path, together: int = 2) -> Found:
+    """Give so many mutated inputs to the readers of a kind; failing ones are kept in `work/failures`.
+
+    together: processes at a time. Lines are counted in the first `MEASURED` cases: that takes its time.
+    """
+    (work / "failures").mkdir(parents=True, exist_ok=True)
     counts, reasons, failures, ran = Counter(), Counter(), [], {}
-    kept = work / "failures"
-    kept.mkdir(parents=True, exist_ok=True)
-    for first in range(0, count, TOGETHER):
-        todo, last = first, min(first + TOGETHER, count)
-        while todo < last:
-            place = work / f"{todo}"
-            ended = _process(kind, seed, todo, last, place)
-            records = [json.loads(line) for line in (place / "cases").read_text().splitlines()]
-            if ended:
-                number, _, name = (place / "progress").read_text().partition(" ")
-                outcome = "time" if ended.startswith("no end") else "crash"
-                broken = place / "case" / name.strip()
-                shutil.copyfile(broken, place / "failures" / f"{number}_{broken.name}")
-                told = {"case": f"{number} {name.strip()}", "told": ended[-1500:], "kept": f"{number}_{broken.name}"}
-                records.append({"outcome": outcome, **told})
-                todo = int(number) + 1
-            else:
-                todo = last
-                for file, numbers in json.loads((place / "lines.json").read_text()).items():
-                    ran.setdefault(file, set()).update(numbers)
+    chunks = [(first, min(first + TOGETHER, count)) for first in range(0, count, TOGETHER)]
+    with ThreadPoolExecutor(together) as workers:
+        for records, lines in workers.map(lambda chunk: _chunk(kind, seed, *chunk, work), chunks):
             for record in records:
                 counts[record["outcome"]] += 1
                 reasons.update([record["reason"]] if "reason" in record else [])
                 failures += [record] if "told" in record else []
-            for file in (place / "failures").iterdir():
-                shutil.move(file, kept / file.name)
-            shutil.rmtree(place, ignore_errors=True)
+            for file, numbers in lines.items():
+                ran.setdefault(file, set()).update(numbers)
     wanted = {file: lines for file, lines in reader_lines(kind)}
     missed = {file: sorted(lines - ran.get(file, set())) for file, lines in wanted.items()}
     lines = sum(map(len, wanted.values()))
@@ -83,11 +72,40 @@ def fuzz(kind: Kind, count: int, seed: int, work: Path) -> Found:
     return Found(counts, failures, lines - sum(map(len, missed.values())), lines, uncovered, reasons)
 
 
+def _chunk(kind: Kind, seed: int, todo: int, last: int, work: Path) -> tuple[list[dict], dict[str, list[int]]]:
+    """A record of each of some cases, and the lines that were run, by file."""
+    records, lines = [], {}
+    while todo < last:
+        place = work / f"{todo}"
+        ended = _process(kind, seed, todo, last, place)
+        records += [json.loads(line) for line in (place / "cases").read_text().splitlines()]
+        if ended:
+            number, _, name = (place / "progress").read_text().partition(" ")
+            broken = place / "case" / name.strip()
+            shutil.copyfile(broken, place / "failures" / f"{number}_{broken.name}")
+            told = {"case": f"{number} {name.strip()}", "told": ended[-1500:], "kept": f"{number}_{broken.name}"}
+            records.append({"outcome": "time" if ended.startswith("no end") else "crash", **told})
+            todo = int(number) + 1
+        else:
+            todo, lines = last, json.loads((place / "lines.json").read_text())
+        for file in (place / "failures").iterdir():
+            shutil.move(file, work / "failures" / file.name)
+        shutil.rmtree(place, ignore_errors=True)
+    return records, lines
+
+
 def _process(kind: Kind, seed: int, first: int, last: int, place: Path) -> str:
     """Runs cases in a process; returns why it ended before the last, or nothing."""
     shutil.rmtree(place, ignore_errors=True)
     place.mkdir(parents=True)
-    command = [sys.executable, "-m", "benchmarks.fuzz.child", kind.name, *map(str, (seed, first, last, place))]
+    command = [
+        sys.executable,
+        "-m",
+        "benchmarks.fuzz.child",
+        kind.name,
+        *map(str, (seed, first, last, place)),
+        str(int(first < MEASURED)),
+    ]
     with open(place / "output", "w+b") as output:
         process = subprocess.Popen(command, stdout=output, stderr=output, stdin=subprocess.DEVNULL, cwd=CHECKOUT)
         seen, since = "", time.monotonic()

@@ -158,7 +158,7 @@ def read_audio_file(folder: Path, seed: Seed) -> str:
     if len(part) > round(0.1 * rate):
         return f"{len(part)} samples in 0.1 s at {rate} Hz"
     check_length(path, len(audio) / rate, seconds if promised is None else promised, 0.05)
-    one, _, _ = read_audio(path, 0.0, None, (0, 1) if "2" in seed.name else (0,))
+    one, _, _ = read_audio(path, 0.0, None, (0, 1) if path.stem.endswith("_2") else (0,))
     return "" if len(one) == len(audio) else f"one channel has {len(one)} samples, all have {len(audio)}"
 
 

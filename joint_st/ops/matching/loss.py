@@ -67,7 +67,7 @@ def align(
     """
     kind = _checked(moves, cost, Given(key=key))
     if not isinstance(kind, PathAlignment):
-        raise ValueError(f"alignment {moves!r}: is no path; only alignment_loss takes it")
+        raise ValueError(f"alignment {moves!r}: is not a path; only alignment_loss takes it")
     feasible = kind.feasible(audio_lengths, text_lengths)
     if 0 in (audio.shape[1], text.shape[1]):
         return Alignment(jnp.zeros(audio.shape[:2], jnp.int32), feasible)

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
@@ -34,19 +34,38 @@ class Found(NamedTuple):
     """Cases by outcome: survived, refused, traceback, silent, memory, time, crash."""
     failures: list[dict]
     """Case, outcome, what was said, and the file that was kept, of some that failed."""
-    covered: int
-    """Lines of the readers that were run."""
-    lines: int
-    """Lines of the readers."""
-    missed: dict[str, list[int]]
-    """Lines of the readers that were not run, by file."""
+    ran: dict[str, set[int]]
+    """Lines that were run, by file."""
     reasons: Counter
     """How often each reason for refusing was given."""
 
+
+class Coverage(NamedTuple):
+    """How much of some readers was run."""
+
+    lines: int
+    """Lines of the readers."""
+    missed: dict[str, list[int]]
+    """Those of them that were not run, by file."""
+
     @property
-    def coverage(self) -> float:
+    def share(self) -> float:
         """Share of the readers' lines that were run."""
-        return self.covered / max(self.lines, 1)
+        return 1 - sum(map(len, self.missed.values())) / max(self.lines, 1)
+
+    def __str__(self) -> str:
+        return f"{self.share:.1%} of {self.lines} lines"
+
+
+def covered(kinds: Iterable[Kind], ran: Iterable[Mapping[str, set[int]]]) -> Coverage:
+    """How much of the readers of some kinds was run. ran: lines by file, of each kind."""
+    wanted: dict[str, set[int]] = {}
+    for kind in kinds:
+        for file, lines in reader_lines(kind):
+            wanted.setdefault(file, set()).update(lines)
+    left = {file: sorted(lines.difference(*(one.get(file, set()) for one in ran))) for file, lines in wanted.items()}
+    missed = {str(Path(file).relative_to(CHECKOUT)): lines for file, lines in left.items() if lines}
+    return Coverage(sum(map(len, wanted.values())), missed)
 
 
 def fuzz(kind: Kind, count: int, seed: int, work: Path, together: int = 2) -> Found:
@@ -65,11 +84,7 @@ def fuzz(kind: Kind, count: int, seed: int, work: Path, together: int = 2) -> Fo
                 failures += [record] if "told" in record else []
             for file, numbers in lines.items():
                 ran.setdefault(file, set()).update(numbers)
-    wanted = {file: lines for file, lines in reader_lines(kind)}
-    missed = {file: sorted(lines - ran.get(file, set())) for file, lines in wanted.items()}
-    lines = sum(map(len, wanted.values()))
-    uncovered = {str(Path(file).relative_to(CHECKOUT)): left for file, left in missed.items() if left}
-    return Found(counts, failures, lines - sum(map(len, missed.values())), lines, uncovered, reasons)
+    return Found(counts, failures, ran, reasons)
 
 
 def _chunk(kind: Kind, seed: int, todo: int, last: int, work: Path) -> tuple[list[dict], dict[str, list[int]]]:

@@ -163,5 +163,5 @@ def text_frames(batch: Arrays, part: str) -> jax.Array:
 
 
 def not_spelled(valid: jax.Array, weights: jax.Array) -> jax.Array:
-    """How many rows that are there have no weight."""
+    """Number of valid rows that have no weight, such as utterances too short for their labels."""
     return jnp.sum(valid & (weights == 0))

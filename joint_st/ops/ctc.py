@@ -103,9 +103,9 @@ class _Scores(NamedTuple):
     """Log scores of the states, up to a constant for each utterance."""
 
     blank: jax.Array
-    """[B, U + 1]"""
+    """Log scores of the blank states, [B, U + 1]."""
     label: jax.Array
-    """[B, U + 1]"""
+    """Log scores of the label states, [B, U + 1]."""
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(4,))

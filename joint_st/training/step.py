@@ -39,7 +39,7 @@ UNLISTED = frozenset(
 
 
 class TrainState(NamedTuple):
-    """Everything a run is, besides its configuration: what a checkpoint holds."""
+    """All that a run is besides its configuration, and so what a checkpoint holds."""
 
     step: jax.Array
     """Steps done, int32 scalar; also the number of the next batch."""
@@ -176,7 +176,7 @@ def make_train_step(
         return sum(shares), (sums, monitored, per_row)
 
     def cut(x):
-        """[B, ...] to [parts, B / parts, ...], each device's rows staying on it."""
+        """An array [B, ...] as [parts, B / parts, ...], each device's rows staying on it."""
         x = jnp.swapaxes(x.reshape(x.shape[0] // parts, parts, *x.shape[1:]), 0, 1)
         return jax.lax.with_sharding_constraint(
             x, jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(None, *BATCH))

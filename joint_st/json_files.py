@@ -5,11 +5,12 @@ from __future__ import annotations
 import functools
 import json
 from pathlib import Path
-from typing import Any
-
-import pydantic
+from typing import TYPE_CHECKING, Any
 
 from joint_st.errors import UserError
+
+if TYPE_CHECKING:  # the command line, which reads checksums, comes up without it
+    import pydantic
 
 NOT_JSON = (ValueError, RecursionError)
 """What Python's reader raises for what is no JSON, is not UTF-8, has a number of thousands of digits, or is nested too
@@ -29,6 +30,8 @@ def parse_json(content: bytes | str, shape: Any, where: str, do: str = DAMAGED) 
 
     Raises `UserError` where it is no JSON or of another shape: `where` begins the message and `do` ends it.
     """
+    import pydantic
+
     try:
         return _adapter(shape).validate_python(json.loads(content), strict=True)
     except pydantic.ValidationError as error:
@@ -39,6 +42,8 @@ def parse_json(content: bytes | str, shape: Any, where: str, do: str = DAMAGED) 
 
 @functools.cache
 def _adapter(shape: Any) -> pydantic.TypeAdapter:
+    import pydantic
+
     return pydantic.TypeAdapter(shape)
 
 

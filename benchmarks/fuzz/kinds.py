@@ -428,11 +428,13 @@ def read_run(folder: Path, seed: Seed) -> str:
     from joint_st.data.text_units import load_units
     from joint_st.data.tokenizers import load_tokenizer
     from joint_st.data.vocabulary import Vocabulary
-    from joint_st.evaluation.report import make_rows, stored_utterances
+    from joint_st.evaluation.report import by_key, make_rows, read_utterances
     from joint_st.losses.base import Column
     from joint_st.reports.charts import training_charts
     from joint_st.runs.directory import existing_run
 
+    if not (folder / seed.name).stat().st_size:  # an empty one stands for none
+        (folder / seed.name).unlink()
     run = existing_run(folder / "run")
     load(run.config)
     labels, units = load_tokenizer(run.tokenizer), load_units(run.units)
@@ -449,7 +451,9 @@ def read_run(folder: Path, seed: Seed) -> str:
     if not all(isinstance(tag, str) for tag in languages) or languages[0]:
         return f"languages {languages}"
     run.best_steps()
-    found = stored_utterances(run, 20, [("test", "full_context", "greedy")])
+    if not run.evaluations.joinpath("step_20_test.jsonl").exists():
+        return ""
+    found = by_key(read_utterances(run.evaluations / "step_20_test.jsonl"))
     for utterances in found.values():
         make_rows(utterances, normalizer="basic v1", step=20, samples=100)
         if not all(math.isfinite(one.seconds) and one.seconds >= 0 for one in utterances):
@@ -468,7 +472,7 @@ def piece_seeds(folder: Path) -> list[Seed]:
     model = io.BytesIO()
     words = ["one two three", "four five six seven", "the old ship sailed", "one ship", "two old ships"] * 4
     sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=iter(words), model_writer=model, vocab_size=40, pad_id=0, pad_piece="<blank>", unk_id=1,
+        sentence_iterator=iter(words), model_writer=model, vocab_size=28, pad_id=0, pad_piece="<blank>", unk_id=1,
         bos_id=-1, eos_id=-1, normalization_rule_name="identity", minloglevel=3,
     )  # fmt: skip
     (folder / "tokenizer").mkdir()
@@ -548,13 +552,14 @@ KINDS = (
             "joint_st.data.text_units": ("load_units",),
             "joint_st.data.vocabulary": ("Vocabulary.load",),
             "joint_st.data.symbols": ("load_languages",),
-            "joint_st.evaluation.report": ("ScoredUtterance.from_record", "read_utterances", "stored_utterances"),
+            "joint_st.evaluation.report": ("ScoredUtterance.from_record", "read_utterances"),
             "joint_st.reports.charts": ("training_charts", "_charts", "_curve"),
             "joint_st.runs.directory": ("RunDirectory.best_steps", "RunDirectory.checkpoint_steps"),
         },
         run_seeds,
         change_run,
         read_run,
+        "runs",
     ),
     Kind(
         "SentencePiece models",
@@ -562,8 +567,7 @@ KINDS = (
         piece_seeds,
         change_pieces,
         read_pieces,
-        "",
-        0.5,  # the other half of `load_tokenizer` is that of characters
+        "runs",
     ),
 )  # fmt: skip
 """All kinds, in the order in which they are tried."""

@@ -286,7 +286,7 @@ def make_lines(records: Iterable[dict]) -> str:
     return lines.encode(errors="backslashreplace").decode()
 
 
-Count = Annotated[int, pydantic.Field(ge=0)]
+Count = Annotated[int, pydantic.Field(ge=0, lt=2**40)]
 
 _Counts = pydantic.create_model("_Counts", **{name: Count for name in Errors.__slots__})
 

@@ -29,6 +29,7 @@ from joint_st.data.texts import train_tokenizer
 from joint_st.data.tokenizers import load_tokenizer
 from joint_st.data.vocabulary import Vocabulary
 from joint_st.heads.ctc import CtcHead
+from joint_st.runs import checksums
 from joint_st.runs.directory import open_run
 from joint_st.training.setup import open_symbols
 from tests.tiny import environment, saved_arrays
@@ -189,6 +190,7 @@ def test_other_data_under_the_same_names_are_refused(trained, tmp_path, capsys):
     facts = run / "checkpoints" / str(STEPS) / "facts" / "metadata"
     then = json.loads(facts.read_text())
     facts.write_text(json.dumps({**then, "data": "other"}))
+    (run / "checkpoints" / str(STEPS) / checksums.FILE).unlink()
     assert main(["train", str(run)]) == 2
     line = capsys.readouterr().err.splitlines()[-1]
     assert line.startswith("joint-st: error: data.train, data.text: their utterances are not those that ")

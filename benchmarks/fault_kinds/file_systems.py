@@ -129,7 +129,7 @@ HEAL: dict[str, Callable[[Namespace], None]] = {"full": Namespace.roomy, "read-o
 def training(trial: Trial) -> None:
     """From the start, or after some steps; where it can be healed, the same command then goes on to the same end."""
     trained(trial)
-    for how in BREAK:
+    for how in BREAK if trial.whole else ("full",):
         for moment in ("at the start", "later") if trial.whole else ("later",):
             with namespace(trial, f"{how}_{moment}".replace(" ", "_")) as there:
                 place, run = Disk(there.seen / "run"), there.disk / "run"

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from joint_st import storage
 from joint_st.errors import UserError
+from joint_st.json_files import NOT_JSON
 
 FILE = "checksums.json"
 
@@ -67,7 +68,7 @@ def read(folder: Path) -> Checksums | None:
         content = json.loads(file.read_bytes())
     except FileNotFoundError:
         return None
-    except ValueError:
+    except NOT_JSON:
         content = None
     try:
         listed = content["files"]

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 
 from joint_st.config import Config
 from joint_st.data.normalizers import normalizer
 from joint_st.doctor.check import Check
-from joint_st.runs.directory import RunDirectory, check_same
+from joint_st.runs import checksums
+from joint_st.runs.directory import RunDirectory, check_same, read_facts
 from joint_st.runs.trained import read_symbols
 
 
@@ -27,7 +27,15 @@ def checkpoints(run: RunDirectory, config: Config) -> Iterator[Check]:
         yield Check("warning", "checkpoints", f"{run.checkpoints}: no complete checkpoint", do)
         return
     yield Check("ok", "checkpoints", f"of steps {', '.join(map(str, steps))}, in {run.checkpoints}")
-    facts = json.loads((run.checkpoints / str(steps[-1]) / "facts" / "metadata").read_bytes())
+    folders = [run.checkpoints / str(step) for step in steps]
+    for folder in folders:
+        if damage := checksums.damage(folder):
+            yield Check("problem", "checksums", damage, f"copy {folder} again from where the run is whole")
+    facts = read_facts(folders[-1])
+    unverified = [folder.name for folder in folders if not checksums.is_there(folder)]
+    if unverified:
+        what = f"the checkpoints of steps {', '.join(unverified)} have none: an earlier version saved them"
+        yield Check("warning", "checksums", what, "nothing tells whether they are what was saved")
     now = str(normalizer(config.data.normalizer))
     if facts.get("normalizer") != now:
         what = f"trained on text of {facts.get('normalizer')}, and this version has {now}"

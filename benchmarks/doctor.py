@@ -89,6 +89,8 @@ class Setup:
         from joint_st.data.normalizers import normalizer
         from joint_st.data.symbols import save_languages
         from joint_st.data.texts import learn_from_texts
+        from joint_st.runs import checksums
+        from joint_st.runs.directory import RunDirectory
 
         config = load(self.write_config())
         self.run.mkdir()
@@ -102,6 +104,8 @@ class Setup:
         place = self.run / "checkpoints" / "10" / "facts" / "metadata"
         place.parent.mkdir(parents=True)
         place.write_text(json.dumps(facts))
+        checksums.write(place.parents[1], dict(storage.checksums(place.parents[1])))
+        RunDirectory(self.run).sum_up_inventories()
         return self.run
 
     def write_config(self) -> Path:
@@ -204,6 +208,13 @@ def cut_tokenizer(setup: Setup) -> None:
     setup.arguments = [str(setup.run)]
 
 
+def damaged_checkpoint(setup: Setup) -> None:
+    """Change one number in a checkpoint's facts."""
+    file = setup.make_run() / "checkpoints" / "10" / "facts" / "metadata"
+    file.write_text(file.read_text().replace("0.5", "0.4"))
+    setup.arguments = [str(setup.run)]
+
+
 def other_normalizer(setup: Setup) -> None:
     """Give a run whose texts were normalised by an earlier version."""
     setup.arguments = [str(setup.make_run(normalizer="english v0"))]
@@ -245,6 +256,7 @@ CASES = (
     Case("a file where the run should be", "--workdir", file_for_folder),
     Case("another run in the directory", "--workdir", other_run),
     Case("a run whose tokenizer was cut", "inventories", cut_tokenizer),
+    Case("a checkpoint that was changed", "checksums", damaged_checkpoint),
     Case("a run of another normaliser", "data.normalizer", other_normalizer),
     Case("a bucket that cannot be written", "--workdir", closed_bucket),
     Case("a clock that is an hour off", "clocks", wrong_clock),

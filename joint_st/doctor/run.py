@@ -28,9 +28,11 @@ def checkpoints(run: RunDirectory, config: Config) -> Iterator[Check]:
         return
     yield Check("ok", "checkpoints", f"of steps {', '.join(map(str, steps))}, in {run.checkpoints}")
     folders = [run.checkpoints / str(step) for step in steps]
-    for folder in folders:
-        if damage := checksums.damage(folder):
-            yield Check("problem", "checksums", damage, f"copy {folder} again from where the run is whole")
+    damages = {folder: damage for folder in folders if (damage := checksums.damage(folder))}
+    for folder, damage in damages.items():
+        yield Check("problem", "checksums", damage, f"copy {folder} again from where the run is whole")
+    if damages:
+        return
     facts = read_facts(folders[-1])
     unverified = [folder.name for folder in folders if not checksums.is_there(folder)]
     if unverified:

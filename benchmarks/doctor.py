@@ -29,6 +29,7 @@ import soundfile
 
 from joint_st import storage
 from joint_st.cli import main as joint_st
+from joint_st.runs import checksums
 
 WORDS = "the old ship sailed slowly past a quiet harbour while seven children waved from the shore".split()
 
@@ -89,8 +90,6 @@ class Setup:
         from joint_st.data.normalizers import normalizer
         from joint_st.data.symbols import save_languages
         from joint_st.data.texts import learn_from_texts
-        from joint_st.runs import checksums
-        from joint_st.runs.directory import RunDirectory
 
         config = load(self.write_config())
         self.run.mkdir()
@@ -104,8 +103,6 @@ class Setup:
         place = self.run / "checkpoints" / "10" / "facts" / "metadata"
         place.parent.mkdir(parents=True)
         place.write_text(json.dumps(facts))
-        checksums.write(place.parents[1], dict(storage.checksums(place.parents[1])))
-        RunDirectory(self.run).sum_up_inventories()
         return self.run
 
     def write_config(self) -> Path:
@@ -208,10 +205,13 @@ def cut_tokenizer(setup: Setup) -> None:
     setup.arguments = [str(setup.run)]
 
 
-def damaged_checkpoint(setup: Setup) -> None:
-    """Change one number in a checkpoint's facts."""
-    file = setup.make_run() / "checkpoints" / "10" / "facts" / "metadata"
-    file.write_text(file.read_text().replace("0.5", "0.4"))
+def flipped_bit(setup: Setup) -> None:
+    """Flip a bit in a checkpoint that has checksums."""
+    folder = setup.make_run() / "checkpoints" / "10"
+    (folder / "state").mkdir()
+    (folder / "state" / "arrays").write_bytes(bytes(range(256)))
+    checksums.write(folder, dict(storage.checksums(folder)))
+    (folder / "state" / "arrays").write_bytes(bytes([1, *range(1, 256)]))
     setup.arguments = [str(setup.run)]
 
 
@@ -256,7 +256,7 @@ CASES = (
     Case("a file where the run should be", "--workdir", file_for_folder),
     Case("another run in the directory", "--workdir", other_run),
     Case("a run whose tokenizer was cut", "inventories", cut_tokenizer),
-    Case("a checkpoint that was changed", "checksums", damaged_checkpoint),
+    Case("a bit of a checkpoint flipped", "checkpoints", flipped_bit),
     Case("a run of another normaliser", "data.normalizer", other_normalizer),
     Case("a bucket that cannot be written", "--workdir", closed_bucket),
     Case("a clock that is an hour off", "clocks", wrong_clock),

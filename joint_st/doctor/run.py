@@ -26,18 +26,17 @@ def checkpoints(run: RunDirectory, config: Config) -> Iterator[Check]:
         do = "the command begins anew; a run that should have one was copied in part"
         yield Check("warning", "checkpoints", f"{run.checkpoints}: no complete checkpoint", do)
         return
-    yield Check("ok", "checkpoints", f"of steps {', '.join(map(str, steps))}, in {run.checkpoints}")
-    folders = [run.checkpoints / str(step) for step in steps]
-    damages = {folder: damage for folder in folders if (damage := checksums.damage(folder))}
-    for folder, damage in damages.items():
-        yield Check("problem", "checksums", damage, f"copy {folder} again from where the run is whole")
-    if damages:
-        return
-    facts = read_facts(folders[-1])
-    unverified = [folder.name for folder in folders if not checksums.is_there(folder)]
-    if unverified:
-        what = f"the checkpoints of steps {', '.join(unverified)} have none: an earlier version saved them"
-        yield Check("warning", "checksums", what, "nothing tells whether they are what was saved")
+    for step in steps:
+        folder = run.checkpoints / str(step)
+        if damage := checksums.damage(folder):
+            others = [one for one in steps if one != step]
+            what = f"copy {folder} again, or remove it" + (f"; --checkpoint {others[-1]} is another" if others else "")
+            yield Check("problem", "checkpoints", damage, what)
+        elif checksums.is_there(folder):
+            yield Check("ok", "checkpoints", f"{folder}: complete, its files are what was written")
+        else:
+            yield Check("ok", "checkpoints", f"{folder}: complete; not verified, since it has no {checksums.FILE}")
+    facts = read_facts(run.checkpoints / str(steps[-1]))
     now = str(normalizer(config.data.normalizer))
     if facts.get("normalizer") != now:
         what = f"trained on text of {facts.get('normalizer')}, and this version has {now}"

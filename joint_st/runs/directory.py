@@ -84,6 +84,11 @@ class RunDirectory:
         """Folder of tables and per-utterance results."""
         return self.root / "evaluations"
 
+    @property
+    def calibration(self) -> Path:
+        """Temperatures of confidences, by checkpoint, head and decoder."""
+        return self.root / "calibration.json"
+
     def evaluation(
         self, step: int, splits: Iterable[str], decoders: Iterable[str] = ("greedy",), heads: Iterable[str] = ()
     ) -> Path:

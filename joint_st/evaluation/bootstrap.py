@@ -53,8 +53,8 @@ def rate_interval(
     numerators, denominators = np.asarray(numerators), np.asarray(denominators)
     if not denominators.any():
         return None
-    resamples = _resamples(len(numerators), samples, seed)
-    return _interval(np.concatenate([_rates(numerators[i], denominators[i]) for i in resamples]))
+    drawn = resamples(len(numerators), samples, seed)
+    return _interval(np.concatenate([_rates(numerators[i], denominators[i]) for i in drawn]))
 
 
 def paired_difference(
@@ -73,8 +73,8 @@ def paired_difference(
     if not denominators.any():
         return None
     gaps = a - b
-    resamples = _resamples(len(gaps), samples, seed)
-    resampled = np.concatenate([_rates(gaps[i], denominators[i]) for i in resamples])
+    drawn = resamples(len(gaps), samples, seed)
+    resampled = np.concatenate([_rates(gaps[i], denominators[i]) for i in drawn])
     low, high = _interval(resampled)
     # The difference itself counts as a resample, so that chance is never quite excluded.
     beyond = 1 + min(np.count_nonzero(resampled <= 0), np.count_nonzero(resampled >= 0))
@@ -137,7 +137,7 @@ def _resampled_sums(counts: np.ndarray, samples: int, seed: int) -> np.ndarray:
     # Other draws than the utterances': a stream of its own.
     generator = np.random.default_rng([seed, 1])
     found = []
-    for drawn in _resamples(utterances, samples, seed):
+    for drawn in resamples(utterances, samples, seed):
         rows = len(drawn)
         # How often each utterance was drawn, so that the sums are one product of matrices.
         places = drawn + np.arange(rows)[:, None] * utterances
@@ -148,7 +148,7 @@ def _resampled_sums(counts: np.ndarray, samples: int, seed: int) -> np.ndarray:
     return np.concatenate(found, axis=1)
 
 
-def _resamples(utterances: int, samples: int, seed: int) -> Iterator[np.ndarray]:
+def resamples(utterances: int, samples: int, seed: int) -> Iterator[np.ndarray]:
     """Yield indices drawn with replacement, [some samples, N] at a time, so that memory stays bounded."""
     generator = np.random.default_rng(seed)
     rows = max(1, _CHUNK // utterances)

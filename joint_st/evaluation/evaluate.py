@@ -20,11 +20,19 @@ from joint_st.decoding.forward import Clock, Forward
 from joint_st.decoding.fusion.build import FusionFiles
 from joint_st.decoding.long import LongRecordings, default_window
 from joint_st.decoding.recognise import common_buckets, recognise
+from joint_st.decoding.timed import timed
 from joint_st.distributed.mesh import keep_compiled
 from joint_st.distributed.peers import current
 from joint_st.distributed.preflight import check_config, check_data
 from joint_st.errors import UserError
 from joint_st.evaluation.breakdown import break_down, explain_unstated, make_breakdown_table
+from joint_st.evaluation.confidences import (
+    Confidences,
+    Heard,
+    judge_confidences,
+    make_confidence_table,
+    spell_heard,
+)
 from joint_st.evaluation.report import (
     ScoredUtterance,
     make_rows,
@@ -34,12 +42,14 @@ from joint_st.evaluation.report import (
     write_rows,
     write_utterances,
 )
-from joint_st.evaluation.tuning import tuned
+from joint_st.evaluation.tuning import development_sets, tuned
 from joint_st.evaluation.wer import ALL, total
 from joint_st.evaluation.word_errors import make_word_error_tables, word_errors
 from joint_st.passes import PASSES
 from joint_st.runs.directory import RunDirectory, existing_run
+from joint_st.runs.temperatures import store_temperatures
 from joint_st.runs.trained import Trained, load_trained
+from joint_st.word_times.transcripts import Words
 
 
 class Scorer:
@@ -78,7 +88,10 @@ class Evaluation:
     clocks: dict[str, Clock]
     """Time that decoding took, by split."""
     table: Path
-    """File of the rows; beside it lie the utterances, as `.jsonl`, and the word errors, as `.errors.json`."""
+    """File of the rows; beside it lie the utterances, as `.jsonl`, the word errors, as `.errors.json`, and what is known
+    of confidences, as `.confidence.json` and `.reliability.png`."""
+    confidences: Confidences | None = None
+    """How good the confidences of words are; None where there are none."""
 
     @cached_property
     def rows(self) -> list[dict]:
@@ -99,6 +112,19 @@ class Evaluation:
         write_rows(self.rows, self.table)
         write_utterances(self.utterances, self.table.with_suffix(".jsonl"))
         write_rows(self.word_errors, self.table.with_suffix(".errors.json"))
+        if self.confidences:
+            store_temperatures(self.run, self.confidences.fitted)
+            write_rows(self.confidences.rows, self.table.with_suffix(".confidence.json"))
+            # Here, because they bring Matplotlib, which training does without.
+            from joint_st.analysis.figures import save_figure
+            from joint_st.evaluation.reliability import reliability_figure
+
+            save_figure(reliability_figure(self.confidences.bins), self.table.with_suffix(".reliability.png"))
+
+    @property
+    def name(self) -> str:
+        """What a title calls it."""
+        return f"confidences of words: {self.run.root}, step {self.step}"
 
     @property
     def _intervals(self) -> dict:
@@ -126,6 +152,8 @@ def evaluate_runs(
     errors: bool = False,
     fusion: FusionFiles | None = None,
     tune: Mapping[str, Source] | None = None,
+    nbest: int = 0,
+    calibrate: Mapping[str, Source] | None = None,
     window_seconds: float | None = None,
     json_file: Path | None = None,
     jsonl_file: Path | None = None,
@@ -141,13 +169,18 @@ def evaluate_runs(
     fusion: a language model and hot words for the beam search. tune: find their weights on these sources, on the
     config's dev set where there are none, in a single process; None leaves them as given. window_seconds: longer
     recordings are heard in windows of so many; None leaves that to each run.
+
+    nbest: with 1 or more, words have times and confidences, judged in a table of their own, and that many hypotheses
+    are kept (greedy decoding has one). calibrate: find the temperature of the confidences on one half of these sources,
+    of the config's dev set where there are none, by each checkpoint, head and decoder, and store it in the run; None
+    takes those that the run has.
     """
     workdirs = list(dict.fromkeys(workdirs))
     found = [
         evaluation
         for workdir in workdirs
         for evaluation in evaluate_checkpoints(
-            workdir, checkpoints, data, passes, decoders, fusion, tune, window_seconds
+            workdir, checkpoints, data, passes, decoders, fusion, tune, window_seconds, nbest, calibrate
         )
     ]
 
@@ -173,6 +206,9 @@ def evaluate_runs(
                 print(f"{evaluation.run.root}, step {evaluation.step}")
             for table in make_word_error_tables(evaluation.word_errors):
                 rich.print(table)
+    for evaluation in found:
+        if evaluation.confidences and evaluation.confidences.rows:
+            rich.print(make_confidence_table(evaluation.confidences.rows, evaluation.name))
     # Files asked for come first: the run's own directory may be one that cannot be written.
     if json_file:
         write_rows(rows, json_file)
@@ -201,11 +237,13 @@ def evaluate_checkpoints(
     fusion: FusionFiles | None = None,
     tune: Mapping[str, Source] | None = None,
     window_seconds: float | None = None,
+    nbest: int = 0,
+    calibrate: Mapping[str, Source] | None = None,
 ) -> Iterator[Evaluation]:
     """Yield the evaluations of checkpoints of the run in `workdir`, each step once; only the first one compiles.
 
     Nothing is written. Longer recordings are decoded in windows of `window_seconds`, or of `default_window` where it is
-    None.
+    None. nbest, calibrate: as of `evaluate_runs`.
     """
     peers = current()
     if peers.several:
@@ -230,10 +268,15 @@ def evaluate_checkpoints(
         if tune is not None:
             fused = tuned(fused, decoders, trained, tune, datasets)
         decoders = fuse(decoders, fused)
+    spell = None
+    if nbest or calibrate is not None:
+        decoders = timed(decoders, nbest or 1)
+        spell = spell_heard(Words(trained.symbols, config.model.features.frame_seconds))
+    judging = {} if calibrate is None else development_sets(trained, calibrate, datasets, "--calibrate")
     model = (config, trained.symbols.sizes, trained.mesh, decoders, passes)
     forward = Forward(*model)
     long = LongRecordings(*model, window_seconds=window_seconds or default_window(config))
-    buckets = common_buckets(config, list(datasets.values()), long.longest)
+    buckets = common_buckets(config, [*datasets.values(), *judging.values()], long.longest)
     done = set()
     for checkpoint in checkpoints:
         if done:
@@ -241,9 +284,11 @@ def evaluate_checkpoints(
         if trained.step in done:
             continue
         done.add(trained.step)
-        scored, clocks = [], {name: Clock() for name in datasets}
-        with jax.set_mesh(trained.mesh):
-            for name, dataset in datasets.items():
+        clocks = {name: Clock() for name in datasets}
+
+        def hear(sets: Mapping[str, Dataset], trained=trained, clocks=clocks) -> list[ScoredUtterance]:
+            scored = []
+            for name, dataset in sets.items():
                 found = list(
                     recognise(
                         forward,
@@ -255,17 +300,28 @@ def evaluate_checkpoints(
                         decoders=decoders,
                         passes=passes,
                         long=long,
-                        clock=clocks[name],
+                        clock=clocks.get(name),
                         name=name,
+                        spell=spell,
                     )
                 )
                 scored += score_recognised(found, dataset, name, trained)
                 if len(done) == 1 and peers.is_first:
                     report_unread(name, dataset, len(dataset) - len(found))
+            return scored
+
+        with jax.set_mesh(trained.mesh):
+            scored, judged = hear(datasets), hear(judging)
+        confidences = None
+        if spell:
+            scored, confidences = judge_confidences(
+                trained.run, scored, judged, trained.step, config.evaluation.bootstrap_samples, config.seed
+            )
         names = [decoder.name for decoder in decoders]
         some = [] if set(passes) == set(PASSES) else passes
         table = trained.run.evaluation(trained.step, splits, names, some)
-        yield Evaluation(trained.run, trained.step, str(trained.normalizer), config, scored, clocks, table)
+        name = str(trained.normalizer)
+        yield Evaluation(trained.run, trained.step, name, config, scored, clocks, table, confidences)
 
 
 def score_recognised(found, dataset: Dataset, split: str, trained: Trained | None = None) -> list[ScoredUtterance]:
@@ -285,11 +341,16 @@ def score_recognised(found, dataset: Dataset, split: str, trained: Trained | Non
         ((head, decoder) for decoder, by_head in by_decoder.items() for head in by_head),
         key=lambda pair: PASSES.index(pair[0]),
     ):
-        hypotheses = [dataset.normalizer(one.hypotheses[decoder][head]) for one in found]
-        scored += score(
+        heard = [one.hypotheses[decoder][head] for one in found]
+        details = []
+        if heard and isinstance(heard[0], Heard):
+            heard, details = zip(*(one.normalised(dataset.normalizer) for one in heard))
+        else:
+            heard = [dataset.normalizer(text) for text in heard]
+        own = score(
             [entry.id for entry in entries],
             references,
-            hypotheses,
+            heard,
             seconds,
             split=split,
             head=head,
@@ -297,6 +358,7 @@ def score_recognised(found, dataset: Dataset, split: str, trained: Trained | Non
             subset_of=subset_of,
             entries=entries,
         )
+        scored += [one.with_details(**more) for one, more in zip(own, details)] if details else own
     return scored
 
 

@@ -6,7 +6,7 @@ import json
 import string
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,7 +18,7 @@ from rich.table import Table
 from joint_st import storage
 from joint_st.data.utterance import Entry
 from joint_st.evaluation.bootstrap import rate_interval
-from joint_st.evaluation.wer import ALL, Errors, Op, align_words, count_errors, total
+from joint_st.evaluation.wer import ALL, EQUAL, Errors, Op, align_words, count_errors, total
 
 if TYPE_CHECKING:  # they bring JAX, which those who only read results do without
     from joint_st.decoding.forward import Clock
@@ -51,6 +51,11 @@ class ScoredUtterance:
     noise: str = ""
     snr: float | None = None
     """Signal-to-noise ratio in dB; None where its source does not state it."""
+    hypothesis_words: list[dict] | None = None
+    """Words of the hypothesis: `word`, `start`, `end` (seconds), `confidence`, and whether it is `correct`; None where
+    the evaluation has none, [] where the normaliser has changed them beyond recognition."""
+    nbest: list[dict] | None = None
+    """The likeliest texts, the best first, each a `text` with its `score`; None where the evaluation has none."""
 
     @cached_property
     def ops(self) -> list[Op]:
@@ -85,7 +90,18 @@ class ScoredUtterance:
             **asdict(self.errors[ALL]),
             "subsets": {name: asdict(errors) for name, errors in self.errors.items() if name != ALL},
             "ops": [list(op) for op in self.ops],
+            **{name: getattr(self, name) for name in ("hypothesis_words", "nbest") if getattr(self, name) is not None},
         }
+
+    def with_details(self, hypothesis_words: list[dict], nbest: list[dict]) -> ScoredUtterance:
+        """Return the same with the words of the hypothesis, which of them are correct being filled in."""
+        correct = [op.kind == EQUAL for op in self.ops if op.hypothesis is not None]
+        # The last frame may reach beyond the end of the audio.
+        words = [
+            word | {"end": round(min(word["end"], self.seconds), 6), "correct": right}
+            for word, right in zip(hypothesis_words, correct, strict=bool(hypothesis_words))
+        ]
+        return replace(self, hypothesis_words=words, nbest=nbest)
 
 
 def score(

@@ -6,3 +6,8 @@ class UserError(Exception):
 
     The command line prints it without a traceback and exits with status 2.
     """
+
+
+def printable(text: str) -> str:
+    """The text in one line, and without what a terminal would obey: control characters are written as escapes."""
+    return "".join(one if one.isprintable() or one == " " else one.encode("unicode_escape").decode() for one in text)

@@ -7,17 +7,19 @@ and folders are only the beginnings of names.
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import functools
+import hashlib
 import importlib.util
 import logging
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from joint_st.errors import UserError
 
@@ -116,8 +118,11 @@ _RIGHTS = (
 
 
 def write_whole(path: Path, content: str | bytes) -> None:
-    """Writes a file, in a folder that is made; a reader sees the old file or the whole new one. Text is UTF-8."""
-    data = content.encode() if isinstance(content, str) else content
+    """Writes a file, in a folder that is made; a reader sees the old file or the whole new one.
+
+    Text is UTF-8. Half a surrogate, of which there is none in UTF-8, is written as JSON escapes it.
+    """
+    data = content.encode(errors="backslashreplace") if isinstance(content, str) else content
     if is_remote(path):
         with as_user_error(path):
             path.write_bytes(data)
@@ -154,6 +159,65 @@ def version(path: Path) -> str:
             return str(_filesystem().info(str(path))["generation"])
     status = path.stat()
     return f"{status.st_size} {status.st_mtime_ns}"
+
+
+class Checksum(NamedTuple):
+    """What tells whether a file is still what was written.
+
+    MD5, which buckets keep of their objects; their other sum, CRC32C, is the same for all manifests of OCDBT of one
+    size, since each ends with its own.
+    """
+
+    size: int
+    """Bytes."""
+    md5: str
+    """In hexadecimal."""
+
+
+def checksum(content: bytes) -> str:
+    """The MD5 of some bytes, in hexadecimal."""
+    return hashlib.md5(content, usedforsecurity=False).hexdigest()
+
+
+def checksums(
+    folder: Path, names: Iterable[str] | None = None, leave: Callable[[str], bool] = lambda name: False
+) -> Iterator[tuple[str, Checksum]]:
+    """The checksum of each file below a folder, or of those of some names that are there, by its path in the folder.
+
+    A bucket keeps its own, and a listing has them; on a disk the files are read. leave: says of a path that it is left
+    out.
+    """
+    wanted = None if names is None else set(names)
+    if is_remote(folder):
+        with as_user_error(folder):
+            for path, info in _filesystem().find(str(folder), detail=True).items():
+                name = path[len(str(folder).removeprefix(SCHEME).rstrip("/")) + 1 :]
+                if (wanted is None or name in wanted) and not leave(name):
+                    own = info.get("md5Hash")  # none where the object was put together from parts
+                    own = base64.b64decode(own).hex() if own else _read_checksum(folder / name).md5
+                    yield name, Checksum(int(info["size"]), own)
+        return
+    if wanted is None:
+        wanted = {file.relative_to(folder).as_posix() for file in folder.rglob("*") if file.is_file()}
+    there = [name for name in sorted(wanted) if not leave(name) and (folder / name).is_file()]
+    with ThreadPoolExecutor(_READERS, thread_name_prefix="checksums") as readers:  # hashing lets go of the interpreter
+        yield from zip(there, readers.map(lambda name: _read_checksum(folder / name), there), strict=True)
+
+
+def _read_checksum(file: Path) -> Checksum:
+    size, digest = 0, hashlib.md5(usedforsecurity=False)
+    with file.open("rb") as content:
+        while block := content.read(_BLOCK):
+            size += len(block)
+            digest.update(block)
+    return Checksum(size, digest.hexdigest())
+
+
+_BLOCK = 2**22
+"""Bytes of a file that are read at once."""
+
+_READERS = 4
+"""Files that are read at once."""
 
 
 @contextlib.contextmanager

@@ -7,8 +7,10 @@ kept in `unknown`, so that a test notices.
 
 from __future__ import annotations
 
+import base64
 import dataclasses
 import datetime
+import hashlib
 import itertools
 import json
 import re
@@ -39,6 +41,7 @@ class Object:
             "bucket": bucket,
             "name": name,
             "size": str(len(self.data)),
+            "md5Hash": base64.b64encode(hashlib.md5(self.data).digest()).decode(),
             "generation": str(self.generation),
             "metageneration": "1",
             "updated": self.updated,

@@ -6,57 +6,25 @@ what the program does (or the part of it that the field is for), and returns a f
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
-import io
-import re
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-import grain
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
-from flax import nnx
 
 from joint_st.config import AugmentationConfig, Config, ManifestSource, MixtureConfig, Section, override, register
 from joint_st.config.registry import unregister
 from joint_st.config.sections.data import Source
 from joint_st.config.tree import kinds, leaves
-from joint_st.data import augmentation, loader, mixture
-from joint_st.data import corpora as corpora_module
-from joint_st.data.batch import FIELDS as BATCH_FIELDS
-from joint_st.data.normalizers import normalizer
-from joint_st.data.sources import open_source
-from joint_st.data.symbols import Symbols, SymbolSizes
+from joint_st.data import augmentation, mixture
 from joint_st.data.tokenizers import Characters
-from joint_st.data.vocabulary import Vocabulary
-from joint_st.distributed.mesh import make_mesh
-from joint_st.errors import UserError
-from joint_st.evaluation import evaluate
 from joint_st.heads.base import register_head
 from joint_st.heads.ctc import CtcHead
-from joint_st.heads.model import model_structure, weight_shapes
-from joint_st.runs.directory import RunDirectory
-from joint_st.runs.trained import Trained
-from joint_st.training import asr, loop, setup
-from joint_st.training.compilation import Programs
-from joint_st.training.optimizer import make_optimizer
-from joint_st.training.step import TrainState, init_state, make_train_step
+from tests.field_probes import beginning, evaluation, forward, loss, sources, step, training, updates
 from tests.tiny import tiny_config
 from tests.training import toy_run
-
-SIZES, ROWS, FRAMES, LABELS = SymbolSizes(7, 9), 4, 12, 3
-
-CACHE = (
-    "jax_compilation_cache_dir",
-    "jax_persistent_cache_min_compile_time_secs",
-    "jax_persistent_cache_min_entry_size_bytes",
-)
-"""Settings of the process that a run makes for its compilation cache."""
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -105,164 +73,6 @@ def other_kinds():
     Twice.forget()
     Softer.forget()
     del mixture.KINDS["twice"], augmentation.KINDS["softer"]
-
-
-# Probes
-
-
-def forward(config: Config, place) -> str:
-    """The model as it is compiled, dropout and SpecAugment on."""
-    structure, audio, lengths = model_structure(config, SIZES), *_audio(config)
-    model = jax.jit(lambda weights, key, *audio: nnx.merge(structure, weights)(*audio, config.spec_augment, key))
-    weights = weight_shapes(config, SIZES)
-    return _digest(model.lower(weights, jax.random.key(0), audio, lengths).as_text())
-
-
-def step(config: Config, place) -> str:
-    """The training step as it is compiled."""
-    widths = {"samples": FRAMES * config.model.features.samples_per_frame, "labels": LABELS, "units": LABELS}
-    batch = {
-        part: {
-            name: jax.ShapeDtypeStruct((ROWS, *([widths[field.axis]] if field.axis else [])), field.dtype)
-            for name, field in fields.items()
-        }
-        for part, fields in BATCH_FIELDS.items()
-    }
-    mesh = make_mesh(config.parallel)
-    with jax.set_mesh(mesh):
-        state = jax.eval_shape(lambda: init_state(config, SIZES, jnp.uint32(0)))
-        return _digest(make_train_step(config, SIZES, mesh).lower(state, batch).as_text())
-
-
-def _audio(config):
-    samples = FRAMES * config.model.features.samples_per_frame
-    return jax.ShapeDtypeStruct((ROWS, samples), jnp.int16), jax.ShapeDtypeStruct((ROWS,), jnp.int32)
-
-
-def updates(config: Config, place) -> str:
-    """The optimizer's update of a matrix as it is compiled."""
-    params = {"streaming": {"layers": {"kernel": jax.ShapeDtypeStruct((1, 3, 4), jnp.float32)}}}
-    optimizer = make_optimizer(config.optimizer, config.training.steps)
-    state = jax.eval_shape(optimizer.init, params)
-    return _digest(jax.jit(optimizer.update).lower(params, state, params).as_text())
-
-
-def sources(config: Config, place) -> list:
-    """The name of each corpus, and its first utterance's language."""
-    opened = [open_source(source) for source in (*config.data.train, *config.data.text)]
-    return [(corpus.name, corpus[0].language) for corpus in opened]
-
-
-def training(config: Config, place: Path) -> Any:
-    """A run: what the step is given, what is said, and what is on disk at the end. The step learns nothing."""
-    seen = []
-
-    def fake_init(config, sizes, mesh):
-        weights = {"w": jnp.zeros(sizes.labels + sizes.units)}
-        return lambda: TrainState(jnp.int32(0), jnp.uint32(config.seed), weights, weights, ())
-
-    class FakePrograms(Programs):
-        def add(self, step, state, buckets):
-            seen.append(buckets)
-
-        def __getitem__(self, shape):
-            return fake_step
-
-    def fake_step(state, batch):
-        names = sorted((part, name) for part in batch for name in batch[part])
-        seen.append(_digest(*(np.asarray(batch[part][name]).tobytes() for part, name in names)))
-        names = ("loss", "streaming_ctc", "full_context_ctc", "gradient_norm", "weights_norm", "infeasible")
-        metrics = {name: (np.float32(1), 1.0) for name in names}
-        if paired := batch.get("paired"):
-            metrics["utterances"] = (np.asarray(paired["valid"]).sum(), 1.0)
-            metrics["audio_samples"] = (np.asarray(paired["audio_lengths"]).sum(), 1.0)
-            metrics["utterance_loss"] = np.ones(len(paired["valid"]))
-        return state._replace(step=state.step + 1), metrics
-
-    class FakeScorer(evaluate.Scorer):
-        wers = iter((0.3, 0.1, 0.2, 0.4, 0.5, 0.6, 0.7))
-
-        def __call__(self, weights, name):
-            seen.append(self._buckets)
-            return {f"{name}_streaming_wer": 0.5, f"{name}_full_context_wer": next(self.wers)}
-
-    class Readers(ThreadPoolExecutor):
-        def __init__(self, count, **options):
-            seen.append(count)
-            super().__init__(count, **options)
-
-    class ReadOptions(grain.ReadOptions):
-        def __post_init__(self):
-            seen.append((self.num_threads, self.prefetch_buffer_size))
-            super().__post_init__()
-
-    run, said = RunDirectory(place / "run"), io.StringIO()
-    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stderr(said):
-        patch.setattr(setup, "make_init", fake_init)
-        patch.setattr(asr, "make_train_step", lambda *arguments, **options: None)
-        patch.setattr(loop, "Programs", FakePrograms)
-        patch.setattr(asr, "Scorer", FakeScorer)
-        patch.setattr(asr, "evaluate_run", lambda run: seen.append("evaluated"))
-        patch.setattr(loader, "ThreadPoolExecutor", Readers)
-        patch.setattr(grain, "ReadOptions", ReadOptions)
-        # Elsewhere, the corpus is absent rather than built there.
-        patch.setattr(corpora_module, "build_if_absent", lambda name, folder: None)
-        before = {name: getattr(jax.config, name) for name in CACHE}
-        try:
-            asr.train_asr(config, run.root)
-            seen.append(jax.config.jax_compilation_cache_dir)
-        except UserError as error:
-            return str(error)
-        finally:
-            for name, value in before.items():
-                jax.config.update(name, value)
-    rows = [line.split(",") for line in run.metrics.read_text().splitlines()]
-    speed = rows[0].index("audio_seconds_per_second")
-    return (
-        seen,
-        re.sub(r"[\d.]+ (s after|min|audio-s)|in [\d.]+ s, .* index(es)? (made|found)", "", said.getvalue()).replace(
-            str(place), ""
-        ),
-        [row[:speed] + row[speed + 1 :] for row in rows],
-        sorted(int(entry.name) for entry in run.checkpoints.iterdir()),
-        [run.vocabulary.read_text(), *(file.read_bytes() for file in sorted(run.tokenizer.iterdir()))],
-        sorted(entry.name for entry in run.root.iterdir()),
-    )
-
-
-def beginning(config: Config, place: Path) -> Any:
-    """The weights a toy model begins with."""
-    try:
-        return [_digest(np.asarray(x).tobytes()) for x in jax.tree.leaves(toy_run.begin(config, place).state)]
-    except UserError as error:
-        return str(error)
-
-
-def evaluation(config: Config, place: Path) -> list[dict]:
-    """The table of an evaluation of a model that says something at random."""
-    run, mesh = RunDirectory(place / "run"), make_mesh(config.parallel)
-    tokenizer = Characters(" abcdefgh")
-    trained = Trained(
-        run, config, normalizer("english"), Symbols(tokenizer), Vocabulary(frozenset(), frozenset()), mesh, 1, {}
-    )
-
-    def fake_forward(weights, audio, lengths, clock):
-        frames = np.asarray(config.model.features.frames(lengths))
-        emitted = np.random.default_rng(0).integers(0, tokenizer.size, (len(lengths), frames.max(), 1))
-        return ((emitted, emitted),)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(evaluate, "load_trained", lambda run, checkpoint: trained)
-        patch.setattr(evaluate, "Forward", lambda *arguments: fake_forward)
-        rows = evaluate.evaluate_run(run.root, data={"dev": config.data.train[0]})
-    return [{name: value for name, value in row.items() if name != "real_time_factor"} for row in rows]
-
-
-def _digest(*parts: str | bytes) -> str:
-    digest = hashlib.sha256()
-    for part in parts:
-        digest.update(part.encode() if isinstance(part, str) else part)
-    return digest.hexdigest()
 
 
 # The table
@@ -333,48 +143,50 @@ FIELDS = {
     "model.audio_layers": Field(1, forward),
     "model.streaming_layers": Field(2, forward),
     "model.full_context_layers": Field(2, forward),
-    "model.text_layers": Field(1, step, JOINT),
-    "model.text_positions": Field("sinusoidal", step, JOINT),
-    "model.text_blanks": Field(True, step, JOINT),
-    "model.unit_conditioning": Field("replace", step, JOINT | {"losses.unit_ctc.weight": 0.3}),
+    "model.text_layers": Field(1, loss, JOINT),
+    "model.text_positions": Field("sinusoidal", loss, JOINT),
+    "model.text_blanks": Field(True, loss, JOINT),
+    "model.unit_conditioning": Field("replace", loss, JOINT | {"losses.unit_ctc.weight": 0.3}),
     "model.dropout": Field(0.2, forward),
     "model.compute_dtype": Field("bfloat16", forward),
     "model.remat": Field(True, step),
-    "heads.streaming": Field("louder", step),
-    "heads.full_context": Field("louder", step),
-    "losses.ctc.streaming": Field(0.4, step),
-    "losses.ctc.full_context": Field(0.4, step),
-    "losses.reconstruction.streaming": Field(0.3, step, UNITS_AND_TEXT),
-    "losses.reconstruction.full_context": Field(0.3, step, UNITS_AND_TEXT),
-    "losses.reconstruction.paired": Field(0.3, step, JOINT),
-    "losses.unit_ctc.weight": Field(0.3, step, UNITS_AND_TEXT),
-    "losses.consistency.weight": Field(0.2, step, JOINT),
-    "losses.consistency.warmup_steps": Field(5, step, JOINT),
-    "losses.consistency.alignment": Field("dtw", step, JOINT),
-    "losses.consistency.cost": Field("cosine", step, JOINT),
-    "losses.consistency.temperature": Field(2.0, step, JOINT | {"losses.consistency.alignment": "soft"}),
+    "heads.streaming": Field("louder", loss),
+    "heads.full_context": Field("louder", loss),
+    "losses.ctc.streaming": Field(0.4, loss),
+    "losses.ctc.full_context": Field(0.4, loss),
+    "losses.reconstruction.streaming": Field(0.3, loss, UNITS_AND_TEXT),
+    "losses.reconstruction.full_context": Field(0.3, loss, UNITS_AND_TEXT),
+    "losses.reconstruction.paired": Field(0.3, loss, JOINT),
+    "losses.unit_ctc.weight": Field(0.3, loss, UNITS_AND_TEXT),
+    "losses.consistency.weight": Field(0.2, loss, JOINT),
+    "losses.consistency.warmup_steps": Field(5, loss, JOINT),
+    "losses.consistency.alignment": Field("dtw", loss, JOINT),
+    "losses.consistency.cost": Field("cosine", loss, JOINT),
+    "losses.consistency.temperature": Field(2.0, loss, JOINT | {"losses.consistency.alignment": "soft"}),
     "losses.consistency.gradient": Field("audio", step, JOINT),
-    "losses.consistency.layers": Field([0], step, JOINT),
-    "losses.consistency.text": Field("masked", step, JOINT),
-    "text.repetition": Field("fixed", step, JOINT),
-    "text.repeat_least": Field(2, step, JOINT),
-    "text.repeat_most": Field(4, step, JOINT),
-    "text.mask_share": Field(0.3, step, JOINT),
-    "text.mask_span": Field(3, step, JOINT),
-    "text.substituted_share": Field(0.2, step, JOINT),
-    "text.noise": Field(0.5, step, JOINT),
-    "spec_augment.frequency_masks": Field(1, step),
-    "spec_augment.frequency_width": Field(3, step),
-    "spec_augment.time_masks": Field(1, step),
-    "spec_augment.time_share": Field(0.1, step),
+    "losses.consistency.layers": Field([0], loss, JOINT),
+    "losses.consistency.text": Field("masked", loss, JOINT),
+    "text.repetition": Field("fixed", loss, JOINT),
+    "text.repeat_least": Field(2, loss, JOINT),
+    "text.repeat_most": Field(4, loss, JOINT),
+    "text.mask_share": Field(0.3, loss, JOINT),
+    "text.mask_span": Field(3, loss, JOINT),
+    "text.substituted_share": Field(0.2, loss, JOINT),
+    "text.noise": Field(0.5, loss, JOINT),
+    "spec_augment.frequency_masks": Field(1, loss),
+    "spec_augment.frequency_width": Field(3, loss),
+    "spec_augment.time_masks": Field(1, loss),
+    "spec_augment.time_share": Field(0.1, loss),
     "optimizer.kind": Field("muon", updates),
-    "optimizer.peak_learning_rate": Field(1e-3, step),
+    "optimizer.peak_learning_rate": Field(1e-3, updates),
     "optimizer.warmup_steps": Field(3, updates),
     "optimizer.final_share": Field(0.5, updates),
     "optimizer.beta1": Field(0.8, updates),
     "optimizer.beta2": Field(0.9, updates),
     "optimizer.weight_decay": Field(0.1, updates),
     "optimizer.clip_norm": Field(0.1, updates),
+    "optimizer.skip_above": Field(10.0, updates),
+    "optimizer.skip_window": Field(64, updates, {"optimizer.skip_above": 10.0}),
     "optimizer.ema_decay": Field(0.9, step),
     "training.steps": Field(7, training),
     "training.text_first_steps": Field(2, training, JOINT),
@@ -488,7 +300,7 @@ def test_the_table_names_fields_alone():
     assert used == set(kinds(Source)), "sources of every kind have their fields in the table"
 
 
-@pytest.mark.parametrize("probe", [forward, step, updates, sources, training, beginning, evaluation])
+@pytest.mark.parametrize("probe", [forward, loss, step, updates, sources, training, beginning, evaluation])
 def test_probes_repeat_themselves(probe, corpora, place, tmp_path):
     """A probe that never returned the same twice would show nothing."""
     config = base_config(corpora, place)

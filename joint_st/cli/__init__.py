@@ -7,16 +7,17 @@ import sys
 from collections.abc import Sequence
 
 import joint_st
-from joint_st.cli import align, analyze, compare, compile, data, evaluate, report, sweep, train, transcribe
+from joint_st.cli import align, analyze, compare, compile, data, doctor, evaluate, report, sweep, train, transcribe
 from joint_st.cli.parser import Commands, Parser
 from joint_st.distributed.host_memory import keep_host_memory
-from joint_st.errors import UserError
+from joint_st.errors import UserError, printable
+from joint_st.runs import checksums
 
 EXIT_USER_ERROR = 2
 EXIT_INTERRUPTED = 130
 EXIT_BROKEN_PIPE = 141
 
-COMMANDS = (train, evaluate, compare, analyze, report, transcribe, align, sweep, compile, data)
+COMMANDS = (train, evaluate, compare, analyze, report, transcribe, align, sweep, compile, data, doctor)
 """Modules of the commands, in the order of the help."""
 
 
@@ -31,7 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _run(list(sys.argv[1:] if arguments is None else arguments))
         sys.stdout.flush()
     except UserError as error:
-        print(f"joint-st: error: {error}", file=sys.stderr)
+        print(f"joint-st: error: {printable(str(error))}", file=sys.stderr)
         return EXIT_USER_ERROR
     except KeyboardInterrupt:
         print("joint-st: interrupted", file=sys.stderr)
@@ -44,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # What the system refuses about a file of the user's; one without a name is a mistake of ours.
         if error.filename is None:
             raise
-        print(f"joint-st: error: {error.filename}: {error.strerror}", file=sys.stderr)
+        print(f"joint-st: error: {printable(f'{error.filename}: {error.strerror}')}", file=sys.stderr)
         return EXIT_USER_ERROR
     return 0
 
@@ -56,6 +57,7 @@ def _run(arguments: list[str]) -> None:
         arguments, launcher_options = arguments[:end], arguments[end + 1 :]
     options = _parser().parse_args(arguments)
     options.launcher_options = launcher_options
+    checksums.verify(not getattr(options, "no_verify", False))
     options.run(options)
 
 

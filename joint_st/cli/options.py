@@ -56,6 +56,7 @@ def run_arguments(parser: argparse.ArgumentParser) -> None:
         default="best",
         help="best by the dev set's WER (the default), latest, or the one of a step",
     )
+    verify_argument(parser)
 
 
 def checkpoints_argument(parser: argparse.ArgumentParser, which: str) -> None:
@@ -67,6 +68,16 @@ def checkpoints_argument(parser: argparse.ArgumentParser, which: str) -> None:
         nargs="+",
         default=["best"],
         help=f"{which}best by the dev set's WER (the default), latest, or that of a step",
+    )
+    verify_argument(parser)
+
+
+def verify_argument(parser: argparse.ArgumentParser) -> None:
+    """Add the flag that skips comparing a run's files with their checksums."""
+    parser.add_argument(
+        "--no-verify",
+        action="store_true",
+        help="do not compare the files of runs with their checksums before they are read",
     )
 
 

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from joint_st import storage
-from joint_st.cli.options import config_argument, load_config, process_arguments, quiet_libraries
+from joint_st.cli.options import config_argument, load_config, process_arguments, quiet_libraries, verify_argument
 from joint_st.cli.parser import OVERRIDES, Commands
 
 
@@ -54,6 +54,7 @@ def training_arguments(parser: argparse.ArgumentParser) -> None:
         help="directory of the run, or gs://BUCKET/FOLDER; `runs/NAME` by default, NAME from the config",
     )
     parser.add_argument("--print-config", action="store_true", help="print the resolved config and stop")
+    verify_argument(parser)
     process_arguments(parser)
 
 

@@ -70,6 +70,21 @@ class ConvolutionModule(Layer):
         return self._finish(x, mask), x[:, x.shape[1] - self.kernel + 1 :]
 
 
+def nonzero_bias(inputs: int):
+    """Initializer of the biases of a layer in the front end: uniform in ±1/√inputs.
+
+    A time mask of SpecAugment sets the front end's input to zero. With biases that start at zero, whatever sees nothing
+    but masked frames would be exactly zero, and every layer norm multiplies the gradient of such a frame by
+    1/√epsilon = 1,000: a mask at an utterance's start made the gradient overflow within a few layers.
+    """
+    bound = inputs**-0.5
+
+    def init(key, shape, dtype=jnp.float32, **_):
+        return jax.random.uniform(key, shape, dtype, -bound, bound)
+
+    return init
+
+
 class StridedConvolution(nnx.Module):
     """A causal convolution of 3 frames and stride 2, with swish: [B, 2 T, in] -> [B, T, out].
 
@@ -79,7 +94,7 @@ class StridedConvolution(nnx.Module):
     def __init__(self, inputs: int, outputs: int, *, dtype, rngs: nnx.Rngs):
         self.inputs = inputs
         self.dtype = dtype
-        self.linear = nnx.Linear(3 * inputs, outputs, dtype=dtype, rngs=rngs)
+        self.linear = nnx.Linear(3 * inputs, outputs, bias_init=nonzero_bias(3 * inputs), dtype=dtype, rngs=rngs)
 
     def init_state(self, batch):
         return jnp.zeros((batch, 1, self.inputs), self.dtype)

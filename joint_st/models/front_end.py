@@ -8,7 +8,7 @@ from flax import nnx
 
 from joint_st.config import SUBSAMPLING, FeaturesConfig, SpecAugmentConfig
 from joint_st.distributed.mesh import ambient_mesh, over_batch
-from joint_st.models.convolution import StridedConvolution
+from joint_st.models.convolution import StridedConvolution, nonzero_bias
 from joint_st.ops.log_mel import log_mel
 from joint_st.ops.masks import length_mask, zero_padding
 from joint_st.ops.spec_augment import spec_augment
@@ -25,7 +25,7 @@ class FrontEnd(nnx.Module):
         self.features = features
         self.first = StridedConvolution(features.mels, width, dtype=dtype, rngs=rngs)
         self.second = StridedConvolution(width, width, dtype=dtype, rngs=rngs)
-        self.out = nnx.Linear(width, width, dtype=dtype, rngs=rngs)
+        self.out = nnx.Linear(width, width, bias_init=nonzero_bias(width), dtype=dtype, rngs=rngs)
 
     def _log_mel(self, audio, past):
         f = self.features

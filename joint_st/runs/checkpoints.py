@@ -3,14 +3,20 @@
 A checkpoint holds two items: `state`, the arrays, and `facts`, a small JSON object (the step, the size of the
 vocabulary, the dev set's WER). Orbax writes into a temporary folder and renames it when it is whole (in a bucket, it
 ends with a file that says so), so a process killed during a save leaves the checkpoints before it untouched.
+
+Checksums of all files are among the last that are written before a checkpoint counts as complete, so that there is none
+that is complete and half summed up. On a disk each process sums up what it has written, behind the back of the training;
+a bucket has the sums of what is in it.
 """
 
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import re
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +25,25 @@ import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers
 
 from joint_st import storage
+from joint_st.distributed.peers import current
 from joint_st.errors import UserError
-
-METRIC = "wer"
-"""Name of the metric that ranks checkpoints, where they say no other; lower is better."""
+from joint_st.runs import checksums
+from joint_st.runs.directory import COMPLETE, METRIC, best_steps, read_facts
 
 BLOCK = 4096
 """Bytes that a file system rounds each array's file up by, at most."""
+
+COMPARED_SECONDS = 3600
+"""Time limit for every process to compare its part of a checkpoint's files with their checksums."""
+
+_RANK = "metrics/metrics"
+"""File of a checkpoint in which Orbax keeps the metric that it ranks by."""
+
+_LATER = (COMPLETE, "_CHECKPOINT_METADATA")
+"""Names of files that Orbax writes once more, or at last, when all else of a checkpoint is there."""
+
+_DRAFT = ".orbax-checkpoint-tmp"
+"""End of the names of Orbax's temporary folders."""
 
 MAKE_ROOM = "make room, and the same command goes on from the last one that is complete"
 
@@ -49,6 +67,7 @@ class Checkpoints:
         if read_only and not self.directory.is_dir():
             raise self._none()
         self.metric = metric
+        self._read_only = read_only
         policies = [checkpoint_managers.LatestN(keep_latest)]
         policies.append(
             checkpoint_managers.BestN(
@@ -58,13 +77,18 @@ class Checkpoints:
                 keep_checkpoints_without_metrics=False,
             )
         )
+        self._saving = 0
         options = ocp.CheckpointManagerOptions(
             preservation_policy=None if read_only else checkpoint_managers.AnyPreservationPolicy(policies),
             best_fn=lambda metrics: metrics[metric],
             best_mode="min",
             read_only=read_only,
             create=not read_only,
+            lightweight_initialize=read_only,  # or else it reads the metrics of all, and fails where those are damaged
+            async_options=None if read_only else self._summing_up(),
         )
+        if not read_only:
+            self._check_ranks()
         with storage.as_user_error(self.directory):
             self._manager = ocp.CheckpointManager(self.directory, options=options)
 
@@ -82,9 +106,16 @@ class Checkpoints:
         return self._manager.latest_step()
 
     def best(self) -> int | None:
-        """Step of the checkpoint with the lowest metric; the latest where none has one."""
-        step = self._manager.best_step()
-        return self.latest() if step is None else step
+        """Step of the checkpoint with the lowest metric, the latest of several; the latest where none has one.
+
+        Raises `UserError` where the facts of one are damaged.
+        """
+        steps = sorted(self._manager.all_steps())
+        for step in steps:
+            with self._refused(step):
+                read_facts(self._folder(step))
+        found = best_steps(self.directory, steps, self.metric)
+        return found[-1] if found else None
 
     def choose(self, which: str) -> int:
         """Step of checkpoint `which`: `best`, `latest` or a step. Raises `UserError` where there is none."""
@@ -100,6 +131,123 @@ class Checkpoints:
         there = ", ".join(map(str, steps))
         raise UserError(f"{self.directory}: no checkpoint {which!r}; there are best, latest, {there}")
 
+    def check(self, step: int) -> None:
+        """Raise `UserError` that names a file where the checkpoint of `step` is not what was saved.
+
+        It ends with the newest other one that is whole. Where there are several processes all ask at once, and each
+        reads a part of the files.
+        """
+        peers = current()
+        damage = checksums.damage(self._folder(step), part=lambda names: names[peers.index :: peers.count])
+        for told in peers.gather("checkpoint's checksums", damage, COMPARED_SECONDS):
+            if told:
+                raise self._refusal(step, told)
+        peers.wait("checkpoint compared", 2 * COMPARED_SECONDS)
+
+    def _refusal(self, step: int, damage: str) -> UserError:
+        """The error for a damaged checkpoint, which begins with a file of it."""
+        others = (one for one in sorted(self._manager.all_steps(), reverse=True) if one != step)
+        whole = next((one for one in others if self._is_whole(one)), None)
+        if whole is None:
+            return UserError(f"{damage}; no other checkpoint is whole: copy the run again, or train it again")
+        if self._read_only:
+            return UserError(f"{damage}; the newest checkpoint that is whole: --checkpoint {whole}")
+        return UserError(
+            f"{damage}; copy {self._folder(step)} again, or remove it: then the same command goes on from step {whole}"
+        )
+
+    def _is_whole(self, step: int) -> bool:
+        folder = self._folder(step)
+        try:
+            read_facts(folder)
+        except UserError:
+            return False
+        return (folder / "state" / "_METADATA").exists() and not checksums.damage(folder)
+
+    def _folder(self, step: int) -> Path:
+        return self.directory / str(step)
+
+    @contextlib.contextmanager
+    def _refused(self, step: int) -> Iterator[None]:
+        """Turns what is wrong with the files of a checkpoint into the `UserError` of `_refusal`."""
+        try:
+            yield
+        except UserError as error:
+            raise self._refusal(step, str(error)) from error
+
+    @contextlib.contextmanager
+    def _reading(self, step: int) -> Iterator[None]:
+        """Turns what keeps the arrays of a checkpoint from being read into a `UserError`, where they were not verified."""
+        try:
+            yield
+        except UserError:
+            raise
+        except Exception as error:
+            if checksums.verifies() and checksums.is_there(self._folder(step)):
+                raise  # what was saved is there, so that this is a mistake of ours
+            why = " ".join(str(error).split())[:300]
+            damage = f"{self._folder(step)}: cannot be read: {type(error).__name__}: {why}"
+            raise self._refusal(step, damage) from error
+
+    def _check_ranks(self) -> None:
+        """Raise `UserError` where Orbax could not read by what it ranks the checkpoints that there are."""
+        if not self.directory.is_dir():
+            return
+        for folder in sorted(entry for entry in self.directory.iterdir() if entry.name.isdecimal()):
+            damage = checksums.damage(folder, [_RANK])
+            try:
+                float(json.loads((folder / _RANK).read_bytes())[self.metric])
+            except FileNotFoundError:
+                pass
+            except (ValueError, KeyError, TypeError):
+                damage = damage or f"{folder / _RANK}: damaged: no JSON object with {self.metric}"
+            if damage:
+                raise UserError(f"{damage}; copy {folder} again, or remove it")
+
+    def _summing_up(self) -> ocp.AsyncOptions:
+        """Has a checkpoint summed up before it becomes complete, each process what it has written itself."""
+        if jax.process_count() == 1:
+            return ocp.AsyncOptions(post_finalization_callback=self._sum_up)
+        wait = ocp.multihost.get_barrier_sync_fn()
+
+        def sum_up_and_wait(*, key: str, timeout_ms: int) -> None:
+            if "async_write_complete" in key:
+                self._sum_up_own()
+            wait(key=key, timeout_ms=timeout_ms)
+
+        return ocp.AsyncOptions(post_finalization_callback=self._sum_up, barrier_sync_fn=sum_up_and_wait)
+
+    def _draft(self) -> Path:
+        """The folder of the checkpoint that is being saved."""
+        folder = self._folder(self._saving)
+        return folder if storage.is_remote(folder) else folder.with_name(folder.name + _DRAFT)
+
+    def _sum_up_own(self) -> None:
+        """Where there are several processes: sum up the arrays that this one has written on a disk."""
+        draft, peers = self._draft(), current()
+        if storage.is_remote(draft) or peers.is_first:
+            return
+        own = f"ocdbt.process_{peers.index}"
+        found = {
+            f"state/{own}/{name}": one
+            for folder in draft.glob(f"state*/{own}")
+            for name, one in storage.checksums(folder)
+        }
+        checksums.write(self._part(peers.index), found)
+
+    def _part(self, index: int) -> Path:
+        """Folder of the checksums of one process, until they are in those of all."""
+        return self._draft() / f"checksums.process_{index}"
+
+    def _sum_up(self) -> None:
+        """Write the checksums of the checkpoint that is being saved, on process 0."""
+        draft, found = self._draft(), {}
+        for index in range(1, current().count):
+            found |= checksums.read(self._part(index)) or {}
+            storage.remove_folder(self._part(index))
+        rest = storage.checksums(draft, leave=lambda name: name in found or name.rpartition("/")[2] in _LATER)
+        checksums.write(draft, found | dict(rest))
+
     def save(self, step: int, state: Any, facts: dict, rank: float | None) -> None:
         """Begin to save `state` after `step` steps, in the background; `rank`, its metric, where it is known.
 
@@ -108,6 +256,7 @@ class Checkpoints:
         if step in self._manager.all_steps():
             return
         self.wait()
+        self._saving = step
         self._check_room(state)
         with self._disk_errors():
             self._manager.save(
@@ -152,26 +301,28 @@ class Checkpoints:
             ) from error
 
     def facts(self, step: int) -> dict:
-        """The facts saved with `step`."""
-        return self._manager.restore(step, args=ocp.args.Composite(facts=ocp.args.JsonRestore())).facts
+        """The facts saved with `step`. Raises `UserError` where they are damaged."""
+        with self._refused(step):
+            return read_facts(self._folder(step))
 
     def restore(self, step: int, like: Any) -> Any:
         """The state of `step`; `like` holds the shapes, types and shardings to restore onto."""
-        return self._manager.restore(step, args=ocp.args.Composite(state=ocp.args.StandardRestore(like))).state
+        with self._reading(step):
+            return self._manager.restore(step, args=ocp.args.Composite(state=ocp.args.StandardRestore(like))).state
 
     def restore_part(self, step: int, like: dict) -> dict:
         """Only the parts of the state that `like` names, as after `NamedTuple._asdict`: `{"average": ...}`.
 
         Raises `UserError` where such a part holds other arrays than `like`: the code that made it was another.
         """
-        with self._reader() as manager:
+        with self._reading(step), self._reader() as manager:
             stored = manager.item_metadata(step)["state"].tree
             _check_same_arrays({part: stored.get(part, {}) for part in like}, like, self.directory / str(step))
             return _restored(manager, step, like)
 
     def shapes(self, step: int, part: str) -> dict[str, tuple[int, ...]]:
         """The shape of each array that is stored in a part of the state (`params`, `average`), by its dotted name."""
-        with self._reader() as manager:
+        with self._reading(step), self._reader() as manager:
             return _shapes(manager.item_metadata(step)["state"].tree[part])
 
     def restore_arrays(self, step: int, part: str, like: dict[str, jax.ShapeDtypeStruct]) -> dict[str, jax.Array]:
@@ -183,7 +334,7 @@ class Checkpoints:
             for parent in parents:
                 node = node.setdefault(parent, {})
             node[last] = x
-        with self._reader() as manager:
+        with self._reading(step), self._reader() as manager:
             found = _restored(manager, step, {part: tree})[part]
         return named_leaves(found)
 

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
+
+from pydantic_core import to_jsonable_python
 
 from joint_st import storage
 from joint_st.config import Config, LmConfig, load, save
 from joint_st.config.problems import shown
 from joint_st.config.tree import leaves
 from joint_st.errors import UserError
+from joint_st.runs import checksums
 
 CHANGEABLE = (
     "training.steps",
@@ -36,6 +40,12 @@ a step computes, but for `training.steps`, which also stretches the learning rat
 
 COMPLETE = "commit_success.txt"
 """What Orbax writes last into a checkpoint in a bucket; on a disk a folder gets its name when it is complete."""
+
+FACTS = "facts/metadata"
+"""File of a checkpoint's facts."""
+
+METRIC = "wer"
+"""Name of the metric that ranks checkpoints, where they say no other; lower is better."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -119,22 +129,62 @@ class RunDirectory:
     def best_steps(self) -> list[int]:
         """Steps of the checkpoints with the lowest WER, several where they tie; of the latest where none has a WER.
 
-        Read from the files, without JAX: who asks may run beside processes that need the accelerator.
+        Read from the files, without JAX: who asks may run beside processes that need the accelerator. Raises
+        `UserError` where the facts of one are damaged.
         """
-        steps = self.checkpoint_steps
-        wers = {}
-        for step in steps:
-            facts = json.loads((self.checkpoints / str(step) / "facts" / "metadata").read_bytes())
-            if facts["wer"] is not None:
-                wers[step] = facts["wer"]
-        return [step for step in wers if wers[step] == min(wers.values())] or steps[-1:]
+        return best_steps(self.checkpoints, self.checkpoint_steps)
 
     def clear(self) -> None:
         """Remove what was derived from the config, so that another may take its place."""
         for folder in (self.tokenizer, self.units):
             storage.remove_folder(folder)
-        for path in (self.vocabulary, self.languages, self.metrics):
+        for path in (self.vocabulary, self.languages, self.metrics, self.root / checksums.FILE):
             path.unlink(missing_ok=True)
+
+    def inventories(self) -> Iterator[Path]:
+        """The files of its inventories, which never change: tokenizer, text units, vocabulary, languages."""
+        for folder in (self.tokenizer, self.units):
+            yield from folder.iterdir() if folder.is_dir() else ()
+        yield from (path for path in (self.vocabulary, self.languages) if path.is_file())
+
+    def sum_up_inventories(self, *drafts: Path) -> None:
+        """Store the checksums of its inventories: those in place, and those in folders that will get their place here.
+
+        Called when all but the last are in place, so that there is no run whose inventories are whole and not summed up.
+        """
+        found = {path.relative_to(self.root).as_posix() for path in self.inventories()}
+        files = dict(storage.checksums(self.root, found))
+        for draft in drafts:
+            files |= {f"{draft.name}/{name}": one for name, one in storage.checksums(draft)}
+        checksums.write(self.root, files)
+
+    def check_inventories(self) -> None:
+        """Raise `UserError` where a file of its inventories is not what was written when they were made."""
+        if damage := checksums.damage(self.root):
+            raise UserError(f"{damage}; copy it again from where the run is whole")
+
+
+def read_facts(checkpoint: Path) -> dict:
+    """What is stored with a checkpoint, a folder, beside its arrays; raises `UserError` where that is damaged."""
+    if damage := checksums.damage(checkpoint, [FACTS]):
+        raise UserError(damage)
+    file = checkpoint / FACTS
+    try:
+        facts = json.loads(file.read_bytes())
+    except FileNotFoundError:
+        raise UserError(f"{file}: missing") from None
+    except ValueError:
+        facts = None
+    if not isinstance(facts, dict):
+        raise UserError(f"{file}: damaged: no JSON object")
+    return facts
+
+
+def best_steps(checkpoints: Path, steps: Sequence[int], metric: str = METRIC) -> list[int]:
+    """Those of some steps with the lowest metric, several where they tie; the latest where none has one."""
+    found = {step: read_facts(checkpoints / str(step)).get(metric) for step in steps}
+    known = {step: value for step, value in found.items() if value is not None}
+    return [step for step in known if known[step] == min(known.values())] or list(steps[-1:])
 
 
 def open_run(workdir: Path, config: Config | LmConfig) -> RunDirectory:
@@ -170,6 +220,32 @@ def existing_run(workdir: Path) -> RunDirectory:
 
 def _changeable(path: str) -> bool:
     return any(path == known or known.endswith(".") and path.startswith(known) for known in CHANGEABLE)
+
+
+_PLACES = ("data.train", "data.dev", "data.text.", "data.index_cache", "data.tokenizer.path", "training.")
+"""Beginnings of fields that may be edited when a run has moved: what its weights compute does not depend on them."""
+
+
+def fixed_fields(config: Config | LmConfig) -> dict[str, Any]:
+    """The fields that say what a run's weights compute, by dotted path, as JSON has them; checkpoints keep them."""
+    fixed = (leaf for leaf in leaves(config) if not _changeable(leaf.path) and not leaf.path.startswith(_PLACES))
+    return {leaf.path: to_jsonable_python(leaf.value) for leaf in fixed}
+
+
+def check_config(run: RunDirectory, config: Config | LmConfig, facts: dict) -> None:
+    """Raise `UserError` where the config of a run is no longer the one that a checkpoint was trained with.
+
+    facts: those of the checkpoint. Fields that only one of them has are of another version, and do not count.
+    """
+    if not checksums.verifies():
+        return
+    now = fixed_fields(config)
+    for path, before in facts.get("config", {}).items():
+        if path in now and now[path] != before:
+            raise UserError(
+                f"{run.config}: damaged, or edited: {path} is {shown(now[path])}, and the checkpoint of step "
+                f"{facts['step']} was trained with {shown(before)}; set it to that"
+            )
 
 
 def check_same(run: RunDirectory, config: Config | LmConfig) -> None:

@@ -21,8 +21,8 @@ from joint_st.errors import UserError
 from joint_st.heads.model import weight_shapes
 from joint_st.models.functional import Weights
 from joint_st.models.language_model import lm_shapes
-from joint_st.runs.checkpoints import METRIC, Checkpoints
-from joint_st.runs.directory import RunDirectory, existing_run
+from joint_st.runs.checkpoints import Checkpoints
+from joint_st.runs.directory import METRIC, RunDirectory, check_config, existing_run
 
 LM_METRIC = "perplexity"
 """Name of the metric that ranks a language model's checkpoints: the dev set's perplexity per label."""
@@ -74,7 +74,8 @@ class Trained:
 
 
 def read_symbols(config: Config, run: RunDirectory) -> Symbols:
-    """The inventories that a run's directory holds."""
+    """The inventories that a run's directory holds. Raises `UserError` where they are damaged."""
+    run.check_inventories()
     units = load_units(run.units) if config.data.units.kind != "none" else None
     return Symbols(load_tokenizer(run.tokenizer), units, load_languages(run.root))
 
@@ -105,7 +106,10 @@ def load_trained(workdir: Path, checkpoint: str = "best") -> Trained:
     normalize = normalizer(config.data.normalizer)
     with trained_checkpoints(run) as checkpoints:
         step = checkpoints.choose(checkpoint)
-        trained_with = checkpoints.facts(step)["normalizer"]
+        checkpoints.check(step)
+        facts = checkpoints.facts(step)
+        check_config(run, config, facts)
+        trained_with = facts["normalizer"]
         if trained_with != str(normalize):
             raise UserError(f"{run.root}: trained on text of normaliser {trained_with}, and this is {normalize}")
         shapes = weight_shapes(config, symbols.sizes)
@@ -124,8 +128,11 @@ def load_lm(workdir: Path, checkpoint: str = "best") -> TrainedLm:
     config = load(run.config, LmConfig)
     everywhere = replicated(jax.sharding.Mesh(np.array(jax.devices()), ("data",)))
     with trained_checkpoints(run, LM_METRIC) as checkpoints:
+        run.check_inventories()
         tokenizer = load_tokenizer(run.tokenizer)
         step = checkpoints.choose(checkpoint)
+        checkpoints.check(step)
+        check_config(run, config, checkpoints.facts(step))
         weights = _restore_average(checkpoints, step, lm_shapes(config.model, tokenizer.size), everywhere)
     return TrainedLm(run, config, tokenizer, step, jax.device_get(weights))
 

@@ -33,7 +33,7 @@ from joint_st.training.metrics import Window
 from joint_st.training.optimizer import schedule
 from joint_st.training.setup import TrainingData, log, open_data, open_state, print_summary
 from joint_st.training.step import COLUMNS as STEP_COLUMNS
-from joint_st.training.step import make_train_step
+from joint_st.training.step import SKIPPED, make_train_step
 
 METRIC = "wer"
 """Name of the number that ranks checkpoints: the full-context WER on the dev set."""
@@ -52,7 +52,8 @@ COLUMNS = (
 
 def columns(config: Config) -> tuple[Column, ...]:
     """All columns of `metrics.csv` after `step`."""
-    return (*COLUMNS, *(column for loss in make_losses(config) for column in loss.columns))
+    skipped = (SKIPPED,) if config.optimizer.skip_above else ()
+    return (*COLUMNS, *skipped, *(column for loss in make_losses(config) for column in loss.columns))
 
 
 def train_asr(config: Config, workdir: Path) -> None:

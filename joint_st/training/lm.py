@@ -49,7 +49,7 @@ from joint_st.training.loop import (
 from joint_st.training.metrics import Window
 from joint_st.training.optimizer import make_optimizer, schedule
 from joint_st.training.setup import log, print_start
-from joint_st.training.step import TrainState, fresh_state, jitted_init, placed_shapes, updated
+from joint_st.training.step import SKIPPED, TrainState, fresh_state, jitted_init, placed_shapes, updated
 from joint_st.training.weights import Start, starting_state
 
 COLUMNS = (
@@ -127,7 +127,9 @@ def open_lm_data(config: LmConfig, run: RunDirectory, normalize: Normalizer) -> 
         # Elsewhere until it is whole: the process may be killed at any moment.
         with storage.draft_folder(run.root / ".texts") as draft:
             make_tokenizer(data.tokenizer, texts).save(draft / "tokenizer")
+            run.sum_up_inventories(draft / "tokenizer")
             storage.move_into_place(draft / "tokenizer", run.tokenizer, last=DESCRIPTION)
+    run.check_inventories()
     tokenizer = load_tokenizer(run.tokenizer)
     made_with = data, normalize, tokenizer
     dev = open_lm_texts(data.dev, *made_with, "data.dev", indexes=indexes) if data.dev else None
@@ -221,7 +223,8 @@ def make_reporting(config: LmConfig, data: LmData) -> Reporting:
         rows = batch.rows["text"]
         return nonfinite_ids(data.texts, rows, losses["text_loss"]) or ids(data.texts, rows)
 
-    return Reporting(COLUMNS, schedule(config.optimizer, config.training.steps), host_columns, nonfinite_rows)
+    columns = (*COLUMNS, SKIPPED) if config.optimizer.skip_above else COLUMNS
+    return Reporting(columns, schedule(config.optimizer, config.training.steps), host_columns, nonfinite_rows)
 
 
 def make_evaluation(config: LmConfig, data: LmData, mesh: jax.sharding.Mesh) -> Callable[[dict], DevResult] | None:

@@ -26,7 +26,7 @@ from joint_st.distributed.preflight import check_config, check_data, check_direc
 from joint_st.errors import UserError
 from joint_st.losses.base import Column
 from joint_st.runs.checkpoints import Checkpoints
-from joint_st.runs.directory import RunDirectory, open_run
+from joint_st.runs.directory import RunDirectory, fixed_fields, open_run
 from joint_st.training.compilation import Programs
 from joint_st.training.interruption import EXIT_STATUS, Interruption
 from joint_st.training.loggers import open_loggers
@@ -165,6 +165,7 @@ class Recorder:
         if unlisted := metrics.keys() - self._known:
             raise ValueError(f"no column of metrics.csv takes what a step reports as {', '.join(sorted(unlisted))}")
         check_finite(batch, metrics, rows, checkpoints, self._reporting.nonfinite_rows)
+        check_spikes(batch, metrics, checkpoints)
         self._reporting.complete(batch, metrics)
         self.window.add(metrics)
         if done % self._training.log_every and done != last:
@@ -267,7 +268,35 @@ def save(done: int, state: TrainState, recorder: Recorder, saving: Saving, sessi
         recorder.log_dev(done, found)
     recorder.flush()
     facts = {**saving.facts, "step": done, saving.metric: rank, "window": row_so_far}
+    facts["config"] = fixed_fields(session.config)
     session.checkpoints.save(done, state, facts, rank)
+
+
+MOST_SKIPPED_IN_ROW = 10
+"""Skipped steps in a row after which a run ends: the level of the gradient has changed, or the run diverges."""
+
+
+def check_spikes(batch: Batch, metrics: dict, checkpoints: Checkpoints) -> None:
+    """Say that a step was skipped for its gradient (`optimizer.skip_above`); raise `UserError` after ten in a row."""
+    in_row = int(metrics["skipped_in_row"][0]) if "skipped_in_row" in metrics else 0
+    if not in_row:
+        return
+    norm, median = (float(metrics[name][0]) for name in ("gradient_norm", "median_norm"))
+    what = f"step {batch.number + 1}: skipped, its gradient's norm is {norm:.4g}, the median {median:.4g}"
+    if in_row >= MOST_SKIPPED_IN_ROW:
+        raise UserError(
+            f"{what}; that is the {in_row}th in a row; {_kept(checkpoints)}; "
+            "lower optimizer.peak_learning_rate, or raise optimizer.skip_above"
+        )
+    if current().is_first:
+        tqdm.tqdm.write(what, file=sys.stderr)
+
+
+def _kept(checkpoints: Checkpoints) -> str:
+    """Which checkpoint a run that has to end can go back to, in words."""
+    checkpoints.wait()
+    good = checkpoints.latest()
+    return f"the checkpoint of step {good} is good" if good is not None else "no checkpoint was saved yet"
 
 
 def check_finite(batch: Batch, metrics: dict, rows: dict, checkpoints: Checkpoints, nonfinite_rows: Callable) -> None:
@@ -283,11 +312,8 @@ def check_finite(batch: Batch, metrics: dict, rows: dict, checkpoints: Checkpoin
         return
     names = nonfinite_rows(batch, fetch(rows))
     shown = ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
-    checkpoints.wait()
-    good = checkpoints.latest()
-    kept = f"the checkpoint of step {good} is good" if good is not None else "no checkpoint was saved yet"
     raise UserError(
-        f"step {batch.number + 1}: {what}, utterances {shown}; {kept}; "
+        f"step {batch.number + 1}: {what}, utterances {shown}; {_kept(checkpoints)}; "
         "look at these utterances, or lower optimizer.peak_learning_rate"
     )
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 import optax
@@ -68,7 +70,66 @@ def make_optimizer(
             consistent_rms=0.2,
             **common,
         )
-    return optax.chain(optax.clip_by_global_norm(config.clip_norm), update)
+    update = optax.chain(optax.clip_by_global_norm(config.clip_norm), update)
+    return skip_spikes(update, config.skip_above, config.skip_window) if config.skip_above else update
+
+
+class SpikeState(NamedTuple):
+    """The optimizer's state where spikes are skipped. It is saved with the run, so that resuming is exact."""
+
+    optimizer: optax.OptState
+    norms: jax.Array
+    """Norms of the gradients of the steps last taken, float32 [window], a ring."""
+    taken: jax.Array
+    """Steps taken so far, int32 scalar: the next norm goes to `taken % window`."""
+    skipped_in_row: jax.Array
+    """Steps skipped since the last one taken, int32 scalar."""
+    median: jax.Array
+    """The median that the last norm was compared with, float32 scalar; infinite while there are too few norms."""
+
+
+def skip_spikes(update: optax.GradientTransformation, above: float, window: int) -> optax.GradientTransformation:
+    """`update`, but nothing moves in a step whose gradient's norm is beyond `above` times the running median.
+
+    The median is over the norms of the `window` steps last taken; a skipped one does not enter it. Nothing is skipped
+    before a quarter of the window is filled. A norm that is not finite is no spike: it ends the run. Learning rates
+    follow the steps of the run, skipped ones too.
+    """
+
+    def init(params):
+        return SpikeState(
+            update.init(params),
+            jnp.zeros(window, jnp.float32),
+            jnp.zeros((), jnp.int32),
+            jnp.zeros((), jnp.int32),
+            jnp.float32(jnp.inf),
+        )
+
+    def skip_or_update(gradient, state: SpikeState, params=None):
+        norm = optax.tree.norm(gradient).astype(jnp.float32)
+        known = jnp.where(jnp.arange(window) < state.taken, state.norms, jnp.nan)
+        median = jnp.where(state.taken >= max(window // 4, 1), jnp.nanmedian(known), jnp.inf)
+        spike = jnp.isfinite(norm) & (norm > above * median)
+
+        def keep(new, old):
+            if isinstance(new, optax.ScaleByScheduleState):
+                return new
+            return jnp.where(spike, old, new)
+
+        changes, after = update.update(gradient, state.optimizer, params)
+        after = jax.tree.map(
+            keep, after, state.optimizer, is_leaf=lambda leaf: isinstance(leaf, optax.ScaleByScheduleState)
+        )
+        changes = jax.tree.map(lambda change: jnp.where(spike, jnp.zeros_like(change), change), changes)
+        return changes, SpikeState(
+            after,
+            jnp.where(spike, state.norms, state.norms.at[state.taken % window].set(norm)),
+            state.taken + ~spike,
+            jnp.where(spike, state.skipped_in_row + 1, 0),
+            median,
+        )
+
+    return optax.GradientTransformation(init, skip_or_update)
 
 
 def decay_mask(params):

@@ -129,6 +129,7 @@ def open_symbols(config: Config, run: RunDirectory, indexes: Indexes | None = No
                 storage.move_into_place(draft / "units", run.units)
             for path in (run.vocabulary, run.languages):
                 storage.move_into_place(draft / path.name, path)
+            run.sum_up_inventories(draft / "tokenizer")
             storage.move_into_place(draft / "tokenizer", run.tokenizer, last=DESCRIPTION)
     return read_symbols(config, run)
 

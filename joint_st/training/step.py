@@ -19,7 +19,7 @@ from joint_st.losses.base import AUDIO_PASSES, TEXT_PASSES, Column, Loss, Pass, 
 from joint_st.losses.text_rows import add_repetitions, frames_bound, gather_rows
 from joint_st.models.functional import merge
 from joint_st.passes import PASSES
-from joint_st.training.optimizer import make_optimizer, moving_average
+from joint_st.training.optimizer import SpikeState, make_optimizer, moving_average
 
 COLUMNS = (
     Column("loss", "Loss, all objectives"),
@@ -29,7 +29,12 @@ COLUMNS = (
 )
 """What a step reports of every run; the losses have columns of their own."""
 
-UNLISTED = frozenset({"weights_norm", "audio_samples", "labels", "utterance_loss", "text_loss"})
+SKIPPED = Column("skipped_steps", "Steps skipped", kind="count")
+"""What a step reports where spikes are skipped (`optimizer.skip_above`)."""
+
+UNLISTED = frozenset(
+    {"weights_norm", "audio_samples", "labels", "utterance_loss", "text_loss", "skipped_in_row", "median_norm"}
+)
 """What steps report beside their columns, for the training scripts."""
 
 
@@ -98,6 +103,10 @@ def updated(state: TrainState, gradient, optimizer: optax.GradientTransformation
         "gradient_norm": (optax.tree.norm(gradient), 1.0),
         "weights_norm": (optax.tree.norm(params), 1.0),
     }
+    if isinstance(optimizer_state, SpikeState):
+        metrics["skipped_steps"] = (jnp.minimum(optimizer_state.skipped_in_row, 1), 1.0)
+        metrics["skipped_in_row"] = (optimizer_state.skipped_in_row, 1.0)
+        metrics["median_norm"] = (optimizer_state.median, 1.0)
     return TrainState(state.step + 1, state.seed, params, average, optimizer_state), metrics
 
 

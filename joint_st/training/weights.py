@@ -58,6 +58,7 @@ def starting_state(
     """
     latest = checkpoints.latest()
     if latest is not None:
+        checkpoints.check(latest)
         return Start(checkpoints.restore(latest, shapes(symbols.sizes)), checkpoints.facts(latest).get("init"))
     init = config.training.init
     if not init.run:
@@ -66,6 +67,8 @@ def starting_state(
     load(other.config, type(config))  # refuses a run of another kind or format
     with trained_checkpoints(other, checkpoints.metric) as source:
         step = _agreed(lambda: source.choose(init.checkpoint))
+        source.check(step)
+        other.check_inventories()
         return _taken(init, other, source, step, symbols, shapes, fresh)
 
 

@@ -7,7 +7,10 @@ import sys
 
 import pytest
 
+from joint_st import storage
 from joint_st.config import save
+from joint_st.runs import checksums
+from joint_st.runs.directory import COMPLETE
 from tests.launch.scripts import ROOT
 from tests.tiny import tiny_config
 
@@ -42,4 +45,11 @@ def test_two_processes_train_one_run_and_save_at_sigterm(scripts, train, tmp_pat
     assert process.returncode == 143, errors + others
     assert "4 × cpu" in errors and "SIGTERM: saved step" in errors
     step = errors.split("SIGTERM: saved step ")[1].split()[0]
-    assert (tmp_path / "run" / "checkpoints" / step).is_dir()
+    checkpoint = tmp_path / "run" / "checkpoints" / step
+    assert checkpoint.is_dir()
+    # Each process has summed up what it wrote; together that is all but what Orbax writes at last.
+    recorded = checksums.read(checkpoint)
+    assert recorded == dict(storage.checksums(checkpoint, recorded)) and not list(checkpoint.glob("checksums.p*"))
+    left = {file for file, _ in storage.checksums(checkpoint)} - recorded.keys() - {checksums.FILE}
+    assert {file.rpartition("/")[2] for file in left} == {"_CHECKPOINT_METADATA", COMPLETE}
+    assert any(name.startswith("state/ocdbt.process_1/d/") for name in recorded)

@@ -29,6 +29,12 @@ class OptimizerConfig(Section):
     """Decoupled weight decay, on matrices only."""
     clip_norm: float = Field(default=1.0, gt=0)
     """Largest global norm of the gradient."""
+    skip_above: float = Field(default=0.0, ge=0)
+    """Skip a step whose gradient's norm, before clipping, is more than this many times the median of those before it;
+    10 is a usual value. The weights and the optimizer's moments stay as they were, the learning rate moves on. After ten
+    skipped steps in a row the run ends. 0: no step is skipped."""
+    skip_window: int = Field(default=128, ge=8)
+    """Norms, of the steps last taken, that the median is over. No step is skipped before there are a quarter as many."""
     ema_decay: float = Field(default=0.999, ge=0, lt=1)
     """Decay of the moving average of the weights that is evaluated; it warms up with the steps. 0: none."""
 

@@ -1,0 +1,163 @@
+"""A campaign of faults: what befalls processes, files, buckets and file systems, and inputs that are broken.
+
+    python -m benchmarks.faults                              # all, and the table to benchmarks/results/faults.json
+    python -m benchmarks.faults --part ci                    # the part of at most six minutes that .ci/run runs
+    python -m benchmarks.faults --list
+    python -m benchmarks.faults --only bucket --seed 7 --keep /tmp/failing
+
+Each try ends in one of five ways: `survived` (the same result), `refused` (one line says what is wrong, nothing is
+lost), `traceback` (or a crash), `silent` (another result without a word), `lost` (work is gone, or something did not
+end in time). The last three should be zero; the exit status is 1 where they are not. Faults lie in
+`benchmarks/fault_kinds/`, and a new one is a function there; the failing cases are kept where --keep says. No process
+that a fault starts is left behind.
+
+The whole campaign takes up to 60 minutes on 2 CPU cores.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import importlib
+import importlib.metadata
+import json
+import logging
+import os
+import pkgutil
+import platform
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+import traceback
+from pathlib import Path
+
+from benchmarks import fault_kinds
+from benchmarks.fault_kinds.processes import adopt_orphans, end_descendants
+from benchmarks.fault_kinds.trial import FAULTS, Fault, Outcome, Row, Skipped, Trial
+
+CHECKOUT = Path(__file__).resolve().parents[1]
+RESULTS = CHECKOUT / "benchmarks" / "results" / "faults.json"
+PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy", "gcsfs", "tensorstore")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.faults",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--part", choices=("whole", "ci"), default="whole", help="ci: the part for .ci/run")
+    parser.add_argument("--only", metavar="NAME", nargs="+", help="only the faults whose names contain one of these")
+    parser.add_argument("--seed", type=int, default=0, help="of all that is random; 0 by default")
+    parser.add_argument("--keep", metavar="FOLDER", type=Path, help="where failing cases are kept; a new one in /tmp")
+    parser.add_argument(
+        "--out", metavar="FILE", type=Path, help=f"the table; {RESULTS.relative_to(CHECKOUT)} for the whole campaign"
+    )
+    parser.add_argument("--list", action="store_true", help="print the names of the faults and stop")
+    options = parser.parse_args()
+    for module in pkgutil.iter_modules(fault_kinds.__path__):
+        importlib.import_module(f"{fault_kinds.__name__}.{module.name}")
+    chosen = [one for one in FAULTS if (one.ci or options.part == "whole") and named(one, options.only)]
+    if options.list:
+        print("\n".join(f"{one.name}{'  (ci)' if one.ci else ''}" for one in chosen))
+        return 0
+    if not chosen:
+        parser.error(f"--only {' '.join(options.only)}: no fault has such a name; see --list")
+    rows = run(chosen, options)
+    print_table(rows)
+    out = options.out or (RESULTS if options.part == "whole" and not options.only else None)
+    if out:
+        out.write_text(json.dumps(facts(options) | {"faults": [row.record() for row in rows]}, indent=1) + "\n")
+        print(f"written to {out}")
+    return int(any(row.bad or row.more.get("error") for row in rows))
+
+
+def named(one: Fault, parts: list[str] | None) -> bool:
+    """Whether a fault is asked for."""
+    return not parts or any(part in one.name for part in parts)
+
+
+def run(chosen: list[Fault], options: argparse.Namespace) -> list[Row]:
+    """Try the faults one after the other."""
+    os.environ.setdefault("JAX_PLATFORMS", "cpu")
+    logging.getLogger("absl").setLevel(logging.ERROR)  # Orbax, when runs are compared
+    kept = options.keep or Path(tempfile.gettempdir()) / f"joint_st_faults_{os.getpid()}"
+    rows = []
+    adopt_orphans()
+    with tempfile.TemporaryDirectory(prefix="joint_st_faults_") as scratch:
+        for number, one in enumerate(chosen, 1):
+            print(f"[{number}/{len(chosen)}] {one.name}", file=sys.stderr, flush=True)
+            rows.append(run_one(one, options, Path(scratch), kept))
+            print(f"    {shown(rows[-1])}", file=sys.stderr, flush=True)
+    if kept.exists():
+        print(f"failing cases are in {kept}", file=sys.stderr)
+    return rows
+
+
+def run_one(one: Fault, options: argparse.Namespace, scratch: Path, kept: Path) -> Row:
+    """Try a fault; what it leaves behind, processes and files, is removed."""
+    row, began = Row(one.name), time.perf_counter()
+    work = scratch / "work"
+    for folder in (work, scratch / "shared"):
+        folder.mkdir(exist_ok=True)
+    seed = int.from_bytes(hashlib.sha256(f"{options.seed} {one.name}".encode()).digest()[:4], "big")
+    trial = Trial(row, options.part == "whole", seed, work, kept / one.name.replace(" ", "_"), scratch / "shared")
+    try:
+        one.run(trial)
+    except Skipped as error:
+        row.skipped = str(error)
+    except Exception as error:  # the campaign's own mistake: told, and the other faults are tried
+        traceback.print_exc()
+        row.more["error"] = f"{type(error).__name__}: {error}"[:500]
+    for command in end_descendants():
+        trial.count(Outcome.LOST, "a process is left behind", command)
+    shutil.rmtree(work, ignore_errors=True)
+    row.seconds = time.perf_counter() - began
+    return row
+
+
+def shown(row: Row) -> str:
+    """The row in words."""
+    if row.skipped:
+        return f"skipped: {row.skipped}"
+    counts = ", ".join(f"{count} {outcome}" for outcome, count in row.counts.items() if count)
+    error = f"; the campaign itself failed: {row.more['error']}" if "error" in row.more else ""
+    return f"{row.tried} tried: {counts or 'none'} ({row.seconds:.0f} s){error}"
+
+
+def print_table(rows: list[Row]) -> None:
+    """Print the table."""
+    width = max(len(row.fault) for row in rows)
+    columns = ["tried", *Outcome]
+    print(f"{'fault':{width}}  " + "  ".join(f"{name:>9}" for name in columns) + "    seconds")
+    for row in rows:
+        values = [row.tried, *row.counts.values()]
+        note = f"  skipped: {row.skipped}" if row.skipped else ""
+        print(f"{row.fault:{width}}  " + "  ".join(f"{value:>9}" for value in values) + f"  {row.seconds:>9.1f}{note}")
+    totals = [sum(row.tried for row in rows)] + [sum(row.counts[outcome] for row in rows) for outcome in Outcome]
+    seconds = sum(row.seconds for row in rows)
+    print(f"{'all':{width}}  " + "  ".join(f"{value:>9}" for value in totals) + f"  {seconds:>9.1f}")
+
+
+def facts(options: argparse.Namespace) -> dict:
+    """What was run, and where."""
+    git = ["git", "-C", str(CHECKOUT)]
+    commit = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True).stdout.strip()
+    changed = subprocess.run([*git, "status", "--porcelain", "-uno"], capture_output=True, text=True).stdout.strip()
+    return {
+        "command": f"python -m benchmarks.faults --part {options.part} --seed {options.seed}",
+        "commit": commit,
+        "changed_since": bool(changed),
+        "machine": {
+            "platform": platform.platform(),
+            "cores": os.cpu_count(),
+            "python": platform.python_version(),
+            "versions": {name: importlib.metadata.version(name) for name in PACKAGES},
+        },
+    }
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,156 @@
+"""What a config reads: where each source lies, and a few of its utterances, decoded."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from joint_st.config import Config, Source
+from joint_st.data.audio import UnreadableAudio
+from joint_st.data.corpora import built_here
+from joint_st.data.normalizers import Normalizer, normalizer
+from joint_st.data.paths import expand
+from joint_st.data.sources import Corpus, open_source
+from joint_st.doctor.check import Check, from_error
+
+SAMPLE = 6
+"""Utterances of each source that are decoded: the first, the last, and some between them."""
+QUIET = 10
+"""An utterance whose loudest sample is at most this, of 32768, is silence."""
+
+
+def sources(config: Config) -> Iterator[tuple[str, Source]]:
+    """Yield every source of a config with its dotted path."""
+    data = config.data
+    for name in ("train", "dev", "text"):
+        for i, source in enumerate(getattr(data, name)):
+            yield f"data.{name}.{i}", source
+    for name, source in data.test.items():
+        yield f"data.test.{name}", source
+
+
+def variables(config: Config) -> Iterator[Check]:
+    """Variables of the environment that paths of the config name."""
+    named = Counter()
+    for _, source in sources(config):
+        written = " ".join(str(value) for value in source.model_dump().values())
+        named.update(one or other for one, other in re.findall(r"\$(?:(\w+)|\{(\w+)\})", written))
+    for name, count in named.items():
+        uses = f"named by {count} source{'s' * (count > 1)}"
+        if not os.environ.get(name):
+            yield Check("problem", f"${name}", f"not set, and {uses}", f"export {name}=FOLDER on every host")
+        else:
+            yield Check("ok", f"${name}", f"{os.environ[name]}, {uses}")
+
+
+def look(name: str, source: Source, config: Config) -> Iterator[Check]:
+    """What a source holds, and a decoded sample of it."""
+    if absent := _absent(source):
+        yield Check("ok", name, absent)
+        return
+    corpus = open_source(source)
+    count, place = len(corpus), getattr(corpus, "place", "") or source.kind
+    if not count:
+        yield Check("problem", name, f"{place}: holds nothing", "correct the source, or take it out")
+        return
+    audio = not name.startswith("data.text")
+    rows = sorted({round(k * (count - 1) / max(SAMPLE - 1, 1)) for k in range(SAMPLE)})
+    normalize, problems, seconds, rates = normalizer(config.data.normalizer), [], 0.0, Counter()
+    for row in rows:
+        found, rate, took = _utterance(corpus, row, normalize, config, audio)
+        problems += found
+        seconds += took
+        rates[rate] += bool(rate)
+    what = f"{count:,} {'utterances' if audio else 'texts'} in {place}"
+    if not audio:
+        yield from problems or [Check("ok", name, f"{what}; {len(rows)} read")]
+        return
+    target = config.model.features.sample_rate
+    heard = f"{len(rows)} decoded, {seconds:.1f} s at {' and '.join(map(str, sorted(set(rates) - {0})))} Hz"
+    if problems:
+        # One of each kind: a corpus that is wrong is wrong everywhere.
+        kinds = {one.do: one for one in reversed(problems)}
+        for one in kinds.values():
+            alike = sum(other.do == one.do for other in problems)
+            more = f" ({alike} of {len(rows)} decoded)"
+            yield Check(one.state, name, one.found + more, one.do)
+        return
+    if min(set(rates) - {0}, default=target) < target / 2:
+        hint = "set model.features.sample_rate and high_hz to what the audio holds"
+        yield Check("warning", name, f"{what}; {heard}, and the model takes {target}: half of its band is empty", hint)
+        return
+    yield Check("ok", name, f"{what}; {heard}")
+
+
+def _absent(source: Source) -> str:
+    """Why a source need not be there yet; empty where it must be, or is."""
+    name, folder = getattr(source, "name", ""), getattr(source, "data_dir", None)
+    if source.kind != "tfds" or not built_here(name):
+        return ""
+    place = expand(folder or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets")
+    corpus, _, of_it = name.partition(":")[0].partition("/")
+    if (place / corpus / (of_it or "default")).is_dir():
+        return ""
+    return f"{name} is not in {place} yet; it is built there, in about a minute, when it is first read"
+
+
+def _utterance(
+    corpus: Corpus, row: int, normalize: Normalizer, config: Config, audio: bool
+) -> tuple[list[Check], int, float]:
+    """What is wrong with one utterance; its rate in Hz and its length in seconds."""
+    where = f"utterance {row}"
+    try:
+        utterance = corpus[row]
+        where = utterance.id
+        stated = corpus.entry(row)
+    except UnreadableAudio as error:
+        return [Check("problem", "", f"{error.path}: {error.why}", "fix the file or take it out of the data")], 0, 0.0
+    except Exception as error:
+        return [from_error("", error)], 0, 0.0
+    problems = []
+    if not normalize(utterance.text):
+        what = f"{where}: nothing is left of {utterance.text[:60]!r} by data.normalizer {normalize}"
+        problems.append(
+            Check("problem" if not audio else "warning", "", what, "correct the text, or take another normalizer")
+        )
+    if not audio:
+        return problems, 0, 0.0
+    if not utterance.sample_rate or not len(utterance.audio):
+        return [*problems, Check("problem", "", f"{where}: no samples", "correct the audio")], 0, 0.0
+    seconds = len(utterance.audio) / utterance.sample_rate
+    if wrong := length_problem(stated.seconds, seconds):
+        problems.append(Check("problem", "", f"{where}: {wrong}", "correct the manifest's duration, or the audio"))
+    if int(np.abs(utterance.audio.astype(np.int32)).max()) <= QUIET:
+        problems.append(Check("warning", "", f"{where}: silence", "listen to it: is it the right channel and file?"))
+    return problems, utterance.sample_rate, seconds
+
+
+def length_problem(stated: float, decoded: float) -> str:
+    """How audio is longer or shorter than its source states; empty where it is as stated."""
+    if abs(stated - decoded) <= max(0.1, 0.02 * stated):
+        return ""
+    return f"{decoded:.2f} s of audio, and {stated:.2f} s are stated"
+
+
+def other_paths(config: Config) -> Iterator[Check]:
+    """What else the config reads: a tokenizer, another run's weights."""
+    from joint_st.config import load
+    from joint_st.data.tokenizers import load_tokenizer
+    from joint_st.runs.directory import existing_run
+
+    if path := config.data.tokenizer.path:
+        tokenizer = load_tokenizer(expand(path))
+        yield Check("ok", "data.tokenizer.path", f"{Path(path)}: {tokenizer.size} labels")
+    if config.training.init.run:
+        run = existing_run(config.training.init.run)
+        load(run.config)
+        steps = run.checkpoint_steps
+        if not steps:
+            yield Check("problem", "training.init.run", f"{run.root}: no complete checkpoint", "train that run first")
+        else:
+            yield Check("ok", "training.init.run", f"{run.root}: checkpoints {', '.join(map(str, steps))}")

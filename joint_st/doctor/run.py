@@ -1,0 +1,46 @@
+"""A run that is there already: whether it can be read back, and whether it may go on."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+from joint_st.config import Config
+from joint_st.data.normalizers import normalizer
+from joint_st.doctor.check import Check
+from joint_st.runs.directory import RunDirectory, check_same
+from joint_st.runs.trained import read_symbols
+
+
+def inventories(run: RunDirectory, config: Config) -> Iterator[Check]:
+    """Whether its tokenizer, text units and languages can be read."""
+    sizes = read_symbols(config, run).sizes
+    yield Check("ok", "inventories", f"{sizes.labels} labels, {sizes.units} text units, {sizes.languages} languages")
+
+
+def checkpoints(run: RunDirectory, config: Config) -> Iterator[Check]:
+    """Which checkpoints are complete, and whether they were trained on text of this version's normaliser."""
+    steps = run.checkpoint_steps
+    if not steps:
+        do = "the command begins anew; a run that should have one was copied in part"
+        yield Check("warning", "checkpoints", f"{run.checkpoints}: no complete checkpoint", do)
+        return
+    yield Check("ok", "checkpoints", f"of steps {', '.join(map(str, steps))}, in {run.checkpoints}")
+    facts = json.loads((run.checkpoints / str(steps[-1]) / "facts" / "metadata").read_bytes())
+    now = str(normalizer(config.data.normalizer))
+    if facts.get("normalizer") != now:
+        what = f"trained on text of {facts.get('normalizer')}, and this version has {now}"
+        yield Check("problem", "data.normalizer", what, "use the version of joint_st that trained it")
+
+
+def may_go_on(run: RunDirectory, config: Config) -> Iterator[Check]:
+    """Whether the run in --workdir is one that the config may go on with."""
+    check_same(run, config)
+    yield Check("ok", "--workdir", f"{run.root}: goes on from step {run.checkpoint_steps[-1]}")
+
+
+def existing(workdir: Path) -> RunDirectory | None:
+    """The run in a directory that has a checkpoint; None where there is none to go on from."""
+    run = RunDirectory(workdir)
+    return run if run.config.exists() and run.has_checkpoint else None

@@ -19,6 +19,9 @@ import numpy as np
 LEVEL = 0.95
 """Share of the resamples that lie inside an interval."""
 
+A_LOWER, B_LOWER, UNDECIDED = "a_lower", "b_lower", "undecided"
+"""Verdicts on a difference."""
+
 _CHUNK = 2**20
 
 
@@ -33,6 +36,23 @@ class Difference(NamedTuple):
     p_value: float
     """Two-sided p-value of the hypothesis that the rates are equal: 1 - level of the widest interval that excludes 0.
     """
+
+    @property
+    def verdict(self) -> str:
+        """Which rate is lower, where the p-value is below 0.05."""
+        if self.p_value >= 1 - LEVEL:
+            return UNDECIDED
+        return A_LOWER if self.difference < 0 else B_LOWER
+
+    def record(self) -> dict:
+        """Return the difference, its 95 % interval, the p-value and the verdict, for a row of a table."""
+        return {
+            "difference": self.difference,
+            "low": self.low,
+            "high": self.high,
+            "p_value": self.p_value,
+            "verdict": self.verdict,
+        }
 
 
 class Estimate(NamedTuple):

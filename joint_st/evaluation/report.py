@@ -17,7 +17,7 @@ from rich.table import Table
 
 from joint_st import storage
 from joint_st.data.utterance import Entry
-from joint_st.evaluation.bootstrap import rate_interval
+from joint_st.evaluation.bootstrap import A_LOWER, B_LOWER, UNDECIDED, rate_interval
 from joint_st.evaluation.wer import ALL, EQUAL, Errors, Op, align_words, count_errors, total
 
 if TYPE_CHECKING:  # they bring JAX, which those who only read results do without
@@ -164,14 +164,15 @@ def make_rows(
     rows = []
     for (split, head, decoder), subsets in groups.items():
         for subset in sorted(subsets, key=lambda name: (name != ALL, name)):
-            rates = _rates(subsets[subset], samples, seed)
+            rates = make_rates(subsets[subset], samples, seed)
             key = {"split": split, "subset": subset, "head": head, "decoder": decoder}
             speed = {"real_time_factor": clocks[split].factor(decoder, head)} if clocks else {}
             rows.append({**key, **rates, **speed, "normalizer": normalizer, "step": step})
     return rows
 
 
-def _rates(errors: list[Errors], samples: int, seed: int) -> dict:
+def make_rates(errors: Sequence[Errors], samples: int = 1000, seed: int = 0) -> dict:
+    """Return the WER and CER of some utterances as fractions, their 95 % intervals, and the counts behind them."""
     counts = total(errors)
     interval = rate_interval([e.word_errors for e in errors], [e.words for e in errors], samples, seed)
     low, high = interval or (None, None)
@@ -240,6 +241,22 @@ def short_names(decoders: Iterable[str]) -> dict[str, str]:
 def percent(rate: float | None) -> str:
     """Return a fraction as per cent with one decimal; a dash for None."""
     return "-" if rate is None else f"{100 * rate:.1f}"
+
+
+DIFFERENCE_COLUMNS = ("A %", "B %", "A - B", "95 %", "p", "lower")
+"""Headings of `difference_cells`."""
+
+
+def difference_cells(row: dict, names: tuple[str, str] = ("A", "B")) -> tuple[str, ...]:
+    """Return the cells of a row with `wer_a`, `wer_b` and what `Difference.record` has; `names` of the two systems."""
+    return (
+        percent(row["wer_a"]),
+        percent(row["wer_b"]),
+        f"{100 * row['difference']:+.1f}",
+        f"{100 * row['low']:+.1f} to {100 * row['high']:+.1f}",
+        "<0.001" if row["p_value"] < 0.001 else f"{row['p_value']:.3f}",
+        {A_LOWER: names[0], B_LOWER: names[1], UNDECIDED: "-"}[row["verdict"]],
+    )
 
 
 def write_rows(rows: Sequence[dict] | dict, path: Path | str) -> None:

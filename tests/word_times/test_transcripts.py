@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 import shutil
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -12,12 +14,14 @@ import pytest
 import soundfile
 
 from joint_st.cli import main
+from joint_st.decoding import transcribe
 from joint_st.decoding.timed import Alternative, TimedLabels
 from joint_st.heads.model import model_structure
 from joint_st.models.functional import merge
 from joint_st.runs.directory import RunDirectory
 from joint_st.runs.temperatures import Temperature, read_temperatures, store_temperatures
 from joint_st.runs.trained import load_trained
+from joint_st.word_times import transcripts
 from joint_st.word_times.transcripts import Words, ids_of
 from tests.ops.forced_alignment_reference import log_softmax, viterbi
 
@@ -29,7 +33,21 @@ def run(trained, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def model(run):
-    return load_trained(run)
+    """A model of few steps that says more than it would: its heads hear fewer blanks."""
+    model = load_trained(run)
+    weights = jax.tree.map(lambda x: x, model.weights)
+    for head in ("streaming_head", "full_context_head"):
+        weights[head]["linear"]["bias"] = weights[head]["linear"]["bias"].at[0].add(-3.0)
+    return dataclasses.replace(model, weights=weights)
+
+
+@pytest.fixture(autouse=True)
+def loaded(model, monkeypatch):
+    """Commands take the model that says more."""
+    for module in (transcribe, transcripts):
+        monkeypatch.setattr(
+            module, "load_trained", lambda run, *_: dataclasses.replace(model, run=RunDirectory(Path(run)))
+        )
 
 
 @pytest.fixture(scope="module")
@@ -155,7 +173,7 @@ def test_long_recordings_and_streams_have_times_of_the_whole(run, files, capsys,
     [text] = said(capsys, run, path, *windows)
     [line] = said(capsys, run, path, *windows, "--format", "json")
     one = json.loads(line)
-    assert one["text"] == text and one["duration"] == pytest.approx(len(audio) / 16_000, abs=1e-6) and one["words"]
+    assert one["text"] == text and one["duration"] == pytest.approx(len(audio) / 16_000, abs=1e-5) and one["words"]
     times = [time for word in one["words"] for time in (word["start"], word["end"])]
     assert times == sorted(times) and times[-1] <= one["duration"]
     assert times[-1] > 3, "words behind the first window"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
@@ -90,7 +91,9 @@ class Fit(NamedTuple):
 def fit(utterances: Sequence[ScoredUtterance], *, step: int, samples: int, seed: int) -> Fit:
     """Fit a temperature for each head and decoder on one half of all splits together, and judge it on the other.
 
-    The halves have no speaker in common; where the source of an utterance states none, it counts as a speaker.
+    The halves have no speaker in common; where the source of an utterance states none, it counts as a speaker. Where
+    the words to fit on are all correct, or none is, no temperature is likelier than all others: then there is none,
+    which is told on stderr.
     """
     groups: dict[tuple[str, str], list[ScoredUtterance]] = defaultdict(list)
     for one in utterances:
@@ -102,6 +105,12 @@ def fit(utterances: Sequence[ScoredUtterance], *, step: int, samples: int, seed:
         first = first_half(names, [len(one.reference.split()) for one in own])
         fitted = judged_words(one for one, mine in zip(own, first) if mine)
         splits = ", ".join(dict.fromkeys(one.split for one in own))
+        if fitted.correct.all() or not fitted.correct.any():
+            count = f"all {len(fitted.correct)}" if fitted.correct.any() else f"none of {len(fitted.correct)}"
+            print(
+                f"{splits}: no temperature for {head}, {decoder}: {count} words to fit on are correct", file=sys.stderr
+            )
+            continue
         found = Temperature(
             step=step,
             head=head,

@@ -38,7 +38,7 @@ class Transcript:
     """`full_context` or `streaming`."""
     decoder: str
     language: str
-    """BCP 47 tag, where all that the run was trained on is of one language; empty otherwise."""
+    """BCP 47 tag without its region, where all that the run was trained on is of one language; empty otherwise."""
     words: tuple[Span, ...]
     """Every word of `text`, in order."""
     alternatives: tuple[tuple[str, float], ...]
@@ -150,7 +150,7 @@ def transcript(
 ) -> Transcript:
     """Return what was found in a file as a transcript."""
     degrees = temperature.temperature if temperature else None
-    languages = [tag for tag in trained.symbols.languages if tag]
+    languages = {tag.partition("-")[0] for tag in trained.symbols.languages if tag}
     return Transcript(
         id=id,
         audio=str(path),
@@ -158,7 +158,7 @@ def transcript(
         text=words.text(found),
         head=head,
         decoder=decoder,
-        language=languages[0] if len(languages) == 1 else "",
+        language=languages.pop() if len(languages) == 1 else "",
         words=words.spans(found, seconds, degrees or 1.0),
         alternatives=words.alternatives(found),
         temperature=degrees,

@@ -90,6 +90,7 @@ def test_json_has_words_times_confidences_and_the_list(run, model, files, log_pr
         assert (one["id"], one["audio_filepath"]) == (file.stem, str(file))
         assert one["duration"] == pytest.approx(soundfile.info(file).duration, abs=1e-6)
         assert (one["head"], one["decoder"], one["temperature"]) == ("full_context", "greedy", None)
+        assert one["language"] == "en", "the corpus is of en-US and en-GB"
         [best] = one["nbest"]
         assert best["text"] == one["text"] and best["score"] == pytest.approx(own.max(axis=1).sum(), abs=1e-2)
         assert [word["word"] for word in one["words"]] == one["text"].split()

@@ -6,6 +6,7 @@ what the program does (or the part of it that the field is for), and returns a f
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -128,6 +129,8 @@ FIELDS = {
     "data.text_buckets": Field(2, training, UNITS_AND_TEXT | {"data.text.0.path": "{place}/long_and_short.txt"}),
     "data.read_threads": Field(3, training),
     "data.prefetch_batches": Field(3, training),
+    "data.length_tolerance": Field(0.1, training, {"data.train.1.path": "{place}/late.jsonl"}),
+    "data.read_timeout_seconds": Field(300.0, training),
     "data.strict": Field(True, training),
     "model.features.sample_rate": Field(8_000, forward, {"model.features.high_hz": 3_800}),
     "model.features.window_ms": Field(20, forward),
@@ -247,6 +250,8 @@ def place(once, spoken) -> Path:
         lines = lines.splitlines(keepends=True)
         absent = '{"audio_filepath": "absent.wav", "duration": 1.5, "text": "nothing"}\n'
         (folder / "some.jsonl").write_text("".join(lines[:4]) + absent)
+        late = [{**one, "duration": one["duration"] + 0.2} for one in map(json.loads, lines)]
+        (folder / "late.jsonl").write_text("".join(f"{json.dumps(one)}\n" for one in late))
         (folder / "other.jsonl").write_text("".join(lines[2:]))
         (folder / "a.txt").write_text("A sentence, only read.\n")
         (folder / "long_and_short.txt").write_text("Short.\n" * 40 + "A sentence that is a good deal longer.\n" * 40)

@@ -60,11 +60,20 @@ def add(commands: Commands) -> None:
     inspect = data_commands.add(
         "inspect",
         "count what a config reads: utterances, hours, what is dropped and why, buckets, padding",
-        "joint-st data inspect configs/quickstart.py --data.buckets 4",
-        f"%(prog)s CONFIG {OVERRIDES}",
+        """
+        joint-st data inspect configs/quickstart.py --data.buckets 4
+        joint-st data inspect configs/quickstart.py --decode
+        """,
+        f"%(prog)s CONFIG [--decode] {OVERRIDES}",
         "Config",
     )
     config_argument(inspect)
+    inspect.add_argument(
+        "--decode",
+        action="store_true",
+        help="also decode all audio, and name what cannot be read or is longer or shorter than stated; exit status 1 "
+        "where there is any",
+    )
     inspect.set_defaults(run=_data_inspect)
 
 
@@ -115,7 +124,15 @@ def _data_inspect(options: argparse.Namespace) -> None:
     if config is None:
         return
     quiet_libraries()
-    from joint_st.data.inspection import inspect
+    from joint_st.data.inspection import decode_all, inspect
 
+    if options.decode:
+        # First: where all is bad, there is nothing else to tell.
+        found = decode_all(config)
+        for bad in found.bad:
+            print(bad, flush=True)
+        print(found, flush=True)
     for line in inspect(config):
         print(line, flush=True)
+    if options.decode and found.bad:
+        raise SystemExit(1)

@@ -6,6 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from joint_st import storage
 from joint_st.cli.options import (
     DECODERS,
     OF_BEAM,
@@ -36,6 +37,7 @@ def add(commands: Commands) -> None:
         joint-st transcribe runs/quickstart lecture.flac --window-seconds 15
         joint-st transcribe runs/quickstart one.wav --decoder beam
         joint-st transcribe runs/quickstart one.wav --stream
+        ffmpeg -loglevel error -i talk.m4a -f wav - | joint-st transcribe runs/quickstart - --stream
         arecord -q -t raw -f S16_LE -r 16000 | joint-st transcribe runs/quickstart - --stream
         joint-st transcribe runs/quickstart one.wav --lm lm.arpa --lm-weight 0.5 --insertion-bonus 1
         joint-st transcribe runs/quickstart *.flac --format json --decoder beam --nbest 5 --output heard.jsonl
@@ -49,9 +51,15 @@ def add(commands: Commands) -> None:
         "--stream",
         action="store_true",
         help="feed one FILE in chunks and print each new hypothesis (seconds of audio heard, head, text), then that of "
-        "the full-context second pass; `-` reads raw audio, int16 and mono, from standard input",
+        "the full-context second pass; `-` reads an audio file or raw samples from standard input, while they come",
     )
     chunk_argument(transcribe)
+    transcribe.add_argument(
+        "--stdin",
+        choices=("raw", "file"),
+        help="what comes through standard input (`-`): raw samples, int16 (little-endian) and mono, or an audio file; by "
+        "default what its first bytes look like, which is told",
+    )
     transcribe.add_argument(
         "--rate", metavar="HZ", type=count, help="sample rate of raw audio; that of the model's features by default"
     )
@@ -91,16 +99,19 @@ def _transcribe(options: argparse.Namespace) -> None:
     from joint_st.runs.directory import existing_run
 
     existing_run(options.directory)
-    streaming = stream_options(options, ("chunk_ms", "rate"), ("head", *OF_BEAM, "nbest"))
+    streaming = stream_options(options, ("chunk_ms", "rate", "stdin"), ("head", *OF_BEAM, "nbest"))
     _check_format(options)
     piped = options.files == [Path("-")] and options.stream
-    for file in options.files:
-        if not piped and not file.is_file():
-            raise UserError(f"{file}: no such file")
+    missing = {file: why for file in options.files if not piped and (why := storage.why_no_file(file))}
+    if len(missing) == len(options.files):  # where only some are, they are told when their turn comes
+        file, why = next(iter(missing.items()))
+        hint = "; standard input needs --stream" if file == Path("-") else ""
+        raise UserError(f"{storage.printable(file)}: {why}{hint}")
     if options.stream and len(options.files) > 1:
         raise UserError(f"--stream: one FILE at a time; leave {options.files[1]} out")
-    if "rate" in streaming and not piped:
-        raise UserError("--rate: only for raw audio (`-`); a file has its own rate")
+    for name in ("rate", "stdin"):
+        if name in streaming and not piped:
+            raise UserError(f"--{name}: only for standard input (`-`); leave it out")
     quiet_libraries()
     if options.stream:
         source = sys.stdin.buffer if piped else options.files[0]
@@ -117,6 +128,9 @@ def _transcribe(options: argparse.Namespace) -> None:
             print(f"{said.seconds:.2f}\t{said.head}\t{said.text}", flush=True)
         return
     (decoder,) = read_decoders(options.decoder and [options.decoder], options)
+    from joint_st.decoding.inputs import AudioFiles
+
+    files = AudioFiles(options.files)
     how = {
         "head": options.head,
         "decoder": decoder,
@@ -128,13 +142,14 @@ def _transcribe(options: argparse.Namespace) -> None:
         from joint_st.word_times.transcripts import transcribe_to
 
         best = read_nbest(options, [decoder])
-        transcribe_to(options.directory, options.files, **how, best=best, form=options.format, output=options.output)
-        return
-    from joint_st.decoding.transcribe import transcribe_files
+        transcribe_to(options.directory, files, **how, best=best, form=options.format, output=options.output)
+    else:
+        from joint_st.decoding.transcribe import transcribe_files
 
-    texts = transcribe_files(options.directory, options.files, **how)
-    for file, text in zip(options.files, texts, strict=True):
-        print(text if len(options.files) == 1 else f"{file}\t{text}", flush=True)
+        for file, text in transcribe_files(options.directory, files, **how):
+            print(text if len(options.files) == 1 else f"{file}\t{text}", flush=True)
+    if files.unread:
+        raise SystemExit(1)
 
 
 def _check_format(options: argparse.Namespace) -> None:

@@ -8,6 +8,7 @@ import re
 import tempfile
 from pathlib import Path
 
+from joint_st import storage
 from joint_st.errors import UserError
 
 RECORDED = "JOINT_ST_DATA"
@@ -29,11 +30,15 @@ def expand(path: str) -> Path:
 
 def existing(path: str) -> Path:
     """`expand(path)`; raises `UserError` where no file is there."""
+    if path.startswith("gs:"):
+        raise UserError(
+            f"{path}: manifests, texts and their audio are read from disks; copy them there, or mount the bucket"
+        )
     expanded = expand(path)
-    if not expanded.is_file():
+    if why := storage.why_no_file(expanded):
         hint = f"; {RECORDED} names the folder of recorded speech" if RECORDED in path else ""
         written = f" (from {path})" if str(expanded) != path else ""
-        raise UserError(f"{expanded}{written}: no such file; correct the path in the configuration{hint}")
+        raise UserError(f"{storage.printable(expanded)}{written}: {why}; correct the path in the configuration{hint}")
     return expanded
 
 

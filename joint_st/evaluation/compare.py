@@ -19,8 +19,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from joint_st.config import Source, load
+from joint_st.data.index import AUDIO, PROBLEM, Indexes
 from joint_st.data.normalizers import Normalizer, normalizer
-from joint_st.data.sources import open_source
 from joint_st.decoding.decoders import Decoder, Greedy
 from joint_st.errors import UserError
 from joint_st.evaluation.bootstrap import paired_difference
@@ -67,11 +67,15 @@ class Side:
         """
         found = stored_utterances(self.run, self.step, keys)
         normalize = normalizer(self.config.data.normalizer)
-        expected = {split: _texts_of_source(source, normalize) for split, source in data.items()}
+        expected = {
+            split: _texts_of_source(source, normalize, self.config.data.index_cache) for split, source in data.items()
+        }
         if any(key not in found or (expected and _texts(found[key]) != expected[key[0]]) for key in keys):
             print(f"{self.name}: evaluated", file=sys.stderr)
             sources = {split: (data or self.config.data.test)[split] for split, _, _ in keys}
             [self.evaluated] = evaluate_checkpoints(self.run.root, [str(self.step)], sources, PASSES, decoders)
+            if self.evaluated.unread:
+                raise UserError(f"{self.name}: {'; '.join(self.evaluated.unread)}")
             found = by_key(self.evaluated.utterances)
         self.utterances = {key: found[key] for key in keys}
 
@@ -205,8 +209,8 @@ def _texts(utterances: Sequence[ScoredUtterance]) -> Counter:
     return Counter((one.id, one.reference) for one in utterances)
 
 
-def _texts_of_source(source: Source, normalize: Normalizer) -> Counter:
+def _texts_of_source(source: Source, normalize: Normalizer, cache: str) -> Counter:
     """Return id and normalised text of each utterance of a source that has audio."""
-    corpus = open_source(source)
-    entries = (corpus.entry(i) for i in range(len(corpus)))
-    return Counter((entry.id, normalize(entry.text)) for entry in entries if entry.has_audio and not entry.problem)
+    entries = Indexes(cache, normalize).entries(source)
+    readable = entries.flags & (AUDIO | PROBLEM) == AUDIO
+    return Counter((entries.id(int(row)), entries.text(int(row))) for row in np.flatnonzero(readable))

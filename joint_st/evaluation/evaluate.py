@@ -64,7 +64,11 @@ class Scorer:
 
     def __call__(self, weights, name: str) -> dict[str, float]:
         """Return `{name}_{head}_wer` of each head, as fractions. Raises `UserError` where the dataset has no words."""
-        found = recognise(self._forward, weights, self._dataset, self._buckets, self._mesh, self._config, name=name)
+        found = list(
+            recognise(self._forward, weights, self._dataset, self._buckets, self._mesh, self._config, name=name)
+        )
+        if not found:
+            raise UserError(f"data.{nothing_read(name, self._dataset)}")
         scored = score_recognised(found, self._dataset, name)
         rates = {}
         for head in PASSES:
@@ -87,6 +91,8 @@ class Evaluation:
     utterances: list[ScoredUtterance]
     clocks: dict[str, Clock]
     """Time that decoding took, by split."""
+    unread: list[str]
+    """Splits of which nothing could be read, each with the reason."""
     table: Path
     """File of the rows; beside it lie the utterances, as `.jsonl`, the word errors, as `.errors.json`, and what is known
     of confidences, as `.confidence.json` and `.reliability.png`."""
@@ -188,6 +194,9 @@ def evaluate_runs(
         return [({"run": str(evaluation.run.root)} if len(workdirs) > 1 else {}) | row for row in rows]
 
     rows = [row for evaluation in found for row in named(evaluation, evaluation.rows)]
+    unread = list(dict.fromkeys(line for evaluation in found for line in evaluation.unread))
+    if not rows:
+        raise UserError("; ".join(unread))
     if not current().is_first:
         return rows
     rich.print(make_table(rows))
@@ -222,9 +231,13 @@ def evaluate_runs(
             jsonl_file,
         )
     for evaluation in found:
+        if not evaluation.utterances:
+            continue
         evaluation.write()
         if by:
             write_rows(broken_down[evaluation.table], evaluation.table.with_suffix(".breakdowns.json"))
+    if unread:
+        raise UserError("; ".join(unread))
     return rows
 
 
@@ -284,9 +297,9 @@ def evaluate_checkpoints(
         if trained.step in done:
             continue
         done.add(trained.step)
-        clocks = {name: Clock() for name in datasets}
+        unread, clocks = [], {name: Clock() for name in datasets}
 
-        def hear(sets: Mapping[str, Dataset], trained=trained, clocks=clocks) -> list[ScoredUtterance]:
+        def hear(sets: Mapping[str, Dataset], trained=trained, unread=unread, clocks=clocks) -> list[ScoredUtterance]:
             scored = []
             for name, dataset in sets.items():
                 found = list(
@@ -305,6 +318,8 @@ def evaluate_checkpoints(
                         spell=spell,
                     )
                 )
+                if not found:
+                    unread.append(nothing_read(name, dataset))
                 scored += score_recognised(found, dataset, name, trained)
                 if len(done) == 1 and peers.is_first:
                     report_unread(name, dataset, len(dataset) - len(found))
@@ -321,7 +336,7 @@ def evaluate_checkpoints(
         some = [] if set(passes) == set(PASSES) else passes
         table = trained.run.evaluation(trained.step, splits, names, some)
         name = str(trained.normalizer)
-        yield Evaluation(trained.run, trained.step, name, config, scored, clocks, table, confidences)
+        yield Evaluation(trained.run, trained.step, name, config, scored, clocks, unread, table, confidences)
 
 
 def score_recognised(found, dataset: Dataset, split: str, trained: Trained | None = None) -> list[ScoredUtterance]:
@@ -360,6 +375,12 @@ def score_recognised(found, dataset: Dataset, split: str, trained: Trained | Non
         )
         scored += [one.with_details(**more) for one, more in zip(own, details)] if details else own
     return scored
+
+
+def nothing_read(name: str, dataset: Dataset) -> str:
+    """Return a line that says that none of a split's utterances could be read, and why one could not."""
+    why = f" ({next(iter(dataset.unreadable.values()))})" if dataset.unreadable else ""
+    return f"{name}: nothing was scored: none of its {len(dataset)} utterances can be read{why}; correct the source"
 
 
 def report_unread(name: str, dataset: Dataset, unreadable: int) -> None:

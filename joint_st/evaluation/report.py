@@ -29,6 +29,20 @@ Key = tuple[str, str, str]
 """Split, head and decoder."""
 
 
+Numbered = tuple[str, int]
+"""An id, and how often it came before: evaluations stored long ago may have several utterances of one id."""
+
+
+def numbered(ids: Iterable[str]) -> list[Numbered]:
+    """Return each id with how often it came before, so that no two are alike."""
+    seen: dict[str, int] = defaultdict(int)
+    found = []
+    for id in ids:
+        found.append((id, seen[id]))
+        seen[id] += 1
+    return found
+
+
 @dataclass(frozen=True)
 class ScoredUtterance:
     """A hypothesis beside its reference, both normalised, and the errors in it."""

@@ -21,6 +21,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from joint_st import storage
 from joint_st.errors import UserError
 
 FORMATS = ("jsonl", "trn", "ctm", "stm", "kaldi")
@@ -164,7 +165,8 @@ def _read_jsonl(path, lines, keys, id_key, folder) -> tuple[list[Said], str]:
         if not isinstance(fields.get(key), str):
             has = repr(fields[key])[:40] if key in fields else "missing"
             raise UserError(f"{path}:{number}: {key} is {has}; it must be a text")
-        said.append(Said(_id(path, number, fields, id_key, folder), fields[key], number))
+        id = storage.printable_text(_id(path, number, fields, id_key, folder))
+        said.append(Said(id, fields[key], number))
     return said, key or keys[0]
 
 

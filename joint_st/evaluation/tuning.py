@@ -205,6 +205,7 @@ class _Search:
         tables = jax.device_put(tables, replicated(self._trained.mesh))
         decode = functools.partial(self._forward, tables=(tables,))
         for name, dataset in self._references.datasets.items():
+            nothing = True
             for one in recognise(
                 decode,
                 self._trained.weights,
@@ -216,9 +217,12 @@ class _Search:
                 name=name,
                 spell=lambda found: found,
             ):
+                nothing = False
                 for by_head in one.hypotheses.values():
                     for head in PASSES:
                         yield name, one.index, by_head[head]
+            if nothing:
+                raise UserError(f"{name}: none of its {len(dataset)} utterances can be read; correct the source")
 
     def errors(self, name: str, index: int, labels: np.ndarray) -> int:
         """Return the errors in the text of labels as the hypothesis for an utterance."""

@@ -13,7 +13,7 @@ from joint_st.decoding.decoders import Decoder, Greedy
 from joint_st.distributed.mesh import keep_compiled
 from joint_st.evaluation.breakdown import BY, UNSTATED, break_down, explain_unstated
 from joint_st.evaluation.evaluate import evaluate_run
-from joint_st.evaluation.report import ScoredUtterance, make_rows, stored_utterances
+from joint_st.evaluation.report import ScoredUtterance, make_rows, numbered, stored_utterances
 from joint_st.evaluation.wer import ALL
 from joint_st.evaluation.word_errors import word_errors
 from joint_st.passes import FULL_CONTEXT, PASSES
@@ -158,11 +158,13 @@ def utterance_facts(scored: Sequence[ScoredUtterance]) -> list[dict]:
     with its `edits`, a letter of `LETTERS` for each step from the reference's words to the hypothesis's.
     """
     group_of = {by: make(scored) for by, make in BY.items()}
-    facts: dict[str, dict] = {}
+    facts: dict[tuple, dict] = {}
+    of_head = {head: numbered(one.id for one in scored if one.head == head) for head in {one.head for one in scored}}
+    in_turn = {head: iter(own) for head, own in of_head.items()}
     for one in scored:
         found = {by: group(one) for by, group in group_of.items()}
         own = facts.setdefault(
-            one.id,
+            next(in_turn[one.head]),
             {
                 "id": one.id,
                 "seconds": round(one.seconds, 3),

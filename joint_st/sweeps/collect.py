@@ -16,6 +16,7 @@ from joint_st.config import Config
 from joint_st.config.tree import leaves
 from joint_st.errors import UserError
 from joint_st.evaluation.bootstrap import rates_over_seeds, relative_changes
+from joint_st.evaluation.report import Numbered, numbered
 from joint_st.evaluation.wer import ALL
 from joint_st.passes import FULL_CONTEXT
 from joint_st.sweeps.sweep import Job
@@ -28,7 +29,7 @@ KINDS_OF_ERROR = ("insertions", "deletions", "substitutions")
 class Counts:
     """Errors of one run in one split under one decoder; utterances ordered by id."""
 
-    ids: tuple[str, ...]
+    ids: tuple[Numbered, ...]
     errors: dict[tuple[str, str], np.ndarray]
     """Errors [N] by (head, subset)."""
     words: dict[str, np.ndarray]
@@ -76,7 +77,7 @@ def collect(
 def read_evaluation(job: Job, table: Path) -> RunEvaluation:
     """Read the evaluation whose table is the file `table`, and whose utterances lie beside it."""
     rows = json.loads(table.read_bytes())
-    records: dict[tuple[str, str], dict[str, dict[str, dict]]] = {}
+    records: dict[tuple[str, str], dict[str, list[dict]]] = {}
     with table.with_suffix(".jsonl").open(encoding="utf-8") as lines:
         for record in map(json.loads, lines):
             if "subsets" not in record:
@@ -85,12 +86,16 @@ def read_evaluation(job: Job, table: Path) -> RunEvaluation:
                     f"evaluate it again: joint-st evaluate {job.directory.root}"
                 )
             heads = records.setdefault((record["split"], record["decoder"]), {})
-            heads.setdefault(record["head"], {})[record["id"]] = record
-    counts = {key: _counts(heads) for key, heads in records.items()}
+            heads.setdefault(record["head"], []).append(record)
+    counts = {key: _counts({head: _by_id(own) for head, own in heads.items()}) for key, heads in records.items()}
     return RunEvaluation(job, rows[0]["step"], rows[0]["normalizer"], counts)
 
 
-def _counts(heads: dict[str, dict[str, dict]]) -> Counts:
+def _by_id(records: Sequence[dict]) -> dict[Numbered, dict]:
+    return dict(zip(numbered([record["id"] for record in records]), records))
+
+
+def _counts(heads: dict[str, dict[Numbered, dict]]) -> Counts:
     some = next(iter(heads.values()))
     ids = tuple(sorted(some))
     subsets = [ALL, *sorted({subset for record in some.values() for subset in record["subsets"]})]

@@ -14,9 +14,8 @@ import tqdm
 
 from joint_st.data.audio import UnreadableAudio, resample
 from joint_st.data.buckets import Buckets
-from joint_st.data.loader import SLACK_SECONDS
 from joint_st.data.plan import BatchPlan
-from joint_st.data.sources import Corpus
+from joint_st.data.sources import Corpus, read_whole
 from joint_st.data.text_units.units import Spelling
 from joint_st.data.utterance import Entry
 from joint_st.data.word_times import word_times
@@ -250,23 +249,21 @@ class Aligner:
             return batch, [future.result() for future in futures]
 
         for batch in batches:
-            ahead.append((batch, [readers.submit(self._hear, corpus, job, batch.samples) for job in batch.jobs]))
+            ahead.append((batch, [readers.submit(self._hear, corpus, job) for job in batch.jobs]))
             if len(ahead) > AHEAD:
                 yield first()
         while ahead:
             yield first()
 
-    def _hear(self, corpus: Corpus, job: AlignmentJob, most: int) -> ReadUtterance | Failed:
+    def _hear(self, corpus: Corpus, job: AlignmentJob) -> ReadUtterance | Failed:
         try:
-            utterance = corpus[job.row]
+            tolerance = self._trained.config.data.length_tolerance
+            utterance = read_whole(corpus, job.row, job.id, self._features.seconds(job.samples), tolerance)
         except UnreadableAudio as error:
-            return Failed(job.id, f"{error.path}: {error.why}")
+            return Failed(job.id, error.why if error.path == job.id else f"{error.path}: {error.why}")
         rate = self._features.sample_rate
         audio = resample(utterance.audio, utterance.sample_rate, rate)
-        if len(audio) > most + SLACK_SECONDS * rate:
-            stated, has = map(self._features.seconds, (job.samples, len(audio)))
-            return Failed(job.id, f"its audio is {has:.3f} s long, where its source says {stated:.3f} s; correct that")
-        return ReadUtterance(audio[:most], word_times(utterance, job.text))
+        return ReadUtterance(audio[: job.samples], word_times(utterance, job.text))
 
     def _align_batch(self, batch: JobBatch, heard: list[ReadUtterance | Failed]) -> dict[int, Aligned | Failed]:
         results: dict[int, Aligned | Failed] = {

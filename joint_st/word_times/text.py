@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from joint_st import storage
 from joint_st.data.audio import audio_seconds, read_audio
 from joint_st.data.normalizers import Normalizer
 from joint_st.data.tokenizers import UNKNOWN, Tokenizer
@@ -68,7 +69,7 @@ class OnePair:
     """A corpus of one utterance, whose id is the file's name without its ending. Raises `UnreadableAudio`."""
 
     def __init__(self, audio: Path, text: str):
-        self.name = audio.name
+        self.name = storage.printable(audio.name)
         self._audio = audio
         self._text = text
 
@@ -76,18 +77,24 @@ class OnePair:
         return 1
 
     def entry(self, i: int) -> Entry:
-        return Entry(id=self._audio.stem, seconds=audio_seconds(self._audio), text=self._text, has_audio=True)
+        return Entry(
+            id=storage.printable(self._audio.stem), seconds=audio_seconds(self._audio), text=self._text, has_audio=True
+        )
+
+    def where(self, i: int) -> str:
+        return str(self._audio)
 
     def __getitem__(self, i: int) -> Utterance:
-        audio, rate = read_audio(self._audio)
+        audio, rate, promised = read_audio(self._audio)
         return Utterance(
-            id=self._audio.stem,
+            id=storage.printable(self._audio.stem),
             audio=audio,
             sample_rate=rate,
             text=self._text,
             language="",
             speaker="",
             corpus=self.name,
+            promised=promised,
         )
 
 

@@ -10,10 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+from joint_st import storage
 from joint_st.data.symbols import Symbols
 from joint_st.data.text_units.units import Spelling
 from joint_st.decoding.decoders import Beam, Greedy, fuse
 from joint_st.decoding.fusion.build import FusionFiles
+from joint_st.decoding.inputs import AudioFiles
 from joint_st.decoding.timed import Timed, TimedLabels
 from joint_st.decoding.transcribe import decode_files, listen
 from joint_st.passes import FULL_CONTEXT
@@ -97,7 +99,7 @@ class Words:
 
 def transcribe_to(
     workdir: Path,
-    files: Sequence[Path],
+    files: AudioFiles,
     *,
     head: str = FULL_CONTEXT,
     decoder: Greedy | Beam = Greedy(),
@@ -108,31 +110,31 @@ def transcribe_to(
     form: str = "json",
     output: Path | None = None,
 ) -> None:
-    """Write the transcript of each file to `output` or standard output, in one of the formats of
+    """Write the transcript of each file that can be read to `output` or standard output, in one of the formats of
     `joint_st.word_times.writers`.
 
     best: number of hypotheses to list, at most those that a beam keeps. The rest is as of
     `joint_st.decoding.transcribe.transcribe_files`. Says on stderr whether confidences are calibrated.
     """
-    destination = Destination(form, output, None if len(files) == 1 else "transcripts")
+    destination = Destination(form, output, None if len(files.paths) == 1 else "transcripts")
     trained = load_trained(workdir, checkpoint)
     if fusion:
         (decoder,) = fuse([decoder], fusion.open(trained.tokenizer, trained.normalizer))
     temperature = find_temperature(trained, head, decoder.name)
     tell_temperature(trained, temperature, head, decoder.name)
     words = Words(trained.symbols, trained.config.model.features.frame_seconds)
-    ids, kept = ids_of(files), []
+    ids, kept = ids_of(files.paths), []
     found = decode_files(trained, files, head=head, decoder=Timed(decoder, best), window_seconds=window_seconds)
     try:
-        for path, id, (seconds, labels) in zip(files, ids, found, strict=True):
-            one = transcript(words, labels, trained, path, id, seconds, head, decoder.name, temperature)
+        for path, seconds, labels in found:
+            one = transcript(words, labels, trained, path, ids[path], seconds, head, decoder.name, temperature)
             if destination.is_stdout:
                 destination.write([one])
                 sys.stdout.flush()
             else:
                 kept.append(one)
     finally:
-        # What was heard before a file that cannot be read is not lost.
+        # What was heard before something ended the command is not lost.
         if kept:
             destination.write(kept)
 
@@ -153,7 +155,7 @@ def transcript(
     languages = {tag.partition("-")[0] for tag in trained.symbols.languages if tag}
     return Transcript(
         id=id,
-        audio=str(path),
+        audio=storage.printable(path),
         seconds=seconds,
         text=words.text(found),
         head=head,
@@ -165,10 +167,10 @@ def transcript(
     )
 
 
-def ids_of(files: Sequence[Path]) -> list[str]:
+def ids_of(files: Sequence[Path]) -> dict[Path, str]:
     """Return the name of each file without its ending, or its whole path where files share that."""
-    stems = Counter(file.stem for file in files)
-    return [file.stem if stems[file.stem] == 1 else str(file) for file in files]
+    stems = Counter(file.stem for file in dict.fromkeys(files))
+    return {file: storage.printable(file.stem if stems[file.stem] == 1 else file) for file in files}
 
 
 def find_temperature(trained: Trained, head: str, decoder: str) -> Temperature | None:

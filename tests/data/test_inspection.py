@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import soundfile
 
+from joint_st.cli import main
 from joint_st.config import Config, DataConfig, ManifestSource, TextSource, UnitsConfig
-from joint_st.data.inspection import inspect
+from joint_st.data.inspection import decode_all, inspect
 
 
 @pytest.fixture
@@ -47,3 +48,24 @@ def test_units_and_batches_of_text(data):
     assert rates.strip() == "8.0 units per utterance, 5.3 per second"  # 7 and 9 in 1 and 2 s
     assert texts == "text: 2 texts, 6.0 units each; dropped none"
     assert "2 × 8 units, 8 labels (1 batches)" in plan and "25.0% padding" in plan
+
+
+def test_decoding_finds_all_that_is_not_as_stated(data, tmp_path, capsys):
+    config = tmp_path / "c.json"
+    config.write_text(Config(data=data).model_dump_json())
+    assert main(["data", "inspect", str(config), "--decode"]) == 0
+    assert "decoded 4 utterances, 0.00 h; 0 cannot be read" in capsys.readouterr().out
+    whole = (tmp_path / "b.wav").read_bytes()
+    (tmp_path / "b.wav").write_bytes(whole[:32_044])
+    (tmp_path / "c.wav").unlink()
+    found = decode_all(Config(data=data))
+    assert (found.utterances, len(found.bad)) == (4, 2)
+    with pytest.raises(SystemExit) as exit:
+        main(["data", "inspect", str(config), "--decode"])
+    assert exit.value.code == 1
+    lines = capsys.readouterr().out.splitlines()
+    where = f"train, test.same: {tmp_path}/train.jsonl"
+    assert lines[0] == f"{where}:2: b: 1.000 s long, where its source says 2.000 s"
+    assert lines[1] == f"{where}:3: c: {tmp_path}/c.wav: no such file"
+    assert lines[2] == "decoded 4 utterances, 0.00 h; 2 cannot be read"
+    assert any(line.startswith("train: ") for line in lines[3:])

@@ -1,9 +1,12 @@
 import itertools
 import json
 import logging
+import re
+import socket
 import subprocess
 import sys
 import textwrap
+import threading
 
 import numpy as np
 import pytest
@@ -11,12 +14,12 @@ import soundfile
 
 from joint_st.config import DataConfig, FeaturesConfig, ManifestSource
 from joint_st.data.buckets import Buckets
-from joint_st.data.dataset import open_paired
+from joint_st.data.dataset import Dataset, open_paired
 from joint_st.data.loader import BatchLoader, batches
 from joint_st.data.normalizers import normalizer
 from joint_st.data.plan import BatchPlan
 from joint_st.data.tokenizers import Characters
-from joint_st.errors import UserError
+from joint_st.errors import Stalled, UserError
 
 FEATURES = FeaturesConfig()
 CHARACTERS = Characters(" 'abcdefghijklmnopqrstuvwxyz")
@@ -181,6 +184,23 @@ def test_audio_much_longer_than_stated_is_unreadable_and_a_little_longer_is_cut(
     assert "where its source says 1.080 s" in prepared.unreadable[last]
 
 
+def test_whether_audio_is_read_depends_on_no_neighbour(manifest):
+    """Neither on the bucket: what is longer or shorter than stated is left out, a little longer is cut to that."""
+    lines = [json.loads(line) for line in manifest.read_text().splitlines()]
+    lines[10]["duration"] += 0.5
+    lines[15]["duration"] -= 0.25
+    lines[20]["duration"] -= 0.35
+    for some in ([10], [15], [20], range(COUNT)):
+        manifest.write_text("\n".join(json.dumps(lines[i]) for i in some))
+        prepared, plan = ready(manifest, shuffle=False)
+        for batch in take(prepared, plan, None):
+            paired = batch.arrays["paired"]
+            for n, valid, length in zip(batch.rows["paired"], paired["valid"], paired["audio_lengths"]):
+                number = list(some)[n]
+                assert n < 0 or valid == (number not in (10, 20))
+                assert n < 0 or length == valid * round(16000 * lines[number]["duration"])
+
+
 def test_a_run_that_fails_between_batches_ends(manifest):
     """Threads that are ahead must not keep the interpreter alive, nor write anything."""
     program = f"""
@@ -196,6 +216,23 @@ def test_a_run_that_fails_between_batches_ends(manifest):
     command = [sys.executable, "-c", textwrap.dedent(program)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stderr) == (1, "stopped\n")
+
+
+def test_a_read_that_never_returns_is_told_with_what_is_read(manifest, monkeypatch):
+    prepared, plan = ready(manifest)
+    load, returns = Dataset.load, threading.Event()
+
+    def stuck(self, n, *draw):
+        if n == 5:
+            returns.wait()
+        return load(self, n, *draw)
+
+    monkeypatch.setattr(Dataset, "load", stuck)
+    where = re.escape(f"process 0 on {socket.gethostname()}: ")
+    with pytest.raises(Stalled, match=f"^{where}has been reading {prepared.id(5)} for 0.3 s; .* the same command"):
+        take(prepared, plan, 12, read_timeout=0.3)
+    returns.set()
+    assert len(take(prepared, plan, 12, read_timeout=10)) == 12
 
 
 def test_recorded_speech_makes_batches(recorded):

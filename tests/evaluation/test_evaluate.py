@@ -258,6 +258,35 @@ def test_unreadable_files_are_counted_and_not_scored(evaluated, spoken, tmp_path
     assert {row["utterances"] for row in json.loads(table.read_text()) if row["subset"] == "all"} == {2}
 
 
+def test_what_is_not_as_long_as_stated_is_not_scored_and_nothing_scored_is_an_error(
+    evaluated, spoken, tmp_path, capsys
+):
+    run, _, _ = evaluated
+    lines = read_lines(spoken / "test.jsonl")[:4]
+    for line in lines:
+        line["audio_filepath"] = str(spoken / line["audio_filepath"])
+    lines[0]["duration"] = 0.0
+    lines[1]["duration"] += 1.0
+    good, bad, table = tmp_path / "good.jsonl", tmp_path / "bad.jsonl", tmp_path / "table.json"
+    lines[2]["id"] = "u\ud83d"
+    good.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    bad.write_text("".join(json.dumps(line) + "\n" for line in lines[:2]))
+    data = ["--data", f"good={good}", f"bad={bad}", "--jsonl", str(tmp_path / "lines.jsonl")]
+    assert main(["evaluate", str(run), *data, "--json", str(table)]) == 2
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert re.match(
+        "joint-st: error: bad: nothing was scored: none of its 2 utterances can be read \\(.* s long", error
+    )
+    # What could be scored is written all the same.
+    rows = [row for row in json.loads(table.read_text()) if row["subset"] == "all"]
+    assert {(row["split"], row["utterances"]) for row in rows} == {("good", 2)}
+    assert {one["id"] for one in read_lines(tmp_path / "lines.jsonl")} == {"u\\ud83d", lines[3]["id"]}
+    table.unlink()
+    assert main(["evaluate", str(run), "--data", f"bad={bad}", "--json", str(table)]) == 2
+    out, err = capsys.readouterr()
+    assert "nothing was scored" in err and out == "" and not table.exists()
+
+
 def test_nothing_to_evaluate(evaluated, tmp_path, capsys):
     run, _, _ = evaluated
     assert main(["evaluate", str(run)]) == 2

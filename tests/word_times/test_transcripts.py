@@ -157,12 +157,15 @@ def test_other_formats_have_the_words_of_json(run, files, capsys, tmp_path):
     assert capsys.readouterr().out == ""
 
 
-def test_what_was_heard_before_a_broken_file_is_written(run, files, capsys, tmp_path):
+def test_what_is_heard_beside_a_broken_file_is_written(run, files, capsys, tmp_path):
     broken = tmp_path / "broken.wav"
     broken.write_bytes(b"RIFF and no more")
     target = tmp_path / "heard.jsonl"
-    main(["transcribe", str(run), str(files[0]), str(broken), "--format", "json", "--output", str(target)])
-    assert [json.loads(line)["id"] for line in target.read_text().splitlines()] == [files[0].stem]
+    some = [str(files[0]), str(broken), str(files[1])]
+    with pytest.raises(SystemExit) as exit:
+        main(["transcribe", str(run), *some, "--format", "json", "--output", str(target)])
+    assert exit.value.code == 1
+    assert [json.loads(line)["id"] for line in target.read_text().splitlines()] == [files[0].stem, files[1].stem]
     assert str(broken) in capsys.readouterr().err
 
 
@@ -241,11 +244,8 @@ def test_several_subtitles_need_a_folder(run, files, capsys):
 
 
 def test_files_of_one_name_have_their_paths_as_ids(tmp_path):
-    assert ids_of([tmp_path / "a/x.wav", tmp_path / "b/x.flac", tmp_path / "y.wav"]) == [
-        str(tmp_path / "a/x.wav"),
-        str(tmp_path / "b/x.flac"),
-        "y",
-    ]
+    one, two, three = tmp_path / "a/x.wav", tmp_path / "b/x.flac", tmp_path / "y.wav"
+    assert ids_of([one, two, three, three]) == {one: str(one), two: str(two), three: "y"}
 
 
 def test_hypotheses_of_one_text_are_listed_once(model):

@@ -152,6 +152,12 @@ class DataConfig(Section):
     """Threads that read and decode audio on each host."""
     prefetch_batches: int = Field(default=4, ge=1)
     """Batches each host keeps ready."""
+    length_tolerance: float = Field(default=0.3, ge=0)
+    """Seconds by which decoded audio may be longer or shorter than its source, or its file's header, says; beyond, the
+    utterance cannot be read. What is longer by less is cut to what the source says."""
+    read_timeout_seconds: float = Field(default=600.0, gt=0)
+    """Where a batch has not been read for so long, as from a network disk whose server is gone, the command ends, with
+    status 75, and names the host and what it reads; the same command goes on from the last checkpoint."""
     strict: bool = False
     """Stop at the first utterance that cannot be read, instead of counting it and going on."""
 

@@ -86,6 +86,10 @@ class Tfds:
     def entry(self, i: int) -> Entry:
         return self._entries[i]
 
+    def where(self, i: int) -> str:
+        """The split and the record of an utterance."""
+        return f"{self.name} {self._split}, record {i}"
+
     def _read_entries(self) -> Iterator[Entry]:
         what = f"indexing {self.name} {self._split}"
         rows = tqdm.trange(len(self), desc=what, unit=" utterances", delay=1, leave=False, disable=None)
@@ -94,9 +98,10 @@ class Tfds:
     def _read_entry(self, i: int) -> Entry:
         example = self._brief.deserialize_example_np(self._records[i])
         samples = example["num_samples"] if "num_samples" in example else len(example.get("audio", ()))
+        rate = int(example.get("sample_rate", 0))
         return Entry(
             id=self._id(example, i),
-            seconds=int(samples) / int(example["sample_rate"]) if samples else 0.0,
+            seconds=int(samples) / rate if samples and rate > 0 else 0.0,
             text=_plain(example["text"]),
             has_audio=bool(samples),
             language=_plain(example.get("language", "")),

@@ -6,20 +6,21 @@ of 1 / T. The temperature T divides log probabilities: 1 until one is fitted, ab
 than the product says, below 1 where less often. It belongs to a checkpoint, a head and a decoder (`joint-st evaluate
 --calibrate`), and changes no order, so that the area under the ROC curve stays.
 
-Why this one: on the dev set of the quickstart (6 speakers; full context, greedily, 74 % of 1,321 words correct), log
-loss with a temperature fitted on half of the speakers, on the other half, and calibration error there before and after:
+Why this one: of the dev set of the quickstart (6 speakers; full context, greedily, 74 % of 1,321 words correct), the log
+loss on half of the speakers with a temperature fitted on the others, and there the calibration error (%) before and
+after, and the AUC (`benchmarks/confidence.py`):
 
-    product of labels' peaks                      0.347   5.4 %    5.2 %
-    product of labels' means over frames          0.381  14.8 %    7.8 %
-    least peak of a label                         0.353   7.5 %    4.5 %
-    geometric mean of labels' peaks               0.346  16.4 %    4.1 %
-    mean posterior over all frames                0.412  13.2 %    9.5 %
-    mean of the frames' normalised entropies      0.406  14.4 %   12.7 %
-    mean of their Tsallis entropies (1 / 3)       0.456  17.1 %   17.6 %
+    product of labels' peaks                      0.355    4.1    4.5    0.894
+    product of labels' means over frames          0.389   12.9    7.7    0.880
+    least peak of a label                         0.366   10.2    6.4    0.888
+    geometric mean of labels' peaks               0.363   19.0    5.7    0.895
+    mean posterior over all frames                0.434   16.1    9.9    0.860
+    mean of the frames' normalised entropies      0.429   16.9   13.5    0.885
+    mean of their Tsallis entropies (1 / 3)       0.482   18.9   18.9    0.899
 
-The entropies are those of Laptev and Ginsburg (arXiv 2212.08703), which NeMo has; the last has the largest AUC, 0.900
-where the product has 0.878. The beam and the streaming head gave the same picture. The product needs the least
-correction, and so does the least harm without a temperature.
+The entropies are those of Laptev and Ginsburg (arXiv 2212.08703), which NeMo has. A beam of 16 gives the same picture;
+of the streaming head the product of means is as good (0.515; 0.519 for that of peaks). The product of peaks needs the
+least correction, and so does the least harm where no temperature is known.
 """
 
 from __future__ import annotations

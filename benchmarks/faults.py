@@ -81,7 +81,6 @@ def named(one: Fault, parts: list[str] | None) -> bool:
 
 def run(chosen: list[Fault], options: argparse.Namespace) -> list[Row]:
     """Try the faults one after the other."""
-    os.environ.setdefault("JAX_PLATFORMS", "cpu")
     logging.getLogger("absl").setLevel(logging.ERROR)  # Orbax, when runs are compared
     kept = options.keep or Path(tempfile.gettempdir()) / f"joint_st_faults_{os.getpid()}"
     rows = []

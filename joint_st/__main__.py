@@ -1,5 +1,6 @@
 """`python -m joint_st` is the command `joint-st`."""
 
+import os
 import signal
 import sys
 
@@ -9,6 +10,7 @@ def main() -> int:
     ours = signal.getsignal(signal.SIGINT) is signal.default_int_handler  # or else a shell has it ignored
     if ours:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
+    _open_closed_streams()
     from joint_st import cli, interrupts
 
     if ours:
@@ -17,6 +19,22 @@ def main() -> int:
     if ours:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
     return status
+
+
+def _open_closed_streams() -> None:
+    """Standard streams that are closed become the null device: or else the next file that is opened is taken for one,
+    and what libraries print ends in it."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # the lowest number that is free is this one
+    if sys.stdin is None:
+        sys.stdin = os.fdopen(0, "r")
+    if sys.stdout is None:
+        sys.stdout = os.fdopen(1, "w")
+    if sys.stderr is None:
+        sys.stderr = os.fdopen(2, "w")
 
 
 if __name__ == "__main__":

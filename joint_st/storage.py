@@ -165,8 +165,50 @@ def write_whole(path: Path, content: str | bytes) -> None:
         return
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(f".{path.name}.{os.getpid()}")
-    draft.write_bytes(data)
-    os.replace(draft, path)
+    try:
+        # A link of that name, as in another person's copy of a run, is not followed to what it leads to.
+        draft.unlink(missing_ok=True)
+        with open(draft, "xb") as file:
+            file.write(data)
+        os.replace(draft, path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            draft.unlink()
+        raise OSError(error.errno, error.strerror, str(path)) from error
+
+
+def bounded(name: str) -> str:
+    """A name of at most `MOST_BYTES` bytes: a longer one is cut off, and ends with a hash of all of it."""
+    data = os.fsencode(name)
+    if len(data) <= MOST_BYTES:
+        return name
+    return f"{data[: MOST_BYTES - 17].decode(errors='ignore')}_{hashlib.sha256(data).hexdigest()[:16]}"
+
+
+MOST_BYTES = 180
+"""Bytes of a name that is made of others: file systems take 255, and endings and the marks of drafts are added."""
+
+
+def keep(write: Callable[[Path], None], path: Path) -> str:
+    """Have `write(path)` write a file that must not be lost; what is wrong, in one line, where it could not.
+
+    Where its place does not take it, it is written into the folder for temporary files.
+    """
+    try:
+        write(path)
+        return ""
+    except (OSError, UserError) as error:
+        problem = _told(path, error)
+    try:
+        there = Path(tempfile.mkdtemp(prefix="joint_st_")) / path.name
+        write(there)
+        return f"{problem}; it was written to {there}"
+    except OSError as error:
+        return f"{problem}; nor could it be written to {tempfile.gettempdir()}: {error.strerror}"
+
+
+def _told(path: Path, error: OSError | UserError) -> str:
+    return str(error) if isinstance(error, UserError) else f"{path}: could not be written: {error.strerror or error}"
 
 
 def remove_folder(folder: Path) -> None:
@@ -360,7 +402,8 @@ def append_file(path: Path, text: str) -> Growing:
     if is_remote(path):
         return _GrowingObject(path, text)
     partial = path.with_suffix(".partial")
-    with open(partial, "w", newline="") as file:
+    partial.unlink(missing_ok=True)  # which may be a link
+    with open(partial, "x", newline="") as file:
         file.write(text)
     os.replace(partial, path)
     return open(path, "a", newline="", buffering=1)

@@ -113,7 +113,8 @@ def test_another_kind_of_source_starts_afresh():
         (
             {"model.features.zzz": 3},
             "model.features.zzz: unknown key (= 3); "
-            "model.features has sample_rate, window_ms, hop_ms, mels, low_hz, high_hz",
+            "model.features has sample_rate, window_ms, hop_ms, mels, low_hz, high_hz, level, level_weight, "
+            "remove_offset, floor_db",
         ),
         (
             {"data.train.0.spilt": "a"},

@@ -43,7 +43,7 @@ def two_trainings(trial: Trial) -> None:
 
 @fault("two trainings in one run directory, in a bucket")
 def two_trainings_in_a_bucket(trial: Trial) -> None:
-    """As on a disk."""
+    """The second training is refused in a bucket too."""
     with serve() as (store, found):
         for n in range(3):
             second_training(trial, InBucket(store, found, str(n)), "a bucket", late=n != 1)
@@ -121,7 +121,7 @@ def stopped(trial: Trial) -> None:
 
 @fault("a read that never returns", ci=True)
 def stuck_read(trial: Trial) -> None:
-    """Of one utterance, in a job alone or on one of two processes: the job ends and names the host and what it reads."""
+    """The read of one utterance, in a job alone or on one of two processes: the job ends and names the host and what it reads."""
     limit = {"data.read_timeout_seconds": READ_SECONDS}
     module = "benchmarks.fault_kinds.stuck"
     config = with_changes(tiny(trial), trial.work / "tiny.json", limit)

@@ -8,7 +8,6 @@ import os
 import sys
 from collections.abc import Sequence
 
-import joint_st
 from joint_st import interrupts
 from joint_st.cli import (
     align,
@@ -25,8 +24,9 @@ from joint_st.cli import (
     transcribe,
 )
 from joint_st.cli.parser import Commands, Parser
+from joint_st.cli.version import Version
 from joint_st.distributed.host_memory import keep_host_memory
-from joint_st.errors import Stalled, UserError, printable
+from joint_st.errors import Stalled, UserError, printable, refusal
 from joint_st.runs import checksums
 
 EXIT_USER_ERROR = 2
@@ -50,7 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _run(list(sys.argv[1:] if arguments is None else arguments))
         sys.stdout.flush()
     except Stalled as error:
-        print(f"joint-st: error: {error}", file=sys.stderr)
+        print(f"joint-st: error: {printable(str(error))}", file=sys.stderr)
         for stream in (sys.stdout, sys.stderr):
             stream.flush()
         os._exit(EXIT_STALLED)
@@ -63,13 +63,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # The reader of our output has left (`| head`); the flush at exit must not fail on it again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_BROKEN_PIPE
-    except OSError as error:
-        # What the system refuses about a file of the user's; one without a name is a mistake of ours.
-        if error.filename is None and not interrupts.came():
+    except SystemExit as error:
+        if not isinstance(error.__context__, BrokenPipeError):
             raise
+        return EXIT_BROKEN_PIPE  # that is what Rich makes of it
+    except OSError as error:
         if interrupts.came():
             return _interrupted()
-        print(f"joint-st: error: {printable(f'{error.filename}: {error.strerror}')}", file=sys.stderr)
+        if not refusal(error):
+            raise
+        print(f"joint-st: error: {printable(refusal(error))}", file=sys.stderr)
         return EXIT_USER_ERROR
     except Exception:
         if not interrupts.came():
@@ -111,7 +114,9 @@ def _run(arguments: list[str]) -> None:
 
 def _parser() -> Parser:
     parser = Parser(prog="joint-st", description="Train and evaluate joint speech-text encoders.")
-    parser.add_argument("--version", action="version", version=f"joint-st {joint_st.__version__}")
+    parser.add_argument(
+        "--version", action=Version, nargs=0, help="show the versions of this package and of what it uses"
+    )
     commands = Commands(parser)
     for command in COMMANDS:
         command.add(commands)

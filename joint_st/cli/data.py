@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from joint_st.cli.options import config_argument, load_config, quiet_libraries
-from joint_st.cli.parser import OVERRIDES, Commands, count
+from joint_st.cli.parser import OVERRIDES, Commands, whole_number
 from joint_st.errors import UserError
 
 
@@ -47,7 +47,9 @@ def add(commands: Commands) -> None:
         "Config",
     )
     config_argument(ngram)
-    ngram.add_argument("--order", metavar="N", type=count, default=3, help="length of n-grams; %(default)s by default")
+    ngram.add_argument(
+        "--order", metavar="N", type=whole_number(1, 20), default=3, help="length of n-grams; %(default)s by default"
+    )
     ngram.add_argument(
         "--level",
         choices=("word", "label"),
@@ -102,7 +104,7 @@ def _data_tokenizer(options: argparse.Namespace) -> None:
 
     tokenizer = train_tokenizer(config)
     tokenizer.save(options.out)
-    print(f"{options.out}: {config.data.tokenizer.kind}, {tokenizer.size} units, the CTC blank included")
+    print(f"{options.out}: {tokenizer.kind}, {tokenizer.size} labels, the CTC blank included")
 
 
 def _data_ngram(options: argparse.Namespace) -> None:

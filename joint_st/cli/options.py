@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from joint_st import storage
-from joint_st.cli.parser import checkpoint, count, index, window
+from joint_st.cli.parser import checkpoint, count, index, number, whole_number, window
 from joint_st.errors import UserError
 from joint_st.passes import PASSES
 
 DECODERS = ("greedy", "beam")
+WEIGHT, BONUS, PENALTY = number(0, 100), number(-100, 100), number(0, 1000)
+"""What factors of log probabilities, what is added to scores, and what is taken off them may be."""
 OF_BEAM = (
     "decoder",
     "beam",
     "candidates",
     "lm",
     "lm_weight",
+    "lm_level",
     "insertion_bonus",
     "unknown_penalty",
     "hot_words",
@@ -26,6 +30,7 @@ OF_BEAM = (
     "rescore",
     "rescore_weight",
     "rescore_bonus",
+    "rescore_level",
 )
 """Options of the commands that decode; none of them can be given with --stream."""
 
@@ -54,7 +59,7 @@ def run_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="best|latest|STEP",
         type=checkpoint,
         default="best",
-        help="best by the dev set's WER (the default), latest, or the one of a step",
+        help="best by the dev set's WER or CER (the default), latest, or the one of a step",
     )
     verify_argument(parser)
 
@@ -67,7 +72,7 @@ def checkpoints_argument(parser: argparse.ArgumentParser, which: str) -> None:
         type=checkpoint,
         nargs="+",
         default=["best"],
-        help=f"{which}best by the dev set's WER (the default), latest, or that of a step",
+        help=f"{which}best by the dev set's WER or CER (the default), latest, or that of a step",
     )
     verify_argument(parser)
 
@@ -83,9 +88,17 @@ def verify_argument(parser: argparse.ArgumentParser) -> None:
 
 def beam_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the size of a beam."""
-    parser.add_argument("--beam", metavar="N", type=count, help="number of prefixes that the beam keeps; 16 by default")
     parser.add_argument(
-        "--candidates", metavar="N", type=count, help="number of labels of a frame that the beam tries; 8 by default"
+        "--beam",
+        metavar="N",
+        type=whole_number(1, 10_000),
+        help="number of prefixes that the beam keeps; 16 by default",
+    )
+    parser.add_argument(
+        "--candidates",
+        metavar="N",
+        type=whole_number(1, 100_000),
+        help="number of labels of a frame that the beam tries; 8 by default",
     )
 
 
@@ -99,23 +112,28 @@ def fusion_arguments(parser: argparse.ArgumentParser) -> None:
         "or the directory of a neural one (`joint-st train-lm`)",
     )
     parser.add_argument(
-        "--lm-weight", metavar="W", type=float, help="factor of the LM's natural log probability; 0.5 by default"
+        "--lm-weight", metavar="W", type=WEIGHT, help="factor of the LM's natural log probability; 0.5 by default"
     )
     parser.add_argument(
         "--insertion-bonus",
         metavar="B",
-        type=float,
+        type=BONUS,
         help="added for each word (or label, for an LM over labels); 0 by default",
     )
     parser.add_argument(
         "--unknown-penalty",
         metavar="P",
-        type=float,
+        type=PENALTY,
         help="subtracted from the log probability of unknown words; 10 by default",
     )
-    parser.add_argument("--hot-words", metavar="FILE", type=Path, help="words or phrases to favour, one a line")
     parser.add_argument(
-        "--hot-word-bonus", metavar="X", type=float, help="added for each hot word spelled; 5 by default"
+        "--hot-words",
+        metavar="FILE",
+        type=Path,
+        help="words or phrases to favour, one a line; with ` :W` after it, one counts for W bonuses",
+    )
+    parser.add_argument(
+        "--hot-word-bonus", metavar="X", type=BONUS, help="added for each hot word spelled; 5 by default"
     )
     parser.add_argument(
         "--rescore",
@@ -124,19 +142,30 @@ def fusion_arguments(parser: argparse.ArgumentParser) -> None:
         help="reorder the hypotheses that the beam has kept by a language model, of the same kinds as --lm",
     )
     parser.add_argument(
-        "--rescore-weight", metavar="W", type=float, help="factor of its natural log probability; 0.5 by default"
+        "--rescore-weight", metavar="W", type=WEIGHT, help="factor of its natural log probability; 0.5 by default"
     )
     parser.add_argument(
         "--rescore-bonus",
         metavar="B",
-        type=float,
+        type=BONUS,
         help="added for each word (or label, for an LM over labels); 0 by default",
     )
+    for option in ("lm", "rescore"):
+        parser.add_argument(
+            f"--{option}-level",
+            choices=("word", "label"),
+            help=f"what the tokens of the n-gram model --{option} are, where that cannot be told from the file",
+        )
 
 
 def chunk_argument(parser: argparse.ArgumentParser) -> None:
     """Add the length of audio that a stream is fed at once."""
-    parser.add_argument("--chunk-ms", metavar="MS", type=float, help="audio fed at once with --stream; 320 by default")
+    parser.add_argument(
+        "--chunk-ms",
+        metavar="MS",
+        type=number(1, 60_000, "number of ms"),
+        help="audio fed at once with --stream; 320 by default",
+    )
 
 
 def window_argument(parser: argparse.ArgumentParser) -> None:
@@ -228,6 +257,8 @@ def read_fusion(options: argparse.Namespace):
         "hot_word_bonus": ["hot_words"],
         "rescore_weight": ["rescore"],
         "rescore_bonus": ["rescore"],
+        "lm_level": ["lm"],
+        "rescore_level": ["rescore"],
     }
     for name, files in needed.items():
         if getattr(options, name) is not None and not any(getattr(options, file) for file in files):
@@ -246,7 +277,8 @@ def read_fusion(options: argparse.Namespace):
 
     weights = read(Weights, ("lm_weight", "insertion_bonus", "unknown_penalty", "hot_word_bonus"))
     rescoring = read(RescoringWeights, ("rescore_weight", "rescore_bonus", "unknown_penalty"))
-    return FusionFiles(options.lm, options.hot_words, weights, options.rescore, rescoring)
+    levels = options.lm_level, options.rescore_level
+    return FusionFiles(options.lm, options.hot_words, weights, options.rescore, rescoring, *levels)
 
 
 def load_config(options: argparse.Namespace):
@@ -274,9 +306,17 @@ def load_config(options: argparse.Namespace):
 def quiet_libraries() -> None:
     """Keep messages of Orbax (absl) and of XLA's C++ out of the progress.
 
-    What Orbax reports as an error comes as an exception too, and is printed in one line.
+    What Orbax reports as an error comes as an exception too, and is printed in one line. So does what fails in
+    TensorStore, which prints a traceback for each array.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     import absl.logging
 
     absl.logging.set_verbosity(absl.logging.FATAL)
+    sys.unraisablehook = _report_named
+
+
+def _report_named(unraisable) -> None:
+    """Print what could not be raised where it names an object of Python's: C++ that calls back into it names none."""
+    if unraisable.object is not None:
+        sys.__unraisablehook__(unraisable)

@@ -23,6 +23,7 @@ from joint_st import storage
 from joint_st.config.language_model import LmConfig
 from joint_st.config.problems import explain, one_line, shown
 from joint_st.config.schema import Config
+from joint_st.config.sections.data import NORMALIZERS
 from joint_st.errors import UserError
 
 Made = TypeVar("Made")
@@ -34,11 +35,20 @@ COMMANDS: dict[type, str] = {Config: "`joint-st train`", LmConfig: "`joint-st tr
 FILE_NAME = "config.json"
 """The resolved config within a run."""
 
-FORMAT = 2
+FORMAT = 3
 """Number of the format of runs that this version writes: what their config's keys are called and mean. Change it with
 an entry in `MIGRATIONS` and a stored run among the tests, `tests/runs/format_N`."""
 
-MIGRATIONS: dict[int, Callable[[dict], dict]] = {}
+
+def _versioned_normalizer(read: dict) -> dict:
+    """From format 2, in which the name of a normaliser meant the only version that there was."""
+    data = read.get("data")
+    if not isinstance(data, dict) or data.get("normalizer", "english") not in NORMALIZERS:
+        return read
+    return {**read, "data": {**data, "normalizer": f"{data.get('normalizer', 'english')} v1"}}
+
+
+MIGRATIONS: dict[int, Callable[[dict], dict]] = {2: _versioned_normalizer}
 """The config of a run, as JSON has it, in the next format, by the format it is in. Format 1, which was never released,
 has no migration."""
 

@@ -82,7 +82,7 @@ def _replaced(node: Any, annotation: Any, parts: list[str], value: Any, at: str)
             part: _replaced(node.get(part), section.model_fields[part].annotation, rest, value, here),
         }
     if get_origin(section) is tuple:
-        if not (part.isdecimal() and int(part) <= len(node)):
+        if not (part.isdecimal() and len(part) < 10 and int(part) <= len(node)):
             raise UserError(f"{here}: no such item; {at} has {len(node)}, counted from 0")
         item = node[int(part)] if int(part) < len(node) else None
         replaced = _replaced(item, element(section), rest, value, here)

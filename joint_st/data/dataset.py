@@ -73,7 +73,7 @@ class Table:
 def _joined(counts: Sequence[Counts]) -> Counts:
     if len(counts) == 1:
         return counts[0]
-    return Counts(np.concatenate([one.lengths for one in counts]), np.concatenate([one.frames for one in counts]))
+    return Counts(*map(np.concatenate, zip(*counts, strict=True)))
 
 
 class Dataset:
@@ -103,6 +103,8 @@ class Dataset:
         """How many rows were left out, by reason."""
         self.unreadable: dict[int, str] = {}
         """Utterances that this host has failed to read so far, by number: which file, and why."""
+        self.hashes: dict[int, str] | None = None
+        """Hashes of the samples of utterances that this host has read, by number, where a dictionary is put here."""
         self.features = features
         self.normalizer = normalizer
         self.tokenizer = tokenizer
@@ -141,6 +143,11 @@ class Dataset:
     def unit_frames_needed(self) -> np.ndarray:
         """Fewest frames in which CTC can emit the units, int32 [N]; 0 where there are none."""
         return np.where(self._takes_units, self._table.units.frames[self.rows], np.int32(0))
+
+    @functools.cached_property
+    def unknown_characters(self) -> np.ndarray:
+        """Characters of the text that the tokenizer cannot spell, int32 [N]: each becomes, or is part of, an unknown label."""
+        return self._table.labels.unknown[self.rows]
 
     @functools.cached_property
     def timed(self) -> np.ndarray:
@@ -230,6 +237,8 @@ class Dataset:
             units = none if self.units is None else self.units.encode(text, language)
             return Example(np.zeros(0, np.int16), labels, units, np.zeros_like(units), language)
         utterance = self.utterance(n)
+        if self.hashes is not None:
+            self.hashes[n] = utterance.hash()
         rate = self.features.sample_rate
         # As long as the plan has it, wherever it stands in it.
         audio = resample(utterance.audio, utterance.sample_rate, rate)[: self.lengths[n]]
@@ -264,13 +273,15 @@ class Dataset:
     def describe(self) -> str:
         """What is in it and what was dropped, in one line."""
         dropped = _counted(self.dropped) or "none"
+        total = int(self.unknown_characters.sum(dtype=np.int64))
+        unknown = f"; {total} unknown characters in {np.count_nonzero(self.unknown_characters)}" if total else ""
         if self.features is None:
             kind, lengths = ("labels", self.label_lengths) if self.units is None else ("units", self.unit_lengths)
             total = int(lengths.sum(dtype=np.int64))
-            return f"{len(self)} texts, {total / len(self):.1f} {kind} each; dropped {dropped}"
+            return f"{len(self)} texts, {total / len(self):.1f} {kind} each; dropped {dropped}{unknown}"
         alone = np.count_nonzero(self.unit_lengths == 0) if self.units else 0
         without = f"; {alone} with audio alone, their units too many or none" if alone else ""
-        return f"{len(self)} utterances, {self.seconds / 3600:.2f} h; dropped {dropped}{without}"
+        return f"{len(self)} utterances, {self.seconds / 3600:.2f} h; dropped {dropped}{without}{unknown}"
 
 
 def open_paired(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import logging
 import unicodedata
 from array import array
 from collections import Counter
@@ -22,13 +23,18 @@ from joint_st.data.columns import Cache, Columns, Writer
 from joint_st.data.normalizers import Normalizer
 from joint_st.data.sources import Corpus, open_source
 from joint_st.data.text_units import TOGETHER, Units
-from joint_st.data.tokenizers import Tokenizer
+from joint_st.data.tokenizers import UNKNOWN, Tokenizer
 from joint_st.data.utterance import Entry, Utterance
 from joint_st.errors import UserError
 from joint_st.ops.ctc import frames_needed
 
-FORMAT = 2
+FORMAT = 3
 """Format of what is kept, and of how it is found out; files of another are not read."""
+
+log = logging.getLogger(__name__)
+
+MOST_NAMED = 10
+"""Unknown characters that are named in a warning, the most frequent ones; all are counted."""
 
 AUDIO, PROBLEM, TIMED = 1, 2, 4
 """Flags of a row: it has audio; that is known to be unreadable; the times of all its words are known."""
@@ -109,6 +115,8 @@ class Counts(NamedTuple):
     """Symbols of each text, int32 [N]."""
     frames: np.ndarray
     """Fewest frames in which CTC can emit them, int32 [N]."""
+    unknown: np.ndarray
+    """Characters of each text that the tokenizer cannot spell, int32 [N]; zeros for units."""
 
 
 class Indexes:
@@ -129,19 +137,30 @@ class Indexes:
         return self._entries[own]
 
     def labels(self, source: Source, tokenizer: Tokenizer) -> Counts:
-        """How many labels each text of a source is."""
-        return self._counted(source, tokenizer.digest, lambda texts: [tokenizer.encode(text) for text, _ in texts])
+        """How many labels each text of a source is. Warns of characters that have none, the most frequent ones by name."""
+        return self._counted(
+            source,
+            tokenizer.digest,
+            lambda texts: [tokenizer.encode(text) for text, _ in texts],
+            lambda labels, text: tokenizer.unknown(text) if (labels == UNKNOWN).any() else [],
+        )
 
     def units(self, source: Source, units: Units | None) -> Counts:
-        """How many text units each text of a source is; none where there are no units."""
+        """How many text units each text of a source is; none where there are no units.
+
+        Warns of the languages whose texts have none, with the first of the utterances.
+        """
         if units is None:
             none = np.broadcast_to(np.int32(0), len(self.entries(source)))
-            return Counts(none, none)
+            return Counts(none, none, none)
 
         def encode(texts: Sequence[tuple[str, str]]) -> list[np.ndarray]:
             units.prepare(texts)
             return [units.encode(*example) for example in texts]
 
+        own = source.model_dump_json(), units.digest
+        if own not in self._counts:
+            _tell_refusals(self.entries(source), units)
         return self._counted(source, units.digest, encode)
 
     def symbols(
@@ -189,7 +208,11 @@ class Indexes:
         return f"{_hash(f'{place} {self.normalizer.name}')}.entries", key
 
     def _counted(
-        self, source: Source, digest: str, encode: Callable[[Sequence[tuple[str, str]]], list[np.ndarray]]
+        self,
+        source: Source,
+        digest: str,
+        encode: Callable[[Sequence[tuple[str, str]]], list[np.ndarray]],
+        unknown_in: Callable[[np.ndarray, str], list[str]] = lambda symbols, text: [],
     ) -> Counts:
         own = source.model_dump_json(), digest
         if own not in self._counts:
@@ -198,9 +221,10 @@ class Indexes:
             found = self.cache.open(
                 f"{_hash(f'{name} {digest}')}.counts",
                 f"{key} {digest}" if key else "",
-                lambda writer: (_count(entries, encode), {}),
+                lambda writer: _count(entries, encode, unknown_in),
             )
-            self._counts[own] = Counts(found.columns["lengths"], found.columns["frames"])
+            self._counts[own] = Counts(*(found.columns[name] for name in Counts._fields))
+            _tell_unknown(entries.corpus.name, self._counts[own], found.about["unknown"])
         return self._counts[own]
 
 
@@ -287,12 +311,46 @@ def _flags(entry: Entry, words: int) -> int:
     return AUDIO * entry.has_audio + PROBLEM * bool(entry.problem) + TIMED * timed
 
 
-def _count(entries: Entries, encode: Callable[[Sequence[tuple[str, str]]], Iterable[np.ndarray]]) -> dict:
-    lengths, frames = np.zeros((2, len(entries)), np.int32)
+def _count(
+    entries: Entries,
+    encode: Callable[[Sequence[tuple[str, str]]], Iterable[np.ndarray]],
+    unknown_in: Callable[[np.ndarray, str], list[str]],
+) -> tuple[dict, dict]:
+    """The columns of `Counts`, and how often each unknown character occurs, the most frequent ones first."""
+    counts = Counts(*np.zeros((3, len(entries)), np.int32))
+    unknown: Counter[str] = Counter()
     for rows, texts in _chunks(entries):
-        for row, symbols in zip(rows, encode(texts)):
-            lengths[row], frames[row] = len(symbols), frames_needed(symbols)
-    return {"lengths": lengths, "frames": frames}
+        for row, symbols, (text, _) in zip(rows, encode(texts), texts):
+            counts.lengths[row], counts.frames[row] = len(symbols), frames_needed(symbols)
+            characters = unknown_in(symbols, text)
+            counts.unknown[row] = len(characters)
+            unknown.update(characters)
+    return counts._asdict(), {"unknown": unknown.most_common()}
+
+
+def _tell_unknown(name: str, counts: Counts, unknown: list[tuple[str, int]]) -> None:
+    if unknown:
+        named = ", ".join(f"{character!r} {count}" for character, count in unknown[:MOST_NAMED])
+        more = f" and {len(unknown) - MOST_NAMED} other ones" if len(unknown) > MOST_NAMED else ""
+        total, texts = int(counts.unknown.sum()), np.count_nonzero(counts.unknown)
+        log.warning(
+            "%s: %d characters in %d texts are none of the tokenizer's, and become unknown labels: %s%s",
+            *(name, total, texts, named, more),
+        )
+
+
+def _tell_refusals(entries: Entries, units: Units) -> None:
+    for place, language in enumerate(entries.languages):
+        rows = np.flatnonzero((entries.language == place) & (entries.words > 0))
+        if len(rows) and (why := units.refusal(language)):
+            first = entries.id(int(rows[0]))
+            log.warning(
+                "%s: %d texts are left without units, the first of them %s: %s",
+                entries.corpus.name,
+                len(rows),
+                first,
+                why,
+            )
 
 
 def _chunks(entries: Entries) -> Iterator[tuple[list[int], list[tuple[str, str]]]]:

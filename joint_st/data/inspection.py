@@ -28,7 +28,7 @@ def inspect(config: Config) -> Iterator[str]:
     indexes = open_indexes(config)
     symbols, vocabulary = learn_from_texts(config, indexes)
     tokenizer, units = symbols.labels, symbols.units
-    yield f"tokenizer: {data.tokenizer.kind}, {tokenizer.size} units, the CTC blank included"
+    yield f"tokenizer: {tokenizer.kind}, {tokenizer.size} labels, the CTC blank included"
     if units:
         yield f"units: {data.units.kind}, {units.size}, padding and unknown included"
     yield f"words: {len(vocabulary.heard)} heard in training, {len(vocabulary.read)} only read"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -32,6 +33,11 @@ class Utterance:
     """Seconds of audio that its own file promises; None where that does not say."""
     extra: dict = field(default_factory=dict)
     """Further keys of a manifest, further features of a TFDS dataset."""
+
+    def hash(self) -> str:
+        """Changes with the samples and their rate."""
+        rate = self.sample_rate.to_bytes(4)
+        return hashlib.blake2b(self.audio.astype("<i2").tobytes(), digest_size=8, key=rate).hexdigest()
 
 
 @dataclass(frozen=True)

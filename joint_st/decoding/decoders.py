@@ -147,9 +147,9 @@ class Hypotheses(NamedTuple):
     labels: list[np.ndarray]
     """int32 [U] each."""
     scores: np.ndarray
-    """Of the search, with what is fused, float32 [N]."""
+    """Scores of the search, fused models included, float32 [N]."""
     log_probs: np.ndarray
-    """By the rescoring model, float32 [N]."""
+    """Log probabilities by the rescoring model, float32 [N]."""
     counts: np.ndarray
     """Words or labels, as of that model, float32 [N]."""
 
@@ -219,6 +219,14 @@ def emitted_labels(emitted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def join_labels(pieces: Sequence[np.ndarray]) -> np.ndarray:
     """Labels int32 of pieces, one after the other."""
     return np.concatenate([np.zeros(0, np.int32), *pieces])
+
+
+def fingerprint(decoder: Decoder) -> str:
+    """Changes with all of a decoder that changes what it finds, the content of its language models included."""
+    if not isinstance(decoder, Beam):
+        return decoder.name
+    of_files = f", {decoder.fused.digest}" if decoder.fused else ""
+    return f"{decoder.name}, {decoder.candidates} candidates{of_files}"
 
 
 def fuse(decoders: Sequence[Decoder], fused: Fused) -> list[Decoder]:

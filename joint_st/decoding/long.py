@@ -82,6 +82,7 @@ class LongRecordings:
         window_seconds: float = LONGEST_SECONDS,
         context_seconds: float | None = None,
     ):
+        self.seconds = window_seconds
         self.windows = make_windows(window_seconds, config.model.features, context_seconds)
         self._features = config.model.features
         self._model = (config, sizes)

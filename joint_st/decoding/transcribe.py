@@ -85,7 +85,7 @@ class Said(NamedTuple):
     """A hypothesis, and when it was there."""
 
     seconds: float
-    """Of audio heard until then."""
+    """Seconds of audio heard until then."""
     head: str
     """Whose hypothesis: `streaming` while the audio comes, `full_context` once it has ended."""
     text: str

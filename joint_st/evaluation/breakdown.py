@@ -13,11 +13,11 @@ from typing import NamedTuple
 
 import numpy as np
 from rich import box
-from rich.markup import escape
 from rich.table import Table
 
 from joint_st.evaluation.report import ScoredUtterance, make_rows, percent
 from joint_st.evaluation.wer import ALL
+from joint_st.tables import escape
 
 SNR_STEP = 5
 """Width in dB of the bins of signal-to-noise ratios; what lies outside -10..30 dB is in the two outer bins."""

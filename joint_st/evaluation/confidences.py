@@ -10,15 +10,16 @@ from typing import NamedTuple
 
 import numpy as np
 from rich import box
-from rich.markup import escape
 from rich.table import Table
 
 from joint_st.data.normalizers import Normalizer
 from joint_st.decoding.timed import TimedLabels
 from joint_st.evaluation.calibration import JudgedWords, Quality, calibrated, first_half, fit_temperature, judge
 from joint_st.evaluation.report import ScoredUtterance, by_key, percent, short_names
+from joint_st.passes import PASSES
 from joint_st.runs.directory import RunDirectory
 from joint_st.runs.temperatures import Temperature, read_temperatures
+from joint_st.tables import escape
 from joint_st.word_times.confidence import tempered
 from joint_st.word_times.spans import Span
 from joint_st.word_times.transcripts import Words
@@ -88,12 +89,14 @@ class Fit(NamedTuple):
     """The words of the other half, by key, before and after."""
 
 
-def fit(utterances: Sequence[ScoredUtterance], *, step: int, samples: int, seed: int) -> Fit:
+def fit(
+    utterances: Sequence[ScoredUtterance], fingerprints: Mapping[str, str], *, step: int, samples: int, seed: int
+) -> Fit:
     """Fit a temperature for each head and decoder on one half of all splits together, and judge it on the other.
 
     The halves have no speaker in common; where the source of an utterance states none, it counts as a speaker. Where
     the words to fit on are all correct, or none is, no temperature is likelier than all others: then there is none,
-    which is told on stderr.
+    which is told on stderr. fingerprints: of the decoders, by name.
     """
     groups: dict[tuple[str, str], list[ScoredUtterance]] = defaultdict(list)
     for one in utterances:
@@ -115,6 +118,7 @@ def fit(utterances: Sequence[ScoredUtterance], *, step: int, samples: int, seed:
             step=step,
             head=head,
             decoder=decoder,
+            fingerprint=fingerprints[decoder],
             temperature=round(fit_temperature(fitted.confidences, fitted.correct), 4),
             fitted_on=f"half of {splits}",
             words=len(fitted.confidences),
@@ -127,15 +131,15 @@ def fit(utterances: Sequence[ScoredUtterance], *, step: int, samples: int, seed:
 
 def make_confidence_rows(
     utterances: Sequence[ScoredUtterance],
-    temperatures: Mapping[tuple[int, str, str], Temperature],
+    temperatures: Mapping[tuple[str, str], Temperature],
     *,
     step: int,
     samples: int,
     seed: int,
     bins: dict[tuple, JudgedWords],
 ) -> list[dict]:
-    """Return rows for each split, head and decoder: of the confidences as they are, and, where there is a temperature,
-    of the tempered ones.
+    """Return rows for each split, head and decoder: of the confidences as they are, and, where there is a temperature
+    (by head and decoder), of the tempered ones.
 
     The confidences of the utterances are as they are. `correct` is the share of correct words among those of the
     hypotheses, `confidence` their mean confidence; see `joint_st.evaluation.calibration` for the rest. The words behind
@@ -143,7 +147,7 @@ def make_confidence_rows(
     """
     rows = []
     for (split, head, decoder), own in by_key(utterances).items():
-        rows += _rows(split, head, decoder, own, temperatures.get((step, head, decoder)), step, samples, seed, bins)
+        rows += _rows(split, head, decoder, own, temperatures.get((head, decoder)), step, samples, seed, bins)
     return rows
 
 
@@ -174,12 +178,12 @@ def _numbers(words: JudgedWords, found: Quality) -> dict:
 
 
 def temper(
-    utterances: Iterable[ScoredUtterance], temperatures: Mapping[tuple[int, str, str], Temperature], step: int
+    utterances: Iterable[ScoredUtterance], temperatures: Mapping[tuple[str, str], Temperature]
 ) -> list[ScoredUtterance]:
-    """Return the utterances with calibrated confidences where there is a temperature."""
+    """Return the utterances with calibrated confidences where there is a temperature, by head and decoder."""
     done = []
     for one in utterances:
-        found = temperatures.get((step, one.head, one.decoder))
+        found = temperatures.get((one.head, one.decoder))
         if found and one.hypothesis_words:
             words = [
                 word | {"confidence": round(float(tempered(word["confidence"], found.temperature)), 6)}
@@ -194,6 +198,7 @@ def judge_confidences(
     run: RunDirectory,
     utterances: list[ScoredUtterance],
     judged: Sequence[ScoredUtterance],
+    fingerprints: Mapping[str, str],
     step: int,
     samples: int,
     seed: int,
@@ -201,13 +206,20 @@ def judge_confidences(
     """Return the utterances with calibrated confidences, and how good the confidences are.
 
     judged: utterances of other data to fit temperatures on; without any, those that the run has are taken.
+    fingerprints: of the decoders, by name.
     """
     how = {"step": step, "samples": samples, "seed": seed}
-    fitted = fit(judged, **how)
-    temperatures = read_temperatures(run) | {one.key: one for one in fitted.temperatures}
+    fitted = fit(judged, fingerprints, **how)
+    known = read_temperatures(run) | {one.key: one for one in fitted.temperatures}
+    temperatures = {
+        (head, decoder): known[step, head, fingerprint]
+        for head in PASSES
+        for decoder, fingerprint in fingerprints.items()
+        if (step, head, fingerprint) in known
+    }
     bins = dict(fitted.bins)
     rows = [*fitted.rows, *make_confidence_rows(utterances, temperatures, bins=bins, **how)]
-    return temper(utterances, temperatures, step), Confidences(rows, bins, fitted.temperatures)
+    return temper(utterances, temperatures), Confidences(rows, bins, fitted.temperatures)
 
 
 def make_confidence_table(rows: Sequence[dict], title: str) -> Table:

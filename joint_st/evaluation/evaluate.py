@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 
 import jax
 import rich
 
+from joint_st import storage
 from joint_st.config import Config, Source, load
 from joint_st.data.dataset import Dataset, open_paired
 from joint_st.data.symbols import SymbolSizes
-from joint_st.decoding.decoders import Decoder, Greedy, fuse
+from joint_st.decoding.decoders import Decoder, Greedy, fingerprint, fuse
 from joint_st.decoding.forward import Clock, Forward
 from joint_st.decoding.fusion.build import FusionFiles
 from joint_st.decoding.long import LongRecordings, default_window
@@ -33,15 +35,19 @@ from joint_st.evaluation.confidences import (
     make_confidence_table,
     spell_heard,
 )
+from joint_st.evaluation.origin import SUFFIX, Origin
 from joint_st.evaluation.report import (
     ScoredUtterance,
+    keep_all,
+    make_lines,
     make_rows,
     make_table,
+    raise_first,
     score,
     write_lines,
     write_rows,
-    write_utterances,
 )
+from joint_st.evaluation.stored import origin_of
 from joint_st.evaluation.tuning import development_sets, tuned
 from joint_st.evaluation.wer import ALL, total
 from joint_st.evaluation.word_errors import make_word_error_tables, word_errors
@@ -63,7 +69,10 @@ class Scorer:
         self._forward = Forward(config, sizes, mesh)
 
     def __call__(self, weights, name: str) -> dict[str, float]:
-        """Return `{name}_{head}_wer` of each head, as fractions. Raises `UserError` where the dataset has no words."""
+        """Return `{name}_{head}_wer` and `{name}_{head}_cer` of each head, as fractions.
+
+        Raises `UserError` where the dataset has no words.
+        """
         found = list(
             recognise(self._forward, weights, self._dataset, self._buckets, self._mesh, self._config, name=name)
         )
@@ -72,10 +81,10 @@ class Scorer:
         scored = score_recognised(found, self._dataset, name)
         rates = {}
         for head in PASSES:
-            wer = total(u.errors[ALL] for u in scored if u.head == head).wer
-            if wer is None:
+            errors = total(u.errors[ALL] for u in scored if u.head == head)
+            if errors.wer is None:
                 raise UserError(f"data.{name}: its transcripts have no words, so there is no WER; correct its sources")
-            rates[f"{name}_{head}_wer"] = wer
+            rates |= {f"{name}_{head}_wer": errors.wer, f"{name}_{head}_cer": errors.cer}
         return rates
 
 
@@ -94,8 +103,9 @@ class Evaluation:
     unread: list[str]
     """Splits of which nothing could be read, each with the reason."""
     table: Path
-    """File of the rows; beside it lie the utterances, as `.jsonl`, the word errors, as `.errors.json`, and what is known
-    of confidences, as `.confidence.json` and `.reliability.png`."""
+    """File of the rows; beside it lie the utterances, as `.jsonl`, the word errors, as `.errors.json`, what all was made
+    from, as `.origin.json`, and what is known of confidences, as `.confidence.json` and `.reliability.png`."""
+    origin: Origin
     confidences: Confidences | None = None
     """How good the confidences of words are; None where there are none."""
 
@@ -114,18 +124,26 @@ class Evaluation:
         return word_errors(self.utterances)
 
     def write(self) -> None:
-        """Store the rows, the utterances and the word errors in the run's directory."""
-        write_rows(self.rows, self.table)
-        write_utterances(self.utterances, self.table.with_suffix(".jsonl"))
-        write_rows(self.word_errors, self.table.with_suffix(".errors.json"))
-        if self.confidences:
-            store_temperatures(self.run, self.confidences.fitted)
-            write_rows(self.confidences.rows, self.table.with_suffix(".confidence.json"))
-            # Here, because they bring Matplotlib, which training does without.
-            from joint_st.analysis.figures import save_figure
-            from joint_st.evaluation.reliability import reliability_figure
+        """Store the rows, the utterances and the word errors in the run's directory; see `keep_all`."""
+        raise_first(keep_all(self.files()))
 
-            save_figure(reliability_figure(self.confidences.bins), self.table.with_suffix(".reliability.png"))
+    def files(self) -> Iterator[tuple[Path, Callable[[Path], None]]]:
+        """Yield what is stored in the run's directory: each file, and what writes it."""
+        yield self.table, lambda path: write_rows(self.rows, path)
+        lines = make_lines(one.record() for one in self.utterances)
+        yield self.table.with_suffix(".jsonl"), lambda path: storage.write_whole(path, lines)
+        yield self.table.with_suffix(".errors.json"), lambda path: write_rows(self.word_errors, path)
+        yield self.table.with_suffix(SUFFIX), lambda path: storage.write_whole(path, self.origin.content(lines))
+        if not self.confidences:
+            return
+        # Here, because they bring Matplotlib, which training does without.
+        from joint_st.analysis.figures import save_figure
+        from joint_st.evaluation.reliability import reliability_figure
+
+        yield self.run.calibration, lambda path: store_temperatures(self.run, self.confidences.fitted, path)
+        yield self.table.with_suffix(".confidence.json"), lambda path: write_rows(self.confidences.rows, path)
+        figure = reliability_figure(self.confidences.bins)
+        yield self.table.with_suffix(".reliability.png"), lambda path: save_figure(figure, path)
 
     @property
     def name(self) -> str:
@@ -199,8 +217,9 @@ def evaluate_runs(
         raise UserError("; ".join(unread))
     if not current().is_first:
         return rows
-    rich.print(make_table(rows))
     broken_down = {evaluation.table: {name: evaluation.broken_down(name) for name in by} for evaluation in found}
+    problems = keep_all(_files(found, rows, broken_down if by else {}, json_file, jsonl_file))
+    rich.print(make_table(rows))
     for name in by:
         table = [row for evaluation in found for row in named(evaluation, broken_down[evaluation.table][name])]
         if table:
@@ -218,27 +237,37 @@ def evaluate_runs(
     for evaluation in found:
         if evaluation.confidences and evaluation.confidences.rows:
             rich.print(make_confidence_table(evaluation.confidences.rows, evaluation.name))
-    # Files asked for come first: the run's own directory may be one that cannot be written.
-    if json_file:
-        write_rows(rows, json_file)
-    if jsonl_file:
-        write_lines(
-            (
-                ({"run": str(evaluation.run.root), "step": evaluation.step} if len(found) > 1 else {}) | one.record()
-                for evaluation in found
-                for one in evaluation.utterances
-            ),
-            jsonl_file,
-        )
-    for evaluation in found:
-        if not evaluation.utterances:
-            continue
-        evaluation.write()
-        if by:
-            write_rows(broken_down[evaluation.table], evaluation.table.with_suffix(".breakdowns.json"))
+    raise_first(problems)
     if unread:
         raise UserError("; ".join(unread))
     return rows
+
+
+def _files(
+    found: Sequence[Evaluation],
+    rows: Sequence[dict],
+    broken_down: Mapping[Path, dict],
+    json_file: Path | None,
+    jsonl_file: Path | None,
+) -> Iterator[tuple[Path, Callable[[Path], None]]]:
+    """Yield all files of some evaluations, those asked for first: each, and what writes it."""
+
+    def records() -> Iterator[dict]:
+        for evaluation in found:
+            which = {"run": str(evaluation.run.root), "step": evaluation.step} if len(found) > 1 else {}
+            yield from (which | one.record() for one in evaluation.utterances)
+
+    if json_file:
+        yield json_file, lambda path: write_rows(rows, path)
+    if jsonl_file:
+        yield jsonl_file, lambda path: write_lines(records(), path)
+    for evaluation in found:
+        if not evaluation.utterances:
+            continue
+        yield from evaluation.files()
+        if own := broken_down.get(evaluation.table):
+            file = evaluation.table.with_suffix(".breakdowns.json")
+            yield file, lambda path, own=own: write_rows(own, path)
 
 
 def evaluate_checkpoints(
@@ -281,7 +310,7 @@ def evaluate_checkpoints(
         if tune is not None:
             fused = tuned(fused, decoders, trained, tune, datasets)
         decoders = fuse(decoders, fused)
-    spell = None
+    spell, plain = None, decoders
     if nbest or calibrate is not None:
         decoders = timed(decoders, nbest or 1)
         spell = spell_heard(Words(trained.symbols, config.model.features.frame_seconds))
@@ -298,10 +327,12 @@ def evaluate_checkpoints(
             continue
         done.add(trained.step)
         unread, clocks = [], {name: Clock() for name in datasets}
+        origin = origin_of(trained.run, trained.step, str(trained.normalizer), splits, plain, long.seconds)
 
         def hear(sets: Mapping[str, Dataset], trained=trained, unread=unread, clocks=clocks) -> list[ScoredUtterance]:
             scored = []
             for name, dataset in sets.items():
+                dataset.hashes = {}
                 found = list(
                     recognise(
                         forward,
@@ -318,6 +349,7 @@ def evaluate_checkpoints(
                         spell=spell,
                     )
                 )
+                gather_hashes(dataset)
                 if not found:
                     unread.append(nothing_read(name, dataset))
                 scored += score_recognised(found, dataset, name, trained)
@@ -330,13 +362,19 @@ def evaluate_checkpoints(
         confidences = None
         if spell:
             scored, confidences = judge_confidences(
-                trained.run, scored, judged, trained.step, config.evaluation.bootstrap_samples, config.seed
+                trained.run,
+                scored,
+                judged,
+                {decoder.name: fingerprint(decoder) for decoder in plain},
+                trained.step,
+                config.evaluation.bootstrap_samples,
+                config.seed,
             )
         names = [decoder.name for decoder in decoders]
         some = [] if set(passes) == set(PASSES) else passes
         table = trained.run.evaluation(trained.step, splits, names, some)
         name = str(trained.normalizer)
-        yield Evaluation(trained.run, trained.step, name, config, scored, clocks, unread, table, confidences)
+        yield Evaluation(trained.run, trained.step, name, config, scored, clocks, unread, table, origin, confidences)
 
 
 def score_recognised(found, dataset: Dataset, split: str, trained: Trained | None = None) -> list[ScoredUtterance]:
@@ -372,9 +410,26 @@ def score_recognised(found, dataset: Dataset, split: str, trained: Trained | Non
             decoder=decoder,
             subset_of=subset_of,
             entries=entries,
+            samples=[(dataset.hashes or {}).get(one.index, "") for one in found],
         )
         scored += [one.with_details(**more) for one, more in zip(own, details)] if details else own
     return scored
+
+
+HASHES = 10_000
+"""Utterances whose hashes are sent to process 0 at once."""
+
+HASHES_SECONDS = 600
+"""Time limit for every process to send them."""
+
+
+def gather_hashes(dataset: Dataset) -> None:
+    """Give process 0 the hashes of what all processes have read."""
+    peers, own = current(), dict(dataset.hashes)
+    for first in range(0, len(dataset), HASHES):
+        some = {n: own[n] for n in range(first, min(first + HASHES, len(dataset))) if n in own}
+        for told in peers.gather("hashes of the audio", json.dumps(some), HASHES_SECONDS):
+            dataset.hashes |= {int(n): one for n, one in json.loads(told).items()}
 
 
 def nothing_read(name: str, dataset: Dataset) -> str:

@@ -11,7 +11,6 @@ from typing import NamedTuple
 import numpy as np
 import rich
 from rich import box
-from rich.markup import escape
 from rich.table import Table
 
 from joint_st.data.normalizers import Normalizer, normalizer
@@ -27,6 +26,7 @@ from joint_st.evaluation.transcript_files import (
     read_transcripts,
 )
 from joint_st.evaluation.wer import ALL, Errors, count_errors
+from joint_st.tables import escape
 
 SAMPLES = 10_000
 """Resamples behind the differences, as of `joint-st compare`."""

@@ -13,7 +13,6 @@ import rich
 import tqdm
 from rapidfuzz.distance import Levenshtein
 from rich import box
-from rich.markup import escape
 from rich.table import Table
 
 from joint_st.config import Source
@@ -27,6 +26,7 @@ from joint_st.evaluation.evaluate import nothing_read, report_unread
 from joint_st.evaluation.wer import ALL, Errors, count_errors, total
 from joint_st.passes import FULL_CONTEXT, STREAMING
 from joint_st.runs.trained import Trained, load_trained
+from joint_st.tables import escape
 
 
 @dataclasses.dataclass
@@ -210,7 +210,7 @@ def make_row(split, streamed: Sequence[Streamed], streams, chunk_ms, count, fact
 
 def make_streams_table(rows: Sequence[dict], title: str) -> Table:
     """Return the rows as a table for `rich.print`."""
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=0)
+    table = Table(title=escape(title), title_justify="left", box=box.SIMPLE_HEAD, padding=0)
     table.add_column("split", overflow="fold")
     for name in ("utts", "RTF", "first ms", "word ms", "95 %", "flicker %", "changed %", "WER %", "2nd pass"):
         table.add_column(name, justify="right", no_wrap=True)

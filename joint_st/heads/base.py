@@ -172,6 +172,10 @@ class Head(nnx.Module, abc.ABC):
             "(--by -1), and transcribe and evaluate without times and confidences"
         )
 
+    def alignment_logits(self, x: jax.Array) -> jax.Array:
+        """Return logits [B, T, V] of what each frame emits by itself, for embeddings [B, T, D]."""
+        raise UserError(f"heads.{self.kind}: its frames emit nothing by themselves; leave out the loss that needs it")
+
 
 def register_head(name: str):
     """Decorator of a class of heads: makes it the kind `name`."""

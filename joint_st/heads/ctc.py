@@ -66,6 +66,9 @@ class CtcHead(Head, Projection):
         frames = mask.sum(axis=1, dtype=jnp.int32)
         return prefix_beam_search(emissions, frames, scores, beam=beam, candidates=candidates, best=best, blank=BLANK)
 
+    def alignment_logits(self, x):
+        return self(x)
+
     def label_spans(self, emissions, mask, labels, label_lengths):
         frames = mask.sum(axis=1, dtype=jnp.int32)
         found = forced_alignment(emissions, frames, labels, label_lengths, BLANK)

@@ -194,7 +194,7 @@ def _advance(prefixes: _Beam, log_probs, candidates, blank, fusion):
     scores, new, origin, column, added = lax.optimization_barrier((scores, new, origin, column, added))
 
     def choose(more, same):
-        """Of [W, K, ...], or [W, 1, ...] where all labels lead to the same, and of [W, ...]: [W, ...]."""
+        """Return [W, ...]: rows of `more` [W, K, ...] (or [W, 1, ...]) for lengthened prefixes, else of `same` [W, ...]."""
         of_new = more[origin, jnp.minimum(column, more.shape[1] - 1)]
         return jnp.where(new.reshape(-1, *[1] * (same.ndim - 1)), of_new, same[origin])
 

@@ -49,6 +49,14 @@ def is_there(folder: Path) -> bool:
     return (folder / FILE).exists()
 
 
+def identity(folder: Path) -> str:
+    """Changes with all that a folder's checksums are of; empty where it has none."""
+    try:
+        return storage.checksum((folder / FILE).read_bytes())
+    except FileNotFoundError:
+        return ""
+
+
 def read(folder: Path) -> Checksums | None:
     """The checksums in a folder; None where it has none. Raises `UserError` where they are damaged themselves."""
     file = folder / FILE

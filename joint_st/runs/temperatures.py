@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 
 from joint_st import storage
 from joint_st.errors import UserError
@@ -21,6 +22,8 @@ class Temperature:
     """`streaming` or `full_context`."""
     decoder: str
     """Name of the decoder, with language models and their weights."""
+    fingerprint: str
+    """Changes with all of the decoder, the content of its language models included."""
     temperature: float
     fitted_on: str
     """Names of the data."""
@@ -29,12 +32,12 @@ class Temperature:
 
     @property
     def key(self) -> tuple[int, str, str]:
-        """What it was fitted for."""
-        return self.step, self.head, self.decoder
+        """What it was fitted for: step, head, fingerprint of the decoder."""
+        return self.step, self.head, self.fingerprint
 
 
 def read_temperatures(run: RunDirectory) -> dict[tuple[int, str, str], Temperature]:
-    """Return the temperatures of a run by step, head and decoder; raises `UserError` where their file is damaged."""
+    """Return the temperatures of a run by their keys; raises `UserError` where their file is damaged."""
     if not run.calibration.is_file():
         return {}
     try:
@@ -49,8 +52,8 @@ def read_temperatures(run: RunDirectory) -> dict[tuple[int, str, str], Temperatu
     return {one.key: one for one in found}
 
 
-def store_temperatures(run: RunDirectory, fitted: Sequence[Temperature]) -> None:
-    """Add temperatures to those of a run, in the place of older ones for the same."""
+def store_temperatures(run: RunDirectory, fitted: Sequence[Temperature], path: Path | None = None) -> None:
+    """Add temperatures to those of a run, in the place of older ones for the same; `path`: write them there instead."""
     found = read_temperatures(run) | {one.key: one for one in fitted}
     rows = [asdict(found[key]) for key in sorted(found)]
-    storage.write_whole(run.calibration, json.dumps(rows, indent=2, ensure_ascii=False) + "\n")
+    storage.write_whole(path or run.calibration, json.dumps(rows, indent=2, ensure_ascii=False) + "\n")

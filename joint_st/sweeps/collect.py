@@ -36,6 +36,8 @@ class Counts:
     """Words [N] by subset."""
     totals: dict[str, dict[str, int]]
     """Insertions, deletions and substitutions by head."""
+    spoken: tuple[tuple[str, str], ...] = ()
+    """Reference of each utterance, and the hash of its samples; empty where the evaluation has none."""
 
 
 @dataclass(frozen=True)
@@ -112,11 +114,12 @@ def _counts(heads: dict[str, dict[Numbered, dict]]) -> Counts:
             errors[head, subset] = found.sum(axis=1)
             if subset == ALL:
                 totals[head] = dict(zip(KINDS_OF_ERROR, found.sum(axis=0).tolist(), strict=True))
-    return Counts(ids, errors, words, totals)
+    spoken = tuple((some[i]["reference"], some[i].get("samples", "")) for i in ids)
+    return Counts(ids, errors, words, totals, spoken)
 
 
 def _check_comparable(evaluations: Sequence[RunEvaluation]) -> None:
-    """Raise `UserError` where two runs differ in splits, utterances, words or normalisers."""
+    """Raise `UserError` where two runs differ in splits, utterances, their texts or audio, or normalisers."""
     first = evaluations[0]
     for other in evaluations[1:]:
         names = f"{first.job.name} and {other.job.name}"
@@ -128,6 +131,16 @@ def _check_comparable(evaluations: Sequence[RunEvaluation]) -> None:
             others = other.counts[split, _]
             if counts.ids != others.ids or not np.array_equal(counts.words[ALL], others.words[ALL]):
                 raise UserError(f"{names}: evaluated on different utterances of {split}; evaluate both again")
+            for which, what in enumerate(("texts", "audio")):
+                pairs = zip(counts.spoken, others.spoken, strict=True)
+                # An earlier version stored no hashes of samples.
+                if differing := [
+                    i for i, (x, y) in zip(counts.ids, pairs) if x[which] and y[which] and x[which] != y[which]
+                ]:
+                    raise UserError(
+                        f"{names}: evaluated on different {what} of {split} (of {differing[0][0]}, and {len(differing) - 1} "
+                        "more); evaluate both again"
+                    )
 
 
 def _row(key: tuple[str, str], group: list[RunEvaluation], references: dict[str, list[RunEvaluation]]) -> dict:

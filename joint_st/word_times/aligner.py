@@ -212,6 +212,8 @@ class Aligner:
             entry = corpus.entry(i)
             try:
                 self._check_audio(entry)
+                if why := self._units and self._units.refusal(entry.language):
+                    raise CannotAlign(why)
                 entries.append((i, entry, *labels_of(entry.text, self._trained.normalizer, self._trained.tokenizer)))
             except CannotAlign as error:
                 failed[i] = Failed(entry.id, str(error))

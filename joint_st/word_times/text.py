@@ -28,8 +28,7 @@ def labels_of(text: str, normalizer: Normalizer, tokenizer: Tokenizer) -> tuple[
         raise CannotAlign(f"the normaliser {normalizer} leaves nothing of its text {_shown(text)}")
     labels = tokenizer.encode(normalised)
     if (labels == UNKNOWN).any():
-        unknown = dict.fromkeys(c for c in normalised if UNKNOWN in tokenizer.encode(c))
-        names = ", ".join(map(repr, unknown)) or "some characters"
+        names = ", ".join(map(repr, dict.fromkeys(tokenizer.unknown(normalised)))) or "some characters"
         raise CannotAlign(f"the tokenizer of the run cannot spell {names} of its text; write it with other characters")
     return normalised, labels
 

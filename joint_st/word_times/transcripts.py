@@ -13,7 +13,7 @@ from typing import BinaryIO
 from joint_st import storage
 from joint_st.data.symbols import Symbols
 from joint_st.data.text_units.units import Spelling
-from joint_st.decoding.decoders import Beam, Greedy, fuse
+from joint_st.decoding.decoders import Beam, Greedy, fingerprint, fuse
 from joint_st.decoding.fusion.build import FusionFiles
 from joint_st.decoding.inputs import AudioFiles
 from joint_st.decoding.timed import Timed, TimedLabels
@@ -120,8 +120,7 @@ def transcribe_to(
     trained = load_trained(workdir, checkpoint)
     if fusion:
         (decoder,) = fuse([decoder], fusion.open(trained.tokenizer, trained.normalizer))
-    temperature = find_temperature(trained, head, decoder.name)
-    tell_temperature(trained, temperature, head, decoder.name)
+    temperature = find_temperature(trained, head, decoder)
     words = Words(trained.symbols, trained.config.model.features.frame_seconds)
     ids, kept = ids_of(files.paths), []
     found = decode_files(trained, files, head=head, decoder=Timed(decoder, best), window_seconds=window_seconds)
@@ -173,19 +172,19 @@ def ids_of(files: Sequence[Path]) -> dict[Path, str]:
     return {file: storage.printable(file.stem if stems[file.stem] == 1 else file) for file in files}
 
 
-def find_temperature(trained: Trained, head: str, decoder: str) -> Temperature | None:
-    """Return the temperature of a run's checkpoint for a head and a decoder; None where none was fitted."""
-    return read_temperatures(trained.run).get((trained.step, head, decoder))
+def find_temperature(trained: Trained, head: str, decoder: Greedy | Beam) -> Temperature | None:
+    """Return the temperature of a run's checkpoint for a head and a decoder; None where none was fitted.
 
-
-def tell_temperature(trained: Trained, temperature: Temperature | None, head: str, decoder: str) -> None:
-    """Print on stderr whether confidences are calibrated, and how."""
-    what = f"{head}, {decoder}, step {trained.step}"
+    Prints on stderr whether confidences are calibrated, and how.
+    """
+    temperature = read_temperatures(trained.run).get((trained.step, head, fingerprint(decoder)))
+    what = f"{head}, {decoder.name}, step {trained.step}"
     if temperature:
         how = f"temperature {temperature.temperature:.3g} of {what}, fitted on {temperature.fitted_on}"
     else:
         how = f"not calibrated for {what}; `joint-st evaluate {trained.run.root} --calibrate` does that"
     print(f"confidences: {how}", file=sys.stderr)
+    return temperature
 
 
 def listen_to(
@@ -202,8 +201,7 @@ def listen_to(
     """
     trained = load_trained(workdir, checkpoint)
     decoder = Timed(Greedy())
-    temperature = find_temperature(trained, FULL_CONTEXT, decoder.name)
-    tell_temperature(trained, temperature, FULL_CONTEXT, decoder.name)
+    temperature = find_temperature(trained, FULL_CONTEXT, decoder.decoder)
     words = Words(trained.symbols, trained.config.model.features.frame_seconds)
     path = source if isinstance(source, Path) else Path("-")
     for said in listen(workdir, source, trained=trained, second_pass=decoder, **options):

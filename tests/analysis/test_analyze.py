@@ -62,7 +62,7 @@ def test_the_run_keeps_its_rows_and_figures(run, rows):
         "alignment": "skip",
         "cost": "squared_l2",
         "infeasible": 0,
-        "normalizer": "english v1",
+        "normalizer": "english v2",
     }
     assert all(row.items() >= shared.items() for row in rows)
 
@@ -179,7 +179,7 @@ def test_layers_are_named_in_the_order_they_are_passed():
     [
         ({}, [], "data.units.kind is none"),
         (JOINT, ["--data", "test"], "--data test: written NAME=SOURCE"),
-        (JOINT, ["--utterances", "0"], "'0' is no whole number from 1 on"),
+        (JOINT, ["--utterances", "0"], "'0' is no whole number from 1 to 1,000,000,000"),
         (JOINT, [], "no complete checkpoint; train the run first"),
     ],
 )

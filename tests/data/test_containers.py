@@ -37,7 +37,7 @@ def encoded(ending: str, audio=TONE) -> bytes:
 
 
 def unknown_length(flac: bytes) -> bytes:
-    """As encoders write into a pipe: the count of samples, 36 bits of STREAMINFO, is 0."""
+    """Encoders that write into a pipe do so: the count of samples, 36 bits of STREAMINFO, is 0."""
     return flac[:21] + bytes([flac[21] & 0xF0, 0, 0, 0, 0]) + flac[26:]
 
 

@@ -35,6 +35,10 @@ from joint_st.word_times import transcripts
 from joint_st.word_times.spans import Span
 
 
+PLAIN = {"greedy": "greedy"}
+"""Fingerprints of the decoders."""
+
+
 def utterances(power, count=400, split="dev", head="streaming", seed=0, speakers=7) -> list[ScoredUtterance]:
     """Hypotheses of five words whose words are correct with the probability `confidence ** power`."""
     rng = np.random.default_rng(seed)
@@ -56,7 +60,7 @@ def utterances(power, count=400, split="dev", head="streaming", seed=0, speakers
 
 def test_temperatures_are_of_one_half_and_judged_on_the_other(capsys):
     both = utterances(0.4) + utterances(3.0, head="full_context", seed=1)
-    found = fit(both, step=7, samples=50, seed=0)
+    found = fit(both, PLAIN, step=7, samples=50, seed=0)
     assert [one.key for one in found.temperatures] == [(7, "streaming", "greedy"), (7, "full_context", "greedy")]
     assert [one.temperature for one in found.temperatures] == pytest.approx([1 / 0.4, 1 / 3], rel=0.15)
     rows = {(row["head"], row["calibrated"]): row for row in found.rows}
@@ -73,27 +77,29 @@ def test_temperatures_are_of_one_half_and_judged_on_the_other(capsys):
     [one] = {one.words for one in found.temperatures if one.head == "streaming"}
     assert one + rows["streaming", True]["words"] == 2000
     # Without speakers, utterances are dealt out.
-    assert len(fit(utterances(1.0, 40, speakers=0), step=7, samples=50, seed=0).rows) == 2
+    assert len(fit(utterances(1.0, 40, speakers=0), PLAIN, step=7, samples=50, seed=0).rows) == 2
     right = [one for one in utterances(1.0, 40) if all(word["correct"] for word in one.hypothesis_words)]
-    assert fit(right, step=7, samples=50, seed=0) == ([], [], {})
+    assert fit(right, PLAIN, step=7, samples=50, seed=0) == ([], [], {})
     assert "no temperature for streaming, greedy: all" in capsys.readouterr().err
-    assert fit([], step=7, samples=50, seed=0) == ([], [], {})
+    assert fit([], PLAIN, step=7, samples=50, seed=0) == ([], [], {})
 
 
 def test_temperatures_of_the_run_are_those_of_its_step_head_and_decoder(tmp_path):
     run, own = RunDirectory(tmp_path), utterances(0.5, 50, split="test")
-    store_temperatures(run, [Temperature(7, "streaming", "greedy", 2.0, "half of dev", 9)])
-    tempered, found = judge_confidences(run, own, [], 7, 50, 0)
+    store_temperatures(run, [Temperature(7, "streaming", "greedy", "greedy", 2.0, "half of dev", 9)])
+    tempered, found = judge_confidences(run, own, [], PLAIN, 7, 50, 0)
     assert [row["calibrated"] for row in found.rows] == [False, True] and found.fitted == []
     for one, before in zip(tempered, own):
         pairs = zip(one.hypothesis_words, before.hypothesis_words)
         assert all(a["confidence"] == pytest.approx(b["confidence"] ** 0.5, abs=1e-6) for a, b in pairs)
-    same, found = judge_confidences(run, own, [], 8, 50, 0)
+    same, found = judge_confidences(run, own, [], PLAIN, 8, 50, 0)
     assert same == own and [row["calibrated"] for row in found.rows] == [False]
+    other, found = judge_confidences(run, own, [], {"greedy": "greedy of another kind"}, 7, 50, 0)
+    assert other == own and found.fitted == []
     # Newly fitted ones take their place.
-    again, found = judge_confidences(run, own, utterances(0.5), 7, 50, 0)
+    again, found = judge_confidences(run, own, utterances(0.5), PLAIN, 7, 50, 0)
     assert found.fitted[0].temperature == pytest.approx(2.0, rel=0.15) and found.fitted[0].temperature != 2.0
-    assert temper(own, {one.key: one for one in found.fitted}, 7) == again
+    assert temper(own, {(one.head, one.decoder): one for one in found.fitted}) == again
     nothing = make_confidence_rows(
         [dataclasses.replace(own[0], hypothesis_words=[])], {}, step=7, samples=9, seed=0, bins={}
     )
@@ -101,7 +107,7 @@ def test_temperatures_of_the_run_are_those_of_its_step_head_and_decoder(tmp_path
 
 
 def test_the_table_and_the_diagram(capsys):
-    found = fit(utterances(0.4), step=7, samples=50, seed=0)
+    found = fit(utterances(0.4), PLAIN, step=7, samples=50, seed=0)
     rich.print(make_confidence_table(found.rows, "of [a] run"))
     printed = capsys.readouterr().out
     for row in found.rows:

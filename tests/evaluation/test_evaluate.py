@@ -70,7 +70,7 @@ def test_every_split_head_and_subset_has_a_row(evaluated):
         if (split, subset) != ("v1.0/seen", "text_only")
     ]
     common = {(row["decoder"], row["normalizer"], row["step"]) for row in rows}
-    assert common == {("greedy", "english v1", 24)}
+    assert common == {("greedy", "english v2", 24)}
     assert len(utterances) == 2 * (8 + 12)
     for split, head in {(row["split"], row["head"]) for row in rows}:
         (factor,) = {row["real_time_factor"] for row in rows if (row["split"], row["head"]) == (split, head)}
@@ -150,7 +150,7 @@ def test_a_manifest_gives_what_the_corpus_gives(evaluated, spoken, tmp_path, cap
     without = [{key: value for key, value in u.items() if key not in stated} for u in utterances]
     assert read_lines(lines) == [u for u in without if u["split"] == "test"]
     printed = capsys.readouterr().out
-    assert "decoder greedy, normalizer english v1, step 24" in printed
+    assert "decoder greedy, normalizer english v2, step 24" in printed
     assert "text_only" in printed and "WER %" in printed
 
 

@@ -223,7 +223,7 @@ for seed in range(2):
 
 
 def test_utterances_of_one_id_are_all_counted(swept, tmp_path):
-    """As older evaluations may hold them."""
+    """Older evaluations may hold utterances of one id."""
     table = tmp_path / "step_4_test.json"
     source = swept.jobs[0].directory.evaluations / "step_4_test.json"
     table.write_bytes(source.read_bytes())

@@ -79,7 +79,7 @@ def rows(run: Path) -> list[dict[str, str]]:
 
 
 def assert_same(run: Path, trained: Path):
-    """As a run in one go, bit for bit: weights, their average, the optimizer's moments; and the metrics."""
+    """Two runs have the same, bit for bit: weights, their average, the optimizer's moments; and the metrics."""
     found, expected = saved_arrays(run, STEPS), saved_arrays(trained, STEPS)
     assert found.keys() == expected.keys()
     assert len(found) > 100

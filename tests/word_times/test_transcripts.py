@@ -195,12 +195,12 @@ def test_a_temperature_of_the_run_is_used_and_said(run, model, files, capsys):
     run = shutil.copytree(run, run.with_name("calibrated"))
     [plain] = map(json.loads, said(capsys, run, files[0], "--format", "json"))
     directory = RunDirectory(run)
-    mine = Temperature(model.step, "full_context", "greedy", 2.0, "half of dev", 100)
-    store_temperatures(directory, [Temperature(model.step, "full_context", "greedy", 9.0, "older", 1)])
+    mine = Temperature(model.step, "full_context", "greedy", "greedy", 2.0, "half of dev", 100)
+    store_temperatures(directory, [Temperature(model.step, "full_context", "greedy", "greedy", 9.0, "older", 1)])
     others = [
-        Temperature(model.step, "streaming", "greedy", 3.0, "half of dev", 1),
-        Temperature(model.step + 1, "full_context", "greedy", 3.0, "half of dev", 1),
-        Temperature(model.step, "full_context", "beam 4", 3.0, "half of dev", 1),
+        Temperature(model.step, "streaming", "greedy", "greedy", 3.0, "half of dev", 1),
+        Temperature(model.step + 1, "full_context", "greedy", "greedy", 3.0, "half of dev", 1),
+        Temperature(model.step, "full_context", "greedy", "other", 3.0, "half of dev", 1),
     ]
     store_temperatures(directory, [mine, *others])
     assert len(read_temperatures(directory)) == 4

@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 import re
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import pydantic
 from pydantic import Field
 
 from joint_st.config.sections.base import ByKind, Section, clash
 from joint_st.errors import UserError
+
+NORMALIZERS = {"none": 1, "basic": 2, "english": 2}
+"""Newest version of each text normaliser; `joint_st.data.normalizers` has them."""
+
+
+def newest_normalizer(name: str) -> str:
+    """The name of a normaliser with its newest version, `english v2` of `english`; other names as they are."""
+    return f"{name} v{NORMALIZERS[name]}" if name in NORMALIZERS else name
+
+
+NormalizerName = Annotated[str, pydantic.AfterValidator(newest_normalizer)]
 
 
 class Source(ByKind):
@@ -59,8 +70,8 @@ class TextSource(Source):
     kind: Literal["text"] = "text"
     path: str
     """The file, in UTF-8. `~` and `$VARIABLES` are expanded."""
-    language: str = "en"
-    """BCP 47 tag of the language the sentences are in."""
+    language: str = ""
+    """BCP 47 tag of the language the sentences are in; empty: that of `data.units.language`."""
 
 
 class MixtureConfig(ByKind):
@@ -81,6 +92,42 @@ class Identity(AugmentationConfig):
     """Leaves speech as it is."""
 
     kind: Literal["identity"] = "identity"
+
+
+class Gain(AugmentationConfig):
+    """Makes an utterance louder or quieter by so many dB, drawn evenly from a range."""
+
+    kind: Literal["gain"] = "gain"
+    low_db: float = -20.0
+    """The least."""
+    high_db: float = 6.0
+    """The most. Samples beyond full scale are clipped, as a recorder would."""
+
+    @pydantic.model_validator(mode="after")
+    def _range(self):
+        if self.low_db > self.high_db:
+            raise clash("low_db", f"{self.low_db} is above high_db {self.high_db}")
+        return self
+
+
+class Noise(AugmentationConfig):
+    """Adds noise to some utterances, at a ratio of speech to noise drawn evenly from a range."""
+
+    kind: Literal["noise"] = "noise"
+    share: float = Field(default=0.5, ge=0, le=1)
+    """Share of the utterances that get noise."""
+    colour: Literal["white", "pink"] = "white"
+    """White noise has equal power at all frequencies, pink noise in all octaves."""
+    low_db: float = 10.0
+    """The lowest ratio, over the whole utterance."""
+    high_db: float = 40.0
+    """The highest."""
+
+    @pydantic.model_validator(mode="after")
+    def _range(self):
+        if self.low_db > self.high_db:
+            raise clash("low_db", f"{self.low_db} is above high_db {self.high_db}")
+        return self
 
 
 class TokenizerConfig(Section):
@@ -117,8 +164,9 @@ class DataConfig(Section):
     text: tuple[Source, ...] = ()
     """Text without audio (audio there may be is ignored). Its words count as read (though not heard), the tokenizer
     learns from it, and where there are units, text-only batches come from it."""
-    normalizer: str = "english"
-    """Name of the text normaliser; its version is stored in the run."""
+    normalizer: NormalizerName = "english"
+    """Text normaliser: its name (`none`, `basic`, `english`), which stands for its newest version, or name and version
+    (`english v1`). A run keeps the version."""
     tokenizer: TokenizerConfig = TokenizerConfig()
     units: UnitsConfig = UnitsConfig()
     mixture: MixtureConfig = EveryRow()

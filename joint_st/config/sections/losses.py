@@ -78,6 +78,22 @@ class CtcLossConfig(LossConfig):
         return bool(self.streaming or self.full_context)
 
 
+@register("losses.cr_ctc")
+class CrCtcConfig(LossConfig):
+    """Has CTC say the same of an utterance under two maskings (CR-CTC, arXiv 2410.05101).
+
+    The audio passes twice, under masks and dropout drawn apart, and `losses.ctc` is the mean of both. The paper has two
+    and a half times as many time masks (`spec_augment.time_masks`), and half as many utterances in a batch.
+    """
+
+    weight: float = Field(default=0.0, ge=0)
+    """Weight beside CTC on each head, whose own weights in `losses.ctc` apply as well; the paper's is 0.2."""
+
+    def check(self, config):
+        if self.weight and not config.losses.ctc.enabled:
+            raise clash("losses.cr_ctc.weight", "needs a weight of losses.ctc above 0")
+
+
 @register("losses.unit_ctc")
 class UnitCtcConfig(LossConfig):
     """CTC of the text units given audio, on what the audio encoder puts out, in nats per unit."""

@@ -92,7 +92,8 @@ class LoopConfig(Section):
     keep_latest: int = Field(default=2, ge=1)
     """Latest checkpoints kept."""
     keep_best: int = Field(default=1, ge=1)
-    """Best checkpoints kept beside the latest: by the dev set's full-context WER, or perplexity."""
+    """Best checkpoints kept beside the latest: by the dev set's full-context WER (or CER: see `evaluation.rank_by`), or
+    perplexity."""
     loggers: tuple[Literal["tensorboard", "wandb"], ...] = ()
     """Where metrics go besides `metrics.csv`; each needs the extra of its name."""
     compilation_cache: str = "~/.cache/joint_st/compiled"
@@ -118,6 +119,10 @@ class EvaluationConfig(Section):
     """Utterances in a batch of the longest bucket, over all devices."""
     bootstrap_samples: int = Field(default=1_000, ge=100)
     """Resamples of the utterances behind each 95 % confidence interval."""
+    rank_by: Literal["auto", "wer", "cer"] = "auto"
+    """Error rate by which the best checkpoint and the weights of `--tune` are chosen, on the full-context head and on both:
+    of words, or of characters. `auto`: of characters where most letters of the transcripts are of scripts that put no
+    space between words, as Chinese, Japanese, Thai and Khmer are."""
 
 
 class ParallelConfig(Section):

@@ -41,7 +41,7 @@ def add(commands: Commands) -> None:
         metavar="NAME",
         default="basic",
         help="applied to references and hypotheses: none, basic (the default: lower case, no punctuation, any script) or "
-        "english (also numbers as words, a-z alone)",
+        "english (also numbers as words, a-z alone), or an earlier version, such as 'english v1'",
     )
     score.add_argument(
         "--format",
@@ -74,10 +74,12 @@ def add(commands: Commands) -> None:
 
 
 def _score(options: argparse.Namespace) -> None:
-    from joint_st.data.normalizers import NORMALIZERS
+    from joint_st.data.normalizers import normalizer
 
-    if options.normalizer not in NORMALIZERS:
-        raise UserError(f"--normalizer {options.normalizer}: there is {', '.join(NORMALIZERS)}")
+    try:
+        normalizer(options.normalizer)
+    except UserError as error:
+        raise UserError(str(error).replace("data.normalizer", "--normalizer", 1)) from None
     from joint_st.evaluation.scoring import Rules, score_files
 
     rules = Rules(

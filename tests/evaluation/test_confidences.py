@@ -34,7 +34,6 @@ from joint_st.runs.trained import load_trained
 from joint_st.word_times import transcripts
 from joint_st.word_times.spans import Span
 
-
 PLAIN = {"greedy": "greedy"}
 """Fingerprints of the decoders."""
 

@@ -67,7 +67,7 @@ def run(*arguments, tmp_path):
     return json.loads(table.read_text())
 
 
-@pytest.mark.parametrize("name", [None, "basic", "english", "none"])
+@pytest.mark.parametrize("name", [None, "basic v1", "english", "none"])
 def test_rates_are_those_of_jiwer_and_differences_those_of_the_bootstrap(name, tmp_path, capsys):
     references, good, bad = texts()
     ref = jsonl(tmp_path / "ref.jsonl", references)
@@ -247,7 +247,8 @@ def test_what_else_is_refused(tmp_path, capsys):
     stm.write_text("talk 1 eva 0 1 one\n")
     for arguments, what in (
         ([ref, tmp_path / "absent.trn"], "absent.trn: no such file"),
-        ([ref, ref, "--normalizer", "englisch"], "--normalizer englisch: there is none, basic, english"),
+        ([ref, ref, "--normalizer", "englisch"], "--normalizer: no normaliser 'englisch', perhaps 'english'"),
+        ([ref, ref, "--normalizer", "english v7"], "--normalizer: no normaliser 'english v7', perhaps 'english v"),
         ([stm, ref], "ref.jsonl: jsonl; an STM needs the times of words: give a CTM"),
         ([ref], "HYP"),
     ):

@@ -254,7 +254,7 @@ def test_transcribe_prints_names_only_for_several_files(stand_in, capsys, run, t
         ("train {config} --model.heads 5", "model.heads: 5 heads must divide width 144 into even parts"),
         ("data tokenizer {config}", "--out DIR is missing (see `joint-st data tokenizer --help`)"),
         ("data ngram {config}", "--out FILE is missing (see `joint-st data ngram --help`)"),
-        ("data ngram {config} --order 0 --out x", "argument --order: '0' is no whole number from 1 to 20"),
+        ("data ngram {config} --order 0 --out x", "argument --order: '0' is not a whole number from 1 to 20"),
         ("evaluate", "the following arguments are required: RUN (see `joint-st evaluate --help`)"),
         ("evaluate {missing}", "{missing}: no such directory"),
         (
@@ -274,46 +274,52 @@ def test_transcribe_prints_names_only_for_several_files(stand_in, capsys, run, t
         ("compile {config} --topologi v5e:4x4", "--topologi: unknown option; did you mean --topology?"),
         ("evaluate {run} --decoder bean", "argument --decoder: invalid choice: 'bean' (choose from"),
         ("evaluate {run} --beam 4", "--beam: needs the beam search; add --decoder beam"),
-        ("evaluate {run} --decoder beam --beam 0", "argument --beam: '0' is no whole number from 1 to 10,000"),
-        ("evaluate {run} --lm x --lm-weight nan", "argument --lm-weight: 'nan' is no number from 0 to 100"),
-        ("evaluate {run} --lm x --lm-weight inf", "argument --lm-weight: 'inf' is no number from 0 to 100"),
+        ("evaluate {run} --decoder beam --beam 0", "argument --beam: '0' is not a whole number from 1 to 10,000"),
+        ("evaluate {run} --lm x --lm-weight nan", "argument --lm-weight: 'nan' is not a number from 0 to 100"),
+        ("evaluate {run} --lm x --lm-weight inf", "argument --lm-weight: 'inf' is not a number from 0 to 100"),
         (
             "transcribe {run} {config} --lm x --lm-weight 1e30",
-            "argument --lm-weight: '1e30' is no number from 0 to 100",
+            "argument --lm-weight: '1e30' is not a number from 0 to 100",
         ),
         (
             "transcribe {run} x --lm x --insertion-bonus 1e30",
-            "argument --insertion-bonus: '1e30' is no number from -100 to",
+            "argument --insertion-bonus: '1e30' is not a number from -100 to",
         ),
         (
             "transcribe {run} x --lm x --unknown-penalty nan",
-            "argument --unknown-penalty: 'nan' is no number from 0 to 1000",
+            "argument --unknown-penalty: 'nan' is not a number from 0 to 1000",
         ),
         (
             "transcribe {run} x --hot-words x --hot-word-bonus inf",
-            "argument --hot-word-bonus: 'inf' is no number from -100",
+            "argument --hot-word-bonus: 'inf' is not a number from -100",
         ),
         (
             "transcribe {run} x --hot-words x --hot-word-bonus 1e30",
-            "argument --hot-word-bonus: '1e30' is no number from",
+            "argument --hot-word-bonus: '1e30' is not a number from",
         ),
         (
             "transcribe {run} x --rescore x --rescore-weight nan",
-            "argument --rescore-weight: 'nan' is no number from 0 to 1",
+            "argument --rescore-weight: 'nan' is not a number from 0 to 1",
         ),
         (
             "transcribe {run} x --rescore x --rescore-bonus inf",
-            "argument --rescore-bonus: 'inf' is no number from -100",
+            "argument --rescore-bonus: 'inf' is not a number from -100",
         ),
-        ("transcribe {run} x --stream --chunk-ms nan", "argument --chunk-ms: 'nan' is no number of ms from 1 to 60000"),
-        ("transcribe {run} x --stream --chunk-ms inf", "argument --chunk-ms: 'inf' is no number of ms from 1 to 60000"),
+        (
+            "transcribe {run} x --stream --chunk-ms nan",
+            "argument --chunk-ms: 'nan' is not a number of ms from 1 to 60000",
+        ),
+        (
+            "transcribe {run} x --stream --chunk-ms inf",
+            "argument --chunk-ms: 'inf' is not a number of ms from 1 to 60000",
+        ),
         (
             "evaluate {run} --window-seconds inf",
-            "argument --window-seconds: 'inf' is no number of seconds from 2 to 3600",
+            "argument --window-seconds: 'inf' is not a number of seconds from 2 to 3600",
         ),
         (
             "evaluate {run} --window-seconds nan",
-            "argument --window-seconds: 'nan' is no number of seconds from 2 to 3600",
+            "argument --window-seconds: 'nan' is not a number of seconds from 2 to 3600",
         ),
         (
             "evaluate {run} --checkpoint " + 30 * "9",
@@ -321,7 +327,7 @@ def test_transcribe_prints_names_only_for_several_files(stand_in, capsys, run, t
         ),
         (
             "evaluate {run} --beam " + 5000 * "9",
-            "argument --beam: '99999999999999999999999999999999999999…' is no whole number from 1 to 10,000",
+            "argument --beam: '99999999999999999999999999999999999999…' is not a whole number from 1 to 10,000",
         ),
         ("transcribe {run} {missing}", "{missing}: no such file"),
         ("transcribe {run} {config} --head ful", "argument --head: invalid choice: 'ful' (choose from"),

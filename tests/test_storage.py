@@ -29,6 +29,8 @@ def test_paths(cloud):
     for text in ("s3://bucket/run", "gs://bucket", "gs://bucket/", "https://storage.googleapis.com/bucket/run"):
         with pytest.raises(UserError, match=f"{text}: give a path on a disk, or gs://BUCKET/FOLDER"):
             storage.path(text)
+    with pytest.raises(UserError, match="gs:/bucket/run: a slash is missing; a place in a bucket is written gs://"):
+        storage.path("gs:/bucket/run")
 
 
 def test_without_gcsfs(monkeypatch, capsys, cloud):

@@ -47,7 +47,7 @@ def add(commands: Commands) -> None:
         """,
     )
     evaluate.add_argument("directories", metavar="RUN", type=storage.path, nargs="+", help="directories of runs")
-    checkpoints_argument(evaluate, "one or several; for each run ")
+    checkpoints_argument(evaluate, "one or several checkpoints of each run: ")
     evaluate.add_argument(
         "--data",
         metavar="NAME=SOURCE",
@@ -60,35 +60,35 @@ def add(commands: Commands) -> None:
         "--decoder",
         choices=DECODERS,
         nargs="+",
-        help="one or several; greedy, or beam with --lm, --hot-words or --rescore",
+        help="one or several decoders; the default is greedy, or beam with --lm, --hot-words or --rescore",
     )
     beam_arguments(evaluate)
     fusion_arguments(evaluate)
     window_argument(evaluate)
     evaluate.add_argument(
-        "--head", choices=PASSES, nargs="+", default=list(PASSES), help="one or both; both by default"
+        "--head", choices=PASSES, nargs="+", default=list(PASSES), help="one or both heads; both by default"
     )
     evaluate.add_argument(
         "--by",
         choices=("speaker", "language", "duration", "noise"),
         nargs="+",
         default=[],
-        help="further tables, where the data state it: manifest keys or TFDS features speaker, language, noise "
-        "(the condition's name), snr (dB)",
+        help="also print tables by these groups; they need manifest keys or TFDS features: speaker, language, noise "
+        "(name of the condition), snr (dB)",
     )
     evaluate.add_argument("--errors", action="store_true", help="also print confusions and the most-missed words")
     evaluate.add_argument(
         "--stream",
         action="store_true",
-        help="instead, feed the utterances in chunks, many streams in a batch: delays, flicker, real-time factor, WER",
+        help="feed the utterances in chunks, as streams, and report delays, flicker, real-time factor and WER",
     )
     chunk_argument(evaluate)
-    evaluate.add_argument("--streams", metavar="N", type=count, help="streams in a batch; 16 by default")
+    evaluate.add_argument("--streams", metavar="N", type=count, help="number of streams in a batch; 16 by default")
     evaluate.add_argument(
         "--tune",
         metavar="NAME=SOURCE",
         nargs="*",
-        help="find the weights of --lm, --hot-words and --rescore on these; without a source, on the config's dev set",
+        help="find the weights of --lm, --hot-words and --rescore on these sources; the config's dev set by default",
     )
     evaluate.add_argument(
         "--confidence",

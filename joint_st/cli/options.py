@@ -47,7 +47,7 @@ def config_argument(parser: argparse.ArgumentParser) -> None:
         "-h",
         "--help",
         action="store_true",
-        help="with a CONFIG, also show every field of it that can be overridden",
+        help="show this help; after a CONFIG, also every field that can be overridden",
     )
 
 
@@ -59,7 +59,7 @@ def run_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="best|latest|STEP",
         type=checkpoint,
         default="best",
-        help="best by the dev set's WER or CER (the default), latest, or the one of a step",
+        help="the best by the dev set's WER or CER (the default), the latest, or that of a step",
     )
     verify_argument(parser)
 
@@ -72,7 +72,7 @@ def checkpoints_argument(parser: argparse.ArgumentParser, which: str) -> None:
         type=checkpoint,
         nargs="+",
         default=["best"],
-        help=f"{which}best by the dev set's WER or CER (the default), latest, or that of a step",
+        help=f"{which}the best by the dev set's WER or CER (the default), the latest, or that of a step",
     )
     verify_argument(parser)
 
@@ -82,7 +82,7 @@ def verify_argument(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--no-verify",
         action="store_true",
-        help="do not compare the files of runs with their checksums before they are read",
+        help="read the files of runs without comparing them with their checksums",
     )
 
 
@@ -98,7 +98,7 @@ def beam_arguments(parser: argparse.ArgumentParser) -> None:
         "--candidates",
         metavar="N",
         type=whole_number(1, 100_000),
-        help="number of labels of a frame that the beam tries; 8 by default",
+        help="number of labels that the beam tries in each frame; 8 by default",
     )
 
 
@@ -118,7 +118,7 @@ def fusion_arguments(parser: argparse.ArgumentParser) -> None:
         "--insertion-bonus",
         metavar="B",
         type=BONUS,
-        help="added for each word (or label, for an LM over labels); 0 by default",
+        help="bonus for each word (or label, with an LM over labels); 0 by default",
     )
     parser.add_argument(
         "--unknown-penalty",
@@ -130,25 +130,28 @@ def fusion_arguments(parser: argparse.ArgumentParser) -> None:
         "--hot-words",
         metavar="FILE",
         type=Path,
-        help="words or phrases to favour, one a line; with ` :W` after it, one counts for W bonuses",
+        help="file of words or phrases to favour, one per line; with ` :W` after it, one counts for W bonuses",
     )
     parser.add_argument(
-        "--hot-word-bonus", metavar="X", type=BONUS, help="added for each hot word spelled; 5 by default"
+        "--hot-word-bonus", metavar="X", type=BONUS, help="bonus for each hot word in a hypothesis; 5 by default"
     )
     parser.add_argument(
         "--rescore",
         metavar="LM",
         type=Path,
-        help="reorder the hypotheses that the beam has kept by a language model, of the same kinds as --lm",
+        help="reorder the n-best hypotheses of the beam by a language model of any kind that --lm takes",
     )
     parser.add_argument(
-        "--rescore-weight", metavar="W", type=WEIGHT, help="factor of its natural log probability; 0.5 by default"
+        "--rescore-weight",
+        metavar="W",
+        type=WEIGHT,
+        help="factor of the rescoring LM's natural log probability; 0.5 by default",
     )
     parser.add_argument(
         "--rescore-bonus",
         metavar="B",
         type=BONUS,
-        help="added for each word (or label, for an LM over labels); 0 by default",
+        help="bonus for each word (or label, with an LM over labels); 0 by default",
     )
     for option in ("lm", "rescore"):
         parser.add_argument(
@@ -164,7 +167,7 @@ def chunk_argument(parser: argparse.ArgumentParser) -> None:
         "--chunk-ms",
         metavar="MS",
         type=number(1, 60_000, "number of ms"),
-        help="audio fed at once with --stream; 320 by default",
+        help="length of the chunks that --stream feeds; 320 by default",
     )
 
 
@@ -174,8 +177,8 @@ def window_argument(parser: argparse.ArgumentParser) -> None:
         "--window-seconds",
         metavar="S",
         type=window,
-        help="decode longer recordings in overlapping windows of this length; by default twice the longest "
-        "utterance of the training, from 8 to 30",
+        help="decode longer recordings in overlapping windows of this length; by default twice the longest training "
+        "utterance, between 8 and 30 seconds",
     )
 
 
@@ -183,10 +186,10 @@ def process_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options that say which one of several processes this is."""
     group = parser.add_argument_group(
         "one process of several",
-        "Start the same command on every host, with these three; not needed on TPUs of Google Cloud, under Slurm\n"
-        "(srun) and Open MPI 4 (mpirun), which say it themselves. All must start within 300 s. Where one fails, all\n"
-        "end within 60 s with a status that is not 0, and process 0 says in a line which and why. Where one was\n"
-        "killed or lost its host, the status is 75, and the same command continues from the last checkpoint.",
+        "Start the same command on every host with these three options. They are not needed on Google Cloud TPUs, under\n"
+        "Slurm (srun) and under Open MPI 4 (mpirun). All processes must start within 300 s. If one fails, all end\n"
+        "within 60 s with a non-zero status, and process 0 prints which one and why. If one was killed or lost its\n"
+        "host, the status is 75, and the same command continues from the last checkpoint.",
     )
     group.add_argument("--coordinator", metavar="HOST:PORT", help="address and a free port where process 0 listens")
     group.add_argument("--processes", metavar="N", type=count, help="number of processes")

@@ -172,7 +172,7 @@ def number(least: float, most: float, unit: str = "number") -> Callable[[str], f
             # NaN is in no range.
             if least <= (value := float(text)) <= most:
                 return value
-        raise argparse.ArgumentTypeError(f"{_shown(text)} is no {unit} from {least:g} to {most:g}")
+        raise argparse.ArgumentTypeError(f"{_shown(text)} is not a {unit} from {least:g} to {most:g}")
 
     return parse
 
@@ -184,7 +184,7 @@ def whole_number(least: int, most: int) -> Callable[[str], int]:
         # No more digits than the largest has: Python refuses to read thousands of them.
         if text.isascii() and text.isdecimal() and len(text) <= len(str(most)) and least <= int(text) <= most:
             return int(text)
-        raise argparse.ArgumentTypeError(f"{_shown(text)} is no whole number from {least} to {most:,}")
+        raise argparse.ArgumentTypeError(f"{_shown(text)} is not a whole number from {least} to {most:,}")
 
     return parse
 

@@ -50,7 +50,7 @@ def add(commands: Commands) -> None:
     transcribe.add_argument(
         "--stream",
         action="store_true",
-        help="feed one FILE in chunks and print each new hypothesis (seconds of audio heard, head, text), then that of "
+        help="feed one FILE in chunks and print each new hypothesis (seconds of audio so far, head, text), then that of "
         "the full-context second pass; `-` reads an audio file or raw samples from standard input, while they come",
     )
     chunk_argument(transcribe)
@@ -58,14 +58,14 @@ def add(commands: Commands) -> None:
         "--stdin",
         choices=("raw", "file"),
         help="what comes through standard input (`-`): raw samples, int16 (little-endian) and mono, or an audio file; by "
-        "default what its first bytes look like, which is told",
+        "default what its first bytes look like, which is printed",
     )
     transcribe.add_argument(
         "--rate", metavar="HZ", type=count, help="sample rate of raw audio; that of the model's features by default"
     )
     transcribe.add_argument("--head", choices=PASSES, default=FULL_CONTEXT, help="%(default)s by default")
     transcribe.add_argument(
-        "--decoder", choices=DECODERS, help="greedy by default, beam with --lm, --hot-words or --rescore"
+        "--decoder", choices=DECODERS, help="the default is greedy, or beam with --lm, --hot-words or --rescore"
     )
     beam_arguments(transcribe)
     fusion_arguments(transcribe)

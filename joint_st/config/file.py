@@ -30,7 +30,7 @@ Made = TypeVar("Made")
 Root = TypeVar("Root", Config, LmConfig)
 
 COMMANDS: dict[type, str] = {Config: "`joint-st train`", LmConfig: "`joint-st train-lm`"}
-"""What takes a config of each kind."""
+"""Commands that take a config of each kind."""
 
 FILE_NAME = "config.json"
 """The resolved config within a run."""
@@ -186,7 +186,7 @@ def _place(error: Exception, path: Path) -> str:
 
 
 def _hint(path: Path) -> str:
-    """The file beside a missing one that is named alike."""
+    """A file in the same folder whose name is close to that of a missing one."""
     if storage.is_remote(path) or not path.parent.is_dir():
         return ""
     near = difflib.get_close_matches(path.name, sorted(entry.name for entry in path.parent.iterdir()), n=1)

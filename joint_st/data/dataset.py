@@ -280,7 +280,11 @@ class Dataset:
             total = int(lengths.sum(dtype=np.int64))
             return f"{len(self)} texts, {total / len(self):.1f} {kind} each; dropped {dropped}{unknown}"
         alone = np.count_nonzero(self.unit_lengths == 0) if self.units else 0
-        without = f"; {alone} with audio alone, their units too many or none" if alone else ""
+        without = (
+            f"; {alone} without losses on their text, which has no text units or more than data.max_text_units"
+            if alone
+            else ""
+        )
         return f"{len(self)} utterances, {self.seconds / 3600:.2f} h; dropped {dropped}{without}{unknown}"
 
 

@@ -16,6 +16,9 @@ import numpy as np
 FORMATS = "wav,w64,aiff,au,caf,flac,ogg,mp3,aac,mov,matroska,asf,amr,ac3,eac3,wv,tta,ape,mpc,mpegts,mpeg,nistsphere"
 """Demuxers that may be used: all read one file. Others open whatever a file names, playlists for instance."""
 
+MOST_CHANNELS = 8
+"""PyAV reads beyond its memory where there are more, each in a plane of its own."""
+
 
 @functools.cache
 def available() -> bool:
@@ -46,9 +49,13 @@ class FfmpegFile:
             if not self._container.streams.audio:
                 raise ValueError("holds no audio")
             context = self._container.streams.audio[0].codec_context
+            if context is None:
+                raise ValueError("holds audio in a form that is not known")
             self.rate: int = context.sample_rate
             self.channels: int = context.channels
-            self._resampler = av.AudioResampler(format="fltp", layout=context.layout, rate=self.rate)
+            if not 1 <= self.channels <= MOST_CHANNELS:
+                raise ValueError(f"holds {self.channels} channels; at most {MOST_CHANNELS} are read")
+            self._resampler = av.AudioResampler(format="flt", layout=context.layout, rate=self.rate)
         except BaseException:
             self._file.close()
             raise
@@ -58,12 +65,12 @@ class FfmpegFile:
         # From the beginning, however late the start: places in such files are guessed from their headers.
         for frame in self._container.decode(audio=0):
             for part in self._resampler.resample(frame):
-                block = part.to_ndarray().T
+                block = part.to_ndarray().reshape(-1, self.channels)
                 if start < len(block):
                     yield block[start:]
                 start = max(start - len(block), 0)
         for part in self._resampler.resample(None):
-            if len(block := part.to_ndarray().T[start:]):
+            if len(block := part.to_ndarray().reshape(-1, self.channels)[start:]):
                 yield block
 
     def __enter__(self) -> FfmpegFile:

@@ -126,7 +126,7 @@ class Head(nnx.Module, abc.ABC):
 
     @abc.abstractmethod
     def blank_scores(self, emissions: Emissions) -> jax.Array:
-        """How sure it is that each frame emits nothing: a log probability, float32 [B, T]."""
+        """Log probability that each frame emits nothing, float32 [B, T]."""
 
     @abc.abstractmethod
     def init_state(self, batch: int) -> State:

@@ -1,4 +1,4 @@
-"""The labels given audio, on the head of either pass."""
+"""CTC of the labels given audio, on the head of either pass."""
 
 from __future__ import annotations
 

@@ -27,14 +27,14 @@ ENTERED = 2
 
 
 class ForcedAlignment(NamedTuple):
-    """The likeliest path of each utterance; of one that is not feasible, -1 and zeros."""
+    """The likeliest path of each utterance; -1 and zeros for one whose frames cannot spell its labels."""
 
     label: jax.Array
     """Which of the labels each frame spells, counted from 0, int32 [B, T]; -1 for a blank and in the padding."""
     starts: jax.Array
     """First frame of each label, int32 [B, U]; 0 in the padding."""
     ends: jax.Array
-    """The frame after its last, int32 [B, U]; 0 in the padding."""
+    """First frame after each label, int32 [B, U]; 0 in the padding."""
     scores: jax.Array
     """Mean posterior probability of each label over its frames, float32 [B, U]; 0 in the padding."""
     peaks: jax.Array

@@ -9,16 +9,16 @@ import jax.numpy as jnp
 
 
 class RunningMean(NamedTuple):
-    """What is kept between the pieces of a stream."""
+    """State of a running mean between the pieces of a stream."""
 
     total: jax.Array
     """Sum of the frames so far, float32 [B, C]."""
     frames: jax.Array
-    """How many they are, float32 [B]."""
+    """Number of frames so far, float32 [B]."""
 
 
 def start_mean(batch: int, channels: int) -> RunningMean:
-    """The state before the first frame."""
+    """State of a running mean before the first frame."""
     return RunningMean(jnp.zeros((batch, channels), jnp.float32), jnp.zeros(batch, jnp.float32))
 
 

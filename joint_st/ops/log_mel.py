@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 FLOOR = 1e-6
-"""Added to the mel power before the logarithm; about 20 dB above the quantisation noise of int16."""
+"""Power added to the mel power before the logarithm; about 20 dB above the quantisation noise of int16."""
 
 LEAST_POWER = 1e-10
 """Floor of the mel power where the floor follows the level: nothing of int16 lies below it."""

@@ -42,7 +42,7 @@ class NBest(NamedTuple):
     """The likeliest prefixes of each utterance, the likeliest first."""
 
     labels: jax.Array
-    """int32 [B, N, T]; the blank from each one's length on."""
+    """Labels of each prefix, int32 [B, N, T]; the blank from its length on."""
     lengths: jax.Array
     """Labels in each, int32 [B, N]."""
     scores: jax.Array

@@ -46,7 +46,7 @@ _LATER = (COMPLETE, "_CHECKPOINT_METADATA")
 _DRAFT = ".orbax-checkpoint-tmp"
 """End of the names of Orbax's temporary folders."""
 
-MEND = "see to the disk, and the same command goes on from the last one that is complete"
+CHECK_DISK = "check the disk, and the same command goes on from the last one that is complete"
 MAKE_ROOM = "make room, and the same command goes on from the last one that is complete"
 
 
@@ -299,7 +299,7 @@ class Checkpoints:
             if isinstance(error, ValueError) and not code or storage.is_remote(self.directory):
                 raise
             number = int(code[1]) if code else error.errno
-            why, free, advice = os.strerror(number) if number else error, "", MEND
+            why, free, advice = os.strerror(number) if number else error, "", CHECK_DISK
             if number in (errno.ENOSPC, errno.EDQUOT):
                 with contextlib.suppress(OSError):
                     free = f" ({_mib(shutil.disk_usage(self.directory).free)} free)"

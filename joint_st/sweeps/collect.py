@@ -77,7 +77,7 @@ def collect(
 
 
 def read_evaluation(job: Job, table: Path) -> RunEvaluation:
-    """Read the evaluation whose table is the file `table`, and whose utterances lie beside it."""
+    """Read the evaluation whose table is the file `table`, and whose utterances lie in the same folder."""
     rows = json.loads(table.read_bytes())
     records: dict[tuple[str, str], dict[str, list[dict]]] = {}
     with table.with_suffix(".jsonl").open(encoding="utf-8") as lines:

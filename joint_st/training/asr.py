@@ -106,7 +106,7 @@ def train_asr(config: Config, workdir: Path) -> None:
 
 
 def make_reporting(config: Config, data: TrainingData) -> Reporting:
-    """What is reported of a step beside what it reports itself."""
+    """Columns that the training script adds to those that a step reports."""
     training, features = config.training, config.model.features
 
     def host_columns(done: int, window: Window):

@@ -71,7 +71,7 @@ class CsvLogger:
 
 
 class TensorBoardLogger:
-    """Scalars as TensorBoard events under `directory`; in a bucket, as of the latest `flush`."""
+    """Scalars as TensorBoard events under `directory`; in a bucket they appear at each `flush`."""
 
     def __init__(self, directory: Path, *, resume_at: int):
         try:

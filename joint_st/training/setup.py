@@ -72,7 +72,7 @@ class TrainingData:
 
     @property
     def fingerprint(self) -> str:
-        """Changes with the lengths of the utterances and sentences, and so with the batch plan."""
+        """Fingerprint of the lengths of utterances and sentences, and so of the batch plan."""
         digest = hashlib.sha256(self.paired.lengths.tobytes() + self.paired.label_lengths.tobytes())
         if self.symbols.units:
             digest.update(self.paired.unit_lengths.tobytes())
@@ -82,7 +82,7 @@ class TrainingData:
 
     @property
     def fingerprint_of_all(self) -> str:
-        """Changes with the lengths of the dev set too."""
+        """Fingerprint of the lengths of the dev set too."""
         return self.fingerprint + (self.dev.fingerprint if self.dev else "")
 
 
@@ -164,7 +164,7 @@ def print_summary(config: Config, run: RunDirectory, data: TrainingData, begun: 
     if data.text:
         log(f"text     {data.text.describe()}")
         first = f"; the first {data.text_first} steps are on text alone" if data.text_first else ""
-        log(f"beside   {data.text_plan.describe(1, 'units')}{first}")
+        log(f"batches  of text, in each step too: {data.text_plan.describe(1, 'text units')}{first}")
 
 
 def print_start(config: Config | LmConfig, run: RunDirectory, begun: Start) -> None:

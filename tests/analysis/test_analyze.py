@@ -179,7 +179,7 @@ def test_layers_are_named_in_the_order_they_are_passed():
     [
         ({}, [], "data.units.kind is none"),
         (JOINT, ["--data", "test"], "--data test: written NAME=SOURCE"),
-        (JOINT, ["--utterances", "0"], "'0' is no whole number from 1 to 1,000,000,000"),
+        (JOINT, ["--utterances", "0"], "'0' is not a whole number from 1 to 1,000,000,000"),
         (JOINT, [], "no complete checkpoint; train the run first"),
     ],
 )

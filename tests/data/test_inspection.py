@@ -102,7 +102,7 @@ def test_texts_of_a_language_without_phonemes_are_named_and_the_others_go_on(dat
             manifest.write(json.dumps(row) + "\n")
     units = UnitsConfig(kind="phonemes")
     _, _, _, counts, *_ = inspect(Config(data=data.model_copy(update={"units": units})))
-    assert counts.startswith("train: 5 utterances") and "2 with audio alone" in counts
+    assert counts.startswith("train: 5 utterances") and "2 without losses on their text" in counts
     messages = {record.getMessage() for record in caplog.records}
     assert (
         len(messages) == 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import shutil
 
 import jax
@@ -131,6 +132,10 @@ def test_a_file_and_its_text(trained, spoken, capsys, tmp_path):
     assert main(["align", str(trained), str(audio), str(text)]) == 0
     [record] = read_lines(capsys.readouterr().out)
     assert (record["id"], record["text"]) == (line["id"], normalizer("english")(line["text"]))
+    latin = os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.wav")
+    shutil.copy(audio, latin)
+    assert main(["align", str(trained), latin, str(text)]) == 0
+    assert read_lines(capsys.readouterr().out) == [record | {"id": "caf\\xe9"}]
     broken = tmp_path / "broken.wav"
     broken.write_bytes(b"RIFF and no more")
     for arguments, message in (([broken, text], f"{broken}: "), ([audio, ""], f"{audio}: its text is empty")):

@@ -135,7 +135,7 @@ def clash(path: str, message: str) -> pydantic_core.PydanticCustomError:
 
 @dataclasses.dataclass(frozen=True)
 class OneOf:
-    """What a field of text may hold: the name of a kind. It stands beside the type: `Annotated[str, OneOf(KINDS)]`."""
+    """What a field of text may hold: the name of a kind. Annotates the type: `Annotated[str, OneOf(KINDS)]`."""
 
     kinds: Kinds
 

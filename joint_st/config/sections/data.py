@@ -99,9 +99,9 @@ class Gain(AugmentationConfig):
 
     kind: Literal["gain"] = "gain"
     low_db: float = -20.0
-    """The least."""
+    """Least gain in dB."""
     high_db: float = 6.0
-    """The most. Samples beyond full scale are clipped, as a recorder would."""
+    """Most gain in dB. Samples beyond full scale are clipped, as a recorder would."""
 
     @pydantic.model_validator(mode="after")
     def _range(self):
@@ -119,9 +119,9 @@ class Noise(AugmentationConfig):
     colour: Literal["white", "pink"] = "white"
     """White noise has equal power at all frequencies, pink noise in all octaves."""
     low_db: float = 10.0
-    """The lowest ratio, over the whole utterance."""
+    """Lowest ratio of speech to noise in dB, over the whole utterance."""
     high_db: float = 40.0
-    """The highest."""
+    """Highest ratio of speech to noise in dB."""
 
     @pydantic.model_validator(mode="after")
     def _range(self):
@@ -131,7 +131,7 @@ class Noise(AugmentationConfig):
 
 
 class TokenizerConfig(Section):
-    """What the CTC heads spell: characters or SentencePiece wordpieces. Id 0 is the CTC blank."""
+    """The labels that the heads emit: characters or SentencePiece wordpieces. Label 0 is the blank."""
 
     kind: Literal["characters", "sentencepiece"] = "characters"
     """`characters` takes its inventory from the training texts; `sentencepiece` is trained on them."""
@@ -142,7 +142,7 @@ class TokenizerConfig(Section):
 
 
 class UnitsConfig(Section):
-    """What the text encoder reads. Without units there is no text encoder, and training is on audio alone."""
+    """The text units that the text encoder reads. Without them there is no text encoder, and only speech is trained on."""
 
     kind: Literal["none", "phonemes", "characters", "sentencepiece"] = "none"
     """`phonemes` by espeak-ng, in each utterance's language; `sentencepiece` is trained on the training texts."""
@@ -162,7 +162,7 @@ class DataConfig(Section):
     test: dict[str, Source] = {}
     """Named splits that are evaluated at the end of training and by `joint-st evaluate`."""
     text: tuple[Source, ...] = ()
-    """Text without audio (audio there may be is ignored). Its words count as read (though not heard), the tokenizer
+    """Text without audio (audio there may be is ignored). Its words count as `text_only` in evaluations, the tokenizer
     learns from it, and where there are units, text-only batches come from it."""
     normalizer: NormalizerName = "english"
     """Text normaliser: its name (`none`, `basic`, `english`), which stands for its newest version, or name and version
@@ -189,7 +189,7 @@ class DataConfig(Section):
     buckets: int = Field(default=3, ge=1)
     """Length buckets: each is one fixed shape, compiled once."""
     text_batch_size: int = Field(default=0, ge=0)
-    """Sentences of `text` in each step, beside the paired batch: in the longest text bucket, over all devices.
+    """Sentences of `text` in each step, in addition to the paired batch: in the longest text bucket, over all devices.
     0: no text-only batches."""
     max_text_units: int = Field(default=512, ge=1)
     """Sentences of `text` with more units are left out, and counted; paired utterances take part with their audio

@@ -35,10 +35,10 @@ class FeaturesConfig(Section):
     level_weight: float = Field(default=10.0, ge=0)
     """Frames at the model's usual level that are taken to have come before the first: they steady the first means."""
     remove_offset: bool = False
-    """Subtract a constant from each window, so that an offset of the recording is not heard."""
+    """Subtract a constant from each window, so that a constant offset (DC) of the recording has no effect."""
     floor_db: float = Field(default=0.0, ge=0)
-    """Floor below the mean power so far, in dB, in place of a fixed floor: with `level`, a quiet recording is then heard
-    as a loud one. 0: the fixed floor, 60 dB below full scale."""
+    """Floor below the mean power so far, in dB, in place of a fixed floor: with `level`, a quiet recording then
+    gives the same features as a loud one. 0: the fixed floor, 60 dB below full scale."""
 
     @pydantic.model_validator(mode="after")
     def _ranges(self):
@@ -135,8 +135,8 @@ class TextConfig(Section):
     mask_span: int = Field(default=5, ge=1)
     """Frames of one masked span, counted after repetition."""
     substituted_share: float = Field(default=0.0, ge=0, lt=1)
-    """Share of units replaced in training by one drawn from all, or by CTC's blank: what is heard is not always what
-    was said."""
+    """Share of units replaced in training by one drawn from all, or by CTC's blank: what an auxiliary CTC
+    recognises is not always what was said."""
     noise: float = Field(default=0.0, ge=0)
     """Standard deviation of Gaussian noise added in training to the text's embeddings, whose own is 1."""
 
@@ -172,7 +172,8 @@ class ModelConfig(Section):
     units, which peak once for each unit."""
     unit_conditioning: Literal["none", "add", "replace"] = "none"
     """What enters the shared layers of speech: the audio encoder's embeddings; these plus the text's embeddings of the
-    units heard, weighted by the posterior of `losses.unit_ctc.weight`; or the latter only."""
+    units that the auxiliary CTC (`losses.unit_ctc`) recognises, weighted by its posteriors; or the latter only. This is
+    self-conditioned CTC (arXiv 2104.02724)."""
     streaming_layers: int = Field(default=2, ge=1)
     """Shared causal conformer layers."""
     full_context_layers: int = Field(default=2, ge=1)

@@ -35,6 +35,9 @@ HEADS = {"": "full context", "streaming_": "streaming"}
 """Beginnings of the same names."""
 SUBSET_NAMES = {"": "all words", "_heard": "heard", "_text_only": "text only"}
 
+MAIN_ARMS = ("audio_only", "reconstruction", "reconstruction_consistency")
+"""Arms of the sweeps that show what text adds; the last one is the base, with the alignment `dtw`."""
+
 GIB = 2**30
 
 
@@ -110,6 +113,10 @@ def sweep(rows: list[dict]) -> dict[str, Any]:
         compared = [row for row in rows if reference in row["relative_to"]]
         lines = [_changes(row, reference, subsets) for row in compared]
         found[f"relative_to_{reference}"] = table(header, lines)
+    by_name = {row["name"]: row for row in rows}
+    found["main"] = table(header, [_rates(by_name[name], subsets) for name in MAIN_ARMS if name in by_name])
+    if len(by_name) > len(MAIN_ARMS):
+        found["alignments"] = _alignments([row for row in rows if row["name"] not in MAIN_ARMS[:2]])
     for row in rows:
         arm: dict[str, Any] = {f"{head}wer{end}": rate(row, f"{head}wer{end}") for head in HEADS for end in subsets}
         for reference, changes in row["relative_to"].items():
@@ -118,6 +125,19 @@ def sweep(rows: list[dict]) -> dict[str, Any]:
     first = rows[0]
     found |= {name: str(first[name]) for name in ("split", "decoder", "normalizer", "utterances", "words")}
     return found | {"seeds": str(len(first["seeds"]))}
+
+
+def _alignments(rows: list[dict]) -> str:
+    """Return a table of arms that differ in their alignment, those with the lowest rate first."""
+    rate_name, base = "wer_text_only", MAIN_ARMS[-1]
+    header = ["alignment", "text only, full context", "change from `reconstruction`", "change from `dtw`"]
+    lines = []
+    for row in sorted(rows, key=lambda row: row[rate_name]):
+        name = "dtw" if row["name"] == base else row["name"]
+        changes = [row["relative_to"].get(other, {}).get("text_only") for other in ("reconstruction", base)]
+        cells = [change(one).replace(" %", "") if one else "" for one in changes]
+        lines.append([f"`{name}`", rate(row, rate_name).replace(" %", ""), *cells])
+    return table(header, lines)
 
 
 def _rates(row: dict, subsets: Sequence[str]) -> list[str]:

@@ -1,8 +1,10 @@
 """`python -m joint_st` is the command `joint-st`."""
 
+import contextlib
 import os
 import signal
 import sys
+from typing import NoReturn
 
 
 def main() -> int:
@@ -18,7 +20,17 @@ def main() -> int:
     status = cli.main()
     if ours:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
+    if status:
+        _leave(status)
     return status
+
+
+def _leave(status: int) -> NoReturn:
+    """End without waiting for threads: one of a library may wait for what never comes, such as a save that has failed."""
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError):
+            stream.flush()
+    os._exit(status)
 
 
 def _open_closed_streams() -> None:

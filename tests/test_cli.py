@@ -410,6 +410,19 @@ def test_a_stream_that_is_closed_is_as_one_that_nobody_reads(config, closed):
     assert bool(done.stdout) == (">&-" not in closed.replace("2>&-", ""))
 
 
+def test_an_error_ends_the_process_whatever_its_threads_wait_for():
+    program = """
+import sys, threading
+from joint_st.__main__ import main
+threading.Thread(target=threading.Event().wait).start()
+sys.argv = ["joint-st", "evaluate", "nowhere"]
+sys.exit(main())
+"""
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment(), timeout=60)
+    assert (done.returncode, done.stderr) == (2, "joint-st: error: nowhere: no such directory\n")
+
+
 def test_a_table_whose_reader_has_left_is_no_error(monkeypatch, config):
     """Rich, which prints it, makes an exit with status 1 of that."""
 

@@ -32,7 +32,7 @@ from joint_st.data.sources import open_source
 from joint_st.data.text_units import load_units
 from joint_st.data.tokenizers import load_tokenizer
 from joint_st.errors import UserError, printable
-from joint_st.evaluation.report import make_rows, make_table, score
+from joint_st.evaluation.report import make_rows, make_table, read_utterances, score, write_utterances
 from joint_st.reports.page import make_page
 from joint_st.runs.checkpoints import Checkpoints
 from joint_st.runs.directory import RunDirectory, existing_run
@@ -189,6 +189,16 @@ def test_inventories_of_another_shape_are_refused_in_one_line(run, content):
         with pytest.raises(UserError) as caught:
             read(run.tokenizer)
         assert str(run.tokenizer) in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("line", ["", "{}", "[" * 100_000, '{"id": 1}', "1" * 5000, '"\\ud800"', "\x00", "NaN"])
+def test_stored_utterances_of_another_shape_are_refused_in_one_line(tmp_path, line):
+    whole = score(["u"], ["a b"], ["a"], [1.0], split="test", head="streaming")
+    write_utterances(whole, tmp_path / "whole.jsonl")
+    assert read_utterances(tmp_path / "whole.jsonl") == whole
+    (tmp_path / "broken.jsonl").write_text((tmp_path / "whole.jsonl").read_text() + line + "\n")
+    with pytest.raises(UserError, match=r"^\S*broken.jsonl:2: [^\n]*; move it away, so that it is made again$"):
+        read_utterances(tmp_path / "broken.jsonl")
 
 
 def test_features_of_tfds_import_no_module(tmp_path, monkeypatch):

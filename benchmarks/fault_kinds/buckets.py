@@ -52,7 +52,7 @@ def judge(trial: Trial, place: InBucket, one: Running, case: str, before: list[i
     trial.count(outcome, case, told, trial.work / "logs")
 
 
-@fault("a bucket that answers 5 % of requests with 503", ci=True)
+@fault("a bucket that answers 5 % of requests with 503")
 def busy(trial: Trial) -> None:
     """Every request may be refused for the moment, each time it is made."""
     trained(trial)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from benchmarks.fault_kinds.trial import Outcome, Trial, fault
-from benchmarks.fuzz.drive import fuzz
+from benchmarks.fuzz.drive import covered, fuzz
 from benchmarks.fuzz.kinds import KINDS, Kind
 
 WHOLE, PART = 20_000, 300
@@ -39,13 +39,20 @@ def try_kind(kind: Kind, trial: Trial) -> None:
                 trial.count(OUTCOMES[outcome], f"{outcome} {one['case']}", one["told"], evidence)
             else:  # more of the same, of which none was kept
                 trial.row.counts[OUTCOMES[outcome]] += 1
-    trial.row.more["line coverage"] = (
-        f"{found.coverage:.1%} of {found.lines} lines of {', '.join(map(_short, kind.readers))}"
-    )
-    trial.row.more["not run"] = found.missed
-    trial.progress(f"line coverage of the readers {found.coverage:.1%} ({found.covered} of {found.lines})")
-    if trial.whole and found.coverage < kind.covered:
-        trial.row.more["error"] = f"line coverage {found.coverage:.1%}, and {kind.covered:.0%} are wanted"
+    tried = _TRIED.setdefault(kind.family or kind.name, [])
+    tried.append((kind, found.ran))
+    seen = covered(*zip(*tried))
+    of = f" by {len(tried)} kinds of {kind.family}" if kind.family else ""
+    trial.row.more["line coverage"] = f"{seen} of {', '.join(sorted(map(_short, kind.readers)))}{of}"
+    trial.row.more["not run"] = seen.missed
+    trial.progress(f"line coverage of the readers{of}: {seen}")
+    complete = not kind.family or len(tried) == sum(one.family == kind.family for one in KINDS)
+    if trial.whole and complete and seen.share < kind.covered:
+        trial.row.more["error"] = f"line coverage {seen.share:.1%}, and {kind.covered:.0%} are wanted"
+
+
+_TRIED: dict[str, list[tuple[Kind, dict[str, set[int]]]]] = {}
+"""Kinds that were tried, by family, and the lines that their cases have run."""
 
 
 def _short(module: str) -> str:

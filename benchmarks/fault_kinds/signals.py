@@ -31,9 +31,10 @@ MOMENTS: dict[str, Callable[[Running, Disk], object]] = {
 def training(trial: Trial) -> None:
     """One at each moment; then the same command goes on, to the same end."""
     config, logs = with_test(trial), trial.work / "logs"
-    moments = list(MOMENTS) if trial.whole else ["start", "save"]
-    for moment in moments:
-        for number in (signal.SIGINT, signal.SIGTERM):
+    both = (signal.SIGINT, signal.SIGTERM)
+    chosen = {moment: both for moment in MOMENTS} if trial.whole else {"imports": both[:1], "save": both[1:]}
+    for moment, numbers in chosen.items():
+        for number in numbers:
             place = Disk(trial.work / f"{moment}_{number}")
             start = lambda place=place: [  # noqa: E731
                 Running("train", config, "--workdir", place.place, logs=logs, env=variables(trial))

@@ -7,7 +7,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from benchmarks.fuzz.drive import fuzz
+from benchmarks.fuzz.drive import covered, fuzz
 from benchmarks.fuzz.kinds import KINDS
 
 
@@ -18,6 +18,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--keep", type=Path, help="folder in which failing inputs are kept")
     options = parser.parse_args()
+    families = {}
     for kind in KINDS:
         if options.kinds and kind.name not in options.kinds:
             continue
@@ -25,7 +26,13 @@ def main() -> None:
         with tempfile.TemporaryDirectory(prefix="joint_st_fuzz_") as folder:
             found = fuzz(kind, options.count, options.seed, options.keep / kind.name if options.keep else Path(folder))
         seconds = time.perf_counter() - began
-        print(f"{kind.name}: {dict(found.counts)}; lines {found.coverage:.1%}; {seconds:.0f} s", flush=True)
+        print(f"{kind.name}: {dict(found.counts)}; {covered([kind], [found.ran])}; {seconds:.0f} s", flush=True)
+        if kind.family:
+            together = families.setdefault(kind.family, [])
+            together.append((kind, found.ran))
+            print(
+                f"  {kind.family}, {len(together)} kinds: {covered(*zip(*together))}: {covered(*zip(*together)).missed}"
+            )
         shown = set()
         for one in found.failures:
             last = one["told"].strip().splitlines()[-1:] or [""]
@@ -33,7 +40,7 @@ def main() -> None:
             if key not in shown:
                 shown.add(key)
                 print(f"  {one['outcome']} {one['case']}: {one['told'].strip()[-700:]}")
-        print(f"  not run: {found.missed}")
+        print(f"  not run: {covered([kind], [found.ran]).missed}")
         for reason, count in found.reasons.most_common(8):
             print(f"  {count:>6} {reason}")
 

@@ -1,8 +1,9 @@
 """Gives many mutated inputs of one kind to their reader, in a process whose memory and time are bounded.
 
-    python -m benchmarks.fuzz.child KIND SEED FIRST LAST FOLDER
+    python -m benchmarks.fuzz.child KIND SEED FIRST LAST FOLDER MEASURE
 
-FOLDER gets `progress` (the number of the case that is read, so that a crash can be told), `failures/` and `result.json`.
+FOLDER gets `progress` (the number and the file of the case that is read, so that a crash can be told), `cases` (a line of
+JSON for each that was), `failures/` and, at the end, `lines.json`, the lines that were run.
 A case depends on KIND, SEED and its number alone.
 """
 
@@ -71,10 +72,11 @@ def address_space() -> int:
     return int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
 
 
-def main(name: str, seed: int, first: int, last: int, place: Path) -> None:
-    """Try the cases `first` up to `last`."""
+def main(name: str, seed: int, first: int, last: int, place: Path, measure: bool) -> None:
+    """Try the cases `first` up to `last`, and measure which lines are run if so asked."""
     measured = coverage.Coverage(data_file=None, source=["joint_st"], config_file=False)
-    measured.start()
+    if measure:
+        measured.start()
     from benchmarks.fuzz.kinds import kind as find
 
     kind = find(name)
@@ -96,32 +98,33 @@ def main(name: str, seed: int, first: int, last: int, place: Path) -> None:
 
     bound = address_space() + MEMORY
     resource.setrlimit(resource.RLIMIT_AS, (bound, bound))
-    counts, told, reasons = Counter(), [], Counter()
-    with open(place / "progress", "w+") as progress:
+    counts = Counter()
+    # Line by line, so that a crash loses nothing but the coverage of its process.
+    with open(place / "progress", "w+") as progress, open(place / "cases", "a", buffering=1) as cases:
         for number in range(first, last):
-            progress.seek(0)
-            progress.write(f"{number:<12}")
-            progress.flush()
             valid, content = case(kind, seeds, seed, number)
+            progress.seek(0)
+            progress.write(f"{number} {valid.name:<60}")
+            progress.flush()
             path = folder / valid.name
             path.write_bytes(content)
             outcome, said = attempt(kind, folder, valid)
             counts[outcome] += 1
+            record = {"outcome": outcome}
             if outcome == "refused":
-                reasons[_reason(said)] += 1
-            if outcome not in ("survived", "refused") and counts[outcome] <= MOST_KEPT:
-                kept = failures / f"{number}_{Path(valid.name).name}"
+                record["reason"] = _reason(said)
+            elif outcome != "survived" and counts[outcome] <= MOST_KEPT:
+                kept = failures / f"{number}_{path.name}"
                 kept.write_bytes(content)
-                told.append(
-                    {"case": f"{number} {valid.name}", "outcome": outcome, "told": said[-1500:], "kept": kept.name}
-                )
+                record |= {"case": f"{number} {valid.name}", "told": said[-1500:], "kept": kept.name}
+            cases.write(json.dumps(record) + "\n")
             path.write_bytes(_stored(valid))
-    measured.stop()
-    data = measured.get_data()
-    lines = {file: sorted(data.lines(file) or ()) for file in data.measured_files()}
-    (place / "result.json").write_text(
-        json.dumps({"counts": counts, "failures": told, "lines": lines, "reasons": reasons.most_common(40)})
-    )
+    lines = {}
+    if measure:
+        measured.stop()
+        data = measured.get_data()
+        lines = {file: sorted(data.lines(file) or ()) for file in data.measured_files()}
+    (place / "lines.json").write_text(json.dumps(lines))
 
 
 def _stored(valid) -> bytes:
@@ -138,4 +141,4 @@ def _reason(said: str) -> str:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4]), Path(sys.argv[5]))
+    main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4]), Path(sys.argv[5]), sys.argv[6] == "1")

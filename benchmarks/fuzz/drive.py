@@ -10,7 +10,8 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,8 +19,10 @@ import coverage
 
 from benchmarks.fuzz.kinds import CHECKOUT, Kind
 
-TOGETHER = 4_000
+TOGETHER = 2_000
 """Cases of one process."""
+MEASURED = 6_000
+"""Cases of which the lines are counted."""
 SILENT_SECONDS = 30
 """A process that stays with one case for so long, as in code that no signal interrupts, is killed."""
 
@@ -31,76 +34,93 @@ class Found(NamedTuple):
     """Cases by outcome: survived, refused, traceback, silent, memory, time, crash."""
     failures: list[dict]
     """Case, outcome, what was said, and the file that was kept, of some that failed."""
-    covered: int
-    """Lines of the readers that were run."""
-    lines: int
-    """Lines of the readers."""
-    missed: dict[str, list[int]]
-    """Lines of the readers that were not run, by file."""
+    ran: dict[str, set[int]]
+    """Lines that were run, by file."""
     reasons: Counter
     """How often each reason for refusing was given."""
 
+
+class Coverage(NamedTuple):
+    """How much of some readers was run."""
+
+    lines: int
+    """Lines of the readers."""
+    missed: dict[str, list[int]]
+    """Those of them that were not run, by file."""
+
     @property
-    def coverage(self) -> float:
+    def share(self) -> float:
         """Share of the readers' lines that were run."""
-        return self.covered / max(self.lines, 1)
+        return 1 - sum(map(len, self.missed.values())) / max(self.lines, 1)
+
+    def __str__(self) -> str:
+        return f"{self.share:.1%} of {self.lines} lines"
 
 
-def fuzz(kind: Kind, count: int, seed: int, work: Path) -> Found:
-    """Give so many mutated inputs to the readers of a kind; failing ones are kept in `work/failures`."""
+def covered(kinds: Iterable[Kind], ran: Iterable[Mapping[str, set[int]]]) -> Coverage:
+    """How much of the readers of some kinds was run. ran: lines by file, of each kind."""
+    wanted: dict[str, set[int]] = {}
+    for kind in kinds:
+        for file, lines in reader_lines(kind):
+            wanted.setdefault(file, set()).update(lines)
+    left = {file: sorted(lines.difference(*(one.get(file, set()) for one in ran))) for file, lines in wanted.items()}
+    missed = {str(Path(file).relative_to(CHECKOUT)): lines for file, lines in left.items() if lines}
+    return Coverage(sum(map(len, wanted.values())), missed)
+
+
+def fuzz(kind: Kind, count: int, seed: int, work: Path, together: int = 2) -> Found:
+    """Give so many mutated inputs to the readers of a kind; failing ones are kept in `work/failures`.
+
+    together: processes at a time. Lines are counted in the first `MEASURED` cases: that takes its time.
+    """
+    (work / "failures").mkdir(parents=True, exist_ok=True)
     counts, reasons, failures, ran = Counter(), Counter(), [], {}
-    kept = work / "failures"
-    kept.mkdir(parents=True, exist_ok=True)
-    for first in range(0, count, TOGETHER):
-        todo = first
-        last = min(first + TOGETHER, count)
-        while todo < last:
-            place = work / f"{todo}"
-            ended = _process(kind, seed, todo, last, place)
-            result = json.loads((place / "result.json").read_text()) if not ended else None
-            if result is None:
-                # What ran before in this process is counted when it is run again without the case that ended it.
-                number = int((place / "progress").read_text() or first) if (place / "progress").exists() else None
-                if number is None:
-                    raise RuntimeError(f"{kind.name}: {ended}")
-                before = _process(kind, seed, todo, number, place.with_suffix(".before")) if number > todo else ""
-                if before:
-                    raise RuntimeError(f"{kind.name}: case {todo} to {number}: {before}")
-                outcome = "time" if ended.startswith("no end") else "crash"
-                counts[outcome] += 1
-                failures.append({"case": f"{number}", "outcome": outcome, "told": ended[-1500:], "kept": ""})
-                if number > todo:
-                    result = json.loads((place.with_suffix(".before") / "result.json").read_text())
-                    _move(place.with_suffix(".before"), kept)
-                todo = number + 1
-            else:
-                todo = last
-                _move(place, kept)
-            if result:
-                counts.update(result["counts"])
-                reasons.update(dict(result["reasons"]))
-                failures += result["failures"]
-                for file, numbers in result["lines"].items():
-                    ran.setdefault(file, set()).update(numbers)
-            for folder in (place, place.with_suffix(".before")):
-                shutil.rmtree(folder, ignore_errors=True)
-    wanted = {file: lines for file, lines in reader_lines(kind)}
-    missed = {file: sorted(lines - ran.get(file, set())) for file, lines in wanted.items()}
-    lines = sum(map(len, wanted.values()))
-    uncovered = {str(Path(file).relative_to(CHECKOUT)): left for file, left in missed.items() if left}
-    return Found(counts, failures, lines - sum(map(len, missed.values())), lines, uncovered, reasons)
+    chunks = [(first, min(first + TOGETHER, count)) for first in range(0, count, TOGETHER)]
+    with ThreadPoolExecutor(together) as workers:
+        for records, lines in workers.map(lambda chunk: _chunk(kind, seed, *chunk, work), chunks):
+            for record in records:
+                counts[record["outcome"]] += 1
+                reasons.update([record["reason"]] if "reason" in record else [])
+                failures += [record] if "told" in record else []
+            for file, numbers in lines.items():
+                ran.setdefault(file, set()).update(numbers)
+    return Found(counts, failures, ran, reasons)
 
 
-def _move(place: Path, kept: Path) -> None:
-    for file in (place / "failures").iterdir():
-        shutil.move(file, kept / file.name)
+def _chunk(kind: Kind, seed: int, todo: int, last: int, work: Path) -> tuple[list[dict], dict[str, list[int]]]:
+    """A record of each of some cases, and the lines that were run, by file."""
+    records, lines = [], {}
+    while todo < last:
+        place = work / f"{todo}"
+        ended = _process(kind, seed, todo, last, place)
+        records += [json.loads(line) for line in (place / "cases").read_text().splitlines()]
+        if ended:
+            number, _, name = (place / "progress").read_text().partition(" ")
+            broken = place / "case" / name.strip()
+            shutil.copyfile(broken, place / "failures" / f"{number}_{broken.name}")
+            told = {"case": f"{number} {name.strip()}", "told": ended[-1500:], "kept": f"{number}_{broken.name}"}
+            records.append({"outcome": "time" if ended.startswith("no end") else "crash", **told})
+            todo = int(number) + 1
+        else:
+            todo, lines = last, json.loads((place / "lines.json").read_text())
+        for file in (place / "failures").iterdir():
+            shutil.move(file, work / "failures" / file.name)
+        shutil.rmtree(place, ignore_errors=True)
+    return records, lines
 
 
 def _process(kind: Kind, seed: int, first: int, last: int, place: Path) -> str:
     """Runs cases in a process; returns why it ended before the last, or nothing."""
     shutil.rmtree(place, ignore_errors=True)
     place.mkdir(parents=True)
-    command = [sys.executable, "-m", "benchmarks.fuzz.child", kind.name, *map(str, (seed, first, last, place))]
+    command = [
+        sys.executable,
+        "-m",
+        "benchmarks.fuzz.child",
+        kind.name,
+        *map(str, (seed, first, last, place)),
+        str(int(first < MEASURED)),
+    ]
     with open(place / "output", "w+b") as output:
         process = subprocess.Popen(command, stdout=output, stderr=output, stdin=subprocess.DEVNULL, cwd=CHECKOUT)
         seen, since = "", time.monotonic()
@@ -115,8 +135,10 @@ def _process(kind: Kind, seed: int, first: int, last: int, place: Path) -> str:
                 return f"no end of one case in {SILENT_SECONDS} s"
         output.seek(0)
         said = output.read().decode("utf-8", "replace").strip()
-    if process.returncode == 0 and (place / "result.json").exists():
+    if process.returncode == 0 and (place / "lines.json").exists():
         return ""
+    if not (place / "progress").exists():
+        raise RuntimeError(f"{kind.name}: {said}")
     return f"status {process.returncode}: {said}"
 
 

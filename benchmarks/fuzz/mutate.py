@@ -230,9 +230,11 @@ def json_text(chance: Random, content: bytes) -> bytes:
     """JSON with a changed tree, or changed as text; mostly it can be read."""
     if chance.random() < 0.2:
         return chance.choice(RAW)(chance, content)
-    return json.dumps(tree(chance, json.loads(content)), ensure_ascii=chance.random() < 0.5).encode(
-        "utf-8", "surrogatepass"
-    )
+    try:
+        changed = json.dumps(tree(chance, json.loads(content)), ensure_ascii=chance.random() < 0.5)
+    except (ValueError, OverflowError, RecursionError):  # it was changed before
+        return damage(chance, content, len(content))
+    return changed.encode("utf-8", "surrogatepass")
 
 
 def json_lines(chance: Random, content: bytes) -> bytes:
@@ -246,10 +248,7 @@ def json_lines(chance: Random, content: bytes) -> bytes:
             case 1:
                 del rows[at]
             case _:
-                try:
-                    rows[at] = json_text(chance, rows[at])
-                except ValueError:  # it was changed before
-                    rows[at] = damage(chance, rows[at])
+                rows[at] = json_text(chance, rows[at])
         rows = rows or [b""]
     return b"\n".join(rows) + b"\n" * (chance.random() < 0.9)
 

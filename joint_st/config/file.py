@@ -25,6 +25,7 @@ from joint_st.config.problems import explain, one_line, shown
 from joint_st.config.schema import Config
 from joint_st.config.sections.data import NORMALIZERS
 from joint_st.errors import UserError
+from joint_st.json_files import NOT_JSON
 
 Made = TypeVar("Made")
 Root = TypeVar("Root", Config, LmConfig)
@@ -128,7 +129,7 @@ def is_language_model(directory: str | os.PathLike[str]) -> bool:
 def _says_language_model(path: Path) -> bool:
     try:
         read = json.loads(path.read_bytes())
-    except ValueError:
+    except NOT_JSON:
         return False
     return isinstance(read, dict) and read.get("kind") == LmConfig.model_fields["kind"].default
 
@@ -138,7 +139,7 @@ def _from_json(path: Path, kind: type[Root]) -> Root:
     if other is not kind and LmConfig in (other, kind):
         raise UserError(f"{path}: a config that {COMMANDS[other]} takes, not {COMMANDS[kind]}")
     text: str | bytes = path.read_bytes()
-    with contextlib.suppress(ValueError):  # what is not JSON is explained with the mistakes of other kinds
+    with contextlib.suppress(*NOT_JSON):  # what is not JSON is explained with the mistakes of other kinds
         read = json.loads(text)
         text = json.dumps(_migrated(read, path)) if isinstance(read, dict) else text
     try:
@@ -154,9 +155,9 @@ def _migrated(read: dict, path: Path) -> dict:
     `UserError` for a format that this version does not read.
     """
     number = read.pop("format", 1 if path.name == FILE_NAME else FORMAT)
-    while number in MIGRATIONS:
+    while isinstance(number, int) and number in MIGRATIONS:
         read, number = MIGRATIONS[number](read), number + 1
-    if number in READ_BY:
+    if isinstance(number, int) and number in READ_BY:
         raise UserError(
             f"{path}: a run of format {number}, which joint_st {READ_BY[number]} reads, and this version does not: "
             f"use that version, or train anew"

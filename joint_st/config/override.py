@@ -14,6 +14,7 @@ from joint_st.config.sections.base import Section
 from joint_st.config.sections.data import Source
 from joint_st.config.tree import element, is_section, join, kinds, members, plain
 from joint_st.errors import UserError
+from joint_st.json_files import NOT_JSON
 
 Root = TypeVar("Root", bound=Section)
 
@@ -115,6 +116,8 @@ def _from_json(text: str, at: str) -> Any:
         return json.loads(text)
     except json.JSONDecodeError as error:
         raise UserError(f"{at} = {shown(text)}: not JSON at character {error.pos}") from None
+    except NOT_JSON as error:
+        raise UserError(f"{at} = {shown(text)}: not JSON that can be read ({str(error)[:60]})") from None
 
 
 def _plain(value: Any) -> Any:

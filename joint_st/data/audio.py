@@ -181,6 +181,9 @@ class _Sndfile:
             yield from _dropped(sndfile_blocks(self._file), start)
         elif start < self.frames:
             if start:
+                # In an Ogg file of which no sample can be decoded, libsndfile's decoder crashes on a seek.
+                if self.kind == "OGG" and not len(self._file.read(1)):
+                    return
                 self._file.seek(start)
             yield from sndfile_blocks(self._file)
 
@@ -251,7 +254,7 @@ def _by_ffmpeg(path: Path | str, why: str) -> Decoder:
         raise UnreadableAudio(path, f"{why} (FFmpeg may read all of it: pip install 'joint_st[av]')")
     try:
         return ffmpeg.FfmpegFile(path)
-    except ffmpeg.errors() as error:
+    except (OSError, MemoryError, *ffmpeg.errors()) as error:
         raise UnreadableAudio(path, f"{why}; FFmpeg: {_why(path, error)}") from None
 
 

@@ -103,6 +103,11 @@ class Wordpieces:
         _write(folder, {"kind": self.kind, "model": MODEL})
         (Path(folder) / MODEL).write_bytes(self.model)
 
+    @property
+    def has_our_ids(self) -> bool:
+        """Whether its padding, which stands for the blank, and its unknown piece have the ids that they have here."""
+        return (self._processor.pad_id(), self._processor.unk_id()) == (BLANK, UNKNOWN)
+
     def pieces(self, text: str) -> list[str]:
         """The pieces of `text` as they are written, `WORD` where a word begins."""
         return self._processor.encode(text, out_type=str)
@@ -147,16 +152,23 @@ def load_tokenizer(folder: Path | str) -> Tokenizer:
         return Characters(description.characters)
     model = path.parent / MODEL
     try:
-        return Wordpieces(model.read_bytes())
-    except RuntimeError as error:
-        raise UserError(f"{model}: no model of SentencePiece ({str(error).splitlines()[0]}); {DAMAGED}") from None
+        pieces = Wordpieces(model.read_bytes())
+        pieces.symbols()
+    except (RuntimeError, UnicodeDecodeError) as error:
+        why = " ".join(str(error).split())[:200]
+        raise UserError(f"{model}: no model of SentencePiece ({why}); {DAMAGED}") from None
+    if not pieces.has_our_ids:
+        raise UserError(
+            f"{model}: id {BLANK} must be its padding and id {UNKNOWN} unknown; make it with joint-st data tokenizer"
+        )
+    return pieces
 
 
 class _OfCharacters(pydantic.BaseModel):
     """What a tokenizer of characters is saved as."""
 
     kind: Literal["characters"]
-    characters: list[Annotated[str, pydantic.Field(min_length=1, max_length=1)]]
+    characters: list[Annotated[str, pydantic.Field(min_length=1, max_length=1)]] = pydantic.Field(min_length=1)
 
     @pydantic.field_validator("characters")
     @classmethod

@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from joint_st.config import Source
+from joint_st.json_files import NOT_JSON
 from joint_st.runs import checksums
 from joint_st.runs.directory import RunDirectory
 
@@ -87,7 +88,7 @@ def read_origin(file: Path) -> Origin | None:
     try:
         origin = Origin(**json.loads(file.with_suffix(SUFFIX).read_bytes()))
         return origin if origin.found == _hash(file.read_bytes()) else None
-    except (OSError, ValueError, TypeError):
+    except (OSError, *NOT_JSON, TypeError):
         return None
 
 

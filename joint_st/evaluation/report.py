@@ -9,8 +9,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
+import pydantic
 from rich import box
 from rich.table import Table
 
@@ -19,6 +20,7 @@ from joint_st.data.utterance import Entry
 from joint_st.errors import UserError
 from joint_st.evaluation.bootstrap import A_LOWER, B_LOWER, UNDECIDED, rate_interval
 from joint_st.evaluation.wer import ALL, EQUAL, Errors, Op, align_words, count_errors, total
+from joint_st.json_files import parse_json
 from joint_st.tables import escape
 
 if TYPE_CHECKING:  # they bring JAX, which those who only read results do without
@@ -317,10 +319,38 @@ def make_lines(records: Iterable[dict]) -> str:
     return lines.encode(errors="backslashreplace").decode()
 
 
+Count = Annotated[int, pydantic.Field(ge=0, lt=2**40)]
+
+_Counts = pydantic.create_model("_Counts", **{name: Count for name in Errors.__slots__})
+
+
+class _Record(_Counts):
+    """What of `ScoredUtterance.record` is read again, as far as numbers are counted with it and text is shown."""
+
+    model_config = pydantic.ConfigDict(extra="allow")
+
+    id: str
+    split: str
+    head: str
+    decoder: str
+    seconds: float = pydantic.Field(ge=0, allow_inf_nan=False)
+    reference: str
+    hypothesis: str
+    subsets: dict[str, _Counts] = {}
+    speaker: str = ""
+    language: str = ""
+    noise: str = ""
+    snr: float | None = pydantic.Field(default=None, allow_inf_nan=False)
+
+
 def read_utterances(path: Path | str) -> list[ScoredUtterance]:
     """Read what `write_utterances` wrote."""
-    with storage.path(path).open(encoding="utf-8") as lines:
-        return [ScoredUtterance.from_record(json.loads(line)) for line in lines]
+    lines = storage.path(path).read_bytes().splitlines()
+    do = "move it away, so that it is made again"
+    return [
+        ScoredUtterance.from_record(parse_json(line, _Record, f"{storage.printable(path)}:{n}", do).model_dump())
+        for n, line in enumerate(lines, 1)
+    ]
 
 
 def by_key(utterances: Sequence[ScoredUtterance]) -> dict[Key, list[ScoredUtterance]]:

@@ -23,6 +23,7 @@ from typing import NamedTuple
 
 from joint_st import storage
 from joint_st.errors import UserError
+from joint_st.json_files import NOT_JSON
 
 FORMATS = ("jsonl", "trn", "ctm", "stm", "kaldi")
 
@@ -153,11 +154,9 @@ def _read_jsonl(path, lines, keys, id_key, folder) -> tuple[list[Said], str]:
     for number, line in lines:
         try:
             fields = json.loads(line)
-        except ValueError as error:
-            why = error.msg if isinstance(error, json.JSONDecodeError) else str(error)
+        except NOT_JSON as error:
+            why = error.msg if isinstance(error, json.JSONDecodeError) else str(error)[:100]
             raise UserError(f"{path}:{number}: not JSON ({why}); each line must be a JSON object") from None
-        except RecursionError:
-            raise UserError(f"{path}:{number}: not JSON that can be read (nested too deep)") from None
         if not isinstance(fields, dict):
             raise UserError(f"{path}:{number}: a {type(fields).__name__}; each line must be a JSON object")
         if key is None:

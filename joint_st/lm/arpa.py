@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import NamedTuple, TextIO
 
 from joint_st.data import tokenizers
-from joint_st.data.tokenizers import BLANK, UNKNOWN_MARK, Characters, Tokenizer
+from joint_st.data.tokenizers import BLANK, UNKNOWN_MARK, WORD, Characters, Tokenizer
 from joint_st.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -143,6 +143,8 @@ def _parse(path: Path, file: TextIO) -> Arpa:
                 ngram, entry = _ngram(line, order)
                 if ngrams[-1].setdefault(ngram, entry) is not entry:
                     repeated[ngram] += 1
+                elif len(ngrams[-1]) > sizes.get(order, 0):  # before it fills the memory
+                    raise UserError(f"{path}: has more {order}-grams than the {sizes.get(order, 0)} that it announces")
             elif line.startswith("ngram "):
                 n, size = line[6:].split("=")
                 sizes[int(n)] = int(size)
@@ -204,7 +206,7 @@ def _number(text: str) -> float:
     return float(text)
 
 
-SPACE = "\u2581"
+SPACE = WORD
 """Stands for a space where tokens are separated by spaces; SentencePiece writes it where a word begins."""
 
 

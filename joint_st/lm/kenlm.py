@@ -67,7 +67,7 @@ def read_kenlm(path: Path) -> Arpa:
         orders, at = _read_trie(data, at, counts, kind == _QUANTIZED_TRIE)
         words = bytes(raw[at:]).decode().split("\0")[:-1]
         _check(orders)
-    except (ValueError, IndexError):
+    except (ValueError, IndexError, OverflowError):
         raise _broken(path) from None
     if len(words) != len(orders[0][0]) or not {"<s>", "</s>"} <= set(words):
         raise UserError(f"{path}: its words are not those of a KenLM binary with <s> and </s>; give the ARPA file")

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+
+from pydantic import JsonValue
 
 from joint_st.analysis.analyze import analyze_run
 from joint_st.config import Source
@@ -14,6 +15,7 @@ from joint_st.data.dataset import open_paired
 from joint_st.decoding.decoders import Decoder, Greedy
 from joint_st.decoding.long import default_window
 from joint_st.distributed.mesh import keep_compiled
+from joint_st.errors import UserError
 from joint_st.evaluation.breakdown import BY, UNSTATED, break_down, explain_unstated
 from joint_st.evaluation.evaluate import evaluate_checkpoints
 from joint_st.evaluation.origin import Origin, read_origin
@@ -21,6 +23,7 @@ from joint_st.evaluation.report import ScoredUtterance, by_key, keep_all, make_r
 from joint_st.evaluation.stored import origin_of, stored_utterances
 from joint_st.evaluation.wer import ALL
 from joint_st.evaluation.word_errors import word_errors
+from joint_st.json_files import DAMAGED, read_json
 from joint_st.passes import FULL_CONTEXT, PASSES
 from joint_st.reports.charts import layer_charts, training_charts
 from joint_st.reports.page import embedded, make_page, write_page
@@ -71,7 +74,7 @@ def report_run(
         analyze_run(workdir, data={split: source}, checkpoint=str(trained.step))
     content = page_data(trained, split, scored, head=head, decoder=decoder.name)
     if layers.exists():
-        content["layers"] = layer_charts(json.loads(layers.read_text(encoding="utf-8")))
+        content["layers"] = _layer_charts(layers)
     samples = _samples(trained, source, scored, head, utterances) if utterances else {}
     fitted = add_samples(content, samples, megabytes * MEGABYTE)
     page = make_page(content)
@@ -83,6 +86,15 @@ def report_run(
         left_out = len(samples) - fitted
         print(f"audio of {left_out} more is left out to keep the page below {megabytes} MB (--megabytes)")
     return path
+
+
+def _layer_charts(path: Path) -> list[dict]:
+    """The curves of a stored layer analysis. Raises `UserError` where it is not as it was written."""
+    rows = read_json(path, list[dict[str, JsonValue]])
+    try:
+        return layer_charts(rows)
+    except (KeyError, IndexError, TypeError, ValueError, OverflowError) as error:
+        raise UserError(f"{path}: not a layer analysis ({type(error).__name__}: {error}); {DAMAGED}") from None
 
 
 def page_data(trained: Trained, split: str, scored: Sequence[ScoredUtterance], *, head: str, decoder: str) -> dict:

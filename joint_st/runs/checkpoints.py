@@ -28,6 +28,7 @@ from orbax.checkpoint import checkpoint_managers
 from joint_st import storage
 from joint_st.distributed.peers import current
 from joint_st.errors import UserError
+from joint_st.json_files import NOT_JSON
 from joint_st.runs import checksums
 from joint_st.runs.directory import COMPLETE, METRIC, best_steps, read_facts
 
@@ -203,7 +204,7 @@ class Checkpoints:
                 float(json.loads((folder / _RANK).read_bytes())[self.metric])
             except FileNotFoundError:
                 pass
-            except (ValueError, KeyError, TypeError):
+            except (*NOT_JSON, KeyError, TypeError):
                 damage = damage or f"{folder / _RANK}: damaged: no JSON object with {self.metric}"
             if damage:
                 raise UserError(f"{damage}; copy {folder} again, or remove it")

@@ -16,6 +16,7 @@ from joint_st.config import Config, LmConfig, load, save
 from joint_st.config.problems import shown
 from joint_st.config.tree import leaves
 from joint_st.errors import UserError
+from joint_st.json_files import NOT_JSON
 from joint_st.runs import checksums
 
 CHANGEABLE = (
@@ -89,7 +90,7 @@ class RunDirectory:
     @property
     def checkpoints(self) -> Path:
         """Folder of Orbax checkpoints, one folder a step."""
-        return self.root / "checkpoints"
+        return self.root / checksums.CHECKPOINTS
 
     @property
     def evaluations(self) -> Path:
@@ -182,7 +183,7 @@ def read_facts(checkpoint: Path) -> dict:
         facts = json.loads(file.read_bytes())
     except FileNotFoundError:
         raise UserError(f"{file}: missing") from None
-    except ValueError:
+    except NOT_JSON:
         facts = None
     if not isinstance(facts, dict):
         raise UserError(f"{file}: damaged: no JSON object")

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from joint_st import storage
 from joint_st.errors import UserError
+from joint_st.json_files import NOT_JSON
 from joint_st.runs.directory import RunDirectory
 
 
@@ -44,12 +45,12 @@ def read_temperatures(run: RunDirectory) -> dict[tuple[int, str, str], Temperatu
         found = [Temperature(**one) for one in json.loads(run.calibration.read_text(encoding="utf-8"))]
         if not all(0 < one.temperature < float("inf") for one in found):
             raise ValueError("a temperature that is no positive number")
-    except (ValueError, TypeError) as error:
-        why = " ".join(str(error).split())
+        return {one.key: one for one in found}
+    except (*NOT_JSON, TypeError) as error:
+        why = " ".join(str(error).split())[:100]
         raise UserError(
             f"{run.calibration}: damaged ({why}); remove it, and fit anew: joint-st evaluate {run.root} --calibrate"
         ) from None
-    return {one.key: one for one in found}
 
 
 def store_temperatures(run: RunDirectory, fitted: Sequence[Temperature], path: Path | None = None) -> None:

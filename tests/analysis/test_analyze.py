@@ -52,7 +52,7 @@ def test_the_run_keeps_its_rows_and_figures(run, rows):
     folder = run / "analysis"
     assert json.loads((folder / "step_3_test.json").read_text()) == rows
     names = {file.name.removeprefix("step_3_test") for file in folder.iterdir()}
-    assert names == {".json", "_layers.png", "_alignment_1.png", "_alignment_2.png", "_alignment_3.png"}
+    assert names == {".json", ".origin.json", "_layers.png", "_alignment_1.png", "_alignment_2.png", "_alignment_3.png"}
     assert all(1000 < file.stat().st_size < 300_000 for file in folder.glob("*.png"))
     assert [row["layer"] for row in rows] == LAYERS
     shared = {

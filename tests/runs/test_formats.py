@@ -31,7 +31,7 @@ from joint_st.training.asr import columns, train_asr
 from tests.tiny import tiny_config
 
 HERE = Path(__file__).parent
-FORMAT_1, FORMAT_2 = HERE / "format_1", HERE / "format_2"
+FORMAT_1, READ = HERE / "format_1", tuple(HERE / f"format_{number}" for number in range(2, file.FORMAT + 1))
 ARRAYS = "arrays.json"
 """Shapes of the weights in its checkpoint, by name."""
 
@@ -65,10 +65,10 @@ def make(folder: Path) -> None:
         errors.unlink()
 
 
-@pytest.fixture
-def stored(tmp_path) -> Path:
-    """A copy of the stored run: reading one may write evaluations into it."""
-    return shutil.copytree(FORMAT_2, tmp_path / "run")
+@pytest.fixture(params=READ, ids=lambda folder: folder.name)
+def stored(request, tmp_path) -> Path:
+    """A copy of a stored run: reading one may write evaluations into it."""
+    return shutil.copytree(request.param, tmp_path / "run")
 
 
 def leaves_of(read, path: str = "") -> dict:
@@ -87,10 +87,11 @@ def test_the_config_of_a_stored_run_means_what_it_meant(stored):
     )
     save(config, stored / "again.json")
     before, now = (leaves_of(json.loads((stored / name).read_text())) for name in ("config.json", "again.json"))
-    assert before.pop(".format") == 2 and now.pop(".format") == file.FORMAT
-    # The name alone meant the only version that there was.
-    assert before.pop(".data.normalizer") == "english" and now[".data.normalizer"] == "english v1"
-    assert str(normalizer(config.data.normalizer)) == "english v1"
+    number = before.pop(".format")
+    assert number in range(2, file.FORMAT + 1) and now.pop(".format") == file.FORMAT
+    if number == 2:  # the name alone meant the only version that there was
+        assert before.pop(".data.normalizer") == "english" and now[".data.normalizer"] == "english v1"
+        assert str(normalizer(config.data.normalizer)) == "english v1"
     assert {path: now.get(path) for path in before} == before and len(before) > 80
     open_run(stored, config)  # a run that may go on
 
@@ -122,6 +123,7 @@ def test_a_config_without_a_number_that_is_no_run_names_the_newest_normaliser(st
     """A person who writes JSON or Python, and gives a name alone, means the newest version."""
     config = json.loads((stored / "config.json").read_text())
     del config["format"]
+    config["data"]["normalizer"] = "english"
     (stored / "mine.json").write_text(json.dumps(config))
     assert load(stored / "mine.json").data.normalizer == "english v2" == Config(data=config["data"]).data.normalizer
     assert override(load(stored / "mine.json"), {"data.normalizer": "basic v1"}).data.normalizer == "basic v1"
@@ -170,8 +172,9 @@ def test_migrations_follow_each_other(stored, monkeypatch):
     of_test = {newest: rename("size", "breadth"), newest + 1: rename("breadth", "width")}
     monkeypatch.setattr(file, "MIGRATIONS", of_test)
     text = (stored / "config.json").read_text().replace('"english"', '"english v1"')
+    own = json.loads(text)["format"]
     for number, name in ((newest, "size"), (newest + 1, "breadth"), (newest + 2, "width")):
-        changed = text.replace('"format": 2', f'"format": {number}').replace('"width"', f'"{name}"')
+        changed = text.replace(f'"format": {own}', f'"format": {number}').replace('"width"', f'"{name}"')
         (stored / "config.json").write_text(changed)
         assert load(stored) == expected
     with pytest.raises(UserError, match="a run of format 1, which joint_st 0.1.0 reads"):

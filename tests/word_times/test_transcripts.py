@@ -211,7 +211,15 @@ def test_a_temperature_of_the_run_is_used_and_said(run, model, files, capsys):
     assert one["temperature"] == 2.0 and one["text"] == plain["text"] and one["words"]
     for word, before in zip(one["words"], plain["words"]):
         assert word["confidence"] == pytest.approx(before["confidence"] ** 0.5, abs=1e-3)
-    for damage in ("[{", '[{"step": 1}]', '{"a": 1}', directory.calibration.read_text().replace("2.0", "-1")):
+    odd = directory.calibration.read_text().replace(f'"step": {model.step}', '"step": []')
+    for damage in (
+        "[{",
+        odd,
+        "[" * 100_000,
+        '[{"step": 1}]',
+        '{"a": 1}',
+        directory.calibration.read_text().replace("2.0", "-1"),
+    ):
         directory.calibration.write_text(damage)
         assert main(["transcribe", str(run), str(files[0]), "--format", "json"]) == 2
         error = capsys.readouterr().err

@@ -96,13 +96,15 @@ class FusionFiles:
         """
         lm, hot_words, rescoring, names = None, None, None, {}
         if self.lm is not None:
-            lm, names["lm"] = open_lm(self.lm, tokenizer, self.lm_level, "--lm-level")
+            lm, names["lm"] = open_lm(self.lm, tokenizer, normalizer, self.lm_level, "--lm-level")
         if self.hot_words is not None:
             phrases = read_hot_words(self.hot_words, normalizer)
             hot_words = HotWords.of(phrases, spellings(tokenizer), phrases)
             names["hot_words"] = self.hot_words.name
         if self.rescore is not None:
-            model, names["rescorer"] = open_lm(self.rescore, tokenizer, self.rescore_level, "--rescore-level")
+            model, names["rescorer"] = open_lm(
+                self.rescore, tokenizer, normalizer, self.rescore_level, "--rescore-level"
+            )
             rescoring = Rescoring(model, self.rescoring_weights)
         fusion = Fusion(lm, hot_words, self.weights) if lm or hot_words else None
         digest = digest_of(path for path in (self.lm, self.hot_words, self.rescore) if path)
@@ -124,7 +126,7 @@ def digest_of(paths: Iterable[Path]) -> str:
 
 
 def open_lm(
-    path: Path, tokenizer: Tokenizer, level: Level | None = None, option: str = "--lm-level"
+    path: Path, tokenizer: Tokenizer, normalizer: Normalizer, level: Level | None = None, option: str = "--lm-level"
 ) -> tuple[LabelLM | WordLM | NeuralLM, str]:
     """A language model for a run's labels, and how tables name it; as of `FusionFiles.open`. option: sets `level`."""
     if path.is_dir():
@@ -132,6 +134,8 @@ def open_lm(
             raise UserError(f"{option} word: {path} is a neural model, which is over labels; leave it out")
         trained = load_lm(path)
         check_labels(path, trained.tokenizer, tokenizer)
+        if (theirs := trained.config.data.normalizer) != str(normalizer):
+            _say(f"{path}: trained on texts of the normaliser {theirs}, and the run's is {normalizer}")
         model = NeuralLM(trained.weights, trained.config.model, tokenizer.size)
         return model, f"label LSTM {path.absolute().name} step {trained.step}"
     model = read_ngrams(path)

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 
+from joint_st.config import LmConfig
 from joint_st.data.normalizers import normalizer
 from joint_st.data.tokenizers import Characters
+from joint_st.decoding.fusion import build
 from joint_st.decoding.fusion.build import FusionFiles, open_lm
 from joint_st.decoding.fusion.hot_word_file import read_hot_words
 from joint_st.decoding.fusion.word_lm import WordLM
@@ -40,7 +44,7 @@ def made(tmp_path):
     ],
 )
 def test_a_model_says_what_it_is(made, capsys, sentences, labels, name, said):
-    lm, named = open_lm(made(*sentences), labels)
+    lm, named = open_lm(made(*sentences), labels, ENGLISH)
     assert named.startswith(name) and isinstance(lm, WordLM) == name.startswith("word")
     assert capsys.readouterr().err.endswith(f"{said}\n")
 
@@ -48,7 +52,7 @@ def test_a_model_says_what_it_is(made, capsys, sentences, labels, name, said):
 def test_words_of_one_letter_may_be_labels_and_the_flag_says_which(made):
     path = made("a b", "c a")
     with pytest.raises(UserError) as caught:
-        open_lm(path, LETTERS, None, "--rescore-level")
+        open_lm(path, LETTERS, ENGLISH, None, "--rescore-level")
     assert str(caught.value) == (
         f"{path}: its tokens, such as 'a', may be words or labels of the run; say which: --rescore-level word, or "
         "--rescore-level label"
@@ -74,14 +78,28 @@ def test_words_of_one_letter_may_be_labels_and_the_flag_says_which(made):
 )
 def test_models_of_other_labels_are_refused(made, sentences, level, message):
     with pytest.raises(UserError, match=message):
-        open_lm(made(*sentences), LETTERS, level)
+        open_lm(made(*sentences), LETTERS, ENGLISH, level)
+
+
+def test_a_neural_model_is_over_labels_and_of_the_same_texts(tmp_path, monkeypatch, capsys):
+    config = LmConfig(data={"train": [{"kind": "text", "path": "x.txt"}], "normalizer": "english v1"})
+    trained = SimpleNamespace(tokenizer=LETTERS, config=config, weights={}, step=3)
+    monkeypatch.setattr(build, "load_lm", lambda path: trained)
+    _, named = open_lm(tmp_path, LETTERS, ENGLISH, "label")
+    assert named == f"label LSTM {tmp_path.name} step 3"
+    said = f"{tmp_path}: trained on texts of the normaliser english v1, and the run's is english v2\n"
+    assert capsys.readouterr().err == said
+    with pytest.raises(
+        UserError, match=f"--rescore-level word: {tmp_path} is a neural model, which is over labels; leave"
+    ):
+        open_lm(tmp_path, LETTERS, ENGLISH, "word", "--rescore-level")
 
 
 def test_words_need_labels_with_a_space(made):
     with pytest.raises(
         UserError, match="lm.arpa: is over words, and no label of the run separates them; make a model over"
     ):
-        open_lm(made("漢字"), Characters("漢字"))
+        open_lm(made("漢字"), Characters("漢字"), ENGLISH)
 
 
 def test_hot_words_and_their_weights(tmp_path, capsys):

@@ -137,8 +137,8 @@ class Evaluation:
         if not self.confidences:
             return
         # Here, because they bring Matplotlib, which training does without.
-        from joint_st.analysis.figures import save_figure
         from joint_st.evaluation.reliability import reliability_figure
+        from joint_st.figures import save_figure
 
         yield self.run.calibration, lambda path: store_temperatures(self.run, self.confidences.fitted, path)
         yield self.table.with_suffix(".confidence.json"), lambda path: write_rows(self.confidences.rows, path)

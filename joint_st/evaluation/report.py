@@ -341,6 +341,8 @@ class _Record(_Counts):
     language: str = ""
     noise: str = ""
     snr: float | None = pydantic.Field(default=None, allow_inf_nan=False)
+    hypothesis_words: list[dict] | None = None
+    nbest: list[dict] | None = None
 
 
 def read_utterances(path: Path | str) -> list[ScoredUtterance]:

@@ -103,7 +103,13 @@ def test_inventories(cloud, bucket, corpora, tmp_path):
     here, there = RunDirectory(tmp_path), RunDirectory(storage.path(f"gs://{bucket}/run"))
     for run in (here, there):
         open_symbols(config, run)
-    names = ["checksums.json", "languages.json", "tokenizer/tokenizer.json", "tokenizer/tokenizer.model", "vocabulary.json"]
+    names = [
+        "checksums.json",
+        "languages.json",
+        "tokenizer/tokenizer.json",
+        "tokenizer/tokenizer.model",
+        "vocabulary.json",
+    ]
     units = [f"units/{file.name}" for file in here.units.iterdir()]
     assert cloud.names(bucket) == [f"run/{name}" for name in sorted([*names, *units])]
     for name in [*names, *units]:

@@ -9,15 +9,18 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import datetime
 import functools
 import hashlib
 import importlib.util
+import json
 import logging
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -218,6 +221,65 @@ _BLOCK = 2**22
 
 _READERS = 4
 """Files that are read at once."""
+
+
+class Generation(NamedTuple):
+    """What a file in a bucket holds."""
+
+    content: bytes
+    generation: int
+    """Another one whenever it is written."""
+    age: float
+    """Seconds since then, by the clock of the service."""
+
+
+def read_generation(path: Path) -> Generation | None:
+    """A file in a bucket; None where there is none, or it is written just now."""
+    try:
+        headers, resource = _call("GET", path)
+        resource = json.loads(resource)
+        content = _call("GET", path, alt="media", generation=resource["generation"])[1]
+    except FileNotFoundError:
+        return None
+    now, then = parsedate_to_datetime(headers["Date"]), datetime.datetime.fromisoformat(resource["updated"])
+    return Generation(content, int(resource["generation"]), (now - then).total_seconds())
+
+
+def replace_generation(path: Path, content: bytes, generation: int) -> int:
+    """Write a file in a bucket if it is still of a generation, 0 being none at all; its new one, 0 where it is not."""
+    try:
+        written = _call("POST", path, data=content, uploadType="media", ifGenerationMatch=generation)[1]
+    except FileNotFoundError:
+        return 0
+    return int(json.loads(written)["generation"]) if written else 0
+
+
+def remove_generation(path: Path, generation: int) -> None:
+    """Remove a file in a bucket if it is still of a generation."""
+    with contextlib.suppress(FileNotFoundError):
+        _call("DELETE", path, ifGenerationMatch=generation)
+
+
+def _call(method: str, path: Path, data: bytes | None = None, **query) -> tuple[Mapping[str, str], bytes]:
+    """Headers and body of the answer to a request for a file in a bucket; nothing where it is of another generation.
+
+    Raises `FileNotFoundError` where there is no such file.
+    """
+    bucket, _, name = str(path).removeprefix(SCHEME).partition("/")
+    system, place = _filesystem(), "b/{}/o/{}"
+    arguments = [bucket, name]
+    if method == "POST":
+        place = system.base.replace("/storage/v1/", "/upload/storage/v1/") + "b/{}/o"
+        arguments, query = [bucket], query | {"name": name}
+    try:
+        with as_user_error(path):
+            return system.call(method, place, *arguments, data=data, **query)
+    except FileExistsError:  # what gcsfs makes of a condition that does not hold
+        return {}, b""
+    except UserError as error:
+        if isinstance(error.__cause__, FileNotFoundError):
+            raise FileNotFoundError(path) from error
+        raise
 
 
 @contextlib.contextmanager

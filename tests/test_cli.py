@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import types
@@ -17,7 +18,9 @@ from joint_st.decoding.decoders import Beam, Greedy
 from joint_st.decoding.fusion import Weights
 from joint_st.decoding.fusion.build import FusionFiles
 from joint_st.decoding.rescoring import RescoringWeights
+from joint_st.errors import Stalled
 from joint_st.runs.directory import open_run
+from tests.tiny import environment
 
 CONFIG_FILE = '''"""A small config.
 
@@ -290,6 +293,42 @@ def test_an_interrupt_is_one_line(monkeypatch, capsys, config):
     monkeypatch.setitem(sys.modules, stub.__name__, stub)
     assert main(["train", str(config)]) == 130
     assert capsys.readouterr().err == "joint-st: interrupted\n"
+
+
+@pytest.mark.parametrize(
+    "module, status, line",
+    [
+        # Before the command line can say so, as any command ends; later in one line.
+        ("argparse", -signal.SIGINT, ""),
+        ("jax", 130, "joint-st: interrupted\n"),
+    ],
+)
+def test_an_interrupt_while_modules_are_imported(config, tmp_path, module, status, line):
+    """An extension makes an ImportError of it."""
+    late = "except KeyboardInterrupt as error:\n    raise ImportError from error" if line else "finally:\n    pass"
+    signals = "import os, signal\ntry:\n    os.kill(os.getpid(), signal.SIGINT)\n    for _ in range(9**6): pass\n"
+    (tmp_path / f"{module}.py").write_text(signals + late)
+    paths = {"PYTHONPATH": f"{tmp_path}:{environment()['PYTHONPATH']}"}
+    command = [sys.executable, "-m", "joint_st", "train", str(config), "--workdir", str(tmp_path / "run")]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment(**paths))
+    assert (done.returncode, done.stderr) == (status, line)
+
+
+def test_who_waits_for_what_never_comes_is_left_behind(monkeypatch, capsys, config):
+    class Left(BaseException):
+        pass
+
+    def run(options):
+        raise Stalled("process 0 on host-a: has been reading a for 600 s")
+
+    def leave(status):
+        raise Left(status)
+
+    monkeypatch.setattr("joint_st.cli.train._train", run)
+    monkeypatch.setattr(os, "_exit", leave)
+    with pytest.raises(Left, match="75"):
+        main(["train", str(config)])
+    assert capsys.readouterr().err == "joint-st: error: process 0 on host-a: has been reading a for 600 s\n"
 
 
 def test_a_reader_that_leaves_is_no_error(config):

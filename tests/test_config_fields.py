@@ -128,6 +128,7 @@ FIELDS = {
     "data.text_buckets": Field(2, training, UNITS_AND_TEXT | {"data.text.0.path": "{place}/long_and_short.txt"}),
     "data.read_threads": Field(3, training),
     "data.prefetch_batches": Field(3, training),
+    "data.read_timeout_seconds": Field(300.0, training),
     "data.strict": Field(True, training),
     "model.features.sample_rate": Field(8_000, forward, {"model.features.high_hz": 3_800}),
     "model.features.window_ms": Field(20, forward),

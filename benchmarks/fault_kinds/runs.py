@@ -185,7 +185,9 @@ def difference(run: Path, other: Path) -> str:
     steps = [Disk(one).steps() for one in (run, other)]
     if steps[0] != steps[1]:
         return f"checkpoints of steps {steps[0]}, not {steps[1]}"
-    for name in ("config.json", "vocabulary.json", "languages.json", "tokenizer/tokenizer.json"):
+    if load(run / "config.json") != load(other / "config.json"):
+        return "config.json differs"
+    for name in ("vocabulary.json", "languages.json", "tokenizer/tokenizer.json"):
         if (run / name).read_bytes() != (other / name).read_bytes():
             return f"{name} differs"
     if rows(run) != rows(other):

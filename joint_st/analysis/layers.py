@@ -84,6 +84,7 @@ class LayerAnalysis:
             parts=rows_here(self._mesh),
             read_threads=config.data.read_threads,
             prefetch=config.data.prefetch_batches,
+            read_timeout=config.data.read_timeout_seconds,
         )
         parts, examples = [], {}
         total = self._plan.steps_per_epoch

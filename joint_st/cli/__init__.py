@@ -7,15 +7,17 @@ import sys
 from collections.abc import Sequence
 
 import joint_st
+from joint_st import interrupts
 from joint_st.cli import align, analyze, compare, compile, data, doctor, evaluate, report, sweep, train, transcribe
 from joint_st.cli.parser import Commands, Parser
 from joint_st.distributed.host_memory import keep_host_memory
-from joint_st.errors import UserError, printable
+from joint_st.errors import Stalled, UserError, printable
 from joint_st.runs import checksums
 
 EXIT_USER_ERROR = 2
 EXIT_INTERRUPTED = 130
 EXIT_BROKEN_PIPE = 141
+EXIT_STALLED = 75
 
 COMMANDS = (train, evaluate, compare, analyze, report, transcribe, align, sweep, compile, data, doctor)
 """Modules of the commands, in the order of the help."""
@@ -31,23 +33,38 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         _run(list(sys.argv[1:] if arguments is None else arguments))
         sys.stdout.flush()
+    except Stalled as error:
+        print(f"joint-st: error: {error}", file=sys.stderr)
+        for stream in (sys.stdout, sys.stderr):
+            stream.flush()
+        os._exit(EXIT_STALLED)
     except UserError as error:
         print(f"joint-st: error: {printable(str(error))}", file=sys.stderr)
         return EXIT_USER_ERROR
     except KeyboardInterrupt:
-        print("joint-st: interrupted", file=sys.stderr)
-        return EXIT_INTERRUPTED
+        return _interrupted()
     except BrokenPipeError:
         # The reader of our output has left (`| head`); the flush at exit must not fail on it again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_BROKEN_PIPE
     except OSError as error:
         # What the system refuses about a file of the user's; one without a name is a mistake of ours.
-        if error.filename is None:
+        if error.filename is None and not interrupts.came():
             raise
+        if interrupts.came():
+            return _interrupted()
         print(f"joint-st: error: {printable(f'{error.filename}: {error.strerror}')}", file=sys.stderr)
         return EXIT_USER_ERROR
+    except Exception:
+        if not interrupts.came():
+            raise
+        return _interrupted()
     return 0
+
+
+def _interrupted() -> int:
+    print("joint-st: interrupted", file=sys.stderr)
+    return EXIT_INTERRUPTED
 
 
 def _run(arguments: list[str]) -> None:

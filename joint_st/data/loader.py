@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import sys
+import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from typing import Any, NamedTuple
 
 import grain
@@ -14,7 +16,8 @@ from joint_st.data.audio import UnreadableAudio
 from joint_st.data.batch import Batch, Row, Shape, empty_part, fill_row
 from joint_st.data.dataset import Dataset, Example
 from joint_st.data.plan import BatchPlan
-from joint_st.errors import UserError
+from joint_st.distributed.peers import current
+from joint_st.errors import Stalled, UserError
 
 SLACK_SECONDS = 0.1
 """Durations are rounded and MP3 is padded: so much beyond its bucket is cut off; more is an error."""
@@ -55,6 +58,7 @@ def batches(
     parts: tuple[Sequence[int], int] = WHOLE,
     read_threads: int,
     prefetch: int,
+    read_timeout: float = math.inf,
 ) -> Iterator[Batch]:
     """Batches `start`, `start + 1`, ... of the plan; a plan without shuffling ends.
 
@@ -63,26 +67,58 @@ def batches(
 
     `languages`: the run's, by which rows name theirs. `parts`: which of how many equal parts of each batch's rows this
     host gets, all by default. Grain keeps `prefetch` batches ready, and their utterances are read by `read_threads`
-    threads in common. An unreadable utterance becomes an invalid row, or where the config is strict raises `UserError`.
+    threads in common. An unreadable utterance becomes an invalid row, or where the config is strict raises `UserError`. Where no batch comes for `read_timeout` seconds, raises `Stalled`.
 
     Threads, not processes: decoders and resampler let go of the interpreter, and threads start at once, share the index
     in memory, and count unreadable utterances together (`benchmarks/input_pipeline.py`).
     """
     loader = BatchLoader(prepared, plan, parts, text=text, text_first=text_first, languages=languages)
-    with ThreadPoolExecutor(read_threads, thread_name_prefix="read") as readers:
-        leading = text[1] if text is not None and plan is None else plan
-        assert leading is not None
-        end = sys.maxsize if leading.shuffle else leading.steps_per_epoch
-        numbers: Any = Numbers(start, end)  # what Grain asks of a source, but no `Sequence`
-        dataset = grain.MapDataset.source(numbers).map(lambda i: loader(i, readers.map))
-        # A Grain thread holds a batch and waits for the readers; with one per batch, the readers never idle.
-        options = grain.ReadOptions(num_threads=prefetch, prefetch_buffer_size=prefetch)
-        iterator = iter(dataset.to_iter_dataset(options))
-        try:
-            yield from iterator
-        finally:
-            iterator.close()
-            readers.shutdown(cancel_futures=True)
+    readers = ThreadPoolExecutor(read_threads, thread_name_prefix="read")
+    leading = text[1] if text is not None and plan is None else plan
+    assert leading is not None
+    end = sys.maxsize if leading.shuffle else leading.steps_per_epoch
+    numbers: Any = Numbers(start, end)  # what Grain asks of a source, but no `Sequence`
+    dataset = grain.MapDataset.source(numbers).map(lambda i: loader(i, readers.map))
+    # A Grain thread holds a batch and waits for the readers; with one per batch, the readers never idle.
+    options = grain.ReadOptions(num_threads=prefetch, prefetch_buffer_size=prefetch)
+    iterator = iter(dataset.to_iter_dataset(options))
+    try:
+        yield from in_time(iterator, read_timeout, loader)
+    except Stalled:
+        readers.shutdown(wait=False, cancel_futures=True)
+        raise
+    except BaseException:
+        iterator.close()
+        readers.shutdown(cancel_futures=True)
+        raise
+    iterator.close()
+    readers.shutdown()
+
+
+def in_time(iterator: Iterator[Batch], seconds: float, loader: BatchLoader) -> Iterator[Batch]:
+    """What an iterator over the batches of a loader gives.
+
+    Raises `Stalled`, which names this host and the utterances that are being read, where none comes for so long.
+    """
+    if seconds == math.inf:
+        yield from iterator
+        return
+    taker = ThreadPoolExecutor(1, thread_name_prefix="take")
+    try:
+        while True:
+            coming = taker.submit(next, iterator, None)
+            if not wait([coming], seconds).done:
+                what = ", ".join(sorted(loader.reading.values())[:4]) or "the texts of a batch"
+                raise Stalled(
+                    f"{current().name()}: has been reading {what} for {seconds:g} s; look at the disk, or the bucket, "
+                    "that they lie on; the same command goes on from the last checkpoint"
+                )
+            batch = coming.result()
+            if batch is None:
+                return
+            yield batch
+    finally:
+        taker.shutdown(wait=False, cancel_futures=True)
 
 
 class Numbers:
@@ -122,6 +158,8 @@ class BatchLoader:
             self._plans["text"] = HostRows(text_plan, parts, "data.text_batch_size")
         self._text_first = text_first
         self._language = {tag: i for i, tag in enumerate(languages)}
+        self.reading: dict[int, str] = {}
+        """Ids of the utterances that are being read now, by thread."""
 
     def __call__(self, i: int, each: Callable = map) -> Batch:
         """Batch `i`; `each(f, rows)` calls `f` on every row, in any order or at once."""
@@ -158,12 +196,16 @@ class BatchLoader:
         """Utterance `n` as row `b`, augmented as (seed, step) say; nothing where it cannot be read."""
         prepared, bound = self._prepared, part["audio"].shape[1]
         assert prepared is not None and prepared.features is not None
+        thread = threading.get_ident()
+        self.reading[thread] = prepared.id(n)
         try:
             example = prepared.load(n, draw)
             _check_length(prepared, n, len(example.audio), bound)
         except UnreadableAudio as error:
             prepared.note_unreadable(n, error)
             return
+        finally:
+            self.reading.pop(thread, None)
         example = example._replace(audio=example.audio[:bound])
         fill_row(part, "paired", b, Row(example, prepared.features.frames(bound), self._language_of(example)))
 

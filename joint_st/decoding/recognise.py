@@ -88,6 +88,7 @@ def recognise(
         parts=rows_here(mesh),
         read_threads=config.data.read_threads,
         prefetch=config.data.prefetch_batches,
+        read_timeout=config.data.read_timeout_seconds,
     )
     total, hidden = plan.steps_per_epoch, None if current().is_first else True
     for batch in tqdm.tqdm(read, name, total, unit="batch", leave=False, disable=hidden, delay=1):

@@ -9,13 +9,14 @@ import sys
 import traceback
 from collections.abc import Iterator
 
+from joint_st import interrupts
 from joint_st.distributed.jax_private import JaxStore, distributed_client
 from joint_st.distributed.links import START_SECONDS, is_local, rendezvous
 from joint_st.distributed.peers import Peers, current, set_current
 from joint_st.distributed.preflight import check_code
 from joint_st.distributed.process_spec import ProcessSpec, detected_process, device_detection, stated_process
-from joint_st.distributed.watch import Watch
-from joint_st.errors import UserError
+from joint_st.distributed.watch import EXIT_FAILED, EXIT_LOST, Watch
+from joint_st.errors import Stalled, UserError
 
 HEARTBEAT_SECONDS = 100
 """JAX itself ends a job in which a process has been silent for so long, though its connections stand."""
@@ -40,7 +41,7 @@ def processes(coordinator: str | None, count: int | None, index: int | None) -> 
         yield
         peers.wait("the end")
     except UserError as error:
-        watch.fail(_named(peers, str(error)))
+        watch.fail(_named(peers, str(error)), EXIT_LOST if isinstance(error, Stalled) else EXIT_FAILED)
     except KeyboardInterrupt:
         watch.fail(_named(peers, "interrupted"), 130)
     except SystemExit:  # all of them leave, with everything saved
@@ -48,6 +49,8 @@ def processes(coordinator: str | None, count: int | None, index: int | None) -> 
         _leave(watch)
         raise
     except BaseException as error:
+        if interrupts.came():
+            watch.fail(_named(peers, "interrupted"), 130)
         # Where another process is gone, collectives fail here.
         if not watch.other_failed(10):
             traceback.print_exc()

@@ -1,7 +1,8 @@
 """One process fails, all end: soon, with a status that is not zero, and with one line that says which and why.
 
 Process 0 prints the line, for its output is what people look at. Each process watches its links in threads, because
-its main thread may wait for a collective that will never be.
+its main thread may wait for a collective that will never be. Over each link something is said every few seconds: a
+process that is stopped, or whose host hangs, keeps its connections and falls silent.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import threading
 import time
 from typing import NoReturn
 
-from joint_st.distributed.links import Link
+from joint_st.distributed.links import SILENT_SECONDS, Link
 from joint_st.distributed.peers import Peers
 
 AGAIN = "the same command, started on all again, goes on from the last checkpoint"
@@ -23,6 +24,8 @@ EXIT_FAILED = 2
 """Exit status where a process failed."""
 EXIT_LOST = 75
 """Exit status where a process or its host is gone: the same command, started again, goes on."""
+BEAT_SECONDS = 5
+"""Time between two signs of life."""
 GRACE_SECONDS = 5
 """Time for process 0, which probably fails as another one did, to bring its files in order."""
 
@@ -37,9 +40,11 @@ class Watch:
         self._ending = False
         self._heard = threading.Event()
         self._told = False
+        self._closed = threading.Event()
         _delay_aborts()
         for index, link in links.items():
             threading.Thread(target=self._listen, args=(index, link), name=f"watch {index}", daemon=True).start()
+        threading.Thread(target=self._beat, name="beat", daemon=True).start()
 
     def other_failed(self, seconds: float) -> bool:
         """Whether another process has failed or is gone; waits so many seconds for the news."""
@@ -59,17 +64,28 @@ class Watch:
     def close(self) -> None:
         """Ends the watch: all processes are done, and from here on they leave one after the other."""
         self._claim()
+        self._closed.set()
         for link in self._links.values():
             link.send({"bye": True})
 
+    def _beat(self) -> None:
+        while not self._closed.wait(BEAT_SECONDS):
+            for link in self._links.values():
+                link.send({"beat": True})
+
     def _listen(self, index: int, link: Link) -> None:
-        message = link.receive()
+        what = "is gone: killed, or its host died"
+        try:
+            while (message := link.receive(time.monotonic() + SILENT_SECONDS)) and "beat" in message:
+                pass
+        except TimeoutError:
+            message, what = None, f"was silent for {SILENT_SECONDS} s: stopped, or its host hangs or is cut off"
         if message and "bye" in message:
             return
         if message:
             line, status = message["failed"], message["status"]
         else:
-            line, status = f"{self._peers.name(index)} is gone: killed, or its host died; {AGAIN}", EXIT_LOST
+            line, status = f"{self._peers.name(index)} {what}; {AGAIN}", EXIT_LOST
         self._told = message is not None
         self._heard.set()
         if self._peers.is_first:

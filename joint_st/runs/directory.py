@@ -29,6 +29,7 @@ CHANGEABLE = (
     "evaluation.",
     "data.read_threads",
     "data.prefetch_batches",
+    "data.read_timeout_seconds",
     "data.strict",
     "name",
     "data.test",

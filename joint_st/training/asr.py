@@ -16,6 +16,7 @@ from joint_st.data.normalizers import normalizer
 from joint_st.distributed.peers import current
 from joint_st.evaluation.evaluate import Scorer, evaluate_run
 from joint_st.losses.base import Column, make_losses
+from joint_st.runs.lock import one_at_a_time
 from joint_st.training.compile_subprocess import Steps, compile_in_subprocess
 from joint_st.training.loop import (
     DevResult,
@@ -56,6 +57,7 @@ def columns(config: Config) -> tuple[Column, ...]:
     return (*COLUMNS, *skipped, *(column for loss in make_losses(config) for column in loss.columns))
 
 
+@one_at_a_time
 def train_asr(config: Config, workdir: Path) -> None:
     """Train `config` in `workdir`, or go on with the run there, then evaluate its test splits.
 

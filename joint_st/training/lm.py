@@ -33,6 +33,7 @@ from joint_st.models.functional import count_weights
 from joint_st.models.language_model import OUTPUT_LAYERS, init_lm, lm_axes, merge_lm
 from joint_st.runs.checkpoints import Checkpoints
 from joint_st.runs.directory import RunDirectory
+from joint_st.runs.lock import one_at_a_time
 from joint_st.runs.trained import LM_METRIC
 from joint_st.training.loop import (
     DevResult,
@@ -86,6 +87,7 @@ class LmData:
         return hashlib.sha256(self.texts.label_lengths.tobytes() + of_dev).hexdigest()[:16]
 
 
+@one_at_a_time
 def train_lm(config: LmConfig, workdir: Path) -> None:
     """Train `config` in `workdir`, or go on with the run there.
 

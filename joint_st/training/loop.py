@@ -27,6 +27,7 @@ from joint_st.errors import UserError
 from joint_st.losses.base import Column
 from joint_st.runs.checkpoints import Checkpoints
 from joint_st.runs.directory import RunDirectory, fixed_fields, open_run
+from joint_st.runs.lock import check_held
 from joint_st.training.compilation import Programs
 from joint_st.training.interruption import EXIT_STATUS, Interruption
 from joint_st.training.loggers import open_loggers
@@ -266,6 +267,7 @@ def save(done: int, state: TrainState, recorder: Recorder, saving: Saving, sessi
         found = saving.evaluate(state.average)
         rank = found.rank
         recorder.log_dev(done, found)
+    check_held(session.run.root)
     recorder.flush()
     facts = {**saving.facts, "step": done, saving.metric: rank, "window": row_so_far}
     facts["config"] = fixed_fields(session.config)

@@ -67,6 +67,7 @@ class TrainingData:
             parts=rows_here(mesh),
             read_threads=config.data.read_threads,
             prefetch=config.data.prefetch_batches,
+            read_timeout=config.data.read_timeout_seconds,
         )
 
     @property

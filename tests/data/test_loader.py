@@ -1,9 +1,12 @@
 import itertools
 import json
 import logging
+import re
+import socket
 import subprocess
 import sys
 import textwrap
+import threading
 
 import numpy as np
 import pytest
@@ -11,12 +14,12 @@ import soundfile
 
 from joint_st.config import DataConfig, FeaturesConfig, ManifestSource
 from joint_st.data.buckets import Buckets
-from joint_st.data.dataset import open_paired
+from joint_st.data.dataset import Dataset, open_paired
 from joint_st.data.loader import BatchLoader, batches
 from joint_st.data.normalizers import normalizer
 from joint_st.data.plan import BatchPlan
 from joint_st.data.tokenizers import Characters
-from joint_st.errors import UserError
+from joint_st.errors import Stalled, UserError
 
 FEATURES = FeaturesConfig()
 CHARACTERS = Characters(" 'abcdefghijklmnopqrstuvwxyz")
@@ -196,6 +199,23 @@ def test_a_run_that_fails_between_batches_ends(manifest):
     command = [sys.executable, "-c", textwrap.dedent(program)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stderr) == (1, "stopped\n")
+
+
+def test_a_read_that_never_returns_is_told_with_what_is_read(manifest, monkeypatch):
+    prepared, plan = ready(manifest)
+    load, returns = Dataset.load, threading.Event()
+
+    def stuck(self, n, *draw):
+        if n == 5:
+            returns.wait()
+        return load(self, n, *draw)
+
+    monkeypatch.setattr(Dataset, "load", stuck)
+    where = re.escape(f"process 0 on {socket.gethostname()}: ")
+    with pytest.raises(Stalled, match=f"^{where}has been reading {prepared.id(5)} for 0.3 s; .* the same command"):
+        take(prepared, plan, 12, read_timeout=0.3)
+    returns.set()
+    assert len(take(prepared, plan, 12, read_timeout=10)) == 12
 
 
 def test_recorded_speech_makes_batches(recorded):

@@ -164,7 +164,7 @@ def test_killed_before_its_texts_are_whole(trained, tmp_path, monkeypatch):
     assert open_symbols(load(trained), run).sizes.labels == load_tokenizer(trained / "tokenizer").size
     assert Vocabulary.load(run.root) == Vocabulary.load(trained)
     assert {entry.name for entry in run.root.iterdir()} == {
-        *("config.json", "languages.json", "tokenizer", "vocabulary.json")
+        *("checksums.json", "config.json", "languages.json", "tokenizer", "vocabulary.json")
     }
 
 

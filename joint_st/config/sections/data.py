@@ -152,6 +152,9 @@ class DataConfig(Section):
     """Threads that read and decode audio on each host."""
     prefetch_batches: int = Field(default=4, ge=1)
     """Batches each host keeps ready."""
+    read_timeout_seconds: float = Field(default=600.0, gt=0)
+    """Where a batch has not been read for so long, as from a network disk whose server is gone, the command ends, with
+    status 75, and names the host and what it reads; the same command goes on from the last checkpoint."""
     strict: bool = False
     """Stop at the first utterance that cannot be read, instead of counting it and going on."""
 

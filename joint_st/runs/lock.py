@@ -1,0 +1,278 @@
+"""One training at a time in the directory of a run: a lock on a disk, in a bucket a lease.
+
+The system lets go of a lock when its process ends, however it ends. A lease is a file that its holder writes anew every
+few seconds; who wants it takes it over once it was silent for longer, by the bucket's own clock, or at once where the
+holder was a process of this machine that is no more. So a job that was preempted never finds its run held by itself.
+Where there are several processes, process 0 holds it for all.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import errno
+import fcntl
+import functools
+import json
+import os
+import secrets
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Protocol
+
+from joint_st import storage
+from joint_st.distributed.peers import current
+from joint_st.errors import UserError, printable
+
+NAME = ".lock"
+"""File in the directory of a run."""
+
+WAIT_SECONDS = 5.0
+"""Time to wait for a lock on a disk: a process that was killed may take a while to leave."""
+
+BEAT_SECONDS = 10.0
+"""Time between two beats of a lease."""
+
+SILENT_SECONDS = 30.0
+"""A lease that was silent for so long is nobody's."""
+
+_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
+"""What a file system answers that has no locks."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Holder:
+    """Who holds a run, as its file says."""
+
+    host: str
+    process: int
+    since: str
+    """Date and time."""
+    place: str = ""
+    """Of the process: the boot of its machine, and its namespace of processes."""
+    began: str = ""
+    """When the process began, in the system's own units: another one may have its number later."""
+    token: str = ""
+
+    @classmethod
+    def this(cls) -> Holder:
+        """This process."""
+        return cls(
+            socket.gethostname(),
+            os.getpid(),
+            time.strftime("%Y-%m-%d %H:%M:%S"),
+            _place(),
+            _began(os.getpid()),
+            secrets.token_hex(8),
+        )
+
+    @classmethod
+    def read(cls, content: bytes) -> Holder | None:
+        """Whom a file names; None where it is empty or damaged."""
+        try:
+            return cls(**json.loads(content))
+        except (ValueError, TypeError):
+            return None
+
+    def content(self) -> bytes:
+        """What a file says that names it."""
+        return json.dumps(dataclasses.asdict(self)).encode()
+
+    def __str__(self) -> str:
+        return printable(f"process {self.process} on {self.host}, since {self.since}")
+
+    def is_gone(self) -> bool:
+        """Whether it is known to be no more: a process of this machine that has ended."""
+        return bool(self.place) and self.place == _place() and self.began != _began(self.process)
+
+
+def _place() -> str:
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        return f"{socket.gethostname()} {boot} {os.readlink('/proc/self/ns/pid')}"
+    except OSError:
+        return ""
+
+
+def _began(process: int) -> str:
+    """When a process of this machine began; empty where there is none, or it has ended and is only not yet buried."""
+    try:
+        fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return ""
+    return "" if fields[0] in "ZX" else fields[19]
+
+
+class Hold(Protocol):
+    """The right to train in a run's directory."""
+
+    def check(self) -> None:
+        """Raise `UserError` where another process has it now."""
+
+    def release(self) -> None:
+        """Let go of it."""
+
+
+def one_at_a_time(train: Callable) -> Callable:
+    """Have a training, `train(config, workdir)`, hold its run from its beginning to its end."""
+
+    @functools.wraps(train)
+    def held(config, workdir: Path) -> None:
+        with holding(storage.path(workdir)):
+            train(config, workdir)
+
+    return held
+
+
+_held: dict[str, Hold] = {}
+
+
+@contextlib.contextmanager
+def holding(root: Path) -> Iterator[None]:
+    """A block in which this process, or process 0 of its job, holds the run in `root`, a folder that is made.
+
+    Raises `UserError` where another one holds it, which it names.
+    """
+    if not current().is_first:
+        yield
+        return
+    storage.check_access(root)
+    hold = Lease(root) if storage.is_remote(root) else Lock(root)
+    _held[str(root)] = hold
+    try:
+        yield
+    finally:
+        del _held[str(root)]
+        hold.release()
+
+
+def check_held(root: Path) -> None:
+    """Raise `UserError` where this process held the run in `root`, and another one does now."""
+    if hold := _held.get(str(root)):
+        hold.check()
+
+
+def _refusal(root: Path, holder: Holder | None) -> UserError:
+    return UserError(
+        f"{root}: another training works in it ({holder or 'it has not said which'}); wait for it, end it, or name "
+        "another --workdir"
+    )
+
+
+class Lock:
+    """The lock of a file, which the system lets go of with this process."""
+
+    def __init__(self, root: Path):
+        if root.exists() and not root.is_dir():
+            raise UserError(f"{root}: a file, where the directory of a run should be; name another --workdir")
+        try:
+            root.mkdir(parents=True, exist_ok=True)
+            self._descriptor = os.open(root / NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        except OSError as error:
+            raise UserError(f"{root}: cannot be written: {error.strerror}; name another --workdir") from error
+        until = time.monotonic() + WAIT_SECONDS
+        while not self._taken(root):
+            if time.monotonic() > until:
+                holder = Holder.read(os.pread(self._descriptor, 4096, 0))
+                os.close(self._descriptor)
+                raise _refusal(root, holder)
+            time.sleep(0.1)
+        with contextlib.suppress(OSError):  # a full disk: then it does not say who holds it
+            os.ftruncate(self._descriptor, 0)
+            os.pwrite(self._descriptor, Holder.this().content(), 0)
+
+    def _taken(self, root: Path) -> bool:
+        try:
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        except OSError as error:
+            if error.errno not in _NO_LOCKS:
+                raise
+            print(f"{root}: its file system has no locks; start no second training in it", file=sys.stderr)
+        return True
+
+    def check(self) -> None:
+        """Nobody else can have it."""
+
+    def release(self) -> None:
+        """Let go of it. The file stays: another process may have opened it already."""
+        with contextlib.suppress(OSError):
+            os.ftruncate(self._descriptor, 0)
+        os.close(self._descriptor)
+
+
+class Lease:
+    """A file in a bucket that this process writes again and again, from a thread, as long as it lives."""
+
+    def __init__(self, root: Path):
+        self._root = root
+        self._path = root / NAME
+        self._holder = Holder.this()
+        self._write = threading.Lock()
+        self._lost: Holder | None = None
+        self._generation = self._acquire()
+        self._beaten = time.monotonic()
+        self._ended = threading.Event()
+        threading.Thread(target=self._beat_on, name="lease", daemon=True).start()
+
+    def _acquire(self) -> int:
+        """Return the generation of the file once it names this process."""
+        seen, told = 0, False
+        while True:
+            if generation := storage.replace_generation(self._path, self._holder.content(), 0):
+                return generation
+            found = storage.read_generation(self._path)
+            if found is None:
+                continue
+            holder = Holder.read(found.content)
+            if holder and holder.token == self._holder.token:  # the answer to our request was lost
+                return found.generation
+            if found.age > SILENT_SECONDS or holder and holder.is_gone():
+                storage.remove_generation(self._path, found.generation)
+                continue
+            if seen and found.generation != seen:
+                raise _refusal(self._root, holder)
+            seen = found.generation
+            if not told and found.age > 2 * BEAT_SECONDS:
+                told = True
+                print(f"{self._root}: waits, for {holder} may still work in it", file=sys.stderr)
+            time.sleep(min(1.0, BEAT_SECONDS / 4))
+
+    def _beat_on(self) -> None:
+        while not self._ended.wait(BEAT_SECONDS):
+            with contextlib.suppress(Exception):  # a service that does not answer may answer the next one
+                self._beat()
+
+    def _beat(self) -> None:
+        with self._write:
+            if self._ended.is_set() or self._lost:
+                return
+            generation = storage.replace_generation(self._path, self._holder.content(), self._generation)
+            if not generation:
+                found = storage.read_generation(self._path)
+                holder = found and Holder.read(found.content)
+                if not (holder and holder.token == self._holder.token):
+                    self._lost = holder or self._holder
+                    return
+                generation = found.generation
+            self._generation, self._beaten = generation, time.monotonic()
+
+    def check(self) -> None:
+        """Raise `UserError` where this process was silent for so long that another one has taken the run."""
+        if not self._lost and time.monotonic() - self._beaten > SILENT_SECONDS:
+            self._beat()
+        if self._lost:
+            by = "it is no longer held by this process" if self._lost is self._holder else f"{self._lost} has taken it"
+            raise UserError(f"{self._root}: {by}, since this one was silent for a while; this one saves no more")
+
+    def release(self) -> None:
+        """Remove the file, if it is still this process's."""
+        self._ended.set()
+        with self._write, contextlib.suppress(Exception):
+            if not self._lost:
+                storage.remove_generation(self._path, self._generation)

@@ -1,0 +1,166 @@
+"""Two trainings in the directory of one run: the second is refused in one line, and a dead one holds nothing."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from joint_st import storage
+from joint_st.cli import main
+from joint_st.config import save
+from joint_st.errors import UserError
+from joint_st.runs import lock
+from joint_st.runs.lock import Holder, Lease, check_held, holding
+from tests.tiny import environment, tiny_config
+
+HOLD = """
+import sys, time
+from joint_st import storage
+from joint_st.runs import lock
+lock.BEAT_SECONDS = 0.2
+with lock.holding(storage.path(sys.argv[1])):
+    print("held", flush=True)
+    time.sleep(300)
+"""
+
+
+@pytest.fixture(autouse=True)
+def soon(monkeypatch):
+    monkeypatch.setattr(lock, "WAIT_SECONDS", 0.3)
+    monkeypatch.setattr(lock, "BEAT_SECONDS", 0.2)
+    monkeypatch.setattr(lock, "SILENT_SECONDS", 3.0)
+
+
+@pytest.fixture
+def hold():
+    """`hold(place)`: a process that holds a run."""
+    started = []
+
+    def start(place) -> subprocess.Popen:
+        started.append(
+            subprocess.Popen(
+                [sys.executable, "-c", HOLD, str(place)], env=environment(), stdout=subprocess.PIPE, text=True
+            )
+        )
+        assert started[-1].stdout.readline() == "held\n"
+        return started[-1]
+
+    yield start
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+@pytest.fixture(params=["disk", "bucket"])
+def place(request, tmp_path):
+    if request.param == "disk":
+        return tmp_path / "run"
+    request.getfixturevalue("cloud")
+    return storage.path(f"gs://{request.getfixturevalue('bucket')}/run")
+
+
+def test_the_second_is_refused_and_a_killed_one_holds_nothing(place, hold):
+    process = hold(place)
+    for _ in range(2):
+        with pytest.raises(UserError) as caught, holding(place):
+            pass
+        told = rf"another training works in it \(process {process.pid} on .*, since 20"
+        assert caught.match(f"^{place}: {told}") and "\n" not in str(caught.value)
+    process.send_signal(signal.SIGKILL)
+    began = time.monotonic()
+    with holding(place):
+        check_held(place)
+    assert time.monotonic() - began < 2, "it waits for nobody"
+    with holding(place):
+        pass
+
+
+def test_what_is_let_go_of_leaves_nothing_behind(place):
+    for _ in range(2):
+        with holding(place):
+            assert Holder.read((place / lock.NAME).read_bytes()).process == os.getpid()
+    assert not storage.is_remote(place) or not (place / lock.NAME).exists()
+    assert storage.is_remote(place) or (place / lock.NAME).read_bytes() == b""
+
+
+def test_train_says_who_works_there_and_touches_nothing(tmp_path, capsys, hold):
+    config = tmp_path / "config.json"
+    save(tiny_config(tmp_path), config)
+    process = hold(tmp_path / "run")
+    assert main(["train", str(config), "--workdir", str(tmp_path / "run")]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"joint-st: error: {tmp_path}/run: another training works in it (process {process.pid} on ")
+    assert error.endswith("); wait for it, end it, or name another --workdir\n") and error.count("\n") == 1
+    assert [file.name for file in (tmp_path / "run").iterdir()] == [lock.NAME]
+
+
+def test_places_where_no_run_can_be(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match="a file, where the directory of a run should be"), holding(tmp_path / "file"):
+        pass
+    with (
+        pytest.raises(UserError, match="/file/x: cannot be written: Not a directory"),
+        holding(tmp_path / "file" / "x"),
+    ):
+        pass
+
+
+def test_a_lease_of_a_host_that_vanished_ends_by_itself(cloud, bucket, capsys):
+    root = storage.path(f"gs://{bucket}/run")
+    elsewhere = dataclasses.replace(Holder.this(), host="host-b", place="host-b 1 2", process=7)
+    cloud.put(bucket, "run/.lock", elsewhere.content())
+    began = time.monotonic()
+    with holding(root):
+        assert 1 < time.monotonic() - began < 6
+    assert "waits, for process 7 on host-b, since" in capsys.readouterr().err
+    # One that was damaged too.
+    cloud.put(bucket, "run/.lock", b'{"host')
+    with holding(root):
+        pass
+    assert cloud.names(bucket) == []
+
+
+def test_one_that_was_silent_for_long_saves_nothing_once_another_has_the_run(cloud, bucket):
+    root = storage.path(f"gs://{bucket}/run")
+    lease = Lease(root)
+    lease.check()
+    other = dataclasses.replace(Holder.this(), host="host-b", process=8)
+    cloud.put(bucket, "run/.lock", other.content())
+    until = time.monotonic() + 10
+    with pytest.raises(UserError, match="process 8 on host-b, since .* has taken it, since this one was silent"):
+        while time.monotonic() < until:
+            lease.check()
+            time.sleep(0.05)
+    lease.release()
+    assert json.loads(cloud.text(bucket, "run/.lock"))["process"] == 8
+
+
+def test_a_lease_outlives_a_service_that_refuses_for_a_while(cloud, bucket):
+    root = storage.path(f"gs://{bucket}/run")
+    lease = Lease(root)
+    before = cloud.buckets[bucket]["run/.lock"].generation
+    cloud.refuse = lambda method, bucket, name: 403 if name.endswith(".lock") else None
+    time.sleep(0.6)
+    cloud.refuse = lambda *_: None
+    time.sleep(0.6)
+    lease.check()
+    assert cloud.buckets[bucket]["run/.lock"].generation > before
+    lease.release()
+    assert cloud.names(bucket) == []
+
+
+def test_a_file_system_without_locks(tmp_path, monkeypatch, capsys):
+    def flock(descriptor, how):
+        raise OSError(lock.errno.ENOLCK, "no locks available")
+
+    monkeypatch.setattr(lock.fcntl, "flock", flock)
+    with holding(tmp_path):
+        pass
+    assert "its file system has no locks; start no second training in it" in capsys.readouterr().err

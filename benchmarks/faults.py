@@ -31,6 +31,7 @@ import sys
 import tempfile
 import time
 import traceback
+from collections.abc import Iterator
 from pathlib import Path
 
 from benchmarks import fault_kinds
@@ -65,11 +66,15 @@ def main() -> int:
         return 0
     if not chosen:
         parser.error(f"--only {' '.join(options.only)}: no fault has such a name; see --list")
-    rows = run(chosen, options)
-    print_table(rows)
     out = options.out or (RESULTS if options.part == "whole" and not options.only else None)
+    about, rows = facts(options), []
+    for row in run(chosen, options):
+        rows.append(row)
+        if out:  # after each, so that a campaign that is broken off leaves what it has found
+            table = {"not_tried": [one.name for one in chosen[len(rows) :]], "faults": [one.record() for one in rows]}
+            out.write_text(json.dumps(about | table, indent=1) + "\n")
+    print_table(rows)
     if out:
-        out.write_text(json.dumps(facts(options) | {"faults": [row.record() for row in rows]}, indent=1) + "\n")
         print(f"written to {out}")
     return int(any(row.bad or row.more.get("error") for row in rows))
 
@@ -79,21 +84,19 @@ def named(one: Fault, parts: list[str] | None) -> bool:
     return not parts or any(part in one.name for part in parts)
 
 
-def run(chosen: list[Fault], options: argparse.Namespace) -> list[Row]:
-    """Try the faults one after the other."""
-    os.environ.setdefault("JAX_PLATFORMS", "cpu")
+def run(chosen: list[Fault], options: argparse.Namespace) -> Iterator[Row]:
+    """Try the faults one after the other; the rows of the table as they come."""
     logging.getLogger("absl").setLevel(logging.ERROR)  # Orbax, when runs are compared
     kept = options.keep or Path(tempfile.gettempdir()) / f"joint_st_faults_{os.getpid()}"
-    rows = []
     adopt_orphans()
     with tempfile.TemporaryDirectory(prefix="joint_st_faults_") as scratch:
         for number, one in enumerate(chosen, 1):
             print(f"[{number}/{len(chosen)}] {one.name}", file=sys.stderr, flush=True)
-            rows.append(run_one(one, options, Path(scratch), kept))
-            print(f"    {shown(rows[-1])}", file=sys.stderr, flush=True)
+            row = run_one(one, options, Path(scratch), kept)
+            print(f"    {shown(row)}", file=sys.stderr, flush=True)
+            yield row
     if kept.exists():
         print(f"failing cases are in {kept}", file=sys.stderr)
-    return rows
 
 
 def run_one(one: Fault, options: argparse.Namespace, scratch: Path, kept: Path) -> Row:
@@ -146,13 +149,15 @@ def facts(options: argparse.Namespace) -> dict:
     git = ["git", "-C", str(CHECKOUT)]
     commit = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True).stdout.strip()
     changed = subprocess.run([*git, "status", "--porcelain", "-uno"], capture_output=True, text=True).stdout.strip()
+    only = f" --only {' '.join(map(repr, options.only))}" if options.only else ""
     return {
-        "command": f"python -m benchmarks.faults --part {options.part} --seed {options.seed}",
+        "command": f"python -m benchmarks.faults --part {options.part} --seed {options.seed}{only}",
         "commit": commit,
         "changed_since": bool(changed),
         "machine": {
             "platform": platform.platform(),
             "cores": os.cpu_count(),
+            "load_at_the_start": round(os.getloadavg()[0], 1),
             "python": platform.python_version(),
             "versions": {name: importlib.metadata.version(name) for name in PACKAGES},
         },

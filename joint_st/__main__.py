@@ -1,7 +1,10 @@
 """`python -m joint_st` is the command `joint-st`."""
 
+import contextlib
+import os
 import signal
 import sys
+from typing import NoReturn
 
 
 def main() -> int:
@@ -9,6 +12,7 @@ def main() -> int:
     ours = signal.getsignal(signal.SIGINT) is signal.default_int_handler  # or else a shell has it ignored
     if ours:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
+    _open_closed_streams()
     from joint_st import cli, interrupts
 
     if ours:
@@ -16,7 +20,33 @@ def main() -> int:
     status = cli.main()
     if ours:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
+    if status:
+        _leave(status)
     return status
+
+
+def _leave(status: int) -> NoReturn:
+    """End without waiting for threads: one of a library may wait for what never comes, such as a save that has failed."""
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError):
+            stream.flush()
+    os._exit(status)
+
+
+def _open_closed_streams() -> None:
+    """Standard streams that are closed become the null device: or else the next file that is opened is taken for one,
+    and what libraries print ends in it."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # the lowest number that is free is this one
+    if sys.stdin is None:
+        sys.stdin = os.fdopen(0, "r")
+    if sys.stdout is None:
+        sys.stdout = os.fdopen(1, "w")
+    if sys.stderr is None:
+        sys.stderr = os.fdopen(2, "w")
 
 
 if __name__ == "__main__":

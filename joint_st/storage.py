@@ -17,6 +17,7 @@ import json
 import logging
 import os
 import shutil
+import stat
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -36,6 +37,8 @@ def path(text: str | os.PathLike[str]) -> Path:
     """
     text = os.fspath(text)
     if "://" not in text:
+        if text.startswith("gs:"):
+            raise UserError(f"{text}: a slash is missing; a place in a bucket is written gs://BUCKET/FOLDER")
         return Path(text)
     if not text.startswith(SCHEME) or len(text.removeprefix(SCHEME).strip("/").split("/")) < 2:
         raise UserError(f"{text}: give a path on a disk, or gs://BUCKET/FOLDER")
@@ -53,7 +56,8 @@ def _epath() -> type:
     if not importlib.util.find_spec("gcsfs"):
         raise UserError("gs:// paths need: pip install 'joint_st[gcs]'")
     os.environ.setdefault("EPATH_USE_TF", "false")  # otherwise it takes TensorFlow's way, where that is installed
-    logging.getLogger("gcsfs").setLevel(logging.CRITICAL)  # what it reports comes as an exception too
+    for name in ("gcsfs", "fsspec"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)  # what they report comes as an exception too
     import fsspec.config
     from etils import epath
 
@@ -120,6 +124,36 @@ _RIGHTS = (
 )
 
 
+def why_no_file(path: str | os.PathLike[str]) -> str:
+    """Why there is no file on a disk to read at a path, in some words; empty where there is one."""
+    try:
+        mode = os.stat(path).st_mode
+    except FileNotFoundError:
+        return "no such file"
+    except NotADirectoryError:
+        return "no such file: what its path names as a folder is a file"
+    except (OSError, ValueError) as error:  # ValueError: a zero byte in the name
+        return f"no such file ({getattr(error, 'strerror', None) or error})"
+    if stat.S_ISDIR(mode):
+        return "a folder, and no file"
+    if not stat.S_ISREG(mode):
+        return "no ordinary file but a pipe or a device"
+    return ""
+
+
+def printable(path: str | os.PathLike[str]) -> str:
+    """A path as text that can be printed: bytes of its name that are not UTF-8 become `\\xe9` and the like."""
+    try:
+        return os.fsencode(path).decode("utf-8", "backslashreplace")
+    except UnicodeEncodeError:
+        return printable_text(os.fspath(path))
+
+
+def printable_text(text: str) -> str:
+    """Text that can be printed: halves of surrogate pairs, as JSON may hold them, become `\\ud83d` and the like."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
 def write_whole(path: Path, content: str | bytes) -> None:
     """Writes a file, in a folder that is made; a reader sees the old file or the whole new one.
 
@@ -132,8 +166,50 @@ def write_whole(path: Path, content: str | bytes) -> None:
         return
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(f".{path.name}.{os.getpid()}")
-    draft.write_bytes(data)
-    os.replace(draft, path)
+    try:
+        # A link of that name, as in another person's copy of a run, is not followed to what it leads to.
+        draft.unlink(missing_ok=True)
+        with open(draft, "xb") as file:
+            file.write(data)
+        os.replace(draft, path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            draft.unlink()
+        raise OSError(error.errno, error.strerror, str(path)) from error
+
+
+def bounded(name: str) -> str:
+    """A name of at most `MOST_BYTES` bytes: a longer one is cut off, and ends with a hash of all of it."""
+    data = os.fsencode(name)
+    if len(data) <= MOST_BYTES:
+        return name
+    return f"{data[: MOST_BYTES - 17].decode(errors='ignore')}_{hashlib.sha256(data).hexdigest()[:16]}"
+
+
+MOST_BYTES = 180
+"""Bytes of a name that is made of others: file systems take 255, and endings and the marks of drafts are added."""
+
+
+def keep(write: Callable[[Path], None], path: Path) -> str:
+    """Have `write(path)` write a file that must not be lost; what is wrong, in one line, where it could not.
+
+    Where its place does not take it, it is written into the folder for temporary files.
+    """
+    try:
+        write(path)
+        return ""
+    except (OSError, UserError) as error:
+        problem = _told(path, error)
+    try:
+        there = Path(tempfile.mkdtemp(prefix="joint_st_")) / path.name
+        write(there)
+        return f"{problem}; it was written to {there}"
+    except OSError as error:
+        return f"{problem}; nor could it be written to {tempfile.gettempdir()}: {error.strerror}"
+
+
+def _told(path: Path, error: OSError | UserError) -> str:
+    return str(error) if isinstance(error, UserError) else f"{path}: could not be written: {error.strerror or error}"
 
 
 def remove_folder(folder: Path) -> None:
@@ -327,7 +403,8 @@ def append_file(path: Path, text: str) -> Growing:
     if is_remote(path):
         return _GrowingObject(path, text)
     partial = path.with_suffix(".partial")
-    with open(partial, "w", newline="") as file:
+    partial.unlink(missing_ok=True)  # which may be a link
+    with open(partial, "x", newline="") as file:
         file.write(text)
     os.replace(partial, path)
     return open(path, "a", newline="", buffering=1)

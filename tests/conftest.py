@@ -2,6 +2,7 @@
 
 import atexit
 import fcntl
+import importlib.metadata
 import os
 import shutil
 import tempfile
@@ -9,11 +10,18 @@ from pathlib import Path
 
 import pytest
 
+from tests import processes
+
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 # Tests compile much and compute little: without LLVM's optimisation XLA takes about half the time, and its older way of
 # writing fusions saves another third.
-os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false")
+flags = "--xla_backend_optimization_level=0"
+if (
+    importlib.metadata.version("jaxlib") < "0.11"
+):  # a later XLA has no older way, and aborts at a flag that it does not know
+    flags += " --xla_cpu_use_fusion_emitters=false"
+os.environ.setdefault("XLA_FLAGS", flags)
 # Workers and subprocesses share what one of them has compiled.
 if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
     compiled = tempfile.mkdtemp(prefix="joint_st_compiled_")
@@ -21,6 +29,21 @@ if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
     os.environ["JAX_COMPILATION_CACHE_DIR"] = compiled
     os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
     os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_process_outlives_the_tests():
+    """Kills what tests have started and left behind, because they failed or because what they killed had children."""
+    processes.mark()
+    yield
+    processes.end_all()
+
+
+@pytest.fixture
+def no_process_outlives_the_test():
+    """The same after a single test, for files whose tests start processes that may run for long."""
+    yield
+    processes.end_all()
 
 
 @pytest.fixture(scope="session")

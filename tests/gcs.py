@@ -74,7 +74,7 @@ class Store:
         self._sessions: dict[str, tuple[str, str, dict, bytearray]] = {}
 
     def names(self, bucket: str, prefix: str = "") -> list[str]:
-        """Of the objects in a bucket that begin so."""
+        """Names of the objects in a bucket that begin so."""
         with self.lock:
             return sorted(name for name in self.buckets[bucket] if name.startswith(prefix))
 

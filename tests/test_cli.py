@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -13,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from joint_st.cli import main
+from joint_st.cli.options import quiet_libraries
 from joint_st.config import ManifestSource, TfdsSource
 from joint_st.decoding.decoders import Beam, Greedy
 from joint_st.decoding.fusion import Weights
@@ -84,6 +86,7 @@ HEAVY = {"jax", "flax", "optax", "orbax", "grain", "numpy", "tensorflow_datasets
         ["evaluate"],
         ["analyze"],
         ["report"],
+        ["score"],
         ["transcribe"],
         ["align"],
         ["compile"],
@@ -116,6 +119,7 @@ def test_every_command_has_examples(capsys):
         ["evaluate"],
         ["analyze"],
         ["report"],
+        ["score"],
         ["transcribe"],
         ["align"],
         *(["data", c] for c in ("build", "tokenizer", "ngram", "inspect")),
@@ -166,6 +170,7 @@ def test_evaluate_passes_sources_and_files_on(stand_in, run):
         *["--decoder", "beam", "greedy", "beam", "--beam", "4"],
         *["--window-seconds", "12.5"],
         *["--lm", "lm.arpa", "--lm-weight", "0.7", "--insertion-bonus", "-1", "--unknown-penalty", "3", "--tune"],
+        *["--nbest", "3", "--calibrate", "d=x.jsonl"],
     ]
     assert main(["evaluate", str(run), *arguments]) == 0
     default, given = (keywords for _, keywords in calls)
@@ -176,7 +181,8 @@ def test_evaluate_passes_sources_and_files_on(stand_in, run):
         "decoders": [Greedy()],
         "by": [],
         "errors": False,
-        **dict.fromkeys(("fusion", "tune", "window_seconds", "json_file", "jsonl_file")),
+        "nbest": 0,
+        **dict.fromkeys(("fusion", "tune", "calibrate", "window_seconds", "json_file", "jsonl_file")),
     }
     assert given["data"] == {
         "a": ManifestSource(path="x.jsonl"),
@@ -190,6 +196,7 @@ def test_evaluate_passes_sources_and_files_on(stand_in, run):
     expected = FusionFiles(Path("lm.arpa"), None, Weights(0.7, -1.0, 3.0), rescoring_weights=rescoring)
     assert given["fusion"] == expected
     assert (given["tune"], given["window_seconds"]) == ({}, 12.5)
+    assert (given["nbest"], given["calibrate"]) == (3, {"d": ManifestSource(path="x.jsonl")})
 
 
 def test_streams_are_of_one_checkpoint_of_one_run(capsys, run):
@@ -198,6 +205,8 @@ def test_streams_are_of_one_checkpoint_of_one_run(capsys, run):
         (["--stream", "--checkpoint", "1", "2"], "--stream: one RUN and one --checkpoint at a time"),
         (["--stream", "--by", "speaker"], "--by: --stream decodes greedily and with both heads; leave it out"),
         (["--stream", "--errors"], "--errors: --stream decodes greedily and with both heads; leave it out"),
+        (["--stream", "--calibrate"], "--calibrate: --stream decodes greedily and with both heads; leave it out"),
+        ([str(run), "--decoder", "beam", "--beam", "4", "--nbest", "5"], "--nbest 5: the beam keeps 4 hypotheses"),
     ):
         assert main(["evaluate", str(run), *arguments]) == 2
         assert message in capsys.readouterr().err
@@ -216,12 +225,14 @@ def test_transcribe_prints_names_only_for_several_files(stand_in, capsys, run, t
     one, two = tmp_path / "1.wav", tmp_path / "2.wav"
     one.touch()
     two.touch()
-    calls = stand_in("joint_st.decoding.transcribe", "transcribe_files", ["one"])
+    calls = stand_in("joint_st.decoding.transcribe", "transcribe_files", [(one, "one")])
     assert main(["transcribe", str(run), str(one), "--head", "streaming"]) == 0
     assert capsys.readouterr().out == "one\n"
     expected = {"head": "streaming", "decoder": Greedy(), "checkpoint": "best"}
-    assert calls == [((run, [one]), {**expected, **dict.fromkeys(("fusion", "window_seconds"))})]
-    stand_in("joint_st.decoding.transcribe", "transcribe_files", ["one", "two"])
+    [((directory, files), keywords)] = calls
+    assert (directory, files.paths) == (run, (one,))
+    assert keywords == {**expected, **dict.fromkeys(("fusion", "window_seconds"))}
+    stand_in("joint_st.decoding.transcribe", "transcribe_files", [(one, "one"), (two, "two")])
     assert main(["transcribe", str(run), str(one), str(two)]) == 0
     assert capsys.readouterr().out == f"{one}\tone\n{two}\ttwo\n"
 
@@ -243,7 +254,7 @@ def test_transcribe_prints_names_only_for_several_files(stand_in, capsys, run, t
         ("train {config} --model.heads 5", "model.heads: 5 heads must divide width 144 into even parts"),
         ("data tokenizer {config}", "--out DIR is missing (see `joint-st data tokenizer --help`)"),
         ("data ngram {config}", "--out FILE is missing (see `joint-st data ngram --help`)"),
-        ("data ngram {config} --order 0 --out x", "argument --order: '0' is no whole number from 1 on"),
+        ("data ngram {config} --order 0 --out x", "argument --order: '0' is not a whole number from 1 to 20"),
         ("evaluate", "the following arguments are required: RUN (see `joint-st evaluate --help`)"),
         ("evaluate {missing}", "{missing}: no such directory"),
         (
@@ -263,7 +274,61 @@ def test_transcribe_prints_names_only_for_several_files(stand_in, capsys, run, t
         ("compile {config} --topologi v5e:4x4", "--topologi: unknown option; did you mean --topology?"),
         ("evaluate {run} --decoder bean", "argument --decoder: invalid choice: 'bean' (choose from"),
         ("evaluate {run} --beam 4", "--beam: needs the beam search; add --decoder beam"),
-        ("evaluate {run} --decoder beam --beam 0", "argument --beam: '0' is no whole number from 1 on"),
+        ("evaluate {run} --decoder beam --beam 0", "argument --beam: '0' is not a whole number from 1 to 10,000"),
+        ("evaluate {run} --lm x --lm-weight nan", "argument --lm-weight: 'nan' is not a number from 0 to 100"),
+        ("evaluate {run} --lm x --lm-weight inf", "argument --lm-weight: 'inf' is not a number from 0 to 100"),
+        (
+            "transcribe {run} {config} --lm x --lm-weight 1e30",
+            "argument --lm-weight: '1e30' is not a number from 0 to 100",
+        ),
+        (
+            "transcribe {run} x --lm x --insertion-bonus 1e30",
+            "argument --insertion-bonus: '1e30' is not a number from -100 to",
+        ),
+        (
+            "transcribe {run} x --lm x --unknown-penalty nan",
+            "argument --unknown-penalty: 'nan' is not a number from 0 to 1000",
+        ),
+        (
+            "transcribe {run} x --hot-words x --hot-word-bonus inf",
+            "argument --hot-word-bonus: 'inf' is not a number from -100",
+        ),
+        (
+            "transcribe {run} x --hot-words x --hot-word-bonus 1e30",
+            "argument --hot-word-bonus: '1e30' is not a number from",
+        ),
+        (
+            "transcribe {run} x --rescore x --rescore-weight nan",
+            "argument --rescore-weight: 'nan' is not a number from 0 to 1",
+        ),
+        (
+            "transcribe {run} x --rescore x --rescore-bonus inf",
+            "argument --rescore-bonus: 'inf' is not a number from -100",
+        ),
+        (
+            "transcribe {run} x --stream --chunk-ms nan",
+            "argument --chunk-ms: 'nan' is not a number of ms from 1 to 60000",
+        ),
+        (
+            "transcribe {run} x --stream --chunk-ms inf",
+            "argument --chunk-ms: 'inf' is not a number of ms from 1 to 60000",
+        ),
+        (
+            "evaluate {run} --window-seconds inf",
+            "argument --window-seconds: 'inf' is not a number of seconds from 2 to 3600",
+        ),
+        (
+            "evaluate {run} --window-seconds nan",
+            "argument --window-seconds: 'nan' is not a number of seconds from 2 to 3600",
+        ),
+        (
+            "evaluate {run} --checkpoint " + 30 * "9",
+            "argument --checkpoint: '999999999999999999999999999999' is neither best",
+        ),
+        (
+            "evaluate {run} --beam " + 5000 * "9",
+            "argument --beam: '99999999999999999999999999999999999999…' is not a whole number from 1 to 10,000",
+        ),
         ("transcribe {run} {missing}", "{missing}: no such file"),
         ("transcribe {run} {config} --head ful", "argument --head: invalid choice: 'ful' (choose from"),
         ("align {run} {config}", "give AUDIO and TEXT, or --data NAME=SOURCE (see `joint-st align --help`)"),
@@ -312,6 +377,63 @@ def test_an_interrupt_while_modules_are_imported(config, tmp_path, module, statu
     command = [sys.executable, "-m", "joint_st", "train", str(config), "--workdir", str(tmp_path / "run")]
     done = subprocess.run(command, capture_output=True, text=True, env=environment(**paths))
     assert (done.returncode, done.stderr) == (status, line)
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.ESTALE])
+def test_a_file_system_that_fails_is_told_though_no_file_is_named(monkeypatch, capsys, config, number):
+    def run(options):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr("joint_st.cli.train._train", run)
+    assert main(["train", str(config)]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"joint-st: error: a file could not be written or read: {os.strerror(number)}")
+
+
+def test_what_fails_in_libraries_below_is_not_printed_for_each_array(monkeypatch):
+    printed = []
+    monkeypatch.setattr(sys, "unraisablehook", None)
+    monkeypatch.setattr(sys, "__unraisablehook__", printed.append)
+    quiet_libraries()
+    from_cpp, from_python = types.SimpleNamespace(object=None), types.SimpleNamespace(object=main)
+    sys.unraisablehook(from_cpp)
+    sys.unraisablehook(from_python)
+    assert printed == [from_python]
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_a_stream_that_is_closed_is_as_one_that_nobody_reads(config, closed):
+    """And the first file that is opened does not take its place."""
+    command = ["bash", "-c", f'exec "$@" {closed}', "bash", sys.executable, "-m", "joint_st"]
+    done = subprocess.run([*command, "train", str(config), "--print-config"], capture_output=True, env=environment())
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert bool(done.stdout) == (">&-" not in closed.replace("2>&-", ""))
+
+
+def test_an_error_ends_the_process_whatever_its_threads_wait_for():
+    program = """
+import sys, threading
+from joint_st.__main__ import main
+threading.Thread(target=threading.Event().wait).start()
+sys.argv = ["joint-st", "evaluate", "nowhere"]
+sys.exit(main())
+"""
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment(), timeout=60)
+    assert (done.returncode, done.stderr) == (2, "joint-st: error: nowhere: no such directory\n")
+
+
+def test_a_table_whose_reader_has_left_is_no_error(monkeypatch, config):
+    """Rich, which prints it, makes an exit with status 1 of that."""
+
+    def show(options):
+        try:
+            raise BrokenPipeError
+        except BrokenPipeError:
+            raise SystemExit(1)  # noqa: B904
+
+    monkeypatch.setattr("joint_st.cli.train._train", show)
+    assert main(["train", str(config)]) == 141
 
 
 def test_who_waits_for_what_never_comes_is_left_behind(monkeypatch, capsys, config):

@@ -113,7 +113,8 @@ def test_another_kind_of_source_starts_afresh():
         (
             {"model.features.zzz": 3},
             "model.features.zzz: unknown key (= 3); "
-            "model.features has sample_rate, window_ms, hop_ms, mels, low_hz, high_hz",
+            "model.features has sample_rate, window_ms, hop_ms, mels, low_hz, high_hz, level, level_weight, "
+            "remove_offset, floor_db",
         ),
         (
             {"data.train.0.spilt": "a"},
@@ -237,9 +238,26 @@ def test_a_python_file_is_run(tmp_path):
         ),
         (
             PREAMBLE + "def config():\n    return TfdsSource(name='a', spilt='b')\n",
-            "{file}:3: TfdsSource.split: missing (and 1 more)",
+            "{file}:3: TfdsSource.spilt: unknown key (= b); did you mean TfdsSource.split?",
         ),
         (PREAMBLE + "def config():\n    return Config()\n", "{file}:3: data: missing"),
+        (
+            PREAMBLE + "def config():\n    return Config(data=DataConfig(train=ManifestSource(path='a')))\n",
+            "{file}:3: data.train: one source; write (source,)",
+        ),
+        (
+            PREAMBLE
+            + "def config():\n    m = ManifestSource(path='a')\n    return Config(data=DataConfig(train=(m,), test=m))\n",
+            '{file}:4: data.test: one source; write {{"NAME": source}}',
+        ),
+        (
+            PREAMBLE + "def config():\n    return Config(data=DataConfig(augmentation=Identity(), train=()))\n",
+            "{file}:3: data.augmentation: one augmentation; write (augmentation,)",
+        ),
+        (
+            PREAMBLE + "def config():\n    return Config(dta=3)\n",
+            "{file}:3: dta: unknown key (= 3); did you mean data?",
+        ),
         (
             PREAMBLE + f"def config():\n    return Config(data=dict({SOURCES}), model={{'kernel': 4}})\n",
             "{file}:3: model.kernel: 4 must be odd: full-context layers centre it on a frame",

@@ -6,6 +6,7 @@ what the program does (or the part of it that the field is for), and returns a f
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -128,6 +129,7 @@ FIELDS = {
     "data.text_buckets": Field(2, training, UNITS_AND_TEXT | {"data.text.0.path": "{place}/long_and_short.txt"}),
     "data.read_threads": Field(3, training),
     "data.prefetch_batches": Field(3, training),
+    "data.length_tolerance": Field(0.1, training, {"data.train.1.path": "{place}/late.jsonl"}),
     "data.read_timeout_seconds": Field(300.0, training),
     "data.strict": Field(True, training),
     "model.features.sample_rate": Field(8_000, forward, {"model.features.high_hz": 3_800}),
@@ -136,6 +138,10 @@ FIELDS = {
     "model.features.mels": Field(12, forward),
     "model.features.low_hz": Field(60, forward),
     "model.features.high_hz": Field(7_000, forward),
+    "model.features.level": Field("level", forward),
+    "model.features.level_weight": Field(3.0, forward, {"model.features.level": "level"}),
+    "model.features.remove_offset": Field(True, forward),
+    "model.features.floor_db": Field(40.0, forward),
     "model.width": Field(16, forward),
     "model.heads": Field(4, forward),
     "model.feed_forward": Field(3, forward),
@@ -158,6 +164,7 @@ FIELDS = {
     "losses.reconstruction.streaming": Field(0.3, loss, UNITS_AND_TEXT),
     "losses.reconstruction.full_context": Field(0.3, loss, UNITS_AND_TEXT),
     "losses.reconstruction.paired": Field(0.3, loss, JOINT),
+    "losses.cr_ctc.weight": Field(0.2, loss),
     "losses.unit_ctc.weight": Field(0.3, loss, UNITS_AND_TEXT),
     "losses.consistency.weight": Field(0.2, loss, JOINT),
     "losses.consistency.warmup_steps": Field(5, loss, JOINT),
@@ -208,6 +215,7 @@ FIELDS = {
     "training.init.allow": Field(["shared", "spare"], beginning, TAKEN | {"training.init.rename": {"shared": "spare"}}),
     "evaluation.batch_size": Field(4, training),
     "evaluation.bootstrap_samples": Field(200, evaluation),
+    "evaluation.rank_by": Field("cer", training),
     "parallel.data": Field(2, training),
     "parallel.fsdp": Field(2, training),
     "parallel.tensor": Field(2, training),
@@ -248,6 +256,8 @@ def place(once, spoken) -> Path:
         lines = lines.splitlines(keepends=True)
         absent = '{"audio_filepath": "absent.wav", "duration": 1.5, "text": "nothing"}\n'
         (folder / "some.jsonl").write_text("".join(lines[:4]) + absent)
+        late = [{**one, "duration": one["duration"] + 0.2} for one in map(json.loads, lines)]
+        (folder / "late.jsonl").write_text("".join(f"{json.dumps(one)}\n" for one in late))
         (folder / "other.jsonl").write_text("".join(lines[2:]))
         (folder / "a.txt").write_text("A sentence, only read.\n")
         (folder / "long_and_short.txt").write_text("Short.\n" * 40 + "A sentence that is a good deal longer.\n" * 40)

@@ -6,6 +6,7 @@ The sections of the config that register the kinds, the table of old keys, and t
 from __future__ import annotations
 
 import ast
+import functools
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,12 +20,24 @@ from joint_st.passes import PASSES
 PACKAGE = Path(joint_st.__file__).parent
 
 
+ROOMS = (
+    *("ops", "config", "distributed", "models", "data", "heads", "losses", "runs", "lm", "decoding", "word_times"),
+    *("evaluation", "analysis", "training", "compile_check", "reports", "sweeps", "doctor", "cli"),
+)
+"""The folders of the package; each may import those before it."""
+
+
+@functools.cache
+def parsed(file: Path) -> ast.Module:
+    return ast.parse(file.read_text(encoding="utf-8"))
+
+
 def modules(*without: str) -> Iterator[tuple[str, ast.Module]]:
     """The package's modules by path, but for those below some folders and files."""
     for file in sorted(PACKAGE.rglob("*.py")):
         path = file.relative_to(PACKAGE).as_posix()
         if not path.startswith(without):
-            yield path, ast.parse(file.read_text(encoding="utf-8"))
+            yield path, parsed(file)
 
 
 def words(tree: ast.Module) -> Iterator[tuple[int, str]]:
@@ -106,3 +119,17 @@ def test_the_fields_of_a_batch_are_listed_in_one_place():
             if len(names.intersection(value for value in values if isinstance(value, str))) > 4:
                 listed.append(f"{path}:{node.lineno}")
     assert listed == []
+
+
+def test_imports_run_one_way():
+    """A module imports rooms that stand before its own in `ROOMS`, inside functions too."""
+    assert {path.name for path in PACKAGE.iterdir() if (path / "__init__.py").is_file()} == set(ROOMS)
+    upward = []
+    for path, tree in modules():
+        room = path.partition("/")[0]
+        later = ROOMS[ROOMS.index(room) + 1 :] if room in ROOMS else ()
+        for line, text in words(tree):
+            parts = text.split(".")
+            if parts[0] == "joint_st" and len(parts) > 1 and parts[1] in later:
+                upward.append(f"{path}:{line}: {text}")
+    assert upward == []

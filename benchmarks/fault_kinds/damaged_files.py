@@ -149,7 +149,7 @@ def damaged_file(trial: Trial) -> None:
     reader, expected = Reader(trial), {}
     every = list(cases(run, trial.whole))
     if not trial.whole:
-        every = trial.chance.sample(every, min(len(every), 40))
+        every = trial.chance.sample(every, min(len(every), 25))
     try:
         for name, commands, files in ways:
             ended, expected[name] = reader.read(run, commands, files)

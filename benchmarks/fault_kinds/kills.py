@@ -32,17 +32,17 @@ LAUNCH_SECONDS = 12
 @fault("kill -9, one process", ci=True)
 def one_process(trial: Trial) -> None:
     """30 at random moments, of a run on a disk."""
-    kill_often(trial, 30, 3, lambda n: Disk(trial.work / f"run{n}"), alone(trial), trained(trial))
+    kill_often(trial, 30, 2, lambda n: Disk(trial.work / f"run{n}"), alone(trial), trained(trial))
 
 
 @fault("kill -9, one process, in a bucket", ci=True)
 def one_process_in_a_bucket(trial: Trial) -> None:
     """30 at random moments, of a run in the stand-in bucket."""
     with serve() as (store, found):
-        kill_often(trial, 30, 2, lambda n: InBucket(store, found, str(n)), alone(trial), trained(trial))
+        kill_often(trial, 30, 1, lambda n: InBucket(store, found, str(n)), alone(trial), trained(trial))
 
 
-@fault("kill -9, two processes", ci=True)
+@fault("kill -9, two processes")
 def two_processes(trial: Trial) -> None:
     """10 at random moments, of one of two processes or of both."""
     kill_often(trial, 10, 1, lambda n: Disk(trial.work / f"run{n}"), together(trial), trained_by_two(trial))

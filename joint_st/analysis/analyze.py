@@ -8,13 +8,15 @@ from pathlib import Path
 import jax
 import rich
 
-from joint_st.analysis.figures import save_figure
+from joint_st import storage
 from joint_st.analysis.layers import LayerAnalysis
 from joint_st.config import Source, load
 from joint_st.data.dataset import open_paired
 from joint_st.distributed.mesh import keep_compiled
 from joint_st.errors import UserError
-from joint_st.evaluation.report import write_rows
+from joint_st.evaluation.origin import SUFFIX, Origin
+from joint_st.evaluation.report import as_json, keep_all, raise_first, write_rows
+from joint_st.figures import save_figure
 from joint_st.runs.directory import existing_run
 from joint_st.runs.trained import load_trained
 
@@ -53,12 +55,16 @@ def analyze_run(
         report = analysis(trained.weights)
     shared = {"split": split, "step": trained.step, "normalizer": str(trained.normalizer), **report.facts}
     rows = [{"layer": row["layer"], **shared, **row} for row in report.rows]
-    rich.print(report.table())
-    folder, own = run.root / "analysis", f"step_{trained.step}_{split}".replace("/", "_")
-    # Files asked for come first: the run's own directory may be one that cannot be written.
-    for path in filter(None, (json_file, folder / f"{own}.json")):
-        write_rows(rows, path)
+    table = run.analysis(trained.step, split)
+    folder, own = table.parent, table.stem
+    origin = Origin.of(run, trained.step, str(trained.normalizer), {split: source}, {}, 0.0)
+    # Files asked for come first, and all of them before the table is printed: nothing is lost with the terminal.
+    files = [(path, lambda path: write_rows(rows, path)) for path in (json_file, table) if path]
+    files.append((table.with_suffix(SUFFIX), lambda path: storage.write_whole(path, origin.content(as_json(rows)))))
     for name, figure in report.figures().items():
-        save_figure(figure, folder / f"{own}_{name}.png")
+        files.append((folder / f"{own}_{name}.png", lambda path, figure=figure: save_figure(figure, path)))
+    problems = keep_all(files)
+    rich.print(report.table())
     print(f"figures in {folder}: {own}_*.png")
+    raise_first(problems)
     return rows

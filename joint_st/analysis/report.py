@@ -14,6 +14,7 @@ from rich.table import Table
 
 from joint_st.analysis.measure import ALIGNMENTS, DISTANCES, SIDES
 from joint_st.analysis.scores import DEPTHS, retrieve
+from joint_st.tables import escape
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -153,7 +154,7 @@ class LayerReport:
 
 def _table(title: str, rows: Sequence[dict], columns: Sequence[tuple[str, str, Callable]]) -> Table:
     """Return a table with a row for each layer. columns: heading, key of a row, format of its number."""
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=0)
+    table = Table(title=escape(title), title_justify="left", box=box.SIMPLE_HEAD, padding=0)
     table.add_column("layer", no_wrap=True)
     for heading, _, _ in columns:
         table.add_column(heading, justify="right")

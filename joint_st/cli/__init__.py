@@ -2,16 +2,31 @@
 
 from __future__ import annotations
 
+import codecs
+import io
 import os
 import sys
 from collections.abc import Sequence
 
-import joint_st
 from joint_st import interrupts
-from joint_st.cli import align, analyze, compare, compile, data, doctor, evaluate, report, sweep, train, transcribe
+from joint_st.cli import (
+    align,
+    analyze,
+    compare,
+    compile,
+    data,
+    doctor,
+    evaluate,
+    report,
+    score,
+    sweep,
+    train,
+    transcribe,
+)
 from joint_st.cli.parser import Commands, Parser
+from joint_st.cli.version import Version
 from joint_st.distributed.host_memory import keep_host_memory
-from joint_st.errors import Stalled, UserError, printable
+from joint_st.errors import Stalled, UserError, printable, refusal
 from joint_st.runs import checksums
 
 EXIT_USER_ERROR = 2
@@ -19,7 +34,7 @@ EXIT_INTERRUPTED = 130
 EXIT_BROKEN_PIPE = 141
 EXIT_STALLED = 75
 
-COMMANDS = (train, evaluate, compare, analyze, report, transcribe, align, sweep, compile, data, doctor)
+COMMANDS = (train, evaluate, compare, score, analyze, report, transcribe, align, sweep, compile, data, doctor)
 """Modules of the commands, in the order of the help."""
 
 
@@ -30,11 +45,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     if arguments is None:
         keep_host_memory()
+    _write_names_as_they_are()
     try:
         _run(list(sys.argv[1:] if arguments is None else arguments))
         sys.stdout.flush()
     except Stalled as error:
-        print(f"joint-st: error: {error}", file=sys.stderr)
+        print(f"joint-st: error: {printable(str(error))}", file=sys.stderr)
         for stream in (sys.stdout, sys.stderr):
             stream.flush()
         os._exit(EXIT_STALLED)
@@ -47,19 +63,37 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # The reader of our output has left (`| head`); the flush at exit must not fail on it again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_BROKEN_PIPE
-    except OSError as error:
-        # What the system refuses about a file of the user's; one without a name is a mistake of ours.
-        if error.filename is None and not interrupts.came():
+    except SystemExit as error:
+        if not isinstance(error.__context__, BrokenPipeError):
             raise
+        return EXIT_BROKEN_PIPE  # that is what Rich makes of it
+    except OSError as error:
         if interrupts.came():
             return _interrupted()
-        print(f"joint-st: error: {printable(f'{error.filename}: {error.strerror}')}", file=sys.stderr)
+        if not refusal(error):
+            raise
+        print(f"joint-st: error: {printable(refusal(error))}", file=sys.stderr)
         return EXIT_USER_ERROR
     except Exception:
         if not interrupts.came():
             raise
         return _interrupted()
     return 0
+
+
+def _write_names_as_they_are() -> None:
+    """Let standard output take every name of a file, in the bytes that it has, and all text, with escapes if need be."""
+
+    def encode(error: UnicodeError) -> tuple[str | bytes, int]:
+        assert isinstance(error, UnicodeEncodeError)
+        one = error.object[error.start]
+        if "\udc80" <= one <= "\udcff":
+            return bytes([ord(one) - 0xDC00]), error.start + 1
+        return one.encode("ascii", "backslashreplace").decode("ascii"), error.start + 1
+
+    codecs.register_error("joint_st", encode)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="joint_st")
 
 
 def _interrupted() -> int:
@@ -80,7 +114,9 @@ def _run(arguments: list[str]) -> None:
 
 def _parser() -> Parser:
     parser = Parser(prog="joint-st", description="Train and evaluate joint speech-text encoders.")
-    parser.add_argument("--version", action="version", version=f"joint-st {joint_st.__version__}")
+    parser.add_argument(
+        "--version", action=Version, nargs=0, help="show the versions of this package and of what it uses"
+    )
     commands = Commands(parser)
     for command in COMMANDS:
         command.add(commands)

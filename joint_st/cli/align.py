@@ -30,8 +30,8 @@ def add(commands: Commands) -> None:
     align.add_argument(
         "--data",
         metavar="NAME=SOURCE",
-        help="instead of AUDIO and TEXT, all utterances of a manifest or of tfds:NAME:SPLIT; where it has the true "
-        "times of words, their mean error is reported; exit status 1 where some utterances cannot be aligned",
+        help="align all utterances of a manifest or of tfds:NAME:SPLIT instead of AUDIO and TEXT; report the mean error "
+        "where the source has the true times of words; exit with status 1 if some utterances cannot be aligned",
     )
     align.add_argument("--head", choices=PASSES, default=FULL_CONTEXT, help="%(default)s by default")
     align.add_argument(
@@ -40,22 +40,22 @@ def add(commands: Commands) -> None:
         type=_way,
         nargs="+",
         default=[None],
-        help="labels: CTC's likeliest path of --head (the default); a number: the best alignment to the text encoder's "
-        "embeddings, as that shared layer puts them out, 0 for their input and -1 for the last; several are compared "
-        "in the table, and what is written is the first's",
+        help="labels: the likeliest CTC path of --head (the default); a number: the best alignment to the text encoder's "
+        "embeddings at the output of that shared layer (0: their input, -1: the last layer); with several, the table "
+        "compares them and the first one is written",
     )
     align.add_argument(
         "--format",
         choices=("json", "ctm", "textgrid", "srt", "vtt"),
         default="json",
-        help="json (an utterance a line) by default; json and textgrid also hold the times of units (phonemes), where "
-        "the run was trained to hear them",
+        help="json (one utterance per line) by default; json and textgrid also hold the times of text units (phonemes) "
+        "if the run was trained with losses.unit_ctc",
     )
     align.add_argument(
         "--output",
         metavar="FILE|DIR",
         type=Path,
-        help="standard output by default; with --data, a folder for the files of textgrid, srt and vtt",
+        help="standard output by default; with --data, textgrid, srt and vtt need a folder for their files",
     )
     align.set_defaults(run=_align)
 

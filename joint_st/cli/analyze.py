@@ -23,10 +23,14 @@ def add(commands: Commands) -> None:
     analyze.add_argument(
         "--data",
         metavar="NAME=SOURCE",
-        help="pairs to analyze instead of the config's first test split: a manifest, or tfds:NAME:SPLIT",
+        help="utterances to analyze instead of the config's first test split: a manifest, or tfds:NAME:SPLIT",
     )
     analyze.add_argument(
-        "--utterances", metavar="N", type=count, default=200, help="most pairs to analyze; %(default)s by default"
+        "--utterances",
+        metavar="N",
+        type=count,
+        default=200,
+        help="largest number of utterances to analyze; %(default)s by default",
     )
     analyze.add_argument("--json", metavar="FILE", type=storage.path, help="write the table as a list of rows")
     analyze.set_defaults(run=_analyze)

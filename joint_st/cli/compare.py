@@ -29,8 +29,10 @@ def add(commands: Commands) -> None:
         """,
     )
     compare.add_argument("run_a", metavar="RUN_A", type=storage.path, help="directory of a run")
-    compare.add_argument("run_b", metavar="RUN_B", type=storage.path, help="directory of another, or of the same")
-    checkpoints_argument(compare, "of both, or first A's and then B's; ")
+    compare.add_argument(
+        "run_b", metavar="RUN_B", type=storage.path, help="directory of another run, or of the same one"
+    )
+    checkpoints_argument(compare, "one for both runs, or one for A and one for B: ")
     compare.add_argument(
         "--data",
         metavar="NAME=SOURCE",
@@ -40,7 +42,7 @@ def add(commands: Commands) -> None:
         help="what to compare on instead of the configs' test splits: a manifest, or tfds:NAME:SPLIT",
     )
     compare.add_argument(
-        "--decoder", choices=DECODERS, nargs="+", default=["greedy"], help="one or several; greedy by default"
+        "--decoder", choices=DECODERS, nargs="+", default=["greedy"], help="one or several decoders; greedy by default"
     )
     beam_arguments(compare)
     compare.add_argument("--json", metavar="FILE", type=storage.path, help="write the table as a list of rows")

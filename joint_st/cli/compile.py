@@ -26,18 +26,18 @@ def add(commands: Commands) -> None:
     ahead.add_argument(
         "--topology",
         metavar="NAME",
-        help="the slice: v4, v5e, v5p or v6e, and its chips, as in v5e:2x4, v5e:16x16, v5p:8x8x16; no data are read: "
-        "sizes that depend on them are assumed, and printed; exit status 1 where the step does not fit",
+        help="the slice: v4, v5e, v5p or v6e, and its chips, as in v5e:2x4, v5e:16x16, v5p:8x8x16; no data is read: "
+        "sizes that depend on data are assumed and printed; exit with status 1 if the step does not fit",
     )
     ahead.add_argument(
         "--quick",
         action="store_true",
-        help="compile with less effort, in a sixth of the time; sizes of temporaries are then approximate",
+        help="compile with less effort, in a sixth of the time; the sizes of temporary buffers are then approximate",
     )
     ahead.add_argument(
-        "--labels", metavar="N", type=count, help="number of labels, blank included; by default as the config says"
+        "--labels", metavar="N", type=count, help="number of labels, blank included; that of the config by default"
     )
-    ahead.add_argument("--units", metavar="N", type=count, help="number of text units; by default as the config says")
+    ahead.add_argument("--units", metavar="N", type=count, help="number of text units; that of the config by default")
     ahead.add_argument("--json", metavar="FILE", type=Path, help="write the result as JSON; sizes are bytes on a chip")
     ahead.set_defaults(run=_compile)
 

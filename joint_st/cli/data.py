@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from joint_st.cli.options import config_argument, load_config, quiet_libraries
-from joint_st.cli.parser import OVERRIDES, Commands, count
+from joint_st.cli.parser import OVERRIDES, Commands, whole_number
 from joint_st.errors import UserError
 
 
@@ -47,7 +47,9 @@ def add(commands: Commands) -> None:
         "Config",
     )
     config_argument(ngram)
-    ngram.add_argument("--order", metavar="N", type=count, default=3, help="length of n-grams; %(default)s by default")
+    ngram.add_argument(
+        "--order", metavar="N", type=whole_number(1, 20), default=3, help="length of n-grams; %(default)s by default"
+    )
     ngram.add_argument(
         "--level",
         choices=("word", "label"),
@@ -60,11 +62,20 @@ def add(commands: Commands) -> None:
     inspect = data_commands.add(
         "inspect",
         "count what a config reads: utterances, hours, what is dropped and why, buckets, padding",
-        "joint-st data inspect configs/quickstart.py --data.buckets 4",
-        f"%(prog)s CONFIG {OVERRIDES}",
+        """
+        joint-st data inspect configs/quickstart.py --data.buckets 4
+        joint-st data inspect configs/quickstart.py --decode
+        """,
+        f"%(prog)s CONFIG [--decode] {OVERRIDES}",
         "Config",
     )
     config_argument(inspect)
+    inspect.add_argument(
+        "--decode",
+        action="store_true",
+        help="also decode all audio, and name what cannot be read or is longer or shorter than stated; exit status 1 "
+        "where there is any",
+    )
     inspect.set_defaults(run=_data_inspect)
 
 
@@ -93,7 +104,7 @@ def _data_tokenizer(options: argparse.Namespace) -> None:
 
     tokenizer = train_tokenizer(config)
     tokenizer.save(options.out)
-    print(f"{options.out}: {config.data.tokenizer.kind}, {tokenizer.size} units, the CTC blank included")
+    print(f"{options.out}: {tokenizer.kind}, {tokenizer.size} labels, the CTC blank included")
 
 
 def _data_ngram(options: argparse.Namespace) -> None:
@@ -115,7 +126,15 @@ def _data_inspect(options: argparse.Namespace) -> None:
     if config is None:
         return
     quiet_libraries()
-    from joint_st.data.inspection import inspect
+    from joint_st.data.inspection import decode_all, inspect
 
+    if options.decode:
+        # First: where all is bad, there is nothing else to tell.
+        found = decode_all(config)
+        for bad in found.bad:
+            print(bad, flush=True)
+        print(found, flush=True)
     for line in inspect(config):
         print(line, flush=True)
+    if options.decode and found.bad:
+        raise SystemExit(1)

@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import argparse
+import glob
 import os
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from joint_st import storage
-from joint_st.cli.parser import checkpoint, count, index, window
+from joint_st.cli.parser import checkpoint, count, index, number, whole_number, window
 from joint_st.errors import UserError
 from joint_st.passes import PASSES
 
 DECODERS = ("greedy", "beam")
+WEIGHT, BONUS, PENALTY = number(0, 100), number(-100, 100), number(0, 1000)
+"""What factors of log probabilities, what is added to scores, and what is taken off them may be."""
 OF_BEAM = (
     "decoder",
     "beam",
     "candidates",
     "lm",
     "lm_weight",
+    "lm_level",
     "insertion_bonus",
     "unknown_penalty",
     "hot_words",
@@ -26,6 +31,7 @@ OF_BEAM = (
     "rescore",
     "rescore_weight",
     "rescore_bonus",
+    "rescore_level",
 )
 """Options of the commands that decode; none of them can be given with --stream."""
 
@@ -42,7 +48,7 @@ def config_argument(parser: argparse.ArgumentParser) -> None:
         "-h",
         "--help",
         action="store_true",
-        help="with a CONFIG, also show every field of it that can be overridden",
+        help="show this help; after a CONFIG, also every field that can be overridden",
     )
 
 
@@ -54,7 +60,7 @@ def run_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="best|latest|STEP",
         type=checkpoint,
         default="best",
-        help="best by the dev set's WER (the default), latest, or the one of a step",
+        help="the best by the dev set's WER or CER (the default), the latest, or that of a step",
     )
     verify_argument(parser)
 
@@ -67,7 +73,7 @@ def checkpoints_argument(parser: argparse.ArgumentParser, which: str) -> None:
         type=checkpoint,
         nargs="+",
         default=["best"],
-        help=f"{which}best by the dev set's WER (the default), latest, or that of a step",
+        help=f"{which}the best by the dev set's WER or CER (the default), the latest, or that of a step",
     )
     verify_argument(parser)
 
@@ -77,15 +83,23 @@ def verify_argument(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--no-verify",
         action="store_true",
-        help="do not compare the files of runs with their checksums before they are read",
+        help="read the files of runs without comparing them with their checksums",
     )
 
 
 def beam_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the size of a beam."""
-    parser.add_argument("--beam", metavar="N", type=count, help="number of prefixes that the beam keeps; 16 by default")
     parser.add_argument(
-        "--candidates", metavar="N", type=count, help="number of labels of a frame that the beam tries; 8 by default"
+        "--beam",
+        metavar="N",
+        type=whole_number(1, 10_000),
+        help="number of prefixes that the beam keeps; 16 by default",
+    )
+    parser.add_argument(
+        "--candidates",
+        metavar="N",
+        type=whole_number(1, 100_000),
+        help="number of labels that the beam tries in each frame; 8 by default",
     )
 
 
@@ -99,44 +113,63 @@ def fusion_arguments(parser: argparse.ArgumentParser) -> None:
         "or the directory of a neural one (`joint-st train-lm`)",
     )
     parser.add_argument(
-        "--lm-weight", metavar="W", type=float, help="factor of the LM's natural log probability; 0.5 by default"
+        "--lm-weight", metavar="W", type=WEIGHT, help="factor of the LM's natural log probability; 0.5 by default"
     )
     parser.add_argument(
         "--insertion-bonus",
         metavar="B",
-        type=float,
-        help="added for each word (or label, for an LM over labels); 0 by default",
+        type=BONUS,
+        help="bonus for each word (or label, with an LM over labels); 0 by default",
     )
     parser.add_argument(
         "--unknown-penalty",
         metavar="P",
-        type=float,
+        type=PENALTY,
         help="subtracted from the log probability of unknown words; 10 by default",
     )
-    parser.add_argument("--hot-words", metavar="FILE", type=Path, help="words or phrases to favour, one a line")
     parser.add_argument(
-        "--hot-word-bonus", metavar="X", type=float, help="added for each hot word spelled; 5 by default"
+        "--hot-words",
+        metavar="FILE",
+        type=Path,
+        help="file of words or phrases to favour, one per line; with ` :W` after it, one counts for W bonuses",
+    )
+    parser.add_argument(
+        "--hot-word-bonus", metavar="X", type=BONUS, help="bonus for each hot word in a hypothesis; 5 by default"
     )
     parser.add_argument(
         "--rescore",
         metavar="LM",
         type=Path,
-        help="reorder the hypotheses that the beam has kept by a language model, of the same kinds as --lm",
+        help="reorder the n-best hypotheses of the beam by a language model of any kind that --lm takes",
     )
     parser.add_argument(
-        "--rescore-weight", metavar="W", type=float, help="factor of its natural log probability; 0.5 by default"
+        "--rescore-weight",
+        metavar="W",
+        type=WEIGHT,
+        help="factor of the rescoring LM's natural log probability; 0.5 by default",
     )
     parser.add_argument(
         "--rescore-bonus",
         metavar="B",
-        type=float,
-        help="added for each word (or label, for an LM over labels); 0 by default",
+        type=BONUS,
+        help="bonus for each word (or label, with an LM over labels); 0 by default",
     )
+    for option in ("lm", "rescore"):
+        parser.add_argument(
+            f"--{option}-level",
+            choices=("word", "label"),
+            help=f"what the tokens of the n-gram model --{option} are, where that cannot be told from the file",
+        )
 
 
 def chunk_argument(parser: argparse.ArgumentParser) -> None:
     """Add the length of audio that a stream is fed at once."""
-    parser.add_argument("--chunk-ms", metavar="MS", type=float, help="audio fed at once with --stream; 320 by default")
+    parser.add_argument(
+        "--chunk-ms",
+        metavar="MS",
+        type=number(1, 60_000, "number of ms"),
+        help="length of the chunks that --stream feeds; 320 by default",
+    )
 
 
 def window_argument(parser: argparse.ArgumentParser) -> None:
@@ -145,8 +178,8 @@ def window_argument(parser: argparse.ArgumentParser) -> None:
         "--window-seconds",
         metavar="S",
         type=window,
-        help="decode longer recordings in overlapping windows of this length; by default twice the longest "
-        "utterance of the training, from 8 to 30",
+        help="decode longer recordings in overlapping windows of this length; by default twice the longest training "
+        "utterance, between 8 and 30 seconds",
     )
 
 
@@ -154,10 +187,10 @@ def process_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options that say which one of several processes this is."""
     group = parser.add_argument_group(
         "one process of several",
-        "Start the same command on every host, with these three; not needed on TPUs of Google Cloud, under Slurm\n"
-        "(srun) and Open MPI 4 (mpirun), which say it themselves. All must start within 300 s. Where one fails, all\n"
-        "end within 60 s with a status that is not 0, and process 0 says in a line which and why. Where one was\n"
-        "killed or lost its host, the status is 75, and the same command continues from the last checkpoint.",
+        "Start the same command on every host with these three options. They are not needed on Google Cloud TPUs, under\n"
+        "Slurm (srun) and under Open MPI 4 (mpirun). All processes must start within 300 s. If one fails, all end\n"
+        "within 60 s with a non-zero status, and process 0 prints which one and why. If one was killed or lost its\n"
+        "host, the status is 75, and the same command continues from the last checkpoint.",
     )
     group.add_argument("--coordinator", metavar="HOST:PORT", help="address and a free port where process 0 listens")
     group.add_argument("--processes", metavar="N", type=count, help="number of processes")
@@ -203,6 +236,17 @@ def read_decoders(names: Sequence[str] | None, options: argparse.Namespace) -> l
     return [Beam(**sizes) if name == "beam" else Greedy() for name in dict.fromkeys(names)]
 
 
+def read_nbest(options: argparse.Namespace, decoders: Sequence) -> int:
+    """Return the number of hypotheses to list, 1 where none is said; no beam may be narrower."""
+    from joint_st.decoding.decoders import Beam
+
+    best = options.nbest or 1
+    for one in decoders:
+        if isinstance(one, Beam) and best > one.beam:
+            raise UserError(f"--nbest {best}: the beam keeps {one.beam} hypotheses; add --beam {best}")
+    return best
+
+
 def read_passes(names: Sequence[str]) -> tuple[str, ...]:
     """Return the passes of some names, in the order in which tables have them."""
     return tuple(name for name in PASSES if name in names)
@@ -217,6 +261,8 @@ def read_fusion(options: argparse.Namespace):
         "hot_word_bonus": ["hot_words"],
         "rescore_weight": ["rescore"],
         "rescore_bonus": ["rescore"],
+        "lm_level": ["lm"],
+        "rescore_level": ["rescore"],
     }
     for name, files in needed.items():
         if getattr(options, name) is not None and not any(getattr(options, file) for file in files):
@@ -235,7 +281,8 @@ def read_fusion(options: argparse.Namespace):
 
     weights = read(Weights, ("lm_weight", "insertion_bonus", "unknown_penalty", "hot_word_bonus"))
     rescoring = read(RescoringWeights, ("rescore_weight", "rescore_bonus", "unknown_penalty"))
-    return FusionFiles(options.lm, options.hot_words, weights, options.rescore, rescoring)
+    levels = options.lm_level, options.rescore_level
+    return FusionFiles(options.lm, options.hot_words, weights, options.rescore, rescoring, *levels)
 
 
 def load_config(options: argparse.Namespace):
@@ -263,9 +310,41 @@ def load_config(options: argparse.Namespace):
 def quiet_libraries() -> None:
     """Keep messages of Orbax (absl) and of XLA's C++ out of the progress.
 
-    What Orbax reports as an error comes as an exception too, and is printed in one line.
+    What Orbax reports as an error comes as an exception too, and is printed in one line. So does what fails in
+    TensorStore, which prints a traceback for each array.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    if not _may_have_accelerator():
+        # Where libtpu is installed, JAX asks it for TPUs, and it says in many lines that it finds none.
+        os.environ.setdefault("JAX_PLATFORMS", "cpu")
     import absl.logging
 
     absl.logging.set_verbosity(absl.logging.FATAL)
+    sys.unraisablehook = _report_named
+
+
+def _report_named(unraisable) -> None:
+    """Print what could not be raised where it names an object of Python's: C++ that calls back into it names none."""
+    if unraisable.object is not None:
+        sys.__unraisablehook__(unraisable)
+
+
+_ACCELERATORS = ("/dev/nvidia*", "/dev/dxg", "/dev/kfd", "/dev/accel*", "/dev/vfio/[0-9]*")
+"""Files by which Linux gives access to GPUs and TPUs."""
+
+_VENDORS = ("0x10de", "0x1002", "0x1ae0")
+"""Who makes them, as the PCI bus tells: NVIDIA, AMD, Google."""
+
+
+_OF_JAX = "TPU_SKIP_MDS_QUERY"
+"""What JAX sets where it has found no TPU."""
+
+
+def _may_have_accelerator() -> bool:
+    """Whether this machine shows any sign of a GPU or a TPU; unknown on other systems than Linux."""
+    if sys.platform != "linux" or any(name.startswith("TPU_") for name in os.environ if name != _OF_JAX):
+        return True
+    if any(glob.glob(pattern) for pattern in _ACCELERATORS):
+        return True
+    vendors = (Path(file).read_text().strip() for file in glob.glob("/sys/bus/pci/devices/*/vendor"))
+    return any(vendor in _VENDORS for vendor in vendors)

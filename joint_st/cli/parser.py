@@ -14,7 +14,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NoReturn
 
 from joint_st.errors import UserError
@@ -27,6 +27,8 @@ TRUTH = {"true", "false", "yes", "no", "on", "off", "1", "0"}
 
 LEAST_WINDOW = 2
 """Shortest window in seconds: in shorter ones few words would be whole."""
+MOST_WINDOW = 3600
+"""Longest window in seconds: a longer one takes more memory than most machines have."""
 
 
 class Parser(argparse.ArgumentParser):
@@ -157,33 +159,44 @@ def _refuse_misspelt(path: str, options: Mapping[str, bool], fields: Sequence[st
 
 def checkpoint(text: str) -> str:
     """Parse an option that names a checkpoint."""
-    if text not in ("best", "latest") and not text.isdecimal():
+    if text not in ("best", "latest") and not (text.isascii() and text.isdecimal() and len(text) <= len(str(MOST))):
         raise argparse.ArgumentTypeError(f"{text!r} is neither best, latest nor a step")
     return text
 
 
-def count(text: str) -> int:
-    """Parse an option that is a whole number from 1 on."""
-    if not text.isdecimal() or not int(text):
-        raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 1 on")
-    return int(text)
+def number(least: float, most: float, unit: str = "number") -> Callable[[str], float]:
+    """Return a parser of an option that is a finite number from `least` to `most`."""
+
+    def parse(text: str) -> float:
+        with contextlib.suppress(ValueError):
+            # NaN is in no range.
+            if least <= (value := float(text)) <= most:
+                return value
+        raise argparse.ArgumentTypeError(f"{_shown(text)} is not a {unit} from {least:g} to {most:g}")
+
+    return parse
 
 
-def count_or_none(text: str) -> int:
-    """Parse an option that is a whole number from 0 on, 0 for none."""
-    return 0 if text == "0" else count(text)
+def whole_number(least: int, most: int) -> Callable[[str], int]:
+    """Return a parser of an option that is a whole number from `least` to `most`."""
+
+    def parse(text: str) -> int:
+        # No more digits than the largest has: Python refuses to read thousands of them.
+        if text.isascii() and text.isdecimal() and len(text) <= len(str(most)) and least <= int(text) <= most:
+            return int(text)
+        raise argparse.ArgumentTypeError(f"{_shown(text)} is not a whole number from {least} to {most:,}")
+
+    return parse
 
 
-def window(text: str) -> float:
-    """Parse an option that is the length of a window in seconds."""
-    with contextlib.suppress(ValueError):
-        if float(text) >= LEAST_WINDOW:
-            return float(text)
-    raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds from {LEAST_WINDOW} on")
+def _shown(text: str) -> str:
+    return repr(text if len(text) <= 40 else f"{text[:38]}…")
 
 
-def index(text: str) -> int:
-    """Parse an option that is a number counted from 0."""
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 0 on")
-    return int(text)
+MOST = 10**9
+"""Largest whole number that an option takes, where no smaller one is stated."""
+
+count = whole_number(1, MOST)
+count_or_none = whole_number(0, MOST)
+index = whole_number(0, MOST)
+window = number(LEAST_WINDOW, MOST_WINDOW, "number of seconds")

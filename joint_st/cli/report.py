@@ -33,7 +33,7 @@ def add(commands: Commands) -> None:
         "--head",
         choices=PASSES,
         default=FULL_CONTEXT,
-        help="head that is shown first, and aligned with the audio; %(default)s by default",
+        help="head whose hypotheses are shown first and aligned with the audio; %(default)s by default",
     )
     report.add_argument("--decoder", choices=DECODERS, default="greedy", help="%(default)s by default")
     beam_arguments(report)
@@ -42,7 +42,8 @@ def add(commands: Commands) -> None:
         metavar="N",
         type=count_or_none,
         default=30,
-        help="most utterances with audio, half of them those with the most errors; %(default)s by default, 0 for none",
+        help="largest number of utterances with audio, half of them those with the most errors; %(default)s by "
+        "default, 0 for none",
     )
     report.add_argument(
         "--megabytes",

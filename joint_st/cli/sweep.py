@@ -14,7 +14,7 @@ def add(commands: Commands) -> None:
     """Add the command to the parser."""
     sweep = commands.add(
         "sweep",
-        "train the runs of a sweep that are not finished, and compare them",
+        "train the unfinished runs of a sweep, and compare them",
         """
         joint-st sweep configs/sweeps/text_injection.py --dry-run
         joint-st sweep configs/sweeps/text_injection.py --workers 2
@@ -36,10 +36,14 @@ def add(commands: Commands) -> None:
         nargs="+",
         action="extend",
         default=[],
-        help="runs of these arms, or these runs (ARM/seed_N), instead of all",
+        help="take only the runs of these arms, or these runs (ARM/seed_N)",
     )
     sweep.add_argument(
-        "--workers", metavar="N", type=count, default=1, help="runs trained at once; %(default)s by default"
+        "--workers",
+        metavar="N",
+        type=count,
+        default=1,
+        help="number of runs trained at the same time; %(default)s by default",
     )
     sweep.add_argument(
         "--launcher",
@@ -52,20 +56,22 @@ def add(commands: Commands) -> None:
         "--remote-workdir",
         metavar="DIR",
         default="",
-        help="the sweep's directory as launched runs see it, where that is another path: gs://bucket/sweeps/one, for "
-        "a bucket that is mounted here",
+        help="the sweep's directory as launched runs see it, if that is another path: gs://bucket/sweeps/one, for a "
+        "bucket that is mounted here",
     )
     sweep.add_argument(
         "--resubmit",
         action="store_true",
-        help="start again runs that were submitted and have written nothing for 10 minutes",
+        help="start submitted runs again that have written nothing for 10 minutes",
     )
     what = sweep.add_mutually_exclusive_group()
-    what.add_argument("--dry-run", action="store_true", help="list the runs, how far they are, and their overrides")
+    what.add_argument("--dry-run", action="store_true", help="list the runs, their progress and their overrides")
     what.add_argument(
-        "--status", action="store_true", help="show how far the runs are; on a terminal until all have ended, or Ctrl-C"
+        "--status",
+        action="store_true",
+        help="show the progress of the runs; on a terminal, until all have ended or Ctrl-C",
     )
-    what.add_argument("--collect", action="store_true", help="train nothing: print the table of what is finished")
+    what.add_argument("--collect", action="store_true", help="train nothing, and print the table of the finished runs")
     sweep.add_argument("--json", metavar="FILE", type=storage.path, help="write the table as a list of rows")
     sweep.add_argument("--markdown", metavar="FILE", type=Path, help="write the table in Markdown")
     sweep.add_argument("--csv", metavar="FILE", type=Path, help="write the table as CSV")
@@ -73,7 +79,7 @@ def add(commands: Commands) -> None:
         "--plot",
         metavar="FILE",
         type=Path,
-        help="draw the rates as PNG: against the number that the arms override, where it is one, or else by arm",
+        help="draw the error rates as PNG, over the number that the arms override, or by arm if that is not a number",
     )
     sweep.set_defaults(run=_sweep)
 

@@ -133,7 +133,7 @@ def _cut_state(config: Config, compiled: Compiled) -> Iterator[str]:
 
 
 def _accumulation(config: Config, compiled: Compiled) -> int | None:
-    """Return the smallest number of parts of which one fits beside the state, if temporaries shrink with the rows."""
+    """Return the smallest number of parts of which one fits beside the state in memory."""
     room = max(compiled.usable - (compiled.memory.total - compiled.memory.temporaries), 1)
     now = config.training.accumulation
     allowed = []

@@ -1,6 +1,6 @@
 """The shapes of the heaviest step of a config, without its data.
 
-That step has the longest bucket of speech beside the longest of text. Where buckets are planned from data, their
+That step has the longest bucket of speech together with the longest of text. Where buckets are planned from data, their
 longest is at most `data.max_seconds`, and `data.max_text_units`; labels and units are bounded here by fast speech.
 """
 

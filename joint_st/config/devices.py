@@ -71,7 +71,7 @@ def check_devices(config: Config, device_count: int) -> int:
 
 
 def check_lm_devices(config: LmConfig, device_count: int) -> None:
-    """The check of `check_devices` for the config of a language model."""
+    """Devices that share a batch of a language model; refuses what does not divide, as `check_devices` does."""
     sizes = mesh_shape(config.parallel, device_count)
     if sizes["tensor"] > 1:
         raise UserError(f"parallel.tensor: {sizes['tensor']}, but layers of a language model are not cut; set it to 1")

@@ -23,22 +23,33 @@ from joint_st import storage
 from joint_st.config.language_model import LmConfig
 from joint_st.config.problems import explain, one_line, shown
 from joint_st.config.schema import Config
+from joint_st.config.sections.data import NORMALIZERS
 from joint_st.errors import UserError
+from joint_st.json_files import NOT_JSON
 
 Made = TypeVar("Made")
 Root = TypeVar("Root", Config, LmConfig)
 
 COMMANDS: dict[type, str] = {Config: "`joint-st train`", LmConfig: "`joint-st train-lm`"}
-"""What takes a config of each kind."""
+"""Commands that take a config of each kind."""
 
 FILE_NAME = "config.json"
 """The resolved config within a run."""
 
-FORMAT = 2
+FORMAT = 3
 """Number of the format of runs that this version writes: what their config's keys are called and mean. Change it with
 an entry in `MIGRATIONS` and a stored run among the tests, `tests/runs/format_N`."""
 
-MIGRATIONS: dict[int, Callable[[dict], dict]] = {}
+
+def _versioned_normalizer(read: dict) -> dict:
+    """From format 2, in which the name of a normaliser meant the only version that there was."""
+    data = read.get("data")
+    if not isinstance(data, dict) or data.get("normalizer", "english") not in NORMALIZERS:
+        return read
+    return {**read, "data": {**data, "normalizer": f"{data.get('normalizer', 'english')} v1"}}
+
+
+MIGRATIONS: dict[int, Callable[[dict], dict]] = {2: _versioned_normalizer}
 """The config of a run, as JSON has it, in the next format, by the format it is in. Format 1, which was never released,
 has no migration."""
 
@@ -118,7 +129,7 @@ def is_language_model(directory: str | os.PathLike[str]) -> bool:
 def _says_language_model(path: Path) -> bool:
     try:
         read = json.loads(path.read_bytes())
-    except ValueError:
+    except NOT_JSON:
         return False
     return isinstance(read, dict) and read.get("kind") == LmConfig.model_fields["kind"].default
 
@@ -128,7 +139,7 @@ def _from_json(path: Path, kind: type[Root]) -> Root:
     if other is not kind and LmConfig in (other, kind):
         raise UserError(f"{path}: a config that {COMMANDS[other]} takes, not {COMMANDS[kind]}")
     text: str | bytes = path.read_bytes()
-    with contextlib.suppress(ValueError):  # what is not JSON is explained with the mistakes of other kinds
+    with contextlib.suppress(*NOT_JSON):  # what is not JSON is explained with the mistakes of other kinds
         read = json.loads(text)
         text = json.dumps(_migrated(read, path)) if isinstance(read, dict) else text
     try:
@@ -144,9 +155,9 @@ def _migrated(read: dict, path: Path) -> dict:
     `UserError` for a format that this version does not read.
     """
     number = read.pop("format", 1 if path.name == FILE_NAME else FORMAT)
-    while number in MIGRATIONS:
+    while isinstance(number, int) and number in MIGRATIONS:
         read, number = MIGRATIONS[number](read), number + 1
-    if number in READ_BY:
+    if isinstance(number, int) and number in READ_BY:
         raise UserError(
             f"{path}: a run of format {number}, which joint_st {READ_BY[number]} reads, and this version does not: "
             f"use that version, or train anew"
@@ -176,7 +187,7 @@ def _place(error: Exception, path: Path) -> str:
 
 
 def _hint(path: Path) -> str:
-    """The file beside a missing one that is named alike."""
+    """A file in the same folder whose name is close to that of a missing one."""
     if storage.is_remote(path) or not path.parent.is_dir():
         return ""
     near = difflib.get_close_matches(path.name, sorted(entry.name for entry in path.parent.iterdir()), n=1)

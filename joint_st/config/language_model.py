@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import Field
 
 from joint_st.config.sections.base import Section
-from joint_st.config.sections.data import Source, TokenizerConfig
+from joint_st.config.sections.data import NormalizerName, Source, TokenizerConfig
 from joint_st.config.sections.training import LoopConfig, OptimizerConfig, ParallelConfig
 
 
@@ -18,8 +18,8 @@ class LmDataConfig(Section):
     """Texts to train on; audio there may be is ignored. Those that are in `dev` too are left out, and counted."""
     dev: tuple[Source, ...] = ()
     """Texts whose perplexity chooses the best checkpoint; never trained on."""
-    normalizer: str = "english"
-    """Name of the text normaliser: that of the run whose labels the model is to score."""
+    normalizer: NormalizerName = "english"
+    """Text normaliser, as in `joint-st train`: that of the run whose labels the model is to score."""
     tokenizer: TokenizerConfig = TokenizerConfig()
     """With the `path` of a run's own (`RUN/tokenizer`), the model scores the labels of that run."""
     batch_size: int = Field(default=64, ge=1)

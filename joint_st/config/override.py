@@ -14,6 +14,7 @@ from joint_st.config.sections.base import Section
 from joint_st.config.sections.data import Source
 from joint_st.config.tree import element, is_section, join, kinds, members, plain
 from joint_st.errors import UserError
+from joint_st.json_files import NOT_JSON
 
 Root = TypeVar("Root", bound=Section)
 
@@ -82,7 +83,7 @@ def _replaced(node: Any, annotation: Any, parts: list[str], value: Any, at: str)
             part: _replaced(node.get(part), section.model_fields[part].annotation, rest, value, here),
         }
     if get_origin(section) is tuple:
-        if not (part.isdecimal() and int(part) <= len(node)):
+        if not (part.isdecimal() and len(part) < 10 and int(part) <= len(node)):
             raise UserError(f"{here}: no such item; {at} has {len(node)}, counted from 0")
         item = node[int(part)] if int(part) < len(node) else None
         replaced = _replaced(item, element(section), rest, value, here)
@@ -115,6 +116,8 @@ def _from_json(text: str, at: str) -> Any:
         return json.loads(text)
     except json.JSONDecodeError as error:
         raise UserError(f"{at} = {shown(text)}: not JSON at character {error.pos}") from None
+    except NOT_JSON as error:
+        raise UserError(f"{at} = {shown(text)}: not JSON that can be read ({str(error)[:60]})") from None
 
 
 def _plain(value: Any) -> Any:

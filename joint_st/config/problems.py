@@ -25,12 +25,26 @@ def explain(error: pydantic.ValidationError) -> list[str]:
     errors = error.errors(include_url=False)
     # Pydantic also finds a tuple too short when one of its items is wrong.
     wrong_items = {item["loc"][: len(item["loc"]) - k] for item in errors for k in range(1, len(item["loc"]) + 1)}
-    return [
-        line
+    unknown = {item["loc"][:-1] for item in errors if item["type"] == "extra_forbidden"}
+    meant = {
+        nearest(str(item["loc"][-1]), missing)
+        for item in errors
+        if item["type"] == "extra_forbidden"
+        and (missing := [str(other["loc"][-1]) for other in errors if _is_missing(other, item["loc"][:-1])])
+    }
+    kept = [
+        item
         for item in errors
         if not (item["type"] == "too_short" and item["loc"] in wrong_items)
-        for line in _lines(item, root, prefix)
+        # A key that is there under a misspelt name is not missing.
+        and not (item["type"] == "missing" and item["loc"][:-1] in unknown and str(item["loc"][-1]) in meant)
     ]
+    kept.sort(key=lambda item: item["type"] != "extra_forbidden")
+    return [line for item in kept for line in _lines(item, root, prefix)]
+
+
+def _is_missing(error: ErrorDetails, within: tuple[str | int, ...]) -> bool:
+    return error["type"] == "missing" and error["loc"][:-1] == within
 
 
 def one_line(problems: list[str]) -> str:

@@ -19,7 +19,7 @@ from joint_st import storage
 
 @dataclasses.dataclass(frozen=True)
 class Renamed:
-    """The new name of a field or section, and those of its values that are called otherwise, too."""
+    """The new name of a field or section, and the new names of its values."""
 
     path: str
     """Dotted path of today."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import textwrap
+from collections.abc import Iterator
 from typing import Any, Literal, get_args, get_origin
 
 from pydantic.fields import FieldInfo
@@ -33,18 +34,16 @@ def describe(config: Config | LmConfig) -> str:
     for prefix, section in sections(type(config)):
         if prefix:
             lines += ["", _paragraph(section, prefix)]
-        for name, field in section.model_fields.items():
-            if is_tag(field.annotation) or is_section(plain(field.annotation)) and not kinds(field.annotation):
-                continue
+        for name, field in settings(section):
             value = _at(config, prefix)
-            lines.append(f"  --{join(prefix, name)} {_type(field)}   = {_json(getattr(value, name))}")
+            lines.append(f"  --{join(prefix, name)} {type_of(field)}   = {_json(getattr(value, name))}")
             lines += textwrap.wrap(field.description or "", 100, initial_indent=" " * 6, subsequent_indent=" " * 6)
     lines += [
         "",
         "A source is written tfds:NAME:SPLIT, text:FILE, as the path of a manifest, or as JSON; other sections of",
     ]
     lines += ["several kinds as KIND or as JSON. Fields are overridden singly, as in --data.train.0.path FILE."]
-    for name, of_group in _groups(type(config)).items():
+    for name, of_group in groups(type(config)).items():
         lines.append(f"  {name}:")
         for kind, section in of_group.items():
             names = ", ".join(name for name in section.model_fields if name != "kind")
@@ -52,13 +51,20 @@ def describe(config: Config | LmConfig) -> str:
     return "\n".join(lines)
 
 
-def _type(field: FieldInfo) -> str:
+def settings(section: type[Section]) -> Iterator[tuple[str, FieldInfo]]:
+    """Yield the name and the field of every setting of a section; sections in it are none, sources and the like are."""
+    for name, field in section.model_fields.items():
+        if not is_tag(field.annotation) and (kinds(field.annotation) or not is_section(plain(field.annotation))):
+            yield name, field
+
+
+def type_of(field: FieldInfo) -> str:
     """The type of a field, or the names that it may hold."""
     names = [name for one in field.metadata if isinstance(one, OneOf) for name in one.kinds.names()]
     return "|".join(names) or type_name(field.annotation)
 
 
-def _groups(root: type[Section]) -> dict[str, dict[str, type[Section]]]:
+def groups(root: type[Section]) -> dict[str, dict[str, type[Section]]]:
     """The kinds of each group that some section below `root` has a field of, by the group's name for people."""
     found = {}
     for _, section in sections(root):

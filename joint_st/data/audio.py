@@ -2,55 +2,133 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import soundfile
 import soxr
 
+from joint_st import storage
+from joint_st.data import ffmpeg
+from joint_st.data.containers import HEAD, Structure, examine, format_of
 from joint_st.errors import UserError
+
+BLOCK = 1 << 18
+"""Samples of all channels that are decoded at once: memory follows what comes, not what a header promises."""
+
+LEAST_RATE, MOST_RATE = 2000, 1_000_000
+"""Sample rates in Hz; others are those of broken headers."""
+
+USUAL_RATES = (8000, 11_025, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000)
+"""Hz."""
 
 
 class UnreadableAudio(UserError):
     """An audio file that cannot be decoded, or is not what its manifest says."""
 
     def __init__(self, path: Path | str, why: str):
-        super().__init__(f"{path}: {why}; fix the file or take it out of the data")
-        self.path = str(path)
+        super().__init__(f"{storage.printable(path)}: {why}; fix the file or take it out of the data")
+        self.path = storage.printable(path)
         self.why = why
 
     def __reduce__(self):
         return UnreadableAudio, (self.path, self.why)
 
 
-def read_audio(path: Path | str, offset: float = 0.0, seconds: float | None = None) -> tuple[np.ndarray, int]:
-    """WAV, FLAC, Ogg (Vorbis, Opus) or MP3 as (int16 [samples], rate in Hz); channels are averaged.
+class Decoded(NamedTuple):
+    """What is in an audio file, or in a part of it."""
 
-    Reads `seconds` from `offset` (seconds) on, or as much as there is. Raises `UnreadableAudio`.
+    audio: np.ndarray
+    """int16 [samples], mono."""
+    rate: int
+    """Hz."""
+    promised: float | None
+    """Seconds that the file's own header says there are; None where it does not say."""
+
+
+class Decoder(Protocol):
+    """An open audio file."""
+
+    rate: int
+    """Hz."""
+    channels: int
+
+    def blocks(self, start: int) -> Iterator[np.ndarray]:
+        """float32 [samples, channels] in -1..1 and so on, from sample `start` to the end; none that is empty."""
+        ...
+
+    def __enter__(self) -> Decoder: ...
+
+    def __exit__(self, *error) -> None: ...
+
+
+def read_audio(
+    path: Path | str, offset: float = 0.0, seconds: float | None = None, channels: Sequence[int] = ()
+) -> Decoded:
+    """Decode WAV, FLAC, Ogg (Vorbis, Opus) or MP3, and with PyAV what FFmpeg reads.
+
+    Reads `seconds` from `offset` (seconds) on, or as much as there is. channels: those that are averaged, counted from
+    0; all where there are none. Raises `UnreadableAudio`, also for a file that can be seen to have been cut, and for
+    one of which the decoder would lose a part.
     """
-    try:
-        with soundfile.SoundFile(path) as file:
-            rate = file.samplerate
-            if offset:
-                file.seek(min(round(offset * rate), file.frames))
-            frames = -1 if seconds is None else round(seconds * rate)
-            # As float, whatever the file holds: libsndfile scales float files to int16 wrongly or not at all.
-            audio = file.read(frames, dtype="float32", always_2d=True)
-    except (soundfile.SoundFileError, OSError, TypeError) as error:  # TypeError: a `.raw` file tells no rate
-        raise UnreadableAudio(path, _why(path, error)) from None
-    audio = audio[:, 0] if audio.shape[1] == 1 else audio.mean(1)
-    if not np.isfinite(audio.sum()):
-        raise UnreadableAudio(path, "holds samples that are not finite")
-    return to_int16(audio * 32768), rate
+    decoder, structure = _open(path)
+    with decoder:
+        rate = decoder.rate
+        if channels and not all(0 <= channel < decoder.channels for channel in channels):
+            several = f"{decoder.channels} channel{'s' * (decoder.channels > 1)}"
+            raise UnreadableAudio(path, f"has {several}, and channel {max(channels)} is asked for; they count from 0")
+        start = round(offset * rate)
+        left = None if seconds is None else round(seconds * rate)
+        pieces = [np.zeros(0, np.int16)]
+        try:
+            for block in decoder.blocks(start):
+                block = block if left is None else block[:left]
+                pieces.append(_mono(path, block, channels))
+                left = None if left is None else left - len(block)
+                if left == 0:
+                    break
+        except (soundfile.SoundFileError, OSError, MemoryError, *ffmpeg.errors()) as error:
+            raise UnreadableAudio(path, _why(path, error)) from None
+    audio = np.concatenate(pieces)
+    promised = structure.promised
+    if promised is not None:
+        promised = max(promised - offset, 0.0)
+        promised = promised if seconds is None else min(promised, seconds)
+    elif seconds is None and structure.present not in (None, float("inf")):
+        # What no header counts is there all the same.
+        present = max(structure.present - offset, 0.0)
+        if len(audio) / rate < present - structure.slack:
+            raise UnreadableAudio(path, f"{len(audio) / rate:.3f} of its {present:.3f} s can be decoded")
+    return Decoded(audio, rate, promised)
 
 
 def audio_seconds(path: Path | str) -> float:
-    """Length of an audio file by its header. Raises `UnreadableAudio`."""
-    try:
-        info = soundfile.info(str(path))
-    except (soundfile.SoundFileError, OSError, TypeError) as error:
-        raise UnreadableAudio(path, _why(path, error)) from None
-    return info.frames / info.samplerate
+    """Length of an audio file: as its header says, or, where it does not, as it is found. Raises `UnreadableAudio`."""
+    decoder, structure = _open(path)
+    with decoder:
+        if isinstance(decoder, _Sndfile) and decoder.frames is not None:
+            seen, promised = decoder.frames / decoder.rate, structure.promised
+            return seen if promised is None or promised < seen + structure.slack else promised
+        try:
+            return sum(map(len, decoder.blocks(0))) / decoder.rate
+        except (soundfile.SoundFileError, OSError, MemoryError, *ffmpeg.errors()) as error:
+            raise UnreadableAudio(path, _why(path, error)) from None
+
+
+def check_length(path: Path | str, has: float, stated: float, tolerance: float, by: str = "its source") -> None:
+    """Raise `UnreadableAudio` where audio of `has` seconds is longer or shorter than stated, beyond a tolerance in s."""
+    if abs(has - stated) <= tolerance:
+        return
+    ratio = stated / has if has else 0.0
+    hint = ""
+    if 900 < ratio < 1100:
+        hint = " (is it in milliseconds?)"
+    elif any(abs(ratio - rate) < 0.01 * rate for rate in USUAL_RATES):
+        hint = " (is it in samples?)"
+    raise UnreadableAudio(path, f"{has:.3f} s long, where {by} says {stated:.3f} s{hint}")
 
 
 def resample(audio: np.ndarray, rate: int, target: int) -> np.ndarray:
@@ -66,9 +144,125 @@ def to_int16(audio: np.ndarray) -> np.ndarray:
     return np.clip(np.rint(audio), -32768, 32767).astype(np.int16)
 
 
-def _why(path: Path | str, error: Exception) -> str:
-    if not Path(path).is_file():
-        return "no such file"
+def _mono(path: Path | str, block: np.ndarray, channels: Sequence[int]) -> np.ndarray:
+    if channels:
+        block = block[:, list(channels)]
+    audio = block[:, 0] if block.shape[1] == 1 else block.mean(1)
+    if not np.isfinite(audio.sum()):
+        raise UnreadableAudio(path, "holds samples that are not finite")
+    return to_int16(audio * 32768)
+
+
+class Sequential(soundfile.SoundFile):
+    """A file that is read from one block to the next.
+
+    SoundFile seeks before and after each block of a file that it can seek in, which decoders of MP3 and FLAC answer
+    with other samples or with errors, and reads no more than the header says.
+    """
+
+    def seekable(self) -> bool:
+        return False
+
+
+class _Sndfile:
+    """A file as libsndfile decodes it."""
+
+    def __init__(self, path: Path | str):
+        # As bytes: the name may be in any encoding.
+        self._file = Sequential(os.fsencode(path))
+        self.rate, self.channels = self._file.samplerate, self._file.channels
+        frames = self._file.frames
+        self.frames = None if frames >= 2**62 else frames
+        """Samples that it has by its header; None where that does not say."""
+        self.kind = self._file.format
+
+    def blocks(self, start: int) -> Iterator[np.ndarray]:
+        if self.frames is None:
+            yield from _dropped(sndfile_blocks(self._file), start)
+        elif start < self.frames:
+            if start:
+                # In an Ogg file of which no sample can be decoded, libsndfile's decoder crashes on a seek.
+                if self.kind == "OGG" and not len(self._file.read(1)):
+                    return
+                self._file.seek(start)
+            yield from sndfile_blocks(self._file)
+
+    def __enter__(self) -> _Sndfile:
+        return self
+
+    def __exit__(self, *error) -> None:
+        self._file.close()
+
+
+def sndfile_blocks(file: Sequential, most: int = BLOCK) -> Iterator[np.ndarray]:
+    """What is left of an open file, float32 [samples, channels], about `most` numbers at a time."""
+    size = max(most // file.channels, 1)
+    while True:
+        # As float, whatever the file holds: libsndfile scales float files to int16 wrongly or not at all.
+        block = file.read(size, dtype="float32", always_2d=True)
+        if not len(block):
+            return
+        yield block
+
+
+def _dropped(blocks: Iterator[np.ndarray], start: int) -> Iterator[np.ndarray]:
+    """Blocks without their first `start` samples."""
+    for block in blocks:
+        if start < len(block):
+            yield block[start:]
+        start = max(start - len(block), 0)
+
+
+def _open(path: Path | str) -> tuple[Decoder, Structure]:
+    """A file, opened by what decodes all of it, and its structure. Raises `UnreadableAudio`."""
+    if why := storage.why_no_file(path):
+        raise UnreadableAudio(path, why)
+    decoder: Decoder
+    try:
+        decoder = sndfile = _Sndfile(path)
+    except (soundfile.SoundFileError, OSError, TypeError) as error:  # TypeError: a `.raw` file tells no rate
+        decoder, structure = _by_ffmpeg(path, _why(path, error)), _structure(path)
+    else:
+        structure = _structure(path, sndfile.kind)
+        seen = None if sndfile.frames is None else sndfile.frames / sndfile.rate
+        if structure.present is not None and (seen is not None and seen < structure.present - structure.slack):
+            sndfile.__exit__()
+            many = "several files in one" if structure.present == float("inf") else f"{structure.present:.3f} s"
+            decoder = _by_ffmpeg(path, f"holds {many}, of which its header says {seen:.3f} s")
+        elif sndfile.kind == "FLAC":
+            structure = structure._replace(promised=seen)
+    if structure.damage:
+        decoder.__exit__()
+        raise UnreadableAudio(path, f"{structure.damage}: it was cut")
+    if not LEAST_RATE <= decoder.rate <= MOST_RATE:
+        decoder.__exit__()
+        raise UnreadableAudio(path, f"has a sample rate of {decoder.rate} Hz by its header")
+    return decoder, structure
+
+
+def _structure(path: Path | str, kind: str = "") -> Structure:
+    try:
+        with open(path, "rb") as file:
+            return examine(file, kind or format_of(file.read(HEAD)))
+    except OSError as error:
+        raise UnreadableAudio(path, _why(path, error)) from None
+
+
+def _by_ffmpeg(path: Path | str, why: str) -> Decoder:
+    """A file as FFmpeg decodes it; where there is none, or it cannot either, raises `UnreadableAudio` with `why`."""
+    if not ffmpeg.available():
+        raise UnreadableAudio(path, f"{why} (FFmpeg may read all of it: pip install 'joint_st[av]')")
+    try:
+        return ffmpeg.FfmpegFile(path)
+    except (OSError, MemoryError, *ffmpeg.errors()) as error:
+        raise UnreadableAudio(path, f"{why}; FFmpeg: {_why(path, error)}") from None
+
+
+def _why(path: Path | str, error: BaseException) -> str:
     if isinstance(error, soundfile.LibsndfileError):
         return error.error_string.rstrip(".")
-    return str(error)
+    if isinstance(error, MemoryError):
+        return "does not fit into memory"
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return " ".join(str(error).split()) or type(error).__name__

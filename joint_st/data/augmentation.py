@@ -7,7 +7,7 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 
-from joint_st.config import AugmentationConfig, Identity
+from joint_st.config import AugmentationConfig, Gain, Identity, Noise
 
 STREAM = 2
 """Number of the stream of its draws, beside those of the plans."""
@@ -67,6 +67,58 @@ class Unchanged:
 
     def __call__(self, speech: Speech, random: np.random.Generator) -> Speech:
         return speech
+
+
+class _SameLength:
+    """What changes no length and moves no word."""
+
+    def longest(self, samples: np.ndarray) -> np.ndarray:
+        return samples
+
+
+@augments("gain")
+class Louder(_SameLength):
+    """Multiplies the samples by a factor drawn anew for each utterance."""
+
+    def __init__(self, config: Gain):
+        self._config = config
+
+    def __call__(self, speech: Speech, random: np.random.Generator) -> Speech:
+        decibels = random.uniform(self._config.low_db, self._config.high_db)
+        return speech._replace(audio=as_int16(speech.audio * 10 ** (decibels / 20)))
+
+
+@augments("noise")
+class Noisier(_SameLength):
+    """Adds noise, drawn anew, to a share of the utterances."""
+
+    def __init__(self, config: Noise):
+        self._config = config
+
+    def __call__(self, speech: Speech, random: np.random.Generator) -> Speech:
+        config = self._config
+        drawn, decibels = random.uniform(), random.uniform(config.low_db, config.high_db)
+        if drawn >= config.share or not len(speech.audio):
+            return speech
+        return speech._replace(audio=with_noise(speech.audio, decibels, config.colour, random))
+
+
+def as_int16(samples: np.ndarray) -> np.ndarray:
+    """Samples rounded, and clipped at full scale."""
+    return np.clip(np.rint(samples), -32768, 32767).astype(np.int16)
+
+
+def with_noise(audio: np.ndarray, decibels: float, colour: str, random: np.random.Generator) -> np.ndarray:
+    """Audio int16 [samples] with `white` or `pink` noise whose power lies so many dB below the audio's own."""
+    noise = random.standard_normal(len(audio))
+    if colour == "pink":
+        spectrum = np.fft.rfft(noise)
+        spectrum[1:] /= np.sqrt(np.arange(1, len(spectrum)))
+        spectrum[0] = 0
+        noise = np.fft.irfft(spectrum, n=len(audio))
+    power = np.mean(np.square(audio, dtype=np.float64)) / 10 ** (decibels / 10)
+    scale = np.sqrt(power / max(np.mean(np.square(noise)), 1e-30))
+    return as_int16(audio + scale * noise)
 
 
 class Augmentation:

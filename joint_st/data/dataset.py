@@ -16,7 +16,7 @@ from joint_st.data.audio import UnreadableAudio, resample
 from joint_st.data.augmentation import Augmentation, Speech, make_augmentation
 from joint_st.data.index import AUDIO, PROBLEM, TIMED, Counts, Entries, Indexes
 from joint_st.data.normalizers import Normalizer
-from joint_st.data.sources import Concatenated
+from joint_st.data.sources import Concatenated, read_whole
 from joint_st.data.text_units import Units
 from joint_st.data.tokenizers import Tokenizer
 from joint_st.data.utterance import Entry, Utterance
@@ -50,7 +50,7 @@ class Table:
     def __init__(self, entries: Sequence[Entries], labels: Sequence[Counts], units: Sequence[Counts]):
         self.entries = entries
         self.labels, self.units = _joined(labels), _joined(units)
-        self.corpus = Concatenated([one.corpus for one in entries], [len(one) for one in entries])
+        self.corpus = Concatenated(entries, [len(one) for one in entries])
         self.languages = tuple(sorted(set(itertools.chain(*(one.languages for one in entries)))))
         self.seconds = self.column(lambda one: one.seconds)
         self.flags = self.column(lambda one: one.flags)
@@ -73,7 +73,7 @@ class Table:
 def _joined(counts: Sequence[Counts]) -> Counts:
     if len(counts) == 1:
         return counts[0]
-    return Counts(np.concatenate([one.lengths for one in counts]), np.concatenate([one.frames for one in counts]))
+    return Counts(*map(np.concatenate, zip(*counts, strict=True)))
 
 
 class Dataset:
@@ -94,6 +94,7 @@ class Dataset:
         *,
         max_units: int | None = None,
         augmentation: Augmentation | None = None,
+        length_tolerance: float = 0.0,
         strict: bool = False,
     ):
         self.rows = rows
@@ -102,11 +103,14 @@ class Dataset:
         """How many rows were left out, by reason."""
         self.unreadable: dict[int, str] = {}
         """Utterances that this host has failed to read so far, by number: which file, and why."""
+        self.hashes: dict[int, str] | None = None
+        """Hashes of the samples of utterances that this host has read, by number, where a dictionary is put here."""
         self.features = features
         self.normalizer = normalizer
         self.tokenizer = tokenizer
         self.units = units
         self.augmentation = augmentation
+        self.length_tolerance = length_tolerance
         self.strict = strict
         self.label_lengths = table.labels.lengths[rows]
         """Labels, int32 [N]."""
@@ -139,6 +143,11 @@ class Dataset:
     def unit_frames_needed(self) -> np.ndarray:
         """Fewest frames in which CTC can emit the units, int32 [N]; 0 where there are none."""
         return np.where(self._takes_units, self._table.units.frames[self.rows], np.int32(0))
+
+    @functools.cached_property
+    def unknown_characters(self) -> np.ndarray:
+        """Characters of the text that the tokenizer cannot spell, int32 [N]: each becomes, or is part of, an unknown label."""
+        return self._table.labels.unknown[self.rows]
 
     @functools.cached_property
     def timed(self) -> np.ndarray:
@@ -182,11 +191,11 @@ class Dataset:
         return hashlib.sha256(self.lengths.tobytes() + self.label_lengths.tobytes()).hexdigest()[:16]
 
     def entry(self, n: int) -> Entry:
-        """Row `n` as its source holds it, without audio."""
+        """Row `n` as its source holds it, without audio, under the id that it alone has."""
         return self.corpus.entry(int(self.rows[n]))
 
     def id(self, n: int) -> str:
-        """The id of row `n` in its corpus."""
+        """The id of row `n`, which no other row of its corpus has."""
         entries, row = self._table.where(int(self.rows[n]))
         return entries.id(row)
 
@@ -209,8 +218,12 @@ class Dataset:
         return self._table.column(lambda entries: entries.text_hash)[self.rows]
 
     def utterance(self, n: int) -> Utterance:
-        """Utterance `n` as its source holds it. Raises `UnreadableAudio`."""
-        return self.corpus[int(self.rows[n])]
+        """Utterance `n` as its source holds it.
+
+        Raises `UnreadableAudio`, also where its audio is not as long as stated (`data.length_tolerance`).
+        """
+        row = int(self.rows[n])
+        return read_whole(self.corpus, row, self.id(n), float(self._table.seconds[row]), self.length_tolerance)
 
     def load(self, n: int, draw: tuple[int, int] | None = None) -> Example:
         """Row `n`, its audio decoded where it is an utterance. Raises `UnreadableAudio`.
@@ -224,8 +237,12 @@ class Dataset:
             units = none if self.units is None else self.units.encode(text, language)
             return Example(np.zeros(0, np.int16), labels, units, np.zeros_like(units), language)
         utterance = self.utterance(n)
+        if self.hashes is not None:
+            self.hashes[n] = utterance.hash()
         rate = self.features.sample_rate
-        speech = Speech(resample(utterance.audio, utterance.sample_rate, rate), rate, word_times(utterance, text))
+        # As long as the plan has it, wherever it stands in it.
+        audio = resample(utterance.audio, utterance.sample_rate, rate)[: self.lengths[n]]
+        speech = Speech(audio, rate, word_times(utterance, text))
         if draw is not None and self.augmentation is not None:
             speech = self.augmentation(speech, *draw, n)
         audio, times = speech.audio, speech.word_times
@@ -256,13 +273,19 @@ class Dataset:
     def describe(self) -> str:
         """What is in it and what was dropped, in one line."""
         dropped = _counted(self.dropped) or "none"
+        total = int(self.unknown_characters.sum(dtype=np.int64))
+        unknown = f"; {total} unknown characters in {np.count_nonzero(self.unknown_characters)}" if total else ""
         if self.features is None:
             kind, lengths = ("labels", self.label_lengths) if self.units is None else ("units", self.unit_lengths)
             total = int(lengths.sum(dtype=np.int64))
-            return f"{len(self)} texts, {total / len(self):.1f} {kind} each; dropped {dropped}"
+            return f"{len(self)} texts, {total / len(self):.1f} {kind} each; dropped {dropped}{unknown}"
         alone = np.count_nonzero(self.unit_lengths == 0) if self.units else 0
-        without = f"; {alone} with audio alone, their units too many or none" if alone else ""
-        return f"{len(self)} utterances, {self.seconds / 3600:.2f} h; dropped {dropped}{without}"
+        without = (
+            f"; {alone} without losses on their text, which has no text units or more than data.max_text_units"
+            if alone
+            else ""
+        )
+        return f"{len(self)} utterances, {self.seconds / 3600:.2f} h; dropped {dropped}{without}{unknown}"
 
 
 def open_paired(
@@ -302,6 +325,9 @@ def open_paired(
     rows, dropped = _kept(reasons, len(table))
     if not len(rows):
         why = _counted(dropped) or "the sources are empty"
+        if unreadable[1].any():
+            entry = table.corpus.entry(int(unreadable[1].argmax()))
+            why += f": {entry.id}: {entry.problem}"
         raise UserError(f"data: no utterance of {table.corpus.name} is left ({why}); correct the sources")
     return Dataset(
         table,
@@ -313,6 +339,7 @@ def open_paired(
         features,
         max_units=data.max_text_units if training else None,
         augmentation=make_augmentation(data.augmentation) if training else None,
+        length_tolerance=data.length_tolerance,
         strict=data.strict,
     )
 
@@ -384,7 +411,7 @@ def _tell_problems(entries: Sequence[Entries], strict: bool) -> None:
     told = 0
     for one in entries:
         for row in np.flatnonzero(one.flags & PROBLEM):
-            entry = one.corpus.entry(int(row))
+            entry = one.entry(int(row))
             if strict:
                 raise UserError(f"{entry.problem}; fix it, take {entry.id} out of the data or unset data.strict")
             if entry.has_audio:
@@ -397,7 +424,7 @@ def _tell_problems(entries: Sequence[Entries], strict: bool) -> None:
 def _samples(seconds: np.ndarray, rate: int) -> np.ndarray:
     """Samples in so many seconds, rounded up, int32 [N]."""
     # A duration of 0.3 s is 4800.000000000001 samples or so: not one more.
-    return np.ceil(seconds * rate - 1e-3).astype(np.int32)
+    return np.minimum(np.ceil(seconds * rate - 1e-3), np.iinfo(np.int32).max).astype(np.int32)
 
 
 def _kept(

@@ -6,9 +6,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
+import logging
 import unicodedata
 from array import array
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
@@ -20,24 +23,35 @@ from joint_st.data.columns import Cache, Columns, Writer
 from joint_st.data.normalizers import Normalizer
 from joint_st.data.sources import Corpus, open_source
 from joint_st.data.text_units import TOGETHER, Units
-from joint_st.data.tokenizers import Tokenizer
-from joint_st.data.utterance import Entry
+from joint_st.data.tokenizers import UNKNOWN, Tokenizer
+from joint_st.data.utterance import Entry, Utterance
+from joint_st.errors import UserError
 from joint_st.ops.ctc import frames_needed
 
-FORMAT = 1
+FORMAT = 3
 """Format of what is kept, and of how it is found out; files of another are not read."""
+
+log = logging.getLogger(__name__)
+
+MOST_NAMED = 10
+"""Unknown characters that are named in a warning, the most frequent ones; all are counted."""
 
 AUDIO, PROBLEM, TIMED = 1, 2, 4
 """Flags of a row: it has audio; that is known to be unreadable; the times of all its words are known."""
+
+ID_LENGTH = 4
+"""Bytes that say how long an id is that a row has in the place of its source's."""
 
 BAR = {"delay": 1, "leave": False, "disable": None}
 
 
 class Entries:
-    """The rows of one source, their texts normalised."""
+    """The rows of one source, their texts normalised; a corpus that calls each utterance by an id of its own."""
 
     def __init__(self, corpus: Corpus, columns: Columns):
         self.corpus = corpus
+        self.name = corpus.name
+        self.place, self.version = getattr(corpus, "place", ""), getattr(corpus, "version", "")
         self.seconds: np.ndarray = columns.columns["seconds"]
         """Length of the audio as the source states it, float64 [N]; 0 where there is none."""
         self.flags: np.ndarray = columns.columns["flags"]
@@ -52,15 +66,31 @@ class Entries:
         """Equal where normalised texts are, uint64 [N]."""
         self._ends = columns.columns["end"]
         self._id_bytes = columns.columns["id_bytes"]
+        self._own_id = columns.columns["own_id"]
         self._columns = columns
 
     def __len__(self) -> int:
         return len(self._ends)
 
     def id(self, row: int) -> str:
-        """The id of a row in its corpus."""
+        """The id of a row, which no other row of its corpus has."""
+        if at := int(self._own_id[row]):
+            length = int.from_bytes(self._columns.content(at, at + ID_LENGTH), "little")
+            return _decoded(self._columns.content(at + ID_LENGTH, at + ID_LENGTH + length))
         start = self._start(row)
         return _decoded(self._columns.content(start, start + int(self._id_bytes[row])))
+
+    def entry(self, row: int) -> Entry:
+        """What the source says of a row without its audio, under the row's own id."""
+        return dataclasses.replace(self.corpus.entry(row), id=self.id(row))
+
+    def where(self, row: int) -> str:
+        """Where a row is written, for messages."""
+        return self.corpus.where(row)
+
+    def __getitem__(self, row: int) -> Utterance:
+        """The utterance of a row as its source holds it. Raises `UnreadableAudio`."""
+        return dataclasses.replace(self.corpus[row], id=self.id(row))
 
     def text(self, row: int) -> str:
         """The normalised text of a row."""
@@ -85,6 +115,8 @@ class Counts(NamedTuple):
     """Symbols of each text, int32 [N]."""
     frames: np.ndarray
     """Fewest frames in which CTC can emit them, int32 [N]."""
+    unknown: np.ndarray
+    """Characters of each text that the tokenizer cannot spell, int32 [N]; zeros for units."""
 
 
 class Indexes:
@@ -105,19 +137,30 @@ class Indexes:
         return self._entries[own]
 
     def labels(self, source: Source, tokenizer: Tokenizer) -> Counts:
-        """How many labels each text of a source is."""
-        return self._counted(source, tokenizer.digest, lambda texts: [tokenizer.encode(text) for text, _ in texts])
+        """How many labels each text of a source is. Warns of characters that have none, the most frequent ones by name."""
+        return self._counted(
+            source,
+            tokenizer.digest,
+            lambda texts: [tokenizer.encode(text) for text, _ in texts],
+            lambda labels, text: tokenizer.unknown(text) if (labels == UNKNOWN).any() else [],
+        )
 
     def units(self, source: Source, units: Units | None) -> Counts:
-        """How many text units each text of a source is; none where there are no units."""
+        """How many text units each text of a source is; none where there are no units.
+
+        Warns of the languages whose texts have none, with the first of the utterances.
+        """
         if units is None:
             none = np.broadcast_to(np.int32(0), len(self.entries(source)))
-            return Counts(none, none)
+            return Counts(none, none, none)
 
         def encode(texts: Sequence[tuple[str, str]]) -> list[np.ndarray]:
             units.prepare(texts)
             return [units.encode(*example) for example in texts]
 
+        own = source.model_dump_json(), units.digest
+        if own not in self._counts:
+            _tell_refusals(self.entries(source), units)
         return self._counted(source, units.digest, encode)
 
     def symbols(
@@ -165,7 +208,11 @@ class Indexes:
         return f"{_hash(f'{place} {self.normalizer.name}')}.entries", key
 
     def _counted(
-        self, source: Source, digest: str, encode: Callable[[Sequence[tuple[str, str]]], list[np.ndarray]]
+        self,
+        source: Source,
+        digest: str,
+        encode: Callable[[Sequence[tuple[str, str]]], list[np.ndarray]],
+        unknown_in: Callable[[np.ndarray, str], list[str]] = lambda symbols, text: [],
     ) -> Counts:
         own = source.model_dump_json(), digest
         if own not in self._counts:
@@ -174,16 +221,17 @@ class Indexes:
             found = self.cache.open(
                 f"{_hash(f'{name} {digest}')}.counts",
                 f"{key} {digest}" if key else "",
-                lambda writer: (_count(entries, encode), {}),
+                lambda writer: _count(entries, encode, unknown_in),
             )
-            self._counts[own] = Counts(found.columns["lengths"], found.columns["frames"])
+            self._counts[own] = Counts(*(found.columns[name] for name in Counts._fields))
+            _tell_unknown(entries.corpus.name, self._counts[own], found.about["unknown"])
         return self._counts[own]
 
 
 def _gather(corpus: Corpus, normalizer: Normalizer, writer: Writer) -> tuple[dict, dict]:
     """Goes once through a corpus; its ids and normalised texts go to the writer."""
     seconds, flags, language, words = array("d"), array("B"), array("i"), array("i")
-    ends, id_bytes, hashes = array("q"), array("i"), array("Q")
+    ends, id_bytes, hashes, id_hashes = array("q"), array("i"), array("Q"), array("Q")
     languages: dict[str, int] = {}
     rows = tqdm.trange(len(corpus), desc=f"indexing {corpus.name}", unit=" utterances", **BAR)
     for entry in map(corpus.entry, rows):
@@ -192,11 +240,16 @@ def _gather(corpus: Corpus, normalizer: Normalizer, writer: Writer) -> tuple[dic
         own, encoded = _encoded(entry.id), _encoded(text)
         ends.append(writer.add(own + encoded))
         id_bytes.append(len(own))
-        hashes.append(int.from_bytes(hashlib.blake2b(encoded, digest_size=8).digest(), "little"))
+        hashes.append(_short_hash(encoded))
+        id_hashes.append(_short_hash(own))
         seconds.append(entry.seconds)
         words.append(count)
         flags.append(_flags(entry, count))
         language.append(languages.setdefault(entry.language, len(languages)))
+    own_id = np.zeros(len(ends), np.int64)
+    for row, id in unique_ids(corpus, np.array(id_hashes, np.uint64)).items():
+        content = _encoded(id)
+        own_id[row] = writer.add(len(content).to_bytes(ID_LENGTH, "little") + content) - len(content) - ID_LENGTH
     columns = {
         "seconds": np.array(seconds, np.float64),
         "flags": np.array(flags, np.uint8),
@@ -205,8 +258,52 @@ def _gather(corpus: Corpus, normalizer: Normalizer, writer: Writer) -> tuple[dic
         "text_hash": np.array(hashes, np.uint64),
         "end": np.array(ends, np.int64),
         "id_bytes": np.array(id_bytes, np.int32),
+        "own_id": own_id,
     }
     return columns, {"languages": list(languages)}
+
+
+def unique_ids(corpus: Corpus, hashes: np.ndarray) -> dict[int, str]:
+    """The ids of those rows of a corpus that have the id of another row, by row; given the hashes of all ids, [N].
+
+    An id that the source made up becomes its longer form, and where that is another's too, has a number behind it.
+    Raises `UserError` where a source gives two rows one id as their own.
+    """
+    order = np.argsort(hashes, kind="stable")
+    same = hashes[order][1:] == hashes[order][:-1]
+    doubtful = np.zeros(len(hashes), bool)
+    doubtful[order[1:][same]] = doubtful[order[:-1][same]] = True
+    taken: dict[str, int] = {}
+    entries = {int(row): corpus.entry(int(row)) for row in np.flatnonzero(doubtful)}
+    count = Counter(entry.id for entry in entries.values())  # equal hashes are not yet equal ids
+    for row, entry in entries.items():
+        if entry.full_id:
+            continue
+        if entry.id in taken:
+            places = f"{corpus.where(taken[entry.id])} and {corpus.where(row)}"
+            raise UserError(f"{places}: both have the id {entry.id!r}; give each utterance an id of its own")
+        taken[entry.id] = row
+    found: dict[int, str] = {}
+    ordered = hashes[order]
+    for row, entry in entries.items():
+        if not entry.full_id or count[entry.id] == 1:
+            continue
+        id, number = entry.full_id, 1
+        while id in taken or (id != entry.id and _contains(ordered, _short_hash(_encoded(id)))):
+            number += 1
+            id = f"{entry.full_id} ({number})"
+        taken[id] = row
+        found[row] = id
+    return found
+
+
+def _contains(ordered: np.ndarray, number: int) -> bool:
+    at = int(np.searchsorted(ordered, np.uint64(number)))
+    return at < len(ordered) and int(ordered[at]) == number
+
+
+def _short_hash(content: bytes) -> int:
+    return int.from_bytes(hashlib.blake2b(content, digest_size=8).digest(), "little")
 
 
 def _flags(entry: Entry, words: int) -> int:
@@ -214,12 +311,46 @@ def _flags(entry: Entry, words: int) -> int:
     return AUDIO * entry.has_audio + PROBLEM * bool(entry.problem) + TIMED * timed
 
 
-def _count(entries: Entries, encode: Callable[[Sequence[tuple[str, str]]], Iterable[np.ndarray]]) -> dict:
-    lengths, frames = np.zeros((2, len(entries)), np.int32)
+def _count(
+    entries: Entries,
+    encode: Callable[[Sequence[tuple[str, str]]], Iterable[np.ndarray]],
+    unknown_in: Callable[[np.ndarray, str], list[str]],
+) -> tuple[dict, dict]:
+    """The columns of `Counts`, and how often each unknown character occurs, the most frequent ones first."""
+    counts = Counts(*np.zeros((3, len(entries)), np.int32))
+    unknown: Counter[str] = Counter()
     for rows, texts in _chunks(entries):
-        for row, symbols in zip(rows, encode(texts)):
-            lengths[row], frames[row] = len(symbols), frames_needed(symbols)
-    return {"lengths": lengths, "frames": frames}
+        for row, symbols, (text, _) in zip(rows, encode(texts), texts):
+            counts.lengths[row], counts.frames[row] = len(symbols), frames_needed(symbols)
+            characters = unknown_in(symbols, text)
+            counts.unknown[row] = len(characters)
+            unknown.update(characters)
+    return counts._asdict(), {"unknown": unknown.most_common()}
+
+
+def _tell_unknown(name: str, counts: Counts, unknown: list[tuple[str, int]]) -> None:
+    if unknown:
+        named = ", ".join(f"{character!r} {count}" for character, count in unknown[:MOST_NAMED])
+        more = f" and {len(unknown) - MOST_NAMED} other ones" if len(unknown) > MOST_NAMED else ""
+        total, texts = int(counts.unknown.sum()), np.count_nonzero(counts.unknown)
+        log.warning(
+            "%s: %d characters in %d texts are none of the tokenizer's, and become unknown labels: %s%s",
+            *(name, total, texts, named, more),
+        )
+
+
+def _tell_refusals(entries: Entries, units: Units) -> None:
+    for place, language in enumerate(entries.languages):
+        rows = np.flatnonzero((entries.language == place) & (entries.words > 0))
+        if len(rows) and (why := units.refusal(language)):
+            first = entries.id(int(rows[0]))
+            log.warning(
+                "%s: %d texts are left without units, the first of them %s: %s",
+                entries.corpus.name,
+                len(rows),
+                first,
+                why,
+            )
 
 
 def _chunks(entries: Entries) -> Iterator[tuple[list[int], list[tuple[str, str]]]]:

@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
 
-from joint_st.config import Config
+import numpy as np
+import tqdm
+
+from joint_st import storage
+from joint_st.config import Config, Source
+from joint_st.data.audio import UnreadableAudio
 from joint_st.data.dataset import open_paired, open_texts
+from joint_st.data.index import AUDIO, Entries
 from joint_st.data.normalizers import normalizer
 from joint_st.data.plan import text_plan, training_plan
+from joint_st.data.sources import read_whole
 from joint_st.data.texts import learn_from_texts, open_indexes
 
 
@@ -18,14 +28,12 @@ def inspect(config: Config) -> Iterator[str]:
     indexes = open_indexes(config)
     symbols, vocabulary = learn_from_texts(config, indexes)
     tokenizer, units = symbols.labels, symbols.units
-    yield f"tokenizer: {data.tokenizer.kind}, {tokenizer.size} units, the CTC blank included"
+    yield f"tokenizer: {tokenizer.kind}, {tokenizer.size} labels, the CTC blank included"
     if units:
         yield f"units: {data.units.kind}, {units.size}, padding and unknown included"
     yield f"words: {len(vocabulary.heard)} heard in training, {len(vocabulary.read)} only read"
 
-    splits = {"train": data.train, "dev": data.dev}
-    splits |= {f"test.{name}": (source,) for name, source in data.test.items()}
-    for name, sources in splits.items():
+    for name, sources in _splits(config).items():
         if not sources:
             continue
         training = name == "train"
@@ -43,3 +51,73 @@ def inspect(config: Config) -> Iterator[str]:
         texts = open_texts(data, normalize, tokenizer, units, indexes=indexes)
         yield f"text: {texts.describe()}"
         yield f"  {text_plan(texts, data, config.seed).describe(1, 'units')}"
+
+
+def _splits(config: Config) -> dict[str, tuple[Source, ...]]:
+    """The sources of utterances, by what they are for."""
+    data = config.data
+    return {"train": data.train, "dev": data.dev} | {f"test.{name}": (one,) for name, one in data.test.items()}
+
+
+TOGETHER = 1024
+"""Utterances that are given to the threads at once."""
+
+
+class Bad(NamedTuple):
+    """An utterance that cannot be read, or not as stated."""
+
+    splits: str
+    where: str
+    id: str
+    why: str
+
+    def __str__(self) -> str:
+        return storage.printable_text(f"{self.splits}: {self.where}: {self.id}: {self.why}")
+
+
+class DecodedAll(NamedTuple):
+    """What came of decoding all utterances."""
+
+    utterances: int
+    seconds: float
+    bad: list[Bad]
+
+    def __str__(self) -> str:
+        return f"decoded {self.utterances} utterances, {self.seconds / 3600:.2f} h; {len(self.bad)} cannot be read"
+
+
+def decode_all(config: Config) -> DecodedAll:
+    """Decode every utterance of a config once, also those that training leaves out, as training would."""
+    data, indexes = config.data, open_indexes(config)
+    splits: dict[str, list[str]] = {}
+    opened: dict[str, Entries] = {}
+    for name, sources in _splits(config).items():
+        for source in sources:
+            own = source.model_dump_json()
+            splits.setdefault(own, []).append(name)
+            opened[own] = indexes.entries(source)
+    rows = {own: np.flatnonzero(entries.flags & AUDIO) for own, entries in opened.items()}
+    bad, seconds = [], 0.0
+
+    def listen(entries: Entries, row: int) -> tuple[float, str]:
+        """Seconds of an utterance, and why it is bad; empty where it is not."""
+        try:
+            stated = float(entries.seconds[row])
+            one = read_whole(entries, row, entries.id(row), stated, data.length_tolerance)
+        except UnreadableAudio as error:
+            return 0.0, error.why if error.path == entries.id(row) else f"{error.path}: {error.why}"
+        return len(one.audio) / one.sample_rate if one.sample_rate else 0.0, ""
+
+    total = sum(map(len, rows.values()))
+    bar = tqdm.tqdm(total=total, desc="decoding", unit=" utterances", delay=1, leave=False, disable=None)
+    with bar, ThreadPoolExecutor(data.read_threads) as readers:
+        for own, entries in opened.items():
+            for start in range(0, len(rows[own]), TOGETHER):
+                some = rows[own][start : start + TOGETHER].tolist()
+                for row, (length, why) in zip(some, readers.map(functools.partial(listen, entries), some)):
+                    seconds += length
+                    bar.update()
+                    if why:
+                        names = ", ".join(splits[own])
+                        bad.append(Bad(names, entries.where(row), entries.id(row), why))
+    return DecodedAll(total, seconds, bad)

@@ -19,9 +19,6 @@ from joint_st.data.plan import BatchPlan
 from joint_st.distributed.peers import current
 from joint_st.errors import Stalled, UserError
 
-SLACK_SECONDS = 0.1
-"""Durations are rounded and MP3 is padded: so much beyond its bucket is cut off; more is an error."""
-
 WHOLE = ((0,), 1)
 """All rows of a batch, in one part."""
 
@@ -200,7 +197,6 @@ class BatchLoader:
         self.reading[thread] = prepared.id(n)
         try:
             example = prepared.load(n, draw)
-            _check_length(prepared, n, len(example.audio), bound)
         except UnreadableAudio as error:
             prepared.note_unreadable(n, error)
             return
@@ -216,15 +212,6 @@ class BatchLoader:
 
     def _language_of(self, example: Example) -> int:
         return self._language.get(example.language, 0)
-
-
-def _check_length(prepared: Dataset, n: int, samples: int, bound: int) -> None:
-    """Raises `UnreadableAudio` where an utterance has more samples than its bucket, beyond what rounding explains."""
-    features = prepared.features
-    assert features is not None
-    if samples > bound + SLACK_SECONDS * features.sample_rate:
-        has, stated = features.seconds(samples), features.seconds(prepared.lengths[n])
-        raise UnreadableAudio(prepared.id(n), f"{has:.3f} s long, where its source says {stated:.3f} s")
 
 
 class RowsOfBatch(NamedTuple):

@@ -5,9 +5,11 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import stat
 import tempfile
 from pathlib import Path
 
+from joint_st import storage
 from joint_st.errors import UserError
 
 RECORDED = "JOINT_ST_DATA"
@@ -29,12 +31,22 @@ def expand(path: str) -> Path:
 
 def existing(path: str) -> Path:
     """`expand(path)`; raises `UserError` where no file is there."""
+    if path.startswith("gs:"):
+        raise UserError(
+            f"{path}: manifests, texts and their audio are read from disks; copy them there, or mount the bucket"
+        )
     expanded = expand(path)
-    if not expanded.is_file():
+    if why := storage.why_no_file(expanded):
         hint = f"; {RECORDED} names the folder of recorded speech" if RECORDED in path else ""
-        written = f" (from {path})" if str(expanded) != path else ""
-        raise UserError(f"{expanded}{written}: no such file; correct the path in the configuration{hint}")
+        raise UserError(f"{_shown(path, expanded)}: {why}; correct the path in the configuration{hint}")
     return expanded
+
+
+def _shown(path: str, expanded: Path) -> str:
+    """A path as it is and as it is written. What is no path, as a key or a password, is not shown: logs keep it."""
+    if str(expanded) == path or path.count("$") > path.startswith("$") or not expanded.is_absolute():
+        return storage.printable(path)
+    return storage.printable(f"{expanded} (from {path})")
 
 
 def cache_folder(name: str) -> Path:
@@ -44,5 +56,10 @@ def cache_folder(name: str) -> Path:
         folder.mkdir(parents=True, exist_ok=True)
     if not os.access(folder, os.W_OK):  # a home that cannot be written, as on some clusters
         folder = Path(tempfile.gettempdir()) / f"joint_st_{name}_{os.getuid()}"
-        folder.mkdir(exist_ok=True)
+        with contextlib.suppress(FileExistsError):
+            folder.mkdir(mode=0o700)
+        status = folder.lstat()
+        # Anyone may have made a folder of this name, or a link, to say what this user's runs find in it.
+        if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid():
+            raise UserError(f"{folder}: not a folder of this user's; set TMPDIR, or HOME, to a folder of your own")
     return folder

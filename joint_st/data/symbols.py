@@ -10,6 +10,8 @@ from typing import NamedTuple
 from joint_st import storage
 from joint_st.data.text_units import Units
 from joint_st.data.tokenizers import Tokenizer
+from joint_st.errors import UserError
+from joint_st.json_files import DAMAGED, read_json
 
 LANGUAGES_FILE = "languages.json"
 
@@ -53,4 +55,9 @@ def save_languages(languages: tuple[str, ...], folder: Path | str) -> None:
 def load_languages(folder: Path | str) -> tuple[str, ...]:
     """What `save_languages` wrote; the unknown language alone where there is no such file."""
     path = storage.path(folder) / LANGUAGES_FILE
-    return tuple(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else ("",)
+    if not path.is_file():
+        return ("",)
+    languages = read_json(path, list[str])
+    if languages[:1] != [""] or len(set(languages)) < len(languages):
+        raise UserError(f"{path}: the unknown language, '', comes first and each language once; {DAMAGED}")
+    return tuple(languages)

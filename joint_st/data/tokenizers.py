@@ -8,15 +8,17 @@ import json
 import re
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Protocol
+from typing import Annotated, Literal, Protocol
 
 import numpy as np
+import pydantic
 import sentencepiece
 
 from joint_st import storage
 from joint_st.config import TokenizerConfig
 from joint_st.data.paths import expand
 from joint_st.errors import UserError
+from joint_st.json_files import DAMAGED, read_json
 
 BLANK = 0
 UNKNOWN = 1
@@ -27,6 +29,8 @@ UNKNOWN_MARK = "\u2047"
 class Tokenizer(Protocol):
     """Text to labels and back; texts are normalised before they come here. It pickles."""
 
+    kind: str
+    """`characters` or `sentencepiece`."""
     size: int
     """V, the blank included."""
     digest: str
@@ -40,6 +44,10 @@ class Tokenizer(Protocol):
         """The text of labels [U]; blanks are skipped."""
         ...
 
+    def unknown(self, text: str) -> list[str]:
+        """The characters of a text that become unknown labels, each as often as it occurs."""
+        ...
+
     def save(self, folder: Path | str) -> None:
         """Writes what `load_tokenizer` reads into a folder, which is made."""
         ...
@@ -47,6 +55,8 @@ class Tokenizer(Protocol):
 
 class Characters:
     """One label per character."""
+
+    kind = "characters"
 
     def __init__(self, characters: Iterable[str]):
         self.characters = tuple(characters)
@@ -61,12 +71,17 @@ class Characters:
         written = ("", UNKNOWN_MARK, *self.characters)
         return "".join(written[i] for i in ids)
 
+    def unknown(self, text: str) -> list[str]:
+        return [character for character in text if character not in self._ids]
+
     def save(self, folder: Path | str) -> None:
-        _write(folder, {"kind": "characters", "characters": list(self.characters)})
+        _write(folder, {"kind": self.kind, "characters": list(self.characters)})
 
 
 class Wordpieces:
     """The pieces of a SentencePiece model."""
+
+    kind = "sentencepiece"
 
     def __init__(self, model: bytes):
         self.model = model
@@ -80,12 +95,21 @@ class Wordpieces:
     def decode(self, ids) -> str:
         return self._processor.decode([int(i) for i in ids if i != BLANK]).strip()
 
+    def unknown(self, text: str) -> list[str]:
+        pieces = zip(self.encode(text), self.pieces(text), strict=True)
+        return [character for label, piece in pieces if label == UNKNOWN for character in piece if character != WORD]
+
     def save(self, folder: Path | str) -> None:
-        _write(folder, {"kind": "sentencepiece", "model": MODEL})
+        _write(folder, {"kind": self.kind, "model": MODEL})
         (Path(folder) / MODEL).write_bytes(self.model)
 
+    @property
+    def has_our_ids(self) -> bool:
+        """Whether its padding, which stands for the blank, and its unknown piece have the ids that they have here."""
+        return (self._processor.pad_id(), self._processor.unk_id()) == (BLANK, UNKNOWN)
+
     def pieces(self, text: str) -> list[str]:
-        """The pieces of `text` as they are written, `\u2581` where a word begins."""
+        """The pieces of `text` as they are written, `WORD` where a word begins."""
         return self._processor.encode(text, out_type=str)
 
     def symbols(self) -> list[str]:
@@ -96,6 +120,8 @@ class Wordpieces:
         return Wordpieces, (self.model,)
 
 
+WORD = "\u2581"
+"""How SentencePiece writes the beginning of a word."""
 DESCRIPTION = "tokenizer.json"
 MODEL = "tokenizer.model"
 
@@ -121,10 +147,45 @@ def load_tokenizer(folder: Path | str) -> Tokenizer:
     path = storage.path(folder) / DESCRIPTION
     if not path.is_file():
         raise UserError(f"{path}: no such file; `joint-st data tokenizer` writes what data.tokenizer.path takes")
-    description = json.loads(path.read_text(encoding="utf-8"))
-    if description["kind"] == "characters":
-        return Characters(description["characters"])
-    return Wordpieces((path.parent / description["model"]).read_bytes())
+    description = read_json(path, _Description)
+    if isinstance(description, _OfCharacters):
+        return Characters(description.characters)
+    model = path.parent / MODEL
+    try:
+        pieces = Wordpieces(model.read_bytes())
+        pieces.symbols()
+    except (RuntimeError, UnicodeDecodeError) as error:
+        why = " ".join(str(error).split())[:200]
+        raise UserError(f"{model}: no model of SentencePiece ({why}); {DAMAGED}") from None
+    if not pieces.has_our_ids:
+        raise UserError(
+            f"{model}: id {BLANK} must be its padding and id {UNKNOWN} unknown; make it with joint-st data tokenizer"
+        )
+    return pieces
+
+
+class _OfCharacters(pydantic.BaseModel):
+    """What a tokenizer of characters is saved as."""
+
+    kind: Literal["characters"]
+    characters: list[Annotated[str, pydantic.Field(min_length=1, max_length=1)]] = pydantic.Field(min_length=1)
+
+    @pydantic.field_validator("characters")
+    @classmethod
+    def _each_once(cls, characters: list[str]) -> list[str]:
+        if len(set(characters)) < len(characters):
+            raise ValueError("characters: one is there twice")
+        return characters
+
+
+class _OfPieces(pydantic.BaseModel):
+    """What a tokenizer of wordpieces is saved as, beside its model: a name that led elsewhere would be followed."""
+
+    kind: Literal["sentencepiece"]
+    model: Literal["tokenizer.model"]
+
+
+_Description = Annotated[_OfCharacters | _OfPieces, pydantic.Field(discriminator="kind")]
 
 
 def _train_wordpieces(size: int, texts: Iterable[str], section: str) -> Wordpieces:

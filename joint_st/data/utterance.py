@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -12,7 +13,7 @@ class Utterance:
     """A piece of speech with its transcript, as its source holds it."""
 
     id: str
-    """Unique in its corpus."""
+    """May be another's too; an index makes it unique (`joint_st.data.index`)."""
     audio: np.ndarray
     """int16 [samples], mono; no samples where the source is text alone."""
     sample_rate: int
@@ -28,8 +29,15 @@ class Utterance:
     word_times: tuple[np.ndarray, np.ndarray] | None = None
     """When each word of `text.split()` begins and ends, in seconds of `audio`, float64 [words] each; None where the
     source does not say."""
+    promised: float | None = None
+    """Seconds of audio that its own file promises; None where that does not say."""
     extra: dict = field(default_factory=dict)
     """Further keys of a manifest, further features of a TFDS dataset."""
+
+    def hash(self) -> str:
+        """Changes with the samples and their rate."""
+        rate = self.sample_rate.to_bytes(4)
+        return hashlib.blake2b(self.audio.astype("<i2").tobytes(), digest_size=8, key=rate).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -37,6 +45,7 @@ class Entry:
     """What an index needs to know of an utterance; cheap to get."""
 
     id: str
+    """May be another's too; an index makes it unique (`joint_st.data.index`)."""
     seconds: float
     """Length of the audio as the source states it; 0 where there is none."""
     text: str
@@ -54,3 +63,5 @@ class Entry:
     """Words whose times the source says."""
     problem: str = ""
     """Which file cannot be read and why, where that is known without decoding it."""
+    full_id: str = ""
+    """What the utterance is called where another has the same `id`; empty where its source gives it `id` as its own."""

@@ -8,10 +8,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+import pydantic
+
 from joint_st import storage
 from joint_st.errors import UserError
+from joint_st.json_files import read_json
 
 FILE = "vocabulary.json"
+
+
+class _Words(pydantic.BaseModel):
+    """What `vocabulary.json` holds."""
+
+    heard: list[str]
+    read: list[str]
 
 
 @dataclass(frozen=True)
@@ -46,5 +56,5 @@ class Vocabulary:
         path = storage.path(folder) / FILE
         if not path.is_file():
             raise UserError(f"{path}: no such file; is this the folder of a run?")
-        words = json.loads(path.read_text(encoding="utf-8"))
-        return cls(frozenset(words["heard"]), frozenset(words["read"]))
+        words = read_json(path, _Words)
+        return cls(frozenset(words.heard), frozenset(words.read))

@@ -34,7 +34,7 @@ class Judged(NamedTuple):
     """What a language model says of hypotheses."""
 
     log_probs: jax.Array
-    """Of each, its end included and penalties of the unknown taken off, float32 [..., N]."""
+    """Log probability of each hypothesis and its end, less the penalties of unknown words, float32 [..., N]."""
     counts: jax.Array
     """Words, or labels, in each, float32 [..., N]."""
 
@@ -51,7 +51,7 @@ class Rescoring(NamedTuple):
         weights = jnp.array([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]).at[0, 2].set(self.weights.unknown_penalty)
 
         def one(labels, length):
-            """Of one hypothesis, as a beam of one prefix."""
+            """Log probability and length of one hypothesis, scored as a beam of one prefix."""
 
             def read(carry, label_at):
                 label, place = label_at

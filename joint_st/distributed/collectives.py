@@ -40,7 +40,7 @@ class Collective(NamedTuple):
     devices: int
     """Devices in a group; between slices, slices."""
     count: int
-    """How often it runs: those in loops as often as XLA knows them to, once where it does not."""
+    """Number of runs: in loops as many as XLA states, once where it states none."""
     bytes: int
     """Bytes of the whole arrays reduced, gathered, scattered or moved, on one device, over all runs of the instruction."""
 
@@ -152,7 +152,7 @@ def _called(line: str) -> list[str]:
 
 
 def _trips(line: str, computations: dict[str, list[str]]) -> int:
-    """How often a `while` runs: as XLA says, or, as on TPUs it does not, as the bound of its counter says; or once.
+    """How often a `while` runs, by what XLA states, or (on TPUs it states nothing) by the bound of its counter; else once.
 
     A counter begins at 0 and goes up by one, as that of a scan does.
     """

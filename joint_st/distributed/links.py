@@ -21,7 +21,7 @@ START_SECONDS = 300
 PATIENCE_SECONDS = 10
 """The other processes wait this much longer than process 0, which knows who is missing."""
 SILENT_SECONDS = 50
-"""A process of which nothing is heard, or a host that acknowledges nothing, for so long counts as dead."""
+"""Seconds after which a silent process, or a host that acknowledges nothing, counts as dead."""
 LONGEST = 1 << 20
 """Most bytes of a message."""
 

@@ -41,12 +41,12 @@ class Peers:
 
     @property
     def count(self) -> int:
-        """How many there are."""
+        """Number of processes in the job."""
         return len(self.hosts)
 
     @property
     def several(self) -> bool:
-        """Whether there are others."""
+        """Whether the job has other processes."""
         return self.count > 1
 
     @property

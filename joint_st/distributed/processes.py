@@ -16,7 +16,7 @@ from joint_st.distributed.peers import Peers, current, set_current
 from joint_st.distributed.preflight import check_code
 from joint_st.distributed.process_spec import ProcessSpec, detected_process, device_detection, stated_process
 from joint_st.distributed.watch import EXIT_FAILED, EXIT_LOST, Watch
-from joint_st.errors import Stalled, UserError
+from joint_st.errors import Stalled, UserError, printable, refusal
 
 HEARTBEAT_SECONDS = 100
 """JAX itself ends a job in which a process has been silent for so long, though its connections stand."""
@@ -51,6 +51,8 @@ def processes(coordinator: str | None, count: int | None, index: int | None) -> 
     except BaseException as error:
         if interrupts.came():
             watch.fail(_named(peers, "interrupted"), 130)
+        if isinstance(error, OSError) and refusal(error):
+            watch.fail(_named(peers, printable(refusal(error))))
         # Where another process is gone, collectives fail here.
         if not watch.other_failed(10):
             traceback.print_exc()

@@ -73,7 +73,7 @@ def logical_axes(path: str, own: Axes) -> tuple[str, ...] | None:
 
 
 def partition_spec(path: str, shape: tuple[int, ...], mesh: jax.sharding.Mesh, own: Axes) -> PartitionSpec:
-    """How the array of `shape` at a dotted path is cut. own: as of `logical_axes`.
+    """How the array of `shape` at a dotted path is cut. own: axes that modules of the model declare.
 
     A dimension that its axis of the mesh does not divide stays whole, and so does an array that belongs to no weight.
     """
@@ -93,7 +93,8 @@ def rows_apart(x: jax.Array) -> jax.Array:
 def gathered(weights: Any, own: Axes) -> Any:
     """The weights of a model, those outside its stacks brought together again along the axis `fsdp`.
 
-    own: as of `logical_axes`. This and `gathered_layer` are for functions that are traced under a mesh; elsewhere they change nothing.
+    own: axes that modules of the model declare. This and `gathered_layer` are for functions that are traced under a
+    mesh; elsewhere they change nothing.
     """
 
     def gather(path, x, cut):
@@ -159,7 +160,7 @@ def gathers() -> bool:
 def placed(tree: Any, mesh: jax.sharding.Mesh, own: Axes) -> Any:
     """The shape, type and `NamedSharding` of each array, or shape of one, of weights or of a training state.
 
-    own: as of `logical_axes`.
+    own: axes that modules of the model declare.
     """
 
     def place(path, x):

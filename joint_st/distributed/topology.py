@@ -36,7 +36,7 @@ class Chip(NamedTuple):
     sides: int
     """Dimensions of a slice."""
     options: Mapping[str, Any] = MappingProxyType({})
-    """Options for libtpu beside the name."""
+    """Further options for libtpu."""
 
 
 CHIPS = {

@@ -15,13 +15,15 @@ from joint_st.data.audio import UnreadableAudio
 from joint_st.data.corpora import built_here
 from joint_st.data.normalizers import Normalizer, normalizer
 from joint_st.data.paths import expand
-from joint_st.data.sources import Corpus, open_source
+from joint_st.data.sources import Corpus, open_source, read_whole
 from joint_st.doctor.check import Check, from_error
 
 SAMPLE = 6
 """Utterances of each source that are decoded: the first, the last, and some between them."""
 QUIET = 10
 """An utterance whose loudest sample is at most this, of 32768, is silence."""
+
+_FIX = "fix the file or take it out of the data"
 
 
 def sources(config: Config) -> Iterator[tuple[str, Source]]:
@@ -90,9 +92,9 @@ def look(name: str, source: Source, config: Config) -> Iterator[Check]:
 def _absent(source: Source) -> str:
     """Why a source need not be there yet; empty where it must be, or is."""
     name, folder = getattr(source, "name", ""), getattr(source, "data_dir", None)
-    if source.kind != "tfds" or not built_here(name):
+    if source.kind != "tfds" or not built_here(name) or folder:
         return ""
-    place = expand(folder or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets")
+    place = expand(os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets")
     corpus, _, of_it = name.partition(":")[0].partition("/")
     if (place / corpus / (of_it or "default")).is_dir():
         return ""
@@ -105,11 +107,12 @@ def _utterance(
     """What is wrong with one utterance; its rate in Hz and its length in seconds."""
     where = f"utterance {row}"
     try:
-        utterance = corpus[row]
-        where = utterance.id
         stated = corpus.entry(row)
+        where = stated.id
+        utterance = read_whole(corpus, row, where, stated.seconds, config.data.length_tolerance)
     except UnreadableAudio as error:
-        return [Check("problem", "", f"{error.path}: {error.why}", "fix the file or take it out of the data")], 0, 0.0
+        advice = "correct what states its length, or the audio" if error.path == where else _FIX
+        return [Check("problem", "", f"{error.path}: {error.why}", advice)], 0, 0.0
     except Exception as error:
         return [from_error("", error)], 0, 0.0
     problems = []
@@ -123,18 +126,9 @@ def _utterance(
     if not utterance.sample_rate or not len(utterance.audio):
         return [*problems, Check("problem", "", f"{where}: no samples", "correct the audio")], 0, 0.0
     seconds = len(utterance.audio) / utterance.sample_rate
-    if wrong := length_problem(stated.seconds, seconds):
-        problems.append(Check("problem", "", f"{where}: {wrong}", "correct the manifest's duration, or the audio"))
     if int(np.abs(utterance.audio.astype(np.int32)).max()) <= QUIET:
         problems.append(Check("warning", "", f"{where}: silence", "listen to it: is it the right channel and file?"))
     return problems, utterance.sample_rate, seconds
-
-
-def length_problem(stated: float, decoded: float) -> str:
-    """How audio is longer or shorter than its source states; empty where it is as stated."""
-    if abs(stated - decoded) <= max(0.1, 0.02 * stated):
-        return ""
-    return f"{decoded:.2f} s of audio, and {stated:.2f} s are stated"
 
 
 def other_paths(config: Config) -> Iterator[Check]:

@@ -222,5 +222,5 @@ def environment() -> Iterator[Check]:
 
 
 def stated(options: tuple[str | None, int | None, int | None], seconds: int) -> ProcessSpec | None:
-    """Which process of several this is; as of `joint_st.distributed.process_spec`."""
+    """Which process of several this is, as `joint_st.distributed.process_spec` finds it."""
     return stated_process(*options) or detected_process(seconds)

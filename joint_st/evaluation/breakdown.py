@@ -13,11 +13,11 @@ from typing import NamedTuple
 
 import numpy as np
 from rich import box
-from rich.markup import escape
 from rich.table import Table
 
 from joint_st.evaluation.report import ScoredUtterance, make_rows, percent
 from joint_st.evaluation.wer import ALL
+from joint_st.tables import escape
 
 SNR_STEP = 5
 """Width in dB of the bins of signal-to-noise ratios; what lies outside -10..30 dB is in the two outer bins."""
@@ -63,12 +63,13 @@ def unstated(utterances: Sequence[ScoredUtterance], by: str) -> dict[str, tuple[
 
     Splits whose source states it for all utterances are left out.
     """
-    missing, total = defaultdict(set), defaultdict(set)
+    missing, total = defaultdict(int), defaultdict(int)
+    once = {id(utterance) for utterance in _once(utterances)}
     for utterance, group in zip(utterances, _groups(utterances, by)):
-        total[utterance.split].add(utterance.id)
-        if group is None:
-            missing[utterance.split].add(utterance.id)
-    return {split: (len(ids), len(total[split])) for split, ids in missing.items()}
+        if id(utterance) in once:
+            total[utterance.split] += 1
+            missing[utterance.split] += group is None
+    return {split: (count, total[split]) for split, count in missing.items() if count}
 
 
 def explain_unstated(utterances: Sequence[ScoredUtterance], by: str) -> list[str]:
@@ -120,6 +121,14 @@ def _groups(utterances: Sequence[ScoredUtterance], by: str) -> list[_Group | Non
     return [group_of[utterance.split](utterance) for utterance in utterances]
 
 
+def _once(utterances: Sequence[ScoredUtterance]) -> list[ScoredUtterance]:
+    """Return each utterance once, however many heads and decoders heard it."""
+    first: dict[str, tuple[str, str]] = {}
+    for utterance in utterances:
+        first.setdefault(utterance.split, (utterance.head, utterance.decoder))
+    return [one for one in utterances if (one.head, one.decoder) == first[one.split]]
+
+
 def _by_name(attribute: str):
     def make(utterances):
         def group(utterance):
@@ -132,8 +141,7 @@ def _by_name(attribute: str):
 
 
 def _by_duration(utterances):
-    # Each utterance once, however many heads and decoders heard it.
-    seconds = list({utterance.id: utterance.seconds for utterance in utterances}.values())
+    seconds = [utterance.seconds for utterance in _once(utterances)]
     # Where utterances are equally long, quartiles may coincide, and there are fewer groups.
     edges = np.unique(np.quantile(seconds, [0, 0.25, 0.5, 0.75, 1]))
     inner = edges[1:-1]

@@ -10,31 +10,42 @@ from __future__ import annotations
 import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import rich
 from rich import box
-from rich.markup import escape
 from rich.table import Table
 
 from joint_st.config import Source, load
-from joint_st.data.normalizers import Normalizer, normalizer
-from joint_st.data.sources import open_source
+from joint_st.data.audio import UnreadableAudio
+from joint_st.data.dataset import open_paired
+from joint_st.data.normalizers import normalizer
 from joint_st.decoding.decoders import Decoder, Greedy
+from joint_st.decoding.long import default_window
 from joint_st.errors import UserError
-from joint_st.evaluation.bootstrap import LEVEL, paired_difference
+from joint_st.evaluation.bootstrap import paired_difference
 from joint_st.evaluation.evaluate import Evaluation, evaluate_checkpoints
-from joint_st.evaluation.report import Key, ScoredUtterance, by_key, percent, stored_utterances, write_rows
+from joint_st.evaluation.report import (
+    DIFFERENCE_COLUMNS,
+    Key,
+    ScoredUtterance,
+    by_key,
+    difference_cells,
+    keep_all,
+    raise_first,
+    write_rows,
+)
+from joint_st.evaluation.stored import contents, origin_of, stored_utterances
 from joint_st.evaluation.wer import ALL, Errors
 from joint_st.passes import PASSES
 from joint_st.runs.directory import existing_run
-from joint_st.runs.trained import trained_checkpoints
+from joint_st.runs.trained import read_symbols, trained_checkpoints
+from joint_st.tables import escape
 
 SAMPLES = 10_000
 """Number of resamples of the utterances."""
-
-A_LOWER, B_LOWER, UNDECIDED = "a_lower", "b_lower", "undecided"
 
 
 class Side:
@@ -56,18 +67,46 @@ class Side:
     def fill(self, keys: Sequence[Key], data: Mapping[str, Source], decoders: Sequence[Decoder]) -> None:
         """Fill `utterances` from the run's evaluations, or by evaluating where these lack some.
 
-        data: sources by split, or empty for the config's own; stored hypotheses count if they are of the sources'
-        utterances.
+        data: sources by split, or empty for the config's own. What is stored counts where the checkpoint, the decoder
+        and the normaliser are those of now, and if it is of the utterances of `data`, their texts and their samples; or,
+        where there is no `data`, of the sources that the config names.
         """
-        found = stored_utterances(self.run, self.step, keys)
-        normalize = normalizer(self.config.data.normalizer)
-        expected = {split: _texts_of_source(source, normalize) for split, source in data.items()}
-        if any(key not in found or (expected and _texts(found[key]) != expected[key[0]]) for key in keys):
-            print(f"{self.name}: evaluated", file=sys.stderr)
-            sources = {split: (data or self.config.data.test)[split] for split, _, _ in keys}
-            [self.evaluated] = evaluate_checkpoints(self.run.root, [str(self.step)], sources, PASSES, decoders)
-            found = by_key(self.evaluated.utterances)
-        self.utterances = {key: found[key] for key in keys}
+        sources = {split: (data or self.config.data.test)[split] for split, _, _ in keys}
+        wanted = origin_of(self.run, self.step, self.normalizer, sources, decoders, default_window(self.config))
+        found, why = stored_utterances(self.run, self.step, keys, wanted, sources=not data)
+        for split, source in data.items():
+            if not why and contents(found[split, PASSES[0], decoders[0].name]) != self._contents_of(source):
+                why = f"what is stored is of other utterances, texts or audio than --data {split}=... has now"
+        if why:
+            self.evaluate(sources, decoders, why)
+        else:
+            self.utterances = {key: found[key] for key in keys}
+
+    def evaluate(self, sources: Mapping[str, Source], decoders: Sequence[Decoder], why: str) -> None:
+        """Fill `utterances` by evaluating, and say why."""
+        print(f"{self.name}: evaluated, since {why}", file=sys.stderr)
+        [self.evaluated] = evaluate_checkpoints(self.run.root, [str(self.step)], sources, PASSES, decoders)
+        if self.evaluated.unread:
+            raise UserError(f"{self.name}: {'; '.join(self.evaluated.unread)}")
+        self.utterances = by_key(self.evaluated.utterances)
+
+    def _contents_of(self, source: Source) -> Counter:
+        """What `contents` has of the utterances of a source that can be read; all of its audio is decoded."""
+        symbols, config = read_symbols(self.config, self.run), self.config
+        normalize = normalizer(config.data.normalizer)
+        dataset = open_paired([source], config.data, config.model.features, normalize, symbols.labels, training=False)
+        dataset.hashes = {}
+
+        def read(n: int) -> None:
+            try:
+                dataset.load(n)
+            except UnreadableAudio as error:
+                dataset.hashes.pop(n, None)
+                dataset.note_unreadable(n, error)
+
+        with ThreadPoolExecutor(config.data.read_threads, thread_name_prefix="read") as readers:
+            list(readers.map(read, range(len(dataset))))
+        return Counter((dataset.id(n), dataset.text(n), own) for n, own in dataset.hashes.items())
 
 
 def compare_runs(
@@ -81,8 +120,8 @@ def compare_runs(
 ) -> list[dict]:
     """Compare a checkpoint of each run on named sources, the test splits of both by default, and print the rows.
 
-    Hypotheses in the runs' `evaluations` are used where they are of the same utterances; otherwise the checkpoints are
-    evaluated, and the results stored there. Raises `UserError` where the runs normalise texts differently or have no
+    Hypotheses in the runs' `evaluations` are used where they are of the same utterances, decoded alike (`Side.fill`);
+    otherwise the checkpoints are evaluated, and the results stored there. Raises `UserError` where the runs normalise texts differently or have no
     split in common, and where they were not evaluated on the same utterances.
     """
     a, b = (Side(workdir, checkpoint) for workdir, checkpoint in zip((run_a, run_b), checkpoints, strict=True))
@@ -97,14 +136,24 @@ def compare_runs(
     keys = [(split, head, decoder.name) for split in splits for head in PASSES for decoder in decoders]
     for side in (a, b):
         side.fill(keys, data or {}, decoders)
+    if any(_differ(key, a, b) for key in keys):
+        for side in (a, b):
+            if not side.evaluated:
+                sources = {split: (data or side.config.data.test)[split] for split in splits}
+                side.evaluate(sources, decoders, "what the two runs have stored is not of the same utterances")
     rows = [row for key in keys for row in compare_utterances(key, a, b)]
+    # First, so that nothing is lost with the terminal.
+    problems = keep_all([(json_file, lambda path: write_rows(rows, path))] if json_file else [])
+    problems += [problem for side in (a, b) if side.evaluated for problem in keep_all(side.evaluated.files())]
     rich.print(make_comparison_table(rows, a.name, b.name))
-    if json_file:
-        write_rows(rows, json_file)
-    for side in (a, b):
-        if side.evaluated:
-            side.evaluated.write()
+    raise_first(problems)
     return rows
+
+
+def _differ(key: Key, a: Side, b: Side) -> bool:
+    """Whether the sides are not of the same utterances, texts and samples, as far as the samples are known."""
+    ours, theirs = contents(a.utterances[key]), contents(b.utterances[key])
+    return ours != theirs
 
 
 def compare_utterances(key: Key, a: Side, b: Side, samples: int = SAMPLES) -> list[dict]:
@@ -128,9 +177,6 @@ def compare_utterances(key: Key, a: Side, b: Side, samples: int = SAMPLES) -> li
         if found is None:
             continue
         total = int(words_a.sum())
-        verdict = UNDECIDED
-        if found.p_value < 1 - LEVEL:
-            verdict = A_LOWER if found.difference < 0 else B_LOWER
         rows.append(
             {
                 "split": split,
@@ -139,11 +185,7 @@ def compare_utterances(key: Key, a: Side, b: Side, samples: int = SAMPLES) -> li
                 "decoder": decoder,
                 "wer_a": int(errors_a.sum()) / total,
                 "wer_b": int(errors_b.sum()) / total,
-                "difference": found.difference,
-                "low": found.low,
-                "high": found.high,
-                "p_value": found.p_value,
-                "verdict": verdict,
+                **found.record(),
                 "utterances": int(there.sum()),
                 "words": total,
                 "normalizer": a.normalizer,
@@ -173,6 +215,12 @@ def paired(key: Key, a: Side, b: Side) -> tuple[list[ScoredUtterance], list[Scor
             f"{key[0]}: {len(differing)} of {len(sides[0])} references differ: of {x.id}, {runs[0]} has "
             f"{x.reference!r}, {runs[1]} {y.reference!r}; {how}"
         )
+    heard = [x.id for x, y in zip(*sides) if x.samples != y.samples]
+    if heard:
+        raise UserError(
+            f"{key[0]}: the audio of {len(heard)} of {len(sides[0])} utterances differs (as of {heard[0]}): {runs[0]} and "
+            f"{runs[1]} were evaluated on other recordings; {how}"
+        )
     return sides[0], sides[1]
 
 
@@ -183,19 +231,14 @@ def make_comparison_table(rows: Sequence[dict], a: str, b: str) -> Table:
     table = Table(title=escape(title), title_justify="left", box=box.SIMPLE_HEAD, padding=0)
     for name in ("split", "head", *([] if shared else ["decoder"])):
         table.add_column(name, overflow="fold")
-    for name in ("A %", "B %", "A - B", "95 %", "p", "lower", "words"):
+    for name in (*DIFFERENCE_COLUMNS, "words"):
         table.add_column(name, justify="right", no_wrap=True)
     for row in rows:
         table.add_row(
             escape(row["split"] if row["subset"] == ALL else f"  {row['subset']}"),
             row["head"],
             *([] if shared else [row["decoder"]]),
-            percent(row["wer_a"]),
-            percent(row["wer_b"]),
-            f"{100 * row['difference']:+.1f}",
-            f"{100 * row['low']:+.1f} to {100 * row['high']:+.1f}",
-            "<0.001" if row["p_value"] < 0.001 else f"{row['p_value']:.3f}",
-            {A_LOWER: "A", B_LOWER: "B", UNDECIDED: "-"}[row["verdict"]],
+            *difference_cells(row),
             str(row["words"]),
         )
     return table
@@ -205,14 +248,3 @@ def _counts(utterances: Sequence[ScoredUtterance], subset: str) -> tuple[np.ndar
     """Return words and word errors [N] of a subset; 0 where an utterance has no word of it."""
     found = [one.errors.get(subset, Errors()) for one in utterances]
     return np.array([errors.words for errors in found]), np.array([errors.word_errors for errors in found])
-
-
-def _texts(utterances: Sequence[ScoredUtterance]) -> Counter:
-    return Counter((one.id, one.reference) for one in utterances)
-
-
-def _texts_of_source(source: Source, normalize: Normalizer) -> Counter:
-    """Return id and normalised text of each utterance of a source that has audio."""
-    corpus = open_source(source)
-    entries = (corpus.entry(i) for i in range(len(corpus)))
-    return Counter((entry.id, normalize(entry.text)) for entry in entries if entry.has_audio and not entry.problem)

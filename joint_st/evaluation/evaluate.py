@@ -3,43 +3,59 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 
 import jax
 import rich
 
+from joint_st import storage
 from joint_st.config import Config, Source, load
 from joint_st.data.dataset import Dataset, open_paired
 from joint_st.data.symbols import SymbolSizes
-from joint_st.decoding.decoders import Decoder, Greedy, fuse
+from joint_st.decoding.decoders import Decoder, Greedy, fingerprint, fuse
 from joint_st.decoding.forward import Clock, Forward
 from joint_st.decoding.fusion.build import FusionFiles
 from joint_st.decoding.long import LongRecordings, default_window
 from joint_st.decoding.recognise import common_buckets, recognise
+from joint_st.decoding.timed import timed
 from joint_st.distributed.mesh import keep_compiled
 from joint_st.distributed.peers import current
 from joint_st.distributed.preflight import check_config, check_data
 from joint_st.errors import UserError
 from joint_st.evaluation.breakdown import break_down, explain_unstated, make_breakdown_table
+from joint_st.evaluation.confidences import (
+    Confidences,
+    Heard,
+    judge_confidences,
+    make_confidence_table,
+    spell_heard,
+)
+from joint_st.evaluation.origin import SUFFIX, Origin
 from joint_st.evaluation.report import (
     ScoredUtterance,
+    keep_all,
+    make_lines,
     make_rows,
     make_table,
+    raise_first,
     score,
     write_lines,
     write_rows,
-    write_utterances,
 )
-from joint_st.evaluation.tuning import tuned
+from joint_st.evaluation.stored import origin_of
+from joint_st.evaluation.tuning import development_sets, tuned
 from joint_st.evaluation.wer import ALL, total
 from joint_st.evaluation.word_errors import make_word_error_tables, word_errors
 from joint_st.passes import PASSES
 from joint_st.runs.directory import RunDirectory, existing_run
+from joint_st.runs.temperatures import store_temperatures
 from joint_st.runs.trained import Trained, load_trained
+from joint_st.word_times.transcripts import Words
 
 
 class Scorer:
@@ -53,15 +69,22 @@ class Scorer:
         self._forward = Forward(config, sizes, mesh)
 
     def __call__(self, weights, name: str) -> dict[str, float]:
-        """Return `{name}_{head}_wer` of each head, as fractions. Raises `UserError` where the dataset has no words."""
-        found = recognise(self._forward, weights, self._dataset, self._buckets, self._mesh, self._config, name=name)
+        """Return `{name}_{head}_wer` and `{name}_{head}_cer` of each head, as fractions.
+
+        Raises `UserError` where the dataset has no words.
+        """
+        found = list(
+            recognise(self._forward, weights, self._dataset, self._buckets, self._mesh, self._config, name=name)
+        )
+        if not found:
+            raise UserError(f"data.{nothing_read(name, self._dataset)}")
         scored = score_recognised(found, self._dataset, name)
         rates = {}
         for head in PASSES:
-            wer = total(u.errors[ALL] for u in scored if u.head == head).wer
-            if wer is None:
+            errors = total(u.errors[ALL] for u in scored if u.head == head)
+            if errors.wer is None:
                 raise UserError(f"data.{name}: its transcripts have no words, so there is no WER; correct its sources")
-            rates[f"{name}_{head}_wer"] = wer
+            rates |= {f"{name}_{head}_wer": errors.wer, f"{name}_{head}_cer": errors.cer}
         return rates
 
 
@@ -77,8 +100,14 @@ class Evaluation:
     utterances: list[ScoredUtterance]
     clocks: dict[str, Clock]
     """Time that decoding took, by split."""
+    unread: list[str]
+    """Splits of which nothing could be read, each with the reason."""
     table: Path
-    """File of the rows; beside it lie the utterances, as `.jsonl`, and the word errors, as `.errors.json`."""
+    """File of the rows; beside it lie the utterances, as `.jsonl`, the word errors, as `.errors.json`, what all was made
+    from, as `.origin.json`, and what is known of confidences, as `.confidence.json` and `.reliability.png`."""
+    origin: Origin
+    confidences: Confidences | None = None
+    """How good the confidences of words are; None where there are none."""
 
     @cached_property
     def rows(self) -> list[dict]:
@@ -95,10 +124,31 @@ class Evaluation:
         return word_errors(self.utterances)
 
     def write(self) -> None:
-        """Store the rows, the utterances and the word errors in the run's directory."""
-        write_rows(self.rows, self.table)
-        write_utterances(self.utterances, self.table.with_suffix(".jsonl"))
-        write_rows(self.word_errors, self.table.with_suffix(".errors.json"))
+        """Store the rows, the utterances and the word errors in the run's directory; see `keep_all`."""
+        raise_first(keep_all(self.files()))
+
+    def files(self) -> Iterator[tuple[Path, Callable[[Path], None]]]:
+        """Yield what is stored in the run's directory: each file, and what writes it."""
+        yield self.table, lambda path: write_rows(self.rows, path)
+        lines = make_lines(one.record() for one in self.utterances)
+        yield self.table.with_suffix(".jsonl"), lambda path: storage.write_whole(path, lines)
+        yield self.table.with_suffix(".errors.json"), lambda path: write_rows(self.word_errors, path)
+        yield self.table.with_suffix(SUFFIX), lambda path: storage.write_whole(path, self.origin.content(lines))
+        if not self.confidences:
+            return
+        # Here, because they bring Matplotlib, which training does without.
+        from joint_st.evaluation.reliability import reliability_figure
+        from joint_st.figures import save_figure
+
+        yield self.run.calibration, lambda path: store_temperatures(self.run, self.confidences.fitted, path)
+        yield self.table.with_suffix(".confidence.json"), lambda path: write_rows(self.confidences.rows, path)
+        figure = reliability_figure(self.confidences.bins)
+        yield self.table.with_suffix(".reliability.png"), lambda path: save_figure(figure, path)
+
+    @property
+    def name(self) -> str:
+        """What a title calls it."""
+        return f"confidences of words: {self.run.root}, step {self.step}"
 
     @property
     def _intervals(self) -> dict:
@@ -126,6 +176,8 @@ def evaluate_runs(
     errors: bool = False,
     fusion: FusionFiles | None = None,
     tune: Mapping[str, Source] | None = None,
+    nbest: int = 0,
+    calibrate: Mapping[str, Source] | None = None,
     window_seconds: float | None = None,
     json_file: Path | None = None,
     jsonl_file: Path | None = None,
@@ -141,24 +193,35 @@ def evaluate_runs(
     fusion: a language model and hot words for the beam search. tune: find their weights on these sources, on the
     config's dev set where there are none, in a single process; None leaves them as given. window_seconds: longer
     recordings are heard in windows of so many; None leaves that to each run.
+
+    nbest: with 1 or more, words have times and confidences, judged in a table of their own, and that many hypotheses
+    are kept (greedy decoding has one). calibrate: find the temperature of the confidences on one half of these sources,
+    of the config's dev set where there are none, by each checkpoint, head and decoder, and store it in the run; None
+    takes those that the run has.
     """
     workdirs = list(dict.fromkeys(workdirs))
-    found = [
-        evaluation
-        for workdir in workdirs
+    found, problems = [], []
+    for workdir in workdirs:
         for evaluation in evaluate_checkpoints(
-            workdir, checkpoints, data, passes, decoders, fusion, tune, window_seconds
-        )
-    ]
+            workdir, checkpoints, data, passes, decoders, fusion, tune, window_seconds, nbest, calibrate
+        ):
+            found.append(evaluation)
+            # At once: whatever comes later, this is not lost.
+            if current().is_first and evaluation.utterances:
+                problems += keep_all(evaluation.files())
 
     def named(evaluation: Evaluation, rows: Iterable[dict]) -> list[dict]:
         return [({"run": str(evaluation.run.root)} if len(workdirs) > 1 else {}) | row for row in rows]
 
     rows = [row for evaluation in found for row in named(evaluation, evaluation.rows)]
+    unread = list(dict.fromkeys(line for evaluation in found for line in evaluation.unread))
+    if not rows:
+        raise UserError("; ".join(unread))
     if not current().is_first:
         return rows
-    rich.print(make_table(rows))
     broken_down = {evaluation.table: {name: evaluation.broken_down(name) for name in by} for evaluation in found}
+    problems = keep_all(_files(found, rows, broken_down if by else {}, json_file, jsonl_file)) + problems
+    rich.print(make_table(rows))
     for name in by:
         table = [row for evaluation in found for row in named(evaluation, broken_down[evaluation.table][name])]
         if table:
@@ -173,23 +236,37 @@ def evaluate_runs(
                 print(f"{evaluation.run.root}, step {evaluation.step}")
             for table in make_word_error_tables(evaluation.word_errors):
                 rich.print(table)
-    # Files asked for come first: the run's own directory may be one that cannot be written.
-    if json_file:
-        write_rows(rows, json_file)
-    if jsonl_file:
-        write_lines(
-            (
-                ({"run": str(evaluation.run.root), "step": evaluation.step} if len(found) > 1 else {}) | one.record()
-                for evaluation in found
-                for one in evaluation.utterances
-            ),
-            jsonl_file,
-        )
     for evaluation in found:
-        evaluation.write()
-        if by:
-            write_rows(broken_down[evaluation.table], evaluation.table.with_suffix(".breakdowns.json"))
+        if evaluation.confidences and evaluation.confidences.rows:
+            rich.print(make_confidence_table(evaluation.confidences.rows, evaluation.name))
+    raise_first(problems)
+    if unread:
+        raise UserError("; ".join(unread))
     return rows
+
+
+def _files(
+    found: Sequence[Evaluation],
+    rows: Sequence[dict],
+    broken_down: Mapping[Path, dict],
+    json_file: Path | None,
+    jsonl_file: Path | None,
+) -> Iterator[tuple[Path, Callable[[Path], None]]]:
+    """Yield the files asked for, and the breakdowns: each, and what writes it."""
+
+    def records() -> Iterator[dict]:
+        for evaluation in found:
+            which = {"run": str(evaluation.run.root), "step": evaluation.step} if len(found) > 1 else {}
+            yield from (which | one.record() for one in evaluation.utterances)
+
+    if json_file:
+        yield json_file, lambda path: write_rows(rows, path)
+    if jsonl_file:
+        yield jsonl_file, lambda path: write_lines(records(), path)
+    for evaluation in found:
+        if evaluation.utterances and (own := broken_down.get(evaluation.table)):
+            file = evaluation.table.with_suffix(".breakdowns.json")
+            yield file, lambda path, own=own: write_rows(own, path)
 
 
 def evaluate_checkpoints(
@@ -201,11 +278,13 @@ def evaluate_checkpoints(
     fusion: FusionFiles | None = None,
     tune: Mapping[str, Source] | None = None,
     window_seconds: float | None = None,
+    nbest: int = 0,
+    calibrate: Mapping[str, Source] | None = None,
 ) -> Iterator[Evaluation]:
     """Yield the evaluations of checkpoints of the run in `workdir`, each step once; only the first one compiles.
 
     Nothing is written. Longer recordings are decoded in windows of `window_seconds`, or of `default_window` where it is
-    None.
+    None. nbest, calibrate: as of `evaluate_runs`.
     """
     peers = current()
     if peers.several:
@@ -230,10 +309,15 @@ def evaluate_checkpoints(
         if tune is not None:
             fused = tuned(fused, decoders, trained, tune, datasets)
         decoders = fuse(decoders, fused)
+    spell, plain = None, decoders
+    if nbest or calibrate is not None:
+        decoders = timed(decoders, nbest or 1)
+        spell = spell_heard(Words(trained.symbols, config.model.features.frame_seconds))
+    judging = {} if calibrate is None else development_sets(trained, calibrate, datasets, "--calibrate")
     model = (config, trained.symbols.sizes, trained.mesh, decoders, passes)
     forward = Forward(*model)
     long = LongRecordings(*model, window_seconds=window_seconds or default_window(config))
-    buckets = common_buckets(config, list(datasets.values()), long.longest)
+    buckets = common_buckets(config, [*datasets.values(), *judging.values()], long.longest)
     done = set()
     for checkpoint in checkpoints:
         if done:
@@ -241,9 +325,13 @@ def evaluate_checkpoints(
         if trained.step in done:
             continue
         done.add(trained.step)
-        scored, clocks = [], {name: Clock() for name in datasets}
-        with jax.set_mesh(trained.mesh):
-            for name, dataset in datasets.items():
+        unread, clocks = [], {name: Clock() for name in datasets}
+        origin = origin_of(trained.run, trained.step, str(trained.normalizer), splits, plain, long.seconds)
+
+        def hear(sets: Mapping[str, Dataset], trained=trained, unread=unread, clocks=clocks) -> list[ScoredUtterance]:
+            scored = []
+            for name, dataset in sets.items():
+                dataset.hashes = {}
                 found = list(
                     recognise(
                         forward,
@@ -255,17 +343,37 @@ def evaluate_checkpoints(
                         decoders=decoders,
                         passes=passes,
                         long=long,
-                        clock=clocks[name],
+                        clock=clocks.get(name),
                         name=name,
+                        spell=spell,
                     )
                 )
+                gather_hashes(dataset)
+                if not found:
+                    unread.append(nothing_read(name, dataset))
                 scored += score_recognised(found, dataset, name, trained)
                 if len(done) == 1 and peers.is_first:
                     report_unread(name, dataset, len(dataset) - len(found))
+            return scored
+
+        with jax.set_mesh(trained.mesh):
+            scored, judged = hear(datasets), hear(judging)
+        confidences = None
+        if spell:
+            scored, confidences = judge_confidences(
+                trained.run,
+                scored,
+                judged,
+                {decoder.name: fingerprint(decoder) for decoder in plain},
+                trained.step,
+                config.evaluation.bootstrap_samples,
+                config.seed,
+            )
         names = [decoder.name for decoder in decoders]
         some = [] if set(passes) == set(PASSES) else passes
         table = trained.run.evaluation(trained.step, splits, names, some)
-        yield Evaluation(trained.run, trained.step, str(trained.normalizer), config, scored, clocks, table)
+        name = str(trained.normalizer)
+        yield Evaluation(trained.run, trained.step, name, config, scored, clocks, unread, table, origin, confidences)
 
 
 def score_recognised(found, dataset: Dataset, split: str, trained: Trained | None = None) -> list[ScoredUtterance]:
@@ -285,19 +393,48 @@ def score_recognised(found, dataset: Dataset, split: str, trained: Trained | Non
         ((head, decoder) for decoder, by_head in by_decoder.items() for head in by_head),
         key=lambda pair: PASSES.index(pair[0]),
     ):
-        hypotheses = [dataset.normalizer(one.hypotheses[decoder][head]) for one in found]
-        scored += score(
+        heard = [one.hypotheses[decoder][head] for one in found]
+        details = []
+        if heard and isinstance(heard[0], Heard):
+            heard, details = zip(*(one.normalised(dataset.normalizer) for one in heard))
+        else:
+            heard = [dataset.normalizer(text) for text in heard]
+        own = score(
             [entry.id for entry in entries],
             references,
-            hypotheses,
+            heard,
             seconds,
             split=split,
             head=head,
             decoder=decoder,
             subset_of=subset_of,
             entries=entries,
+            samples=[(dataset.hashes or {}).get(one.index, "") for one in found],
         )
+        scored += [one.with_details(**more) for one, more in zip(own, details)] if details else own
     return scored
+
+
+HASHES = 10_000
+"""Utterances whose hashes are sent to process 0 at once."""
+
+HASHES_SECONDS = 600
+"""Time limit for every process to send them."""
+
+
+def gather_hashes(dataset: Dataset) -> None:
+    """Give process 0 the hashes of what all processes have read."""
+    peers, own = current(), dict(dataset.hashes)
+    for first in range(0, len(dataset), HASHES):
+        some = {n: own[n] for n in range(first, min(first + HASHES, len(dataset))) if n in own}
+        for told in peers.gather("hashes of the audio", json.dumps(some), HASHES_SECONDS):
+            dataset.hashes |= {int(n): one for n, one in json.loads(told).items()}
+
+
+def nothing_read(name: str, dataset: Dataset) -> str:
+    """Return a line that says that none of a split's utterances could be read, and why one could not."""
+    why = f" ({next(iter(dataset.unreadable.values()))})" if dataset.unreadable else ""
+    return f"{name}: nothing was scored: none of its {len(dataset)} utterances can be read{why}; correct the source"
 
 
 def report_unread(name: str, dataset: Dataset, unreadable: int) -> None:

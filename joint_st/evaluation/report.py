@@ -6,27 +6,43 @@ import json
 import string
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
+import pydantic
 from rich import box
-from rich.markup import escape
 from rich.table import Table
 
 from joint_st import storage
 from joint_st.data.utterance import Entry
-from joint_st.evaluation.bootstrap import rate_interval
-from joint_st.evaluation.wer import ALL, Errors, Op, align_words, count_errors, total
+from joint_st.errors import UserError
+from joint_st.evaluation.bootstrap import A_LOWER, B_LOWER, UNDECIDED, rate_interval
+from joint_st.evaluation.wer import ALL, EQUAL, Errors, Op, align_words, count_errors, total
+from joint_st.json_files import parse_json
+from joint_st.tables import escape
 
 if TYPE_CHECKING:  # they bring JAX, which those who only read results do without
     from joint_st.decoding.forward import Clock
-    from joint_st.runs.directory import RunDirectory
 
 
 Key = tuple[str, str, str]
 """Split, head and decoder."""
+
+
+Numbered = tuple[str, int]
+"""An id, and how often it came before: evaluations stored long ago may have several utterances of one id."""
+
+
+def numbered(ids: Iterable[str]) -> list[Numbered]:
+    """Return each id with how often it came before, so that no two are alike."""
+    seen: dict[str, int] = defaultdict(int)
+    found = []
+    for id in ids:
+        found.append((id, seen[id]))
+        seen[id] += 1
+    return found
 
 
 @dataclass(frozen=True)
@@ -51,6 +67,13 @@ class ScoredUtterance:
     noise: str = ""
     snr: float | None = None
     """Signal-to-noise ratio in dB; None where its source does not state it."""
+    samples: str = ""
+    """Hash of the audio's samples, of `Utterance.hash`; empty where it is not known."""
+    hypothesis_words: list[dict] | None = None
+    """Words of the hypothesis: `word`, `start`, `end` (seconds), `confidence`, and whether it is `correct`; None where
+    the evaluation has none, [] where the normaliser has changed them beyond recognition."""
+    nbest: list[dict] | None = None
+    """The likeliest texts, the best first, each a `text` with its `score`; None where the evaluation has none."""
 
     @cached_property
     def ops(self) -> list[Op]:
@@ -72,7 +95,7 @@ class ScoredUtterance:
         What the source states of the utterance (speaker, language, noise, snr) is there where it does. `ops` is the
         alignment: `[kind, reference word, hypothesis word]` each.
         """
-        stated = {name: getattr(self, name) for name in ("speaker", "language", "noise", "snr")}
+        stated = {name: getattr(self, name) for name in ("speaker", "language", "noise", "snr", "samples")}
         return {
             "id": self.id,
             "split": self.split,
@@ -85,7 +108,18 @@ class ScoredUtterance:
             **asdict(self.errors[ALL]),
             "subsets": {name: asdict(errors) for name, errors in self.errors.items() if name != ALL},
             "ops": [list(op) for op in self.ops],
+            **{name: getattr(self, name) for name in ("hypothesis_words", "nbest") if getattr(self, name) is not None},
         }
+
+    def with_details(self, hypothesis_words: list[dict], nbest: list[dict]) -> ScoredUtterance:
+        """Return the same with the words of the hypothesis, which of them are correct being filled in."""
+        correct = [op.kind == EQUAL for op in self.ops if op.hypothesis is not None]
+        # The last frame may reach beyond the end of the audio.
+        words = [
+            word | {"end": round(min(word["end"], self.seconds), 6), "correct": right}
+            for word, right in zip(hypothesis_words, correct, strict=bool(hypothesis_words))
+        ]
+        return replace(self, hypothesis_words=words, nbest=nbest)
 
 
 def score(
@@ -99,11 +133,12 @@ def score(
     decoder: str = "greedy",
     subset_of: Callable[[str], str | None] | None = None,
     entries: Sequence[Entry | None] | None = None,
+    samples: Sequence[str] | None = None,
 ) -> list[ScoredUtterance]:
     """Score hypotheses, one for each reference; the texts are normalised already.
 
     subset_of: the subset of the vocabulary that a reference word is in, or None if it is in none. entries: what the
-    source states of the utterances, where that is known.
+    source states of the utterances, where that is known. samples: hashes of their samples, where these are known.
     """
     return [
         ScoredUtterance(
@@ -115,10 +150,14 @@ def score(
             reference=reference,
             hypothesis=hypothesis,
             errors=count_errors(reference, hypothesis, subset_of),
+            samples=own_samples,
             **(entry and {name: getattr(entry, name) for name in ("speaker", "language", "noise", "snr")} or {}),
         )
-        for utterance_id, reference, hypothesis, length, entry in zip(
-            ids, references, hypotheses, seconds, entries or [None] * len(ids), strict=True
+        for utterance_id, reference, hypothesis, length, entry, own_samples in zip(
+            *(ids, references, hypotheses, seconds),
+            entries or [None] * len(ids),
+            samples or [""] * len(ids),
+            strict=True,
         )
     ]
 
@@ -148,14 +187,15 @@ def make_rows(
     rows = []
     for (split, head, decoder), subsets in groups.items():
         for subset in sorted(subsets, key=lambda name: (name != ALL, name)):
-            rates = _rates(subsets[subset], samples, seed)
+            rates = make_rates(subsets[subset], samples, seed)
             key = {"split": split, "subset": subset, "head": head, "decoder": decoder}
             speed = {"real_time_factor": clocks[split].factor(decoder, head)} if clocks else {}
             rows.append({**key, **rates, **speed, "normalizer": normalizer, "step": step})
     return rows
 
 
-def _rates(errors: list[Errors], samples: int, seed: int) -> dict:
+def make_rates(errors: Sequence[Errors], samples: int = 1000, seed: int = 0) -> dict:
+    """Return the WER and CER of some utterances as fractions, their 95 % intervals, and the counts behind them."""
     counts = total(errors)
     interval = rate_interval([e.word_errors for e in errors], [e.words for e in errors], samples, seed)
     low, high = interval or (None, None)
@@ -185,7 +225,7 @@ def make_table(rows: Sequence[dict]) -> Table:
     title = ", ".join(f"{name} {rows[0][name]}" for name in shared)
     short = {} if "decoder" in shared else short_names(row["decoder"] for row in rows)
     title = "\n".join([title, *(f"{label}: {name}" for name, label in short.items() if label != name)])
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=0)
+    table = Table(title=escape(title), title_justify="left", box=box.SIMPLE_HEAD, padding=0)
     texts = ["head", *(name for name in ("decoder", "normalizer", "step") if name not in shared)]
     if any("run" in row for row in rows):
         table.add_column("run", overflow="fold")
@@ -199,7 +239,7 @@ def make_table(rows: Sequence[dict]) -> Table:
         table.add_row(
             *([escape(row["run"])] if "run" in row else []),
             escape(row["split"] if row["subset"] == ALL else f"  {row['subset']}"),
-            *(short.get(row[name], str(row[name])) for name in texts),
+            *(escape(short.get(row[name], str(row[name]))) for name in texts),
             percent(row["wer"]),
             f"{percent(row['wer_low'])}-{percent(row['wer_high'])}",
             percent(row["cer"]),
@@ -226,9 +266,41 @@ def percent(rate: float | None) -> str:
     return "-" if rate is None else f"{100 * rate:.1f}"
 
 
+DIFFERENCE_COLUMNS = ("A %", "B %", "A - B", "95 %", "p", "lower")
+"""Headings of `difference_cells`."""
+
+
+def difference_cells(row: dict, names: tuple[str, str] = ("A", "B")) -> tuple[str, ...]:
+    """Return the cells of a row with `wer_a`, `wer_b` and what `Difference.record` has; `names` of the two systems."""
+    return (
+        percent(row["wer_a"]),
+        percent(row["wer_b"]),
+        f"{100 * row['difference']:+.1f}",
+        f"{100 * row['low']:+.1f} to {100 * row['high']:+.1f}",
+        "<0.001" if row["p_value"] < 0.001 else f"{row['p_value']:.3f}",
+        {A_LOWER: names[0], B_LOWER: names[1], UNDECIDED: "-"}[row["verdict"]],
+    )
+
+
 def write_rows(rows: Sequence[dict] | dict, path: Path | str) -> None:
     """Write rows as a JSON list, or several kinds of rows by name; a reader sees the old file or the whole new one."""
-    storage.write_whole(storage.path(path), json.dumps(rows, indent=2, ensure_ascii=False) + "\n")
+    storage.write_whole(storage.path(path), as_json(rows))
+
+
+def as_json(rows: Sequence[dict] | dict) -> str:
+    """Return what `write_rows` writes."""
+    return json.dumps(rows, indent=2, ensure_ascii=False) + "\n"
+
+
+def keep_all(files: Iterable[tuple[Path, Callable[[Path], None]]]) -> list[str]:
+    """Have files written, as many as possible; what is wrong with each of the others, in a line."""
+    return [problem for path, write in files if (problem := storage.keep(write, path))]
+
+
+def raise_first(problems: Sequence[str]) -> None:
+    """Raise `UserError` where there are problems: the first, and how many more there are."""
+    if problems:
+        raise UserError(problems[0] + (f" (and {len(problems) - 1} more files)" if len(problems) > 1 else ""))
 
 
 def write_utterances(utterances: Iterable[ScoredUtterance], path: Path | str) -> None:
@@ -238,31 +310,49 @@ def write_utterances(utterances: Iterable[ScoredUtterance], path: Path | str) ->
 
 def write_lines(records: Iterable[dict], path: Path | str) -> None:
     """Write one JSON object a line; a reader sees the old file or the whole new one."""
+    storage.write_whole(storage.path(path), make_lines(records))
+
+
+def make_lines(records: Iterable[dict]) -> str:
+    """Return one JSON object a line, in UTF-8 but for half a surrogate, which is escaped."""
     lines = "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
-    storage.write_whole(storage.path(path), lines)
+    return lines.encode(errors="backslashreplace").decode()
+
+
+Count = Annotated[int, pydantic.Field(ge=0, lt=2**40)]
+
+_Counts = pydantic.create_model("_Counts", **{name: Count for name in Errors.__slots__})
+
+
+class _Record(_Counts):
+    """What of `ScoredUtterance.record` is read again, as far as numbers are counted with it and text is shown."""
+
+    model_config = pydantic.ConfigDict(extra="allow")
+
+    id: str
+    split: str
+    head: str
+    decoder: str
+    seconds: float = pydantic.Field(ge=0, allow_inf_nan=False)
+    reference: str
+    hypothesis: str
+    subsets: dict[str, _Counts] = {}
+    speaker: str = ""
+    language: str = ""
+    noise: str = ""
+    snr: float | None = pydantic.Field(default=None, allow_inf_nan=False)
+    hypothesis_words: list[dict] | None = None
+    nbest: list[dict] | None = None
 
 
 def read_utterances(path: Path | str) -> list[ScoredUtterance]:
     """Read what `write_utterances` wrote."""
-    with storage.path(path).open(encoding="utf-8") as lines:
-        return [ScoredUtterance.from_record(json.loads(line)) for line in lines]
-
-
-def stored_utterances(run: RunDirectory, step: int, keys: Sequence[Key]) -> dict[Key, list[ScoredUtterance]]:
-    """Return what the evaluations of a checkpoint in a run's directory have of some keys.
-
-    Each key's utterances come from the newest evaluation that has it, in the order of the split; a key that no
-    evaluation has is left out.
-    """
-    found: dict[Key, list[ScoredUtterance]] = {}
-    files = run.evaluations.glob(f"step_{step}_*.jsonl") if run.evaluations.is_dir() else []
-    for file in sorted(files, key=storage.modified, reverse=True):
-        if set(found) == set(keys):
-            break
-        for key, utterances in by_key(read_utterances(file)).items():
-            if key in keys:
-                found.setdefault(key, utterances)
-    return found
+    lines = storage.path(path).read_bytes().splitlines()
+    do = "move it away, so that it is made again"
+    return [
+        ScoredUtterance.from_record(parse_json(line, _Record, f"{storage.printable(path)}:{n}", do).model_dump())
+        for n, line in enumerate(lines, 1)
+    ]
 
 
 def by_key(utterances: Sequence[ScoredUtterance]) -> dict[Key, list[ScoredUtterance]]:

@@ -13,17 +13,20 @@ import rich
 import tqdm
 from rapidfuzz.distance import Levenshtein
 from rich import box
-from rich.markup import escape
 from rich.table import Table
 
 from joint_st.config import Source
+from joint_st.data.audio import UnreadableAudio
 from joint_st.data.dataset import Dataset, open_paired
 from joint_st.data.word_times import word_times
 from joint_st.decoding.streaming import Heard, Streams, chunk_frames, pieces
 from joint_st.distributed.mesh import keep_compiled
+from joint_st.errors import UserError
+from joint_st.evaluation.evaluate import nothing_read, report_unread
 from joint_st.evaluation.wer import ALL, Errors, count_errors, total
 from joint_st.passes import FULL_CONTEXT, STREAMING
 from joint_st.runs.trained import Trained, load_trained
+from joint_st.tables import escape
 
 
 @dataclasses.dataclass
@@ -79,6 +82,9 @@ def evaluate_streams(
                 leave=False,
             )
         )
+        if not streamed:
+            raise UserError(nothing_read(name, dataset))
+        report_unread(name, dataset, len(dataset) - len(streamed))
         seconds = time.perf_counter() - began
         rows.append(make_row(name, streamed, batch, chunk_ms, streams, seconds / max(dataset.seconds, 1e-9), trained))
     chunks = f"{streams} streams in chunks of {chunk_ms:g} ms, look-ahead {batch.look_ahead_ms:g} ms"
@@ -90,14 +96,14 @@ def evaluate_streams(
 
 def stream_dataset(streams: Streams, trained: Trained, dataset: Dataset, count: int) -> Iterator[Streamed]:
     """Yield each utterance of a dataset, `count` streams side by side: where one ends, the next begins in its place."""
-    waiting = iter(range(len(dataset)))
+    waiting = readable(dataset)
     running: dict[int, tuple[int, Iterator[np.ndarray], list[str]]] = {}
     rate = dataset.features.sample_rate
     while True:
         for row in set(range(count)) - running.keys():
-            n = next(waiting, None)
+            n, audio = next(waiting, (None, None))
             if n is not None:
-                running[row] = n, pieces(dataset.load(n).audio, streams.chunk_samples), []
+                running[row] = n, pieces(audio, streams.chunk_samples), []
         if not running:
             return
         turn = {row: next(audio) for row, (_, audio, _) in running.items()}
@@ -110,6 +116,15 @@ def stream_dataset(streams: Streams, trained: Trained, dataset: Dataset, count: 
                 final = trained.tokenizer.decode(streams.full_context(heard))
                 known = ends_of_chunks(heard, streams, rate, len(partials))
                 yield account(dataset, n, heard, partials, final, known, trained)
+
+
+def readable(dataset: Dataset) -> Iterator[tuple[int, np.ndarray]]:
+    """Yield the number and the audio of each utterance that can be read."""
+    for n in range(len(dataset)):
+        try:
+            yield n, dataset.load(n).audio
+        except UnreadableAudio as error:
+            dataset.note_unreadable(n, error)
 
 
 def ends_of_chunks(heard: Heard, streams: Streams, rate: int, chunks: int) -> np.ndarray:
@@ -195,7 +210,7 @@ def make_row(split, streamed: Sequence[Streamed], streams, chunk_ms, count, fact
 
 def make_streams_table(rows: Sequence[dict], title: str) -> Table:
     """Return the rows as a table for `rich.print`."""
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=0)
+    table = Table(title=escape(title), title_justify="left", box=box.SIMPLE_HEAD, padding=0)
     table.add_column("split", overflow="fold")
     for name in ("utts", "RTF", "first ms", "word ms", "95 %", "flicker %", "changed %", "WER %", "2nd pass"):
         table.add_column(name, justify="right", no_wrap=True)

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from joint_st.config import Source
+from joint_st.config import EvaluationConfig, Source
 from joint_st.data.dataset import Dataset, open_paired
 from joint_st.decoding.decoders import Beam, Decoder, NBestScores, Tables
 from joint_st.decoding.forward import Forward
@@ -30,6 +30,7 @@ from joint_st.decoding.recognise import common_buckets, recognise
 from joint_st.decoding.rescoring import Rescoring, RescoringWeights
 from joint_st.distributed.mesh import replicated
 from joint_st.errors import UserError
+from joint_st.evaluation.ranking import ranking_metric
 from joint_st.evaluation.wer import ALL, count_errors
 from joint_st.passes import PASSES
 from joint_st.runs.trained import Trained
@@ -61,27 +62,14 @@ def tuned(
 ) -> Fused:
     """Return `fusion` with the weights of the lowest WER, both heads' errors together; of equal ones the smallest.
 
+    It is the CER where that ranks checkpoints (`joint_st.evaluation.ranking`).
+
     First the fused language model's weight and bonus are found, then the bonus of hot words, then those of rescoring.
     sources: by name; the dev set of the run's config where there are none. reported: datasets that are evaluated with
     the weights found. Raises `UserError` where these share an utterance with the sources, and where there is nothing to
     tune on.
     """
-    config = trained.config
-    sources = {name: [source] for name, source in sources.items()} or {"dev": list(config.data.dev)}
-    if sources == {"dev": []}:
-        raise UserError(f"{trained.run.config}: data.dev names no source to tune on; give --tune NAME=SOURCE")
-    datasets = {
-        name: open_paired(
-            of_name, config.data, config.model.features, trained.normalizer, trained.tokenizer, training=False
-        )
-        for name, of_name in sources.items()
-    }
-    for (name, dataset), (other, evaluated) in itertools.product(datasets.items(), reported.items()):
-        if shared := len(_utterances(dataset) & _utterances(evaluated)):
-            raise UserError(
-                f"--tune {name}: {shared} of its utterances are also in {other}, which is reported; tune on others"
-            )
-    references = References(datasets)
+    references = References(development_sets(trained, sources, reported, "--tune"), trained.config.evaluation)
     (beam,) = (one for one in decoders if isinstance(one, Beam))
     with jax.set_mesh(trained.mesh):
         if fused.lm:
@@ -91,6 +79,32 @@ def tuned(
         if fused.rescoring:
             fused = _tune_rescoring(fused, beam, trained, references)
     return dataclasses.replace(fused, tuned=references.names)
+
+
+def development_sets(
+    trained: Trained, sources: Mapping[str, Source], reported: Mapping[str, Dataset], option: str
+) -> dict[str, Dataset]:
+    """Return the datasets of named sources, or of the dev set of the run's config where there are none.
+
+    Raises `UserError`, in the words of `option`, where there are neither, and where an utterance of theirs is also in
+    one of the datasets that are reported.
+    """
+    config = trained.config
+    sources = {name: [source] for name, source in sources.items()} or {"dev": list(config.data.dev)}
+    if sources == {"dev": []}:
+        raise UserError(f"{trained.run.config}: data.dev names no source; give {option} NAME=SOURCE")
+    datasets = {
+        name: open_paired(
+            of_name, config.data, config.model.features, trained.normalizer, trained.tokenizer, training=False
+        )
+        for name, of_name in sources.items()
+    }
+    for (name, dataset), (other, evaluated) in itertools.product(datasets.items(), reported.items()):
+        if shared := len(_utterances(dataset) & _utterances(evaluated)):
+            raise UserError(
+                f"{option} {name}: {shared} of its utterances are also in {other}, which is reported; take others"
+            )
+    return datasets
 
 
 def _tune_lm(fused: Fused, beam: Beam, trained: Trained, references: References) -> Fused:
@@ -115,7 +129,7 @@ def _tune_lm(fused: Fused, beam: Beam, trained: Trained, references: References)
                 # The beam may have lost some of its alignments in another search.
                 of_row[key][0] = max(of_row[key][0], without)
                 tried[point] += of_row[key][-1] if n == 0 else 0
-        references.print_wer(tried[point], f"--lm-weight {point[0]:g} --insertion-bonus {point[1]:g}")
+        references.print_rate(tried[point], f"--lm-weight {point[0]:g} --insertion-bonus {point[1]:g}")
         *point, _ = best_on_grid(*Lists.of(known.values()), _bonus_steps(fusion.lm))
         point = tuple(point)
         if point in tried:
@@ -134,7 +148,7 @@ def _tune_hot_words(fused: Fused, beam: Beam, trained: Trained, references: Refe
         weights = fusion.weights._replace(hot_word_bonus=point[0])
         found = search(Tables(fusion._replace(weights=weights), None))
         errors = sum(search.errors(name, index, labels) for name, index, labels in found)
-        references.print_wer(errors, f"--hot-word-bonus {point[0]:g}")
+        references.print_rate(errors, f"--hot-word-bonus {point[0]:g}")
         return errors
 
     (best,) = climb(errors_at, (fusion.weights.hot_word_bonus,), (HOT_WORD_BONUS_STEP,), least=(0.0,))
@@ -152,31 +166,34 @@ def _tune_rescoring(fused: Fused, beam: Beam, trained: Trained, references: Refe
         for name, index, hypotheses in search(search.decoder.tables)
     )
     weight, bonus, fewest = best_on_grid(*lists, _bonus_steps(fused.rescoring.lm))
-    references.print_wer(fewest, f"--rescore-weight {weight:g} --rescore-bonus {bonus:g}")
+    references.print_rate(fewest, f"--rescore-weight {weight:g} --rescore-bonus {bonus:g}")
     least = np.where(np.isfinite(lists.scores), lists.errors, lists.errors.max()).min(axis=1).sum()
-    references.print_wer(int(least), "the best hypothesis of each beam, which no weights can better")
+    references.print_rate(int(least), "the best hypothesis of each beam, which no weights can better")
     return fused.with_rescoring(fused.rescoring.weights._replace(weight=weight, bonus=bonus))
 
 
 class References:
     """The normalised transcripts of some datasets."""
 
-    def __init__(self, datasets: Mapping[str, Dataset]):
+    def __init__(self, datasets: Mapping[str, Dataset], config: EvaluationConfig):
         self.datasets = datasets
         self.names = ", ".join(datasets)
         self._texts = {name: list(one.texts()) for name, one in datasets.items()}
-        self._words = len(PASSES) * sum(len(text.split()) for texts in self._texts.values() for text in texts)
-        if not self._words:
+        texts = [text for texts in self._texts.values() for text in texts]
+        self._metric = ranking_metric(config, texts)
+        self._length = len(PASSES) * sum(len(text.split() if self._metric == "wer" else text) for text in texts)
+        if not self._length:
             raise UserError(f"--tune {self.names}: its transcripts hold no words; give another source")
 
     def errors(self, name: str, index: int, text: str) -> int:
         """Return the errors in a text as the hypothesis for an utterance."""
         said = self.datasets[name].normalizer(text)
-        return count_errors(self._texts[name][index], said)[ALL].word_errors
+        errors = count_errors(self._texts[name][index], said)[ALL]
+        return errors.word_errors if self._metric == "wer" else errors.character_errors
 
-    def print_wer(self, errors: int, what: str) -> None:
-        """Print a WER of all words, of both heads together."""
-        print(f"{self.names}: WER {100 * errors / self._words:.1f} % with {what}", file=sys.stderr)
+    def print_rate(self, errors: int, what: str) -> None:
+        """Print the error rate of both heads together."""
+        print(f"{self.names}: {self._metric.upper()} {100 * errors / self._length:.1f} % with {what}", file=sys.stderr)
 
 
 class _Search:
@@ -194,6 +211,7 @@ class _Search:
         tables = jax.device_put(tables, replicated(self._trained.mesh))
         decode = functools.partial(self._forward, tables=(tables,))
         for name, dataset in self._references.datasets.items():
+            nothing = True
             for one in recognise(
                 decode,
                 self._trained.weights,
@@ -205,9 +223,12 @@ class _Search:
                 name=name,
                 spell=lambda found: found,
             ):
+                nothing = False
                 for by_head in one.hypotheses.values():
                     for head in PASSES:
                         yield name, one.index, by_head[head]
+            if nothing:
+                raise UserError(f"{name}: none of its {len(dataset)} utterances can be read; correct the source")
 
     def errors(self, name: str, index: int, labels: np.ndarray) -> int:
         """Return the errors in the text of labels as the hypothesis for an utterance."""

@@ -6,11 +6,11 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 
 from rich import box
-from rich.markup import escape
 from rich.table import Table
 
 from joint_st.evaluation.report import ScoredUtterance, percent
 from joint_st.evaluation.wer import INSERT, SUBSTITUTE, Op
+from joint_st.tables import escape
 
 SHOWN = 15
 """Number of rows in a printed table."""

@@ -55,8 +55,9 @@ class JointModel(JointEncoder):
         return self.init_state(batch), self.head(STREAMING).init_state(batch)
 
     def stream_step(self, audio, lengths, state):
-        """What the streaming head emits, greedily, in the next piece of audio, int32 [B, C, E] as of `Head.step`; the
-        embeddings [B, C, D] that it read, their mask [B, C], and the state after it. The rest as of `step`.
+        """What the streaming head emits, greedily, in the next piece of audio, int32 [B, C, E] (see `Head.step`); the
+        embeddings [B, C, D] that it read, their mask [B, C], and the state after it. The arguments are those of
+        `JointEncoder.step`.
         """
         of_encoder, of_head = state
         head = self.head(STREAMING)
@@ -65,7 +66,7 @@ class JointModel(JointEncoder):
         return emitted, x, mask, (of_encoder, of_head)
 
     def replace_stream(self, rows, state, other):
-        """The state of streams, with that of `other` in `rows` [B] (bool), as of `replace_state`."""
+        """The state of streams, with that of `other` in `rows` [B] (bool)."""
         return self.replace_state(rows, state[0], other[0]), replace_rows(rows, state[1], other[1])
 
 

@@ -8,19 +8,28 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import gzip
+import logging
+import math
 import os
+import zlib
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple, TextIO
 
 from joint_st.data import tokenizers
-from joint_st.data.tokenizers import BLANK, UNKNOWN_MARK, Characters, Tokenizer
+from joint_st.data.tokenizers import BLANK, UNKNOWN_MARK, WORD, Characters, Tokenizer
 from joint_st.errors import UserError
+
+log = logging.getLogger(__name__)
 
 START, END, UNKNOWN = "<s>", "</s>", "<unk>"
 
 NEVER = -99.0
 """Stands in the format for the logarithm of 0."""
+
+MOST_BACKOFF = 99.0
+"""Largest log10 back-off weight; any model's are far below."""
 
 MOST = 10_000_000
 """Most n-grams of a model: each takes some 600 bytes while it is read, and at most 24 on the device."""
@@ -44,6 +53,8 @@ class Arpa:
     ngrams: tuple[dict[tuple[str, ...], NGramScores], ...]
     """N-grams by order, from 1 on. Single tokens include `<s>`, `</s>` and `<unk>`, and where an n-gram is, there is
     also the one without its last token."""
+    repeated: int = dataclasses.field(default=0, compare=False)
+    """How many n-grams of the file repeat an earlier one, which counts."""
 
     @property
     def order(self) -> int:
@@ -75,8 +86,9 @@ class Arpa:
 def read_arpa(path: Path | str) -> Arpa:
     """Read an ARPA file, plain or gzipped (`.gz`).
 
-    Raises `UserError` where there is no such file, where it is broken, and where it has more than `MOST` n-grams. A
-    model without `<unk>` gets one of probability 0.
+    Where an n-gram stands there more than once, as after lower-casing, the first counts, as in KenLM, and a warning says
+    how many repeat one. A model without `<unk>` gets one of probability 0. Raises `UserError` where there is no such file,
+    where it is broken (a probability is no number, or above 1), and where it has more than `MOST` n-grams.
     """
     path = Path(path)
     if not path.is_file():
@@ -84,7 +96,7 @@ def read_arpa(path: Path | str) -> Arpa:
     try:
         with _open(path, "rt") as file:
             return _parse(path, file)
-    except (UnicodeDecodeError, gzip.BadGzipFile, EOFError):
+    except (UnicodeDecodeError, gzip.BadGzipFile, EOFError, zlib.error):
         raise UserError(f"{path}: no ARPA file, which is text in UTF-8") from None
 
 
@@ -114,7 +126,7 @@ def _open(path: Path, mode: str) -> Iterator[TextIO]:
 
 
 def _parse(path: Path, file: TextIO) -> Arpa:
-    sizes, ngrams, order = {}, [], 0
+    sizes, ngrams, order, repeated = {}, [], 0, Counter()
     for number, line in enumerate(file, 1):
         line = line.strip(" \t\r\n")
         try:
@@ -129,25 +141,46 @@ def _parse(path: Path, file: TextIO) -> Arpa:
                     raise UserError(f"{path}: {sum(sizes.values()):,} n-grams, at most {MOST:,} are read; prune it")
             elif order and line:
                 ngram, entry = _ngram(line, order)
-                ngrams[-1][ngram] = entry
+                if ngrams[-1].setdefault(ngram, entry) is not entry:
+                    repeated[ngram] += 1
+                elif len(ngrams[-1]) > sizes.get(order, 0):  # before it fills the memory
+                    raise UserError(f"{path}: has more {order}-grams than the {sizes.get(order, 0)} that it announces")
             elif line.startswith("ngram "):
                 n, size = line[6:].split("=")
                 sizes[int(n)] = int(size)
+        except _NoScore as error:
+            raise UserError(f"{path}: line {number}: {error}: {line[:60]!r}; estimate the model anew") from None
         except ValueError:
             raise UserError(f"{path}: line {number} is not of an ARPA file: {line[:60]!r}") from None
     else:
         raise UserError(f"{path}: no whole ARPA file: it lacks \\end\\")
     found = {n: len(of_order) for n, of_order in enumerate(ngrams, 1)}
+    for ngram, times in repeated.items():
+        found[len(ngram)] += times
     if not ngrams or sizes != found:
         raise UserError(f"{path}: announces n-grams {sizes} by order, and has {found}; is it cut short?")
     if missing := [token for token in (START, END) if (token,) not in ngrams[0]]:
         raise UserError(f"{path}: has no {missing[0]}, so it says nothing of sentences; estimate it with them")
     ngrams[0].setdefault((UNKNOWN,), NGramScores(NEVER, 0.0))
-    for n, of_order in enumerate(ngrams[1:], 1):
+    if ngram := without_context(ngrams):
+        raise UserError(f"{path}: {' '.join(ngram)!r} is there, and {' '.join(ngram[:-1])!r} is not")
+    if total := sum(repeated.values()):
+        example = " ".join(next(iter(repeated)))
+        log.warning("%s: %d n-grams, such as %r, repeat an earlier one, which counts", path, total, example)
+    return Arpa(tuple(ngrams), total)
+
+
+def without_context(ngrams: Sequence[dict[tuple[str, ...], NGramScores]]) -> tuple[str, ...] | None:
+    """The first n-gram whose first tokens alone are none, by order; None where there is no such one."""
+    for shorter, of_order in zip(ngrams, ngrams[1:]):
         for ngram in of_order:
-            if ngram[:-1] not in ngrams[n - 1]:
-                raise UserError(f"{path}: {' '.join(ngram)!r} is there, and {' '.join(ngram[:-1])!r} is not")
-    return Arpa(tuple(ngrams))
+            if ngram[:-1] not in shorter:
+                return ngram
+    return None
+
+
+class _NoScore(Exception):
+    """A number that is neither a probability nor a back-off weight."""
 
 
 def _ngram(line: str, order: int) -> tuple[tuple[str, ...], NGramScores]:
@@ -155,13 +188,25 @@ def _ngram(line: str, order: int) -> tuple[tuple[str, ...], NGramScores]:
     probability, *rest = line.replace("\t", " ").split(" ")
     if len(rest) not in (order, order + 1):
         raise ValueError
-    backoff = float(rest.pop()) if len(rest) > order else 0.0
+    backoff = _number(rest.pop()) if len(rest) > order else 0.0
+    log_prob = _number(probability)
+    if math.isnan(log_prob) or log_prob > 0:
+        raise _NoScore(f"a log10 probability of {log_prob:g}, which must be at most 0")
+    if math.isnan(backoff) or backoff > MOST_BACKOFF:
+        raise _NoScore(f"a log10 back-off weight of {backoff:g}, which must be at most {MOST_BACKOFF:g}")
     tokens = tuple(UNKNOWN if token in _UNKNOWN_AS_WRITTEN else token for token in rest)
     # With some tools' "-inf", the difference of two would be NaN.
-    return tokens, NGramScores(max(float(probability), NEVER), max(backoff, NEVER))
+    return tokens, NGramScores(max(log_prob, NEVER), max(backoff, NEVER))
 
 
-SPACE = "\u2581"
+def _number(text: str) -> float:
+    """A number as other programs write it; Python alone would also take `1_0` and digits of other scripts."""
+    if "_" in text or not text.isascii():
+        raise ValueError
+    return float(text)
+
+
+SPACE = WORD
 """Stands for a space where tokens are separated by spaces; SentencePiece writes it where a word begins."""
 
 

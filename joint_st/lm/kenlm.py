@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from joint_st.errors import UserError
-from joint_st.lm.arpa import MOST, NEVER, Arpa, NGramScores, read_arpa
+from joint_st.lm.arpa import MOST, MOST_BACKOFF, NEVER, Arpa, NGramScores, read_arpa, without_context
 
 MAGIC = b"mmap lm http://kheafield.com/code"
 
@@ -49,6 +49,8 @@ def read_kenlm(path: Path) -> Arpa:
         raise UserError(f"{path}: not of version 5 of KenLM's binary form; build it anew, or give the ARPA file")
     order, _, kind, has_words, _ = _FIXED.unpack_from(raw, _FIXED_AT)
     counts_at = _FIXED_AT + _FIXED.size
+    if len(data) < counts_at + 8 * order:
+        raise _broken(path)
     counts = struct.unpack_from(f"<{order}Q", raw, counts_at)
     if kind == _PROBING:
         raise UserError(
@@ -64,19 +66,25 @@ def read_kenlm(path: Path) -> Arpa:
     try:
         orders, at = _read_trie(data, at, counts, kind == _QUANTIZED_TRIE)
         words = bytes(raw[at:]).decode().split("\0")[:-1]
-    except ValueError:
-        raise UserError(f"{path}: this KenLM binary is cut short or broken; give the ARPA file") from None
+        _check(orders)
+    except (ValueError, IndexError, OverflowError):
+        raise _broken(path) from None
     if len(words) != len(orders[0][0]) or not {"<s>", "</s>"} <= set(words):
         raise UserError(f"{path}: its words are not those of a KenLM binary with <s> and </s>; give the ARPA file")
-    return Arpa(
-        tuple(
-            {
-                tuple(words[n] for n in ngram): NGramScores(max(prob, NEVER), max(backoff, NEVER) + 0.0)
-                for ngram, prob, backoff in zip(ngrams.tolist(), probs.tolist(), backoffs.tolist())
-            }
-            for ngrams, probs, backoffs in orders
-        )
+    ngrams = tuple(
+        {
+            tuple(words[n] for n in ngram): NGramScores(max(prob, NEVER), max(backoff, NEVER) + 0.0)
+            for ngram, prob, backoff in zip(ngrams.tolist(), probs.tolist(), backoffs.tolist())
+        }
+        for ngrams, probs, backoffs in orders
     )
+    if without_context(ngrams) is not None:
+        raise _broken(path)
+    return Arpa(ngrams)
+
+
+def _broken(path: Path) -> UserError:
+    return UserError(f"{path}: this KenLM binary is cut short or broken; give the ARPA file")
 
 
 def _read_trie(data: np.ndarray, at: int, counts: tuple[int, ...], quantized: bool) -> tuple[list[_Order], int]:
@@ -102,6 +110,8 @@ def _read_trie(data: np.ndarray, at: int, counts: tuple[int, ...], quantized: bo
         width = before_next + (0 if longest else counts[n].bit_length())
         starts = at * 8 + width * np.arange(count + 1)
         word = _bits(data, starts[:-1], size.bit_length())
+        if len(first) and (first[0] or first[-1] != count or (np.diff(first) < 0).any()):
+            raise ValueError("pointers out of order")
         ngrams = np.column_stack([word, np.repeat(ngrams, np.diff(first), axis=0)])
         value_at = starts[:-1] + size.bit_length()
         backoffs = np.zeros(count, np.float32)
@@ -120,6 +130,16 @@ def _read_trie(data: np.ndarray, at: int, counts: tuple[int, ...], quantized: bo
         orders.append((ngrams, probs, backoffs))
         at += ((count + 1) * width + 7) // 8 + 8
     return orders, at
+
+
+def _check(orders: list[_Order]) -> None:
+    """Raise `ValueError` where a word is none of the model's, and where a score is none."""
+    size = len(orders[0][0])
+    for ngrams, probs, backoffs in orders:
+        if ngrams.size and not (ngrams < size).all():
+            raise ValueError("no such word")
+        if not ((probs <= 0).all() and (backoffs <= MOST_BACKOFF).all()):  # NaN is neither
+            raise ValueError("no probability")
 
 
 def _bits(data: np.ndarray, starts: np.ndarray, length: int) -> np.ndarray:

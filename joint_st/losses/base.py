@@ -50,7 +50,7 @@ class Pass(enum.Enum):
 
 AUDIO_PASSES = (Pass.AUDIO, Pass.AUDIO_AGAIN)
 TEXT_PASSES = (Pass.PAIRED_CLEAN, Pass.PAIRED_MASKED, Pass.TEXT_MASKED)
-"""In the order in which their rows are put together, on each device."""
+"""Passes of texts, in the order in which each device puts their rows together."""
 
 
 class Passes(NamedTuple):
@@ -61,7 +61,7 @@ class Passes(NamedTuple):
     text: Encoded | None
     """All passes of texts in one, their rows as `rows` has them."""
     rows: TextRows | None
-    """What passed as text."""
+    """The rows of text that passed."""
     heads: dict[str, Head]
     """The heads on the passes of the encoder."""
 
@@ -71,13 +71,13 @@ class Column(NamedTuple):
 
     name: str
     panel: str = ""
-    """Title of the report's panel that shows it beside others; "" for a panel of its own."""
+    """Title of the report's panel that shows it together with others; "" for a panel of its own."""
     kind: Literal["mean", "count"] = "mean"
     """Whether a row of the file has the mean over its steps (weighted), or the sum."""
     unit: str = ""
     """Unit of the values, for the panel."""
     weighted_by: str = ""
-    """The term whose weights apply to what is monitored beside it."""
+    """The loss term whose weights also apply to this monitored column."""
 
 
 Rows = Mapping[Pass, jax.Array]
@@ -126,7 +126,7 @@ class Loss(abc.ABC):
         """The loss of each row. `key` is the same for all losses: one that draws folds in a number of its own."""
 
     def counts(self, batch: Arrays, available: frozenset[Pass]) -> dict[str, jax.Array]:
-        """What is counted in a batch, by column."""
+        """Counts of a batch, such as its infeasible utterances, by column."""
         return {}
 
 
@@ -163,5 +163,5 @@ def text_frames(batch: Arrays, part: str) -> jax.Array:
 
 
 def not_spelled(valid: jax.Array, weights: jax.Array) -> jax.Array:
-    """How many rows that are there have no weight."""
+    """Number of valid rows that have no weight, such as utterances too short for their labels."""
     return jnp.sum(valid & (weights == 0))

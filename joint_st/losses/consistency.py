@@ -1,4 +1,4 @@
-"""The best-alignment consistency of paired utterances (arXiv 2308.06125), and what is monitored beside it."""
+"""The best-alignment consistency of paired utterances (arXiv 2308.06125), and what is monitored with it."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class ConsistencyLoss(Loss):
         Column("random_distance", DISTANCE, unit="distance per frame", weighted_by="consistency"),
         Column("audio_norm", NORM, weighted_by="consistency"),
         Column("text_norm", NORM, weighted_by="consistency"),
-        Column("coverage", weighted_by="consistency"),
+        Column("coverage", "Share of text frames that are matched with audio", weighted_by="consistency"),
         Column("unmatched", kind="count"),
     )
 
@@ -45,7 +45,7 @@ class ConsistencyLoss(Loss):
         return {"consistency": self.section.weight * risen}
 
     def weights(self, batch, available):
-        """Audio frames, or 0 where there is no alignment of the kind asked for."""
+        """Weight of each utterance: its audio frames, or 0 where no alignment of the kind exists."""
         if not self.passes <= available:
             return {}
         alignment, paired = alignment_kind(self.section.alignment), batch["paired"]

@@ -1,9 +1,9 @@
-"""The labels given audio, on the head of either pass."""
+"""CTC of the labels given audio, on the head of either pass."""
 
 from __future__ import annotations
 
 from joint_st.heads.model import head_kinds
-from joint_st.losses.base import Column, Found, Loss, Pass, audio_frames, not_spelled, register_loss
+from joint_st.losses.base import AUDIO_PASSES, Column, Found, Loss, Pass, audio_frames, not_spelled, register_loss
 from joint_st.passes import PASSES
 
 PANEL = "CTC of speech"
@@ -11,7 +11,10 @@ PANEL = "CTC of speech"
 
 @register_loss("ctc")
 class CtcLoss(Loss):
-    """The loss of either head, in nats per label, over the utterances whose labels it can emit."""
+    """The loss of either head, in nats per label, over the utterances whose labels it can emit.
+
+    It is the mean over two maskings of each utterance where their agreement is trained too (`losses.cr_ctc`).
+    """
 
     columns = (
         Column("streaming_ctc", PANEL, unit="nats per label"),
@@ -21,7 +24,7 @@ class CtcLoss(Loss):
 
     @property
     def passes(self):
-        return frozenset({Pass.AUDIO})
+        return frozenset({Pass.AUDIO, Pass.AUDIO_AGAIN} if self.config.losses.cr_ctc.weight else {Pass.AUDIO})
 
     def scales(self, step):
         return {f"{name}_ctc": getattr(self.section, name) for name in PASSES}
@@ -32,23 +35,33 @@ class CtcLoss(Loss):
         paired, frames = batch["paired"], audio_frames(self.config, batch)
         lengths = paired["label_lengths"], paired["frames_needed"], frames, paired["valid"]
         return {
-            f"{name}_ctc": {Pass.AUDIO: kind.weights(*lengths)} for name, kind in head_kinds(self.config.heads).items()
+            f"{name}_ctc": dict.fromkeys(self._own_passes, kind.weights(*lengths))
+            for name, kind in head_kinds(self.config.heads).items()
         }
 
     def values(self, passes, batch, available, key, mesh):
         if Pass.AUDIO not in available:
             return Found({})
-        audio, paired = passes.audio[Pass.AUDIO], batch["paired"]
+        paired = batch["paired"]
         return Found(
             {
                 f"{name}_ctc": {
-                    Pass.AUDIO: passes.heads[name].loss(
-                        getattr(audio, name), audio.mask, paired["labels"], paired["label_lengths"], mesh
+                    one: passes.heads[name].loss(
+                        getattr(passes.audio[one], name),
+                        passes.audio[one].mask,
+                        paired["labels"],
+                        paired["label_lengths"],
+                        mesh,
                     )
+                    for one in self._own_passes
                 }
                 for name in PASSES
             }
         )
+
+    @property
+    def _own_passes(self) -> tuple[Pass, ...]:
+        return tuple(one for one in AUDIO_PASSES if one in self.passes)
 
     def counts(self, batch, available):
         if Pass.AUDIO not in available:

@@ -1,4 +1,4 @@
-"""The labels given text units, spans of which are masked (JOIST, arXiv 2210.07353), on the head of either pass."""
+"""Reconstruction of the labels from text units, spans of which are masked (JOIST, arXiv 2210.07353), on either head."""
 
 from __future__ import annotations
 

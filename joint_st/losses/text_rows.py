@@ -28,7 +28,7 @@ class TextRows(NamedTuple):
     passes: tuple[Pass, ...]
     """The passes, in the order of their rows."""
     sizes: tuple[int, ...]
-    """Rows of each over the whole mesh."""
+    """Rows of each pass over the whole mesh."""
     units: jax.Array
     repetitions: jax.Array
     labels: jax.Array

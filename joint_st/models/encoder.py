@@ -32,7 +32,7 @@ class Encoded(NamedTuple):
     layers: jax.Array
     """Embeddings [1 + L, B, T, D]: what entered the shared layers, then what each of them put out."""
     units: jax.Array | None = None
-    """Logits [B, T, units], float32, of the text units heard; None for text, and in a model without text."""
+    """Logits [B, T, units], float32, of the auxiliary CTC over text units; None for text, and in a model without text."""
 
 
 class EncodedAudio(NamedTuple):
@@ -43,7 +43,7 @@ class EncodedAudio(NamedTuple):
     mask: jax.Array
     """Valid frames [B, T]."""
     units: jax.Array | None
-    """Logits [B, T, units] of the text units heard, or None."""
+    """Logits [B, T, units] of the auxiliary CTC over text units, or None."""
 
 
 class JointEncoder(nnx.Module):
@@ -63,9 +63,10 @@ class JointEncoder(nnx.Module):
         self.full_context = self._layers(config.full_context_layers, None, rngs)
 
     def add_text(self, units: int, *, rngs: nnx.Rngs) -> None:
-        """Add the text encoder, and the projection by which units are heard in speech, for `units` text units.
+        """Add the text encoder, and the projection by which an auxiliary CTC recognises text units in speech.
 
-        It comes after everything else, so that what is there without text begins with the same weights beside it.
+        It comes after everything else, so that the rest of the model begins with the same weights with and without
+        text. units: size of their inventory.
         """
         config = self.config
         self.text = TextEncoder(
@@ -97,7 +98,7 @@ class JointEncoder(nnx.Module):
         return Stack(make, count, remat=config.remat, dtype=dtype, rngs=rngs)
 
     def encode_audio(self, audio, lengths, augment: SpecAugmentConfig | None = None, key=None) -> EncodedAudio:
-        """Embeddings of `audio` int16 [B, S] with `lengths` [B] samples, and the units heard in it."""
+        """Embeddings of `audio` int16 [B, S] with `lengths` [B] samples, and the logits of its text units."""
         augment_key, dropout_key = (None, None) if key is None else jax.random.split(key)
         mask = self.front_end.frame_mask(lengths, audio.shape[1])
         x = zero_padding(self.front_end(audio, lengths, augment, augment_key), mask)
@@ -105,7 +106,7 @@ class JointEncoder(nnx.Module):
         return EncodedAudio(zero_padding(x, mask), mask, units)
 
     def hear(self, x):
-        """From the audio layers' `x` [B, T, D] to what enters the shared layers, and the logits of the units heard.
+        """From the audio layers' `x` [B, T, D] to what enters the shared layers, and the logits of the text units.
 
         By `config.unit_conditioning` that is `x` itself, the embeddings that text would have weighted by how likely each
         unit is (blank among them), or both added, as conditioning on intermediate CTC does (arXiv 2104.02724).
@@ -121,7 +122,7 @@ class JointEncoder(nnx.Module):
     def encode_text(
         self, units, repetitions, frames: int, augment: TextConfig | None = None, key=None, augmented=None
     ) -> EncodedText:
-        """Embeddings of `units` [B, U] in `frames` text frames; see `TextEncoder`, and `repetitions` beside it."""
+        """Embeddings of `units` [B, U] in `frames` text frames; see `TextEncoder` and `repetitions` in the same module."""
         return self.text(units, repetitions, frames, augment, key, augmented)
 
     def condition(self, kinds: Mapping[str, tuple[type[Conditioning], Any]], sizes, *, rngs: nnx.Rngs) -> None:

@@ -9,7 +9,8 @@ from flax import nnx
 from joint_st.config import SUBSAMPLING, FeaturesConfig, SpecAugmentConfig
 from joint_st.distributed.mesh import ambient_mesh, over_batch
 from joint_st.models.convolution import StridedConvolution, nonzero_bias
-from joint_st.ops.log_mel import log_mel
+from joint_st.ops.level import running_mean, start_mean
+from joint_st.ops.log_mel import LEAST_POWER, mel_power, normalised_log
 from joint_st.ops.masks import length_mask, zero_padding
 from joint_st.ops.spec_augment import spec_augment
 
@@ -27,11 +28,12 @@ class FrontEnd(nnx.Module):
         self.second = StridedConvolution(width, width, dtype=dtype, rngs=rngs)
         self.out = nnx.Linear(width, width, bias_init=nonzero_bias(width), dtype=dtype, rngs=rngs)
 
-    def _log_mel(self, audio, past):
+    def _log_mel(self, audio, past, state):
+        """Features [B, F, mels] of `audio`, and what is kept of the level for those of the next piece."""
         f = self.features
 
         def of_rows(audio, past=None):
-            return log_mel(
+            return mel_power(
                 audio,
                 sample_rate=f.sample_rate,
                 window=f.window,
@@ -40,11 +42,23 @@ class FrontEnd(nnx.Module):
                 low_hz=f.low_hz,
                 high_hz=f.high_hz,
                 past=past,
+                remove_offset=f.remove_offset,
             )
 
         # On its own XLA gathers the rows of all devices for a Fourier transform.
         mesh = ambient_mesh(len(audio))
-        return (over_batch(of_rows, mesh) if mesh else of_rows)(audio, *([] if past is None else [past]))
+        power = (over_batch(of_rows, mesh) if mesh else of_rows)(audio, *([] if past is None else [past]))
+        after = {}
+        if f.floor_db:
+            mean, after["power"] = running_mean(power.mean(axis=-1, keepdims=True), state["power"])
+            x = normalised_log(power, 10 ** (-f.floor_db / 10) * mean + LEAST_POWER)
+        else:
+            x = normalised_log(power)
+        if f.level != "none":
+            heard = x.mean(axis=-1, keepdims=True) if f.level == "level" else x
+            mean, after["level"] = running_mean(heard, state["level"], f.level_weight)
+            x = x - mean
+        return x, after
 
     def frame_mask(self, lengths: jax.Array, samples: int) -> jax.Array:
         """Mask [B, T] of the encoder frames of utterances of `lengths` [B] samples, padded to `samples`."""
@@ -59,7 +73,7 @@ class FrontEnd(nnx.Module):
     ) -> jax.Array:
         """Whole-sequence form; masks of `augment` are drawn when `key` is given."""
         state = self.init_state(audio.shape[0])
-        x = self._log_mel(zero_padding(audio, length_mask(lengths, audio.shape[1])), None)
+        x, _ = self._log_mel(zero_padding(audio, length_mask(lengths, audio.shape[1])), None, state)
         if key is not None and augment is not None:
             feature_frames = self.features.frames(lengths) * SUBSAMPLING
             x = spec_augment(x, feature_frames, key, **augment.model_dump())
@@ -73,16 +87,22 @@ class FrontEnd(nnx.Module):
     def init_state(self, batch: int):
         """State before the first sample, for `batch` utterances."""
         f = self.features
-        return {
+        state = {
             "samples": jnp.zeros((batch, f.window - f.hop), jnp.int16),
             "first": self.first.init_state(batch),
             "second": self.second.init_state(batch),
         }
+        if f.floor_db:
+            state["power"] = start_mean(batch, 1)
+        if f.level != "none":
+            state["level"] = start_mean(batch, 1 if f.level == "level" else f.mels)
+        return state
 
     def step(self, audio: jax.Array, state):
         """Frames [B, C, D] of the next `C * samples_per_frame` samples, and the state after them."""
-        features = self._log_mel(audio, state["samples"])
+        features, level = self._log_mel(audio, state["samples"], state)
         y, after = self._subsample(features, state)
+        after |= level
         kept = jnp.concatenate([state["samples"], audio], axis=1)
         after["samples"] = kept[:, kept.shape[1] - state["samples"].shape[1] :]
         return y, after

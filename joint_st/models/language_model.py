@@ -45,9 +45,9 @@ class LanguageModel(nnx.Module):
             self.label_head = Projection(config.width, vocabulary, rngs=rngs)
 
     def next_log_probs(self, labels: jax.Array, lengths: jax.Array, key: jax.Array | None = None) -> jax.Array:
-        """[B, L + 1, V]: of the first label, and of what comes after each of `labels` [B, L], `lengths` [B] of them.
+        """Log probabilities [B, L + 1, V] of the first label and of what follows each of `labels` [B, L].
 
-        What stands beyond the lengths changes nothing up to there. `key` draws dropout.
+        `lengths` [B] labels are valid; what stands beyond them changes nothing up to there. `key` draws dropout.
         """
         mask = length_mask(lengths + 1, labels.shape[1] + 1)
         inputs = jnp.pad(labels, ((0, 0), (1, 0)), constant_values=EDGE)
@@ -74,7 +74,7 @@ class LanguageModel(nnx.Module):
         return self._log_probs(x)[:, 0], state
 
     def logical_axes(self) -> Axes:
-        """The logical axes of those weights that the layers' do not say."""
+        """The logical axes of the weights that are not in a layer."""
         return {"embed.embedding": ("vocabulary", "embed")} | ({"label_bias": ("vocabulary",)} if self.tied else {})
 
     def _log_probs(self, x):
@@ -87,7 +87,7 @@ class LanguageModel(nnx.Module):
 
 
 def init_lm(config: LmModelConfig, vocabulary: int, seed: int | jax.Array) -> Weights:
-    """Initial weights."""
+    """Initial weights of a language model."""
     return nnx.to_pure_dict(nnx.state(LanguageModel(config, vocabulary, rngs=nnx.Rngs(jax.random.key(seed)))))
 
 

@@ -10,7 +10,7 @@ from joint_st.models.layer import Layer, dropout
 from joint_st.ops.masks import zero_padding
 
 FORGET_BIAS = 1.0
-"""Added to what the forget gate is computed from, so that a fresh layer remembers (Jozefowicz et al., 2015)."""
+"""Initial bias of the forget gate, so that a fresh layer remembers (Jozefowicz et al., 2015)."""
 
 
 class LstmLayer(Layer):

@@ -48,7 +48,7 @@ class TextEncoder(nnx.Module):
         self.layers = layers
 
     def logical_axes(self) -> dict[str, tuple[str, ...]]:
-        """The logical axes (`joint_st.distributed.sharding`) of those weights that the layers' do not say."""
+        """The logical axes (`joint_st.distributed.sharding`) of the weights that are not in a layer."""
         return {"embed.embedding": ("vocabulary", "embed"), "masked": ("vector",)}
 
     def table(self) -> jax.Array:

@@ -86,31 +86,31 @@ class _Lattice(NamedTuple):
     """What the recursions need of a batch. Time comes first, as the scans want it."""
 
     blank_log_probs: jax.Array
-    """[T, B]"""
+    """Log probabilities of the blank, [T, B]."""
     label_log_probs: jax.Array
-    """[T, B, U + 1]; impossible from the utterance's own length on."""
+    """Log probabilities of the next label, [T, B, U + 1]; impossible from the utterance's own length on."""
     in_audio: jax.Array
-    """bool [T, B]"""
+    """Valid frames, bool [T, B]."""
     repeats: jax.Array
-    """bool [B, U + 1]: the label equals the one before it."""
+    """Whether the label equals the one before it, bool [B, U + 1]."""
     blank_end: jax.Array
-    """[B, U + 1]: 0 at the blank state an alignment may end in, impossible elsewhere."""
+    """0 at the blank state in which an alignment may end, impossible elsewhere, [B, U + 1]."""
     label_end: jax.Array
-    """[B, U + 1]: the same of the label states."""
+    """0 at the label state in which an alignment may end, impossible elsewhere, [B, U + 1]."""
 
 
 class _Scores(NamedTuple):
     """Log scores of the states, up to a constant for each utterance."""
 
     blank: jax.Array
-    """[B, U + 1]"""
+    """Log scores of the blank states, [B, U + 1]."""
     label: jax.Array
-    """[B, U + 1]"""
+    """Log scores of the label states, [B, U + 1]."""
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(4,))
 def _loss(logits, logit_lengths, labels, label_lengths, blank):
-    """Loss, float32 [B], where it has a meaning. An utterance of 0 frames has gradient 0."""
+    """Loss, float32 [B], finite where it has a meaning. An utterance of 0 frames has gradient 0."""
     ids = _padded(labels, label_lengths)
     lattice, _ = _lattice(logits, logit_lengths, ids, label_lengths, blank)
     loss, _ = _forward(lattice, keep=False)

@@ -11,7 +11,10 @@ import jax.numpy as jnp
 import numpy as np
 
 FLOOR = 1e-6
-"""Added to the mel power before the logarithm; about 20 dB above the quantisation noise of int16."""
+"""Power added to the mel power before the logarithm; about 20 dB above the quantisation noise of int16."""
+
+LEAST_POWER = 1e-10
+"""Floor of the mel power where the floor follows the level: nothing of int16 lies below it."""
 
 MEAN, SCALE = -6.0, 4.0
 """Fixed normalisation of the logarithm, so that speech at a usual level lies within about ±2."""
@@ -37,7 +40,12 @@ def mel_matrix(sample_rate: int, fft: int, mels: int, low_hz: float, high_hz: fl
     return filters.astype(np.float32)
 
 
-def log_mel(
+def normalised_log(power: jax.Array, floor: jax.Array | float = FLOOR) -> jax.Array:
+    """The logarithm of power [B, F, mels] above a floor (a number, or [B, F, 1]), normalised by fixed numbers."""
+    return (jnp.log(power + floor) - MEAN) / SCALE
+
+
+def mel_power(
     audio: jax.Array,
     *,
     sample_rate: int,
@@ -47,10 +55,12 @@ def log_mel(
     low_hz: float,
     high_hz: float,
     past: jax.Array | None = None,
+    remove_offset: bool = False,
 ) -> jax.Array:
-    """Normalised log-mel power [B, F, mels] in float32 of `audio` int16 [B, F * hop].
+    """Power in mel channels [B, F, mels] in float32 of `audio` int16 [B, F * hop], full scale being 1.
 
-    `past` int16 [B, window - hop] holds the samples before `audio`; zeros when it is `None`.
+    `past` int16 [B, window - hop] holds the samples before `audio`; zeros when it is `None`. With `remove_offset` a
+    constant is subtracted from each window, so that what is left of it has no power at 0 Hz.
     """
     batch, samples = audio.shape
     if past is None:
@@ -60,7 +70,9 @@ def log_mel(
     index = np.arange(frames)[:, None] * hop + np.arange(window)
     fft = 1 << (window - 1).bit_length()
     taper = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(window) / window)
-    spectrum = jnp.fft.rfft(padded[:, index] * taper.astype(np.float32), n=fft)
+    windows, taper = padded[:, index], taper.astype(np.float32)
+    if remove_offset:
+        windows = windows - jnp.einsum("bfw,w->bf", windows, taper / taper.sum(), precision="highest")[..., None]
+    spectrum = jnp.fft.rfft(windows * taper, n=fft)
     power = jnp.square(spectrum.real) + jnp.square(spectrum.imag)
-    mel = jnp.einsum("bfk,km->bfm", power, mel_matrix(sample_rate, fft, mels, low_hz, high_hz), precision="highest")
-    return (jnp.log(mel + FLOOR) - MEAN) / SCALE
+    return jnp.einsum("bfk,km->bfm", power, mel_matrix(sample_rate, fft, mels, low_hz, high_hz), precision="highest")

@@ -30,7 +30,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from joint_st.ops.lattice import IMPOSSIBLE, logaddexp
-from joint_st.ops.masks import length_mask, zero_padding
+from joint_st.ops.masks import close_up, length_mask, zero_padding
 
 _NO_LABEL = -1
 
@@ -42,7 +42,7 @@ class NBest(NamedTuple):
     """The likeliest prefixes of each utterance, the likeliest first."""
 
     labels: jax.Array
-    """int32 [B, N, T]; the blank from each one's length on."""
+    """Labels of each prefix, int32 [B, N, T]; the blank from its length on."""
     lengths: jax.Array
     """Labels in each, int32 [B, N]."""
     scores: jax.Array
@@ -142,14 +142,8 @@ def _search(logits, log_totals, candidates, in_audio, *, fusion, beam, best, bla
     spelled = _trace_back(slots, parents, added)
     alive = _alive(totals)
     kept = (spelled != _NO_LABEL) & alive[:, None]
-
-    def close_up(labels, kept):
-        """The kept labels of [T], one after the other."""
-        position = jnp.where(kept, jnp.cumsum(kept) - 1, kept.size)
-        return jnp.full_like(labels, blank).at[position].set(labels, mode="drop")
-
     scores = jnp.where(alive, totals + shifts.sum(), -jnp.inf)
-    return jax.vmap(close_up)(spelled, kept), kept.sum(axis=1, dtype=jnp.int32), scores
+    return close_up(spelled, kept, blank), kept.sum(axis=1, dtype=jnp.int32), scores
 
 
 def _empty_prefix(beam: int, fusion: Any) -> _Beam:
@@ -200,7 +194,7 @@ def _advance(prefixes: _Beam, log_probs, candidates, blank, fusion):
     scores, new, origin, column, added = lax.optimization_barrier((scores, new, origin, column, added))
 
     def choose(more, same):
-        """Of [W, K, ...], or [W, 1, ...] where all labels lead to the same, and of [W, ...]: [W, ...]."""
+        """Return [W, ...]: rows of `more` [W, K, ...] (or [W, 1, ...]) for lengthened prefixes, else of `same` [W, ...]."""
         of_new = more[origin, jnp.minimum(column, more.shape[1] - 1)]
         return jnp.where(new.reshape(-1, *[1] * (same.ndim - 1)), of_new, same[origin])
 

@@ -67,25 +67,25 @@ def durations(unit_ends: jax.Array, unit_lengths: jax.Array, frames: jax.Array) 
     position = jnp.arange(units)
     last = position == unit_lengths[:, None] - 1
     ends = jnp.where(last, frames[:, None], jnp.minimum(unit_ends, frames[:, None]))
-    lasting = jnp.diff(ends, axis=1, prepend=0)
+    unit_frames = jnp.diff(ends, axis=1, prepend=0)
     known = (jnp.max(unit_ends, axis=1, initial=0) > 0) & (unit_lengths > 0)
-    return jnp.where(length_mask(unit_lengths, units) & known[:, None], lasting, 0), known
+    return jnp.where(length_mask(unit_lengths, units) & known[:, None], unit_frames, 0), known
 
 
-def position_by_durations(lasting: jax.Array, repetitions: jax.Array, frames: int) -> jax.Array:
-    """The text frame [B, T] that each of `frames` audio frames falls on, where unit `u` lasts `lasting` [B, U] frames.
+def position_by_durations(unit_frames: jax.Array, repetitions: jax.Array, frames: int) -> jax.Array:
+    """The text frame [B, T] that each of `frames` audio frames falls on, where unit `u` lasts `unit_frames` [B, U] frames.
 
     Within a unit, audio frames and the unit's repetitions run proportionally.
     """
-    unit, _ = unit_of_frame(lasting, frames)
+    unit, _ = unit_of_frame(unit_frames, frames)
 
     def of_unit(values):
         return jnp.take_along_axis(values, unit, axis=1)
 
-    within = jnp.arange(frames) - of_unit(jnp.cumsum(lasting, axis=1) - lasting)
+    within = jnp.arange(frames) - of_unit(jnp.cumsum(unit_frames, axis=1) - unit_frames)
     first = of_unit(jnp.cumsum(repetitions, axis=1) - repetitions)
     last = first + jnp.maximum(of_unit(repetitions) - 1, 0)
-    return jnp.clip(first + within * of_unit(repetitions) // jnp.maximum(of_unit(lasting), 1), first, last)
+    return jnp.clip(first + within * of_unit(repetitions) // jnp.maximum(of_unit(unit_frames), 1), first, last)
 
 
 def draw_spans(key: jax.Array, mask: jax.Array, share: float, span: int) -> jax.Array:

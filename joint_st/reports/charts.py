@@ -12,6 +12,8 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
+from joint_st.errors import UserError
+from joint_st.json_files import DAMAGED
 from joint_st.losses.base import Column
 
 MOST_POINTS = 1000
@@ -25,7 +27,15 @@ def training_charts(metrics: Path, columns: Sequence[Column]) -> list[dict]:
     """
     if not metrics.is_file():
         return []
-    rows = list(csv.DictReader(io.StringIO(metrics.read_bytes().decode(), newline="")))
+    try:
+        rows = list(csv.DictReader(io.StringIO(metrics.read_bytes().decode(), newline="")))
+        return _charts(rows, columns)
+    except (csv.Error, ValueError, TypeError, KeyError, OverflowError) as error:
+        told = " ".join(str(error).split())[:100]
+        raise UserError(f"{metrics}: not the metrics of a run ({told}); {DAMAGED}, or move it away") from None
+
+
+def _charts(rows: Sequence[dict], columns: Sequence[Column]) -> list[dict]:
     panels: dict[str, list[Column]] = {}
     for column in columns:
         if column.kind == "mean":
@@ -50,8 +60,8 @@ def _curve(rows: Sequence[dict], name: str, factor: float) -> list[list[float]]:
 
 
 def _said(column: str) -> str:
-    name = column.removeprefix("dev_").removesuffix("_wer")
-    for part in ("_ctc", "_reconstruction", "_norm"):
+    name = column.removeprefix("dev_")
+    for part in ("_wer", "_cer", "_ctc", "_reconstruction", "_norm"):
         name = name.removesuffix(part)
     return name.replace("_", " ")
 

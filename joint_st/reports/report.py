@@ -2,25 +2,32 @@
 
 from __future__ import annotations
 
-import json
+import dataclasses
+import sys
 from collections.abc import Sequence
 from pathlib import Path
+
+from pydantic import JsonValue
 
 from joint_st.analysis.analyze import analyze_run
 from joint_st.config import Source
 from joint_st.data.dataset import open_paired
 from joint_st.decoding.decoders import Decoder, Greedy
+from joint_st.decoding.long import default_window
 from joint_st.distributed.mesh import keep_compiled
+from joint_st.errors import UserError
 from joint_st.evaluation.breakdown import BY, UNSTATED, break_down, explain_unstated
-from joint_st.evaluation.evaluate import evaluate_run
-from joint_st.evaluation.report import ScoredUtterance, make_rows, stored_utterances
+from joint_st.evaluation.evaluate import evaluate_checkpoints
+from joint_st.evaluation.origin import Origin, read_origin
+from joint_st.evaluation.report import ScoredUtterance, by_key, keep_all, make_rows, numbered
+from joint_st.evaluation.stored import origin_of, stored_utterances
 from joint_st.evaluation.wer import ALL
 from joint_st.evaluation.word_errors import word_errors
+from joint_st.json_files import DAMAGED, read_json
 from joint_st.passes import FULL_CONTEXT, PASSES
 from joint_st.reports.charts import layer_charts, training_charts
 from joint_st.reports.page import embedded, make_page, write_page
 from joint_st.reports.samples import make_samples
-from joint_st.runs.directory import RunDirectory
 from joint_st.runs.trained import Trained, load_trained
 from joint_st.training.asr import columns
 
@@ -51,16 +58,23 @@ def report_run(
     keep_compiled(trained.config.training.compilation_cache)
     split, source = trained.split(data)
     own = trained.config.data.test.get(split) == source
-    scored = split_utterances(trained.run, trained.step, split, decoder.name) if own else []
-    if not scored:
-        evaluate_run(workdir, data={split: source}, decoders=[decoder], checkpoint=str(trained.step))
-        scored = split_utterances(trained.run, trained.step, split, decoder.name)
-    layers = trained.run.root / "analysis" / f"step_{trained.step}_{split}.json".replace("/", "_")
-    if trained.units is not None and not (own and layers.exists()):
+    scored, why = split_utterances(trained, split, source, decoder)
+    if not (own and scored):
+        if own:
+            print(f"{trained.run.root}, step {trained.step}: evaluated, since {why}", file=sys.stderr)
+        [evaluation] = evaluate_checkpoints(
+            trained.run.root, [str(trained.step)], data={split: source}, decoders=[decoder]
+        )
+        for problem in keep_all(evaluation.files()):
+            print(problem, file=sys.stderr)
+        found = by_key(evaluation.utterances)
+        scored = [one for head in PASSES for one in found[split, head, decoder.name]]
+    layers = trained.run.analysis(trained.step, split)
+    if trained.units is not None and not (own and _is_of(layers, trained, split, source)):
         analyze_run(workdir, data={split: source}, checkpoint=str(trained.step))
     content = page_data(trained, split, scored, head=head, decoder=decoder.name)
     if layers.exists():
-        content["layers"] = layer_charts(json.loads(layers.read_text(encoding="utf-8")))
+        content["layers"] = _layer_charts(layers)
     samples = _samples(trained, source, scored, head, utterances) if utterances else {}
     fitted = add_samples(content, samples, megabytes * MEGABYTE)
     page = make_page(content)
@@ -72,6 +86,15 @@ def report_run(
         left_out = len(samples) - fitted
         print(f"audio of {left_out} more is left out to keep the page below {megabytes} MB (--megabytes)")
     return path
+
+
+def _layer_charts(path: Path) -> list[dict]:
+    """The curves of a stored layer analysis. Raises `UserError` where it is not as it was written."""
+    rows = read_json(path, list[dict[str, JsonValue]])
+    try:
+        return layer_charts(rows)
+    except (KeyError, IndexError, TypeError, ValueError, OverflowError) as error:
+        raise UserError(f"{path}: not a layer analysis ({type(error).__name__}: {error}); {DAMAGED}") from None
 
 
 def page_data(trained: Trained, split: str, scored: Sequence[ScoredUtterance], *, head: str, decoder: str) -> dict:
@@ -141,14 +164,25 @@ LETTERS = {"equal": "=", "substitute": "s", "delete": "d", "insert": "i"}
 """Letter for each kind of step in the alignment of reference and hypothesis."""
 
 
-def split_utterances(run: RunDirectory, step: int, split: str, decoder: str) -> list[ScoredUtterance]:
-    """Return the utterances of a split as `decoder` recognised them with the checkpoint of `step`, head by head.
+def _is_of(analysis: Path, trained: Trained, split: str, source: Source) -> bool:
+    """Whether a stored layer analysis is one of a checkpoint on a source."""
+    wanted = Origin.of(trained.run, trained.step, str(trained.normalizer), {split: source}, {}, 0.0)
+    found = read_origin(analysis)
+    return found is not None and dataclasses.replace(found, found="") == wanted
 
-    There are none unless the run's evaluations have them of both heads.
+
+def split_utterances(
+    trained: Trained, split: str, source: Source, decoder: Decoder
+) -> tuple[list[ScoredUtterance], str]:
+    """Return the utterances of a split as `decoder` recognised them, head by head, and why there are none where so.
+
+    There are none unless the run's evaluations have them of both heads, of the same source and decoded alike.
     """
-    keys = [(split, name, decoder) for name in PASSES]
-    found = stored_utterances(run, step, keys)
-    return [one for key in keys for one in found[key]] if len(found) == len(keys) else []
+    keys = [(split, name, decoder.name) for name in PASSES]
+    window = default_window(trained.config)
+    wanted = origin_of(trained.run, trained.step, str(trained.normalizer), {split: source}, [decoder], window)
+    found, why = stored_utterances(trained.run, trained.step, keys, wanted)
+    return ([], why) if why else ([one for key in keys for one in found[key]], "")
 
 
 def utterance_facts(scored: Sequence[ScoredUtterance]) -> list[dict]:
@@ -158,11 +192,13 @@ def utterance_facts(scored: Sequence[ScoredUtterance]) -> list[dict]:
     with its `edits`, a letter of `LETTERS` for each step from the reference's words to the hypothesis's.
     """
     group_of = {by: make(scored) for by, make in BY.items()}
-    facts: dict[str, dict] = {}
+    facts: dict[tuple, dict] = {}
+    of_head = {head: numbered(one.id for one in scored if one.head == head) for head in {one.head for one in scored}}
+    in_turn = {head: iter(own) for head, own in of_head.items()}
     for one in scored:
         found = {by: group(one) for by, group in group_of.items()}
         own = facts.setdefault(
-            one.id,
+            next(in_turn[one.head]),
             {
                 "id": one.id,
                 "seconds": round(one.seconds, 3),

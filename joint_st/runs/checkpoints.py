@@ -12,6 +12,7 @@ a bucket has the sums of what is in it.
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import re
@@ -27,6 +28,7 @@ from orbax.checkpoint import checkpoint_managers
 from joint_st import storage
 from joint_st.distributed.peers import current
 from joint_st.errors import UserError
+from joint_st.json_files import NOT_JSON
 from joint_st.runs import checksums
 from joint_st.runs.directory import COMPLETE, METRIC, best_steps, read_facts
 
@@ -45,6 +47,7 @@ _LATER = (COMPLETE, "_CHECKPOINT_METADATA")
 _DRAFT = ".orbax-checkpoint-tmp"
 """End of the names of Orbax's temporary folders."""
 
+CHECK_DISK = "check the disk, and the same command goes on from the last one that is complete"
 MAKE_ROOM = "make room, and the same command goes on from the last one that is complete"
 
 
@@ -98,8 +101,10 @@ class Checkpoints:
     def __enter__(self):
         return self
 
-    def __exit__(self, *exception):
-        self._manager.close()
+    def __exit__(self, kind, error, trace):
+        # A save that has failed fails here again, and must not hide why the block is left.
+        with contextlib.suppress(Exception) if error else self._disk_errors():
+            self._manager.close()
 
     def latest(self) -> int | None:
         """Step of the latest complete checkpoint, or `None`."""
@@ -199,7 +204,7 @@ class Checkpoints:
                 float(json.loads((folder / _RANK).read_bytes())[self.metric])
             except FileNotFoundError:
                 pass
-            except (ValueError, KeyError, TypeError):
+            except (*NOT_JSON, KeyError, TypeError):
                 damage = damage or f"{folder / _RANK}: damaged: no JSON object with {self.metric}"
             if damage:
                 raise UserError(f"{damage}; copy {folder} again, or remove it")
@@ -294,11 +299,13 @@ class Checkpoints:
             code = re.search(r"os_error_code='(\d+)'", str(error))
             if isinstance(error, ValueError) and not code or storage.is_remote(self.directory):
                 raise
-            why = os.strerror(int(code[1])) if code else error
-            free = _mib(shutil.disk_usage(self.directory).free)
-            raise UserError(
-                f"{self.directory}: a checkpoint could not be saved: {why} ({free} free); {MAKE_ROOM}"
-            ) from error
+            number = int(code[1]) if code else error.errno
+            why, free, advice = os.strerror(number) if number else error, "", CHECK_DISK
+            if number in (errno.ENOSPC, errno.EDQUOT):
+                with contextlib.suppress(OSError):
+                    free = f" ({_mib(shutil.disk_usage(self.directory).free)} free)"
+                advice = MAKE_ROOM
+            raise UserError(f"{self.directory}: a checkpoint could not be saved: {why}{free}; {advice}") from error
 
     def facts(self, step: int) -> dict:
         """The facts saved with `step`. Raises `UserError` where they are damaged."""

@@ -14,8 +14,12 @@ from pathlib import Path
 
 from joint_st import storage
 from joint_st.errors import UserError
+from joint_st.json_files import NOT_JSON
 
 FILE = "checksums.json"
+
+CHECKPOINTS = "checkpoints"
+"""Folder of a run's checkpoints."""
 
 _KIND = "md5"
 
@@ -49,6 +53,14 @@ def is_there(folder: Path) -> bool:
     return (folder / FILE).exists()
 
 
+def identity(folder: Path) -> str:
+    """Changes with all that a folder's checksums are of; empty where it has none."""
+    try:
+        return storage.checksum((folder / FILE).read_bytes())
+    except FileNotFoundError:
+        return ""
+
+
 def read(folder: Path) -> Checksums | None:
     """The checksums in a folder; None where it has none. Raises `UserError` where they are damaged themselves."""
     file = folder / FILE
@@ -56,7 +68,7 @@ def read(folder: Path) -> Checksums | None:
         content = json.loads(file.read_bytes())
     except FileNotFoundError:
         return None
-    except ValueError:
+    except NOT_JSON:
         content = None
     try:
         listed = content["files"]
@@ -106,10 +118,11 @@ def damage(folder: Path, names: Collection[str] | None = None, part: Callable[[l
 
 
 def tell_unverified(folder: Path) -> None:
-    """Say once that what a folder holds cannot be verified."""
-    if str(folder) not in _told:
-        _told.add(str(folder))
+    """Say once for each run that what a folder of it holds cannot be verified."""
+    run = folder.parent.parent if folder.parent.name == CHECKPOINTS else folder
+    if str(run) not in _told:
+        _told.add(str(run))
         print(
-            f"{folder}: has no {FILE} (an earlier version wrote it, or not all was copied): not verified",
+            f"{run}: files without {FILE} (an earlier version wrote them, or not all was copied): not verified",
             file=sys.stderr,
         )

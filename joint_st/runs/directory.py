@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from joint_st.config import Config, LmConfig, load, save
 from joint_st.config.problems import shown
 from joint_st.config.tree import leaves
 from joint_st.errors import UserError
+from joint_st.json_files import NOT_JSON
 from joint_st.runs import checksums
 
 CHANGEABLE = (
@@ -88,12 +90,17 @@ class RunDirectory:
     @property
     def checkpoints(self) -> Path:
         """Folder of Orbax checkpoints, one folder a step."""
-        return self.root / "checkpoints"
+        return self.root / checksums.CHECKPOINTS
 
     @property
     def evaluations(self) -> Path:
         """Folder of tables and per-utterance results."""
         return self.root / "evaluations"
+
+    @property
+    def calibration(self) -> Path:
+        """Temperatures of confidences, by checkpoint, head and decoder."""
+        return self.root / "calibration.json"
 
     def evaluation(
         self, step: int, splits: Iterable[str], decoders: Iterable[str] = ("greedy",), heads: Iterable[str] = ()
@@ -104,8 +111,14 @@ class RunDirectory:
         all were evaluated, those that were.
         """
         decoders = [] if list(decoders) == ["greedy"] else decoders
-        name = "_".join([f"step_{step}", *splits, *decoders, *heads])
-        return self.evaluations / f"{name}.json".replace("/", "_").replace(" ", "_")
+        name = "_".join([f"step_{step}", *splits, *decoders, *heads]).replace("/", "_").replace(" ", "_")
+        path, long = (self.evaluations / f"{one}.json" for one in (storage.bounded(name), name))
+        # Names were not always bounded.
+        return long if path != long and len(os.fsencode(long.name)) < 256 and long.is_file() else path
+
+    def analysis(self, step: int, split: str) -> Path:
+        """Table of a layer analysis on a split; beside it lie its figures."""
+        return self.root / "analysis" / f"{storage.bounded(f'step_{step}_{split}'.replace('/', '_'))}.json"
 
     @property
     def has_checkpoint(self) -> bool:
@@ -123,7 +136,8 @@ class RunDirectory:
         return sorted(int(entry.name) for entry in found)
 
     def best_steps(self) -> list[int]:
-        """Steps of the checkpoints with the lowest WER, several where they tie; of the latest where none has a WER.
+        """Steps of the checkpoints with the lowest WER (CER, where that ranks them), several where they tie; of the latest
+        where none has one.
 
         Read from the files, without JAX: who asks may run beside processes that need the accelerator. Raises
         `UserError` where the facts of one are damaged.
@@ -134,7 +148,7 @@ class RunDirectory:
         """Remove what was derived from the config, so that another may take its place."""
         for folder in (self.tokenizer, self.units):
             storage.remove_folder(folder)
-        for path in (self.vocabulary, self.languages, self.metrics, self.root / checksums.FILE):
+        for path in (self.vocabulary, self.languages, self.calibration, self.metrics, self.root / checksums.FILE):
             path.unlink(missing_ok=True)
 
     def inventories(self) -> Iterator[Path]:
@@ -169,7 +183,7 @@ def read_facts(checkpoint: Path) -> dict:
         facts = json.loads(file.read_bytes())
     except FileNotFoundError:
         raise UserError(f"{file}: missing") from None
-    except ValueError:
+    except NOT_JSON:
         facts = None
     if not isinstance(facts, dict):
         raise UserError(f"{file}: damaged: no JSON object")
@@ -177,8 +191,12 @@ def read_facts(checkpoint: Path) -> dict:
 
 
 def best_steps(checkpoints: Path, steps: Sequence[int], metric: str = METRIC) -> list[int]:
-    """Those of some steps with the lowest metric, several where they tie; the latest where none has one."""
-    found = {step: read_facts(checkpoints / str(step)).get(metric) for step in steps}
+    """Those of some steps with the lowest metric, several where they tie; the latest where none has one.
+
+    metric: its name, where the facts of a checkpoint do not say which it is.
+    """
+    facts = {step: read_facts(checkpoints / str(step)) for step in steps}
+    found = {step: own.get(own.get("ranked_by", metric)) for step, own in facts.items()}
     known = {step: value for step, value in found.items() if value is not None}
     return [step for step in known if known[step] == min(known.values())] or list(steps[-1:])
 
@@ -211,7 +229,29 @@ def existing_run(workdir: Path) -> RunDirectory:
     if not run.config.is_file():
         problem = f"no run (no {run.config.name} in it)" if run.root.is_dir() else "no such directory"
         raise UserError(f"{run.root}: {problem}")
+    refuse_links(run)
     return run
+
+
+def refuse_links(run: RunDirectory) -> None:
+    """Raise `UserError` where a file or folder of a run is a link that leads out of it.
+
+    A run may come from anyone, and its links as they were packed: what is read or written through one would be any file
+    of this machine. The run's directory itself may be a link, and so may the folder of checkpoints, which are read as
+    arrays alone, and which often lie on a larger disk.
+    """
+    if storage.is_remote(run.root):
+        return
+    root = run.root.resolve()
+    for folder, folders, files in os.walk(root):
+        for name in (*folders, *files):
+            path = Path(folder, name)
+            if path.is_symlink() and name != run.checkpoints.name and not path.resolve().is_relative_to(root):
+                raise UserError(
+                    f"{path}: a link that leads out of the run, to {os.readlink(path)}; copy what it leads to"
+                )
+        if run.checkpoints.name in folders:
+            folders.remove(run.checkpoints.name)
 
 
 def _changeable(path: str) -> bool:

@@ -53,7 +53,7 @@ class Holder:
     since: str
     """Date and time."""
     place: str = ""
-    """Of the process: the boot of its machine, and its namespace of processes."""
+    """Where the process runs: the boot of its machine, and its namespace of processes."""
     began: str = ""
     """When the process began, in the system's own units: another one may have its number later."""
     token: str = ""

@@ -22,7 +22,7 @@ from joint_st.heads.model import weight_shapes
 from joint_st.models.functional import Weights
 from joint_st.models.language_model import lm_shapes
 from joint_st.runs.checkpoints import Checkpoints
-from joint_st.runs.directory import METRIC, RunDirectory, check_config, existing_run
+from joint_st.runs.directory import METRIC, RunDirectory, check_config, existing_run, refuse_links
 
 LM_METRIC = "perplexity"
 """Name of the metric that ranks a language model's checkpoints: the dev set's perplexity per label."""
@@ -93,14 +93,29 @@ class TrainedLm:
     """The moving average of the weights, NumPy arrays."""
 
 
+def in_own_places(config: Config) -> Config:
+    """The config of a run that may be anyone's, with the caches of whoever reads it.
+
+    A compilation cache holds programs, which are run as they are: one that a run names would be its author's code. And
+    what is written into a cache goes where its config says, anywhere on this machine.
+    """
+    training, data = config.training, config.data
+    if training.compilation_cache:
+        # The one that this process has already, as when training evaluates at its end; else that in the home.
+        own = jax.config.jax_compilation_cache_dir or type(training).model_fields["compilation_cache"].default
+        training = training.model_copy(update={"compilation_cache": own})
+    data = data.model_copy(update={"index_cache": ""})
+    return config.model_copy(update={"training": training, "data": data})
+
+
 def load_trained(workdir: Path, checkpoint: str = "best") -> Trained:
     """The model of checkpoint `best`, `latest` or a step of the run in `workdir`.
 
-    Raises `UserError` where there is no such run or checkpoint, and where it was trained on text normalised by
-    another version of the normaliser than the one here.
+    Raises `UserError` where there is no such run or checkpoint, and where it was trained on text of
+    another normaliser than its config names.
     """
     run = existing_run(workdir)
-    config = load(run.config)
+    config = in_own_places(load(run.config))
     mesh = make_evaluation_mesh(config)
     symbols = read_symbols(config, run)
     normalize = normalizer(config.data.normalizer)
@@ -108,10 +123,12 @@ def load_trained(workdir: Path, checkpoint: str = "best") -> Trained:
         step = checkpoints.choose(checkpoint)
         checkpoints.check(step)
         facts = checkpoints.facts(step)
-        check_config(run, config, facts)
-        trained_with = facts["normalizer"]
+        trained_with = facts.get("normalizer")
         if trained_with != str(normalize):
-            raise UserError(f"{run.root}: trained on text of normaliser {trained_with}, and this is {normalize}")
+            raise UserError(
+                f"{run.root}: trained on text of normaliser {trained_with}, and {run.config} names {normalize}; restore it"
+            )
+        check_config(run, config, facts)
         shapes = weight_shapes(config, symbols.sizes)
         weights = _restore_average(checkpoints, step, shapes, replicated(mesh))
     return Trained(run, config, normalize, symbols, Vocabulary.load(run.root), mesh, step, weights)
@@ -125,6 +142,7 @@ def load_lm(workdir: Path, checkpoint: str = "best") -> TrainedLm:
     run = RunDirectory(storage.path(workdir))
     if not is_language_model(run.root):
         raise UserError(f"{run.root}: no run of a language model; `joint-st train-lm` makes one")
+    refuse_links(run)
     config = load(run.config, LmConfig)
     everywhere = replicated(jax.sharding.Mesh(np.array(jax.devices()), ("data",)))
     with trained_checkpoints(run, LM_METRIC) as checkpoints:

@@ -16,6 +16,7 @@ from joint_st.config import Config
 from joint_st.config.tree import leaves
 from joint_st.errors import UserError
 from joint_st.evaluation.bootstrap import rates_over_seeds, relative_changes
+from joint_st.evaluation.report import Numbered, numbered
 from joint_st.evaluation.wer import ALL
 from joint_st.passes import FULL_CONTEXT
 from joint_st.sweeps.sweep import Job
@@ -28,13 +29,15 @@ KINDS_OF_ERROR = ("insertions", "deletions", "substitutions")
 class Counts:
     """Errors of one run in one split under one decoder; utterances ordered by id."""
 
-    ids: tuple[str, ...]
+    ids: tuple[Numbered, ...]
     errors: dict[tuple[str, str], np.ndarray]
     """Errors [N] by (head, subset)."""
     words: dict[str, np.ndarray]
     """Words [N] by subset."""
     totals: dict[str, dict[str, int]]
     """Insertions, deletions and substitutions by head."""
+    spoken: tuple[tuple[str, str], ...] = ()
+    """Reference of each utterance, and the hash of its samples; empty where the evaluation has none."""
 
 
 @dataclass(frozen=True)
@@ -74,9 +77,9 @@ def collect(
 
 
 def read_evaluation(job: Job, table: Path) -> RunEvaluation:
-    """Read the evaluation whose table is the file `table`, and whose utterances lie beside it."""
+    """Read the evaluation whose table is the file `table`, and whose utterances lie in the same folder."""
     rows = json.loads(table.read_bytes())
-    records: dict[tuple[str, str], dict[str, dict[str, dict]]] = {}
+    records: dict[tuple[str, str], dict[str, list[dict]]] = {}
     with table.with_suffix(".jsonl").open(encoding="utf-8") as lines:
         for record in map(json.loads, lines):
             if "subsets" not in record:
@@ -85,12 +88,16 @@ def read_evaluation(job: Job, table: Path) -> RunEvaluation:
                     f"evaluate it again: joint-st evaluate {job.directory.root}"
                 )
             heads = records.setdefault((record["split"], record["decoder"]), {})
-            heads.setdefault(record["head"], {})[record["id"]] = record
-    counts = {key: _counts(heads) for key, heads in records.items()}
+            heads.setdefault(record["head"], []).append(record)
+    counts = {key: _counts({head: _by_id(own) for head, own in heads.items()}) for key, heads in records.items()}
     return RunEvaluation(job, rows[0]["step"], rows[0]["normalizer"], counts)
 
 
-def _counts(heads: dict[str, dict[str, dict]]) -> Counts:
+def _by_id(records: Sequence[dict]) -> dict[Numbered, dict]:
+    return dict(zip(numbered([record["id"] for record in records]), records))
+
+
+def _counts(heads: dict[str, dict[Numbered, dict]]) -> Counts:
     some = next(iter(heads.values()))
     ids = tuple(sorted(some))
     subsets = [ALL, *sorted({subset for record in some.values() for subset in record["subsets"]})]
@@ -107,11 +114,12 @@ def _counts(heads: dict[str, dict[str, dict]]) -> Counts:
             errors[head, subset] = found.sum(axis=1)
             if subset == ALL:
                 totals[head] = dict(zip(KINDS_OF_ERROR, found.sum(axis=0).tolist(), strict=True))
-    return Counts(ids, errors, words, totals)
+    spoken = tuple((some[i]["reference"], some[i].get("samples", "")) for i in ids)
+    return Counts(ids, errors, words, totals, spoken)
 
 
 def _check_comparable(evaluations: Sequence[RunEvaluation]) -> None:
-    """Raise `UserError` where two runs differ in splits, utterances, words or normalisers."""
+    """Raise `UserError` where two runs differ in splits, utterances, their texts or audio, or normalisers."""
     first = evaluations[0]
     for other in evaluations[1:]:
         names = f"{first.job.name} and {other.job.name}"
@@ -123,6 +131,16 @@ def _check_comparable(evaluations: Sequence[RunEvaluation]) -> None:
             others = other.counts[split, _]
             if counts.ids != others.ids or not np.array_equal(counts.words[ALL], others.words[ALL]):
                 raise UserError(f"{names}: evaluated on different utterances of {split}; evaluate both again")
+            for which, what in enumerate(("texts", "audio")):
+                pairs = zip(counts.spoken, others.spoken, strict=True)
+                # An earlier version stored no hashes of samples.
+                if differing := [
+                    i for i, (x, y) in zip(counts.ids, pairs) if x[which] and y[which] and x[which] != y[which]
+                ]:
+                    raise UserError(
+                        f"{names}: evaluated on different {what} of {split} (of {differing[0][0]}, and {len(differing) - 1} "
+                        "more); evaluate both again"
+                    )
 
 
 def _row(key: tuple[str, str], group: list[RunEvaluation], references: dict[str, list[RunEvaluation]]) -> dict:

@@ -14,17 +14,18 @@ from pathlib import Path
 from rich import box
 from rich.console import Console, Group
 from rich.live import Live
-from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
 from joint_st import storage
 from joint_st.config import load
 from joint_st.errors import UserError
+from joint_st.evaluation.origin import is_of
 from joint_st.runs.directory import check_same
 from joint_st.sweeps.launchers import SILENT_SECONDS, last_sign, submission
 from joint_st.sweeps.locks import is_locked
 from joint_st.sweeps.sweep import Job, Sweep
+from joint_st.tables import escape
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,8 @@ class State:
     evaluation: Path | None
     """Table of the best checkpoint on the config's test splits; None until the run is finished."""
     conflict: str = ""
-    """Why its training cannot continue: what is on disk was trained with another config."""
+    """Why its training cannot continue: what is on disk was trained with another config, or is damaged."""
+    damaged: bool = False
 
     @property
     def finished(self) -> bool:
@@ -56,11 +58,19 @@ def look(job: Job) -> State:
         check_same(run, job.config)
     except UserError as error:
         return State(steps[-1], None, str(error))
+    try:
+        best = run.best_steps()
+    except UserError as error:
+        return State(steps[-1], None, str(error), damaged=True)
     if steps[-1] < job.config.training.steps or load(run.config).data.test != job.config.data.test:
         return State(steps[-1], None)
-    tables = [run.evaluation(step, job.config.data.test) for step in run.best_steps()]
+    tables = [(step, run.evaluation(step, job.config.data.test)) for step in best]
     # Written in this order, each as a whole.
-    whole = [table for table in tables if table.is_file() and table.with_suffix(".jsonl").is_file()]
+    whole = [
+        table
+        for step, table in tables
+        if table.is_file() and table.with_suffix(".jsonl").is_file() and is_of(table, run, step, job.config.data.test)
+    ]
     return State(steps[-1], whole[0] if whole else None)
 
 
@@ -68,7 +78,7 @@ def state_in_words(job: Job) -> str:
     """Return the state of a job in a few words."""
     state = look(job)
     if state.conflict:
-        return "another config"
+        return "damaged" if state.damaged else "another config"
     if state.finished:
         return "finished"
     if is_locked(job.lock):
@@ -96,7 +106,7 @@ REFRESH_SECONDS = 2.0
 _LAST_BYTES = 2**19
 """Number of bytes at the end of `metrics.csv` in which the latest numbers are looked for."""
 
-OVER = ("finished", "failed", "another config")
+OVER = ("finished", "failed", "another config", "damaged")
 """States that no longer change by themselves."""
 
 
@@ -107,7 +117,7 @@ class Progress:
     name: str
     state: str
     """One of finished, evaluating, running, starting, submitted, silent (submitted, and quiet since), failed, stopped,
-    to do, another config."""
+    to do, another config, damaged."""
     step: int
     steps: int
     """Number of steps in the config."""
@@ -132,7 +142,7 @@ def progress(job: Job) -> Progress:
     """Return how far a job is, from what is on disk."""
     state, numbers, steps = look(job), read_numbers(job.directory.metrics), job.config.training.steps
     if state.conflict:
-        return Progress(job.name, "another config", state.steps, steps)
+        return Progress(job.name, "damaged" if state.damaged else "another config", state.steps, steps)
     if state.finished:
         return Progress(job.name, "finished", state.steps, steps, dev_wer=numbers.dev_wer)
     if not is_locked(job.lock) and not _has_begun(job):
@@ -177,9 +187,15 @@ def _seconds_left(job: Job, step: int) -> float | None:
 
 
 def read_numbers(file: Path) -> Numbers:
-    """Return the latest numbers in a `metrics.csv`, which may be growing; none where there is no such file."""
-    if not file.exists():
+    """Return the latest numbers in a `metrics.csv`, which may be growing; none where there is no such file, or where it
+    is damaged."""
+    try:
+        return _read_numbers(file) if file.exists() else Numbers()
+    except (csv.Error, ValueError, TypeError, KeyError):
         return Numbers()
+
+
+def _read_numbers(file: Path) -> Numbers:
     with file.open("rb") as lines:
         header = lines.readline()
         if (end := lines.seek(0, io.SEEK_END)) > len(header) + _LAST_BYTES:

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from rich import box
-from rich.markup import escape
 from rich.table import Table
 
 from joint_st.evaluation.wer import ALL
 from joint_st.passes import FULL_CONTEXT, STREAMING
+from joint_st.tables import escape
 
 HEADS = {FULL_CONTEXT: "", STREAMING: f"{STREAMING}_"}
 """Prefix of the names of each head's rates."""

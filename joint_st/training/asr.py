@@ -14,7 +14,9 @@ from joint_st.config import Config, check_devices
 from joint_st.data.batch import Batch
 from joint_st.data.normalizers import normalizer
 from joint_st.distributed.peers import current
+from joint_st.errors import UserError
 from joint_st.evaluation.evaluate import Scorer, evaluate_run
+from joint_st.evaluation.ranking import Metric, ranking_metric
 from joint_st.losses.base import Column, make_losses
 from joint_st.runs.lock import one_at_a_time
 from joint_st.training.compile_subprocess import Steps, compile_in_subprocess
@@ -22,6 +24,7 @@ from joint_st.training.loop import (
     DevResult,
     Reporting,
     Saving,
+    Session,
     check_same_data,
     end_training,
     ids,
@@ -36,13 +39,12 @@ from joint_st.training.setup import TrainingData, log, open_data, open_state, pr
 from joint_st.training.step import COLUMNS as STEP_COLUMNS
 from joint_st.training.step import SKIPPED, make_train_step
 
-METRIC = "wer"
-"""Name of the number that ranks checkpoints: the full-context WER on the dev set."""
-
 COLUMNS = (
     Column("epoch", kind="count"),
     Column("dev_streaming_wer", "Word error rate, dev set", unit="%"),
     Column("dev_full_context_wer", "Word error rate, dev set", unit="%"),
+    Column("dev_streaming_cer", "Character error rate, dev set", unit="%"),
+    Column("dev_full_context_cer", "Character error rate, dev set", unit="%"),
     *STEP_COLUMNS,
     Column("learning_rate", "Learning rate"),
     Column("unreadable", kind="count"),
@@ -68,14 +70,16 @@ def train_asr(config: Config, workdir: Path) -> None:
     fields = "data.train, data.dev, data.text"
     run, mesh, data = open_training(config, workdir, check_devices, open_data, fields)
     sizes, last = data.symbols.sizes, config.training.steps
+    metric = ranking_metric(config.evaluation, data.dev.texts() if data.dev else ())
 
     with (
-        open_session(config, run, mesh, METRIC) as session,
+        open_session(config, run, mesh, metric) as session,
         compile_in_subprocess(_steps_left(config, data, session.checkpoints.latest() or 0)) as subprocess,
     ):
         begun, programs = open_state(config, data.symbols, mesh, session.checkpoints), session.programs
         state, start = begun.state, int(begun.state.step)
         check_same_data(session, start, data.fingerprint, "data.train, data.text")
+        check_same_ranking(session, start, metric)
         print_summary(config, run, data, begun, mesh)
         if start < last:
             before = [subprocess.wait] if subprocess else []
@@ -88,11 +92,12 @@ def train_asr(config: Config, workdir: Path) -> None:
             if start >= data.text_first:
                 programs.wait()
                 compiled = f", {len(programs)} shapes"
-            evaluate = make_evaluation(config, data, mesh)
+            evaluate = make_evaluation(config, data, mesh, metric)
             log(f"ready {time.perf_counter() - began:.1f} s after the start{compiled}")
             normalize = normalizer(config.data.normalizer)
             facts = {"normalizer": str(normalize), "data": data.fingerprint, "init": begun.origin}
-            batches, saving = data.batches(config, mesh, start), Saving(METRIC, facts, evaluate)
+            facts["ranked_by"] = metric
+            batches, saving = data.batches(config, mesh, start), Saving(metric, facts, evaluate)
             state = run_steps(session, state, batches, make_reporting(config, data), saving)
         end_training(session, state, start, began)
     current().wait("the last checkpoint")
@@ -101,7 +106,7 @@ def train_asr(config: Config, workdir: Path) -> None:
 
 
 def make_reporting(config: Config, data: TrainingData) -> Reporting:
-    """What is reported of a step beside what it reports itself."""
+    """Columns that the training script adds to those that a step reports."""
     training, features = config.training, config.model.features
 
     def host_columns(done: int, window: Window):
@@ -128,9 +133,23 @@ def make_reporting(config: Config, data: TrainingData) -> Reporting:
     return Reporting(columns(config), rates, host_columns, nonfinite_rows, complete)
 
 
-def make_evaluation(config: Config, data: TrainingData, mesh: jax.sharding.Mesh) -> Callable[[dict], DevResult] | None:
-    """The dev set's word error rates under some weights, with figures where a logger shows them; None without a dev
-    set."""
+def check_same_ranking(session: Session, step: int, metric: Metric) -> None:
+    """Raise `UserError` where a run goes on from `step`, and its checkpoints were ranked by another error rate."""
+    before = session.checkpoints.facts(step).get("ranked_by", "wer") if step else metric
+    if before != metric:
+        raise UserError(
+            f"evaluation.rank_by: {metric}, and the checkpoints of {session.run.root} are ranked by {before}; set it to "
+            f"{before}, or name another --workdir"
+        )
+
+
+def make_evaluation(
+    config: Config, data: TrainingData, mesh: jax.sharding.Mesh, metric: Metric
+) -> Callable[[dict], DevResult] | None:
+    """The dev set's error rates under some weights, with figures where a logger shows them; None without a dev set.
+
+    metric: that of the full-context head ranks the checkpoint.
+    """
     if not data.dev:
         return None
     score = Scorer(config, data.dev, mesh, data.symbols.sizes)
@@ -139,8 +158,10 @@ def make_evaluation(config: Config, data: TrainingData, mesh: jax.sharding.Mesh)
 
     def evaluate(weights) -> DevResult:
         rates = score(weights, "dev")
-        shown = ", ".join(f"{name.removeprefix('dev_')} {value:.2%}" for name, value in rates.items())
-        found = DevResult(rates["dev_full_context_wer"], rates, shown)
+        shown = ", ".join(
+            f"{name.removeprefix('dev_')} {value:.2%}" for name, value in rates.items() if name.endswith(metric)
+        )
+        found = DevResult(rates[f"dev_full_context_{metric}"], rates, shown)
         if analyse:
             from joint_st.analysis.figures import figure_to_image  # brings Matplotlib, which takes a while
 

@@ -1,4 +1,4 @@
-"""Compiling the step for every shape of its batches, before the first one runs or beside it."""
+"""Compiling the step for every shape of its batches, before the first one runs or while it runs."""
 
 from __future__ import annotations
 

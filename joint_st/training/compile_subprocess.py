@@ -54,7 +54,7 @@ class Steps(NamedTuple):
 
     @property
     def digest(self) -> str:
-        """Changes with anything that the compiled programs depend on."""
+        """Fingerprint of all that the compiled programs depend on."""
         config = self.config.model_copy(update={"name": "", "seed": 0})
         versions = sources(), jax.__version__, sys.version, os.environ.get("XLA_FLAGS", "")
         return hashlib.sha256(repr((versions, self._replace(config=config))).encode()).hexdigest()[:24]

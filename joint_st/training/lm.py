@@ -77,12 +77,12 @@ class LmData:
 
     @property
     def fingerprint(self) -> str:
-        """Changes with the lengths of the training texts, and so with the batch plan."""
+        """Fingerprint of the lengths of the training texts, and so of the batch plan."""
         return hashlib.sha256(self.texts.label_lengths.tobytes()).hexdigest()[:16]
 
     @property
     def fingerprint_of_all(self) -> str:
-        """Changes with the lengths of the dev set too."""
+        """Fingerprint of the lengths of the dev set too."""
         of_dev = self.dev.label_lengths.tobytes() if self.dev else b""
         return hashlib.sha256(self.texts.label_lengths.tobytes() + of_dev).hexdigest()[:16]
 
@@ -214,7 +214,7 @@ def print_lm_summary(config: LmConfig, run: RunDirectory, data: LmData, begun: S
 
 
 def make_reporting(config: LmConfig, data: LmData) -> Reporting:
-    """What is reported of a step beside what it reports itself."""
+    """Columns that the training script adds to those that a step reports."""
 
     def host_columns(done: int, window: Window):
         speed = window.total("labels") / window.seconds

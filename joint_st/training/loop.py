@@ -106,9 +106,9 @@ class DevResult(NamedTuple):
     """What an evaluation during training found."""
 
     rank: float
-    """Ranks the checkpoint; lower is better."""
+    """Number by which the checkpoint is ranked; lower is better."""
     rates: dict[str, float]
-    """Columns of `metrics.csv`."""
+    """Rates by the name of their column of `metrics.csv`."""
     shown: str
     """The result in words, for the terminal."""
     more: dict[str, float] = {}

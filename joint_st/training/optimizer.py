@@ -75,7 +75,10 @@ def make_optimizer(
 
 
 class SpikeState(NamedTuple):
-    """The optimizer's state where spikes are skipped. It is saved with the run, so that resuming is exact."""
+    """The optimizer's state where spikes, steps of a far larger gradient than usual, are skipped.
+
+    It is saved with the run, so that resuming is exact.
+    """
 
     optimizer: optax.OptState
     norms: jax.Array

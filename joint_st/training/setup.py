@@ -72,7 +72,7 @@ class TrainingData:
 
     @property
     def fingerprint(self) -> str:
-        """Changes with the lengths of the utterances and sentences, and so with the batch plan."""
+        """Fingerprint of the lengths of utterances and sentences, and so of the batch plan."""
         digest = hashlib.sha256(self.paired.lengths.tobytes() + self.paired.label_lengths.tobytes())
         if self.symbols.units:
             digest.update(self.paired.unit_lengths.tobytes())
@@ -82,7 +82,7 @@ class TrainingData:
 
     @property
     def fingerprint_of_all(self) -> str:
-        """Changes with the lengths of the dev set too."""
+        """Fingerprint of the lengths of the dev set too."""
         return self.fingerprint + (self.dev.fingerprint if self.dev else "")
 
 
@@ -164,14 +164,19 @@ def print_summary(config: Config, run: RunDirectory, data: TrainingData, begun: 
     if data.text:
         log(f"text     {data.text.describe()}")
         first = f"; the first {data.text_first} steps are on text alone" if data.text_first else ""
-        log(f"beside   {data.text_plan.describe(1, 'units')}{first}")
+        log(f"batches  of text, in each step too: {data.text_plan.describe(1, 'text units')}{first}")
 
 
 def print_start(config: Config | LmConfig, run: RunDirectory, begun: Start) -> None:
     """Print which run starts, or from where it goes on, and whose weights it takes."""
-    start = int(begun.state.step)
-    begin = f"goes on from step {start} of" if start else "starts;"
-    log(f"{config.name} in {run.root} {begin} {config.training.steps} steps")
+    start, steps = int(begun.state.step), config.training.steps
+    if start > steps:
+        begin = f"has {start} steps behind it, more than training.steps {steps}: nothing is left to train"
+    elif start == steps:
+        begin = f"has all of its {steps} steps behind it: nothing is left to train"
+    else:
+        begin = f"goes on from step {start} of {steps} steps" if start else f"starts; {steps} steps"
+    log(f"{config.name} in {run.root} {begin}")
     if begun.summary:
         log(f"weights  {begun.summary}")
 

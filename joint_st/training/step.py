@@ -30,21 +30,21 @@ COLUMNS = (
 """What a step reports of every run; the losses have columns of their own."""
 
 SKIPPED = Column("skipped_steps", "Steps skipped", kind="count")
-"""What a step reports where spikes are skipped (`optimizer.skip_above`)."""
+"""The column of skipped steps, whose gradient was far above the median (`optimizer.skip_above`)."""
 
 UNLISTED = frozenset(
     {"weights_norm", "audio_samples", "labels", "utterance_loss", "text_loss", "skipped_in_row", "median_norm"}
 )
-"""What steps report beside their columns, for the training scripts."""
+"""Metrics of a step that are no columns of `metrics.csv`; the training scripts use them."""
 
 
 class TrainState(NamedTuple):
-    """Everything a run is, besides its configuration: what a checkpoint holds."""
+    """All that a run is besides its configuration, and so what a checkpoint holds."""
 
     step: jax.Array
     """Steps done, int32 scalar; also the number of the next batch."""
     seed: jax.Array
-    """The config's, uint32 scalar: not a constant of the step, so that runs of other seeds share its compilation."""
+    """Seed of the run, uint32 scalar: not a constant of the step, so that runs of other seeds share its compilation."""
     params: dict
     average: dict
     """Moving average of `params`: what is evaluated."""
@@ -176,7 +176,7 @@ def make_train_step(
         return sum(shares), (sums, monitored, per_row)
 
     def cut(x):
-        """[B, ...] to [parts, B / parts, ...], each device's rows staying on it."""
+        """An array [B, ...] as [parts, B / parts, ...], each device's rows staying on it."""
         x = jnp.swapaxes(x.reshape(x.shape[0] // parts, parts, *x.shape[1:]), 0, 1)
         return jax.lax.with_sharding_constraint(
             x, jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(None, *BATCH))

@@ -17,7 +17,7 @@ from joint_st.data.symbols import Symbols, SymbolSizes, load_languages
 from joint_st.data.text_units import load_units
 from joint_st.data.text_units.units import Spelling
 from joint_st.data.tokenizers import load_tokenizer
-from joint_st.distributed.peers import current
+from joint_st.distributed.peers import Peers, current
 from joint_st.errors import UserError
 from joint_st.runs.checkpoints import Checkpoints, named_leaves
 from joint_st.runs.directory import RunDirectory, existing_run
@@ -66,7 +66,7 @@ def starting_state(
     other = existing_run(storage.path(init.run) if storage.is_remote(init.run) else expand(init.run))
     load(other.config, type(config))  # refuses a run of another kind or format
     with trained_checkpoints(other, checkpoints.metric) as source:
-        step = _agreed(lambda: source.choose(init.checkpoint))
+        step = agreed(lambda: source.choose(init.checkpoint), current())
         source.check(step)
         other.check_inventories()
         return _taken(init, other, source, step, symbols, shapes, fresh)
@@ -164,9 +164,8 @@ def _foreign(
     return found
 
 
-def _agreed(choose: Callable[[], int]) -> int:
+def agreed(choose: Callable[[], int], peers: Peers) -> int:
     """What `choose` returns on process 0, on all of them: a run that is still trained has new checkpoints meanwhile."""
-    peers = current()
     if not peers.several:
         return choose()
     if peers.is_first:

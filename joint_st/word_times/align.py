@@ -9,7 +9,7 @@ from pathlib import Path
 import rich
 
 from joint_st.config import Source
-from joint_st.data.sources import open_source
+from joint_st.data.index import Indexes
 from joint_st.distributed.mesh import keep_compiled
 from joint_st.errors import UserError
 from joint_st.passes import FULL_CONTEXT
@@ -74,7 +74,7 @@ def align_split(
     destination = Destination(form, output, split)
     trained = load_trained(workdir, checkpoint)
     keep_compiled(trained.config.training.compilation_cache)
-    corpus = open_source(source)
+    corpus = Indexes(trained.config.data.index_cache, trained.normalizer).entries(source)
     if not len(corpus):
         raise UserError(f"{corpus.name}: has no utterances; correct the source")
     results, *others = [aligner(corpus, split) for aligner in aligners(trained, head, ways)]

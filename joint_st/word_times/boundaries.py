@@ -7,10 +7,10 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 from rich import box
-from rich.markup import escape
 from rich.table import Table
 
 from joint_st.passes import PASSES
+from joint_st.tables import escape
 from joint_st.word_times.spans import Aligned, Failed, Span, words_of_units
 
 UNITS = "units"
@@ -73,7 +73,7 @@ def _mean(numbers) -> float | None:
 
 def make_times_table(rows: Sequence[dict], title: str) -> Table:
     """Return the rows as a table for `rich.print`."""
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=0)
+    table = Table(title=escape(title), title_justify="left", box=box.SIMPLE_HEAD, padding=0)
     for name in ("split", "head"):
         table.add_column(name, overflow="fold")
     for name in ("utts", "failed", "words", "conf.", "start ms", "end ms", "both ms", "late ms"):

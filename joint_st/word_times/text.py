@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from joint_st import storage
 from joint_st.data.audio import audio_seconds, read_audio
 from joint_st.data.normalizers import Normalizer
 from joint_st.data.tokenizers import UNKNOWN, Tokenizer
@@ -27,8 +28,7 @@ def labels_of(text: str, normalizer: Normalizer, tokenizer: Tokenizer) -> tuple[
         raise CannotAlign(f"the normaliser {normalizer} leaves nothing of its text {_shown(text)}")
     labels = tokenizer.encode(normalised)
     if (labels == UNKNOWN).any():
-        unknown = dict.fromkeys(c for c in normalised if UNKNOWN in tokenizer.encode(c))
-        names = ", ".join(map(repr, unknown)) or "some characters"
+        names = ", ".join(map(repr, dict.fromkeys(tokenizer.unknown(normalised)))) or "some characters"
         raise CannotAlign(f"the tokenizer of the run cannot spell {names} of its text; write it with other characters")
     return normalised, labels
 
@@ -68,7 +68,7 @@ class OnePair:
     """A corpus of one utterance, whose id is the file's name without its ending. Raises `UnreadableAudio`."""
 
     def __init__(self, audio: Path, text: str):
-        self.name = audio.name
+        self.name = storage.printable(audio.name)
         self._audio = audio
         self._text = text
 
@@ -76,18 +76,24 @@ class OnePair:
         return 1
 
     def entry(self, i: int) -> Entry:
-        return Entry(id=self._audio.stem, seconds=audio_seconds(self._audio), text=self._text, has_audio=True)
+        return Entry(
+            id=storage.printable(self._audio.stem), seconds=audio_seconds(self._audio), text=self._text, has_audio=True
+        )
+
+    def where(self, i: int) -> str:
+        return str(self._audio)
 
     def __getitem__(self, i: int) -> Utterance:
-        audio, rate = read_audio(self._audio)
+        audio, rate, promised = read_audio(self._audio)
         return Utterance(
-            id=self._audio.stem,
+            id=storage.printable(self._audio.stem),
             audio=audio,
             sample_rate=rate,
             text=self._text,
             language="",
             speaker="",
             corpus=self.name,
+            promised=promised,
         )
 
 

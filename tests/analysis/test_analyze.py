@@ -52,7 +52,7 @@ def test_the_run_keeps_its_rows_and_figures(run, rows):
     folder = run / "analysis"
     assert json.loads((folder / "step_3_test.json").read_text()) == rows
     names = {file.name.removeprefix("step_3_test") for file in folder.iterdir()}
-    assert names == {".json", "_layers.png", "_alignment_1.png", "_alignment_2.png", "_alignment_3.png"}
+    assert names == {".json", ".origin.json", "_layers.png", "_alignment_1.png", "_alignment_2.png", "_alignment_3.png"}
     assert all(1000 < file.stat().st_size < 300_000 for file in folder.glob("*.png"))
     assert [row["layer"] for row in rows] == LAYERS
     shared = {
@@ -62,7 +62,7 @@ def test_the_run_keeps_its_rows_and_figures(run, rows):
         "alignment": "skip",
         "cost": "squared_l2",
         "infeasible": 0,
-        "normalizer": "english v1",
+        "normalizer": "english v2",
     }
     assert all(row.items() >= shared.items() for row in rows)
 
@@ -179,7 +179,7 @@ def test_layers_are_named_in_the_order_they_are_passed():
     [
         ({}, [], "data.units.kind is none"),
         (JOINT, ["--data", "test"], "--data test: written NAME=SOURCE"),
-        (JOINT, ["--utterances", "0"], "'0' is no whole number from 1 on"),
+        (JOINT, ["--utterances", "0"], "'0' is not a whole number from 1 to 1,000,000,000"),
         (JOINT, [], "no complete checkpoint; train the run first"),
     ],
 )

@@ -31,7 +31,7 @@ CHANGES = {"data.batch_size": 8, "data.max_seconds": 2.0, "model.dropout": 0.0}
 @needs_libtpu
 @pytest.mark.slow
 def test_a_step_for_eight_chips(tmp_path, capsys):
-    """Of a model trained by data parallelism alone, on speech alone."""
+    """The model is trained by data parallelism alone, on speech alone."""
     config = tiny_config(tmp_path, CHANGES)
     save(config, tmp_path / "config.json")
     command = ["compile", str(tmp_path), "--topology", "v5e:2x4", "--labels", str(LABELS), "--training.steps", "9"]
@@ -116,7 +116,7 @@ def test_the_compilers_refusal_is_of_all_memory():
 
 
 def compiled(config, *, state: float, temporaries: float, usable: float, chips: int = 8) -> Compiled:
-    """As found for some config, its sizes in GiB."""
+    """The result for some config, its sizes in GiB."""
     parts = [int(share * state * GIB) for share in (0.25, 0.25, 0.5)]
     return Compiled(
         mesh={"data": chips // config.parallel.fsdp, "fsdp": config.parallel.fsdp, "tensor": 1},

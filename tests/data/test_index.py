@@ -5,6 +5,7 @@ import json
 import logging
 import random
 import shutil
+import tempfile
 
 import numpy as np
 import pytest
@@ -35,11 +36,12 @@ WORDS = "a bb see too eleven fine ooo Grüße 12 ?! doesn't".split()
 def sources(tmp_path):
     """A manifest of 40 utterances, some with word times, and a file of sentences."""
     draw = random.Random(1)
-    soundfile.write(tmp_path / "a.wav", np.zeros(16000, np.int16), 16000)
+    soundfile.write(tmp_path / "a.wav", np.zeros(48000, np.int16), 16000)
     lines = []
     for i in range(40):
         words = draw.choices(WORDS, k=draw.randint(0, 6))
-        line = {"id": f"u{i}", "audio_filepath": "a.wav", "duration": draw.uniform(0.05, 3), "text": " ".join(words)}
+        line = {"id": f"u{i}", "audio_filepath": "a.wav", "offset": 0, "duration": draw.uniform(0.05, 3)}
+        line |= {"text": " ".join(words)}
         line |= {"language": draw.choice(["en", "de", None])}
         if i % 3 == 0:
             line |= {"word_starts": [0.0] * len(words), "word_ends": [0.01] * len(words)}
@@ -251,7 +253,9 @@ def test_a_file_that_was_missing_is_taken_up_when_it_is_there(sources, tmp_path,
     data = config(sources, tmp_path)
     (tmp_path / "a.wav").rename(tmp_path / "away.wav")
     for _ in range(2):
-        with pytest.raises(UserError, match=r"no utterance of .* is left \(40 unreadable\)"):
+        with pytest.raises(
+            UserError, match=r"no utterance of .* is left \(40 unreadable: u0: .*/a.wav: no such file\)"
+        ):
             opened(data)
         assert sum("left out u" in r.getMessage() for r in caplog.records) == 10
         caplog.clear()
@@ -305,11 +309,21 @@ def test_a_source_that_says_no_place_is_not_kept(sources, tmp_path, monkeypatch)
     assert list((tmp_path / "cache").iterdir()) == []
 
 
-def test_a_folder_that_cannot_be_written_is_named(sources, tmp_path):
+def test_a_folder_that_cannot_be_written_is_named_once_and_another_serves(sources, tmp_path, monkeypatch, caplog):
+    expected = contents(opened(config(sources, tmp_path))[0])
+    shutil.rmtree(tmp_path / "cache")
     (tmp_path / "cache").write_text("a file")
-    with pytest.raises(
-        UserError, match=f"{tmp_path}/cache: what is known of the data cannot be kept here .*index_cache"
-    ):
+    (tmp_path / "spare").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "spare"))
+    with caplog.at_level(logging.WARNING):
+        found, made = opened(config(sources, tmp_path))
+    assert made == 2 and contents(found) == expected
+    (told,) = [r.getMessage() for r in caplog.records]
+    assert told.startswith(f"{tmp_path}/cache: what is known of the data cannot be kept here (") and "\n" not in told
+    assert told.endswith(f"data.index_cache; for now it is in {tmp_path}/spare, for this process alone")
+    assert list((tmp_path / "spare").iterdir()) == []
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "cache"))
+    with pytest.raises((UserError, OSError)):
         opened(config(sources, tmp_path))
 
 
@@ -334,10 +348,59 @@ def test_hosts_share_an_index_in_a_bucket(sources, tmp_path, monkeypatch, bucket
     assert opened(data)[1] == 0
 
 
-def test_a_text_with_half_a_surrogate_pair_is_kept(tmp_path):
+def test_half_a_surrogate_pair_is_read_as_what_can_be_written(tmp_path):
     soundfile.write(tmp_path / "a.wav", np.zeros(16000, np.int16), 16000)
     line = '{"audio_filepath": "a.wav", "id": "\\ud800", "duration": 1, "text": "a\\udc00b"}'
     (tmp_path / "m.jsonl").write_text(line)
     source = (ManifestSource(path=str(tmp_path / "m.jsonl")),)
     found, _ = opened(config(source, tmp_path), normalizer("none"))
-    assert (found.id(0), found.text(0)) == ("\ud800", "a\udc00b")
+    assert (found.id(0), found.text(0)) == ("\\ud800", "a\ufffdb")
+
+
+def ids_of(path, lines):
+    path.write_text("".join(json.dumps({"text": "a", **line}) + "\n" for line in lines))
+    data = DataConfig(train=(ManifestSource(path=str(path)),), index_cache=str(path.parent / "cache"))
+    dataset, _ = opened(data)
+    again, made = opened(data)
+    found = [dataset.id(n) for n in range(len(dataset))]
+    assert made == 0 and found == [again.id(n) for n in range(len(again))]
+    assert found == [dataset.entry(n).id for n in range(len(dataset))]
+    assert found == [dataset.utterance(n).id for n in range(len(dataset))]
+    return found
+
+
+def test_no_two_utterances_have_one_id(tmp_path):
+    for name in ("a.wav", "a.flac", "b.wav"):
+        soundfile.write(tmp_path / name, np.zeros((16000, 2), np.int16), 16000)
+    lines = [{"audio_filepath": name} for name in ("a.wav", "a.flac", "b.wav")]
+    assert ids_of(tmp_path / "m.jsonl", lines) == ["a.wav", "a.flac", "b"]
+    lines = [{"audio_filepath": "b.wav", "channel": channel} for channel in (0, 1)]
+    assert ids_of(tmp_path / "m.jsonl", lines) == ["b#0", "b#1"]
+    lines = [{"audio_filepath": "b.wav", "offset": 0.25, "duration": seconds} for seconds in (0.25, 0.5, 0.5)]
+    assert ids_of(tmp_path / "m.jsonl", lines) == ["b.wav@0.25+0.25", "b.wav@0.25+0.5", "b.wav@0.25+0.5 (2)"]
+    # Ids that are made up give way to those that are written.
+    lines = [
+        {"audio_filepath": "a.wav"},
+        {"audio_filepath": "b.wav", "id": "a"},
+        {"audio_filepath": "a.wav", "id": "a.wav"},
+    ]
+    assert ids_of(tmp_path / "m.jsonl", lines) == ["a.wav (2)", "a", "a.wav"]
+
+
+def test_an_id_that_is_written_twice_is_refused(tmp_path):
+    soundfile.write(tmp_path / "a.wav", np.zeros(16000, np.int16), 16000)
+    lines = [{"audio_filepath": "a.wav", "id": id} for id in ("u", "v", 3, "w", "3")]
+    with pytest.raises(UserError, match=r"m.jsonl:3 and .*/m.jsonl:5: both have the id '3'; give each"):
+        ids_of(tmp_path / "m.jsonl", lines)
+
+
+def test_a_length_beyond_all_arrays_is_no_length(tmp_path):
+    """A duration in samples is found before anything is planned by it; what is left is read."""
+    soundfile.write(tmp_path / "a.wav", np.zeros(16000, np.int16), 16000)
+    lines = [{"audio_filepath": "a.wav", "id": "x", "duration": 160_000}, {"audio_filepath": "a.wav", "id": "y"}]
+    assert ids_of(tmp_path / "m.jsonl", lines) == ["y"]
+    lines[0]["duration"] = 16_000
+    with pytest.raises(
+        UserError, match=r"\(1 unreadable: x: .*/a.wav: 1.000 s long, .* 16000.000 s \(is it in samples"
+    ):
+        ids_of(tmp_path / "m.jsonl", lines[:1])

@@ -1,13 +1,16 @@
 """What `joint-st data inspect` says, against numbers known beforehand."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
 import soundfile
 
-from joint_st.config import Config, DataConfig, ManifestSource, TextSource, UnitsConfig
-from joint_st.data.inspection import inspect
+from joint_st.cli import main
+from joint_st.config import Config, DataConfig, ManifestSource, TextSource, TokenizerConfig, UnitsConfig
+from joint_st.data.inspection import decode_all, inspect
+from joint_st.data.tokenizers import Characters, make_tokenizer
 
 
 @pytest.fixture
@@ -31,7 +34,7 @@ def data(tmp_path):
 def test_counts_hours_drops_and_padding(data):
     tokenizer, words, counts, plan, test = inspect(Config(data=data))
     # e f h i n o r t u v w and the space, with the blank and the unknown character.
-    assert tokenizer == "tokenizer: characters, 14 units, the CTC blank included"
+    assert tokenizer == "tokenizer: characters, 14 labels, the CTC blank included"
     assert words == "words: 3 heard in training, 2 only read"
     assert counts.startswith("train: 2 utterances, 0.00 h; dropped ")
     assert "1 too short" in counts and "1 with empty text" in counts
@@ -47,3 +50,61 @@ def test_units_and_batches_of_text(data):
     assert rates.strip() == "8.0 units per utterance, 5.3 per second"  # 7 and 9 in 1 and 2 s
     assert texts == "text: 2 texts, 6.0 units each; dropped none"
     assert "2 × 8 units, 8 labels (1 batches)" in plan and "25.0% padding" in plan
+
+
+def test_decoding_finds_all_that_is_not_as_stated(data, tmp_path, capsys):
+    config = tmp_path / "c.json"
+    config.write_text(Config(data=data).model_dump_json())
+    assert main(["data", "inspect", str(config), "--decode"]) == 0
+    assert "decoded 4 utterances, 0.00 h; 0 cannot be read" in capsys.readouterr().out
+    whole = (tmp_path / "b.wav").read_bytes()
+    (tmp_path / "b.wav").write_bytes(whole[:32_044])
+    (tmp_path / "c.wav").unlink()
+    found = decode_all(Config(data=data))
+    assert (found.utterances, len(found.bad)) == (4, 2)
+    with pytest.raises(SystemExit) as exit:
+        main(["data", "inspect", str(config), "--decode"])
+    assert exit.value.code == 1
+    lines = capsys.readouterr().out.splitlines()
+    where = f"train, test.same: {tmp_path}/train.jsonl"
+    assert lines[0] == f"{where}:2: b: 1.000 s long, where its source says 2.000 s"
+    assert lines[1] == f"{where}:3: c: {tmp_path}/c.wav: no such file"
+    assert lines[2] == "decoded 4 utterances, 0.00 h; 2 cannot be read"
+    assert any(line.startswith("train: ") for line in lines[3:])
+
+
+def test_a_saved_tokenizer_is_named_and_what_it_cannot_spell_is_counted(data, tmp_path, caplog):
+    """The kind is that of the tokenizer that is there, whatever the config would make."""
+    texts = ["one two", "two thre", "wxyz"] * 9
+    make_tokenizer(TokenizerConfig(kind="sentencepiece", vocabulary_size=16), texts).save(tmp_path / "pieces")
+    Characters("ehortw ").save(tmp_path / "characters")
+    for kind, size in (("sentencepiece", 16), ("characters", 9)):
+        path = TokenizerConfig(path=str(tmp_path / kind.replace("sentencepiece", "pieces")))
+        caplog.clear()
+        tokenizer, _, counts, *_ = inspect(Config(data=data.model_copy(update={"tokenizer": path})))
+        assert tokenizer == f"tokenizer: {kind}, {size} labels, the CTC blank included"
+        if kind == "characters":
+            # Of `one two`, `two three`, `one`: n twice, and the rows that are left have one of them.
+            assert "; 1 unknown characters in 1" in counts
+            [said] = {record.getMessage() for record in caplog.records}
+            assert said.endswith(
+                ": 2 characters in 2 texts are none of the tokenizer's, and become unknown labels: 'n' 2"
+            )
+        else:
+            assert "unknown" not in counts and not caplog.records
+
+
+def test_texts_of_a_language_without_phonemes_are_named_and_the_others_go_on(data, tmp_path, caplog):
+    with open(tmp_path / "train.jsonl", "a") as manifest:
+        for name, language in (("e", "tlh"), ("f", "tlh"), ("g", "eng")):
+            shutil.copy(tmp_path / "a.wav", tmp_path / f"{name}.wav")
+            row = {"audio_filepath": f"{name}.wav", "duration": 1.0, "text": "one two", "language": language}
+            manifest.write(json.dumps(row) + "\n")
+    units = UnitsConfig(kind="phonemes")
+    _, _, _, counts, *_ = inspect(Config(data=data.model_copy(update={"units": units})))
+    assert counts.startswith("train: 5 utterances") and "2 without losses on their text" in counts
+    messages = {record.getMessage() for record in caplog.records}
+    assert (
+        len(messages) == 1
+        and "2 texts are left without units, the first of them e: a language of the data" in messages.pop()
+    )

@@ -184,6 +184,23 @@ def test_audio_much_longer_than_stated_is_unreadable_and_a_little_longer_is_cut(
     assert "where its source says 1.080 s" in prepared.unreadable[last]
 
 
+def test_whether_audio_is_read_depends_on_no_neighbour(manifest):
+    """Neither on the bucket: what is longer or shorter than stated is left out, a little longer is cut to that."""
+    lines = [json.loads(line) for line in manifest.read_text().splitlines()]
+    lines[10]["duration"] += 0.5
+    lines[15]["duration"] -= 0.25
+    lines[20]["duration"] -= 0.35
+    for some in ([10], [15], [20], range(COUNT)):
+        manifest.write_text("\n".join(json.dumps(lines[i]) for i in some))
+        prepared, plan = ready(manifest, shuffle=False)
+        for batch in take(prepared, plan, None):
+            paired = batch.arrays["paired"]
+            for n, valid, length in zip(batch.rows["paired"], paired["valid"], paired["audio_lengths"]):
+                number = list(some)[n]
+                assert n < 0 or valid == (number not in (10, 20))
+                assert n < 0 or length == valid * round(16000 * lines[number]["duration"])
+
+
 def test_a_run_that_fails_between_batches_ends(manifest):
     """Threads that are ahead must not keep the interpreter alive, nor write anything."""
     program = f"""

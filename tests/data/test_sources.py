@@ -1,4 +1,5 @@
 import json
+import os
 import pickle
 
 import numpy as np
@@ -162,3 +163,122 @@ def test_recorded_manifests_say_what_the_files_hold(recorded):
             # MP3 pads.
             assert len(utterance.audio) / rate == pytest.approx(entry.seconds, abs=0.01)
             assert 300 < np.abs(utterance.audio.astype(int)).max()
+
+
+def test_channels_and_languages_by_the_names_of_other_tools(tmp_path):
+    both = np.stack([np.arange(4000), np.arange(4000)[::-1]], axis=1).astype(np.int16)
+    soundfile.write(tmp_path / "st.wav", both, 8000)
+    keys = [
+        {"channel": 0},
+        {"channel_selector": 1},
+        {"channel": [1]},
+        {"channel": [0, 1]},
+        {"channel_selector": "average"},
+    ]
+    keys += [{"channel": 1, "channel_selector": 1, "lang": "de"}, {"lang": "fr", "language": "fr"}, {"channel": None}]
+    keys += [{"source_lang": "es", "target_lang": "es"}, {"channel": 2}]
+    lines = [{"audio_filepath": "st.wav", "text": "a", **own} for own in keys]
+    corpus = open_manifest(write_manifest(tmp_path, lines))
+    heard = [both[:, 0], both[:, 1], both[:, 1], *[np.rint(both.mean(1))] * 2, both[:, 1], *[np.rint(both.mean(1))] * 3]
+    for i, expected in enumerate(heard):
+        np.testing.assert_array_equal(corpus[i].audio, expected)
+        assert corpus[i].id == corpus.entry(i).id
+    assert [corpus.entry(i).language for i in range(5, 9)] == ["de", "fr", "", "es"]
+    assert [corpus.entry(i).id for i in (0, 1, 3, 4, 6)] == ["st#0", "st#1", "st#0,1", "st#average", "st"]
+    with pytest.raises(UnreadableAudio, match="has 2 channels, and channel 2 is asked for; they count from 0"):
+        corpus[9]
+
+
+@pytest.mark.parametrize(
+    "more, message",
+    [
+        ({"start": 1.5}, "start: a key of other tools, which has no meaning here; write it as offset"),
+        ({"end": 2}, "end: .*; write duration"),
+        ({"supervisions": [{}]}, "supervisions: .*a Lhotse cut"),
+        ({"text_filepath": "a.txt"}, "text_filepath: .*; write what is said as text"),
+        ({"speed": 1.1}, "speed: .*; apply it to the audio"),
+        ({"lang": "de", "language": "en"}, "language is 'en', and lang 'de'; leave one of them out"),
+        ({"source_lang": "de", "target_lang": "en"}, "target_lang is 'en': its text is a translation"),
+        ({"channel": -1}, "channel is -1; it must be a number from 0 on, a list of some, or average"),
+        ({"channel": "left"}, "channel is 'left'"),
+        ({"channel": True}, "channel is True"),
+        ({"duration": 10**400}, "duration is 10"),
+        ({"audio_filepath": ""}, "audio_filepath is ''; it must name a file"),
+        ({"audio_filepath": None, "path": "a.wav"}, "audio_filepath is None; it must be a string"),
+    ],
+)
+def test_keys_that_would_mean_another_utterance_are_refused_by_name(tmp_path, more, message):
+    corpus = open_manifest(write_manifest(tmp_path, [{**LINE, **more}]))
+    for get in (corpus.entry, corpus.__getitem__):
+        with pytest.raises(UserError, match=f"train.jsonl:1: {message}") as caught:
+            get(0)
+        assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "line", ["[" * 100_000, '{"audio_filepath": "a.wav", "text": "a", "duration": ' + "1" * 5000 + "}"]
+)
+def test_json_that_python_does_not_read_is_told(tmp_path, line):
+    with pytest.raises(UserError, match="train.jsonl:1: not JSON that can be read"):
+        open_manifest(write_manifest(tmp_path, [line])).entry(0)
+
+
+def test_another_name_of_the_audio_is_pointed_out(tmp_path):
+    with pytest.raises(UserError, match=r"audio_filepath is missing; it must be a string \(is it audio_path\?\)"):
+        open_manifest(write_manifest(tmp_path, [{"audio_path": "a.wav", "text": "a"}])).entry(0)
+
+
+def test_unknown_keys_are_named_once(tmp_path, caplog):
+    write_audio(tmp_path / "a.wav", 4000)
+    lines = [{**LINE, "mood": 1, "pnc": "no", "start": 0, "noise": "x", "snr": 1}] * 3 + [{**LINE, "late": 1}]
+    corpus = open_manifest(write_manifest(tmp_path, lines))
+    for i in (0, 1, 2, 3):
+        corpus.entry(i)
+    told = [record.getMessage() for record in caplog.records]
+    assert told == [
+        f"{tmp_path}/train.jsonl: keys that have no meaning here: {keys}" for keys in ("mood, pnc, start", "late")
+    ]
+
+
+def test_durations_that_are_not_in_seconds_and_offsets_behind_the_end(tmp_path):
+    write_audio(tmp_path / "a.wav", 4000)
+    durations = [160_000, 4000, 500, 400.0, 10**300]
+    lines = [{"audio_filepath": "a.wav", "text": "a", "duration": duration} for duration in durations]
+    lines.append({"audio_filepath": "a.wav", "text": "a", "offset": 5.0})
+    corpus = open_manifest(write_manifest(tmp_path, lines))
+    entries = [corpus.entry(i) for i in range(len(corpus))]
+    assert all(entry.problem for entry in entries) and max(entry.seconds for entry in entries) == 0
+    assert [("in samples" in e.problem, "in milliseconds" in e.problem) for e in entries[:4]] == [
+        (False, False),
+        (True, False),
+        (False, True),
+        (False, False),
+    ]
+    assert "0.500 s long, and its utterance begins at offset 5 s" in entries[5].problem
+
+
+def test_what_is_no_manifest_is_told(tmp_path):
+    (tmp_path / "kaldi").mkdir()
+    for content, name, message in (
+        (b"\x1f\x8b\x08\0\0\0", "cuts.jsonl.gz", "compressed by gzip; unpack it with `gunzip`"),
+        (b"PK\x03\x04", "a.zip", "a ZIP archive"),
+        ("{}".encode("utf-16"), "a.jsonl", "in UTF-16; convert it to UTF-8"),
+    ):
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(UserError, match=f"{name}: {message}"):
+            len(open_manifest(tmp_path / name))
+    with pytest.raises(UserError, match="kaldi: a folder, and no file; correct the path"):
+        open_manifest(tmp_path / "kaldi")
+    for written in ("gs://bucket/a.jsonl", "gs:/bucket/a.jsonl"):
+        with pytest.raises(UserError, match=f"{written}: manifests, texts and their audio are read from disks"):
+            open_manifest(written)
+
+
+def test_names_in_any_encoding_are_read_and_printed(tmp_path):
+    name = "caf\udce9.wav"
+    soundfile.write(os.fsencode(tmp_path / name), np.zeros(4000, np.int16), 8000, format="WAV")
+    lines = [json.dumps({"audio_filepath": name, "text": "a"}), '{"audio_filepath": "a\\ud83d.wav", "text": "a"}']
+    corpus = open_manifest(write_manifest(tmp_path, lines))
+    assert corpus.entry(0).id == corpus[0].id == "caf\\xe9" and len(corpus[0].audio) == 4000
+    assert "no such file" in corpus.entry(1).problem
+    corpus.entry(1).problem.encode()

@@ -150,7 +150,7 @@ def test_long_texts_are_left_out_and_long_transcripts_leave_their_audio(corpora,
     prepared, plan, (short, _) = open_all(corpora, paired.units, max_text_units=most)
     left = paired.unit_lengths <= most
     np.testing.assert_array_equal(prepared.unit_lengths, np.where(left, paired.unit_lengths, 0))
-    assert f"; {np.count_nonzero(~left)} with audio alone" in prepared.describe()
+    assert f"; {np.count_nonzero(~left)} without losses on their text" in prepared.describe()
     assert max(plan.buckets.unit_bounds) < most + 8
     for one in take(prepared, plan, None, plan.steps_per_epoch):
         batch = one.arrays["paired"]

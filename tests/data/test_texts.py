@@ -80,3 +80,16 @@ def test_a_tokenizer_that_is_loaded_learns_nothing(config, tmp_path):
     symbols = learn_from_texts(with_units(config, **fields)).symbols
     tokenizer, units = symbols.labels, symbols.units
     assert "q" not in tokenizer.characters and "q" in units.symbols
+
+
+def test_sentences_of_no_stated_language_are_spoken_as_the_config_says(tmp_path):
+    """And not as English, whatever the config says."""
+    (tmp_path / "t.txt").write_text("wein\n")
+    sources = {"train": (TextSource(path=str(tmp_path / "t.txt")),), "text": ()}
+    spoken = {}
+    for language in ("de", "en-us"):
+        units = UnitsConfig(kind="phonemes", language=language)
+        symbols = learn_from_texts(Config(data=DataConfig(**sources, units=units))).symbols
+        spoken[language] = [symbols.units.symbols[i] for i in symbols.units.encode("wein")]
+        assert symbols.languages == ("",)
+    assert spoken["de"] == ["v", "aɪ", "n"] and spoken["en-us"] != spoken["de"]

@@ -67,6 +67,13 @@ def test_wordpieces_are_what_the_package_makes(wordpieces):
     assert len(wordpieces.encode("")) == 0 and wordpieces.decode([]) == ""
 
 
+def test_unknown_characters_are_named_as_often_as_they_occur(wordpieces):
+    assert Characters("abc ").unknown("a bé cé漢") == ["é", "é", "漢"]
+    assert wordpieces.unknown("the é漢 cat é") == ["é", "漢", "é"]
+    assert wordpieces.unknown("the cat") == wordpieces.unknown("") == Characters("a").unknown("a") == []
+    assert (wordpieces.kind, Characters("a").kind) == ("sentencepiece", "characters")
+
+
 def test_training_is_deterministic_and_quiet(wordpieces, capfd):
     again = make_tokenizer(TokenizerConfig(kind="sentencepiece", vocabulary_size=40), sentences())
     assert again.model == wordpieces.model

@@ -115,7 +115,7 @@ def test_windows_are_of_the_length_of_what_was_trained_on():
 
 
 def test_seams_are_in_pauses():
-    """Of the middle of the overlap, the blankest stretch that both windows hear, though one hears another blanker."""
+    """A seam is in the blankest stretch that both windows hear, though one hears another blanker."""
     windows = Windows(100 * FRAME, 20 * FRAME, FRAME, pause=3)
     own, after = np.full((2, 100), -5.0, np.float32)
     # Overlap: frames 160 to 199 of the recording; its middle half: 170 to 190.

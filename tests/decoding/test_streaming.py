@@ -31,7 +31,10 @@ def files(spoken):
 @pytest.fixture(scope="module")
 def whole(trained, files):
     """Texts of the files by head, without streaming."""
-    return {head: list(transcribe_files(trained, files, head=head)) for head in ("streaming", "full_context")}
+    return {
+        head: [text for _, text in transcribe_files(trained, files, head=head)]
+        for head in ("streaming", "full_context")
+    }
 
 
 @pytest.mark.parametrize("frames", [1, 7])
@@ -100,7 +103,7 @@ def test_mistakes_are_one_line(trained, files, capsys):
         (["-"], "-: no such file"),
         ([str(files[0]), "--chunk-ms", "320"], "--chunk-ms: needs --stream; add it"),
         ([str(files[0]), "--stream", "--decoder", "beam"], "--decoder: --stream decodes greedily"),
-        ([str(files[0]), "--stream", "--rate", "8000"], "--rate: only for raw audio"),
+        ([str(files[0]), "--stream", "--rate", "8000"], "--rate: only for standard input"),
         ([str(files[0]), str(files[1]), "--stream"], "one FILE at a time"),
     ):
         assert main(["transcribe", str(trained), *arguments]) == 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 
 import numpy as np
@@ -64,14 +65,23 @@ def test_other_rates_channels_and_lengths(trained, spoken, heard, tmp_path, caps
     assert isinstance(long, str)
 
 
-def test_one_file_is_printed_bare_and_a_broken_one_named(trained, spoken, tmp_path, capsys):
+def test_one_file_is_printed_bare_and_a_broken_one_named(trained, spoken, tmp_path, capfdbinary):
     broken = tmp_path / "broken.wav"
     broken.write_bytes(b"RIFF and no more")
     good = str(sorted(spoken.glob("*.wav"))[0])
     assert main(["transcribe", str(trained), good]) == 0
-    alone = capsys.readouterr().out
-    assert alone.endswith("\n") and "\t" not in alone
-    assert main(["transcribe", str(trained), good, str(broken)]) == 2
-    output = capsys.readouterr()
-    assert output.out == f"{good}\t{alone}"
-    assert output.err.splitlines()[-1].startswith(f"joint-st: error: {broken}: ")
+    alone = capfdbinary.readouterr().out
+    assert alone.endswith(b"\n") and b"\t" not in alone
+    # The rest goes on: a name in Latin-1 comes out in the bytes that it has.
+    latin = os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.wav")
+    shutil.copy(good, latin)
+    with pytest.raises(SystemExit) as exit:
+        main(["transcribe", str(trained), str(broken), good, "none.wav", latin])
+    assert exit.value.code == 1
+    out, err = capfdbinary.readouterr()
+    assert out == b"%s\t%s%s\t%s" % (good.encode(), alone, os.fsencode(latin), alone)
+    told = [line.decode() for line in err.splitlines() if line.startswith(b"joint-st: ")]
+    assert told[0].startswith(f"joint-st: not transcribed: {broken}: ")
+    assert told[1:] == ["joint-st: not transcribed: none.wav: no such file"]
+    assert main(["transcribe", str(trained), str(broken)]) == 2
+    assert b"joint-st: error: %s: " % os.fsencode(broken) in capfdbinary.readouterr().err

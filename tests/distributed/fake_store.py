@@ -9,7 +9,7 @@ from joint_st.distributed.peers import Peers
 
 
 class FakeStore:
-    """As `joint_st.distributed.peers.Store` for `count` threads."""
+    """A `joint_st.distributed.peers.Store` for `count` threads."""
 
     def __init__(self, count: int):
         self._count = count

@@ -205,7 +205,7 @@ def test_p_value_is_near_that_of_a_permutation_test(effect):
 
 
 def test_p_value_and_interval_by_all_resamples():
-    """Of 5 utterances there are 5^5 resamples, each as likely as the other."""
+    """There are 5^5 resamples of 5 utterances, each as likely as the other."""
     a, b, words = np.array([3, 1, 0, 2, 4]), np.array([1, 0, 2, 1, 1]), np.array([5, 4, 6, 3, 7])
     every = np.stack(np.meshgrid(*[np.arange(5)] * 5), axis=-1).reshape(-1, 5)
     differences = (a - b)[every].sum(axis=1) / words[every].sum(axis=1)

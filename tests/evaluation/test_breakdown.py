@@ -99,3 +99,22 @@ def test_the_table_has_a_line_a_group(by):
         assert row["group"] in text and f"{100 * row['wer']:.1f}" in text
     assert "text_only %" in text and "…" not in text
     assert len(text.strip().splitlines()) == 4 + len({row["group"] for row in rows})
+
+
+def test_utterances_of_one_id_are_two():
+    """Older evaluations may hold them: neither is lost, whoever counts."""
+    from joint_st.reports.report import utterance_facts
+
+    records = [
+        one
+        for head in ("streaming", "full_context")
+        for one in score(["u", "u"], ["a b", "c"], ["a b", head], [1.0, 2.0], split="test", head=head)
+    ]
+    assert unstated(records, "speaker") == {"test": (2, 2)}
+    groups = [row["group"] for row in break_down(records, "duration", normalizer="none v1", step=1)]
+    assert len(set(groups)) == 2
+    facts = utterance_facts(records)
+    assert [(one["reference"], one["heads"]["full_context"]["hypothesis"]) for one in facts] == [
+        ("a b", "a b"),
+        ("c", "full_context"),
+    ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import shutil
@@ -9,14 +10,20 @@ from collections import Counter
 
 import numpy as np
 import pytest
+import soundfile
 
 from joint_st.cli import main
-from joint_st.config import ManifestSource
+from joint_st.config import ManifestSource, load, override, save
+from joint_st.data.normalizers import normalizer
+from joint_st.decoding.decoders import Greedy
+from joint_st.decoding.long import default_window
 from joint_st.errors import UserError
 from joint_st.evaluation import compare
 from joint_st.evaluation.bootstrap import paired_difference
 from joint_st.evaluation.evaluate import evaluate_run
-from joint_st.evaluation.report import score, stored_utterances, write_utterances
+from joint_st.evaluation.origin import SUFFIX
+from joint_st.evaluation.report import score, write_utterances
+from joint_st.evaluation.stored import origin_of, stored_utterances
 from joint_st.runs.directory import RunDirectory
 
 HEADS = ("streaming", "full_context")
@@ -24,13 +31,20 @@ HEADS = ("streaming", "full_context")
 
 @pytest.fixture
 def runs(trained, tmp_path, monkeypatch):
-    """Two copies of a run that has no test splits; neither may be evaluated."""
+    """Two copies of a run, with a test split that is not there any more; neither may be evaluated."""
     monkeypatch.setattr(compare, "evaluate_checkpoints", lambda *arguments: pytest.fail("evaluated"))
-    return [shutil.copytree(trained, tmp_path / name) for name in ("a", "b")]
+    copies = [shutil.copytree(trained, tmp_path / name) for name in ("a", "b")]
+    for copy in copies:
+        save(override(load(copy), {"data.test.test": "moved/test.jsonl"}), copy / "config.json")
+    return copies
 
 
-def write(run, references, hypotheses, name="step_24_test", heard=frozenset({"we"}), ids=None):
-    """An evaluation of split `test` at step 24; both heads say the same."""
+STEP = ["--checkpoint", "24"]
+
+
+def write(run, references, hypotheses, name="step_24_test", heard=frozenset({"we"}), ids=None, step=24, **changes):
+    """An evaluation of split `test` of the run's config at step 24; both heads say the same. changes: of its origin."""
+    config = load(run)
     utterances = []
     for head in HEADS:
         utterances += score(
@@ -41,18 +55,14 @@ def write(run, references, hypotheses, name="step_24_test", heard=frozenset({"we
             split="test",
             head=head,
             subset_of=lambda word: "heard" if word in heard else "text_only",
+            samples=["0123456789abcdef"] * len(references),
         )
-    write_utterances(utterances, run / "evaluations" / f"{name}.jsonl")
-
-
-def manifest(folder, references):
-    """A source of these texts, and `--data` of it; no audio is read where hypotheses are stored."""
-    (folder / "x.wav").touch()
-    lines = [
-        {"id": f"u{i}", "audio_filepath": "x.wav", "duration": 1, "text": text} for i, text in enumerate(references)
-    ]
-    (folder / "test.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    return ["--data", f"test={folder / 'test.jsonl'}", "--checkpoint", "24"]
+    file = run / "evaluations" / f"{name}.jsonl"
+    write_utterances(utterances, file)
+    origin = origin_of(
+        RunDirectory(run), step, str(normalizer("english")), config.data.test, [Greedy()], default_window(config)
+    )
+    file.with_suffix(SUFFIX).write_text(dataclasses.replace(origin, **changes).content(file.read_text()))
 
 
 def texts(seed=0, utterances=60):
@@ -73,8 +83,7 @@ def test_the_rows_are_those_of_the_paired_bootstrap(runs, tmp_path, capsys):
     write(runs[0], references, good)
     write(runs[1], *[[x[i] for i in order] for x in (references, bad)], ids=[f"u{i}" for i in order])
     table = tmp_path / "table.json"
-    arguments = manifest(tmp_path, references)
-    assert main(["compare", *map(str, runs), *arguments, "--json", str(table)]) == 0
+    assert main(["compare", *map(str, runs), *STEP, "--json", str(table)]) == 0
     rows = json.loads(table.read_text())
     assert [(row["head"], row["subset"]) for row in rows] == [
         (head, subset) for head in HEADS for subset in ("all", "heard", "text_only")
@@ -102,11 +111,10 @@ def test_the_rows_are_those_of_the_paired_bootstrap(runs, tmp_path, capsys):
 def test_verdicts_go_both_ways_or_neither(runs, tmp_path):
     references, good, bad = texts(2)
     table = tmp_path / "table.json"
-    arguments = manifest(tmp_path, references)
     for first, second, verdict in ((bad, good, "b_lower"), (good, good, "undecided")):
         write(runs[0], references, first)
         write(runs[1], references, second)
-        assert main(["compare", *map(str, runs), *arguments, "--json", str(table)]) == 0
+        assert main(["compare", *map(str, runs), *STEP, "--json", str(table)]) == 0
         assert {row["verdict"] for row in json.loads(table.read_text())} == {verdict}
     assert {row["p_value"] for row in json.loads(table.read_text())} == {1.0}
 
@@ -119,7 +127,7 @@ def test_other_utterances_are_told_in_one_line(runs):
         sides.append(compare.Side(run, "24"))
     keys = [("test", head, "greedy") for head in HEADS]
     for side in sides:
-        side.fill(keys, {}, [])
+        side.fill(keys, {}, [Greedy()])
     with pytest.raises(UserError) as caught:
         compare.paired(keys[0], *sides)
     assert str(caught.value) == (
@@ -136,7 +144,7 @@ def test_subsets_of_other_vocabularies_are_left_out(runs, tmp_path, capsys):
     write(runs[0], references, good)
     write(runs[1], references, bad, heard={"we", "anna"})
     table = tmp_path / "table.json"
-    assert main(["compare", *map(str, runs), *manifest(tmp_path, references), "--json", str(table)]) == 0
+    assert main(["compare", *map(str, runs), *STEP, "--json", str(table)]) == 0
     assert [row["subset"] for row in json.loads(table.read_text())] == ["all", "all"]
     assert "test: heard: left out, because the runs' vocabularies differ in these words" in capsys.readouterr().err
 
@@ -145,13 +153,42 @@ def test_the_newest_evaluation_of_the_checkpoint_counts(runs):
     references, good, bad = texts(5)
     (run, _) = runs
     write(run, references, bad, "step_24_test_other")
-    write(run, references, bad, "step_20_test")
-    keys = [("test", "streaming", "greedy")]
-    assert stored_utterances(RunDirectory(run), 21, keys) == {}
+    write(run, references, bad, "step_20_test", step=20)
+    keys, config = [("test", "streaming", "greedy")], load(run)
+
+    def stored(step, keys, **options):
+        made_from = str(normalizer("english")), config.data.test, [Greedy()], default_window(config)
+        return stored_utterances(
+            RunDirectory(run), step, keys, origin_of(RunDirectory(run), step, *made_from), **options
+        )
+
+    assert stored(21, keys) == ({}, "no evaluation is stored")
     write(run, references, good)
     os.utime(run / "evaluations" / "step_24_test_other.jsonl", (0, 0))
-    found = stored_utterances(RunDirectory(run), 24, [*keys, ("dev", "streaming", "greedy")])
-    assert [one.hypothesis for one in found[keys[0]]] == good and list(found) == keys
+    found, why = stored(24, [*keys, ("dev", "streaming", "greedy")])
+    assert [one.hypothesis for one in found[keys[0]]] == good and list(found) == keys and why
+    assert stored(24, keys)[1] == ""
+    # One of anything else, or damaged, or of an earlier version, does not count: the next one does.
+    other = {"kind": "manifest", "path": "noisy/test.jsonl"}
+    for changes, told in (
+        ({"checkpoint": "x"}, "other weights of the same step"),
+        ({"normalizer": "english v0"}, "the normaliser english v0"),
+        ({"decoders": {"greedy": "greedy, of another kind"}}, "another decoder named greedy"),
+        ({"window_seconds": 3.0}, "windows of another length"),
+        ({"sources": {"test": other}}, "another source named test"),
+    ):
+        write(run, references, good, **changes)
+        found, why = stored(24, keys)
+        assert [one.hypothesis for one in found[keys[0]]] == bad and why == ""
+        assert stored(24, [*keys, ("dev", "streaming", "greedy")])[1]
+        (run / "evaluations" / "step_24_test_other.jsonl").rename(run / "other")
+        assert stored(24, keys) == ({}, f"what is stored is of {told}")
+        (run / "other").rename(run / "evaluations" / "step_24_test_other.jsonl")
+    assert not stored(24, keys, sources=False)[1]
+    write(run, references, good)
+    file = run / "evaluations" / "step_24_test.jsonl"
+    file.write_text(file.read_text().replace("anna", "anno", 1))
+    assert [one.hypothesis for one in stored(24, keys)[0][keys[0]]] == bad
 
 
 def test_what_is_not_stored_is_evaluated_and_then_is(trained, spoken, tmp_path, capsys):
@@ -166,6 +203,21 @@ def test_what_is_not_stored_is_evaluated_and_then_is(trained, spoken, tmp_path, 
     assert "evaluated" not in capsys.readouterr().err
     assert json.loads(table.read_text()) == rows
     data = {"t": ManifestSource(path=str(spoken / "test.jsonl"))}
+    # Other recordings under the same ids, with the same texts: both are evaluated anew.
+    shutil.copytree(spoken, tmp_path / "noisy")
+    for file in (tmp_path / "noisy").glob("*.wav"):
+        audio, rate = soundfile.read(file, dtype="int16")
+        soundfile.write(file, audio // 2, rate)
+    noisy = [*arguments[:-1], f"t={tmp_path / 'noisy' / 'test.jsonl'}"]
+    assert main([*noisy, "--json", str(table)]) == 0
+    err = capsys.readouterr().err
+    assert (
+        err.count("evaluated, since what is stored is of other utterances, texts or audio than --data t=... has") == 2
+    )
+    assert main([*noisy, "--json", str(table)]) == 0
+    assert "evaluated" not in capsys.readouterr().err
+    assert main([*arguments, "--json", str(table)]) == 0
+    assert json.loads(table.read_text()) == rows
     wers = {(row["head"], row["subset"]): row["wer"] for row in evaluate_run(run, checkpoint="20", data=data)}
     assert {(row["head"], row["subset"]): row["wer_b"] for row in rows} == wers
 

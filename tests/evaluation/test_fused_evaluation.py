@@ -126,6 +126,26 @@ def test_weights_are_found_on_a_split_that_is_not_reported(run, spoken, splits, 
     assert "--tune mine: 4 of its utterances are also in test, which is reported" in capsys.readouterr().err
 
 
+def test_hot_words_are_tuned_beside_a_model_that_rescores(run, splits, tmp_path, capsys, monkeypatch):
+    """The searches for their bonus do not rescore; what is found afterwards does."""
+    monkeypatch.setattr(tuning, "SCALES", (2.0,))
+    what = ["--beam", 3, "--hot-words", run / "hot.txt", "--rescore", run / "label.arpa", "--data"]
+    capsys.readouterr()
+    (name,), _ = evaluate(run, tmp_path, *what, f"test={splits['test']}", "--tune", f"mine={splits['dev']}")
+    wers = tried(capsys.readouterr().err)
+    of_hot = {options: wer for options, wer in wers.items() if options.startswith("--hot-word-bonus")}
+    (rescored,) = (options for options in wers if options.startswith("--rescore-weight"))
+    hot = min(of_hot, key=lambda options: (of_hot[options], *numbers(options))).split()[1]
+    weight, bonus = rescored.split()[1::2]
+    found = f"hot.txt bonus {hot}, rescored by label 2-gram label.arpa weight {weight} bonus {bonus}, tuned on mine"
+    assert len(of_hot) >= 2 and name == f"beam 3, {found}"
+    # The weights of rescoring are those for the bonus found, and 0 is among what was tried.
+    assert wers[rescored] <= min(of_hot.values())
+    given = ["--hot-word-bonus", hot, "--rescore-weight", weight, f"--rescore-bonus={bonus}"]
+    evaluate(run, tmp_path, *what, f"mine={splits['dev']}", *given)
+    assert wer_of(tmp_path) == pytest.approx(wers[rescored], abs=0.05)
+
+
 def numbers(options: str) -> list[float]:
     return [float(number) for number in options.split()[1::2]]
 

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 
 from joint_st.config import TfdsSource
+from joint_st.data.audio import UnreadableAudio
 from joint_st.decoding.streaming import Heard
 from joint_st.evaluation.evaluate import evaluate_run
-from joint_st.evaluation.streams import account, ends_of_chunks, evaluate_streams, last_labels, revisions
+from joint_st.evaluation.streams import account, ends_of_chunks, evaluate_streams, last_labels, readable, revisions
 
 LETTERS = "_ abcdefghijklmnopqrstuvwxyz"
 
@@ -41,6 +42,22 @@ def test_a_word_is_whole_with_its_last_letter():
 )
 def test_revised_words(partials, expected):
     assert revisions(partials) == expected
+
+
+def test_what_cannot_be_read_is_not_streamed():
+    told = []
+
+    def load(n):
+        if n == 1:
+            raise UnreadableAudio("b.wav", "no such file")
+        return SimpleNamespace(audio=np.full(2, n))
+
+    class Three(SimpleNamespace):
+        def __len__(self):
+            return 3
+
+    dataset = Three(load=load, note_unreadable=lambda n, error: told.append((n, error.why)))
+    assert [(n, audio[0]) for n, audio in readable(dataset)] == [(0, 0), (2, 2)] and told == [(1, "no such file")]
 
 
 class OneUtterance:

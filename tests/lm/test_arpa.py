@@ -83,10 +83,22 @@ def test_a_model_without_the_unknown_token_gets_an_impossible_one(written):
     [
         ("\\end\\", "", "lacks \\end\\"),
         ("ngram 2=3", "ngram 2=4", "announces n-grams"),
+        ("ngram 2=3", "ngram 2=2", "has more 2-grams than the 2 that it announces"),
         ("-2\ta a", "-2\ta", "line 18 is not of an ARPA file: '-2\\ta'"),
         ("-2\ta a", "two\ta a", "line 18"),
         ("-0.25\t<s> a", "-0.25\t<s> b", "'<s> a b' is there, and '<s> a' is not"),
         ("</s>", "</S>", "has no </s>"),
+        (
+            "-0.375\ta b",
+            "nan\ta b",
+            "line 17: a log10 probability of nan, which must be at most 0: 'nan\\ta b'; estimate",
+        ),
+        ("-0.375\ta b", "0.375\ta b", "line 17: a log10 probability of 0.375, which must be at most 0"),
+        ("-0.375\ta b", "inf\ta b", "line 17: a log10 probability of inf"),
+        ("-0.0625", "nan", "line 16: a log10 back-off weight of nan, which must be at most 99"),
+        ("-0.0625", "inf", "line 16: a log10 back-off weight of inf"),
+        ("-0.0625", "1e30", "line 16: a log10 back-off weight of 1e+30"),
+        ("-0.0625", "-0_1", "line 16 is not of an ARPA file"),
     ],
 )
 def test_broken_files(written, before, after, message):
@@ -94,6 +106,28 @@ def test_broken_files(written, before, after, message):
     with pytest.raises(UserError) as caught:
         read_arpa(written)
     assert message in str(caught.value) and str(written) in str(caught.value)
+
+
+def test_ngrams_that_repeat_one_are_counted_and_the_first_counts(written, caplog):
+    """Lower-casing a file can do that; KenLM reads it so, too."""
+    again = TEXT.replace("-2\ta a", "-2\ta a\n-1\ta b\n-3\ta b").replace("-1.5\tb", "-1.5\tb\t-0.125\n-0.1\tb")
+    written.write_text(again.replace("ngram 1=5", "ngram 1=6").replace("ngram 2=3", "ngram 2=5"))
+    model = read_arpa(written)
+    assert model.repeated == 3
+    assert model.log10_prob("b", ["a"]) == pytest.approx(-0.375) and model.log10_prob("b", []) == pytest.approx(-1.5)
+    written.write_text(TEXT)
+    assert read_arpa(written) == model and read_arpa(written).repeated == 0
+    [message] = [record.getMessage() for record in caplog.records]
+    assert message == f"{written}: 3 n-grams, such as 'b', repeat an earlier one, which counts"
+    # What a file announces is still the number of its lines.
+    written.write_text(again.replace("ngram 1=5", "ngram 1=6"))
+    with pytest.raises(UserError, match="is it cut short"):
+        read_arpa(written)
+
+
+def test_a_probability_of_minus_infinity_is_one_of_0(written):
+    written.write_text(TEXT.replace("-0.375\ta b", "-inf\ta b"))
+    assert read_arpa(written).log10_prob("b", ["a"]) == -99
 
 
 def test_what_is_no_arpa_file(written, monkeypatch):

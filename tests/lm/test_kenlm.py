@@ -86,6 +86,21 @@ def test_what_cannot_be_read_is_told_in_a_line(tmp_path, monkeypatch):
         read_kenlm(FOLDER / "trie.bin")
 
 
+def test_a_byte_that_is_another_gives_a_model_or_a_line(tmp_path):
+    """Never a traceback, nor a probability that is none."""
+    whole, broken, refused = (FOLDER / "trie.bin").read_bytes(), tmp_path / "broken.bin", 0
+    for at in range(80, len(whole), 13):
+        broken.write_bytes(whole[:at] + bytes([whole[at] ^ 0xFF]) + whole[at + 1 :])
+        try:
+            model = read_ngrams(broken)
+        except UserError as error:
+            refused += str(error).count("\n") == 0
+            continue
+        for of_order in model.ngrams:
+            assert all(-99 <= prob <= 0 and -99 <= backoff <= 99 for prob, backoff in of_order.values())
+    assert refused > 20
+
+
 @pytest.mark.skipif(shutil.which("build_binary") is None, reason="KenLM's build_binary is not installed")
 @pytest.mark.parametrize("order", [2, 4])
 def test_tries_made_now(tmp_path, order):

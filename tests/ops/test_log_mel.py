@@ -3,9 +3,13 @@
 import numpy as np
 import pytest
 
-from joint_st.ops.log_mel import FLOOR, MEAN, SCALE, hertz_to_mel, log_mel, mel_matrix
+from joint_st.ops.log_mel import FLOOR, MEAN, SCALE, hertz_to_mel, mel_matrix, mel_power, normalised_log
 
 SHAPE = dict(sample_rate=8000, window=200, hop=80, mels=12, low_hz=50.0, high_hz=3800.0)
+
+
+def log_mel(audio, **options):
+    return normalised_log(mel_power(audio, **options))
 
 
 def reference(audio):
@@ -59,3 +63,11 @@ def test_every_channel_hears_something():
 def test_silence_is_the_floor():
     features = log_mel(np.zeros((1, 160), np.int16), **SHAPE)
     np.testing.assert_allclose(features, (np.log(FLOOR) - MEAN) / SCALE, rtol=1e-6)
+
+
+def test_an_offset_is_not_heard(audio):
+    shifted = (audio // 2 + 3000).astype(np.int16)
+    plain, moved = (log_mel(x, **SHAPE, remove_offset=True) for x in ((audio // 2).astype(np.int16), shifted))
+    # The first windows reach back over silence before the start, where there was no offset.
+    np.testing.assert_allclose(moved[:, 3:], plain[:, 3:], atol=1e-3)
+    assert np.abs(log_mel(shifted, **SHAPE) - log_mel((audio // 2).astype(np.int16), **SHAPE))[:, 3:].max() > 0.1

@@ -55,7 +55,7 @@ def test_soft_tends_to_skip():
 
 
 def test_soft_posteriors_of_a_long_utterance():
-    """As float64 has them, although the costs of a path add up to 10⁵ temperatures."""
+    """They are those of float64, although the costs of a path add up to 10⁵ temperatures."""
     rng = np.random.default_rng(0)
     frames, positions = 300, 200
     costs = rng.gamma(4.0, 100.0, (1, frames, positions)).astype(np.float32)

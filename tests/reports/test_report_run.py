@@ -93,7 +93,7 @@ def test_a_second_report_reads_what_is_kept(run, data, tmp_path, monkeypatch, ca
         (["RUN", "--data", "x"], "--data x: written NAME=SOURCE"),
         (["RUN", "--checkpoint", "7"], "no checkpoint '7'"),
         (["RUN", "--beam", "4"], "--beam: needs the beam search"),
-        (["RUN", "--utterances", "-1"], "'-1' is no whole number"),
+        (["RUN", "--utterances", "-1"], "'-1' is not a whole number"),
     ],
 )
 def test_a_mistake_is_told_in_one_line(run, arguments, message, capsys):

@@ -105,7 +105,7 @@ def test_every_file_of_a_checkpoint_is_verified(saved, capsys):
 
 
 def test_without_checksums_damage_is_told_in_one_line_or_does_not_matter(saved, capsys):
-    """Of what an earlier version saved: nothing is compared, yet no file that cannot be read ends in a traceback."""
+    """An earlier version saved none: nothing is compared, yet no file that cannot be read ends in a traceback."""
     (saved / str(STEP) / checksums.FILE).unlink()
     refused = 0
     for file, name in damaged(saved, unverified=True):
@@ -169,7 +169,7 @@ def test_the_flag_skips_all_of_it(saved):
 
 
 def test_a_bucket_compares_by_its_own_checksums(cloud, bucket, whole, tmp_path):
-    """Of what was saved there, of what was copied there from a disk, and of what was copied back."""
+    """This holds for what was saved there, copied there from a disk, and copied back."""
     there = storage.path(f"gs://{bucket}/run/checkpoints")
     cloud.upload(whole, bucket, "copied/checkpoints")
     with Checkpoints(there, keep_latest=3) as checkpoints:

@@ -15,11 +15,12 @@ from pathlib import Path
 import pytest
 
 from joint_st.cli import main
-from joint_st.config import LmConfig, file, is_language_model, load, override, save
+from joint_st.config import Config, LmConfig, file, is_language_model, load, override, save
 from joint_st.data.corpora import build_if_absent
+from joint_st.data.normalizers import normalizer
 from joint_st.data.vocabulary import Vocabulary
 from joint_st.errors import UserError
-from joint_st.evaluation.compare import stored_utterances
+from joint_st.evaluation.report import by_key, read_utterances
 from joint_st.heads.model import weight_shapes
 from joint_st.reports.charts import training_charts
 from joint_st.runs.checkpoints import named_leaves
@@ -30,7 +31,7 @@ from joint_st.training.asr import columns, train_asr
 from tests.tiny import tiny_config
 
 HERE = Path(__file__).parent
-FORMAT_1, FORMAT_2 = HERE / "format_1", HERE / "format_2"
+FORMAT_1, READ = HERE / "format_1", tuple(HERE / f"format_{number}" for number in range(2, file.FORMAT + 1))
 ARRAYS = "arrays.json"
 """Shapes of the weights in its checkpoint, by name."""
 
@@ -64,10 +65,10 @@ def make(folder: Path) -> None:
         errors.unlink()
 
 
-@pytest.fixture
-def stored(tmp_path) -> Path:
-    """A copy of the stored run: reading one may write evaluations into it."""
-    return shutil.copytree(FORMAT_2, tmp_path / "run")
+@pytest.fixture(params=READ, ids=lambda folder: folder.name)
+def stored(request, tmp_path) -> Path:
+    """A copy of a stored run: reading one may write evaluations into it."""
+    return shutil.copytree(request.param, tmp_path / "run")
 
 
 def leaves_of(read, path: str = "") -> dict:
@@ -86,7 +87,11 @@ def test_the_config_of_a_stored_run_means_what_it_meant(stored):
     )
     save(config, stored / "again.json")
     before, now = (leaves_of(json.loads((stored / name).read_text())) for name in ("config.json", "again.json"))
-    assert before.pop(".format") == 2 and now.pop(".format") == file.FORMAT
+    number = before.pop(".format")
+    assert number in range(2, file.FORMAT + 1) and now.pop(".format") == file.FORMAT
+    if number == 2:  # the name alone meant the only version that there was
+        assert before.pop(".data.normalizer") == "english" and now[".data.normalizer"] == "english v1"
+        assert str(normalizer(config.data.normalizer)) == "english v1"
     assert {path: now.get(path) for path in before} == before and len(before) > 80
     open_run(stored, config)  # a run that may go on
 
@@ -106,12 +111,22 @@ def test_the_metrics_and_evaluations_of_a_stored_run_are_read(stored):
     charts = {chart["title"]: chart for chart in training_charts(stored / "metrics.csv", columns(load(stored)))}
     assert [step for step, _ in charts["Norm of the gradient"]["series"][0]["points"]] == [2, 4]
     keys = [("test", head, "greedy") for head in ("streaming", "full_context")]
-    found = stored_utterances(RunDirectory(stored), 4, keys)
+    found = by_key(read_utterances(RunDirectory(stored).evaluation(4, ["test"]).with_suffix(".jsonl")))
     assert found.keys() == set(keys)
     for utterances in found.values():
         assert len(utterances) == 3 and sum(len(one.reference.split()) for one in utterances) == 21
     [table] = (stored / "evaluations").glob("step_4_test.json")
     assert result_line(table).startswith("test streaming WER 100.0 % (heard 100.0, text_only 100.0), test full_context")
+
+
+def test_a_config_without_a_number_that_is_no_run_names_the_newest_normaliser(stored):
+    """A person who writes JSON or Python, and gives a name alone, means the newest version."""
+    config = json.loads((stored / "config.json").read_text())
+    del config["format"]
+    config["data"]["normalizer"] = "english"
+    (stored / "mine.json").write_text(json.dumps(config))
+    assert load(stored / "mine.json").data.normalizer == "english v2" == Config(data=config["data"]).data.normalizer
+    assert override(load(stored / "mine.json"), {"data.normalizer": "basic v1"}).data.normalizer == "basic v1"
 
 
 def test_a_run_of_format_1_is_refused_with_the_version_that_reads_it(tmp_path, capsys):
@@ -137,7 +152,7 @@ def test_a_run_of_format_1_is_refused_with_the_version_that_reads_it(tmp_path, c
 
 def test_a_run_of_a_later_format_is_refused(stored):
     config = json.loads((stored / "config.json").read_text())
-    for number, shown in ((3, "3"), ("two", "two")):
+    for number, shown in ((file.FORMAT + 1, str(file.FORMAT + 1)), ("two", "two")):
         (stored / "config.json").write_text(json.dumps(config | {"format": number}))
         with pytest.raises(UserError) as caught:
             load(stored)
@@ -147,24 +162,26 @@ def test_a_run_of_a_later_format_is_refused(stored):
 
 
 def test_migrations_follow_each_other(stored, monkeypatch):
-    """As if width had been called size in format 2, and breadth in format 3."""
+    """The test acts as if width had been called size in the newest format, and were called breadth in the next."""
 
     def rename(old, new):
         return lambda read: {**read, "model": {new if k == old else k: v for k, v in read["model"].items()}}
 
-    expected = load(stored)
-    monkeypatch.setattr(file, "FORMAT", 4)
-    monkeypatch.setattr(file, "MIGRATIONS", {2: rename("size", "breadth"), 3: rename("breadth", "width")})
-    text = (stored / "config.json").read_text()
-    for number, name in ((2, "size"), (3, "breadth"), (4, "width")):
-        changed = text.replace('"format": 2', f'"format": {number}').replace('"width"', f'"{name}"')
+    expected, newest = load(stored), file.FORMAT
+    monkeypatch.setattr(file, "FORMAT", newest + 2)
+    of_test = {newest: rename("size", "breadth"), newest + 1: rename("breadth", "width")}
+    monkeypatch.setattr(file, "MIGRATIONS", of_test)
+    text = (stored / "config.json").read_text().replace('"english"', '"english v1"')
+    own = json.loads(text)["format"]
+    for number, name in ((newest, "size"), (newest + 1, "breadth"), (newest + 2, "width")):
+        changed = text.replace(f'"format": {own}', f'"format": {number}').replace('"width"', f'"{name}"')
         (stored / "config.json").write_text(changed)
         assert load(stored) == expected
     with pytest.raises(UserError, match="a run of format 1, which joint_st 0.1.0 reads"):
         load(FORMAT_1)
     # What is written is of the newest format.
     save(override(expected, {"seed": 3}), stored / "config.json")
-    assert json.loads((stored / "config.json").read_text())["format"] == 4 and load(stored).seed == 3
+    assert json.loads((stored / "config.json").read_text())["format"] == newest + 2 and load(stored).seed == 3
 
 
 def test_a_language_model_has_a_format_too(tmp_path):

@@ -12,6 +12,7 @@ import pytest
 from joint_st.errors import UserError
 from joint_st.evaluation.bootstrap import rates_over_seeds, relative_changes
 from joint_st.sweeps import load_sweep
+from joint_st.sweeps.collect import read_evaluation
 from joint_st.sweeps.run_sweep import print_table
 from joint_st.sweeps.runner import train_command
 from tests.sweeps import fake_training
@@ -160,9 +161,20 @@ def rewritten(tmp_path, change) -> str | list[dict]:
     return json.loads((tmp_path / "rows.json").read_text())
 
 
-def test_what_cannot_be_compared(tmp_path):
-    said = rewritten(tmp_path, lambda r: r if r["id"] != "u7" else None)
-    assert said == "a/seed_0 and b/seed_0: evaluated on different utterances of test; evaluate both again"
+@pytest.mark.parametrize(
+    ("change", "what"),
+    [
+        (lambda r: r if r["id"] != "u7" else None, "utterances of test"),
+        (lambda r: r | {"reference": r["reference"].replace("noon", "nine")}, "texts of test (of u1, and 19 more)"),
+        (lambda r: r | {"samples": r["id"]} if r["id"] == "u7" else r, "audio of test (of u7, and 0 more)"),
+    ],
+)
+def test_what_cannot_be_compared(tmp_path, change, what, monkeypatch):
+    score = fake_training.score
+    hashed = lambda ids, *more, **named: score(ids, *more, **named, samples=["0" * 16] * len(ids))  # noqa: E731
+    monkeypatch.setattr(fake_training, "score", hashed)
+    said = rewritten(tmp_path, change)
+    assert said == f"a/seed_0 and b/seed_0: evaluated on different {what}; evaluate both again"
 
 
 def test_evaluations_without_subsets_are_refused(tmp_path):
@@ -219,3 +231,19 @@ for seed in range(2):
     assert float(lines["b"]["streaming_wer_text_only_relative_to_a_high"]) == change["streaming_text_only"]["high"]
     assert lines["a"]["wer_relative_to_a"] == ""
     assert files[3].read_bytes().startswith(b"\x89PNG")
+
+
+def test_utterances_of_one_id_are_all_counted(swept, tmp_path):
+    """Older evaluations may hold utterances of one id."""
+    table = tmp_path / "step_4_test.json"
+    source = swept.jobs[0].directory.evaluations / "step_4_test.json"
+    table.write_bytes(source.read_bytes())
+    records = [json.loads(line) for line in source.with_suffix(".jsonl").read_text().splitlines()]
+    own = [{**one, "id": "u"} for one in records]
+    table.with_suffix(".jsonl").write_text("".join(json.dumps(one) + "\n" for one in own))
+    found = read_evaluation(swept.jobs[0], table).counts["test", "greedy"]
+    for head, errors in ((head, found.errors[head, "all"]) for head in ("streaming", "full_context")):
+        of_head = [one for one in records if one["head"] == head]
+        assert found.words["all"].tolist() == [one["words"] for one in of_head]
+        kinds = ("insertions", "deletions", "substitutions")
+        assert errors.tolist() == [sum(one[kind] for kind in kinds) for one in of_head]

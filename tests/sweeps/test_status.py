@@ -39,7 +39,7 @@ def locked(job):
 
 @pytest.fixture(autouse=True)
 def _now():
-    """Of each test: the module may have been read long before."""
+    """Take the time anew for each test: the module may have been read long before."""
     global NOW
     NOW = time.time()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import shutil
 
 import jax
@@ -13,10 +14,12 @@ import soundfile
 from flax import nnx
 
 from joint_st.cli import main
-from joint_st.config import TfdsSource, override
+from joint_st.config import TfdsSource, UnitsConfig, override
 from joint_st.data.normalizers import normalizer
 from joint_st.data.sources import open_source
+from joint_st.data.text_units import make_units
 from joint_st.data.text_units.units import Spelling
+from joint_st.data.utterance import Entry
 from joint_st.heads.model import init_weights, model_structure
 from joint_st.runs.trained import load_trained
 from joint_st.word_times import aligner
@@ -131,6 +134,10 @@ def test_a_file_and_its_text(trained, spoken, capsys, tmp_path):
     assert main(["align", str(trained), str(audio), str(text)]) == 0
     [record] = read_lines(capsys.readouterr().out)
     assert (record["id"], record["text"]) == (line["id"], normalizer("english")(line["text"]))
+    latin = os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.wav")
+    shutil.copy(audio, latin)
+    assert main(["align", str(trained), latin, str(text)]) == 0
+    assert read_lines(capsys.readouterr().out) == [record | {"id": "caf\\xe9"}]
     broken = tmp_path / "broken.wav"
     broken.write_bytes(b"RIFF and no more")
     for arguments, message in (([broken, text], f"{broken}: "), ([audio, ""], f"{audio}: its text is empty")):
@@ -169,3 +176,26 @@ def test_units_come_from_their_own_head_and_long_audio_is_heard_in_windows(model
     assert pieces.log_prob == pytest.approx(whole.log_prob, rel=1e-5)
     for spans, others in ((whole.words, pieces.words), (whole.units, pieces.units)):
         assert [(s.text, s.start, s.end) for s in others] == [(s.text, s.start, s.end) for s in spans]
+
+
+def test_an_utterance_of_a_language_without_phonemes_is_left_out_alone(model):
+    """Where the run hears phonemes; a language may be named, or be a code of three letters."""
+
+    class Entries:
+        languages = ("", "English", "Klingon", "zh-CN", "eng")
+
+        def __len__(self):
+            return len(self.languages)
+
+        def entry(self, i):
+            return Entry(id=f"u{i}", seconds=1.0, text="a name", has_audio=True, language=self.languages[i])
+
+    own, failed = Aligner(model, "full_context"), {}
+    own._units = make_units(UnitsConfig(kind="phonemes"), [("a name", "en")])
+    jobs = own._jobs(Entries(), failed)
+    assert [job.id for job in jobs] == ["u0", "u1", "u4"]
+    assert len({job.units.tobytes() for job in jobs}) == 1 and len(jobs[0].units) > 4
+    assert [one.why.partition(", perhaps")[0] for one in failed.values()] == [
+        "a language of the data: espeak-ng has no language 'Klingon'",
+        "a language of the data: espeak-ng has no right phonemes of Mandarin (zh-CN): tones 1 and 4 are the same",
+    ]

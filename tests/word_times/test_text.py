@@ -24,7 +24,7 @@ def test_a_text_is_normalised_and_spelled():
     "text, why",
     [
         (" \n", "its text is empty"),
-        ("…!", "the normaliser english v1 leaves nothing of its text '…!'"),
+        ("…!", "the normaliser english v2 leaves nothing of its text '…!'"),
         ("a fox", "cannot spell 'f', 'x' of its text"),
     ],
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator
-from typing import Any, ClassVar, get_args
+from typing import Any, ClassVar, get_args, get_origin
 
 import pydantic
 import pydantic_core
@@ -22,6 +22,26 @@ class Section(pydantic.BaseModel):
         validate_default=True,
         allow_inf_nan=False,
     )
+
+    @pydantic.model_validator(mode="before")
+    @classmethod
+    def _one_for_several(cls, values: Any) -> Any:
+        """Refuses one section where a tuple or a dictionary of them is expected; else its fields are taken for them."""
+        if not isinstance(values, dict):
+            return values
+        for name, field in cls.model_fields.items():
+            holder = get_origin(field.annotation)
+            if holder in (tuple, dict) and (what := _bare(values.get(name))):
+                written = f"({what},)" if holder is tuple else f'{{"NAME": {what}}}'
+                raise clash(name, f"one {what}; write {written}")
+        return values
+
+
+def _bare(value: Any) -> str:
+    """What one section is called that stands where several are expected; empty for other values."""
+    if isinstance(value, ByKind):
+        return value.group().__name__.removesuffix("Config").lower()
+    return "section" if isinstance(value, Section) else ""
 
 
 class ByKind(Section):
@@ -115,7 +135,7 @@ def clash(path: str, message: str) -> pydantic_core.PydanticCustomError:
 
 @dataclasses.dataclass(frozen=True)
 class OneOf:
-    """What a field of text may hold: the name of a kind. It stands beside the type: `Annotated[str, OneOf(KINDS)]`."""
+    """What a field of text may hold: the name of a kind. Annotates the type: `Annotated[str, OneOf(KINDS)]`."""
 
     kinds: Kinds
 

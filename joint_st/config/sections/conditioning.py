@@ -1,4 +1,4 @@
-"""What conditions the shared layers beside speech and text; `joint_st.models.conditioning` has the kinds."""
+"""What conditions the shared layers in addition to speech and text; `joint_st.models.conditioning` has the kinds."""
 
 from __future__ import annotations
 
@@ -15,4 +15,4 @@ class ConditionConfig(Section):
     """What the sections of all kinds have in common."""
 
     on: bool = False
-    """Whether the model is conditioned so."""
+    """Whether the model is conditioned on this column."""

@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 import re
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import pydantic
 from pydantic import Field
 
 from joint_st.config.sections.base import ByKind, Section, clash
 from joint_st.errors import UserError
+
+NORMALIZERS = {"none": 1, "basic": 2, "english": 2}
+"""Newest version of each text normaliser; `joint_st.data.normalizers` has them."""
+
+
+def newest_normalizer(name: str) -> str:
+    """The name of a normaliser with its newest version, `english v2` of `english`; other names as they are."""
+    return f"{name} v{NORMALIZERS[name]}" if name in NORMALIZERS else name
+
+
+NormalizerName = Annotated[str, pydantic.AfterValidator(newest_normalizer)]
 
 
 class Source(ByKind):
@@ -59,8 +70,8 @@ class TextSource(Source):
     kind: Literal["text"] = "text"
     path: str
     """The file, in UTF-8. `~` and `$VARIABLES` are expanded."""
-    language: str = "en"
-    """BCP 47 tag of the language the sentences are in."""
+    language: str = ""
+    """BCP 47 tag of the language the sentences are in; empty: that of `data.units.language`."""
 
 
 class MixtureConfig(ByKind):
@@ -83,8 +94,44 @@ class Identity(AugmentationConfig):
     kind: Literal["identity"] = "identity"
 
 
+class Gain(AugmentationConfig):
+    """Makes an utterance louder or quieter by so many dB, drawn evenly from a range."""
+
+    kind: Literal["gain"] = "gain"
+    low_db: float = -20.0
+    """Least gain in dB."""
+    high_db: float = 6.0
+    """Most gain in dB. Samples beyond full scale are clipped, as a recorder would."""
+
+    @pydantic.model_validator(mode="after")
+    def _range(self):
+        if self.low_db > self.high_db:
+            raise clash("low_db", f"{self.low_db} is above high_db {self.high_db}")
+        return self
+
+
+class Noise(AugmentationConfig):
+    """Adds noise to some utterances, at a ratio of speech to noise drawn evenly from a range."""
+
+    kind: Literal["noise"] = "noise"
+    share: float = Field(default=0.5, ge=0, le=1)
+    """Share of the utterances that get noise."""
+    colour: Literal["white", "pink"] = "white"
+    """White noise has equal power at all frequencies, pink noise in all octaves."""
+    low_db: float = 10.0
+    """Lowest ratio of speech to noise in dB, over the whole utterance."""
+    high_db: float = 40.0
+    """Highest ratio of speech to noise in dB."""
+
+    @pydantic.model_validator(mode="after")
+    def _range(self):
+        if self.low_db > self.high_db:
+            raise clash("low_db", f"{self.low_db} is above high_db {self.high_db}")
+        return self
+
+
 class TokenizerConfig(Section):
-    """What the CTC heads spell: characters or SentencePiece wordpieces. Id 0 is the CTC blank."""
+    """The labels that the heads emit: characters or SentencePiece wordpieces. Label 0 is the blank."""
 
     kind: Literal["characters", "sentencepiece"] = "characters"
     """`characters` takes its inventory from the training texts; `sentencepiece` is trained on them."""
@@ -95,7 +142,7 @@ class TokenizerConfig(Section):
 
 
 class UnitsConfig(Section):
-    """What the text encoder reads. Without units there is no text encoder, and training is on audio alone."""
+    """The text units that the text encoder reads. Without them there is no text encoder, and only speech is trained on."""
 
     kind: Literal["none", "phonemes", "characters", "sentencepiece"] = "none"
     """`phonemes` by espeak-ng, in each utterance's language; `sentencepiece` is trained on the training texts."""
@@ -115,10 +162,11 @@ class DataConfig(Section):
     test: dict[str, Source] = {}
     """Named splits that are evaluated at the end of training and by `joint-st evaluate`."""
     text: tuple[Source, ...] = ()
-    """Text without audio (audio there may be is ignored). Its words count as read (though not heard), the tokenizer
+    """Text without audio (audio there may be is ignored). Its words count as `text_only` in evaluations, the tokenizer
     learns from it, and where there are units, text-only batches come from it."""
-    normalizer: str = "english"
-    """Name of the text normaliser; its version is stored in the run."""
+    normalizer: NormalizerName = "english"
+    """Text normaliser: its name (`none`, `basic`, `english`), which stands for its newest version, or name and version
+    (`english v1`). A run keeps the version."""
     tokenizer: TokenizerConfig = TokenizerConfig()
     units: UnitsConfig = UnitsConfig()
     mixture: MixtureConfig = EveryRow()
@@ -141,7 +189,7 @@ class DataConfig(Section):
     buckets: int = Field(default=3, ge=1)
     """Length buckets: each is one fixed shape, compiled once."""
     text_batch_size: int = Field(default=0, ge=0)
-    """Sentences of `text` in each step, beside the paired batch: in the longest text bucket, over all devices.
+    """Sentences of `text` in each step, in addition to the paired batch: in the longest text bucket, over all devices.
     0: no text-only batches."""
     max_text_units: int = Field(default=512, ge=1)
     """Sentences of `text` with more units are left out, and counted; paired utterances take part with their audio
@@ -152,6 +200,9 @@ class DataConfig(Section):
     """Threads that read and decode audio on each host."""
     prefetch_batches: int = Field(default=4, ge=1)
     """Batches each host keeps ready."""
+    length_tolerance: float = Field(default=0.3, ge=0)
+    """Seconds by which decoded audio may be longer or shorter than its source, or its file's header, says; beyond, the
+    utterance cannot be read. What is longer by less is cut to what the source says."""
     read_timeout_seconds: float = Field(default=600.0, gt=0)
     """Where a batch has not been read for so long, as from a network disk whose server is gone, the command ends, with
     status 75, and names the host and what it reads; the same command goes on from the last checkpoint."""

@@ -24,7 +24,7 @@ class HeadsConfig(Section):
         kinds = registered("heads")
         for name in PASSES:
             if getattr(self, name) not in kinds:
-                raise clash(name, f"{getattr(self, name)!r} is no kind of head; there is {', '.join(kinds)}")
+                raise clash(name, f"{getattr(self, name)!r} is not a kind of head; there is {', '.join(kinds)}")
         return self
 
 

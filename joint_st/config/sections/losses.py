@@ -32,7 +32,7 @@ class LossesConfig(Section):
 
     @property
     def trains_units(self) -> bool:
-        """Whether the model learns to hear text units in speech."""
+        """Whether the model learns to recognise text units in speech."""
         return bool(self.unit_ctc.weight)
 
     @property
@@ -65,8 +65,8 @@ class LossConfig(Section):
 
 @register("losses.ctc")
 class CtcLossConfig(LossConfig):
-    """The labels given audio, on either head, in nats per label: the mean over labels of utterances that can be so
-    spelled."""
+    """CTC of the labels given audio, on either head, in nats per label: the mean over the labels of all utterances
+    whose frames can emit them."""
 
     streaming: float = Field(default=0.3, ge=0)
     """Weight on the streaming head."""
@@ -76,6 +76,22 @@ class CtcLossConfig(LossConfig):
     @property
     def enabled(self) -> bool:
         return bool(self.streaming or self.full_context)
+
+
+@register("losses.cr_ctc")
+class CrCtcConfig(LossConfig):
+    """Makes the posteriors of CTC agree under two maskings of an utterance (CR-CTC, arXiv 2410.05101).
+
+    The audio passes twice, under masks and dropout drawn apart, and `losses.ctc` is the mean of both. The paper has two
+    and a half times as many time masks (`spec_augment.time_masks`), and half as many utterances in a batch.
+    """
+
+    weight: float = Field(default=0.0, ge=0)
+    """Weight relative to CTC's on each head, on top of the weights in `losses.ctc`; the paper's is 0.2."""
+
+    def check(self, config):
+        if self.weight and not config.losses.ctc.enabled:
+            raise clash("losses.cr_ctc.weight", "needs a weight of losses.ctc above 0")
 
 
 @register("losses.unit_ctc")
@@ -97,7 +113,7 @@ class UnitCtcConfig(LossConfig):
 
 @register("losses.reconstruction")
 class ReconstructionConfig(LossConfig):
-    """The labels given masked text units, on either head, in nats per label (JOIST, arXiv 2210.07353)."""
+    """Recovers the labels from masked text units, on either head, in nats per label (JOIST, arXiv 2210.07353)."""
 
     streaming: float = Field(default=0.0, ge=0)
     """Weight on the streaming head."""
@@ -137,7 +153,7 @@ class ConsistencyConfig(LossConfig):
     temperature: float = Field(default=1.0, gt=0)
     """Temperature of `soft`, and the entropic regularisation of `optimal_transport`, in units of the cost."""
     gradient: Literal["both", "audio", "text"] = "both"
-    """Which side is moved."""
+    """Side that the gradient of the loss reaches: the embeddings of both, of audio or of text."""
     layers: tuple[int, ...] = ()
     """Depths at which embeddings are compared: 0 is what enters the shared layers, `k` what the k-th of them puts
     out; -1 is the last. Empty: the output of every shared layer."""

@@ -29,6 +29,16 @@ class FeaturesConfig(Section):
     """Lower edge of the first mel channel."""
     high_hz: float = Field(default=7_600.0, gt=0)
     """Upper edge of the last mel channel."""
+    level: Literal["none", "level", "channel"] = "none"
+    """Subtract the mean of log-mel over all frames so far, which knows no look-ahead: `level` the mean of all channels
+    together, so that loudness counts for little; `channel` the mean of each, so that the colour of the microphone does."""
+    level_weight: float = Field(default=10.0, ge=0)
+    """Frames at the model's usual level that are taken to have come before the first: they steady the first means."""
+    remove_offset: bool = False
+    """Subtract a constant from each window, so that a constant offset (DC) of the recording has no effect."""
+    floor_db: float = Field(default=0.0, ge=0)
+    """Floor below the mean power so far, in dB, in place of a fixed floor: with `level`, a quiet recording then
+    gives the same features as a loud one. 0: the fixed floor, 60 dB below full scale."""
 
     @pydantic.model_validator(mode="after")
     def _ranges(self):
@@ -125,8 +135,8 @@ class TextConfig(Section):
     mask_span: int = Field(default=5, ge=1)
     """Frames of one masked span, counted after repetition."""
     substituted_share: float = Field(default=0.0, ge=0, lt=1)
-    """Share of units replaced in training by one drawn from all, or by CTC's blank: what is heard is not always what
-    was said."""
+    """Share of units replaced in training by one drawn from all, or by CTC's blank: what an auxiliary CTC
+    recognises is not always what was said."""
     noise: float = Field(default=0.0, ge=0)
     """Standard deviation of Gaussian noise added in training to the text's embeddings, whose own is 1."""
 
@@ -158,11 +168,12 @@ class ModelConfig(Section):
     text_positions: Literal["none", "sinusoidal"] = "none"
     """Absolute positions added to the text's embeddings; all layers' attention has relative ones anyway."""
     text_blanks: bool = False
-    """Of the frames that repeat a unit, only the first embeds it and the others embed CTC's blank: text then looks as
-    speech does after a CTC of units, a spike for each."""
+    """Embed a repeated unit once and CTC's blank for its other frames: text then looks like the posteriors of a CTC of
+    units, which peak once for each unit."""
     unit_conditioning: Literal["none", "add", "replace"] = "none"
     """What enters the shared layers of speech: the audio encoder's embeddings; these plus the text's embeddings of the
-    units heard, weighted by the posterior of `losses.unit_ctc.weight`; or the latter only."""
+    units that the auxiliary CTC (`losses.unit_ctc`) recognises, weighted by its posteriors; or the latter only. This is
+    self-conditioned CTC (arXiv 2104.02724)."""
     streaming_layers: int = Field(default=2, ge=1)
     """Shared causal conformer layers."""
     full_context_layers: int = Field(default=2, ge=1)

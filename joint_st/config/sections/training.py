@@ -16,11 +16,11 @@ class OptimizerConfig(Section):
     kind: Literal["adamw", "muon"] = "adamw"
     """`muon` makes the updates of the layers' matrices orthogonal (the rest is AdamW's): fewer steps, each longer."""
     peak_learning_rate: float = Field(default=2e-3, gt=0)
-    """Reached at the end of the warm-up."""
+    """Learning rate at the end of the warm-up."""
     warmup_steps: int = Field(default=100, ge=0)
     """Steps of linear warm-up from zero."""
     final_share: float = Field(default=0.01, ge=0, le=1)
-    """Learning rate at the last step over the peak."""
+    """Learning rate at the last step, as a share of the peak."""
     beta1: float = Field(default=0.9, ge=0, lt=1)
     """Decay of AdamW's first moment."""
     beta2: float = Field(default=0.98, ge=0, lt=1)
@@ -34,13 +34,14 @@ class OptimizerConfig(Section):
     10 is a usual value. The weights and the optimizer's moments stay as they were, the learning rate moves on. After ten
     skipped steps in a row the run ends. 0: no step is skipped."""
     skip_window: int = Field(default=128, ge=8)
-    """Norms, of the steps last taken, that the median is over. No step is skipped before there are a quarter as many."""
+    """Number of steps, the last ones taken, whose median norm `skip_above` compares with. No step is skipped before a
+    quarter of them are there."""
     ema_decay: float = Field(default=0.999, ge=0, lt=1)
     """Decay of the moving average of the weights that is evaluated; it warms up with the steps. 0: none."""
 
 
 class InitConfig(Section):
-    """The weights that a run begins with, where they are taken from another run and not drawn from the seed.
+    """Initial weights from another run, in place of weights drawn from the seed.
 
     The optimizer begins anew, and the moving average with the weights taken. Once a run has a checkpoint of its own, it
     goes on from that. Weights have dotted names, those of this run (`streaming.layers.modules.0.inner.kernel`); a
@@ -92,7 +93,8 @@ class LoopConfig(Section):
     keep_latest: int = Field(default=2, ge=1)
     """Latest checkpoints kept."""
     keep_best: int = Field(default=1, ge=1)
-    """Best checkpoints kept beside the latest: by the dev set's full-context WER, or perplexity."""
+    """Best checkpoints kept in addition to the latest: by the dev set's full-context WER (or CER:
+    see `evaluation.rank_by`), or perplexity."""
     loggers: tuple[Literal["tensorboard", "wandb"], ...] = ()
     """Where metrics go besides `metrics.csv`; each needs the extra of its name."""
     compilation_cache: str = "~/.cache/joint_st/compiled"
@@ -118,6 +120,10 @@ class EvaluationConfig(Section):
     """Utterances in a batch of the longest bucket, over all devices."""
     bootstrap_samples: int = Field(default=1_000, ge=100)
     """Resamples of the utterances behind each 95 % confidence interval."""
+    rank_by: Literal["auto", "wer", "cer"] = "auto"
+    """Error rate by which the best checkpoint and the weights of `--tune` are chosen, on the full-context head and on both:
+    of words, or of characters. `auto`: of characters where most letters of the transcripts are of scripts that put no
+    space between words, as Chinese, Japanese, Thai and Khmer are."""
 
 
 class ParallelConfig(Section):

@@ -9,9 +9,9 @@ from __future__ import annotations
 import importlib
 
 from joint_st.config import Source
-from joint_st.data.sources.corpus import OPENERS, Concatenated, Corpus, opens
+from joint_st.data.sources.corpus import OPENERS, Concatenated, Corpus, opens, read_whole
 
-__all__ = ["Concatenated", "Corpus", "open_source", "opens"]
+__all__ = ["Concatenated", "Corpus", "open_source", "opens", "read_whole"]
 
 
 def open_source(config: Source) -> Corpus:

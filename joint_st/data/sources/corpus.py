@@ -7,6 +7,7 @@ import itertools
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol, TypeVar
 
+from joint_st.data.audio import check_length
 from joint_st.data.utterance import Entry, Utterance
 
 Opener = TypeVar("Opener", bound=Callable[[Any], Any])
@@ -40,6 +41,10 @@ class Corpus(Protocol):
         """Utterance `i` without its audio."""
         ...
 
+    def where(self, i: int) -> str:
+        """Where utterance `i` is written, for messages."""
+        ...
+
     def __getitem__(self, i: int) -> Utterance:
         """Utterance `i`, its audio at the source's own rate.
 
@@ -48,8 +53,25 @@ class Corpus(Protocol):
         ...
 
 
+def read_whole(corpus: Corpus, i: int, id: str, seconds: float, tolerance: float) -> Utterance:
+    """Utterance `i` of a corpus, which calls it `id` and states `seconds`, all of it.
+
+    Raises `UnreadableAudio` where its audio cannot be decoded, and where it is longer or shorter than stated, or than
+    its own file promises, by more than `tolerance` seconds.
+    """
+    utterance = corpus[i]
+    if utterance.sample_rate:
+        has = len(utterance.audio) / utterance.sample_rate
+        check_length(id, has, seconds, tolerance)
+        if utterance.promised is not None:
+            check_length(id, has, utterance.promised, tolerance, by="the header of its file")
+    return utterance
+
+
 class Concatenated:
     """Corpora one after the other, as one."""
+
+    place = version = ""
 
     def __init__(self, corpora: Sequence[Corpus], sizes: Sequence[int] | None = None):
         """sizes: of the corpora, where they are known without asking them."""
@@ -63,6 +85,10 @@ class Concatenated:
     def entry(self, i: int) -> Entry:
         which, row = self.locate(i)
         return self.corpora[which].entry(row)
+
+    def where(self, i: int) -> str:
+        which, row = self.locate(i)
+        return self.corpora[which].where(row)
 
     def __getitem__(self, i: int) -> Utterance:
         which, row = self.locate(i)

@@ -9,7 +9,21 @@ from pathlib import Path
 
 import numpy as np
 
+from joint_st import storage
 from joint_st.errors import UserError
+
+NO_TEXT = (
+    (b"\x1f\x8b", "compressed by gzip", "unpack it with `gunzip`"),
+    (b"\x28\xb5\x2f\xfd", "compressed by zstd", "unpack it with `unzstd`"),
+    (b"\xfd7zXZ", "compressed by xz", "unpack it with `unxz`"),
+    (b"BZh", "compressed by bzip2", "unpack it with `bunzip2`"),
+    (b"PK\x03\x04", "a ZIP archive", "unpack it"),
+    (b"PAR1", "a Parquet file", "write its rows as JSON, one a line"),
+    (b"ARROW1", "an Arrow file", "write its rows as JSON, one a line"),
+    (b"\xff\xfe", "in UTF-16", "convert it to UTF-8"),
+    (b"\xfe\xff", "in UTF-16", "convert it to UTF-8"),
+)
+"""How files begin that are often given where lines of text are wanted, what they are, and what to do about it."""
 
 
 class Lines:
@@ -24,6 +38,8 @@ class Lines:
         offsets = array("q")
         position = 0
         with open(self.path, "rb") as file:
+            self._check_kind(file.read(8))
+            file.seek(0)
             for line in file:
                 start = position
                 position += len(line)
@@ -32,6 +48,12 @@ class Lines:
                 if not line.isspace():
                     offsets.append(start)
         return np.asarray(offsets, np.int64)
+
+    def _check_kind(self, head: bytes) -> None:
+        """Raise `UserError` for a file that begins as those do that hold no lines of UTF-8."""
+        for magic, what, how in NO_TEXT:
+            if head.startswith(magic):
+                raise UserError(f"{storage.printable(self.path)}: {what}; {how}")
 
     def __len__(self) -> int:
         return len(self._offsets)
@@ -50,4 +72,4 @@ class Lines:
         """`file:line` for messages; counts the lines before it anew."""
         with open(self.path, "rb") as file:
             before = file.read(int(self._offsets[i])).count(b"\n")
-        return f"{self.path}:{before + 1}"
+        return f"{storage.printable(self.path)}:{before + 1}"

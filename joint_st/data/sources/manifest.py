@@ -3,25 +3,63 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
+import os
+import re
 from pathlib import Path
 
 import numpy as np
 
 from joint_st import storage
 from joint_st.config import ManifestSource
-from joint_st.data.audio import UnreadableAudio, audio_seconds, read_audio
+from joint_st.data.audio import UnreadableAudio, audio_seconds, check_length, read_audio
 from joint_st.data.paths import existing
 from joint_st.data.sources.corpus import opens
 from joint_st.data.sources.lines import Lines
 from joint_st.data.utterance import Entry, Utterance
 from joint_st.errors import UserError
 
-KNOWN = {"id", "audio_filepath", "offset", "duration", "text", "language", "speaker", "word_starts", "word_ends"}
+log = logging.getLogger(__name__)
+
+KNOWN = {"id", "audio_filepath", "offset", "duration", "channel", "text", "language", "speaker"}
+KNOWN |= {"word_starts", "word_ends"}
 """Keys with a meaning of their own; all others go to `Utterance.extra`."""
+
+OF_RESULTS = {"noise", "snr"}
+"""Keys by which results are broken down."""
+
+OTHER_NAMES = {"channel_selector": "channel", "lang": "language", "source_lang": "language"}
+"""Keys of NeMo's that mean what some of `KNOWN` do."""
+
+FOREIGN = {
+    **dict.fromkeys(("start", "start_time", "begin", "begin_time", "segment_start"), "write it as offset, in seconds"),
+    **dict.fromkeys(("end", "end_time", "segment_end"), "write duration, the seconds from offset on"),
+    "dur": "write it as duration, in seconds",
+    "channels": "write channel, counted from 0",
+    "text_filepath": "write what is said as text",
+    **dict.fromkeys(
+        ("recording", "supervisions", "tracks"), "a Lhotse cut: write audio_filepath, offset, duration, text"
+    ),
+    **dict.fromkeys(("features", "feature_file"), "give audio"),
+    **dict.fromkeys(("speed", "tempo", "gain", "volume"), "apply it to the audio"),
+}
+"""Keys by which other tools hear something else than the audio as it is, and what to do about each."""
+
+INSTEAD = ("audio", "audio_path", "audio_file", "audio_filename", "path", "file", "wav", "filename", "wav_path")
+"""Keys that other tools have for `audio_filepath`."""
 
 SLACK_SECONDS = 1.0
 """A word may be this much later than the end of its utterance: durations are rounded."""
+
+LONG_SECONDS = 300.0
+"""Durations beyond this are compared with what the file's header says: they may be samples or milliseconds."""
+
+LONGEST_SECONDS = 24 * 3600.0
+"""Longer audio is refused."""
+
+HALF_PAIR = re.compile("[\ud800-\udfff]")
+"""Half a surrogate pair, which JSON may hold, and UTF-8 cannot."""
 
 
 @opens("manifest")
@@ -30,35 +68,41 @@ class Manifest:
 
     `audio_filepath` is relative to the manifest's folder or absolute, `duration` and `offset` are in seconds.
     Without `offset` the whole file is the utterance; with it, `duration` seconds from there, or the rest.
+    `channel` (or `channel_selector`): the channel to hear, counted from 0, or a list of those to average; all, without.
     `word_starts` and `word_ends`: seconds from the beginning of the utterance, one each for every word of `text`.
-    `speaker`, `language`, `noise` (its name, or the condition's) and `snr` (dB): evaluations are broken down by them.
+    `speaker`, `language` (or `lang`), `noise` (its name, or the condition's) and `snr` (dB): evaluations are broken
+    down by them. Keys by which other tools hear something else are refused, other keys are named once in the log.
     """
 
     def __init__(self, config: ManifestSource):
         path = existing(config.path)
-        self.name = config.corpus or path.resolve().parent.name
+        self.name = storage.printable(config.corpus or path.resolve().parent.name)
         self._folder = path.parent
         self._lines = Lines(path)
-        self.place = f"manifest {path.absolute()}"
+        self._unknown: set[str] = set()
+        self.place = f"manifest {storage.printable(path.absolute())}"
         self.version = storage.version(path)
 
     def __len__(self) -> int:
         return len(self._lines)
 
+    def where(self, i: int) -> str:
+        """The file and the line of an utterance."""
+        return self._lines.where(i)
+
     def entry(self, i: int) -> Entry:
         """Utterance `i` without its audio; the file says its length where the manifest does not."""
         fields = self._fields(i)
+        self._note_unknown(fields)
         path = self._path(fields)
-        seconds, problem = fields.get("duration"), ""
-        if not path.is_file():
-            seconds, problem = seconds or 0.0, f"{path}: no such file"
-        elif seconds is None:
-            try:
-                seconds = audio_seconds(path) - fields.get("offset", 0.0)
-            except UnreadableAudio as error:
-                seconds, problem = 0.0, f"{path}: {error.why}"
+        try:
+            seconds, problem = self._seconds(fields, path), ""
+        except UnreadableAudio as error:
+            seconds, problem = fields.get("duration", 0.0), f"{error.path}: {error.why}"
+            seconds = 0.0 if seconds > LONG_SECONDS else seconds
+        id, full = self._ids(fields)
         return Entry(
-            id=self._id(fields),
+            id=id,
             seconds=float(seconds),
             text=fields["text"],
             has_audio=True,
@@ -68,17 +112,35 @@ class Manifest:
             snr=fields.get("snr"),
             problem=problem,
             timed_words=len(fields.get("word_starts") or ()),
+            full_id=full,
         )
+
+    def _seconds(self, fields: dict, path: Path) -> float:
+        """Length of an utterance as its manifest states it, or its file. Raises `UnreadableAudio`."""
+        if why := storage.why_no_file(path):
+            raise UnreadableAudio(path, why)
+        seconds = fields.get("duration")
+        if seconds is None or seconds > LONG_SECONDS:
+            held, offset = audio_seconds(path), fields.get("offset", 0.0)
+            if offset > held:
+                raise UnreadableAudio(path, f"{held:.3f} s long, and its utterance begins at offset {offset:g} s")
+            if seconds is None:
+                seconds = held - offset
+            elif seconds > held - offset:
+                check_length(path, held - offset, seconds, SLACK_SECONDS)
+        if seconds > LONGEST_SECONDS:
+            raise UnreadableAudio(path, f"an utterance of {seconds / 3600:.0f} hours; cut it")
+        return seconds
 
     def __getitem__(self, i: int) -> Utterance:
         fields = self._fields(i)
-        path = self._path(fields)
+        path, channels = self._path(fields), fields.get("channel", ())
         if "offset" in fields:
-            audio, rate = read_audio(path, fields["offset"], fields.get("duration"))
+            audio, rate, promised = read_audio(path, fields["offset"], fields.get("duration"), channels)
         else:
-            audio, rate = read_audio(path)
+            audio, rate, promised = read_audio(path, channels=channels)
         return Utterance(
-            id=self._id(fields),
+            id=self._ids(fields)[0],
             audio=audio,
             sample_rate=rate,
             text=fields["text"],
@@ -86,19 +148,30 @@ class Manifest:
             speaker=str(fields.get("speaker") or ""),
             corpus=self.name,
             word_times=_word_times(fields),
+            promised=promised,
             extra={key: value for key, value in fields.items() if key not in KNOWN},
         )
 
     def _path(self, fields: dict) -> Path:
         return self._folder / fields["audio_filepath"]
 
-    def _id(self, fields: dict) -> str:
-        """The line's own id, or its audio's path without the ending, with the offset where it has one."""
+    def _ids(self, fields: dict) -> tuple[str, str]:
+        """The line's own id; or its audio's path without the ending, with offset and channel where it has them, and
+        the same with the ending and the duration."""
         if fields.get("id") is not None:
-            return str(fields["id"])
-        path = self._path(fields).with_suffix("")
-        path = path.relative_to(self._folder) if path.is_relative_to(self._folder) else path
-        return f"{path}@{fields['offset']}" if fields.get("offset") else str(path)
+            return storage.printable_text(str(fields["id"])), ""
+        path = self._path(fields)
+        whole = storage.printable(path.relative_to(self._folder) if path.is_relative_to(self._folder) else path)
+        short, full = os.path.splitext(whole)[0], whole
+        if fields.get("offset"):
+            short += f"@{fields['offset']}"
+            full += f"@{fields['offset']}"
+        if fields.get("duration") is not None:
+            full += f"+{fields['duration']}"
+        if "channel" in fields:
+            channels = f"#{','.join(map(str, fields['channel'])) or 'average'}"
+            short, full = short + channels, full + channels
+        return short, full
 
     def _fields(self, i: int) -> dict:
         """The keys and values of line `i`, those with a meaning checked; `None` counts as absent."""
@@ -106,8 +179,11 @@ class Manifest:
             fields = json.loads(self._lines[i])
         except json.JSONDecodeError as error:
             raise self._broken(i, f"not JSON ({error.msg} at column {error.colno}); fix the line") from None
+        except (ValueError, RecursionError) as error:  # numbers of thousands of digits, lists in lists in lists
+            raise self._broken(i, f"not JSON that can be read ({str(error).split(';')[0]}); fix the line") from None
         if not isinstance(fields, dict):
             raise self._broken(i, f"a {type(fields).__name__}; each line must be a JSON object")
+        self._take_names_of_others(i, fields)
         for key in ("offset", "duration"):
             value = fields.get(key)
             if value is None:
@@ -116,12 +192,47 @@ class Manifest:
                 raise self._broken(i, f"{key} is {value!r}; it must be a number of seconds")
         for key in ("audio_filepath", "text"):
             if not isinstance(fields.get(key), str):
-                has = repr(fields[key]) if key in fields else "missing"
-                raise self._broken(i, f"{key} is {has}; it must be a string")
+                has = f"is {fields[key]!r}" if key in fields else "is missing"
+                meant = [name for name in INSTEAD if key == "audio_filepath" and key not in fields and name in fields]
+                raise self._broken(i, f"{key} {has}; it must be a string" + (f" (is it {meant[0]}?)" if meant else ""))
+        if not fields["audio_filepath"]:
+            raise self._broken(i, "audio_filepath is ''; it must name a file")
+        for key in ("text", "speaker", "language", "noise"):
+            if isinstance(fields.get(key), str):
+                fields[key] = HALF_PAIR.sub("\N{REPLACEMENT CHARACTER}", fields[key])
         if fields.get("snr") is not None and not _is_finite(fields["snr"]):
             raise self._broken(i, f"snr is {fields['snr']!r}; it must be a number of dB")
+        self._read_channel(i, fields)
         self._check_word_times(i, fields)
         return fields
+
+    def _take_names_of_others(self, i: int, fields: dict) -> None:
+        """Renames keys of NeMo's, and refuses what would be another utterance to another tool."""
+        for key, advice in FOREIGN.items():
+            if fields.get(key):
+                raise self._broken(i, f"{key}: a key of other tools, which has no meaning here; {advice}")
+        target = fields.pop("target_lang", None)
+        if target and target != fields.get("source_lang", target):
+            raise self._broken(
+                i, f"target_lang is {target!r}: its text is a translation, which cannot be trained on here"
+            )
+        for other, own in OTHER_NAMES.items():
+            value = fields.pop(other, None)
+            if value is None:
+                continue
+            if fields.get(own, value) not in (value, None):
+                raise self._broken(i, f"{own} is {fields[own]!r}, and {other} {value!r}; leave one of them out")
+            fields[own] = value
+
+    def _read_channel(self, i: int, fields: dict) -> None:
+        """Makes a tuple of the channels that are heard: an empty one, where that is all, is `average`."""
+        value = fields.pop("channel", None)
+        if value is None:
+            return
+        channels = value if isinstance(value, list) else [] if value == "average" else [value]
+        if not all(isinstance(channel, int) and not isinstance(channel, bool) and channel >= 0 for channel in channels):
+            raise self._broken(i, f"channel is {value!r}; it must be a number from 0 on, a list of some, or average")
+        fields["channel"] = tuple(channels)
 
     def _check_word_times(self, i: int, fields: dict) -> None:
         times = [fields[key] for key in ("word_starts", "word_ends") if fields.get(key) is not None]
@@ -135,8 +246,16 @@ class Manifest:
                 i, f"a word at {last} of {duration} s; word times are seconds from the beginning of the utterance"
             )
 
+    def _note_unknown(self, fields: dict) -> None:
+        """Names keys that mean nothing here in the log, each once."""
+        new = fields.keys() - KNOWN - OF_RESULTS - self._unknown
+        if new:
+            self._unknown |= new
+            names = storage.printable_text(", ".join(sorted(new)))
+            log.warning("%s: keys that have no meaning here: %s", storage.printable(self._lines.path), names)
+
     def _broken(self, i: int, what: str) -> UserError:
-        return UserError(f"{self._lines.where(i)}: {what}")
+        return UserError(storage.printable_text(f"{self._lines.where(i)}: {what}"))
 
 
 def _is_seconds(value) -> bool:
@@ -144,7 +263,10 @@ def _is_seconds(value) -> bool:
 
 
 def _is_finite(value) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    try:
+        return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    except OverflowError:  # a whole number beyond all floats
+        return False
 
 
 def _word_times(fields: dict) -> tuple[np.ndarray, np.ndarray] | None:

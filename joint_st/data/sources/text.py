@@ -41,5 +41,9 @@ class Sentences:
             corpus=self.name,
         )
 
+    def where(self, i: int) -> str:
+        """The file and the line of a sentence."""
+        return self._lines.where(i)
+
     def _id(self, i: int) -> str:
         return f"{self.name}-{i}"

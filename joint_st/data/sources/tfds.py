@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import os
@@ -13,16 +14,19 @@ from typing import Any
 import numpy as np
 import tensorflow_datasets as tfds
 import tqdm
+from pydantic import JsonValue
 from tensorflow_datasets.core.naming import parse_builder_name_kwargs
 from tensorflow_datasets.core.read_only_builder import builder_from_files
 from tensorflow_datasets.core.registered import DatasetNotFoundError
 
 from joint_st.config import TfdsSource
+from joint_st.data.corpora import built_here
 from joint_st.data.paths import cache_folder, expand
 from joint_st.data.sources.corpus import opens
 from joint_st.data.sources.lines import Lines
 from joint_st.data.utterance import Entry, Utterance
 from joint_st.errors import UserError
+from joint_st.json_files import parse_json
 
 FORMAT = 4
 """Number of the format of the file of entries; files of another number are not read."""
@@ -47,7 +51,8 @@ class Tfds:
         from joint_st.data.corpora import build_if_absent
 
         data_dir = str(expand(config.data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"))
-        build_if_absent(config.name, data_dir)
+        if not config.data_dir:  # a folder that the config of someone's run names is not written into
+            build_if_absent(config.name, data_dir)
         where = f"{config.name} in {data_dir}"
         builder = _builder(config.name, data_dir)
         self.name = builder.name
@@ -78,13 +83,21 @@ class Tfds:
         written = os.stat(os.path.join(builder.data_path, "dataset_info.json")).st_mtime_ns
         self.place = f"tfds {builder.data_path} {config.split}"
         self.version = f"{written} {len(self)}"
-        self._entries = _entry_file(f"{self.place} {self.version}", self._read_entries())
+
+    @functools.cached_property
+    def _entries(self) -> EntryFile:
+        """Made when they are first asked for: that reads all records, audio included."""
+        return _entry_file(f"{self.place} {self.version}", self._read_entries())
 
     def __len__(self) -> int:
         return len(self._records)
 
     def entry(self, i: int) -> Entry:
         return self._entries[i]
+
+    def where(self, i: int) -> str:
+        """The split and the record of an utterance."""
+        return f"{self.name} {self._split}, record {i}"
 
     def _read_entries(self) -> Iterator[Entry]:
         what = f"indexing {self.name} {self._split}"
@@ -94,9 +107,10 @@ class Tfds:
     def _read_entry(self, i: int) -> Entry:
         example = self._brief.deserialize_example_np(self._records[i])
         samples = example["num_samples"] if "num_samples" in example else len(example.get("audio", ()))
+        rate = int(example.get("sample_rate", 0))
         return Entry(
             id=self._id(example, i),
-            seconds=int(samples) / int(example["sample_rate"]) if samples else 0.0,
+            seconds=int(samples) / rate if samples and rate > 0 else 0.0,
             text=_plain(example["text"]),
             has_audio=bool(samples),
             language=_plain(example.get("language", "")),
@@ -173,9 +187,10 @@ def _finite(value) -> float | None:
 
 def _builder(name: str, data_dir: str) -> Any:
     try:
-        parse_builder_name_kwargs(name)
+        builder_name, _ = parse_builder_name_kwargs(name)
     except ValueError:
         raise UserError(f"{name}: no name of a TFDS dataset; write name, name/config or name:1.0.0") from None
+    _refuse_foreign_features(Path(data_dir) / builder_name.name)
     # Straight from the files: the code that made a dataset may need TensorFlow, its files do not.
     try:
         return builder_from_files(name, data_dir=data_dir)
@@ -185,8 +200,28 @@ def _builder(name: str, data_dir: str) -> Any:
             "store speech as an int16 Tensor with its sample_rate beside it"
         ) from None
     except DatasetNotFoundError:
-        present = _present(data_dir)
-        raise UserError(f"{name} in {data_dir}: no such TFDS dataset; there is {present}") from None
+        hint = f"; build it with `joint-st data build {name} --data-dir {data_dir}`" if built_here(name) else ""
+        raise UserError(f"{name} in {data_dir}: no such TFDS dataset; there is {_present(data_dir)}{hint}") from None
+
+
+def _refuse_foreign_features(folder: Path) -> None:
+    """Raises `UserError` where a dataset names features that are not TFDS's own: TFDS imports whatever module they name."""
+    for file in (*folder.glob("*/features.json"), *folder.glob("*/*/features.json")):
+        for name in _classes(parse_json(file.read_bytes(), JsonValue, str(file))):
+            if not name.startswith("tensorflow_datasets."):
+                raise UserError(f"{file}: the feature {name} is not one of TFDS's own; prepare it with those alone")
+
+
+def _classes(features: Any) -> Iterator[str]:
+    """The names of classes in the description of features, as of today and as of old."""
+    if isinstance(features, dict):
+        for key, value in features.items():
+            if key in ("pythonClassName", "python_class_name", "type") and isinstance(value, str) and "." in value:
+                yield value
+            yield from _classes(value)
+    elif isinstance(features, list):
+        for value in features:
+            yield from _classes(value)
 
 
 def _present(data_dir: str) -> str:

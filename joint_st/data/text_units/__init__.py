@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import itertools
-import json
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Annotated, Literal
+
+import pydantic
 
 from joint_st import storage
 from joint_st.config import TokenizerConfig, UnitsConfig
@@ -13,6 +15,7 @@ from joint_st.data.text_units.phonemes import Phonemes
 from joint_st.data.text_units.units import BOUNDARY, FILE, PADDING, UNKNOWN, Gather, Spelling, Units
 from joint_st.data.tokenizers import load_tokenizer, make_tokenizer
 from joint_st.errors import UserError
+from joint_st.json_files import read_json
 
 __all__ = ["BOUNDARY", "PADDING", "TOGETHER", "UNKNOWN", "Units", "load_units", "make_units"]
 
@@ -26,8 +29,8 @@ def make_units(config: UnitsConfig, examples: Iterable[tuple[str, str]], gather:
 
     gather: in place of going through the examples, where it is known what they hold.
 
-    Raises `UserError` where there is no text, for a language that espeak-ng does not have, and where SentencePiece
-    cannot make so many pieces.
+    Texts of a language that espeak-ng does not have have no phonemes. Raises `UserError` where there is no text, or none
+    that has phonemes, and where SentencePiece cannot make so many pieces.
     """
     if config.kind == "none":
         return None
@@ -38,6 +41,8 @@ def make_units(config: UnitsConfig, examples: Iterable[tuple[str, str]], gather:
 
 
 def _gather(examples: Iterable[tuple[str, str]]) -> Gather:
+    examples = list(examples)
+
     def gather(digest, symbols_of):
         found, rest = set(), iter(examples)
         while some := list(itertools.islice(rest, TOGETHER)):
@@ -52,7 +57,32 @@ def load_units(folder: Path | str) -> Units:
     path = storage.path(folder) / FILE
     if not path.is_file():
         raise UserError(f"{path}: no such file; is this the folder of a run that has units?")
-    description = json.loads(path.read_text(encoding="utf-8"))
-    if description["kind"] == "phonemes":
-        return Phonemes.load(description)
+    description = read_json(path, _Description)
+    if isinstance(description, _OfPhonemes):
+        return Phonemes.load(description.model_dump())
     return Spelling(load_tokenizer(folder))
+
+
+class _OfPhonemes(pydantic.BaseModel):
+    """What phonemes are saved as."""
+
+    kind: Literal["phonemes"]
+    symbols: list[Annotated[str, pydantic.Field(min_length=1)]]
+    language: str
+    version: str
+
+    @pydantic.field_validator("symbols")
+    @classmethod
+    def _each_once(cls, symbols: list[str]) -> list[str]:
+        if len(set(symbols)) < len(symbols):
+            raise ValueError("symbols: one is there twice")
+        return symbols
+
+
+class _Spelled(pydantic.BaseModel):
+    """What units that spell are saved as, beside their tokenizer."""
+
+    kind: Literal["characters", "sentencepiece"]
+
+
+_Description = Annotated[_OfPhonemes | _Spelled, pydantic.Field(discriminator="kind")]

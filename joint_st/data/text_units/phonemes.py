@@ -13,7 +13,7 @@ import numpy as np
 
 from joint_st.data.text_units import cache
 from joint_st.data.text_units.cache import PhonemeCache, phoneme_cache
-from joint_st.data.text_units.phonemizer import find_voice, phonemizer
+from joint_st.data.text_units.phonemizer import NoPhonemes, find_voice, phonemizer
 from joint_st.data.text_units.units import BOUNDARY, SPECIAL, UNKNOWN, Gather, write_description
 from joint_st.errors import UserError
 
@@ -34,14 +34,22 @@ class Phonemes:
         self.version = version
         """Version of espeak-ng that the inventory is of."""
         self._ids = {symbol: i for i, symbol in enumerate(self.symbols)}
-        self._voices: dict[str, str] = {}
+        self._voices: dict[str, str | NoPhonemes] = {}
 
     @classmethod
     def make(cls, language: str, gather: Gather) -> Phonemes:
-        """With the phonemes of the texts as inventory. Raises `UserError` where there is no text."""
+        """With the phonemes of the texts as inventory; those of a language that has none are passed over.
+
+        Raises `UserError` where no text has phonemes, and where there are none of `language`.
+        """
         units = cls((), language, phonemizer().version)
+        if why := units.refusal(""):
+            raise UserError(f"{why}; name another one, or set data.units.kind to characters")
         inventory = {BOUNDARY} | gather(units.digest, units._phonemes)
         if len(inventory) == 1:
+            languages = gather(f"languages {units.digest}", lambda examples: {tag for _, tag in examples})
+            if refusals := sorted(filter(None, map(units.refusal, languages))):
+                raise UserError(f"{refusals[0]}; or set data.units.kind to characters")
             raise UserError("data: the training texts have no phonemes; correct data.train or data.normalizer")
         return cls(sorted(inventory), language, units.version)
 
@@ -69,8 +77,13 @@ class Phonemes:
     def words(self, text: str, language: str = "") -> np.ndarray:
         return np.array([word for _, word in self._units(text, language)], np.int32)
 
+    def refusal(self, language: str) -> str:
+        voice = self._voice(language)
+        return str(voice) if isinstance(voice, NoPhonemes) else ""
+
     def prepare(self, examples: Iterable[tuple[str, str]]) -> None:
-        missing = [key for key in {self._key(*example) for example in examples} if self._cache.get(*key) is None]
+        keys = {key for example in examples if (key := self._key(*example)) is not None}
+        missing = [key for key in keys if self._cache.get(*key) is None]
         missing.sort()  # by voice: to change it takes as long as to speak some sentences
         self._compute(missing)
 
@@ -101,8 +114,10 @@ class Phonemes:
         return units
 
     def _spoken(self, text: str, language: str) -> list[list[str]]:
-        """The phonemes of each word of `text.split()`."""
+        """The phonemes of each word of `text.split()`; nothing where there are none of the language."""
         key = self._key(text, language)
+        if key is None:
+            return []
         packed = self._cache.get(*key)
         if packed is None:
             [packed] = self._compute([key])
@@ -116,9 +131,16 @@ class Phonemes:
             self._cache.put((*key, phonemes) for key, phonemes in zip(keys, packed))
         return packed
 
-    def _key(self, text: str, language: str) -> tuple[str, str]:
-        """Voice and text under which the phonemes are kept."""
-        if language not in self._voices:
-            self._voices[language] = find_voice(language, self.language, phonemizer().voices)
+    def _key(self, text: str, language: str) -> tuple[str, str] | None:
+        """Voice and text under which the phonemes are kept; None where there are none of the language."""
+        voice = self._voice(language)
         # JSON may hold halves of surrogate pairs, which no file and no library takes.
-        return self._voices[language], text.encode("utf-8", "replace").decode()
+        return None if isinstance(voice, NoPhonemes) else (voice, text.encode("utf-8", "replace").decode())
+
+    def _voice(self, language: str) -> str | NoPhonemes:
+        if language not in self._voices:
+            try:
+                self._voices[language] = find_voice(language, self.language, phonemizer().voices)
+            except NoPhonemes as error:
+                self._voices[language] = error
+        return self._voices[language]

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from joint_st.data.espeak import EspeakCopy, initialize, set_voice
+from joint_st.data.languages import bcp_47
 from joint_st.errors import UserError
 
 RETRIEVAL = 1
@@ -30,8 +31,22 @@ PUNCTUATION = string.punctuation + "¡¿«»‹›„“”‘’…–—।。
 OTHER_NAMES = {"zh-hk": "yue", "zh-mo": "yue", "nn": "nb", "iw": "he"}
 """Tags that espeak-ng does not know, and the nearest it does: Hong Kong and Macao speak Cantonese."""
 
+WRONG = {
+    "sit/cmn": ("Mandarin", "tones 1 and 4 are the same"),
+    "sit/cmn-Latn-pinyin": ("Mandarin", "tones 1 and 4 are the same"),
+    "sit/hak": ("Hakka", "its characters are read as `Chinese letter`"),
+    "jpx/ja": ("Japanese", "kanji are read as `Chinese letter`"),
+    "tai/th": ("Thai", "its vowels are read as consonants"),
+    "sit/my": ("Burmese", "its vowels are read as consonants"),
+}
+"""Voices whose phonemes are of no use: their language, and why."""
+
 Words = list[tuple[str, ...]]
 """The phonemes of each word."""
+
+
+class NoPhonemes(UserError):
+    """There are no phonemes of a language."""
 
 
 class Voice(NamedTuple):
@@ -157,14 +172,16 @@ def phonemizer() -> Phonemizer:
 
 
 def find_voice(tag: str, default: str, voices: Sequence[Voice]) -> str:
-    """The identifier of the voice for a tag (`en`, `de-AT`, `zh-CN`); an empty tag means `default`.
+    """The identifier of the voice for a tag (`en`, `de-AT`, `zh-HK`), a code of three letters (`eng`) or a language's
+    English name; empty means `default`.
 
     A tag without a region takes the default's, if that is of the same language. Otherwise the tag's last parts are
-    dropped until a voice has it (RFC 4647, 3.4). Raises `UserError` where none has.
+    dropped until a voice has it (RFC 4647, 3.4). Raises `NoPhonemes` where none has, and where its phonemes are wrong.
     """
-    wanted = canonical(tag) or canonical(default)
-    if canonical(default).split("-")[0] == wanted:
-        wanted = canonical(default)
+    wanted = bcp_47(tag) or bcp_47(default)
+    if bcp_47(default).split("-")[0] == wanted:
+        wanted = bcp_47(default)
+    where = "a language of the data" if tag.strip() else "data.units.language"
     parts = wanted.split("-")
     while parts:
         name = "-".join(parts)
@@ -176,17 +193,12 @@ def find_voice(tag: str, default: str, voices: Sequence[Voice]) -> str:
             if language == name
         ]
         if having:
-            return min(having)[2]
+            voice = min(having)[2]
+            if voice in WRONG:
+                language, why = WRONG[voice]
+                raise NoPhonemes(f"{where}: espeak-ng has no right phonemes of {language} ({tag or default}): {why}")
+            return voice
         parts.pop()
     known = sorted({language for voice in voices for _, language in voice.languages})
     near = ", ".join(difflib.get_close_matches(wanted, known, n=3, cutoff=0))
-    where = "a language of the data" if tag else "data.units.language"
-    raise UserError(
-        f"{where}: espeak-ng has no language {tag or default!r}, perhaps {near}; correct the tag, or set "
-        "data.units.kind to characters"
-    )
-
-
-def canonical(tag: str) -> str:
-    """Lower case, hyphens between the parts."""
-    return tag.strip().replace("_", "-").lower()
+    raise NoPhonemes(f"{where}: espeak-ng has no language {tag or default!r}, perhaps {near}; correct the tag (BCP 47)")

@@ -9,7 +9,7 @@ from typing import Protocol
 
 import numpy as np
 
-from joint_st.data.tokenizers import Characters, Tokenizer, Wordpieces
+from joint_st.data.tokenizers import UNKNOWN_MARK, WORD, Characters, Tokenizer, Wordpieces
 
 PADDING = 0
 UNKNOWN = 1
@@ -18,8 +18,6 @@ SPECIAL = ("<pad>", "<unk>")
 BOUNDARY = " "
 """How the boundary between two words is written."""
 FILE = "units.json"
-WORD = "\u2581"
-"""How SentencePiece writes the beginning of a word."""
 
 
 class Gather(Protocol):
@@ -54,6 +52,10 @@ class Units(Protocol):
         """Which word of `text.split()` each unit belongs to, int32 [U]; -1 for boundaries between words."""
         ...
 
+    def refusal(self, language: str) -> str:
+        """Why texts in a language have no units at all; empty where they may have."""
+        ...
+
     def prepare(self, examples: Iterable[tuple[str, str]]) -> None:
         """Computes, and keeps on disk, what `encode` will need for each (text, language)."""
         ...
@@ -77,11 +79,12 @@ class Spelling:
         self.tokenizer = tokenizer
         self.size = tokenizer.size
         self.digest = tokenizer.digest
+        self.kind = tokenizer.kind
         if isinstance(tokenizer, Characters):
-            self.kind, written = "characters", list(tokenizer.characters)
+            written = list(tokenizer.characters)
         else:
             assert isinstance(tokenizer, Wordpieces)
-            self.kind, written = "sentencepiece", tokenizer.symbols()[len(SPECIAL) :]
+            written = tokenizer.symbols()[len(SPECIAL) :]
         self.symbols = (*SPECIAL, *(symbol.replace(WORD, BOUNDARY) for symbol in written))
 
     def encode(self, text: str, language: str = "") -> np.ndarray:
@@ -97,6 +100,33 @@ class Spelling:
             boundary = np.array([piece == WORD for piece in pieces], bool)
             word = np.cumsum(begins) - 1
         return np.where(boundary, -1, np.minimum(word, len(text.split()) - 1)).astype(np.int32)
+
+    def label_words(self, labels: Iterable[int]) -> tuple[list[str], np.ndarray]:
+        """The words of the text of labels [U], however they cut it, and the word of each label, int32 [U].
+
+        The words are those of `tokenizer.decode(labels).split()`; a label that spells a boundary alone has -1, and one
+        that reaches over a boundary counts for the word it begins in.
+        """
+        unknown = UNKNOWN_MARK if isinstance(self.tokenizer, Characters) else f" {UNKNOWN_MARK} "
+        words: list[str] = []
+        owners, inside = [], False
+        for label in labels:
+            owner = -1
+            for character in unknown if label == UNKNOWN else self.symbols[label]:
+                if character.isspace():
+                    inside = False
+                    continue
+                if not inside:
+                    words.append("")
+                    inside = True
+                words[-1] += character
+                owner = len(words) - 1 if owner < 0 else owner
+            owners.append(owner)
+        return words, np.array(owners, np.int32)
+
+    def refusal(self, language: str) -> str:
+        """Nothing is refused: any language can be spelled."""
+        return ""
 
     def prepare(self, examples: Iterable[tuple[str, str]]) -> None:
         """Nothing: spelling needs no preparation."""

@@ -3,20 +3,32 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import json
+import sys
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Literal
 
 from joint_st.data.normalizers import Normalizer
 from joint_st.data.tokenizers import Tokenizer
 from joint_st.decoding.fusion import Fusion, Weights
+from joint_st.decoding.fusion.hot_word_file import read_hot_words
 from joint_st.decoding.fusion.hot_words import HotWords
 from joint_st.decoding.fusion.label_lm import LabelLM
 from joint_st.decoding.fusion.neural_lm import NeuralLM
-from joint_st.decoding.fusion.word_lm import WordLM
+from joint_st.decoding.fusion.word_lm import WordLM, unspellable_words
 from joint_st.decoding.rescoring import Rescoring, RescoringWeights
+from joint_st.distributed.peers import current
 from joint_st.errors import UserError
-from joint_st.lm.arpa import SPACE, Arpa, spellings, symbols
+from joint_st.lm.arpa import SPACE, UNKNOWN, Arpa, spellings, symbols
 from joint_st.lm.kenlm import read_ngrams
+from joint_st.runs import checksums
+from joint_st.runs.directory import RunDirectory
 from joint_st.runs.trained import load_lm
+
+Level = Literal["word", "label"]
+"""What the tokens of a language model are."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -33,6 +45,8 @@ class Fused:
     rescoring: Rescoring | None = None
     rescorer: str = ""
     """Such as `label LSTM lm step 800`; "" where there is none."""
+    digest: str = ""
+    """Changes with the content of the files."""
 
     @property
     def names(self) -> list[str]:
@@ -63,42 +77,95 @@ class FusionFiles:
     lm: Path | None
     """An ARPA file, a KenLM trie, or the directory of a language model's run."""
     hot_words: Path | None
-    """One word or phrase a line."""
+    """One word or phrase a line; see `joint_st.decoding.fusion.hot_word_file`."""
     weights: Weights = Weights()
     rescore: Path | None = None
-    """As `lm`."""
+    """The language model that rescores, of the same kinds as `lm`."""
     rescoring_weights: RescoringWeights = RescoringWeights()
+    lm_level: Level | None = None
+    """What the tokens of `lm` are; None: see `find_level`."""
+    rescore_level: Level | None = None
+    """What the tokens of `rescore` are; None: see `find_level`."""
 
     def open(self, tokenizer: Tokenizer, normalizer: Normalizer) -> Fused:
         """Reads the files for a run's labels.
 
-        An n-gram model is one over labels where all of its tokens are labels as `joint_st.lm.arpa` writes them,
-        and one over words otherwise. Raises `UserError` where a file is missing, broken, too large, or of another
-        tokenizer, and where hot words cannot be spelled.
+        A line on stderr says what each n-gram model is. Raises `UserError` where a file is missing, broken, too large, or
+        of another tokenizer, where most of its words cannot be spelled, where one cannot tell whether it is of words or of
+        labels, and where hot words cannot be spelled.
         """
         lm, hot_words, rescoring, names = None, None, None, {}
         if self.lm is not None:
-            lm, names["lm"] = open_lm(self.lm, tokenizer)
+            lm, names["lm"] = open_lm(self.lm, tokenizer, normalizer, self.lm_level, "--lm-level")
         if self.hot_words is not None:
-            hot_words = HotWords.of(_phrases(self.hot_words, normalizer), spellings(tokenizer))
+            phrases = read_hot_words(self.hot_words, normalizer)
+            hot_words = HotWords.of(phrases, spellings(tokenizer), phrases)
             names["hot_words"] = self.hot_words.name
         if self.rescore is not None:
-            model, names["rescorer"] = open_lm(self.rescore, tokenizer)
+            model, names["rescorer"] = open_lm(
+                self.rescore, tokenizer, normalizer, self.rescore_level, "--rescore-level"
+            )
             rescoring = Rescoring(model, self.rescoring_weights)
         fusion = Fusion(lm, hot_words, self.weights) if lm or hot_words else None
-        return Fused(fusion, rescoring=rescoring, **names)
+        digest = digest_of(path for path in (self.lm, self.hot_words, self.rescore) if path)
+        return Fused(fusion, rescoring=rescoring, digest=digest, **names)
 
 
-def open_lm(path: Path, tokenizer: Tokenizer) -> tuple[LabelLM | WordLM | NeuralLM, str]:
-    """A language model for a run's labels, and how tables name it; as of `FusionFiles.open`."""
+def digest_of(paths: Iterable[Path]) -> str:
+    """Changes with the content of some files; of the run of a language model, with its checkpoints."""
+    digest = hashlib.sha256()
+    for path in paths:
+        if path.is_dir():
+            run = RunDirectory(path)
+            steps = run.checkpoint_steps
+            digest.update(json.dumps([checksums.identity(run.checkpoints / str(step)) for step in steps]).encode())
+        else:
+            with open(path, "rb") as file:
+                digest.update(hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()[:16]
+
+
+def open_lm(
+    path: Path, tokenizer: Tokenizer, normalizer: Normalizer, level: Level | None = None, option: str = "--lm-level"
+) -> tuple[LabelLM | WordLM | NeuralLM, str]:
+    """A language model for a run's labels, and how tables name it; as of `FusionFiles.open`. option: sets `level`."""
     if path.is_dir():
+        if level == "word":
+            raise UserError(f"{option} word: {path} is a neural model, which is over labels; leave it out")
         trained = load_lm(path)
         check_labels(path, trained.tokenizer, tokenizer)
+        if (theirs := trained.config.data.normalizer) != str(normalizer):
+            _say(f"{path}: trained on texts of the normaliser {theirs}, and the run's is {normalizer}")
         model = NeuralLM(trained.weights, trained.config.model, tokenizer.size)
         return model, f"label LSTM {path.absolute().name} step {trained.step}"
     model = read_ngrams(path)
-    lm, level = _language_model(model, path, tokenizer)
-    return lm, f"{level} {model.order}-gram {path.name}"
+    level = level or find_level(model, path, tokenizer, option)
+    if level == "word":
+        return _word_lm(model, path, tokenizer)
+    return _label_lm(model, path, tokenizer)
+
+
+def find_level(model: Arpa, path: Path, tokenizer: Tokenizer, option: str) -> Level:
+    """Whether a model is of words or of a run's labels, where that is beyond doubt; raises `UserError` elsewhere.
+
+    It is of labels where a token has the space that labels have and words do not, or where no label of the run has one;
+    and of words where several labels spell one of its tokens, or one is longer than any label.
+    """
+    labels, tokens = set(symbols(tokenizer)), model.tokens
+    if any(SPACE in token for token in tokens):
+        return "label"
+    foreign = [token for token in tokens if token not in labels]
+    if not foreign and not any(SPACE in label for label in labels):
+        return "label"
+    letters = set("".join(spellings(tokenizer)))
+    spelled = [token for token in tokens if letters.issuperset(token)]
+    longest = max(map(len, spellings(tokenizer)))
+    if not spelled or any(token in spelled or len(token) > longest for token in foreign):
+        return "word"
+    raise UserError(
+        f"{path}: its tokens, such as {tokens[0]!r}, may be words or labels of the run; say which: {option} word, or "
+        f"{option} label"
+    )
 
 
 def check_labels(path: Path, of_lm: Tokenizer, of_run: Tokenizer) -> None:
@@ -116,25 +183,39 @@ def check_labels(path: Path, of_lm: Tokenizer, of_run: Tokenizer) -> None:
     )
 
 
-def _phrases(path: Path, normalizer: Normalizer) -> list[str]:
-    if not path.is_file():
-        raise UserError(f"{path}: no such file")
+def _word_lm(model: Arpa, path: Path, tokenizer: Tokenizer) -> tuple[WordLM, str]:
+    written = spellings(tokenizer)
+    if not any(" " in spelling for spelling in written):
+        raise UserError(
+            f"{path}: is over words, and no label of the run separates them; make a model over its labels, as `joint-st data "
+            "ngram RUN --level label` does"
+        )
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except UnicodeDecodeError:
-        raise UserError(f"{path}: not text in UTF-8") from None
-    phrases = [phrase for phrase in map(normalizer, lines) if phrase]
-    if not phrases:
-        raise UserError(f"{path}: holds no word")
-    return phrases
+        lm = WordLM.of(model, written)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
+    unspellable = unspellable_words(model, written)
+    cannot = f", {len(unspellable)} of which, such as {unspellable[0]!r}, cannot be spelled" if unspellable else ""
+    _say(f"{path}: a {model.order}-gram over {len(model.tokens)} words{cannot}")
+    return lm, f"word {model.order}-gram {path.name}"
 
 
-def _language_model(model: Arpa, path: Path, tokenizer: Tokenizer) -> tuple[LabelLM | WordLM, str]:
-    labels = symbols(tokenizer)
-    known = set(labels)
-    foreign = [token for token in model.tokens if token not in known]
-    if not foreign:
-        return LabelLM.of(model, labels), "label"
-    if any(SPACE in token for token in model.tokens):
-        raise UserError(f"{path}: over the labels of another tokenizer: this run's has no {foreign[0]!r}")
-    return WordLM.of(model, spellings(tokenizer)), "word"
+def _label_lm(model: Arpa, path: Path, tokenizer: Tokenizer) -> tuple[LabelLM, str]:
+    labels, tokens = symbols(tokenizer), set(model.tokens)
+    if foreign := tokens.difference(labels):
+        raise UserError(f"{path}: over the labels of another tokenizer: this run's has no {min(foreign)!r}")
+    own = [label for label in labels if label and label != UNKNOWN]
+    missing = [label for label in own if label not in tokens]
+    if 2 * len(missing) > len(own):
+        raise UserError(
+            f"{path}: {len(missing)} of the run's {len(own)} labels, such as {missing[0]!r}, are not in it; make it of more "
+            "text, or of labels of the run's own tokenizer"
+        )
+    lacks = f"; it lacks {len(missing)} of the run's, such as {missing[0]!r}" if missing else ""
+    _say(f"{path}: a {model.order}-gram over {len(tokens)} labels{lacks}")
+    return LabelLM.of(model, labels), f"label {model.order}-gram {path.name}"
+
+
+def _say(line: str) -> None:
+    if current().is_first:
+        print(line, file=sys.stderr)

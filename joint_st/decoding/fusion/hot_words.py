@@ -1,6 +1,6 @@
 """A bonus for words that are said to be likely, and for phrases of them.
 
-Each occurrence of a hot phrase, as whole words, is worth one bonus. A share of it counts while the phrase is being
+Each occurrence of a hot phrase, as whole words, is worth one bonus, or as many as its weight says. A share of it counts while the phrase is being
 spelled, that of its letters spelled so far, so that the beam keeps it; it is taken back where the spelling diverges.
 The automaton is that of Aho and Corasick ("Efficient string matching", 1975) over letters, with a space before each
 phrase; its table has a row for each state and a column for each label.
@@ -9,7 +9,8 @@ phrase; its table has a row for each state and a column for each label.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import NamedTuple
 
 import jax
@@ -35,8 +36,11 @@ class HotWords(NamedTuple):
     """The state of the empty prefix, int32 []."""
 
     @classmethod
-    def of(cls, phrases: Iterable[str], spellings: Sequence[str]) -> HotWords:
-        """phrases: normalised, words separated by single spaces. spellings: what each label [V] adds to a text.
+    def of(
+        cls, phrases: Iterable[str], spellings: Sequence[str], weights: Mapping[str, float] = MappingProxyType({})
+    ) -> HotWords:
+        """phrases: normalised, words separated by single spaces. spellings: what each label [V] adds to a text. weights:
+        how many bonuses phrases count for, where it is not one.
 
         Raises `UserError` where a phrase cannot be spelled, and where there are too many.
         """
@@ -45,14 +49,14 @@ class HotWords(NamedTuple):
         for phrase in phrases:
             if not letters.issuperset(phrase):
                 raise UserError(f"the hot word {phrase!r} cannot be spelled by the run's tokenizer; remove it")
-        children, shares = _trie(phrases)
+        children, shares, over = _trie(phrases, weights)
         if (cells := len(children) * len(spellings)) > MOST:
             raise UserError(f"{len(phrases)} hot words need a table of {cells:,} cells; at most {MOST:,}: give fewer")
-        back, over = _fall_back(children, shares)
+        back = _fall_back(children, shares, over)
 
         def advance(state: int, letter: str) -> tuple[int, float]:
-            """The state after a letter, and how many phrases were over before it."""
-            done = over[state] if letter == " " else 0
+            """The state after a letter, and what the phrases are worth that were over before it."""
+            done = over[state] if letter == " " else 0.0
             while state and letter not in children[state]:
                 state = back[state]
             return children[state].get(letter, 0), done
@@ -61,7 +65,7 @@ class HotWords(NamedTuple):
         gains = np.zeros(after.shape, np.float32)
         for state in range(len(children)):
             for label, spelling in enumerate(spellings):
-                reached, bonuses = state, 0
+                reached, bonuses = state, 0.0
                 for letter in spelling:
                     reached, done = advance(reached, letter)
                     bonuses += done
@@ -84,27 +88,32 @@ class HotWords(NamedTuple):
         return bonus * self.ends[states]
 
 
-def _trie(phrases: Sequence[str]) -> tuple[list[dict[str, int]], list[float]]:
-    """The letters that lead from each state to others, and which share of a phrase is spelled in each state."""
-    children, shares = [{}], [0.0]
+def _trie(
+    phrases: Sequence[str], weights: Mapping[str, float]
+) -> tuple[list[dict[str, int]], list[float], list[float]]:
+    """The letters that lead from each state to others; the share of a phrase's worth that is spelled in each state; and
+    what the phrase is worth that ends there."""
+    children, shares, over = [{}], [0.0], [0.0]
     for phrase in phrases:
-        state = 0
+        state, worth = 0, weights.get(phrase, 1.0)
         for spelled, letter in enumerate(f" {phrase}"):
             if letter not in children[state]:
                 children[state][letter] = len(children)
                 children.append({})
                 shares.append(0.0)
+                over.append(0.0)
             state = children[state][letter]
-            shares[state] = max(shares[state], spelled / len(phrase))
-    return children, shares
+            shares[state] = max(shares[state], worth * spelled / len(phrase))
+        over[state] = worth
+    return children, shares, over
 
 
-def _fall_back(children: list[dict[str, int]], shares: list[float]) -> tuple[list[int], list[int]]:
-    """The state of the longest proper suffix of each one, and how many phrases end there; completes `shares`.
+def _fall_back(children: list[dict[str, int]], shares: list[float], over: list[float]) -> list[int]:
+    """The state of the longest proper suffix of each one; completes `shares` and `over`.
 
-    A state's share is the largest of its own and of its suffixes'.
+    A state's share is the largest of its own and of its suffixes'; all phrases that end there are over.
     """
-    back, over = [0] * len(children), [int(share == 1.0) for share in shares]
+    back = [0] * len(children)
     queue = deque(children[0].values())
     while queue:
         state = queue.popleft()
@@ -116,4 +125,4 @@ def _fall_back(children: list[dict[str, int]], shares: list[float]) -> tuple[lis
                 suffix = back[suffix]
             back[child] = children[suffix].get(letter, 0)
             queue.append(child)
-    return back, over
+    return back

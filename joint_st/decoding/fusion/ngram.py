@@ -33,7 +33,7 @@ class Arcs:
     targets: jax.Array
     """States that they lead to, int32 [A + 1]."""
     steps: int
-    """Of the binary search among the arcs of the state that has the most."""
+    """Number of steps of the binary search among the arcs of the state that has the most."""
 
     @classmethod
     def of(cls, arcs: Mapping[tuple[int, int], int], states: int) -> tuple[Arcs, np.ndarray]:
@@ -71,9 +71,9 @@ class NGram:
     """An n-gram model; logarithms are natural."""
 
     arcs: Arcs
-    """By state and token."""
+    """What follows each state, by token."""
     log_probs: jax.Array
-    """Of the arcs, float32 [A + 1]."""
+    """Log probabilities of the arcs, float32 [A + 1]."""
     shorter: jax.Array
     """State of the longest proper suffix of each state's context, int32 [S]; 0, without context, leads to itself."""
     backoffs: jax.Array

@@ -36,16 +36,21 @@ class WordLM(NamedTuple):
     def of(cls, model: Arpa, spellings: Sequence[str]) -> WordLM:
         """spellings: what each label [V] adds to a text, with a space only at the front.
 
-        Raises `UserError` where a label has one elsewhere, and where no word of the model can be spelled.
+        Raises `UserError` where a label has one elsewhere, and where most words of the model cannot be spelled.
         """
         if odd := [spelling for spelling in spellings if " " in spelling[1:]]:
             raise UserError(f"the run's tokenizer has the piece {odd[0]!r}: a word LM needs words to begin with pieces")
         ngram, ids = NGram.of(model)
         letters = set("".join(spellings))
         words = [word for word in model.tokens if letters.issuperset(word)]
+        unspellable = unspellable_words(model, spellings)
+        if len(unspellable) > len(words):
+            raise UserError(
+                f"{len(unspellable)} of its {len(model.tokens)} words, such as {unspellable[0]!r}, cannot be spelled by the "
+                "run's tokenizer; make it of texts that are normalised as the run's"
+            )
         if not words:
-            example = f", such as {model.tokens[0]!r}," if model.tokens else ""
-            raise UserError(f"the language model: none of its words{example} can be spelled by the run's tokenizer")
+            raise UserError("holds no word")
         children, ends = _trie(words)
         first, later = _labels_by_letters(spellings)
         starts = [(_ROOT, first), *((node, later) for node in children if node != _UNKNOWN)]
@@ -60,7 +65,7 @@ class WordLM(NamedTuple):
         return jnp.int32(self.ngram.start), jnp.int32(_ROOT)
 
     def lengthen(self, states, labels, weight, bonus, unknown_penalty):
-        """As of `LabelLM`; the bonus is for a word."""
+        """Scores and states after each label, as `LabelLM.lengthen` gives them; the bonus is for a word."""
         contexts, nodes = states
         of_word, after_word = self._end_word(states, weight, bonus, unknown_penalty)
         begins = self.begins[labels]
@@ -72,7 +77,7 @@ class WordLM(NamedTuple):
         return gain, (jnp.where(begins, after_word[:, None], contexts[:, None]), after)
 
     def finish(self, states, weight, bonus, unknown_penalty):
-        """As of `LabelLM`."""
+        """Scores of the end of the text, as `LabelLM.finish` gives them."""
         of_word, after_word = self._end_word(states, weight, bonus, unknown_penalty)
         return of_word + weight * self.ngram.step(after_word, self.ngram.end)[0]
 
@@ -86,6 +91,12 @@ class WordLM(NamedTuple):
         score = weight * (log_prob - unknown_penalty * unpaid) + bonus
         inside = nodes != _ROOT
         return jnp.where(inside, score, 0.0), jnp.where(inside, after, contexts)
+
+
+def unspellable_words(model: Arpa, spellings: Sequence[str]) -> list[str]:
+    """The words of a model that labels cannot spell; the search never finds them."""
+    letters = set("".join(spellings))
+    return [word for word in model.tokens if not letters.issuperset(word)]
 
 
 def _trie(words: Iterable[str]) -> tuple[dict[int, dict[str, int]], dict[int, str]]:

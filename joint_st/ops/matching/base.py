@@ -21,9 +21,9 @@ class Sides(NamedTuple):
     """The embeddings to match, whose squared L2 distance is the cost (`cost.comparable`), zero in the padding."""
 
     audio: jax.Array
-    """float32 [B, T, D]."""
+    """Embeddings of audio frames, float32 [B, T, D]."""
     text: jax.Array
-    """float32 [B, R, D]."""
+    """Embeddings of text frames, float32 [B, R, D]."""
     audio_lengths: jax.Array
     """int [B]."""
     text_lengths: jax.Array
@@ -34,19 +34,19 @@ class Sides(NamedTuple):
     """Valid text positions of utterances that are feasible, bool [B, R]."""
 
     def held(self) -> Sides:
-        """The same without a gradient through the embeddings."""
+        """These sides without a gradient through the embeddings."""
         return self._replace(audio=lax.stop_gradient(self.audio), text=lax.stop_gradient(self.text))
 
 
 class Given(NamedTuple):
-    """What some alignments need beside the embeddings."""
+    """What some alignments need in addition to the embeddings."""
 
     temperature: float | jax.Array = 1.0
-    """In units of the cost."""
+    """Temperature of `soft` and `optimal_transport`, in units of the cost."""
     positions: jax.Array | None = None
     """Text positions, int [B, T]; negative for a frame that is not matched."""
     key: jax.Array | None = None
-    """Random key."""
+    """Random key of an alignment that is drawn."""
 
 
 class Matched(NamedTuple):
@@ -107,7 +107,10 @@ class PlannedAlignment(AlignmentKind):
 
     @abc.abstractmethod
     def plan(self, costs: jax.Array, sides: Sides, temperature: float | jax.Array) -> jax.Array:
-        """The degrees, float32 [B, T, R], exactly 0 in the padding; `costs` are float32 [B, T, R]."""
+        """The degree to which each frame is matched with each position, float32 [B, T, R], exactly 0 in the padding.
+
+        costs: float32 [B, T, R].
+        """
 
     def match(self, sides, given):
         held = sides.held()

@@ -18,7 +18,7 @@ from joint_st.ops.masks import zero_padding
 COSTS = ("squared_l2", "cosine", "normalized_l2")
 
 EPSILON = 1e-6
-"""Added to the variance in layer normalisation."""
+"""Number added to the variance in layer normalisation."""
 
 SMALLEST_SQUARE = 1e-12
 """Squared norms are not taken below this, so that a zero vector has a finite gradient under `cosine`."""

@@ -18,20 +18,20 @@ DEFAULT = "skip"
 
 class Alignment(NamedTuple):
     position: jax.Array
-    """int32 [B, T]: the text position each frame is matched with; 0 in the padding and where not feasible."""
+    """Text position that each frame is matched with, int32 [B, T]; 0 in the padding and where not feasible."""
     feasible: jax.Array
-    """bool [B]: there is at least one such alignment."""
+    """Whether there is at least one such alignment, bool [B]."""
 
 
 class AlignmentLoss(NamedTuple):
     value: jax.Array
-    """float32 [B]: mean over the frames of the distance to what they are matched with; 0 where not feasible."""
+    """Mean over the frames of the distance to what they are matched with, float32 [B]; 0 where not feasible."""
     frames: jax.Array
-    """float32 [B]: the weight of `value` in a mean over frames: how many frames are matched, 0 where not feasible."""
+    """Number of matched frames, float32 [B], the weight of `value` in a mean over frames; 0 where not feasible."""
     position: jax.Array
-    """int32 [B, T]: the text position each frame is matched with, or the likeliest."""
+    """Text position that each frame is matched with, or the likeliest, int32 [B, T]."""
     coverage: jax.Array
-    """float32 [B]: share of the text positions that some frame is matched with (by `position`; all, for `dtw`)."""
+    """Share of the text positions that some frame is matched with, float32 [B] (by `position`; all, for `dtw`)."""
 
 
 def alignment_kind(name: str) -> AlignmentKind:
@@ -67,7 +67,7 @@ def align(
     """
     kind = _checked(moves, cost, Given(key=key))
     if not isinstance(kind, PathAlignment):
-        raise ValueError(f"alignment {moves!r}: is no path; only alignment_loss takes it")
+        raise ValueError(f"alignment {moves!r}: is not a path; only alignment_loss takes it")
     feasible = kind.feasible(audio_lengths, text_lengths)
     if 0 in (audio.shape[1], text.shape[1]):
         return Alignment(jnp.zeros(audio.shape[:2], jnp.int32), feasible)

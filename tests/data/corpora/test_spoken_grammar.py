@@ -330,6 +330,24 @@ def test_what_a_killed_build_left_is_removed(tmp_path):
     assert len(builder.as_data_source("train")) == TINY.train
 
 
+def test_a_disk_that_is_full_is_told_in_one_line(tmp_path, monkeypatch):
+    """The message is that of ArrayRecord's writer; another error of its stays as it is."""
+
+    def build(why):
+        def fail(self, **options):
+            raise RuntimeError(why)
+
+        monkeypatch.setattr(SpokenGrammar, "download_and_prepare", fail)
+        spoken_grammar.build(str(tmp_path), "tiny", progress=False)
+
+    with pytest.raises(
+        UserError, match=f"^{tmp_path}.*: the corpus could not be written: No space left on device; name"
+    ):
+        build("write() failed: No space left on device; at byte 9")
+    with pytest.raises(RuntimeError, match="^bad$"):
+        build("bad")
+
+
 def test_processes_that_build_at_once_agree(tmp_path):
     code = "import sys; from joint_st.data import corpora as c; c.build_if_absent(*sys.argv[1:])"
     command = [sys.executable, "-c", code, "spoken_grammar/tiny", str(tmp_path)]

@@ -138,6 +138,24 @@ def test_an_unknown_language_is_named_with_near_ones():
         make(("a", ""), language="enn")
 
 
+def test_one_language_without_phonemes_does_not_refuse_the_others():
+    examples = [("hello", "en"), ("qapla", "tlh"), ("世界", "zh"), ("hello", "English"), ("hello", "eng")]
+    units = make(*examples)
+    assert units.symbols == make(examples[0]).symbols
+    assert [bool(units.refusal(language)) for _, language in examples] == [False, True, True, False, False]
+    assert [len(units.encode(*example)) for example in examples] == [4, 0, 0, 4, 4]
+    assert len(units.words("qapla", "tlh")) == 0
+    units.prepare(examples)
+    with pytest.raises(
+        UserError, match="espeak-ng has no right phonemes of Mandarin .*; or set data.units.kind to char"
+    ):
+        make(("世界", "zh"))
+    with pytest.raises(
+        UserError, match="data.units.language: .* of Japanese .*; name another one, or set data.units.kind"
+    ):
+        make(("hello", "en"), language="ja")
+
+
 def test_recorded_texts_of_eleven_languages_have_phonemes(recorded):
     normalize = normalizer("basic")
     examples = []
@@ -148,6 +166,9 @@ def test_recorded_texts_of_eleven_languages_have_phonemes(recorded):
     units = make(*examples)
     for text, language in examples:
         ids, words = units.encode(text, language), units.words(text, language)
+        if language == "zh-CN":
+            assert not len(ids) and "Mandarin" in units.refusal(language)
+            continue
         assert (ids > UNKNOWN).all()
         assert set(range(len(text.split()))) <= set(words.tolist())  # no word is mute
         assert ((ids == 2) == (words < 0)).all() and (words < 0).sum() == len(text.split()) - 1

@@ -87,6 +87,22 @@ def test_a_hot_word_counts_while_it_is_spelled_and_is_taken_back():
     assert scores("a b bab") == approx([1 / 3, 2 / 3, 1, 1, 4 / 3, 5 / 3, 2, 2])
 
 
+def test_a_hot_phrase_counts_for_its_weight():
+    """With phrases that begin, end in and overlap with each other."""
+    weights = {"ab": 2.0, "abb": 0.5, "b": 1.5, "b ab": 3.0}
+    hot = HotWords.of([*weights, "a b"], LETTERS, weights)
+    rng = np.random.default_rng(0)
+    for _ in range(200):
+        labels = rng.integers(2, 5, rng.integers(0, 9))
+        state, total = int(hot.first), 0.0
+        for label in labels:
+            total += float(hot.gains[state, label])
+            state = int(hot.after[state, label])
+        text = text_of(labels, LETTERS)
+        expected = sum(of_hot_words([phrase], text, weights.get(phrase, 1.0)) for phrase in (*weights, "a b"))
+        assert total + float(hot.ends[state]) == pytest.approx(expected, abs=1e-5)
+
+
 def test_hot_words_pull_the_beam_along():
     """Pruned after each frame to one prefix, the search keeps the hot word's although others are likelier."""
     logits = np.zeros((1, 5, 5), np.float32)
@@ -100,7 +116,7 @@ def test_hot_words_pull_the_beam_along():
 
 def test_what_does_not_fit_the_labels(monkeypatch):
     model = estimate([["AB"]], 2)
-    with pytest.raises(UserError, match="none of its words, such as 'AB', can be spelled"):
+    with pytest.raises(UserError, match="1 of its 1 words, such as 'AB', cannot be spelled by the run's tokenizer"):
         WordLM.of(model, LETTERS)
     with pytest.raises(UserError, match="has the piece 'a b'"):
         WordLM.of(estimate(WORDS, 2), ["", "\u2047", "a b"])

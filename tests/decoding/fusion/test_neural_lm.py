@@ -34,7 +34,7 @@ def neural() -> NeuralLM:
 
 @pytest.fixture(scope="module")
 def log_probs(neural) -> dict[tuple[int, ...], float]:
-    """Of all label sequences of up to 5 labels, their ends included, by the whole-sequence form."""
+    """Log probabilities of all label sequences of up to 5 labels, their ends included, by the whole-sequence form."""
     texts = [text for n in range(6) for text in itertools.product(range(1, len(LETTERS)), repeat=n)]
     padded = np.array([[*text, *[0] * (5 - len(text))] for text in texts])
     lengths = np.array([len(text) for text in texts])

@@ -16,7 +16,7 @@ import tqdm
 from tensorflow_datasets.core.utils import tqdm_utils
 
 from joint_st.data.corpora.spoken_grammar.builder import SpokenGrammar
-from joint_st.errors import UserError
+from joint_st.errors import FAILING, UserError
 
 
 def prepare(data_dir: str, config: str, progress: bool) -> SpokenGrammar:
@@ -56,6 +56,15 @@ def _build(builder: SpokenGrammar, progress: bool) -> None:
         tfds.disable_progress_bar()
         try:
             builder.download_and_prepare(download_dir=nothing)
+        except (OSError, RuntimeError) as error:
+            # ArrayRecord's writer, in C++, says it in the message of a RuntimeError.
+            why = next((os.strerror(one) for one in FAILING if os.strerror(one) in str(error)), None)
+            if why is None:
+                raise
+            raise UserError(
+                f"{builder.data_path}: the corpus could not be written: {why}; name a folder with room by the source's "
+                "data_dir, or by TFDS_DATA_DIR"
+            ) from error
         finally:
             tfds.display_progress_bar(shown)
             builder.bar = None

@@ -11,7 +11,7 @@ from joint_st.ops.matching.base import PathAlignment, one_position
 
 @ALIGNMENTS.register("frame_wise")
 class FrameWise(PathAlignment):
-    """A straight line."""
+    """Audio and text are matched along a straight line from the first pair of frames to the last."""
 
     def runs(self, sides, key):
         return one_position(frame_wise(sides.audio_lengths, sides.text_lengths, sides.audio.shape[1]), sides)

@@ -15,10 +15,11 @@ from joint_st.ops.lattice import IMPOSSIBLE
 from joint_st.ops.matching.base import PlannedAlignment
 
 TEMPERATURES = 40
-"""A fixed number, as is that of the rounds: the plan of an utterance must not depend on what else is in its batch."""
+"""Number of temperatures, fixed as that of the rounds is: the plan of an utterance must not depend on what else is in
+its batch."""
 
 COOLING = 0.7
-"""From each temperature to the next, down to the one asked for."""
+"""Factor from each temperature to the next, down to the one asked for."""
 
 ROUNDS = 5
 """Corrections of rows and columns at each temperature."""

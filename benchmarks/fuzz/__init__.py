@@ -1,0 +1,1 @@
+"""Inputs that are nearly valid, given to every reader of files: `benchmarks/fault_kinds/inputs.py` runs them."""

@@ -1,0 +1,360 @@
+"""What the site shows of the package itself, made anew by every build: nothing of it is written by hand.
+
+- the reference of the configuration, from the sections' docstrings;
+- the reference of the commands, from their `--help`;
+- the Python modules, as lists for Sphinx's autodoc;
+- the page of results, from `benchmarks/results/`;
+- tables for the pages: the text normalisers on examples, the kinds of sources, the keys of a manifest.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+import pkgutil
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import results
+
+import joint_st
+from joint_st.config import Config, LmConfig
+from joint_st.config.sections.base import Section
+from joint_st.config.show import groups, settings, type_of
+from joint_st.config.tree import join, sections
+
+HELP_COLUMNS = 100
+
+ROOMS = {
+    "config": "the schema of the configuration",
+    "data": "sources, the index, mixtures, buckets, batches, text",
+    "ops": "pure functions of arrays",
+    "distributed": "the device mesh and the processes of a job",
+    "models": "layers, encoders, language models",
+    "heads": "what a pass of the encoder is read out by",
+    "losses": "what is minimised",
+    "runs": "what a run leaves on disk",
+    "lm": "n-gram language models",
+    "decoding": "fusion, rescoring, windows, streams",
+    "evaluation": "WER, intervals, comparisons",
+    "training": "the training scripts and what they use",
+    "word_times": "when each word is said",
+    "analysis": "how near speech and text are in each layer",
+    "sweeps": "many runs from one file",
+}
+"""The packages below `joint_st` that others import, and what each is for."""
+
+NORMALIZER_EXAMPLES = (
+    "Hello, World!",
+    "It's 5 o'clock",
+    "On 3 May 1984, 1,984 people",
+    "Agent 007",
+    "café, naïve, Straße",
+    "Łódź and Århus",
+    "rock ‘n’ roll",
+    "well-known e-mail",
+    "¿Qué tal?",
+    "Привет, мир",
+    "१२३ नमस्ते",
+)
+
+
+def write_pages(folder: Path) -> None:
+    """Write every generated page; one that has not changed is left alone, so that Sphinx does not read it again."""
+    pages = {
+        "configuration.md": configuration(),
+        "commands.md": commands(),
+        "results.md": result_page(),
+        "modules/index.md": modules(),
+        **{f"modules/{room}.rst": room_page(room) for room in ROOMS},
+    }
+    for name, text in pages.items():
+        path = folder / name
+        if not path.exists() or path.read_text(encoding="utf-8") != text:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text, encoding="utf-8")
+    for path in folder.rglob("*"):
+        if path.is_file() and str(path.relative_to(folder)) not in pages:
+            path.unlink()
+
+
+def tables() -> dict[str, str]:
+    """Return the tables that pages include by name."""
+    return {"normalizers": normalizers()}
+
+
+# The configuration.
+
+
+def configuration() -> str:
+    """Return the page of every field of `Config` and of `LmConfig`."""
+    lines = [
+        "# Configuration reference",
+        "",
+        "Every field, made from the docstrings of the sections. A field is set in a config file, by `--PATH VALUE` on "
+        "the command line, and by the same path in a sweep. "
+        "[Write your own config](../your_data.md#a-config-of-your-own) shows how.",
+        "",
+        "## Config",
+        "",
+        "What `joint-st train` takes.",
+        "",
+        *_fields(Config, indexed=True),
+        "## LmConfig",
+        "",
+        "What `joint-st train-lm` takes: a neural language model.",
+        "",
+        *_fields(LmConfig, indexed=False),
+        "## Sections of several kinds",
+        "",
+        "A field of one of these types takes a section of one kind. It is written short, `KIND` or `KIND:VALUE`, or as "
+        'JSON, `{"kind": "KIND", ...}`.',
+        "",
+    ]
+    for name, kinds in groups(Config).items():
+        lines += [f"### {name}", ""]
+        for kind, section in kinds.items():
+            lines += [f"#### {name} {kind}", "", _prose(section.__doc__), ""]
+            for field_name, field in settings(section):
+                lines += _confval(f"{name}.{kind}.{field_name}", field, indexed=False)
+    return "\n".join(lines) + "\n"
+
+
+def _fields(root: type[Section], indexed: bool) -> Iterator[str]:
+    for prefix, section in sections(root):
+        found = list(settings(section))
+        if not found:
+            continue
+        if prefix:
+            yield from (f"### {root.__name__}: {prefix}" if not indexed else f"### {prefix}", "")
+            yield from (_prose(section.__doc__), "")
+        for name, field in found:
+            yield from _confval(join(prefix, name), field, indexed)
+
+
+def _confval(path: str, field: Any, indexed: bool) -> Iterator[str]:
+    yield f"````{{confval}} {path}"
+    if not indexed:
+        yield ":no-index:"
+    yield f":type: {_option(type_of(field))}"
+    if not field.is_required():
+        yield f":default: {_option(_shown(field.get_default(call_default_factory=True)))}"
+    yield from ("", _prose(field.description), "````", "")
+
+
+def _shown(value: Any) -> str:
+    return json.dumps(value, default=lambda section: section.model_dump(mode="json"), ensure_ascii=False)
+
+
+def _option(text: str) -> str:
+    """Text as the value of a directive's option, in code type."""
+    return json.dumps(f"`{text}`", ensure_ascii=False)
+
+
+def _prose(text: str | None) -> str:
+    return re.sub(r"[ \t]*\n[ \t]*", "\n", (text or "").strip())
+
+
+# The commands.
+
+
+def commands() -> str:
+    """Return the page of every command, as its `--help` says it."""
+    lines = [
+        "# Command reference",
+        "",
+        "What `joint-st COMMAND --help` prints. Commands that take a CONFIG also take every field of it, by its path in "
+        "the [configuration reference](configuration.md).",
+        "",
+    ]
+    for name, text in _helps(()):
+        lines += [f"## {' '.join(('joint-st', *name))}", "", "```text", text.rstrip(), "```", ""]
+    return "\n".join(lines)
+
+
+def _helps(name: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], str]]:
+    """Yield the words of a command, and of those below it, with their help."""
+    text = _help(name)
+    yield name, text
+    _, found, listed = text.partition("\ncommands:\n")
+    for line in listed.splitlines() if found else ():
+        if match := re.match(r"  ([\w-]+)", line):
+            yield from _helps((*name, match[1]))
+
+
+def _help(name: tuple[str, ...]) -> str:
+    from joint_st.cli import main
+
+    before, os.environ["COLUMNS"] = os.environ.get("COLUMNS"), str(HELP_COLUMNS)
+    text = io.StringIO()
+    try:
+        with contextlib.redirect_stdout(text), contextlib.suppress(SystemExit):
+            main([*name, "--help"])
+    finally:
+        del os.environ["COLUMNS"]
+        if before is not None:
+            os.environ["COLUMNS"] = before
+    return text.getvalue()
+
+
+# The modules.
+
+
+def modules() -> str:
+    """Return the list of the rooms of the package."""
+    lines = [
+        "# Python modules",
+        "",
+        "Made from the docstrings. Imports run one way: each room uses those above it only.",
+        "",
+    ]
+    lines += ["| room | what it holds |", "| --- | --- |"]
+    lines += [f"| [`joint_st.{room}`]({room}.rst) | {what} |" for room, what in ROOMS.items()]
+    lines += ["", "```{toctree}", ":hidden:", "", *ROOMS, "```", ""]
+    return "\n".join(lines)
+
+
+def room_page(room: str) -> str:
+    """Return the page of a room: every module of it for autodoc."""
+    title = f"joint_st.{room}"
+    lines = [title, "=" * len(title), ""]
+    for name in _modules(room):
+        lines += [name, "-" * len(name), "", f".. automodule:: {name}", ""]
+    return "\n".join(lines)
+
+
+def _modules(room: str) -> list[str]:
+    folder = Path(joint_st.__file__).parent / room
+    found = [f"joint_st.{room}"]
+    for module in pkgutil.walk_packages([str(folder)], f"joint_st.{room}."):
+        if ".sections" not in module.name and ".corpora" not in module.name:  # the configuration reference has sections
+            found.append(module.name)
+    return found
+
+
+def as_rst(app, what, name, thing, options, lines: list[str]) -> None:
+    """Turn a docstring, which is plain text with `code` in backticks, into reStructuredText (for autodoc).
+
+    A name is set in code type; indented lines become a block of code; no other character has a meaning.
+    """
+    blocks, block = [], []
+    for line in [*lines, ""]:
+        indented = line.startswith("    ") and bool(line.strip())
+        if block and (not line.strip() or indented != block[0].startswith("    ")):
+            blocks.append(block)
+            block = []
+        if line.strip():
+            block.append(line)
+    lines[:] = []
+    for block in blocks:
+        if block[0].startswith("    "):
+            lines += ["::", "", *block, ""]
+        else:
+            text = _escaped("\n".join(line.strip() for line in block))
+            lines += [*text.splitlines(), ""]
+
+
+def _escaped(text: str) -> str:
+    parts = text.split("`")
+    if len(parts) % 2 == 0:  # a backtick without its fellow
+        return re.sub(r"([\\`*|_])", r"\\\1", text)
+    for i, part in enumerate(parts):
+        if i % 2:
+            code = " ".join(part.split())
+            parts[i] = f"\\ ``{code}``\\ " if code else ""
+        else:
+            part = re.sub(r"([\\*|_])", r"\\\1", part)
+            parts[i] = re.sub(r"(?m)^([-+•]|\d+[.)]|[A-Za-z][.)]|\.\.|>>>|:)(?=\s|$|\w)", r"\\\1", part)
+    return "".join(parts)
+
+
+# Results and tables.
+
+
+def result_page() -> str:
+    """Return the page of results; a file of results that is not there has no section."""
+    found = results.values()
+    lines = [
+        "# Results",
+        "",
+        "Made from the files in `benchmarks/results/`, which the commands below wrote. WER in %; in brackets the 95 % "
+        "bootstrap interval ([what it means](../evaluation.md)). *Heard* are the words that occur in the training audio, "
+        "*text only* those that occur in training text alone.",
+        "",
+    ]
+    for title, name, what, command, parts in RESULT_SECTIONS:
+        if name not in found:
+            continue
+        lines += [f"## {title}", "", what, "", "```text", command, "```", ""]
+        for heading, key in parts:
+            lines += [heading.format(**found[name]), "", "{.numbers}", found[name][key], ""]
+    return "\n".join(lines)
+
+
+SWEEP_PARTS = (
+    ("WER on `{split}`, {utterances} utterances, {seeds} seeds, decoder {decoder}, normaliser {normalizer}:", "rates"),
+    ("Change from `audio_only`, in % of its errors:", "relative_to_audio_only"),
+    ("Change from `reconstruction`, in % of its errors:", "relative_to_reconstruction"),
+)
+ARMS = (
+    "`audio_only` is trained without text, `reconstruction` with text injection, `reconstruction_consistency` also with "
+    "consistency under `dtw`, all on the same speech. Changes are between the same seeds and utterances; their intervals "
+    "are not corrected for their number."
+)
+COLLECT = "joint-st sweep configs/sweeps/{0}.py --collect --json benchmarks/results/{0}.json"
+RESULT_SECTIONS = (
+    (
+        "The quickstart",
+        "quickstart",
+        "One training of minutes, decoded in several ways. The language models are made of the training texts alone.",
+        "joint-st train configs/quickstart.py\n"
+        "python benchmarks/quickstart.py runs/quickstart --json benchmarks/results/quickstart.json",
+        (("WER on the test split, by decoder:", "decoders"),),
+    ),
+    (
+        "What text adds: synthesised speech",
+        "text_injection",
+        f"{ARMS} The arms below differ from that one in the alignment alone. A small grammar made all sentences, also "
+        "those of the test split, which inflates what text gives.",
+        COLLECT.format("text_injection"),
+        SWEEP_PARTS,
+    ),
+    (
+        "What text adds: recorded speech",
+        "text_injection_read",
+        f"{ARMS} One reader, and sentences of novels as text.",
+        COLLECT.format("text_injection_read"),
+        SWEEP_PARTS,
+    ),
+    (
+        "Memory and traffic on TPU slices, compiled without one",
+        "pods",
+        "What the compiler for TPUs says of a training step. Nothing was run on a TPU.",
+        "python benchmarks/pod_scaling.py",
+        (("The training step of each config, on one chip:", "table"),),
+    ),
+    (
+        "Speed on one GPU",
+        "one_gpu_h200",
+        "Variants whose loss did not stay a number are left out; the file has them with a note.",
+        "benchmarks/one_gpu",
+        (("Training steps on {device}:", "steps"),),
+    ),
+)
+
+
+def normalizers() -> str:
+    """Return a table of examples, each by the newest version of every text normaliser."""
+    from joint_st.data.normalizers import NORMALIZERS, normalizer
+
+    found = [normalizer(name) for name in dict.fromkeys(one.name for one in NORMALIZERS.values())]
+    rows = [[_cell(text), *(_cell(one(text)) for one in found)] for text in NORMALIZER_EXAMPLES]
+    return results.table(["text", *(f"`{one}`" for one in found)], rows)
+
+
+def _cell(text: str) -> str:
+    return f"`{text}`" if text else "(empty)"

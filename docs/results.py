@@ -1,0 +1,247 @@
+"""Tables and numbers of `benchmarks/results/`, for the pages of the site and for the README.
+
+    python docs/results.py            # fill the marked regions of README.md
+    python docs/results.py --check    # name the regions that are stale, and exit with status 1
+    python docs/results.py --list     # every name that a page or a region may use, with its value
+
+A page writes `{{ text_injection.audio_only.wer }}`. The README, which GitHub shows as it is, marks a region:
+
+    <!-- results: text_injection.audio_only.wer -->22.7 % (20.8-24.5)<!-- end -->
+
+Both take their values from `values()`. Nothing here imports JAX.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import re
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+RESULTS = ROOT / "benchmarks" / "results"
+README = ROOT / "README.md"
+
+REGION = re.compile(r"(<!-- results: (?P<name>[\w.]+) -->)(?P<text>.*?)(<!-- end -->)", re.DOTALL)
+"""A part of a Markdown file that this command writes."""
+
+SUBSETS = ("", "_heard", "_text_only")
+"""Endings of the rates of a sweep's rows: all words, words in training audio, words in training text alone."""
+HEADS = {"": "full context", "streaming_": "streaming"}
+"""Beginnings of the same names."""
+SUBSET_NAMES = {"": "all words", "_heard": "heard", "_text_only": "text only"}
+
+MAIN_ARMS = ("audio_only", "reconstruction", "reconstruction_consistency")
+"""Arms of the sweeps that show what text adds; the last one is the base, with the alignment `dtw`."""
+
+GIB = 2**30
+
+
+def values() -> dict[str, Any]:
+    """Return what pages may include, as nested dictionaries of text: by result file, then by what it is of."""
+    found = {}
+    for path in sorted(RESULTS.glob("*.json")):
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if path.stem in BY_FILE:
+            found[path.stem] = BY_FILE[path.stem](content)
+    return found
+
+
+def flat(nested: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Yield the dotted name and the text of every value."""
+    for name, value in nested.items():
+        if isinstance(value, dict):
+            yield from flat(value, f"{prefix}{name}.")
+        else:
+            yield prefix + name, value
+
+
+def filled(text: str, texts: dict[str, str]) -> tuple[str, list[str]]:
+    """Return a Markdown text with its regions filled, and the names of those that were stale.
+
+    A table stands on lines of its own, another value within its line. Raises `KeyError` for a name that no result has.
+    """
+    stale = []
+
+    def replace(match: re.Match) -> str:
+        value = texts[match["name"]]
+        inside = f"\n{value}\n" if "\n" in value else value
+        if inside != match["text"]:
+            stale.append(match["name"])
+        return f"{match[1]}{inside}{match[4]}"
+
+    return REGION.sub(replace, text), stale
+
+
+# What each file of results gives.
+
+
+def rate(row: dict, name: str) -> str:
+    """Return a rate in percent with its 95 % interval: `22.7 % (20.8-24.5)`."""
+    value, low, high = (f"{100 * row[name + end]:.1f}" for end in ("", "_low", "_high"))
+    return f"{value} % ({low}-{high})"
+
+
+def change(found: dict) -> str:
+    """Return a relative change in percent with its 95 % interval: `-42.6 % (-47.0 to -38.2)`."""
+    value, low, high = (f"{100 * found[name]:+.1f}" for name in ("change", "low", "high"))
+    return f"{value} % ({low} to {high})"
+
+
+def removed(found: dict) -> str:
+    """Return a relative change as the share of errors that it removes: `42.6 % (38.2-47.0)`."""
+    value, low, high = (f"{-100 * found[name]:.1f}" for name in ("change", "high", "low"))
+    return f"{value} % ({low} to {high})" if low.startswith("-") else f"{value} % ({low}-{high})"
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
+    """Return a table in Markdown."""
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join(f"| {' | '.join(map(str, line))} |" for line in lines)
+
+
+def sweep(rows: list[dict]) -> dict[str, Any]:
+    """Return the values of a sweep's rows (`joint-st sweep --collect --json`): by arm, and as tables."""
+    subsets = [ending for ending in SUBSETS if f"words{ending}" in rows[0] or not ending]
+    header = ["arm", *(f"{HEADS[head]}: {SUBSET_NAMES[ending]}" for head in HEADS for ending in subsets)]
+    found: dict[str, Any] = {"rates": table(header, [_rates(row, subsets) for row in rows])}
+    for reference in dict.fromkeys(name for row in rows for name in row["relative_to"]):
+        compared = [row for row in rows if reference in row["relative_to"]]
+        lines = [_changes(row, reference, subsets) for row in compared]
+        found[f"relative_to_{reference}"] = table(header, lines)
+    by_name = {row["name"]: row for row in rows}
+    found["main"] = table(header, [_rates(by_name[name], subsets) for name in MAIN_ARMS if name in by_name])
+    if len(by_name) > len(MAIN_ARMS):
+        found["alignments"] = _alignments([row for row in rows if row["name"] not in MAIN_ARMS[:2]])
+    for row in rows:
+        arm: dict[str, Any] = {f"{head}wer{end}": rate(row, f"{head}wer{end}") for head in HEADS for end in subsets}
+        for reference, changes in row["relative_to"].items():
+            arm[f"versus_{reference}"] = {key: removed(one) for key, one in changes.items() if one}
+        found[row["name"]] = arm
+    first = rows[0]
+    found |= {name: str(first[name]) for name in ("split", "decoder", "normalizer", "utterances", "words")}
+    return found | {"seeds": str(len(first["seeds"]))}
+
+
+def _alignments(rows: list[dict]) -> str:
+    """Return a table of arms that differ in their alignment, those with the lowest rate first."""
+    rate_name, base = "wer_text_only", MAIN_ARMS[-1]
+    header = ["alignment", "text only, full context", "change from `reconstruction`", "change from `dtw`"]
+    lines = []
+    for row in sorted(rows, key=lambda row: row[rate_name]):
+        name = "dtw" if row["name"] == base else row["name"]
+        changes = [row["relative_to"].get(other, {}).get("text_only") for other in ("reconstruction", base)]
+        cells = [change(one).replace(" %", "") if one else "" for one in changes]
+        lines.append([f"`{name}`", rate(row, rate_name).replace(" %", ""), *cells])
+    return table(header, lines)
+
+
+def _rates(row: dict, subsets: Sequence[str]) -> list[str]:
+    rates = (rate(row, f"{head}wer{end}") for head in HEADS for end in subsets)
+    return [f"`{row['name']}`", *(one.replace(" %", "") for one in rates)]
+
+
+def _changes(row: dict, reference: str, subsets: Sequence[str]) -> list[str]:
+    changes = row["relative_to"][reference]
+    keys = [head + (end.removeprefix("_") or "all") for head in HEADS for end in subsets]
+    return [f"`{row['name']}`", *(change(changes[key]).replace(" %", "") if changes.get(key) else "-" for key in keys)]
+
+
+def pods(rows: list[dict]) -> dict[str, str]:
+    """Return the memory and the traffic of training steps compiled for slices of TPU pods."""
+    header = ["config", "slice", "chips", "parameters", "GiB of a chip", "GiB it has", "MiB sent a step"]
+    lines = []
+    for row in rows:
+        if row["quick"]:  # not what a run would compile
+            continue
+        memory, sent = row["memory"], sum(one["bytes"] for one in row["collectives"]) / 2**20
+        sizes = [
+            f"{memory['total'] / GIB:.2f}",
+            f"{memory['usable'] / GIB:.2f}",
+            f"{sent:,.1f}" if row["fits"] else "-",
+        ]
+        lines.append([f"`{row['config']}`", f"`{row['topology']}`", row["chips"], f"{row['parameters']:,}", *sizes])
+    return {"table": table(header, lines)}
+
+
+def quickstart(found: dict) -> dict[str, Any]:
+    """Return the evaluations of the quickstart (`benchmarks/quickstart.py`): by decoder, head and subset."""
+    names = {
+        "greedy": "greedy",
+        "beam": "beam 16",
+        "beam_3gram": "beam 16, 3-gram",
+        "beam_lstm": "beam 16, LSTM",
+        "beam_rescored": "beam 16, rescored by LSTM",
+        "beam_3gram_rescored": "beam 16, 3-gram, rescored by LSTM",
+    }
+    cells: dict[str, Any] = {}
+    for row in found["rows"]:
+        if row["split"] == "test" and row["wer"] is not None:
+            cells.setdefault(row["name"], {}).setdefault(row["head"], {})[row["subset"]] = rate(row, "wer")
+    columns = [(head, subset) for head in ("full_context", "streaming") for subset in ("all", "heard", "text_only")]
+    header = ["decoder", *(f"{head.replace('_', ' ')}: {subset.replace('_', ' ')}" for head, subset in columns)]
+    lines = [
+        [names.get(name, name), *(heads.get(head, {}).get(subset, "-").replace(" %", "") for head, subset in columns)]
+        for name, heads in cells.items()
+    ]
+    return {"decoders": table(header, lines), **cells}
+
+
+def one_gpu(found: dict) -> dict[str, str]:
+    """Return the speed of training steps on one GPU, of those variants whose loss stayed a number."""
+    speed = found["step_speed"]
+    lines = []
+    for name, variant in speed["variants"].items():
+        losses = speed["losses_after_rounds"].get(name, {}).values()
+        if losses and all(math.isfinite(float(loss)) for loss in losses):
+            time = variant["time"]
+            sizes = variant["rows"], f"{variant['parameters']:,}"
+            lines.append([f"`{name}`", *sizes, f"{time['ms']:.1f}", f"{time['audio_seconds_per_second']:,.0f}"])
+    header = ["variant", "utterances", "parameters", "ms a step", "seconds of audio a second"]
+    return {"device": found["device"], "steps": table(header, lines)}
+
+
+BY_FILE = {
+    "text_injection": sweep,
+    "text_injection_read": sweep,
+    "pods": pods,
+    "quickstart": quickstart,
+    "one_gpu_h200": one_gpu,
+}
+"""What reads each file of results. A file that is not here has no values."""
+
+
+def main() -> int:
+    """Fill or check the README's regions."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "--check", action="store_true", help="change nothing; exit with status 1 where a region is stale"
+    )
+    parser.add_argument("--list", action="store_true", help="print every name with its value")
+    options = parser.parse_args()
+    texts = dict(flat(values()))
+    if options.list:
+        for name, text in texts.items():
+            print(f"{name} = {text}" if "\n" not in text else f"{name} =\n{text}")
+        return 0
+    text = README.read_text(encoding="utf-8")
+    try:
+        new, stale = filled(text, texts)
+    except KeyError as error:
+        print(f"{README.name}: no result is called {error.args[0]}; `--list` has the names", file=sys.stderr)
+        return 1
+    if options.check:
+        for name in stale:
+            print(f"{README.name}: {name} is stale; run `python docs/results.py`", file=sys.stderr)
+        return 1 if stale else 0
+    README.write_text(new, encoding="utf-8")
+    print(f"{README.name}: {len(stale)} regions rewritten")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

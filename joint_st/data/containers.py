@@ -1,0 +1,301 @@
+"""How much audio a file holds, read off its structure rather than believed of its header.
+
+libsndfile takes the length of a file from its header, and gives what is there up to that length: so a file that was cut
+comes out short, and what a header does not know of is lost, both without a word. The formats of which that is so are
+looked through here, without decoding.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+import struct
+from collections.abc import Callable
+from typing import BinaryIO, NamedTuple
+
+
+class Structure(NamedTuple):
+    """What is found in a file; None stands for what it does not tell."""
+
+    promised: float | None = None
+    """Seconds that its header says it holds."""
+    present: float | None = None
+    """Seconds that it holds, as far as whole frames of it are there."""
+    slack: float = 0.1
+    """How many seconds a decoder may rightly give less than are `present`: encoders fill up the first and last frames."""
+    damage: str = ""
+    """Why it is not whole; empty where that cannot be seen."""
+
+
+def examine(file: BinaryIO, kind: str) -> Structure:
+    """The structure of an open file of a format, by libsndfile's name of it; one that tells nothing of most formats."""
+    if kind not in READERS:
+        return Structure()
+    file.seek(0)
+    found = READERS[kind](file)
+    if found.promised is not None and found.present is not None and found.present > found.promised + found.slack:
+        # The header knows of a part alone, as where files were put one behind the other.
+        return found._replace(promised=None)
+    return found
+
+
+PCM = (1, 3, 6, 7, 0xFFFE)
+"""Formats of WAV whose samples are each of the same size."""
+UNKNOWN = 0x7FFF0000
+"""Programs that write into a pipe put a size of so many bytes or more, since they do not know it yet."""
+MOST_CHUNKS = 10_000
+
+
+def _wav(file: BinaryIO) -> Structure:
+    size = file.seek(0, 2)
+    file.seek(0)
+    riff = file.read(12)[:4]
+    order = ">" if riff == b"RIFX" else "<"
+    block, rate, large = 0, 0, None
+    for _ in range(MOST_CHUNKS):
+        head = file.read(8)
+        if len(head) < 8:
+            break
+        name, length = struct.unpack(f"{order}4sI", head)
+        at = file.tell()
+        if name == b"data":
+            held = size - at
+            if large is not None and length == 0xFFFFFFFF:
+                length = large
+            if not (block and rate):
+                return Structure()
+            seconds = block * rate
+            if length >= UNKNOWN and length > held:
+                return Structure(present=held / seconds)
+            if length == 0 and held >= block:
+                return Structure(present=held / seconds)
+            whole = min(length, held) / seconds
+            after = _after(file, at + length + length % 2)
+            return Structure(length / seconds, whole + (after or 0.0))
+        body = file.read(min(length, 64))
+        if name == b"ds64" and len(body) >= 16:
+            (large,) = struct.unpack_from("<Q", body, 8)
+        if name == b"fmt " and len(body) >= 16:
+            form, _, rate, _, block, _ = struct.unpack_from(f"{order}HHIIHH", body)
+            block = block if form in PCM else 0
+        file.seek(at + length + length % 2)
+    return Structure()
+
+
+def _after(file: BinaryIO, at: int) -> float | None:
+    """Seconds of the WAV that begins at a place, as where files were put one behind the other; None where none does."""
+    file.seek(at)
+    if file.read(4) not in (b"RIFF", b"RF64", b"RIFX"):
+        return None
+    file.seek(at)
+    rest = file.read()
+    return _wav(io.BytesIO(rest)).present
+
+
+def _aiff(file: BinaryIO) -> Structure:
+    """The frames that the chunk COMM promises; libsndfile has its rate."""
+    head = file.read(1 << 16)
+    at = head.find(b"COMM")
+    if at < 0 or len(head) < at + 26:
+        return Structure()
+    (frames,) = struct.unpack_from(">I", head, at + 10)
+    exponent, mantissa = struct.unpack_from(">HQ", head, at + 16)  # a float of 80 bits
+    rate = mantissa * 2.0 ** ((exponent & 0x7FFF) - 16383 - 63) if exponent & 0x7FFF < 16383 + 64 else 0.0
+    return Structure(frames / rate if rate >= 1 else None)
+
+
+def _au(file: BinaryIO) -> Structure:
+    head = file.read(24)
+    order = "<" if head[:4] == b"dns." else ">"
+    if len(head) < 24:
+        return Structure()
+    _, size, form, rate, channels = struct.unpack_from(f"{order}IIIII", head, 4)
+    block = {1: 1, 2: 1, 3: 2, 4: 3, 5: 4, 6: 4, 7: 8, 27: 1}.get(form, 0) * channels * rate
+    return Structure(size / block if block and size != 0xFFFFFFFF else None)
+
+
+def _nist(file: BinaryIO) -> Structure:
+    found = dict(re.findall(rb"(sample_count|sample_rate) -i (\d{1,18})\s", file.read(1024)))
+    count, rate = int(found.get(b"sample_count", 0)), int(found.get(b"sample_rate", 0))
+    return Structure(count / rate if count and rate else None)
+
+
+TAIL_W64 = b"\xf3\xac\xd3\x11\x8c\xd1\x00\xc0\x4f\x8e\xdb\x8a"
+"""How names of chunks of W64 go on."""
+
+
+def _w64(file: BinaryIO) -> Structure:
+    head = file.read(1 << 16)
+    form, data = head.find(b"fmt " + TAIL_W64), head.find(b"data" + TAIL_W64)
+    if min(form, data) < 0 or len(head) < form + 40 or len(head) < data + 24:
+        return Structure()
+    kind, _, rate, _, block, _ = struct.unpack_from("<HHIIHH", head, form + 24)
+    (size,) = struct.unpack_from("<Q", head, data + 16)
+    seconds = block * rate if kind in PCM else 0
+    return Structure(max(size - 24, 0) / seconds if seconds else None)
+
+
+def _flac(file: BinaryIO) -> Structure:
+    # libsndfile knows the header's count, and stops at it.
+    if file.read().find(b"fLaC\x00\x00\x00\x22", 1) > 0:
+        return Structure(present=float("inf"))
+    return Structure()
+
+
+BITRATES = {
+    1: (0, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320),
+    2: (0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
+}
+"""kbit/s of layer III, of MPEG 1 and of MPEG 2 and 2.5. Nothing is found out about layers I and II."""
+
+
+class _Frame(NamedTuple):
+    """A frame of MPEG audio, layer III."""
+
+    size: int
+    samples: int
+    seconds: float
+
+
+def _mpeg_frame(content: bytes, at: int) -> _Frame | None:
+    """The frame whose header begins at a place; None where there is none."""
+    if at + 4 > len(content) or content[at] != 0xFF or content[at + 1] & 0xE6 != 0xE2:
+        return None
+    version = {3: 1, 2: 2, 0: 2}.get(content[at + 1] >> 3 & 3)
+    bitrate, rate, padding = content[at + 2] >> 4, content[at + 2] >> 2 & 3, content[at + 2] >> 1 & 1
+    if version is None or bitrate in (0, 15) or rate == 3:
+        return None
+    hertz = (44100, 48000, 32000)[rate] // {3: 1, 2: 2, 0: 4}[content[at + 1] >> 3 & 3]
+    samples = 1152 if version == 1 else 576
+    return _Frame(samples // 8 * BITRATES[version][bitrate] * 1000 // hertz + padding, samples, samples / hertz)
+
+
+def _mp3(file: BinaryIO) -> Structure:
+    content = file.read()
+    at, present, promised, filled, longest, damage = 0, 0.0, None, 0.0, 0.0, ""
+    while at < len(content):
+        frame = _mpeg_frame(content, at)
+        if frame is None:
+            at = _resync(content, at)
+            continue
+        if at + frame.size > len(content):
+            damage = "ends in the middle of a frame"
+            break
+        longest = max(longest, frame.seconds)
+        counted = _counted_frames(content[at : at + 256])
+        if counted is None:
+            present += frame.seconds
+        elif not present and counted.frames:
+            filled = counted.filled / frame.samples * frame.seconds
+            promised = counted.frames * frame.seconds - filled
+        at += frame.size
+    if not present:
+        return Structure(promised)
+    # With a count, a last frame that is not whole is one frame less, which the comparison with it decides upon.
+    return Structure(promised, present - filled, max(0.1, 4 * longest), damage if promised is None else "")
+
+
+class _Counted(NamedTuple):
+    """What the first frame of a file says of the others."""
+
+    frames: int
+    """0 where it does not say."""
+    filled: int
+    """Samples that the encoder has added before and behind, and a decoder leaves out."""
+
+
+def _counted_frames(head: bytes) -> _Counted | None:
+    """What a frame says that counts the others (Xing, Info, VBRI); None of another frame."""
+    padded = head.ljust(256, b"\0")
+    for name in (b"Xing", b"Info"):
+        if (found := head.find(name, 4, 46)) > 0:
+            flags, count = struct.unpack_from(">II", padded, found + 4)
+            # Behind what the flags say is there, the encoder's name and nine bytes more, as LAME writes them.
+            at = found + 8 + 4 * (flags & 1) + 2 * (flags & 2) + 25 * (flags & 4) + (flags & 8) // 2 + 21
+            added = int.from_bytes(padded[at : at + 3], "big")
+            return _Counted(count if flags & 1 else 0, (added >> 12) + (added & 0xFFF))
+    if head[36:40] == b"VBRI":
+        return _Counted(struct.unpack_from(">I", padded, 50)[0], 0)
+    return None
+
+
+def _resync(content: bytes, at: int) -> int:
+    """The place of the next frame or tag behind what is neither; the end where there is none."""
+    if content[at : at + 3] == b"ID3" and at + 10 <= len(content):
+        size = 0
+        for byte in content[at + 6 : at + 10]:
+            size = size << 7 | byte & 0x7F
+        return at + 10 + size
+    if content[at : at + 3] == b"TAG":
+        return at + 128
+    while (at := content.find(b"\xff", at + 1)) >= 0:
+        frame = _mpeg_frame(content, at)
+        # Two in a row: other bytes may look like one.
+        if frame and _mpeg_frame(content, at + frame.size):
+            return at
+    return len(content)
+
+
+def _ogg(file: BinaryIO) -> Structure:
+    content = file.read()
+    at, chained, begun = 0, False, False
+    while at < len(content):
+        if content[at : at + 4] != b"OggS":
+            at = content.find(b"OggS", at + 1)
+            if at < 0:
+                break
+            continue
+        table = content[at + 27 : at + 27 + content[at + 26]] if at + 27 <= len(content) else b""
+        size = 27 + len(table) + sum(table)
+        if at + 27 > len(content) or len(table) < content[at + 26] or at + size > len(content):
+            return Structure(damage="ends in the middle of a page")
+        first = content[at + 5] & 2
+        chained = chained or bool(first and begun)
+        begun = begun or not first
+        at += size
+    return Structure(present=float("inf") if chained else None)
+
+
+READERS: dict[str, Callable[[BinaryIO], Structure]] = {
+    **dict.fromkeys(("WAV", "WAVEX", "RF64"), _wav),
+    "AIFF": _aiff,
+    "AU": _au,
+    "NIST": _nist,
+    "W64": _w64,
+    "FLAC": _flac,
+    "MP3": _mp3,
+    "OGG": _ogg,
+}
+"""What looks through files, by libsndfile's names of their formats."""
+
+STARTS = (
+    (0, b"RIFF", "WAV"),
+    (0, b"RIFX", "WAV"),
+    (0, b"RF64", "RF64"),
+    (0, b"riff\x2e\x91\xcf\x11", "W64"),
+    (0, b"FORM", "AIFF"),
+    (0, b".snd", "AU"),
+    (0, b"NIST_1A", "NIST"),
+    (0, b"caff", "CAF"),
+    (0, b"fLaC", "FLAC"),
+    (0, b"OggS", "OGG"),
+    (0, b"ID3", "MP3"),
+    (4, b"ftyp", "MP4"),
+    (0, b"\x1a\x45\xdf\xa3", "Matroska"),
+    (0, b"\x30\x26\xb2\x75\x8e\x66\xcf\x11", "ASF"),
+    (0, b"#!AMR", "AMR"),
+)
+"""What files of formats begin with: where, with which bytes, and the format's name, libsndfile's where it has one."""
+
+HEAD = 4096
+"""Bytes of the beginning of a file by which its format is told."""
+
+
+def format_of(head: bytes) -> str:
+    """The format of the file that begins with `head` (`HEAD` bytes where it has as many); empty where it is of none."""
+    for at, magic, name in STARTS:
+        if head[at : at + len(magic)] == magic:
+            return name
+    # Samples may look like the header of one frame, and hardly like one that leads to another.
+    frame = _mpeg_frame(head, 0)
+    return "MP3" if frame and _mpeg_frame(head, frame.size) else ""

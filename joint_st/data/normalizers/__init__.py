@@ -1,0 +1,56 @@
+"""Text normalisers, each with a name and a version that is stored in a run.
+
+A change in what a normaliser returns takes a new version: WERs of two versions do not compare. Earlier versions stay,
+for the runs that were trained with them.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from joint_st.config import newest_normalizer
+from joint_st.data.normalizers import earlier, newest
+from joint_st.errors import UserError
+
+
+@dataclass(frozen=True)
+class Normalizer:
+    """A function of text that leaves what it returned unchanged when applied again."""
+
+    name: str
+    version: int
+    apply: Callable[[str], str]
+
+    def __call__(self, text: str) -> str:
+        return self.apply(text)
+
+    def __str__(self) -> str:
+        return f"{self.name} v{self.version}"
+
+
+NORMALIZERS = {
+    str(one): one
+    for one in (
+        Normalizer("none", 1, newest.none),
+        Normalizer("basic", 2, newest.basic),
+        Normalizer("english", 2, newest.english),
+        Normalizer("basic", 1, earlier.basic_1),
+        Normalizer("english", 1, earlier.english_1),
+    )
+}
+"""All versions of all normalisers by name and version."""
+
+
+def normalizer(name: str) -> Normalizer:
+    """The normaliser of a name and version, `english v1`, or the newest version of a name, `english`.
+
+    Raises `UserError` naming the nearest where there is none.
+    """
+    if found := NORMALIZERS.get(newest_normalizer(name)):
+        return found
+    names = list(dict.fromkeys(one.name for one in NORMALIZERS.values()))
+    there = sorted(NORMALIZERS) if name.partition(" ")[0] in names else names
+    near = difflib.get_close_matches(name, there, n=1, cutoff=0)[0]
+    raise UserError(f"data.normalizer: no normaliser {name!r}, perhaps {near!r}; there is {', '.join(there)}")

@@ -1,0 +1,191 @@
+"""What is transcribed: audio files, one after the other, and what comes through a pipe."""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+import soundfile
+import soxr
+
+from joint_st.data.audio import (
+    Sequential,
+    UnreadableAudio,
+    check_length,
+    read_audio,
+    resample,
+    sndfile_blocks,
+    to_int16,
+)
+from joint_st.data.containers import HEAD, UNKNOWN, format_of
+from joint_st.errors import UserError
+
+PIPE = "standard input"
+"""Name of a pipe in messages."""
+
+RAW, FILE = "raw", "file"
+"""What may come through a pipe: samples alone, int16 (little-endian) and mono, or an audio file."""
+
+LIVE = ("WAV",)
+"""Formats that can be decoded while they come; others are decoded once they are whole."""
+
+
+class AudioFiles:
+    """Files to hear, one after the other. One that cannot be read is told on stderr and left out, unless it is the only
+    one."""
+
+    def __init__(self, paths: Sequence[Path]):
+        self.paths = tuple(paths)
+        self.unread: list[Path] = []
+        """Those that could not be read, so far."""
+
+    def read(self, rate: int, tolerance: float) -> Iterator[tuple[Path, np.ndarray]]:
+        """Each file with its audio at `rate` Hz, int16 [samples]; see `whole_file`."""
+        for path in self.paths:
+            try:
+                audio = whole_file(path, rate, tolerance)
+            except UnreadableAudio as error:
+                if len(self.paths) == 1:
+                    raise
+                print(f"joint-st: not transcribed: {error.path}: {error.why}", file=sys.stderr)
+                self.unread.append(path)
+                continue
+            yield path, audio
+
+
+def whole_file(path: Path, rate: int, tolerance: float) -> np.ndarray:
+    """The audio of a file at `rate` Hz, int16 [samples].
+
+    Raises `UnreadableAudio`, also where it is not as long as its own header says, but for `tolerance` seconds.
+    """
+    audio, own_rate, promised = read_audio(path)
+    if promised is not None:
+        check_length(path, len(audio) / own_rate, promised, tolerance, by="its own header")
+    return resample(audio, own_rate, rate)
+
+
+def piped_audio(
+    pipe: BinaryIO, form: str | None, rate: int | None, target: int, chunk_ms: float, tolerance: float
+) -> Iterator[np.ndarray]:
+    """int16 samples at `target` Hz of what comes through a pipe, a chunk of `chunk_ms` at a time where it can be.
+
+    form: `RAW` or `FILE`; where it is None, what begins as a file of some format does is one. What it is taken for is
+    told on stderr. rate: of raw samples, `target` where it is None. Raises `UserError`.
+    """
+    head = _read(pipe, HEAD)
+    kind = format_of(head)
+    taken = form or (FILE if kind else RAW)
+    if taken == RAW:
+        what, other = f"raw samples, int16 and mono, at {rate or target} Hz", f"--stdin {FILE} for an audio file"
+    else:
+        what, other = f"an audio file{kind and f' ({kind})'}", f"--stdin {RAW} for samples alone"
+    print(f"{PIPE}: {what}{'' if form else f' ({other})'}", file=sys.stderr)
+    if taken == RAW:
+        yield from raw_audio(_Joined(head, pipe), rate or target, target, chunk_ms)
+        return
+    if rate is not None:
+        raise UserError(f"--rate {rate}: {PIPE} is an audio file, which has a rate of its own; leave it out")
+    if kind in LIVE:
+        yield from _live(head, pipe, target, chunk_ms, tolerance)
+        return
+    with tempfile.NamedTemporaryFile(prefix="joint_st_") as file:
+        while head:
+            file.write(head)
+            head = pipe.read(1 << 20)
+        file.flush()
+        try:
+            yield whole_file(Path(file.name), target, tolerance)
+        except UnreadableAudio as error:
+            raise UnreadableAudio(PIPE, error.why) from None
+
+
+def raw_audio(pipe: BinaryIO, rate: int, target: int, chunk_ms: float) -> Iterator[np.ndarray]:
+    """int16 samples at `target` Hz from raw ones at `rate` Hz, as they come, a chunk at a time."""
+    size = 2 * max(round(rate * chunk_ms / 1000), 1)
+
+    def chunks():
+        while True:
+            read = pipe.read(size)
+            yield np.frombuffer(read[: len(read) // 2 * 2], "<i2")
+            if len(read) < size:
+                return
+
+    return _resampled(chunks(), rate, target)
+
+
+def _resampled(chunks: Iterable[np.ndarray], rate: int, target: int) -> Iterator[np.ndarray]:
+    """int16 chunks at `rate` Hz as such at `target` Hz."""
+    if rate == target:
+        yield from chunks
+        return
+    resampler = soxr.ResampleStream(rate, target, 1, dtype="float32")
+    for chunk in chunks:
+        yield to_int16(resampler.resample_chunk(chunk.astype(np.float32)))
+    yield to_int16(resampler.resample_chunk(np.zeros(0, np.float32), last=True))
+
+
+def _live(head: bytes, pipe: BinaryIO, target: int, chunk_ms: float, tolerance: float) -> Iterator[np.ndarray]:
+    """The samples of a WAV file while it comes."""
+    # A size of 0 is that of a program that cannot go back to write it.
+    head = head.replace(b"data\0\0\0\0", b"data\xff\xff\xff\xff", 1)
+    reading, writing = os.pipe()
+    threading.Thread(target=_pump, args=(head, pipe, writing), daemon=True).start()
+    try:
+        with Sequential(reading, closefd=True) as file:
+            size = max(round(file.samplerate * chunk_ms / 1000), 1)
+            samples = 0
+
+            def chunks():
+                nonlocal samples
+                for block in sndfile_blocks(file, size * file.channels):
+                    samples += len(block)
+                    yield to_int16((block[:, 0] if file.channels == 1 else block.mean(1)) * 32768)
+
+            yield from _resampled(chunks(), file.samplerate, target)
+            if file.frames * file.channels < UNKNOWN // 8:
+                has, promised = samples / file.samplerate, file.frames / file.samplerate
+                try:
+                    check_length(PIPE, has, promised, tolerance, by="its header")
+                except UnreadableAudio as error:
+                    # What has come was heard already.
+                    print(f"joint-st: {PIPE}: {error.why}", file=sys.stderr)
+    except soundfile.SoundFileError as error:
+        raise UnreadableAudio(PIPE, getattr(error, "error_string", str(error)).rstrip(".")) from None
+
+
+def _pump(head: bytes, pipe: BinaryIO, writing: int) -> None:
+    with open(writing, "wb") as out:
+        try:
+            while head:
+                out.write(head)
+                out.flush()
+                head = pipe.read1(1 << 16) if hasattr(pipe, "read1") else pipe.read(1 << 16)
+        except (BrokenPipeError, ValueError):  # nobody listens any more
+            return
+
+
+def _read(pipe: BinaryIO, size: int) -> bytes:
+    """The next `size` bytes of a pipe, fewer where it ends."""
+    parts = []
+    while size > 0 and (part := pipe.read(size)):
+        parts.append(part)
+        size -= len(part)
+    return b"".join(parts)
+
+
+class _Joined:
+    """A pipe of which some bytes were read already."""
+
+    def __init__(self, head: bytes, pipe: BinaryIO):
+        self._head = head
+        self._pipe = pipe
+
+    def read(self, size: int) -> bytes:
+        own, self._head = self._head[:size], self._head[size:]
+        return own + (_read(self._pipe, size - len(own)) if len(own) < size else b"")

@@ -1,0 +1,59 @@
+"""Stored evaluations: which of their hypotheses may stand in for decoding again."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+
+from joint_st import storage
+from joint_st.config import Source
+from joint_st.decoding.decoders import Decoder, fingerprint
+from joint_st.evaluation.origin import Origin, read_origin
+from joint_st.evaluation.report import Key, ScoredUtterance, by_key, read_utterances
+from joint_st.runs.directory import RunDirectory
+
+
+def origin_of(
+    run: RunDirectory,
+    step: int,
+    normalizer: str,
+    sources: Mapping[str, Source],
+    decoders: Iterable[Decoder],
+    window_seconds: float,
+) -> Origin:
+    """What an evaluation of a checkpoint would be made from."""
+    fingerprints = {decoder.name: fingerprint(decoder) for decoder in decoders}
+    return Origin.of(run, step, normalizer, sources, fingerprints, window_seconds)
+
+
+def stored_utterances(
+    run: RunDirectory, step: int, keys: Sequence[Key], wanted: Origin, sources: bool = True
+) -> tuple[dict[Key, list[ScoredUtterance]], str]:
+    """What the evaluations of a checkpoint have of some keys, and why there is not all of it; "" where there is.
+
+    Each key's utterances come from the newest evaluation that has it and was made from what is wanted; a key that no
+    evaluation has is left out. sources: whether its split has to be of the same source.
+    """
+    found: dict[Key, list[ScoredUtterance]] = {}
+    why = "no evaluation is stored"
+    files = run.evaluations.glob(f"step_{step}_*.jsonl") if run.evaluations.is_dir() else []
+    for file in sorted(files, key=storage.modified, reverse=True):
+        if set(found) == set(keys):
+            break
+        if not (origin := read_origin(file)):
+            why = "what is stored does not say what it was made from, or is damaged"
+            continue
+        there = by_key(read_utterances(file))
+        for key in keys:
+            if key not in there or key in found:
+                continue
+            if difference := wanted.difference(origin, key, sources):
+                why = f"what is stored is of {difference}"
+            else:
+                found[key] = there[key]
+    return found, "" if set(found) == set(keys) else why
+
+
+def contents(utterances: Iterable[ScoredUtterance]) -> Counter:
+    """How often there is each id with its reference and the hash of its samples."""
+    return Counter((one.id, one.reference, one.samples) for one in utterances)

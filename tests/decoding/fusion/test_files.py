@@ -1,0 +1,138 @@
+"""What language models and hot words are, read from their files; what is said about it, and what is refused."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+
+from joint_st.config import LmConfig
+from joint_st.data.normalizers import normalizer
+from joint_st.data.tokenizers import Characters
+from joint_st.decoding.fusion import build
+from joint_st.decoding.fusion.build import FusionFiles, open_lm
+from joint_st.decoding.fusion.hot_word_file import read_hot_words
+from joint_st.decoding.fusion.word_lm import WordLM
+from joint_st.errors import UserError
+from joint_st.lm.arpa import write_arpa
+from joint_st.lm.estimate import estimate
+
+ENGLISH = normalizer("english")
+LETTERS = Characters(" abc")
+
+
+@pytest.fixture
+def made(tmp_path):
+    """`made(sentences)`: the path of a 2-gram of these."""
+
+    def make(*sentences: str):
+        write_arpa(estimate([sentence.split() for sentence in sentences], 2), tmp_path / "lm.arpa")
+        return tmp_path / "lm.arpa"
+
+    return make
+
+
+@pytest.mark.parametrize(
+    "sentences, labels, name, said",
+    [
+        (["ab ca", "a b"], LETTERS, "word 2-gram lm.arpa", "lm.arpa: a 2-gram over 4 words"),
+        (["ab ca AB"], LETTERS, "word", "a 2-gram over 3 words, 1 of which, such as 'AB', cannot be spelled"),
+        (["a \u2581 b", "c a"], LETTERS, "label 2-gram lm.arpa", "lm.arpa: a 2-gram over 4 labels"),
+        (["a \u2581 b"], LETTERS, "label", "a 2-gram over 3 labels; it lacks 1 of the run's, such as 'c'"),
+        # Where texts have no spaces, labels have none either.
+        (["漢 字"], Characters("漢字"), "label", "a 2-gram over 2 labels"),
+    ],
+)
+def test_a_model_says_what_it_is(made, capsys, sentences, labels, name, said):
+    lm, named = open_lm(made(*sentences), labels, ENGLISH)
+    assert named.startswith(name) and isinstance(lm, WordLM) == name.startswith("word")
+    assert capsys.readouterr().err.endswith(f"{said}\n")
+
+
+def test_words_of_one_letter_may_be_labels_and_the_flag_says_which(made):
+    path = made("a b", "c a")
+    with pytest.raises(UserError) as caught:
+        open_lm(path, LETTERS, ENGLISH, None, "--rescore-level")
+    assert str(caught.value) == (
+        f"{path}: its tokens, such as 'a', may be words or labels of the run; say which: --rescore-level word, or "
+        "--rescore-level label"
+    )
+    for level in ("word", "label"):
+        fused = FusionFiles(path, None, rescore=path, lm_level=level, rescore_level=level).open(LETTERS, ENGLISH)
+        assert fused.lm == fused.rescorer == f"{level} 2-gram lm.arpa"
+
+
+@pytest.mark.parametrize(
+    "sentences, level, message",
+    [
+        (
+            ["AB CA a"],
+            None,
+            "lm.arpa: 2 of its 3 words, such as 'AB', cannot be spelled by the run's tokenizer; make it",
+        ),
+        (["AB CA"], None, "lm.arpa: 2 of its 2 words, such as 'AB', cannot be spelled"),
+        (["a \u2581 q"], None, "lm.arpa: over the labels of another tokenizer: this run's has no 'q'"),
+        (["ab"], "label", "lm.arpa: over the labels of another tokenizer: this run's has no 'ab'"),
+        (["a a"], "label", "lm.arpa: 3 of the run's 4 labels, such as '\u2581', are not in it"),
+    ],
+)
+def test_models_of_other_labels_are_refused(made, sentences, level, message):
+    with pytest.raises(UserError, match=message):
+        open_lm(made(*sentences), LETTERS, ENGLISH, level)
+
+
+def test_a_neural_model_is_over_labels_and_of_the_same_texts(tmp_path, monkeypatch, capsys):
+    config = LmConfig(data={"train": [{"kind": "text", "path": "x.txt"}], "normalizer": "english v1"})
+    trained = SimpleNamespace(tokenizer=LETTERS, config=config, weights={}, step=3)
+    monkeypatch.setattr(build, "load_lm", lambda path: trained)
+    _, named = open_lm(tmp_path, LETTERS, ENGLISH, "label")
+    assert named == f"label LSTM {tmp_path.name} step 3"
+    said = f"{tmp_path}: trained on texts of the normaliser english v1, and the run's is english v2\n"
+    assert capsys.readouterr().err == said
+    with pytest.raises(
+        UserError, match=f"--rescore-level word: {tmp_path} is a neural model, which is over labels; leave"
+    ):
+        open_lm(tmp_path, LETTERS, ENGLISH, "word", "--rescore-level")
+
+
+def test_words_need_labels_with_a_space(made):
+    with pytest.raises(
+        UserError, match="lm.arpa: is over words, and no label of the run separates them; make a model over"
+    ):
+        open_lm(made("漢字"), Characters("漢字"), ENGLISH)
+
+
+def test_hot_words_and_their_weights(tmp_path, capsys):
+    path = tmp_path / "hot.txt"
+    path.write_text("\ufeffEssen :2.0\n\nOrlando!\n北京\nessen :0.5\nAzores \t:1.5 \nten to 3:30\n", encoding="utf-8")
+    found = read_hot_words(path, ENGLISH)
+    assert found == {"essen": 2.0, "orlando": 1.0, "azores": 1.5, "ten to three thirty": 1.0}
+    assert capsys.readouterr().err == f"{path}:4: '北京' is left out: the normaliser english v2 leaves nothing of it\n"
+
+
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        ("北京\n!\n", ": holds no word; the normaliser english v2 leaves nothing of .*:1: '北京'"),
+        ("\n", ": holds no word$"),
+        ("essen :nan\n", ":1: the weight :nan is no number above 0 and up to 100"),
+        ("a\nessen :inf\n", ":2: the weight :inf is no number"),
+        ("essen :-1\n", ":1: the weight :-1 is no number"),
+        ("essen :0\n", ":1: the weight :0 is no number"),
+        ("essen :1e30\n", ":1: the weight :1e30 is no number"),
+        ("essen :high\n", ":1: the weight :high is no number"),
+    ],
+)
+def test_mistakes_in_hot_words(tmp_path, text, message):
+    path = tmp_path / "hot.txt"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(UserError, match=f"hot.txt{message}"):
+        read_hot_words(path, ENGLISH)
+
+
+def test_many_lines_without_words_are_named_in_part(tmp_path, capsys):
+    path = tmp_path / "hot.txt"
+    path.write_text("essen\n" + "京\n" * 30, encoding="utf-8")
+    assert read_hot_words(path, ENGLISH) == {"essen": 1.0}
+    said = capsys.readouterr().err.splitlines()
+    assert len(said) == 11 and said[-1] == f"{path}: 30 lines in all are left out"

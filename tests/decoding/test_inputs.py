@@ -1,0 +1,100 @@
+"""What comes through a pipe: raw samples, or a file that is decoded as it would be from a disk."""
+
+from __future__ import annotations
+
+import io
+import os
+import threading
+
+import numpy as np
+import pytest
+import soundfile
+import soxr
+
+from joint_st.data.audio import UnreadableAudio
+from joint_st.decoding.inputs import piped_audio
+from joint_st.errors import UserError
+
+RATE = 16_000
+TONE = (9000 * np.sin(np.arange(RATE) / 9)).astype(np.int16)
+
+
+def encoded(form="WAV", subtype="PCM_16", audio=TONE, rate=RATE) -> bytes:
+    file = io.BytesIO()
+    soundfile.write(file, audio, rate, format=form, subtype=subtype)
+    return file.getvalue()
+
+
+def heard(content: bytes, form=None, rate=None) -> np.ndarray:
+    return np.concatenate(list(piped_audio(io.BytesIO(content), form, rate, RATE, 320, 0.3)))
+
+
+def test_raw_samples_are_taken_as_they_are(capsys):
+    np.testing.assert_array_equal(heard(TONE.tobytes()), TONE)
+    told = capsys.readouterr().err
+    assert told == "standard input: raw samples, int16 and mono, at 16000 Hz (--stdin file for an audio file)\n"
+    np.testing.assert_array_equal(heard(TONE.tobytes() + b"x", "raw"), TONE)
+    assert capsys.readouterr().err == "standard input: raw samples, int16 and mono, at 16000 Hz\n"
+    half = heard(TONE[::2].tobytes(), rate=RATE // 2)
+    assert len(half) == len(TONE) and np.abs(half[500:-500] - TONE[500:-500].astype(int)).max() < 30
+    assert len(heard(b"")) == 0
+
+
+@pytest.mark.parametrize("form, subtype", [("WAV", "PCM_16"), ("RF64", "PCM_16"), ("FLAC", "PCM_16"), ("WAV", "FLOAT")])
+def test_a_file_is_decoded(form, subtype, capsys):
+    audio = TONE / 32768 if subtype == "FLOAT" else TONE
+    np.testing.assert_array_equal(heard(encoded(form, subtype, audio)), TONE)
+    told = capsys.readouterr().err
+    assert told == f"standard input: an audio file ({form}) (--stdin raw for samples alone)\n"
+
+
+def test_rate_and_channels_are_those_of_the_file(capsys):
+    other = soxr.resample(TONE.astype(np.float32), RATE, 44_100)
+    both = np.stack([other, other], axis=1).astype(np.int16)
+    found = heard(encoded(audio=both, rate=44_100))
+    assert len(found) == len(TONE)
+    assert np.abs(found[500:-500].astype(int) - TONE[500:-500]).max() < 30
+    with pytest.raises(UserError, match="--rate 8000: standard input is an audio file, which has a rate of its own"):
+        heard(encoded(), rate=8000)
+
+
+def test_the_flag_decides_against_the_looks(capsys):
+    raw = heard(encoded(), "raw")
+    np.testing.assert_array_equal(raw[22:], TONE)
+    with pytest.raises(UnreadableAudio, match="standard input: "):
+        heard(TONE.tobytes(), "file")
+
+
+@pytest.mark.parametrize("size", [0, 0xFFFFFFFF])
+def test_a_wav_of_unknown_size_is_read_to_its_end(size, capsys):
+    wav = encoded()
+    at = wav.find(b"data") + 4
+    np.testing.assert_array_equal(heard(wav[:at] + size.to_bytes(4, "little") + wav[at + 4 :]), TONE)
+
+
+def test_a_wav_that_ends_early_is_told(capsys):
+    found = heard(encoded()[:-20_000])
+    np.testing.assert_array_equal(found, TONE[:-10_000])
+    assert "standard input: 0.375 s long, where its header says 1.000 s" in capsys.readouterr().err
+    with pytest.raises(UnreadableAudio, match="standard input: "):
+        heard(encoded("OGG", "VORBIS")[:-500])
+
+
+def test_a_wav_is_heard_while_it_comes():
+    reading, writing = os.pipe()
+    wav, going = encoded(audio=np.tile(TONE, 4)), threading.Event()
+
+    def write():
+        with open(writing, "wb") as out:
+            out.write(wav[: len(wav) // 2])
+            out.flush()
+            going.wait(20)
+            out.write(wav[len(wav) // 2 :])
+
+    threading.Thread(target=write, daemon=True).start()
+    with open(reading, "rb") as pipe:
+        pieces = piped_audio(pipe, None, None, RATE, 320, 0.3)
+        first = [next(pieces) for _ in range(4)]
+        assert sum(map(len, first)) == 4 * 5120
+        going.set()
+        np.testing.assert_array_equal(np.concatenate([*first, *pieces]), np.tile(TONE, 4))

@@ -1,0 +1,174 @@
+"""What the README and the pages say: results come from files, links lead somewhere, and pages are short."""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import re
+import subprocess
+import sys
+from urllib.parse import urldefrag
+
+import pytest
+
+from tests.docs.blocks import blocks, commands, missing
+from tests.docs.test_pages import PAGES
+from tests.tiny import CHECKOUT
+
+README = CHECKOUT / "README.md"
+MOST_WORDS = 1_200
+REFERENCE = {"glossary.md"}
+"""Pages that are looked things up in, and may be longer."""
+
+NOT_PROSE = re.compile(
+    r"^(?P<fence>`{3,}|~{3,}).*?^(?P=fence)\s*$|<!-- results: [\w.]+ -->.*?<!-- end -->|<!--.*?-->|\{\{.*?\}\}|`[^`\n]*`",
+    re.DOTALL | re.MULTILINE,
+)
+"""Code, regions that a command fills, comments, placeholders."""
+RESULT = re.compile(
+    r"\d[\d.,]*(?:\s*(?:-|–|to)\s*\d[\d.,]*)?\s*(?:%|×|ms\b)|\b(?:WER|CER)\b[^.\n|]{0,40}?\d+\.\d|^\s*\|.*\d+\.\d+.*\|",
+    re.MULTILINE,
+)
+"""A WER, a CER, a factor, milliseconds or percent; or a table with fractions."""
+LEVEL = re.compile(r"95\s%(?=\s+(?:bootstrap\s+|confidence\s+)?(?:intervals?|confidence|of))")
+"""The level of the intervals, which is no result."""
+
+
+def by_hand(text: str) -> list[str]:
+    """Return the results that a text states itself."""
+    prose = NOT_PROSE.sub(lambda match: re.sub(r"[^\n]", " ", match[0]), text)
+    return [match[0].strip() for match in RESULT.finditer(LEVEL.sub("", prose))]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "The WER is 13.0 there.",
+        "It removes 42 % of errors.",
+        "It is 3.5× faster, and takes 320 ms.",
+        "| `dtw` | 63.2 (58.6-68.1) |",
+        "between 96 and 97 %",
+        "a CER of 1.2",
+    ],
+)
+def test_a_result_by_hand_is_found(text):
+    assert by_hand(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "The 95 % interval over 600 utterances; 95 % bootstrap intervals.",
+        "`--chunk-ms 320` feeds 320 samples.",
+        "WER {{ text_injection.audio_only.wer }} %",
+        "<!-- results: a.b -->22.7 % (20.8-24.5)<!-- end -->",
+        "```\nWER 22.7 %\n```\n",
+        "Python 3.11, JAX 0.10",
+    ],
+)
+def test_what_is_no_result_is_left_alone(text):
+    assert not by_hand(text)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_no_page_states_a_result_by_hand(page):
+    assert by_hand(page.read_text(encoding="utf-8")) == []
+
+
+@pytest.mark.xfail(strict=True, reason="its results are still written by hand; take this mark off when they are not")
+def test_the_readme_states_no_result_by_hand():
+    assert by_hand(README.read_text(encoding="utf-8")) == []
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if page.name not in REFERENCE], ids=lambda page: page.stem)
+def test_a_page_is_short(page):
+    words = len(page.read_text(encoding="utf-8").split())
+    assert words <= MOST_WORDS, f"{page.name} has {words} words"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_blocks_can_be_read(page):
+    for block in blocks(page):
+        if block.language == "console":
+            assert commands(block.text), f"{page.name}:{block.line}"
+
+
+def test_every_key_of_a_manifest_and_every_kind_of_source_is_explained():
+    from joint_st.config import Source
+    from joint_st.data.sources.manifest import KNOWN, OF_RESULTS
+
+    page = (CHECKOUT / "docs" / "your_data.md").read_text(encoding="utf-8")
+    for name in [*KNOWN, *OF_RESULTS, *Source.registered]:
+        assert re.search(rf"^\|[^|]*`{name}`", page, re.MULTILINE), name
+
+
+def test_messages_that_the_pages_quote_are_in_the_source():
+    """What stands between `...` in a quoted message is some string of the package, or of several that it joins."""
+    known = "\n".join(map(_strings, sorted((CHECKOUT / "joint_st").rglob("*.py"))))
+    quoted = [
+        line
+        for page in PAGES
+        for block in blocks(page)
+        if block.language == "text"
+        for line in block.text.splitlines()
+        if "..." in line
+    ]
+    assert quoted
+    for line in quoted:
+        for part in line.removeprefix("joint-st: error: ").split("..."):
+            assert part.strip(" :;,()") in known, f"no message says {part!r}"
+
+
+def _strings(path) -> str:
+    """The texts of a file, each in a line; where one has a value put in, it is cut."""
+    found = []
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            found.append(node.value)
+    return "\n".join(found)
+
+
+def test_regions_of_the_readme_are_fresh():
+    done = subprocess.run([sys.executable, CHECKOUT / "docs" / "results.py", "--check"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_readme_links_to_files_that_are_there():
+    for address in re.findall(r"\]\(([^)\s]+)\)", README.read_text(encoding="utf-8")):
+        if not address.startswith(("http", "#", "mailto:")):
+            assert (CHECKOUT / urldefrag(address)[0]).exists(), address
+
+
+def test_a_region_is_filled_once_and_by_name():
+    results = _results()
+    text = "It is <!-- results: a.wer -->old<!-- end -->.\n<!-- results: a.table -->\n<!-- end -->\n"
+    texts = {"a.wer": "1.0 % (0.5-1.5)", "a.table": "| x |\n| --- |"}
+    new, stale = results.filled(text, texts)
+    assert stale == ["a.wer", "a.table"]
+    assert "It is <!-- results: a.wer -->1.0 % (0.5-1.5)<!-- end -->." in new and "-->\n| x |\n| --- |\n<!--" in new
+    assert results.filled(new, texts) == (new, [])
+    with pytest.raises(KeyError):
+        results.filled(text, {})
+
+
+def test_the_quickstart_s_table_has_a_row_for_each_decoder():
+    rates = {"wer": 0.299, "wer_low": 0.282, "wer_high": 0.316}
+    row = {"name": "greedy", "split": "test", "head": "full_context", "subset": "all", **rates}
+    found = _results().quickstart({"rows": [row, {**row, "name": "beam_lstm", "wer": 0.031}]})
+    lines = found["decoders"].splitlines()
+    assert lines[2].startswith("| greedy | 29.9 (28.2-31.6) | - |") and lines[3].startswith("| beam 16, LSTM | 3.1 ")
+    assert found["greedy"]["full_context"]["all"] == "29.9 % (28.2-31.6)"
+
+
+def test_commands_and_what_they_print():
+    found = commands("$ one \\\n  --two\nfirst\n...\nlast\n$ next\n")
+    assert [(one.command, one.output) for one in found] == [("one \\\n  --two", ("first", "...", "last")), ("next", ())]
+    assert missing(("a ... c", "d"), "x\na b c\nd\n") is None
+    assert missing(("d", "a"), "a\nd\n") == "a"
+
+
+def _results():
+    spec = importlib.util.spec_from_file_location("results_of_docs", CHECKOUT / "docs" / "results.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module

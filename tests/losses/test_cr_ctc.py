@@ -1,0 +1,52 @@
+"""Agreement of two maskings: what it is by hand, which side it moves, and that CTC is then the mean of both."""
+
+from __future__ import annotations
+
+import jax
+import numpy as np
+import pytest
+
+from joint_st.config import override
+from joint_st.errors import UserError
+from joint_st.losses.cr_ctc import divergence
+from joint_st.passes import PASSES
+from tests.training.test_step import CONFIG, FEASIBLE, make_batch, steps_of
+
+
+def softmax(x):
+    e = np.exp(x - x.max(axis=-1, keepdims=True))
+    return e / e.sum(axis=-1, keepdims=True)
+
+
+def test_the_divergence_is_that_of_the_definition_and_each_side_comes_to_the_other():
+    random = np.random.default_rng(0)
+    a, b = random.normal(size=(2, 2, 5, 4)).astype(np.float32)
+    mask = np.arange(5) < np.array([[5], [3]])
+    p, q = softmax(a.astype(np.float64)), softmax(b.astype(np.float64))
+    by_frame = (p * np.log(p / q)).sum(axis=-1) + (q * np.log(q / p)).sum(axis=-1)
+    np.testing.assert_allclose(divergence(a, b, mask), 0.5 * (by_frame * mask).sum(axis=1), rtol=1e-5)
+    # The gradient of KL(sg(q) || p) in the logits of p is p - q: nothing comes through the target.
+    gradient = jax.grad(lambda a: divergence(a, b, mask).sum())(a)
+    np.testing.assert_allclose(gradient, 0.5 * (p - q) * mask[..., None], atol=1e-6)
+
+
+def test_a_step_has_the_mean_of_two_maskings_and_their_agreement():
+    masks = {"spec_augment": {"time_masks": 2, "time_share": 0.2, "frequency_masks": 0, "frequency_width": 4}}
+    steps = steps_of(masks | {"losses.cr_ctc.weight": 0.2})
+    state, batch = steps.warm(), make_batch()
+    after, metrics = steps(state, batch)
+    labels = batch["paired"]["label_lengths"][FEASIBLE].sum()
+    for name in PASSES:
+        assert metrics[f"{name}_ctc"][1] == 2 * labels and metrics[f"{name}_cr"][1] == labels
+        assert metrics[f"{name}_cr"][0] > 0
+    means = {name: np.divide(*metrics[name]) for name in metrics if name.endswith(("_ctc", "_cr"))}
+    expected = sum(
+        scale * (means[f"{name}_ctc"] + 0.2 * means[f"{name}_cr"])
+        for name, scale in (("streaming", 0.3), ("full_context", 0.7))
+    )
+    assert metrics["loss"][0] == pytest.approx(expected, rel=1e-5)
+
+
+def test_without_ctc_it_is_refused():
+    with pytest.raises(UserError, match="losses.cr_ctc.weight: needs a weight of losses.ctc above 0"):
+        override(CONFIG, {"losses.ctc.streaming": 0, "losses.ctc.full_context": 0, "losses.cr_ctc.weight": 0.2})

@@ -29,6 +29,7 @@ import soundfile
 
 from joint_st import storage
 from joint_st.cli import main as joint_st
+from joint_st.runs import checksums
 
 WORDS = "the old ship sailed slowly past a quiet harbour while seven children waved from the shore".split()
 
@@ -204,6 +205,16 @@ def cut_tokenizer(setup: Setup) -> None:
     setup.arguments = [str(setup.run)]
 
 
+def flipped_bit(setup: Setup) -> None:
+    """Flip a bit in a checkpoint that has checksums."""
+    folder = setup.make_run() / "checkpoints" / "10"
+    (folder / "state").mkdir()
+    (folder / "state" / "arrays").write_bytes(bytes(range(256)))
+    checksums.write(folder, dict(storage.checksums(folder)))
+    (folder / "state" / "arrays").write_bytes(bytes([1, *range(1, 256)]))
+    setup.arguments = [str(setup.run)]
+
+
 def other_normalizer(setup: Setup) -> None:
     """Give a run whose texts were normalised by an earlier version."""
     setup.arguments = [str(setup.make_run(normalizer="english v0"))]
@@ -245,6 +256,7 @@ CASES = (
     Case("a file where the run should be", "--workdir", file_for_folder),
     Case("another run in the directory", "--workdir", other_run),
     Case("a run whose tokenizer was cut", "inventories", cut_tokenizer),
+    Case("a bit of a checkpoint flipped", "checkpoints", flipped_bit),
     Case("a run of another normaliser", "data.normalizer", other_normalizer),
     Case("a bucket that cannot be written", "--workdir", closed_bucket),
     Case("a clock that is an hour off", "clocks", wrong_clock),

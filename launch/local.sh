@@ -74,7 +74,8 @@ lock_run() { # refuses a second start on the run that --workdir names, or else o
     if ! type -P flock > /dev/null; then return; fi
     # The processes inherit the lock, and hold it as long as one of them lives; what else is started here does not.
     exec 9> "${TMPDIR:-/tmp}/joint_st-$UID-$(cksum <<< "$run" | tr ' ' -).lock"
-    flock --nonblock 9 || fail "processes of another launch/local.sh work on $run; end them first"
+    # What was killed a moment ago may still be leaving.
+    flock --timeout 4 9 || fail "processes of another launch/local.sh work on $run; end them first"
 }
 
 free_port() { # below the ports that Linux gives to outgoing connections

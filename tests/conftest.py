@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from tests import processes
+
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 # Tests compile much and compute little: without LLVM's optimisation XLA takes about half the time, and its older way of
@@ -27,6 +29,21 @@ if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
     os.environ["JAX_COMPILATION_CACHE_DIR"] = compiled
     os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
     os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_process_outlives_the_tests():
+    """Kills what tests have started and left behind, because they failed or because what they killed had children."""
+    processes.mark()
+    yield
+    processes.end_all()
+
+
+@pytest.fixture
+def no_process_outlives_the_test():
+    """The same after a single test, for files whose tests start processes that may run for long."""
+    yield
+    processes.end_all()
 
 
 @pytest.fixture(scope="session")

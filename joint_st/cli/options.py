@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import glob
 import os
 import sys
 from collections.abc import Sequence
@@ -302,6 +303,9 @@ def quiet_libraries() -> None:
     TensorStore, which prints a traceback for each array.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    if not _may_have_accelerator():
+        # Where libtpu is installed, JAX asks it for TPUs, and it says in many lines that it finds none.
+        os.environ.setdefault("JAX_PLATFORMS", "cpu")
     import absl.logging
 
     absl.logging.set_verbosity(absl.logging.FATAL)
@@ -312,3 +316,24 @@ def _report_named(unraisable) -> None:
     """Print what could not be raised where it names an object of Python's: C++ that calls back into it names none."""
     if unraisable.object is not None:
         sys.__unraisablehook__(unraisable)
+
+
+_ACCELERATORS = ("/dev/nvidia*", "/dev/dxg", "/dev/kfd", "/dev/accel*", "/dev/vfio/[0-9]*")
+"""Files by which Linux gives access to GPUs and TPUs."""
+
+_VENDORS = ("0x10de", "0x1002", "0x1ae0")
+"""Who makes them, as the PCI bus tells: NVIDIA, AMD, Google."""
+
+
+_OF_JAX = "TPU_SKIP_MDS_QUERY"
+"""What JAX sets where it has found no TPU."""
+
+
+def _may_have_accelerator() -> bool:
+    """Whether this machine shows any sign of a GPU or a TPU; unknown on other systems than Linux."""
+    if sys.platform != "linux" or any(name.startswith("TPU_") for name in os.environ if name != _OF_JAX):
+        return True
+    if any(glob.glob(pattern) for pattern in _ACCELERATORS):
+        return True
+    vendors = (Path(file).read_text().strip() for file in glob.glob("/sys/bus/pci/devices/*/vendor"))
+    return any(vendor in _VENDORS for vendor in vendors)

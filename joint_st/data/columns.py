@@ -12,6 +12,7 @@ import mmap
 import os
 import socket
 import struct
+import tempfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -37,10 +38,14 @@ class Damaged(Exception):
     """A file that was not written to its end, or was changed since."""
 
 
+class NoRoom(UserError):
+    """A file that cannot be written where it belongs."""
+
+
 class Writer:
     """Writes a file: first the bytes of all rows one after the other, then columns.
 
-    Raises `UserError` where the file cannot be written.
+    Raises `NoRoom` where the file cannot be written.
     """
 
     def __init__(self, path: Path):
@@ -93,7 +98,7 @@ class Writer:
         try:
             yield
         except OSError as error:
-            raise UserError(
+            raise NoRoom(
                 f"{self._folder}: what is known of the data cannot be kept here ({error.strerror or error}); make room, "
                 "or name another folder by data.index_cache"
             ) from error
@@ -149,6 +154,7 @@ class Cache:
         """On a disk; what lies in a bucket is copied into it."""
         self.made = 0
         """Files that were made, and not found."""
+        self._told = False
 
     def open(
         self, name: str, key: str, make: Callable[[Writer], tuple[Mapping, Mapping]], *, anew: bool = False
@@ -156,7 +162,8 @@ class Cache:
         """The file `name` if it was made for `key`, or else, or where it is to be `anew`, a new one in its place.
 
         `make` adds the bytes of all rows to the writer, and returns columns and what else is to be known of them. With
-        an empty key the file is made each time, and not kept. Raises `UserError` where it cannot be written.
+        an empty key the file is made each time, and not kept. Where the folder takes it not, it lies in the one for
+        temporary files, for this process alone. Raises `NoRoom` where that does not take it either.
         """
         place = self.folder / name
         if key and not anew:
@@ -168,18 +175,31 @@ class Cache:
         self.made += 1
         draft = self.folder / f".{name}.{socket.gethostname()}.{os.getpid()}"
         try:
+            found = self._made(draft, key, make, place if key else None)
+        except NoRoom as error:
+            if not self._told:
+                self._told = True
+                log.warning("%s; for now it is in %s, for this process alone", error, tempfile.gettempdir())
+            with tempfile.TemporaryDirectory(prefix="joint_st_") as spare:  # what is open stays readable
+                return self._made(Path(spare) / name, key, make, None)
+        if key and self._shared is not None:
+            storage.move_into_place(place, self._shared / name)
+        return found
+
+    @staticmethod
+    def _made(draft: Path, key: str, make: Callable[[Writer], tuple[Mapping, Mapping]], place: Path | None) -> Columns:
+        """What `make` makes, in a file that is moved to its place, or removed where it has none."""
+        try:
             with Writer(draft) as writer:
                 columns, about = make(writer)
                 writer.finish(columns, {**about, "key": key})
             found = Columns(draft)
-            if key:
+            if place:
                 storage.move_into_place(draft, place)
+            return found
         finally:
             with contextlib.suppress(OSError):
                 draft.unlink()
-        if key and self._shared is not None:
-            storage.move_into_place(place, self._shared / name)
-        return found
 
     def _found(self, place: Path, key: str) -> Columns | None:
         try:

@@ -92,9 +92,9 @@ def look(name: str, source: Source, config: Config) -> Iterator[Check]:
 def _absent(source: Source) -> str:
     """Why a source need not be there yet; empty where it must be, or is."""
     name, folder = getattr(source, "name", ""), getattr(source, "data_dir", None)
-    if source.kind != "tfds" or not built_here(name):
+    if source.kind != "tfds" or not built_here(name) or folder:
         return ""
-    place = expand(folder or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets")
+    place = expand(os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets")
     corpus, _, of_it = name.partition(":")[0].partition("/")
     if (place / corpus / (of_it or "default")).is_dir():
         return ""

@@ -1,8 +1,8 @@
 """`joint-st doctor`: looks at everything that a run needs, prints it as one table, and says whether there is a problem.
 
-It reads a few utterances and no weights, writes small files that it removes, and computes nothing. The accelerators of
-this machine are opened by a process of its own that has a minute for it; where the machine is one of several with TPUs,
-none is opened, since JAX would wait there for the others. Each look has a time limit.
+It reads a few utterances, and of a run all files once for their checksums; it writes small files that it removes, and
+computes nothing. The accelerators of this machine are opened by a process of its own that has a minute for it; where the
+machine is one of several with TPUs, none is opened, since JAX would wait there for the others. Each look has a time limit.
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ from joint_st.runs.directory import RunDirectory
 
 QUICK, LONG = 20.0, 90.0
 """Seconds in which a look has to find something: at this machine or a folder, at a corpus or a whole run."""
+READ = 900.0
+"""Seconds in which one checkpoint has to be read whole, for its checksums."""
 META_SECONDS = 5
 """Time limit for the cluster to say which of its processes this is."""
 
@@ -110,7 +112,7 @@ def _of_run(config: Config, here: RunDirectory, is_run: bool) -> Iterator[Check]
         yield from looked("--workdir", lambda: run.may_go_on(here, config), QUICK)
     if is_run or here.has_checkpoint:
         yield from looked("inventories", lambda: run.inventories(here, config), QUICK)
-        yield from looked("checkpoints", lambda: run.checkpoints(here, config), QUICK)
+        yield from looked("checkpoints", lambda: run.checkpoints(here, config), READ)
 
 
 def _room(config: Config, here: RunDirectory) -> Check:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 
 from joint_st.config import Config
 from joint_st.data.normalizers import normalizer
 from joint_st.doctor.check import Check
-from joint_st.runs.directory import RunDirectory, check_same
+from joint_st.runs import checksums
+from joint_st.runs.directory import RunDirectory, check_same, read_facts
 from joint_st.runs.trained import read_symbols
 
 
@@ -26,8 +26,17 @@ def checkpoints(run: RunDirectory, config: Config) -> Iterator[Check]:
         do = "the command begins anew; a run that should have one was copied in part"
         yield Check("warning", "checkpoints", f"{run.checkpoints}: no complete checkpoint", do)
         return
-    yield Check("ok", "checkpoints", f"of steps {', '.join(map(str, steps))}, in {run.checkpoints}")
-    facts = json.loads((run.checkpoints / str(steps[-1]) / "facts" / "metadata").read_bytes())
+    for step in steps:
+        folder = run.checkpoints / str(step)
+        if damage := checksums.damage(folder):
+            others = [one for one in steps if one != step]
+            what = f"copy {folder} again, or remove it" + (f"; --checkpoint {others[-1]} is another" if others else "")
+            yield Check("problem", "checkpoints", damage, what)
+        elif checksums.is_there(folder):
+            yield Check("ok", "checkpoints", f"{folder}: complete, its files are what was written")
+        else:
+            yield Check("ok", "checkpoints", f"{folder}: complete; not verified, since it has no {checksums.FILE}")
+    facts = read_facts(run.checkpoints / str(steps[-1]))
     now = str(normalizer(config.data.normalizer))
     if facts.get("normalizer") != now:
         what = f"trained on text of {facts.get('normalizer')}, and this version has {now}"

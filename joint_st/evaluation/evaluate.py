@@ -166,13 +166,15 @@ def evaluate_runs(
     recordings are heard in windows of so many; None leaves that to each run.
     """
     workdirs = list(dict.fromkeys(workdirs))
-    found = [
-        evaluation
-        for workdir in workdirs
+    found, problems = [], []
+    for workdir in workdirs:
         for evaluation in evaluate_checkpoints(
             workdir, checkpoints, data, passes, decoders, fusion, tune, window_seconds
-        )
-    ]
+        ):
+            found.append(evaluation)
+            # At once: whatever comes later, this is not lost.
+            if current().is_first and evaluation.utterances:
+                problems += keep_all(evaluation.files())
 
     def named(evaluation: Evaluation, rows: Iterable[dict]) -> list[dict]:
         return [({"run": str(evaluation.run.root)} if len(workdirs) > 1 else {}) | row for row in rows]
@@ -184,7 +186,7 @@ def evaluate_runs(
     if not current().is_first:
         return rows
     broken_down = {evaluation.table: {name: evaluation.broken_down(name) for name in by} for evaluation in found}
-    problems = keep_all(_files(found, rows, broken_down if by else {}, json_file, jsonl_file))
+    problems = keep_all(_files(found, rows, broken_down if by else {}, json_file, jsonl_file)) + problems
     rich.print(make_table(rows))
     for name in by:
         table = [row for evaluation in found for row in named(evaluation, broken_down[evaluation.table][name])]
@@ -213,7 +215,7 @@ def _files(
     json_file: Path | None,
     jsonl_file: Path | None,
 ) -> Iterator[tuple[Path, Callable[[Path], None]]]:
-    """Yield all files of some evaluations, those asked for first: each, and what writes it."""
+    """Yield the files asked for, and the breakdowns: each, and what writes it."""
 
     def records() -> Iterator[dict]:
         for evaluation in found:
@@ -225,10 +227,7 @@ def _files(
     if jsonl_file:
         yield jsonl_file, lambda path: write_lines(records(), path)
     for evaluation in found:
-        if not evaluation.utterances:
-            continue
-        yield from evaluation.files()
-        if own := broken_down.get(evaluation.table):
+        if evaluation.utterances and (own := broken_down.get(evaluation.table)):
             file = evaluation.table.with_suffix(".breakdowns.json")
             yield file, lambda path, own=own: write_rows(own, path)
 

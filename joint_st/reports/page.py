@@ -32,13 +32,20 @@ def make_page(data: dict) -> str:
     for piece in pieces[1:]:
         name, _, rest = piece.partition("}}")
         text += parts[name] + rest
-    return text
+    # Half a surrogate, which an id may have, is written as JSON escapes it.
+    return text.encode(errors="backslashreplace").decode()
 
 
 def embedded(data) -> str:
     """Return JSON that may stand in an HTML script element: no `<` in it can end the element or begin a comment."""
     text = json.dumps(data, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-    return text.replace("<", "\\u003c")
+    for one, escape in ESCAPES.items():
+        text = text.replace(one, escape)
+    return text.encode(errors="backslashreplace").decode()
+
+
+ESCAPES = {"<": "\\u003c", "\u2028": "\\u2028", "\u2029": "\\u2029"}
+"""What would end the script element or, in a script, a line."""
 
 
 def write_page(text: str, path: Path) -> None:

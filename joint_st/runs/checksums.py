@@ -18,6 +18,9 @@ from joint_st.json_files import NOT_JSON
 
 FILE = "checksums.json"
 
+CHECKPOINTS = "checkpoints"
+"""Folder of a run's checkpoints."""
+
 _KIND = "md5"
 
 Checksums = Mapping[str, storage.Checksum]
@@ -115,10 +118,11 @@ def damage(folder: Path, names: Collection[str] | None = None, part: Callable[[l
 
 
 def tell_unverified(folder: Path) -> None:
-    """Say once that what a folder holds cannot be verified."""
-    if str(folder) not in _told:
-        _told.add(str(folder))
+    """Say once for each run that what a folder of it holds cannot be verified."""
+    run = folder.parent.parent if folder.parent.name == CHECKPOINTS else folder
+    if str(run) not in _told:
+        _told.add(str(run))
         print(
-            f"{folder}: has no {FILE} (an earlier version wrote it, or not all was copied): not verified",
+            f"{run}: files without {FILE} (an earlier version wrote them, or not all was copied): not verified",
             file=sys.stderr,
         )

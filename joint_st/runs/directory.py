@@ -90,7 +90,7 @@ class RunDirectory:
     @property
     def checkpoints(self) -> Path:
         """Folder of Orbax checkpoints, one folder a step."""
-        return self.root / "checkpoints"
+        return self.root / checksums.CHECKPOINTS
 
     @property
     def evaluations(self) -> Path:

@@ -123,12 +123,12 @@ def load_trained(workdir: Path, checkpoint: str = "best") -> Trained:
         step = checkpoints.choose(checkpoint)
         checkpoints.check(step)
         facts = checkpoints.facts(step)
-        check_config(run, config, facts)
-        trained_with = facts["normalizer"]
+        trained_with = facts.get("normalizer")
         if trained_with != str(normalize):
             raise UserError(
                 f"{run.root}: trained on text of normaliser {trained_with}, and {run.config} names {normalize}; restore it"
             )
+        check_config(run, config, facts)
         shapes = weight_shapes(config, symbols.sizes)
         weights = _restore_average(checkpoints, step, shapes, replicated(mesh))
     return Trained(run, config, normalize, symbols, Vocabulary.load(run.root), mesh, step, weights)

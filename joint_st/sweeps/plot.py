@@ -11,7 +11,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullLocator
 
-from joint_st.analysis.figures import BLUE, DOTS_PER_INCH, STYLE, VERMILION
+from joint_st.analysis.figures import BLUE, DOTS_PER_INCH, STYLE, VERMILION, any_script
 from joint_st.passes import FULL_CONTEXT, STREAMING
 from joint_st.sweeps.table import by_split, name_of, subsets_of, title_of, words_of
 
@@ -65,7 +65,8 @@ def save_plot(rows: Sequence[dict], path: Path) -> None:
     """Draw the rows into a file, always as PNG."""
     path.parent.mkdir(parents=True, exist_ok=True)
     FigureCanvasAgg(figure := draw(rows))
-    figure.savefig(path, dpi=DOTS_PER_INCH, format="png")
+    with any_script():
+        figure.savefig(path, dpi=DOTS_PER_INCH, format="png")
 
 
 def _curve(ax, rows, subset, field):

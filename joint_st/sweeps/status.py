@@ -187,9 +187,15 @@ def _seconds_left(job: Job, step: int) -> float | None:
 
 
 def read_numbers(file: Path) -> Numbers:
-    """Return the latest numbers in a `metrics.csv`, which may be growing; none where there is no such file."""
-    if not file.exists():
+    """Return the latest numbers in a `metrics.csv`, which may be growing; none where there is no such file, or where it
+    is damaged."""
+    try:
+        return _read_numbers(file) if file.exists() else Numbers()
+    except (csv.Error, ValueError, TypeError, KeyError):
         return Numbers()
+
+
+def _read_numbers(file: Path) -> Numbers:
     with file.open("rb") as lines:
         header = lines.readline()
         if (end := lines.seek(0, io.SEEK_END)) > len(header) + _LAST_BYTES:

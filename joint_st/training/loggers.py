@@ -15,6 +15,7 @@ import numpy as np
 from joint_st import storage
 from joint_st.config import Config, LmConfig
 from joint_st.errors import UserError
+from joint_st.json_files import DAMAGED
 from joint_st.runs.directory import RunDirectory
 
 
@@ -42,10 +43,16 @@ class CsvLogger:
         self._columns = ("step", *columns)
         kept = []
         if path.exists():
-            # A line without its end was cut short with the machine.
-            lines = io.StringIO(path.read_bytes().decode(), newline="")
-            whole = [line for line in lines if line.endswith("\n")]
-            kept = [row for row in csv.DictReader(whole) if int(row["step"]) <= resume_at]
+            try:
+                # A line without its end was cut short with the machine.
+                lines = io.StringIO(path.read_bytes().decode(), newline="")
+                whole = [line for line in lines if line.endswith("\n")]
+                kept = [row for row in csv.DictReader(whole) if int(row["step"]) <= resume_at]
+            except (csv.Error, ValueError, TypeError, KeyError) as error:
+                told = " ".join(str(error).split())[:100]
+                raise UserError(
+                    f"{path}: not the metrics of a run ({told}); {DAMAGED}, or move it away: the run goes on without"
+                ) from None
         text = io.StringIO(newline="")
         writer = self._writer(text)
         writer.writeheader()

@@ -169,9 +169,14 @@ def print_summary(config: Config, run: RunDirectory, data: TrainingData, begun: 
 
 def print_start(config: Config | LmConfig, run: RunDirectory, begun: Start) -> None:
     """Print which run starts, or from where it goes on, and whose weights it takes."""
-    start = int(begun.state.step)
-    begin = f"goes on from step {start} of" if start else "starts;"
-    log(f"{config.name} in {run.root} {begin} {config.training.steps} steps")
+    start, steps = int(begun.state.step), config.training.steps
+    if start > steps:
+        begin = f"has {start} steps behind it, more than training.steps {steps}: nothing is left to train"
+    elif start == steps:
+        begin = f"has all of its {steps} steps behind it: nothing is left to train"
+    else:
+        begin = f"goes on from step {start} of {steps} steps" if start else f"starts; {steps} steps"
+    log(f"{config.name} in {run.root} {begin}")
     if begun.summary:
         log(f"weights  {begun.summary}")
 

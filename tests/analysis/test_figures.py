@@ -1,5 +1,7 @@
 """Figures: what is drawn and how it is labelled, read from their axes."""
 
+import warnings
+
 import numpy as np
 import pytest
 from matplotlib.colors import to_rgb
@@ -133,6 +135,11 @@ def test_images_are_light_and_files_small(tmp_path):
     assert image[0, 0].tolist() == [255, 255, 255] and image.mean() > 200 and image.min() < 128
     for name, drawing in (("layers", figure), ("alignment", alignment_figure(make_example()))):
         save_figure(drawing, tmp_path / "new" / f"{name}.png")
+    with warnings.catch_warnings():  # none of what the font has not
+        warnings.simplefilter("error")
+        foreign = alignment_figure(make_example(text="日本語 ถ้า"))
+        save_figure(foreign, tmp_path / "new" / "alignment.png")
+        figure_to_image(foreign)
     files = list((tmp_path / "new").iterdir())
     assert {file.name for file in files} == {"layers.png", "alignment.png"}
     assert all(1000 < file.stat().st_size < 300_000 for file in files)

@@ -5,6 +5,7 @@ import json
 import logging
 import random
 import shutil
+import tempfile
 
 import numpy as np
 import pytest
@@ -308,11 +309,21 @@ def test_a_source_that_says_no_place_is_not_kept(sources, tmp_path, monkeypatch)
     assert list((tmp_path / "cache").iterdir()) == []
 
 
-def test_a_folder_that_cannot_be_written_is_named(sources, tmp_path):
+def test_a_folder_that_cannot_be_written_is_named_once_and_another_serves(sources, tmp_path, monkeypatch, caplog):
+    expected = contents(opened(config(sources, tmp_path))[0])
+    shutil.rmtree(tmp_path / "cache")
     (tmp_path / "cache").write_text("a file")
-    with pytest.raises(
-        UserError, match=f"{tmp_path}/cache: what is known of the data cannot be kept here .*index_cache"
-    ):
+    (tmp_path / "spare").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "spare"))
+    with caplog.at_level(logging.WARNING):
+        found, made = opened(config(sources, tmp_path))
+    assert made == 2 and contents(found) == expected
+    (told,) = [r.getMessage() for r in caplog.records]
+    assert told.startswith(f"{tmp_path}/cache: what is known of the data cannot be kept here (") and "\n" not in told
+    assert told.endswith(f"data.index_cache; for now it is in {tmp_path}/spare, for this process alone")
+    assert list((tmp_path / "spare").iterdir()) == []
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "cache"))
+    with pytest.raises((UserError, OSError)):
         opened(config(sources, tmp_path))
 
 

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import re
 import shutil
+import tempfile
 from collections import defaultdict
 
 import jiwer
 import pytest
 
+from joint_st import storage
 from joint_st.cli import main
 from joint_st.config import TfdsSource, load
 from joint_st.data.normalizers import normalizer
 from joint_st.evaluation.evaluate import evaluate_run
+from joint_st.runs.directory import RunDirectory
 from joint_st.training.asr import train_asr
 from tests.tiny import tiny_config, untimed
 
@@ -285,6 +290,51 @@ def test_what_is_not_as_long_as_stated_is_not_scored_and_nothing_scored_is_an_er
     assert main(["evaluate", str(run), "--data", f"bad={bad}", "--json", str(table)]) == 2
     out, err = capsys.readouterr()
     assert "nothing was scored" in err and out == "" and not table.exists()
+
+
+def test_results_are_there_before_the_table_is_under_bounded_names_and_on_a_full_disk(
+    evaluated, spoken, tmp_path, monkeypatch, capsys
+):
+    run, _, _ = evaluated
+    some = tmp_path / "some.jsonl"
+    line = read_lines(spoken / "test.jsonl")[0]
+    some.write_text(json.dumps(line | {"audio_filepath": str(spoken / line["audio_filepath"])}) + "\n")
+    names = [f"{'long_' * 20}{i}" for i in range(3)]
+    write = storage.write_whole
+
+    def full(path, content):
+        if path.name.endswith(".errors.json") and path.is_relative_to(run):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+        write(path, content)
+
+    monkeypatch.setattr(storage, "write_whole", full)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    data = ["--data", *(f"{name}={some}" for name in names), "--checkpoint", "24", "--head", "full_context"]
+    before = set((run / "evaluations").iterdir())
+    assert main(["evaluate", str(run), *data]) == 2
+    output = capsys.readouterr()
+    files = {file.name for file in set((run / "evaluations").iterdir()) - before}
+    table = RunDirectory(run).evaluation(24, names, heads=["full_context"])
+    assert files == {table.name, f"{table.stem}.jsonl", f"{table.stem}.origin.json"} and len(table.name) < 190
+    assert len(read_lines(table.with_suffix(".jsonl"))) == 3 and "long_" in output.out
+    (line,) = [one for one in output.err.splitlines() if one.startswith("joint-st: error")]
+    (elsewhere,) = tmp_path.glob("joint_st_*/*.errors.json")
+    assert line.endswith(f"errors.json: could not be written: No space left on device; it was written to {elsewhere}")
+    assert json.loads(elsewhere.read_text()).keys() == {"confusions", "missed_words"}
+    # A name that was not bounded yet is still found.
+    old = table.with_name("_".join(["step_24", *names[:2], "full_context"]) + ".json")
+    assert RunDirectory(run).evaluation(24, names[:2], heads=["full_context"]) != old
+    old.write_text("[]")
+    assert RunDirectory(run).evaluation(24, names[:2], heads=["full_context"]) == old
+    old.unlink()
+
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    table.unlink()
+    monkeypatch.setattr("joint_st.evaluation.evaluate.rich.print", interrupted)
+    assert main(["evaluate", str(run), *data]) == 130
+    assert table.is_file()
 
 
 def test_nothing_to_evaluate(evaluated, tmp_path, capsys):

@@ -26,6 +26,11 @@ def checkout(tmp_path_factory) -> Path:
     return folder
 
 
+@pytest.fixture(autouse=True)
+def own_processes_end(no_process_outlives_the_test):
+    """What a script has started may outlive it where its test fails."""
+
+
 @pytest.fixture
 def scripts(checkout, tmp_path):
     """See `Scripts`. What still runs on a worker afterwards is killed."""

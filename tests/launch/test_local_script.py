@@ -91,6 +91,17 @@ def test_no_second_training_on_the_same_run(scripts):
     assert process.returncode == 0 and scripts.run(*train, "one").returncode == 0
 
 
+def test_a_lock_that_is_given_back_in_a_moment_is_waited_for(scripts):
+    """As by what a killed start has left behind, for half a second or so."""
+    scripts.do.write_text("touch ready-$WORKER; sleep 1\n")
+    train = ("local.sh", "-n", 2, "--", "joint-st", "train", "c.py", "--workdir", "one")
+    process = scripts.start(*train)
+    scripts.wait_for("ready-*", 2)
+    again = scripts.run(*train)
+    assert again.returncode == 0, again.stderr
+    process.communicate(timeout=60)
+
+
 def test_the_second_signal_kills(scripts):
     scripts.do.write_text('trap "" TERM INT; touch ready-$WORKER; while :; do sleep 0.05; done\n')
     process = scripts.start("local.sh", "-n", 2, "--", "joint-st", "train", "c.py")

@@ -45,3 +45,8 @@ def write_sweep(folder: Path, runs: str, more: str = "") -> Path:
 def fake():
     """The command of the stand-in."""
     return fake_command
+
+
+@pytest.fixture(autouse=True)
+def own_processes_end(no_process_outlives_the_test):
+    """A sweep's runs outlive it where it is killed, and so does a stand-in that waits where its test fails."""

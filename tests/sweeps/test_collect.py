@@ -161,9 +161,20 @@ def rewritten(tmp_path, change) -> str | list[dict]:
     return json.loads((tmp_path / "rows.json").read_text())
 
 
-def test_what_cannot_be_compared(tmp_path):
-    said = rewritten(tmp_path, lambda r: r if r["id"] != "u7" else None)
-    assert said == "a/seed_0 and b/seed_0: evaluated on different utterances of test; evaluate both again"
+@pytest.mark.parametrize(
+    ("change", "what"),
+    [
+        (lambda r: r if r["id"] != "u7" else None, "utterances of test"),
+        (lambda r: r | {"reference": r["reference"].replace("noon", "nine")}, "texts of test (of u1, and 19 more)"),
+        (lambda r: r | {"samples": r["id"]} if r["id"] == "u7" else r, "audio of test (of u7, and 0 more)"),
+    ],
+)
+def test_what_cannot_be_compared(tmp_path, change, what, monkeypatch):
+    score = fake_training.score
+    hashed = lambda ids, *more, **named: score(ids, *more, **named, samples=["0" * 16] * len(ids))  # noqa: E731
+    monkeypatch.setattr(fake_training, "score", hashed)
+    said = rewritten(tmp_path, change)
+    assert said == f"a/seed_0 and b/seed_0: evaluated on different {what}; evaluate both again"
 
 
 def test_evaluations_without_subsets_are_refused(tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import signal
@@ -13,7 +14,9 @@ from types import SimpleNamespace
 
 import pytest
 
+from joint_st.config import load
 from joint_st.errors import UserError
+from joint_st.evaluation.origin import SUFFIX, Origin
 from joint_st.sweeps import load_sweep
 from joint_st.sweeps.locks import is_locked
 from joint_st.sweeps.run_sweep import run_sweep
@@ -208,8 +211,23 @@ def test_finished_means_the_last_step_and_the_same_test_splits(tmp_path, fake):
     assert state({"data.test.test": "tfds:other:all"}) == "to evaluate"
     assert state({"data.test.more": "tfds:grammar:all"}) == "to evaluate"
     assert state({"model.width": 32}) == "another config"
-    job.directory.evaluation(4, ["test"]).with_suffix(".jsonl").unlink()
+    # Where the evaluation says what it was made from, that has to be this config's, and the checkpoint there is.
+    (job,) = load_sweep(write_sweep(tmp_path, "yield Run('a')"), out).jobs
+    run, lines = job.directory, job.directory.evaluation(4, ["test"]).with_suffix(".jsonl")
+    test = load(run.config).data.test
+    for splits, weights, expected in (
+        (test, "", "finished"),
+        ({"test": test["test"].model_copy(update={"split": "noisy"})}, "", "to evaluate"),
+        (test, "other weights", "to evaluate"),
+    ):
+        origin = dataclasses.replace(Origin.of(run, 4, "none v1", splits, {}, 8.0), checkpoint=weights)
+        lines.with_suffix(SUFFIX).write_text(origin.content(lines.read_text()))
+        assert state({}) == expected
+    lines.with_suffix(SUFFIX).unlink()
+    lines.unlink()
     assert state({}) == "to evaluate"
+    (run.checkpoints / "4" / "facts" / "metadata").write_text("{")
+    assert state({}) == "damaged"
 
 
 def test_a_run_of_another_config_is_refused_before_any_starts(tmp_path, fake):

@@ -14,6 +14,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import jax.numpy as jnp
 import numpy as np
@@ -30,9 +31,10 @@ from joint_st.data.tokenizers import load_tokenizer
 from joint_st.data.vocabulary import Vocabulary
 from joint_st.heads.ctc import CtcHead
 from joint_st.runs import checksums
-from joint_st.runs.directory import open_run
-from joint_st.training.setup import open_symbols
-from tests.tiny import environment, saved_arrays
+from joint_st.runs.directory import RunDirectory, open_run
+from joint_st.training.setup import open_symbols, print_start
+from joint_st.training.weights import Start
+from tests.tiny import environment, saved_arrays, tiny_config
 
 STEPS = 24
 
@@ -143,9 +145,24 @@ def test_sigterm_saves_and_says_so(trained, tmp_path):
 def test_a_finished_run_has_nothing_left_to_do(trained, tmp_path, capsys):
     run = shutil.copytree(trained, tmp_path / "run")
     assert main(["train", str(run), "--workdir", str(run)]) == 0
-    assert f"goes on from step {STEPS} of {STEPS} steps" in capsys.readouterr().err
+    assert f"has all of its {STEPS} steps behind it: nothing is left to train" in capsys.readouterr().err
     assert_same(run, trained)
     assert saved(run) == saved(trained)
+
+
+@pytest.mark.parametrize(
+    "step, told",
+    [
+        (0, "starts; 90 steps"),
+        (50, "goes on from step 50 of 90 steps"),
+        (90, "has all of its 90 steps behind it: nothing is left to train"),
+        (113, "has 113 steps behind it, more than training.steps 90: nothing is left to train"),
+    ],
+)
+def test_what_is_said_of_where_a_run_stands(tmp_path, capsys, step, told):
+    config = tiny_config(tmp_path, {"training.steps": 90})
+    print_start(config, RunDirectory(tmp_path), Start(SimpleNamespace(step=step)))
+    assert capsys.readouterr().err == f"tiny in {tmp_path} {told}\n"
 
 
 def test_killed_before_its_texts_are_whole(trained, tmp_path, monkeypatch):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import gzip
+import importlib.util
 import io
 import json
 import math
@@ -504,7 +505,59 @@ def read_pieces(folder: Path, seed: Seed) -> str:
     return "" if len(tokenizer.symbols()) == tokenizer.size else "other symbols"
 
 
-KINDS = (
+def transcript_seeds(folder: Path) -> list[Seed]:
+    """Transcripts of a few utterances in each format, two of which have to be told by their content."""
+    rows = [
+        {"id": "a", "text": "one two"},
+        {"audio_filepath": "b.wav", "offset": 1.5, "pred_text": "x", "text": "three"},
+    ]
+    json_lines = "".join(json.dumps(row) + "\n" for row in rows).encode()
+    trn = ";; a comment\none two (a)\nthr\u00e9e (b)\n".encode()
+    seeds = [
+        Seed("t.jsonl", json_lines),
+        Seed("t.json_lines", json_lines),
+        Seed("t.trn", trn),
+        Seed("t.of_nist", trn),
+        Seed("t.ctm", b";; a comment\na 1 0.50 0.30 one 0.9\na 1 0.10 0.30 two\nb A 1.0 0.5 three 1.0\n"),
+        Seed("t.stm", STM),
+        Seed("t.kaldi", b"a one two\nb three\n"),
+    ]
+    (folder / "reference.stm").write_bytes(STM)
+    (folder / "hypothesis.ctm").write_bytes(seeds[4].content)
+    return seeds
+
+
+STM = b"""\
+;; a comment
+a 1 spk 0.0 1.5 <o,f0> one two
+b 1 spk 1.0 2.5 three
+c 1 spk 0.5 2.5 IGNORE_TIME_SEGMENT_IN_SCORING
+"""
+
+
+def change_transcripts(chance: Random, seed: Seed) -> bytes:
+    """Lines and tokens, or values and keys."""
+    return (mutate.json_lines if "json" in seed.name else mutate.lines)(chance, seed.content)
+
+
+def read_transcript_file(folder: Path, seed: Seed) -> str:
+    """By its ending or its content, or, where neither tells, as its format is named."""
+    from joint_st.evaluation.transcript_files import HYPOTHESIS_KEYS, by_segment, read_transcripts
+
+    form = "kaldi" if seed.name.endswith(".kaldi") else None
+    found = read_transcripts(folder / seed.name, form, keys=HYPOTHESIS_KEYS, folder=folder)
+    for one in found.said:
+        if not (math.isfinite(one.start) and math.isfinite(one.end) and 0 <= one.start <= one.end):
+            return f"{one}"
+    if found.form in ("ctm", "stm"):
+        name = "reference.stm" if found.form == "ctm" else "hypothesis.ctm"
+        other = read_transcripts(folder / name, keys=HYPOTHESIS_KEYS)
+        by_segment(*((other, found) if found.form == "ctm" else (found, other)))
+    texts = found.texts()
+    return "" if all(isinstance(text, str) and id for id, text in texts.items()) else f"{texts}"
+
+
+_ALL = (
     Kind("WAV", audio_readers("_wav", "_after"), wav_seeds, change_audio, read_audio_file, "audio"),
     Kind("FLAC", audio_readers("_flac"), flac_seeds, change_audio, read_audio_file, "audio"),
     Kind("MP3", audio_readers("_mp3", "_mpeg_frame", "_counted_frames", "_resync"), mp3_seeds, change_audio, read_audio_file, "audio"),
@@ -534,6 +587,13 @@ KINDS = (
         kenlm_seeds,
         change_kenlm,
         read_model,
+    ),
+    Kind(
+        "transcripts",
+        {"joint_st.evaluation.transcript_files": ()},
+        transcript_seeds,
+        change_transcripts,
+        read_transcript_file,
     ),
     Kind(
         "config JSON",
@@ -570,7 +630,8 @@ KINDS = (
         "runs",
     ),
 )  # fmt: skip
-"""All kinds, in the order in which they are tried."""
+KINDS = tuple(kind for kind in _ALL if all(map(importlib.util.find_spec, kind.readers)))
+"""All kinds whose readers there are, in the order in which they are tried."""
 
 
 def kind(name: str) -> Kind:

@@ -9,7 +9,20 @@ import sys
 from collections.abc import Sequence
 
 from joint_st import interrupts
-from joint_st.cli import align, analyze, compare, compile, data, doctor, evaluate, report, sweep, train, transcribe
+from joint_st.cli import (
+    align,
+    analyze,
+    compare,
+    compile,
+    data,
+    doctor,
+    evaluate,
+    report,
+    score,
+    sweep,
+    train,
+    transcribe,
+)
 from joint_st.cli.parser import Commands, Parser
 from joint_st.cli.version import Version
 from joint_st.distributed.host_memory import keep_host_memory
@@ -21,7 +34,7 @@ EXIT_INTERRUPTED = 130
 EXIT_BROKEN_PIPE = 141
 EXIT_STALLED = 75
 
-COMMANDS = (train, evaluate, compare, analyze, report, transcribe, align, sweep, compile, data, doctor)
+COMMANDS = (train, evaluate, compare, score, analyze, report, transcribe, align, sweep, compile, data, doctor)
 """Modules of the commands, in the order of the help."""
 
 

@@ -26,7 +26,7 @@ from joint_st.cli import (
 from joint_st.cli.parser import Commands, Parser
 from joint_st.cli.version import Version
 from joint_st.distributed.host_memory import keep_host_memory
-from joint_st.errors import Stalled, UserError, printable, refusal
+from joint_st.errors import Stalled, UserError, refusal, told
 from joint_st.runs import checksums
 
 EXIT_USER_ERROR = 2
@@ -50,12 +50,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _run(list(sys.argv[1:] if arguments is None else arguments))
         sys.stdout.flush()
     except Stalled as error:
-        print(f"joint-st: error: {printable(str(error))}", file=sys.stderr)
+        print(f"joint-st: error: {told(error)}", file=sys.stderr)
         for stream in (sys.stdout, sys.stderr):
             stream.flush()
         os._exit(EXIT_STALLED)
     except UserError as error:
-        print(f"joint-st: error: {printable(str(error))}", file=sys.stderr)
+        print(f"joint-st: error: {told(error)}", file=sys.stderr)
         return EXIT_USER_ERROR
     except KeyboardInterrupt:
         return _interrupted()
@@ -72,7 +72,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return _interrupted()
         if not refusal(error):
             raise
-        print(f"joint-st: error: {printable(refusal(error))}", file=sys.stderr)
+        print(f"joint-st: error: {told(refusal(error))}", file=sys.stderr)
         return EXIT_USER_ERROR
     except Exception:
         if not interrupts.came():

@@ -44,3 +44,13 @@ surrogate pairs, which no terminal takes."""
 def printable(text: str) -> str:
     """The text in one line, and without what a terminal would obey: such characters are written as escapes."""
     return _OBEYED.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
+
+
+MOST = 2000
+"""Most characters of a message: where it quotes a file, that may be a line of any length."""
+
+
+def told(error: object) -> str:
+    """An error as it is printed: in one line, obeyed by no terminal, its middle left out where it is too long to read."""
+    text = printable(str(error))
+    return text if len(text) <= MOST else f"{text[: MOST // 2]} … {text[-MOST // 2 + 3 :]}"

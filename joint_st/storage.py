@@ -56,7 +56,8 @@ def _epath() -> type:
     if not importlib.util.find_spec("gcsfs"):
         raise UserError("gs:// paths need: pip install 'joint_st[gcs]'")
     os.environ.setdefault("EPATH_USE_TF", "false")  # otherwise it takes TensorFlow's way, where that is installed
-    logging.getLogger("gcsfs").setLevel(logging.CRITICAL)  # what it reports comes as an exception too
+    for name in ("gcsfs", "fsspec"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)  # what they report comes as an exception too
     import fsspec.config
     from etils import epath
 

@@ -86,6 +86,7 @@ HEAVY = {"jax", "flax", "optax", "orbax", "grain", "numpy", "tensorflow_datasets
         ["evaluate"],
         ["analyze"],
         ["report"],
+        ["score"],
         ["transcribe"],
         ["align"],
         ["compile"],
@@ -118,6 +119,7 @@ def test_every_command_has_examples(capsys):
         ["evaluate"],
         ["analyze"],
         ["report"],
+        ["score"],
         ["transcribe"],
         ["align"],
         *(["data", c] for c in ("build", "tokenizer", "ngram", "inspect")),
@@ -168,6 +170,7 @@ def test_evaluate_passes_sources_and_files_on(stand_in, run):
         *["--decoder", "beam", "greedy", "beam", "--beam", "4"],
         *["--window-seconds", "12.5"],
         *["--lm", "lm.arpa", "--lm-weight", "0.7", "--insertion-bonus", "-1", "--unknown-penalty", "3", "--tune"],
+        *["--nbest", "3", "--calibrate", "d=x.jsonl"],
     ]
     assert main(["evaluate", str(run), *arguments]) == 0
     default, given = (keywords for _, keywords in calls)
@@ -178,7 +181,8 @@ def test_evaluate_passes_sources_and_files_on(stand_in, run):
         "decoders": [Greedy()],
         "by": [],
         "errors": False,
-        **dict.fromkeys(("fusion", "tune", "window_seconds", "json_file", "jsonl_file")),
+        "nbest": 0,
+        **dict.fromkeys(("fusion", "tune", "calibrate", "window_seconds", "json_file", "jsonl_file")),
     }
     assert given["data"] == {
         "a": ManifestSource(path="x.jsonl"),
@@ -192,6 +196,7 @@ def test_evaluate_passes_sources_and_files_on(stand_in, run):
     expected = FusionFiles(Path("lm.arpa"), None, Weights(0.7, -1.0, 3.0), rescoring_weights=rescoring)
     assert given["fusion"] == expected
     assert (given["tune"], given["window_seconds"]) == ({}, 12.5)
+    assert (given["nbest"], given["calibrate"]) == (3, {"d": ManifestSource(path="x.jsonl")})
 
 
 def test_streams_are_of_one_checkpoint_of_one_run(capsys, run):
@@ -200,6 +205,8 @@ def test_streams_are_of_one_checkpoint_of_one_run(capsys, run):
         (["--stream", "--checkpoint", "1", "2"], "--stream: one RUN and one --checkpoint at a time"),
         (["--stream", "--by", "speaker"], "--by: --stream decodes greedily and with both heads; leave it out"),
         (["--stream", "--errors"], "--errors: --stream decodes greedily and with both heads; leave it out"),
+        (["--stream", "--calibrate"], "--calibrate: --stream decodes greedily and with both heads; leave it out"),
+        ([str(run), "--decoder", "beam", "--beam", "4", "--nbest", "5"], "--nbest 5: the beam keeps 4 hypotheses"),
     ):
         assert main(["evaluate", str(run), *arguments]) == 2
         assert message in capsys.readouterr().err

@@ -31,7 +31,7 @@ from joint_st.data import paths
 from joint_st.data.sources import open_source
 from joint_st.data.text_units import load_units
 from joint_st.data.tokenizers import load_tokenizer
-from joint_st.errors import UserError, printable
+from joint_st.errors import UserError, printable, told
 from joint_st.evaluation.report import make_rows, make_table, read_utterances, score, write_utterances
 from joint_st.reports.page import make_page
 from joint_st.runs.checkpoints import Checkpoints
@@ -311,6 +311,11 @@ def test_a_message_of_the_command_is_one_line_whatever_it_names(capsys, tmp_path
     assert main(["evaluate", str(tmp_path / "a\nb\x1b[31m\u2028")]) == 2
     told = capsys.readouterr().err
     assert len(told.splitlines()) == 1 and "\x1b" not in told
+
+
+def test_a_long_message_keeps_what_is_wrong_and_what_to_do():
+    text = told(UserError(f"x.jsonl:3: duration is {'1' * 100_000}; it must be a number of seconds"))
+    assert len(text) <= 2000 and text.startswith("x.jsonl:3: duration") and text.endswith("must be a number of seconds")
 
 
 def _strings(tree, replace):

@@ -21,8 +21,8 @@ PACKAGE = Path(joint_st.__file__).parent
 
 
 ROOMS = (
-    *("ops", "config", "distributed", "models", "data", "heads", "losses", "runs", "lm", "decoding", "evaluation"),
-    *("word_times", "analysis", "training", "compile_check", "reports", "sweeps", "doctor", "cli"),
+    *("ops", "config", "distributed", "models", "data", "heads", "losses", "runs", "lm", "decoding", "word_times"),
+    *("evaluation", "analysis", "training", "compile_check", "reports", "sweeps", "doctor", "cli"),
 )
 """The folders of the package; each may import those before it."""
 

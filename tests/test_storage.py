@@ -2,6 +2,7 @@
 
 import importlib.util
 import io
+import logging
 import subprocess
 import sys
 from pathlib import Path
@@ -186,6 +187,13 @@ def test_what_a_bucket_refuses_is_told_in_a_line(cloud, bucket, tmp_path, capsys
     assert main(arguments.format(**names).split()) == 2
     told = capsys.readouterr().err
     assert told.startswith("joint-st: error: " + message.format(**names)) and told.count("\n") == 1
+
+
+def test_what_libraries_of_buckets_log_is_not_printed_beside_the_error(cloud, bucket):
+    """It comes as an exception too, and the log has a traceback for each."""
+    storage.path(f"gs://{bucket}/run")
+    for name in ("gcsfs.credentials", "fsspec.prefetcher"):
+        assert not logging.getLogger(name).isEnabledFor(logging.ERROR)
 
 
 def test_every_host_writes_into_the_bucket(cloud, bucket, monkeypatch):

@@ -10,7 +10,8 @@ from pathlib import Path
 
 from benchmarks.fault_kinds.trial import Outcome, Trial, fault
 from benchmarks.fuzz.drive import covered, fuzz
-from benchmarks.fuzz.kinds import KINDS, Kind
+from benchmarks.fuzz.kind import Kind
+from benchmarks.fuzz.kinds import KINDS
 
 WHOLE, PART = 20_000, 300
 """Inputs of each kind in the whole campaign, and in the part for `.ci/run`."""

@@ -20,7 +20,7 @@ from random import Random
 
 import coverage
 
-from joint_st.errors import UserError, printable
+from joint_st.errors import UserError, told
 
 MEMORY = 1 << 30
 """Bytes of address space that the cases have on top of what the process has before the first."""
@@ -48,11 +48,11 @@ def attempt(kind, folder: Path, valid, seconds: float = SECONDS) -> tuple[str, s
         wrong = kind.read(folder, valid)
         return ("silent", wrong) if wrong else ("survived", "")
     except UserError as error:
-        told = str(error)
+        said = error
     except OSError as error:  # the command prints those that name a file in one line
         if error.filename is None:
             return "traceback", traceback.format_exc()
-        told = f"{error.filename}: {error.strerror}"
+        said = f"{error.filename}: {error.strerror}"
     except MemoryError:
         return "memory", traceback.format_exc(limit=-3)
     except Slow:
@@ -61,10 +61,7 @@ def attempt(kind, folder: Path, valid, seconds: float = SECONDS) -> tuple[str, s
         return "traceback", traceback.format_exc()
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
-    told = printable(told)
-    return (
-        ("refused", told) if len(told) < 2000 else ("traceback", f"a message of {len(told)} characters: {told[:200]}")
-    )
+    return "refused", told(said)
 
 
 def address_space() -> int:

@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 import coverage
 
-from benchmarks.fuzz.kinds import CHECKOUT, Kind
+from benchmarks.fuzz.kind import CHECKOUT, Kind
 
 TOGETHER = 2_000
 """Cases of one process."""
@@ -149,7 +149,7 @@ def reader_lines(kind: Kind) -> Iterator[tuple[str, set[int]]]:
         tree = ast.parse(Path(file).read_text(encoding="utf-8"))
         functions = {name: node for name, node in _functions(tree)}
         if missing := [name for name in names if name not in functions]:
-            raise ValueError(f"{module} has no {missing[0]} any more; change benchmarks/fuzz/kinds.py")
+            raise ValueError(f"{module} has no {missing[0]} any more; change benchmarks/fuzz")
         statements = set(coverage.Coverage(data_file=None, config_file=False).analysis2(file)[1])
         wanted = set()
         for name, node in functions.items():

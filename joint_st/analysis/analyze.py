@@ -9,7 +9,6 @@ import jax
 import rich
 
 from joint_st import storage
-from joint_st.analysis.figures import save_figure
 from joint_st.analysis.layers import LayerAnalysis
 from joint_st.config import Source, load
 from joint_st.data.dataset import open_paired
@@ -17,6 +16,7 @@ from joint_st.distributed.mesh import keep_compiled
 from joint_st.errors import UserError
 from joint_st.evaluation.origin import SUFFIX, Origin
 from joint_st.evaluation.report import as_json, keep_all, raise_first, write_rows
+from joint_st.figures import save_figure
 from joint_st.runs.directory import existing_run
 from joint_st.runs.trained import load_trained
 

@@ -6,11 +6,7 @@ made without pyplot, so that none is kept in a global list, and no display is lo
 
 from __future__ import annotations
 
-import contextlib
-import io
-import warnings
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 
 import matplotlib
 import numpy as np
@@ -19,8 +15,8 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
-from joint_st import storage
 from joint_st.analysis.pairs import ExamplePair
+from joint_st.figures import any_script
 
 BLUE, ORANGE, VERMILION, GREEN, GREY = "#0072B2", "#E69F00", "#D55E00", "#009E73", "#767676"
 
@@ -54,8 +50,6 @@ MOST_NAMES = 9
 
 MOST_PANELS = 4
 """Most layers that are shown of one utterance."""
-
-DOTS_PER_INCH = 150
 
 
 def curves(rows: Sequence[dict], facts: dict) -> Figure:
@@ -194,26 +188,9 @@ def _name_units(ax, example: ExamplePair):
     ax.tick_params(axis="y", length=1.5, pad=1)
 
 
-@contextlib.contextmanager
-def any_script() -> Iterator[None]:
-    """A block that may draw letters the font has not: they are boxes, without a warning for each."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", r"Glyph .* missing from")
-        warnings.filterwarnings("ignore", r"Matplotlib currently does not support .* natively")
-        yield
-
-
 def figure_to_image(figure: Figure) -> np.ndarray:
     """Return the figure as an image, uint8 [H, W, 3]."""
     canvas = FigureCanvasAgg(figure)
     with any_script():
         canvas.draw()
     return np.asarray(canvas.buffer_rgba())[..., :3].copy()
-
-
-def save_figure(figure: Figure, path: Path) -> None:
-    """Write the figure in the format of the path's suffix; a reader sees the old file or the whole new one."""
-    drawn = io.BytesIO()
-    with any_script():
-        figure.savefig(drawn, dpi=DOTS_PER_INCH, format=path.suffix[1:])
-    storage.write_whole(path, drawn.getvalue())

@@ -9,11 +9,24 @@ import sys
 from collections.abc import Sequence
 
 from joint_st import interrupts
-from joint_st.cli import align, analyze, compare, compile, data, doctor, evaluate, report, sweep, train, transcribe
+from joint_st.cli import (
+    align,
+    analyze,
+    compare,
+    compile,
+    data,
+    doctor,
+    evaluate,
+    report,
+    score,
+    sweep,
+    train,
+    transcribe,
+)
 from joint_st.cli.parser import Commands, Parser
 from joint_st.cli.version import Version
 from joint_st.distributed.host_memory import keep_host_memory
-from joint_st.errors import Stalled, UserError, printable, refusal
+from joint_st.errors import Stalled, UserError, refusal, told
 from joint_st.runs import checksums
 
 EXIT_USER_ERROR = 2
@@ -21,7 +34,7 @@ EXIT_INTERRUPTED = 130
 EXIT_BROKEN_PIPE = 141
 EXIT_STALLED = 75
 
-COMMANDS = (train, evaluate, compare, analyze, report, transcribe, align, sweep, compile, data, doctor)
+COMMANDS = (train, evaluate, compare, score, analyze, report, transcribe, align, sweep, compile, data, doctor)
 """Modules of the commands, in the order of the help."""
 
 
@@ -37,12 +50,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _run(list(sys.argv[1:] if arguments is None else arguments))
         sys.stdout.flush()
     except Stalled as error:
-        print(f"joint-st: error: {printable(str(error))}", file=sys.stderr)
+        print(f"joint-st: error: {told(error)}", file=sys.stderr)
         for stream in (sys.stdout, sys.stderr):
             stream.flush()
         os._exit(EXIT_STALLED)
     except UserError as error:
-        print(f"joint-st: error: {printable(str(error))}", file=sys.stderr)
+        print(f"joint-st: error: {told(error)}", file=sys.stderr)
         return EXIT_USER_ERROR
     except KeyboardInterrupt:
         return _interrupted()
@@ -59,7 +72,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return _interrupted()
         if not refusal(error):
             raise
-        print(f"joint-st: error: {printable(refusal(error))}", file=sys.stderr)
+        print(f"joint-st: error: {told(refusal(error))}", file=sys.stderr)
         return EXIT_USER_ERROR
     except Exception:
         if not interrupts.came():

@@ -16,6 +16,7 @@ from joint_st.cli.options import (
     quiet_libraries,
     read_decoders,
     read_fusion,
+    read_nbest,
     read_passes,
     read_sources,
     stream_options,
@@ -41,6 +42,8 @@ def add(commands: Commands) -> None:
         joint-st evaluate runs/narrow runs/wide
         joint-st evaluate runs/quickstart --lm lm.arpa --hot-words names.txt --tune
         joint-st evaluate runs/quickstart --lm lm.arpa --rescore runs/quickstart_lm --tune
+        joint-st evaluate runs/quickstart --calibrate --decoder greedy beam
+        joint-st evaluate runs/quickstart --decoder beam --nbest 5 --jsonl heard.jsonl
         """,
     )
     evaluate.add_argument("directories", metavar="RUN", type=storage.path, nargs="+", help="directories of runs")
@@ -87,6 +90,25 @@ def add(commands: Commands) -> None:
         nargs="*",
         help="find the weights of --lm, --hot-words and --rescore on these sources; the config's dev set by default",
     )
+    evaluate.add_argument(
+        "--confidence",
+        action="store_true",
+        help="also judge the confidences of words (calibration error, AUC), and write words with start, end and "
+        "confidence into each line of --jsonl; calibrated where the run has a temperature for the head and decoder",
+    )
+    evaluate.add_argument(
+        "--nbest",
+        metavar="N",
+        type=count,
+        help="as --confidence, and write the N likeliest texts with their scores, too; greedy decoding has one",
+    )
+    evaluate.add_argument(
+        "--calibrate",
+        metavar="NAME=SOURCE",
+        nargs="*",
+        help="as --confidence, and find the temperature of each head and decoder on one half of these, by speaker (of "
+        "the config's dev set without a source), judge it on the other half, and store it in the run for `transcribe`",
+    )
     evaluate.add_argument("--json", metavar="FILE", type=storage.path, help="write the table as a list of rows")
     evaluate.add_argument("--jsonl", metavar="FILE", type=storage.path, help="write one line per utterance")
     process_arguments(evaluate)
@@ -99,11 +121,12 @@ def _evaluate(options: argparse.Namespace) -> None:
     for directory in options.directories:
         existing_run(directory)
     data = read_sources(options.data)
-    refused = ("head", "by", "errors", "jsonl", "tune", *OF_BEAM)
+    refused = ("head", "by", "errors", "jsonl", "tune", "confidence", "nbest", "calibrate", *OF_BEAM)
     streaming = stream_options(options, ("chunk_ms", "streams"), refused)
     tune = None if options.tune is None else read_sources(options.tune, "--tune")
     if tune is not None and not (options.lm or options.hot_words or options.rescore):
         raise UserError("--tune: there are no weights to find without --lm, --hot-words or --rescore; add one")
+    calibrate = None if options.calibrate is None else read_sources(options.calibrate, "--calibrate")
     quiet_libraries()
     if options.stream:
         if options.coordinator or options.processes or options.process is not None:
@@ -138,6 +161,8 @@ def _evaluate(options: argparse.Namespace) -> None:
             errors=options.errors,
             fusion=fusion,
             tune=tune,
+            nbest=read_nbest(options, decoders) if options.confidence or options.nbest else 0,
+            calibrate=calibrate,
             window_seconds=options.window_seconds,
             json_file=options.json,
             jsonl_file=options.jsonl,

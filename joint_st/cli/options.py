@@ -236,6 +236,17 @@ def read_decoders(names: Sequence[str] | None, options: argparse.Namespace) -> l
     return [Beam(**sizes) if name == "beam" else Greedy() for name in dict.fromkeys(names)]
 
 
+def read_nbest(options: argparse.Namespace, decoders: Sequence) -> int:
+    """Return the number of hypotheses to list, 1 where none is said; no beam may be narrower."""
+    from joint_st.decoding.decoders import Beam
+
+    best = options.nbest or 1
+    for one in decoders:
+        if isinstance(one, Beam) and best > one.beam:
+            raise UserError(f"--nbest {best}: the beam keeps {one.beam} hypotheses; add --beam {best}")
+    return best
+
+
 def read_passes(names: Sequence[str]) -> tuple[str, ...]:
     """Return the passes of some names, in the order in which tables have them."""
     return tuple(name for name in PASSES if name in names)

@@ -16,6 +16,7 @@ from joint_st.cli.options import (
     quiet_libraries,
     read_decoders,
     read_fusion,
+    read_nbest,
     run_arguments,
     stream_options,
     window_argument,
@@ -39,6 +40,9 @@ def add(commands: Commands) -> None:
         ffmpeg -loglevel error -i talk.m4a -f wav - | joint-st transcribe runs/quickstart - --stream
         arecord -q -t raw -f S16_LE -r 16000 | joint-st transcribe runs/quickstart - --stream
         joint-st transcribe runs/quickstart one.wav --lm lm.arpa --lm-weight 0.5 --insertion-bonus 1
+        joint-st transcribe runs/quickstart *.flac --format json --decoder beam --nbest 5 --output heard.jsonl
+        joint-st transcribe runs/quickstart lecture.flac --format srt --output lecture.srt
+        joint-st transcribe runs/quickstart one.wav --stream --format json
         """,
     )
     run_arguments(transcribe)
@@ -66,6 +70,28 @@ def add(commands: Commands) -> None:
     beam_arguments(transcribe)
     fusion_arguments(transcribe)
     window_argument(transcribe)
+    transcribe.add_argument(
+        "--format",
+        choices=("text", "json", "ctm", "textgrid", "srt", "vtt"),
+        default="text",
+        help="text by default; json (a file a line): text, words with start, end and confidence, n-best list with "
+        "scores, language, duration; all but text have the times of words. Confidences are calibrated where `joint-st "
+        "evaluate RUN --calibrate` has found their temperature. With --stream, text or json: then the last line, that "
+        "of the second pass, has the words; before it no word is final, and there is no n-best list",
+    )
+    transcribe.add_argument(
+        "--nbest",
+        metavar="N",
+        type=count,
+        help="likeliest texts in the list of --format json, 1 by default; greedy decoding has one in any case",
+    )
+    transcribe.add_argument(
+        "--output",
+        metavar="FILE|DIR",
+        type=Path,
+        help="where another format than text is written, standard output by default; of several FILEs, a folder for "
+        "those of textgrid, srt and vtt",
+    )
     transcribe.set_defaults(run=_transcribe, parser=transcribe)
 
 
@@ -73,7 +99,8 @@ def _transcribe(options: argparse.Namespace) -> None:
     from joint_st.runs.directory import existing_run
 
     existing_run(options.directory)
-    streaming = stream_options(options, ("chunk_ms", "rate", "stdin"), ("head", *OF_BEAM))
+    streaming = stream_options(options, ("chunk_ms", "rate", "stdin"), ("head", *OF_BEAM, "nbest"))
+    _check_format(options)
     piped = options.files == [Path("-")] and options.stream
     missing = {file: why for file in options.files if not piped and (why := storage.why_no_file(file))}
     if len(missing) == len(options.files):  # where only some are, they are told when their turn comes
@@ -87,28 +114,51 @@ def _transcribe(options: argparse.Namespace) -> None:
             raise UserError(f"--{name}: only for standard input (`-`); leave it out")
     quiet_libraries()
     if options.stream:
-        from joint_st.decoding.transcribe import listen
-
         source = sys.stdin.buffer if piped else options.files[0]
         given = {"checkpoint": options.checkpoint, "window_seconds": options.window_seconds, **streaming}
+        if options.format == "json":
+            from joint_st.word_times.transcripts import listen_to
+
+            for line in listen_to(options.directory, source, **given):
+                print(line, flush=True)
+            return
+        from joint_st.decoding.transcribe import listen
+
         for said in listen(options.directory, source, **given):
             print(f"{said.seconds:.2f}\t{said.head}\t{said.text}", flush=True)
         return
     (decoder,) = read_decoders(options.decoder and [options.decoder], options)
     from joint_st.decoding.inputs import AudioFiles
-    from joint_st.decoding.transcribe import transcribe_files
 
     files = AudioFiles(options.files)
-    texts = transcribe_files(
-        options.directory,
-        files,
-        head=options.head,
-        decoder=decoder,
-        fusion=read_fusion(options),
-        window_seconds=options.window_seconds,
-        checkpoint=options.checkpoint,
-    )
-    for file, text in texts:
-        print(text if len(options.files) == 1 else f"{file}\t{text}", flush=True)
+    how = {
+        "head": options.head,
+        "decoder": decoder,
+        "fusion": read_fusion(options),
+        "window_seconds": options.window_seconds,
+        "checkpoint": options.checkpoint,
+    }
+    if options.format != "text":
+        from joint_st.word_times.transcripts import transcribe_to
+
+        best = read_nbest(options, [decoder])
+        transcribe_to(options.directory, files, **how, best=best, form=options.format, output=options.output)
+    else:
+        from joint_st.decoding.transcribe import transcribe_files
+
+        for file, text in transcribe_files(options.directory, files, **how):
+            print(text if len(options.files) == 1 else f"{file}\t{text}", flush=True)
     if files.unread:
         raise SystemExit(1)
+
+
+def _check_format(options: argparse.Namespace) -> None:
+    if options.stream and options.format not in ("text", "json"):
+        raise UserError(f"--format {options.format}: --stream prints as the audio comes; take text or json")
+    if options.stream and options.output is not None:
+        raise UserError("--output: --stream prints as the audio comes; leave it out")
+    for name in ("nbest", "output"):
+        if options.format == "text" and getattr(options, name) is not None:
+            raise UserError(f"--{name}: needs another format than text; add --format json")
+    if options.nbest is not None and options.format != "json":
+        raise UserError(f"--nbest: --format {options.format} has no place for a list; take json")

@@ -254,7 +254,7 @@ def _by_ffmpeg(path: Path | str, why: str) -> Decoder:
         raise UnreadableAudio(path, f"{why} (FFmpeg may read all of it: pip install 'joint_st[av]')")
     try:
         return ffmpeg.FfmpegFile(path)
-    except (OSError, MemoryError, *ffmpeg.errors()) as error:
+    except (soundfile.SoundFileError, OSError, MemoryError, *ffmpeg.errors()) as error:
         raise UnreadableAudio(path, f"{why}; FFmpeg: {_why(path, error)}") from None
 
 

@@ -15,6 +15,8 @@ from joint_st.decoding.fusion.build import Fused
 from joint_st.decoding.rescoring import Rescoring
 from joint_st.distributed.mesh import over_batch
 from joint_st.heads import Emissions, Head
+from joint_st.ops.masks import close_up
+from joint_st.ops.prefix_beam import NBest
 
 
 class Decoder(Protocol):
@@ -49,6 +51,10 @@ class Decoder(Protocol):
         """`B` arrays int32 [labels] from what was fetched of one head."""
         ...
 
+    def join(self, pieces: Sequence[tuple[int, Any]]) -> Any:
+        """What was found in a recording, from what `on_host` gives of its pieces and the frame at which each begins."""
+        ...
+
 
 @dataclasses.dataclass(frozen=True)
 class Greedy:
@@ -63,6 +69,26 @@ class Greedy:
 
     def on_host(self, fetched):
         return [emitted_labels(row)[0] for row in fetched]
+
+    def join(self, pieces):
+        return join_labels([labels for _, labels in pieces])
+
+    def n_best(self, heads, emissions, mask, mesh, tables, best) -> list[Ranked]:
+        """The one hypothesis that there is, which the search gives no score."""
+        emitted = self.on_device(heads, emissions, mask, mesh, tables)
+        flat = [one.reshape(len(one), 1, -1) for one in emitted]
+        return [Ranked(close_up(one, one > 0), (one > 0).sum(axis=2, dtype=jnp.int32), None) for one in flat]
+
+
+class Ranked(NamedTuple):
+    """The likeliest hypotheses of each utterance, the likeliest first."""
+
+    labels: jax.Array
+    """int32 [B, N, U]."""
+    lengths: jax.Array
+    """Labels in each, int32 [B, N]."""
+    scores: jax.Array | None
+    """Scores of the hypotheses (see `NBest`), float32 [B, N]; None where the search has none."""
 
 
 class Tables(NamedTuple):
@@ -92,17 +118,26 @@ class Beam:
         return self.fused and Tables(self.fused.fusion, self.fused.rescoring)
 
     def on_device(self, heads, emissions, mask, mesh, tables):
-        def search(head, tables, emissions, mask):
-            fusion, rescoring = tables or (None, None)
-            best = 1 if rescoring is None else self.beam
-            found = head.beam(emissions, mask, fusion, beam=self.beam, candidates=self.candidates, best=best)
-            return found if rescoring is None else rescoring.rescore(found)
-
-        found = search_heads(search, heads, tables, emissions, mask, mesh)
+        found = self.n_best(heads, emissions, mask, mesh, tables, 1)
         return tuple((one.labels[:, 0], one.lengths[:, 0]) for one in found)
 
     def on_host(self, fetched):
         return [labels[:length] for labels, length in zip(*fetched, strict=True)]
+
+    def join(self, pieces):
+        return join_labels([labels for _, labels in pieces])
+
+    def n_best(self, heads, emissions, mask, mesh, tables, best) -> list[NBest]:
+        """The `best` (N) likeliest hypotheses under each head, [B, N, ...], once they are rescored."""
+
+        def search(head, tables, emissions, mask):
+            fusion, rescoring = tables or (None, None)
+            kept = best if rescoring is None else self.beam
+            found = head.beam(emissions, mask, fusion, beam=self.beam, candidates=self.candidates, best=kept)
+            return found if rescoring is None else rescoring.rescore(found)
+
+        found = search_heads(search, heads, tables, emissions, mask, mesh)
+        return [NBest(one.labels[:, :best], one.lengths[:, :best], one.scores[:, :best]) for one in found]
 
 
 class Hypotheses(NamedTuple):
@@ -179,6 +214,19 @@ def emitted_labels(emitted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The labels that frames emit, as of `Head.step`, int32 [T, E], one after the other, and the frame of each."""
     frames, _ = np.nonzero(emitted)
     return emitted[emitted != 0], frames
+
+
+def join_labels(pieces: Sequence[np.ndarray]) -> np.ndarray:
+    """Labels int32 of pieces, one after the other."""
+    return np.concatenate([np.zeros(0, np.int32), *pieces])
+
+
+def fingerprint(decoder: Decoder) -> str:
+    """Changes with all of a decoder that changes what it finds, the content of its language models included."""
+    if not isinstance(decoder, Beam):
+        return decoder.name
+    of_files = f", {decoder.fused.digest}" if decoder.fused else ""
+    return f"{decoder.name}, {decoder.candidates} candidates{of_files}"
 
 
 def fuse(decoders: Sequence[Decoder], fused: Fused) -> list[Decoder]:

@@ -21,7 +21,7 @@ from __future__ import annotations
 import contextlib
 import functools
 from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -136,10 +136,9 @@ class LongRecordings:
         """Samples of a window: recordings up to this length need no second one."""
         return self.windows.size
 
-    def __call__(
-        self, weights: Weights, audio: np.ndarray, clock: Clock | None = None
-    ) -> dict[str, dict[str, np.ndarray]]:
-        """Labels int32 [U] by decoder and pass, of audio int16 [samples]; `clock` as of `recognise`."""
+    def __call__(self, weights: Weights, audio: np.ndarray, clock: Clock | None = None) -> dict[str, dict[str, Any]]:
+        """What a decoder finds (mostly labels, int32 [U]), by decoder and pass, of audio int16 [samples]; `clock` as of
+        `recognise`."""
         found = {decoder.name: {name: [] for name in self._passes} for decoder in self._decoders}
         frames = self._features.frames(len(audio))
         first = np.zeros(len(self._passes), np.int64)
@@ -152,8 +151,8 @@ class LongRecordings:
         if clock:
             clock.audio += self._features.seconds(len(audio))
         return {
-            decoder: {name: np.concatenate(pieces) for name, pieces in by_pass.items()}
-            for decoder, by_pass in found.items()
+            decoder.name: {name: decoder.join(pieces) for name, pieces in found[decoder.name].items()}
+            for decoder in self._decoders
         }
 
     def _hear(self, weights: Weights, audio: np.ndarray, clock: Clock | None) -> Iterator[_Heard]:
@@ -176,7 +175,7 @@ class LongRecordings:
         found: dict,
         clock: Clock | None,
     ) -> np.ndarray:
-        """Adds what each decoder finds in some windows of each pass to `found`.
+        """Adds what each decoder finds in some windows of each pass to `found`, behind the frame at which it begins.
 
         first: frame of the recording from which on these windows are kept, by pass. after: the windows behind them,
         or None where the recording ends. Returns the frame from which on those are kept.
@@ -199,7 +198,8 @@ class LongRecordings:
             for decoder, decode in zip(self._decoders, self._decode_pieces[name], strict=True):
                 fetched = fetch(decode(weights, *cut, clock=clock, decoder=decoder.name, head=name))
                 with clock.running(decoder.name, name) if clock else contextlib.nullcontext():
-                    found[decoder.name][name] += decoder.on_host(fetched)[:rows]
+                    own = decoder.on_host(fetched)[:rows]
+                found[decoder.name][name] += zip(edges[:-1].tolist(), own, strict=True)
         return ends
 
     def _put(self, batch: dict[str, np.ndarray]) -> dict[str, jax.Array]:

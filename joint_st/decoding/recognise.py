@@ -32,8 +32,8 @@ class Recognised:
 
     index: int
     seconds: float
-    hypotheses: dict[str, dict[str, str]]
-    """Text by decoder and pass."""
+    hypotheses: dict[str, dict[str, Any]]
+    """Text by decoder and pass, or what was spelled in its place."""
 
 
 def common_buckets(config: Config, datasets: list[Dataset], longest: int | None = None) -> Buckets:
@@ -77,7 +77,7 @@ def recognise(
     the text of its labels.
     """
     if long is not None:
-        yield from _recognise_long(long, weights, dataset, buckets, mesh, clock, name)
+        yield from _recognise_long(long, weights, dataset, buckets, mesh, clock, name, spell)
     plan = BatchPlan(dataset.lengths, buckets, shuffle=False, leave_longer=long is not None)
     if not plan.steps_per_epoch:
         return
@@ -112,7 +112,9 @@ def recognise(
             yield Recognised(int(batch.rows["paired"][row]), features.seconds(float(lengths[row])), texts)
 
 
-def _recognise_long(long: LongRecordings, weights: Weights, dataset: Dataset, buckets: Buckets, mesh, clock, name):
+def _recognise_long(
+    long: LongRecordings, weights: Weights, dataset: Dataset, buckets: Buckets, mesh, clock, name, spell
+):
     """The utterances that fit no bucket, the longest first."""
     rows = np.flatnonzero(dataset.lengths > buckets.bounds[-1])
     rows = rows[np.argsort(-dataset.lengths[rows], kind="stable")]
@@ -126,7 +128,7 @@ def _recognise_long(long: LongRecordings, weights: Weights, dataset: Dataset, bu
         if not _on_all_hosts(audio is not None, mesh):
             continue
         texts = {
-            decoder: {one: dataset.tokenizer.decode(labels) for one, labels in by_pass.items()}
+            decoder: {one: (spell or dataset.tokenizer.decode)(found) for one, found in by_pass.items()}
             for decoder, by_pass in long(weights, audio, clock).items()
         }
         yield Recognised(n, dataset.features.seconds(len(audio)), texts)

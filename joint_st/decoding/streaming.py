@@ -10,10 +10,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from joint_st.config import FeaturesConfig
-from joint_st.decoding.decoders import emitted_labels
+from joint_st.config import FeaturesConfig, ParallelConfig
+from joint_st.decoding.decoders import Decoder, Greedy, emitted_labels
 from joint_st.decoding.long import default_window, make_windows
 from joint_st.decoding.windows import Windows, cut_frames
+from joint_st.distributed.mesh import make_mesh
 from joint_st.errors import UserError
 from joint_st.heads.model import model_structure
 from joint_st.models.functional import merge
@@ -44,14 +45,16 @@ class SecondPass:
     A stream no longer than a window is heard as a whole. Memory and the time of a pass are bounded by a window.
     """
 
-    def __init__(self, hear: Callable, spell: Callable, windows: Windows):
+    def __init__(self, hear: Callable, spell: Callable, windows: Windows, decoder: Decoder = Greedy()):
         """hear: from embeddings [1, F, D] and a mask [1, F] to emissions [1, F, ...] and how sure of a blank each frame
-        is, [F]. spell: from emissions, a first frame and a count to what these frames emit, [count or more, E]."""
+        is, [F]. spell: from emissions, a first frame and a count to what `decoder` fetches of these frames, one row of
+        it."""
         self._hear = hear
         self._spell = spell
         self._windows = windows
+        self._decoder = decoder
         self._size = windows.size // windows.samples_per_frame
-        self._labels: list[int] = []
+        self._found: list[tuple[int, Any]] = []
         self._pieces: list[np.ndarray] = []
         self._length = 0
         self._count = 0
@@ -73,13 +76,12 @@ class SecondPass:
             # (A copy, so that the frames before it are let go.)
             self._pieces = [x[left:].copy()]
 
-    def end(self) -> list[int]:
-        """All labels, once the stream has ended."""
-        if not self._length:
-            return []
-        self._next_window(np.concatenate(self._pieces))
-        self._leave(self._length)
-        return self._labels
+    def end(self) -> Any:
+        """What the decoder finds in all of it (mostly labels, int32 [U]), once the stream has ended."""
+        if self._length:
+            self._next_window(np.concatenate(self._pieces))
+            self._leave(self._length)
+        return self._decoder.join(self._found)
 
     @property
     def _begin(self) -> int:
@@ -102,8 +104,9 @@ class SecondPass:
     def _leave(self, end: int) -> None:
         """Spell what is kept of the window at hand, which ends at a frame of the stream."""
         window = self._before
-        emitted = self._spell(window.emissions, np.int32(window.first - window.begin), np.int32(end - window.first))
-        self._labels += emitted_labels(np.asarray(emitted))[0].tolist()
+        fetched = self._spell(window.emissions, np.int32(window.first - window.begin), np.int32(end - window.first))
+        [found] = self._decoder.on_host(jax.tree.map(lambda x: np.asarray(x)[None], fetched))
+        self._found.append((window.first, found))
 
 
 @dataclasses.dataclass
@@ -132,10 +135,18 @@ class Streams:
 
     Every turn takes up to `chunk_frames` frames of each stream. Both heads are decoded greedily, the full-context one
     in windows where a stream is longer than one (`window_seconds`, those of `default_window` where it is None), each as
-    soon as it is whole: so memory is bounded, whatever comes.
+    soon as it is whole: so memory is bounded, whatever comes. What the full-context one gives is as `second_pass`, a
+    greedy decoder, has it.
     """
 
-    def __init__(self, trained: Trained, count: int, chunk_frames: int, window_seconds: float | None = None):
+    def __init__(
+        self,
+        trained: Trained,
+        count: int,
+        chunk_frames: int,
+        window_seconds: float | None = None,
+        second_pass: Decoder = Greedy(),
+    ):
         features = trained.config.model.features
         self._windows = make_windows(window_seconds or default_window(trained.config), features)
         self.samples_per_frame = features.samples_per_frame
@@ -145,6 +156,8 @@ class Streams:
         self._width, self._dtype = trained.config.model.width, jnp.dtype(trained.config.model.compute_dtype)
         self._weights = jax.device_put(trained.weights, jax.devices()[0])
         structure = model_structure(trained.config, trained.symbols.sizes)
+        # Streams are on one device.
+        mesh = make_mesh(ParallelConfig(), jax.devices()[:1])
 
         model = merge(structure, self._weights)
         self.look_ahead_ms = features.frames_ms(model.look_ahead)
@@ -168,16 +181,17 @@ class Streams:
 
         @jax.jit
         def spell(weights, emissions, first, count):
-            (emitted,) = (
-                merge(structure, weights).head(FULL_CONTEXT).greedy(*cut_frames(emissions, first[None], count[None]))
-            )
-            return emitted
+            head = merge(structure, weights).head(FULL_CONTEXT)
+            piece, mask = cut_frames(emissions, first[None], count[None])
+            (found,) = second_pass.on_device([head], [piece], mask, mesh, None)
+            return jax.tree.map(lambda x: x[0], found)
 
         self._turn = turn
         self._second_pass = (
             lambda x, mask: hear(self._weights, x, mask),
             lambda *piece: spell(self._weights, *piece),
             self._windows,
+            second_pass,
         )
         self._heard: dict[int, Heard] = {}
 
@@ -185,7 +199,7 @@ class Streams:
         """Compile what a stream of any length needs while it comes, so that it waits for nothing once it has begun."""
         self.turn({0: np.zeros(0, np.int16)})
         self.end(0)
-        hear, spell, windows = self._second_pass
+        hear, spell, windows, _ = self._second_pass
         whole = -(-windows.size // self.samples_per_frame // FRAMES) * FRAMES
         emissions, _ = hear(np.zeros((1, whole, self._width), self._dtype), np.ones((1, whole), bool))
         jax.block_until_ready(spell(emissions, np.int32(0), np.int32(whole)))
@@ -216,8 +230,9 @@ class Streams:
         """End a stream; its number may then be another's."""
         return self._heard.pop(row)
 
-    def full_context(self, heard: Heard) -> list[int]:
-        """Labels of a stream that has ended, by the full-context layers over what the streaming ones put out."""
+    def full_context(self, heard: Heard) -> Any:
+        """What the full-context layers find in what the streaming ones put out of a stream that has ended: labels,
+        int32 [U], or what the decoder of the second pass has in their place."""
         return heard.second_pass.end()
 
 

@@ -6,7 +6,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import jax
 import numpy as np
@@ -17,9 +17,10 @@ from joint_st.decoding.fusion.build import FusionFiles
 from joint_st.decoding.inputs import AudioFiles, piped_audio, whole_file
 from joint_st.decoding.long import LongRecordings, default_window
 from joint_st.decoding.streaming import Streams, chunk_frames, pieces
+from joint_st.decoding.timed import TimedLabels
 from joint_st.distributed.mesh import keep_compiled, put_batch
 from joint_st.passes import FULL_CONTEXT, STREAMING
-from joint_st.runs.trained import load_trained
+from joint_st.runs.trained import Trained, load_trained
 
 LENGTH_STEP_SECONDS = 2
 """Files are padded to a multiple of this, so that a folder of them needs few compilations."""
@@ -43,10 +44,23 @@ def transcribe_files(
     Raises `UserError` where there is no such run or checkpoint, and for a file that cannot be read and is the only one.
     """
     trained = load_trained(workdir, checkpoint)
-    features = trained.config.model.features
-    keep_compiled(trained.config.training.compilation_cache)
     if fusion:
         (decoder,) = fuse([decoder], fusion.open(trained.tokenizer, trained.normalizer))
+    for path, _, labels in decode_files(trained, files, head=head, decoder=decoder, window_seconds=window_seconds):
+        yield path, trained.tokenizer.decode(labels)
+
+
+def decode_files(
+    trained: Trained,
+    files: Sequence[Path] | AudioFiles,
+    *,
+    head: str,
+    decoder: Decoder,
+    window_seconds: float | None = None,
+) -> Iterator[tuple[Path, float, Any]]:
+    """Yield each file, its length in seconds, and what the decoder finds in it; see `transcribe_files`."""
+    features = trained.config.model.features
+    keep_compiled(trained.config.training.compilation_cache)
     model = (trained.config, trained.symbols.sizes, trained.mesh, [decoder], [head])
     forward = Forward(*model)
     long = LongRecordings(*model, window_seconds=window_seconds or default_window(trained.config))
@@ -55,7 +69,7 @@ def transcribe_files(
         inputs = files if isinstance(files, AudioFiles) else AudioFiles(files)
         for path, audio in inputs.read(features.sample_rate, trained.config.data.length_tolerance):
             if len(audio) > long.longest:
-                yield path, trained.tokenizer.decode(long(trained.weights, audio)[decoder.name][head])
+                yield path, features.seconds(len(audio)), long(trained.weights, audio)[decoder.name][head]
                 continue
             # One file is one row; the other devices of the mesh, if any, are given silence of length 0.
             rows = np.zeros((trained.mesh.size, -(-max(len(audio), 1) // step) * step), np.int16)
@@ -64,7 +78,7 @@ def transcribe_files(
             lengths[0] = len(audio)
             batch = put_batch({"audio": rows, "audio_lengths": lengths}, trained.mesh)
             ((found,),) = jax.device_get(forward(trained.weights, batch["audio"], batch["audio_lengths"]))
-            yield path, trained.tokenizer.decode(decoder.on_host(found)[0])
+            yield path, features.seconds(len(audio)), decoder.on_host(found)[0]
 
 
 class Said(NamedTuple):
@@ -75,6 +89,8 @@ class Said(NamedTuple):
     head: str
     """Whose hypothesis: `streaming` while the audio comes, `full_context` once it has ended."""
     text: str
+    found: TimedLabels | None = None
+    """What a second pass with times has found."""
 
 
 def listen(
@@ -86,17 +102,20 @@ def listen(
     chunk_ms: float = 320,
     window_seconds: float | None = None,
     checkpoint: str = "best",
+    trained: Trained | None = None,
+    second_pass: Decoder = Greedy(),
 ) -> Iterator[Said]:
     """Hypotheses of a file, or of what comes through a pipe: `stdin` says what, and `rate` how many samples a second,
     as in `piped_audio`.
 
     One whenever the text has changed, and the second pass's at the end, when speed and delay are told on stderr. What
-    is longer than a window is heard in windows by the second pass, while it comes (`Streams`).
+    is longer than a window is heard in windows by the second pass, while it comes (`Streams`), which gives more than
+    text with the decoder `Timed`. trained: the checkpoint of the run, where it is loaded already.
     """
-    trained = load_trained(workdir, checkpoint)
+    trained = trained or load_trained(workdir, checkpoint)
     features = trained.config.model.features
     keep_compiled(trained.config.training.compilation_cache)
-    streams = Streams(trained, 1, chunk_frames(chunk_ms, features), window_seconds)
+    streams = Streams(trained, 1, chunk_frames(chunk_ms, features), window_seconds, second_pass)
     streams.compile()
     if isinstance(source, Path):
         audio = whole_file(source, features.sample_rate, trained.config.data.length_tolerance)
@@ -114,10 +133,12 @@ def listen(
             shown, first = text, features.seconds(samples) if first is None else first
             yield Said(features.seconds(samples), STREAMING, text)
     began = time.perf_counter()
-    final = trained.tokenizer.decode(streams.full_context(streams.end(0)))
+    final = streams.full_context(streams.end(0))
+    found = final if isinstance(final, TimedLabels) else None
+    text = trained.tokenizer.decode(found.labels if found else final)
     second = time.perf_counter() - began
     seconds = features.seconds(samples)
-    yield Said(seconds, FULL_CONTEXT, final)
+    yield Said(seconds, FULL_CONTEXT, text, found)
     chunks = f"{seconds:.2f} s of audio in chunks of {chunk_ms:g} ms, look-ahead {streams.look_ahead_ms:g} ms"
     speed = f"real-time factor {computing / max(seconds, 1e-9):.3f}, second pass {1000 * second:.0f} ms"
     print(f"{chunks}; {speed}; first text after {seconds if first is None else first:.2f} s", file=sys.stderr)

@@ -19,6 +19,9 @@ import numpy as np
 LEVEL = 0.95
 """Share of the resamples that lie inside an interval."""
 
+A_LOWER, B_LOWER, UNDECIDED = "a_lower", "b_lower", "undecided"
+"""Verdicts on a difference."""
+
 _CHUNK = 2**20
 
 
@@ -33,6 +36,23 @@ class Difference(NamedTuple):
     p_value: float
     """Two-sided p-value of the hypothesis that the rates are equal: 1 - level of the widest interval that excludes 0.
     """
+
+    @property
+    def verdict(self) -> str:
+        """Which rate is lower, where the p-value is below 0.05."""
+        if self.p_value >= 1 - LEVEL:
+            return UNDECIDED
+        return A_LOWER if self.difference < 0 else B_LOWER
+
+    def record(self) -> dict:
+        """Return the difference, its 95 % interval, the p-value and the verdict, for a row of a table."""
+        return {
+            "difference": self.difference,
+            "low": self.low,
+            "high": self.high,
+            "p_value": self.p_value,
+            "verdict": self.verdict,
+        }
 
 
 class Estimate(NamedTuple):
@@ -53,8 +73,8 @@ def rate_interval(
     numerators, denominators = np.asarray(numerators), np.asarray(denominators)
     if not denominators.any():
         return None
-    resamples = _resamples(len(numerators), samples, seed)
-    return _interval(np.concatenate([_rates(numerators[i], denominators[i]) for i in resamples]))
+    drawn = resamples(len(numerators), samples, seed)
+    return _interval(np.concatenate([_rates(numerators[i], denominators[i]) for i in drawn]))
 
 
 def paired_difference(
@@ -73,8 +93,8 @@ def paired_difference(
     if not denominators.any():
         return None
     gaps = a - b
-    resamples = _resamples(len(gaps), samples, seed)
-    resampled = np.concatenate([_rates(gaps[i], denominators[i]) for i in resamples])
+    drawn = resamples(len(gaps), samples, seed)
+    resampled = np.concatenate([_rates(gaps[i], denominators[i]) for i in drawn])
     low, high = _interval(resampled)
     # The difference itself counts as a resample, so that chance is never quite excluded.
     beyond = 1 + min(np.count_nonzero(resampled <= 0), np.count_nonzero(resampled >= 0))
@@ -137,7 +157,7 @@ def _resampled_sums(counts: np.ndarray, samples: int, seed: int) -> np.ndarray:
     # Other draws than the utterances': a stream of its own.
     generator = np.random.default_rng([seed, 1])
     found = []
-    for drawn in _resamples(utterances, samples, seed):
+    for drawn in resamples(utterances, samples, seed):
         rows = len(drawn)
         # How often each utterance was drawn, so that the sums are one product of matrices.
         places = drawn + np.arange(rows)[:, None] * utterances
@@ -148,7 +168,7 @@ def _resampled_sums(counts: np.ndarray, samples: int, seed: int) -> np.ndarray:
     return np.concatenate(found, axis=1)
 
 
-def _resamples(utterances: int, samples: int, seed: int) -> Iterator[np.ndarray]:
+def resamples(utterances: int, samples: int, seed: int) -> Iterator[np.ndarray]:
     """Yield indices drawn with replacement, [some samples, N] at a time, so that memory stays bounded."""
     generator = np.random.default_rng(seed)
     rows = max(1, _CHUNK // utterances)

@@ -25,9 +25,18 @@ from joint_st.data.normalizers import normalizer
 from joint_st.decoding.decoders import Decoder, Greedy
 from joint_st.decoding.long import default_window
 from joint_st.errors import UserError
-from joint_st.evaluation.bootstrap import LEVEL, paired_difference
+from joint_st.evaluation.bootstrap import paired_difference
 from joint_st.evaluation.evaluate import Evaluation, evaluate_checkpoints
-from joint_st.evaluation.report import Key, ScoredUtterance, by_key, keep_all, percent, raise_first, write_rows
+from joint_st.evaluation.report import (
+    DIFFERENCE_COLUMNS,
+    Key,
+    ScoredUtterance,
+    by_key,
+    difference_cells,
+    keep_all,
+    raise_first,
+    write_rows,
+)
 from joint_st.evaluation.stored import contents, origin_of, stored_utterances
 from joint_st.evaluation.wer import ALL, Errors
 from joint_st.passes import PASSES
@@ -37,8 +46,6 @@ from joint_st.tables import escape
 
 SAMPLES = 10_000
 """Number of resamples of the utterances."""
-
-A_LOWER, B_LOWER, UNDECIDED = "a_lower", "b_lower", "undecided"
 
 
 class Side:
@@ -170,9 +177,6 @@ def compare_utterances(key: Key, a: Side, b: Side, samples: int = SAMPLES) -> li
         if found is None:
             continue
         total = int(words_a.sum())
-        verdict = UNDECIDED
-        if found.p_value < 1 - LEVEL:
-            verdict = A_LOWER if found.difference < 0 else B_LOWER
         rows.append(
             {
                 "split": split,
@@ -181,11 +185,7 @@ def compare_utterances(key: Key, a: Side, b: Side, samples: int = SAMPLES) -> li
                 "decoder": decoder,
                 "wer_a": int(errors_a.sum()) / total,
                 "wer_b": int(errors_b.sum()) / total,
-                "difference": found.difference,
-                "low": found.low,
-                "high": found.high,
-                "p_value": found.p_value,
-                "verdict": verdict,
+                **found.record(),
                 "utterances": int(there.sum()),
                 "words": total,
                 "normalizer": a.normalizer,
@@ -231,19 +231,14 @@ def make_comparison_table(rows: Sequence[dict], a: str, b: str) -> Table:
     table = Table(title=escape(title), title_justify="left", box=box.SIMPLE_HEAD, padding=0)
     for name in ("split", "head", *([] if shared else ["decoder"])):
         table.add_column(name, overflow="fold")
-    for name in ("A %", "B %", "A - B", "95 %", "p", "lower", "words"):
+    for name in (*DIFFERENCE_COLUMNS, "words"):
         table.add_column(name, justify="right", no_wrap=True)
     for row in rows:
         table.add_row(
             escape(row["split"] if row["subset"] == ALL else f"  {row['subset']}"),
             row["head"],
             *([] if shared else [row["decoder"]]),
-            percent(row["wer_a"]),
-            percent(row["wer_b"]),
-            f"{100 * row['difference']:+.1f}",
-            f"{100 * row['low']:+.1f} to {100 * row['high']:+.1f}",
-            "<0.001" if row["p_value"] < 0.001 else f"{row['p_value']:.3f}",
-            {A_LOWER: "A", B_LOWER: "B", UNDECIDED: "-"}[row["verdict"]],
+            *difference_cells(row),
             str(row["words"]),
         )
     return table

@@ -17,16 +17,24 @@ from joint_st import storage
 from joint_st.config import Config, Source, load
 from joint_st.data.dataset import Dataset, open_paired
 from joint_st.data.symbols import SymbolSizes
-from joint_st.decoding.decoders import Decoder, Greedy, fuse
+from joint_st.decoding.decoders import Decoder, Greedy, fingerprint, fuse
 from joint_st.decoding.forward import Clock, Forward
 from joint_st.decoding.fusion.build import FusionFiles
 from joint_st.decoding.long import LongRecordings, default_window
 from joint_st.decoding.recognise import common_buckets, recognise
+from joint_st.decoding.timed import timed
 from joint_st.distributed.mesh import keep_compiled
 from joint_st.distributed.peers import current
 from joint_st.distributed.preflight import check_config, check_data
 from joint_st.errors import UserError
 from joint_st.evaluation.breakdown import break_down, explain_unstated, make_breakdown_table
+from joint_st.evaluation.confidences import (
+    Confidences,
+    Heard,
+    judge_confidences,
+    make_confidence_table,
+    spell_heard,
+)
 from joint_st.evaluation.origin import SUFFIX, Origin
 from joint_st.evaluation.report import (
     ScoredUtterance,
@@ -40,12 +48,14 @@ from joint_st.evaluation.report import (
     write_rows,
 )
 from joint_st.evaluation.stored import origin_of
-from joint_st.evaluation.tuning import tuned
+from joint_st.evaluation.tuning import development_sets, tuned
 from joint_st.evaluation.wer import ALL, total
 from joint_st.evaluation.word_errors import make_word_error_tables, word_errors
 from joint_st.passes import PASSES
 from joint_st.runs.directory import RunDirectory, existing_run
+from joint_st.runs.temperatures import store_temperatures
 from joint_st.runs.trained import Trained, load_trained
+from joint_st.word_times.transcripts import Words
 
 
 class Scorer:
@@ -93,9 +103,11 @@ class Evaluation:
     unread: list[str]
     """Splits of which nothing could be read, each with the reason."""
     table: Path
-    """File of the rows; beside it lie the utterances, as `.jsonl`, the word errors, as `.errors.json`, and what all was
-    made from, as `.origin.json`."""
+    """File of the rows; beside it lie the utterances, as `.jsonl`, the word errors, as `.errors.json`, what all was made
+    from, as `.origin.json`, and what is known of confidences, as `.confidence.json` and `.reliability.png`."""
     origin: Origin
+    confidences: Confidences | None = None
+    """How good the confidences of words are; None where there are none."""
 
     @cached_property
     def rows(self) -> list[dict]:
@@ -122,6 +134,21 @@ class Evaluation:
         yield self.table.with_suffix(".jsonl"), lambda path: storage.write_whole(path, lines)
         yield self.table.with_suffix(".errors.json"), lambda path: write_rows(self.word_errors, path)
         yield self.table.with_suffix(SUFFIX), lambda path: storage.write_whole(path, self.origin.content(lines))
+        if not self.confidences:
+            return
+        # Here, because they bring Matplotlib, which training does without.
+        from joint_st.evaluation.reliability import reliability_figure
+        from joint_st.figures import save_figure
+
+        yield self.run.calibration, lambda path: store_temperatures(self.run, self.confidences.fitted, path)
+        yield self.table.with_suffix(".confidence.json"), lambda path: write_rows(self.confidences.rows, path)
+        figure = reliability_figure(self.confidences.bins)
+        yield self.table.with_suffix(".reliability.png"), lambda path: save_figure(figure, path)
+
+    @property
+    def name(self) -> str:
+        """What a title calls it."""
+        return f"confidences of words: {self.run.root}, step {self.step}"
 
     @property
     def _intervals(self) -> dict:
@@ -149,6 +176,8 @@ def evaluate_runs(
     errors: bool = False,
     fusion: FusionFiles | None = None,
     tune: Mapping[str, Source] | None = None,
+    nbest: int = 0,
+    calibrate: Mapping[str, Source] | None = None,
     window_seconds: float | None = None,
     json_file: Path | None = None,
     jsonl_file: Path | None = None,
@@ -164,12 +193,17 @@ def evaluate_runs(
     fusion: a language model and hot words for the beam search. tune: find their weights on these sources, on the
     config's dev set where there are none, in a single process; None leaves them as given. window_seconds: longer
     recordings are heard in windows of so many; None leaves that to each run.
+
+    nbest: with 1 or more, words have times and confidences, judged in a table of their own, and that many hypotheses
+    are kept (greedy decoding has one). calibrate: find the temperature of the confidences on one half of these sources,
+    of the config's dev set where there are none, by each checkpoint, head and decoder, and store it in the run; None
+    takes those that the run has.
     """
     workdirs = list(dict.fromkeys(workdirs))
     found, problems = [], []
     for workdir in workdirs:
         for evaluation in evaluate_checkpoints(
-            workdir, checkpoints, data, passes, decoders, fusion, tune, window_seconds
+            workdir, checkpoints, data, passes, decoders, fusion, tune, window_seconds, nbest, calibrate
         ):
             found.append(evaluation)
             # At once: whatever comes later, this is not lost.
@@ -202,6 +236,9 @@ def evaluate_runs(
                 print(f"{evaluation.run.root}, step {evaluation.step}")
             for table in make_word_error_tables(evaluation.word_errors):
                 rich.print(table)
+    for evaluation in found:
+        if evaluation.confidences and evaluation.confidences.rows:
+            rich.print(make_confidence_table(evaluation.confidences.rows, evaluation.name))
     raise_first(problems)
     if unread:
         raise UserError("; ".join(unread))
@@ -241,11 +278,13 @@ def evaluate_checkpoints(
     fusion: FusionFiles | None = None,
     tune: Mapping[str, Source] | None = None,
     window_seconds: float | None = None,
+    nbest: int = 0,
+    calibrate: Mapping[str, Source] | None = None,
 ) -> Iterator[Evaluation]:
     """Yield the evaluations of checkpoints of the run in `workdir`, each step once; only the first one compiles.
 
     Nothing is written. Longer recordings are decoded in windows of `window_seconds`, or of `default_window` where it is
-    None.
+    None. nbest, calibrate: as of `evaluate_runs`.
     """
     peers = current()
     if peers.several:
@@ -270,10 +309,15 @@ def evaluate_checkpoints(
         if tune is not None:
             fused = tuned(fused, decoders, trained, tune, datasets)
         decoders = fuse(decoders, fused)
+    spell, plain = None, decoders
+    if nbest or calibrate is not None:
+        decoders = timed(decoders, nbest or 1)
+        spell = spell_heard(Words(trained.symbols, config.model.features.frame_seconds))
+    judging = {} if calibrate is None else development_sets(trained, calibrate, datasets, "--calibrate")
     model = (config, trained.symbols.sizes, trained.mesh, decoders, passes)
     forward = Forward(*model)
     long = LongRecordings(*model, window_seconds=window_seconds or default_window(config))
-    buckets = common_buckets(config, list(datasets.values()), long.longest)
+    buckets = common_buckets(config, [*datasets.values(), *judging.values()], long.longest)
     done = set()
     for checkpoint in checkpoints:
         if done:
@@ -281,10 +325,12 @@ def evaluate_checkpoints(
         if trained.step in done:
             continue
         done.add(trained.step)
-        scored, unread, clocks = [], [], {name: Clock() for name in datasets}
-        origin = origin_of(trained.run, trained.step, str(trained.normalizer), splits, decoders, long.seconds)
-        with jax.set_mesh(trained.mesh):
-            for name, dataset in datasets.items():
+        unread, clocks = [], {name: Clock() for name in datasets}
+        origin = origin_of(trained.run, trained.step, str(trained.normalizer), splits, plain, long.seconds)
+
+        def hear(sets: Mapping[str, Dataset], trained=trained, unread=unread, clocks=clocks) -> list[ScoredUtterance]:
+            scored = []
+            for name, dataset in sets.items():
                 dataset.hashes = {}
                 found = list(
                     recognise(
@@ -297,8 +343,9 @@ def evaluate_checkpoints(
                         decoders=decoders,
                         passes=passes,
                         long=long,
-                        clock=clocks[name],
+                        clock=clocks.get(name),
                         name=name,
+                        spell=spell,
                     )
                 )
                 gather_hashes(dataset)
@@ -307,11 +354,26 @@ def evaluate_checkpoints(
                 scored += score_recognised(found, dataset, name, trained)
                 if len(done) == 1 and peers.is_first:
                     report_unread(name, dataset, len(dataset) - len(found))
+            return scored
+
+        with jax.set_mesh(trained.mesh):
+            scored, judged = hear(datasets), hear(judging)
+        confidences = None
+        if spell:
+            scored, confidences = judge_confidences(
+                trained.run,
+                scored,
+                judged,
+                {decoder.name: fingerprint(decoder) for decoder in plain},
+                trained.step,
+                config.evaluation.bootstrap_samples,
+                config.seed,
+            )
         names = [decoder.name for decoder in decoders]
         some = [] if set(passes) == set(PASSES) else passes
         table = trained.run.evaluation(trained.step, splits, names, some)
         name = str(trained.normalizer)
-        yield Evaluation(trained.run, trained.step, name, config, scored, clocks, unread, table, origin)
+        yield Evaluation(trained.run, trained.step, name, config, scored, clocks, unread, table, origin, confidences)
 
 
 def score_recognised(found, dataset: Dataset, split: str, trained: Trained | None = None) -> list[ScoredUtterance]:
@@ -331,11 +393,16 @@ def score_recognised(found, dataset: Dataset, split: str, trained: Trained | Non
         ((head, decoder) for decoder, by_head in by_decoder.items() for head in by_head),
         key=lambda pair: PASSES.index(pair[0]),
     ):
-        hypotheses = [dataset.normalizer(one.hypotheses[decoder][head]) for one in found]
-        scored += score(
+        heard = [one.hypotheses[decoder][head] for one in found]
+        details = []
+        if heard and isinstance(heard[0], Heard):
+            heard, details = zip(*(one.normalised(dataset.normalizer) for one in heard))
+        else:
+            heard = [dataset.normalizer(text) for text in heard]
+        own = score(
             [entry.id for entry in entries],
             references,
-            hypotheses,
+            heard,
             seconds,
             split=split,
             head=head,
@@ -344,6 +411,7 @@ def score_recognised(found, dataset: Dataset, split: str, trained: Trained | Non
             entries=entries,
             samples=[(dataset.hashes or {}).get(one.index, "") for one in found],
         )
+        scored += [one.with_details(**more) for one, more in zip(own, details)] if details else own
     return scored
 
 

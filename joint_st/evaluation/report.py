@@ -6,7 +6,7 @@ import json
 import string
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -18,8 +18,8 @@ from rich.table import Table
 from joint_st import storage
 from joint_st.data.utterance import Entry
 from joint_st.errors import UserError
-from joint_st.evaluation.bootstrap import rate_interval
-from joint_st.evaluation.wer import ALL, Errors, Op, align_words, count_errors, total
+from joint_st.evaluation.bootstrap import A_LOWER, B_LOWER, UNDECIDED, rate_interval
+from joint_st.evaluation.wer import ALL, EQUAL, Errors, Op, align_words, count_errors, total
 from joint_st.json_files import parse_json
 from joint_st.tables import escape
 
@@ -69,6 +69,11 @@ class ScoredUtterance:
     """Signal-to-noise ratio in dB; None where its source does not state it."""
     samples: str = ""
     """Hash of the audio's samples, of `Utterance.hash`; empty where it is not known."""
+    hypothesis_words: list[dict] | None = None
+    """Words of the hypothesis: `word`, `start`, `end` (seconds), `confidence`, and whether it is `correct`; None where
+    the evaluation has none, [] where the normaliser has changed them beyond recognition."""
+    nbest: list[dict] | None = None
+    """The likeliest texts, the best first, each a `text` with its `score`; None where the evaluation has none."""
 
     @cached_property
     def ops(self) -> list[Op]:
@@ -103,7 +108,18 @@ class ScoredUtterance:
             **asdict(self.errors[ALL]),
             "subsets": {name: asdict(errors) for name, errors in self.errors.items() if name != ALL},
             "ops": [list(op) for op in self.ops],
+            **{name: getattr(self, name) for name in ("hypothesis_words", "nbest") if getattr(self, name) is not None},
         }
+
+    def with_details(self, hypothesis_words: list[dict], nbest: list[dict]) -> ScoredUtterance:
+        """Return the same with the words of the hypothesis, which of them are correct being filled in."""
+        correct = [op.kind == EQUAL for op in self.ops if op.hypothesis is not None]
+        # The last frame may reach beyond the end of the audio.
+        words = [
+            word | {"end": round(min(word["end"], self.seconds), 6), "correct": right}
+            for word, right in zip(hypothesis_words, correct, strict=bool(hypothesis_words))
+        ]
+        return replace(self, hypothesis_words=words, nbest=nbest)
 
 
 def score(
@@ -171,14 +187,15 @@ def make_rows(
     rows = []
     for (split, head, decoder), subsets in groups.items():
         for subset in sorted(subsets, key=lambda name: (name != ALL, name)):
-            rates = _rates(subsets[subset], samples, seed)
+            rates = make_rates(subsets[subset], samples, seed)
             key = {"split": split, "subset": subset, "head": head, "decoder": decoder}
             speed = {"real_time_factor": clocks[split].factor(decoder, head)} if clocks else {}
             rows.append({**key, **rates, **speed, "normalizer": normalizer, "step": step})
     return rows
 
 
-def _rates(errors: list[Errors], samples: int, seed: int) -> dict:
+def make_rates(errors: Sequence[Errors], samples: int = 1000, seed: int = 0) -> dict:
+    """Return the WER and CER of some utterances as fractions, their 95 % intervals, and the counts behind them."""
     counts = total(errors)
     interval = rate_interval([e.word_errors for e in errors], [e.words for e in errors], samples, seed)
     low, high = interval or (None, None)
@@ -249,6 +266,22 @@ def percent(rate: float | None) -> str:
     return "-" if rate is None else f"{100 * rate:.1f}"
 
 
+DIFFERENCE_COLUMNS = ("A %", "B %", "A - B", "95 %", "p", "lower")
+"""Headings of `difference_cells`."""
+
+
+def difference_cells(row: dict, names: tuple[str, str] = ("A", "B")) -> tuple[str, ...]:
+    """Return the cells of a row with `wer_a`, `wer_b` and what `Difference.record` has; `names` of the two systems."""
+    return (
+        percent(row["wer_a"]),
+        percent(row["wer_b"]),
+        f"{100 * row['difference']:+.1f}",
+        f"{100 * row['low']:+.1f} to {100 * row['high']:+.1f}",
+        "<0.001" if row["p_value"] < 0.001 else f"{row['p_value']:.3f}",
+        {A_LOWER: names[0], B_LOWER: names[1], UNDECIDED: "-"}[row["verdict"]],
+    )
+
+
 def write_rows(rows: Sequence[dict] | dict, path: Path | str) -> None:
     """Write rows as a JSON list, or several kinds of rows by name; a reader sees the old file or the whole new one."""
     storage.write_whole(storage.path(path), as_json(rows))
@@ -308,6 +341,8 @@ class _Record(_Counts):
     language: str = ""
     noise: str = ""
     snr: float | None = pydantic.Field(default=None, allow_inf_nan=False)
+    hypothesis_words: list[dict] | None = None
+    nbest: list[dict] | None = None
 
 
 def read_utterances(path: Path | str) -> list[ScoredUtterance]:

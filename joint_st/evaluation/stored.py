@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from joint_st import storage
 from joint_st.config import Source
-from joint_st.decoding.decoders import Beam, Decoder
+from joint_st.decoding.decoders import Decoder, fingerprint
 from joint_st.evaluation.origin import Origin, read_origin
 from joint_st.evaluation.report import Key, ScoredUtterance, by_key, read_utterances
 from joint_st.runs.directory import RunDirectory
@@ -24,14 +24,6 @@ def origin_of(
     """What an evaluation of a checkpoint would be made from."""
     fingerprints = {decoder.name: fingerprint(decoder) for decoder in decoders}
     return Origin.of(run, step, normalizer, sources, fingerprints, window_seconds)
-
-
-def fingerprint(decoder: Decoder) -> str:
-    """Changes with all of a decoder that changes what it finds, the content of its language models included."""
-    if not isinstance(decoder, Beam):
-        return decoder.name
-    of_files = f", {decoder.fused.digest}" if decoder.fused else ""
-    return f"{decoder.name}, {decoder.candidates} candidates{of_files}"
 
 
 def stored_utterances(

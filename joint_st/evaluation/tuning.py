@@ -69,22 +69,7 @@ def tuned(
     the weights found. Raises `UserError` where these share an utterance with the sources, and where there is nothing to
     tune on.
     """
-    config = trained.config
-    sources = {name: [source] for name, source in sources.items()} or {"dev": list(config.data.dev)}
-    if sources == {"dev": []}:
-        raise UserError(f"{trained.run.config}: data.dev names no source to tune on; give --tune NAME=SOURCE")
-    datasets = {
-        name: open_paired(
-            of_name, config.data, config.model.features, trained.normalizer, trained.tokenizer, training=False
-        )
-        for name, of_name in sources.items()
-    }
-    for (name, dataset), (other, evaluated) in itertools.product(datasets.items(), reported.items()):
-        if shared := len(_utterances(dataset) & _utterances(evaluated)):
-            raise UserError(
-                f"--tune {name}: {shared} of its utterances are also in {other}, which is reported; tune on others"
-            )
-    references = References(datasets, config.evaluation)
+    references = References(development_sets(trained, sources, reported, "--tune"), trained.config.evaluation)
     (beam,) = (one for one in decoders if isinstance(one, Beam))
     with jax.set_mesh(trained.mesh):
         if fused.lm:
@@ -94,6 +79,32 @@ def tuned(
         if fused.rescoring:
             fused = _tune_rescoring(fused, beam, trained, references)
     return dataclasses.replace(fused, tuned=references.names)
+
+
+def development_sets(
+    trained: Trained, sources: Mapping[str, Source], reported: Mapping[str, Dataset], option: str
+) -> dict[str, Dataset]:
+    """Return the datasets of named sources, or of the dev set of the run's config where there are none.
+
+    Raises `UserError`, in the words of `option`, where there are neither, and where an utterance of theirs is also in
+    one of the datasets that are reported.
+    """
+    config = trained.config
+    sources = {name: [source] for name, source in sources.items()} or {"dev": list(config.data.dev)}
+    if sources == {"dev": []}:
+        raise UserError(f"{trained.run.config}: data.dev names no source; give {option} NAME=SOURCE")
+    datasets = {
+        name: open_paired(
+            of_name, config.data, config.model.features, trained.normalizer, trained.tokenizer, training=False
+        )
+        for name, of_name in sources.items()
+    }
+    for (name, dataset), (other, evaluated) in itertools.product(datasets.items(), reported.items()):
+        if shared := len(_utterances(dataset) & _utterances(evaluated)):
+            raise UserError(
+                f"{option} {name}: {shared} of its utterances are also in {other}, which is reported; take others"
+            )
+    return datasets
 
 
 def _tune_lm(fused: Fused, beam: Beam, trained: Trained, references: References) -> Fused:

@@ -1,5 +1,5 @@
 """What a pass of the encoder is read out by: one file a kind, and the joint model of encoder and heads."""
 
-from joint_st.heads.base import Emissions, Head, PrefixScores, head_kind, register_head
+from joint_st.heads.base import Emissions, Head, LabelSpans, PrefixScores, head_kind, register_head
 
-__all__ = ["Emissions", "Head", "PrefixScores", "head_kind", "register_head"]
+__all__ = ["Emissions", "Head", "LabelSpans", "PrefixScores", "head_kind", "register_head"]

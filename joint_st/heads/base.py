@@ -13,7 +13,7 @@ likewise has to hand it the head, or the weights, as an argument too.
 from __future__ import annotations
 
 import abc
-from typing import Any, ClassVar, Protocol, TypeVar
+from typing import Any, ClassVar, NamedTuple, Protocol, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -55,6 +55,23 @@ class PrefixScores(Protocol):
     def finish(self, states: Any) -> jax.Array:
         """What the end adds to the score of each prefix, float32 [W]."""
         ...
+
+
+class LabelSpans(NamedTuple):
+    """When each label of some sequences comes, and how sure the head is of it."""
+
+    starts: jax.Array
+    """First frame of each label, int32 [B, U]; 0 in the padding."""
+    ends: jax.Array
+    """The frame after its last, int32 [B, U]; 0 in the padding."""
+    scores: jax.Array
+    """Mean probability of each label given the audio over its frames, 0 to 1, float32 [B, U]; 0 in the padding."""
+    peaks: jax.Array
+    """Largest probability of each label in one of its frames, as `scores`."""
+    log_prob: jax.Array
+    """Log probability in nats of the likeliest way to emit the labels, float32 [B]; without labels, to emit none."""
+    feasible: jax.Array
+    """Whether the frames can emit the labels at all, bool [B]; of one that cannot, the rest is 0."""
 
 
 class Head(nnx.Module, abc.ABC):
@@ -143,10 +160,21 @@ class Head(nnx.Module, abc.ABC):
         """
         raise UserError(f"heads.{self.kind}: has no beam search; decode it greedily (--decoder greedy)")
 
+    def label_spans(
+        self, emissions: Emissions, mask: jax.Array, labels: jax.Array, label_lengths: jax.Array
+    ) -> LabelSpans:
+        """When labels int32 [B, U], `label_lengths` [B] of them, come, whoever found them, and how sure of each it is.
+
+        Times and confidences of words follow from this alone. mask: valid frames [B, T], the first ones of each row.
+        """
+        raise UserError(
+            f"heads.{self.kind}: cannot say when its labels come, nor how sure it is of them; align by a layer "
+            "(--by -1), and transcribe and evaluate without times and confidences"
+        )
+
     def alignment_logits(self, x: jax.Array) -> jax.Array:
-        """Return logits [B, T, V] for embeddings [B, T, D]; their best path by `joint_st.ops.forced_alignment` says when
-        each label of a text comes."""
-        raise UserError(f"heads.{self.kind}: cannot say when its labels come; align by a layer (--by -1)")
+        """Return logits [B, T, V] of what each frame emits by itself, for embeddings [B, T, D]."""
+        raise UserError(f"heads.{self.kind}: its frames emit nothing by themselves; leave out the loss that needs it")
 
 
 def register_head(name: str):

@@ -6,9 +6,11 @@ import jax
 import jax.numpy as jnp
 
 from joint_st.distributed.mesh import over_batch
-from joint_st.heads.base import Head, register_head
+from joint_st.heads.base import Head, LabelSpans, register_head
 from joint_st.models.projection import Projection
 from joint_st.ops.ctc import ctc_loss, ctc_weights
+from joint_st.ops.forced_alignment import forced_alignment
+from joint_st.ops.masks import zero_padding
 from joint_st.ops.prefix_beam import prefix_beam_search
 
 BLANK = 0
@@ -20,6 +22,9 @@ class CtcHead(Head, Projection):
 
     Greedy decoding takes each frame's likeliest symbol; a label comes in the first frame of a run of it. The state is
     the symbol of the last frame, int32 [B].
+
+    Labels come where the likeliest path has them; the path of greedy decoding is the likeliest of its own labels. The
+    probability of a label in one of its frames is its posterior there.
     """
 
     emissions_suffice = True
@@ -63,6 +68,14 @@ class CtcHead(Head, Projection):
 
     def alignment_logits(self, x):
         return self(x)
+
+    def label_spans(self, emissions, mask, labels, label_lengths):
+        frames = mask.sum(axis=1, dtype=jnp.int32)
+        found = forced_alignment(emissions, frames, labels, label_lengths, BLANK)
+        nothing = label_lengths == 0
+        silent = zero_padding(self.blank_scores(emissions), mask).sum(axis=1)
+        log_prob = jnp.where(nothing, silent, found.log_prob)
+        return LabelSpans(found.starts, found.ends, found.scores, found.peaks, log_prob, found.feasible | nothing)
 
 
 def collapse(symbols: jax.Array, mask: jax.Array, last: jax.Array) -> tuple[jax.Array, jax.Array]:

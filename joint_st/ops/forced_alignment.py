@@ -37,6 +37,8 @@ class ForcedAlignment(NamedTuple):
     """First frame after each label, int32 [B, U]; 0 in the padding."""
     scores: jax.Array
     """Mean posterior probability of each label over its frames, float32 [B, U]; 0 in the padding."""
+    peaks: jax.Array
+    """Largest posterior probability of each label in one of its frames, float32 [B, U]; 0 in the padding."""
     log_prob: jax.Array
     """Log probability of the path, float32 [B]."""
     feasible: jax.Array
@@ -129,8 +131,8 @@ def forced_alignment(
     return ForcedAlignment(path, *_spans(path, posterior, width), jnp.where(feasible, log_prob, 0.0), feasible)
 
 
-def _spans(path, posterior, labels: int) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """First frame, frame after the last, and mean posterior of each label, [B, U] each."""
+def _spans(path, posterior, labels: int) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
+    """First frame, frame after the last, mean and largest posterior of each label, [B, U] each."""
     batch, frames = path.shape
     row = jnp.arange(batch)[:, None]
     # Blanks are counted in a column of their own, which is cut off.
@@ -144,4 +146,5 @@ def _spans(path, posterior, labels: int) -> tuple[jax.Array, jax.Array, jax.Arra
     # A label's frames are consecutive.
     starts = jnp.where(spelled, starts[:, :labels], 0)
     ends = ends[:, :labels]
-    return starts, ends, total[:, :labels] / jnp.maximum(ends - starts, 1)
+    peaks = none.astype(jnp.float32).at[row, column].max(posterior)[:, :labels]
+    return starts, ends, total[:, :labels] / jnp.maximum(ends - starts, 1), peaks

@@ -14,3 +14,18 @@ def length_mask(lengths: jax.Array, size: int) -> jax.Array:
 def zero_padding(x: jax.Array, mask: jax.Array) -> jax.Array:
     """`x` [B, T, ...] with zeros where `mask` [B, T] is `False`, whatever stood there, NaN included."""
     return jnp.where(mask.reshape(mask.shape + (1,) * (x.ndim - mask.ndim)), x, 0)
+
+
+def close_up(values: jax.Array, kept: jax.Array, fill: int = 0) -> jax.Array:
+    """The kept ones of `values` [..., T], one after the other from the front, and `fill` behind them.
+
+    kept: bool [..., T].
+    """
+    place = jnp.where(kept, jnp.cumsum(kept, axis=-1) - 1, kept.shape[-1])
+
+    def one(values, place):
+        return jnp.full_like(values, fill).at[place].set(values, mode="drop")
+
+    for _ in range(values.ndim - 1):
+        one = jax.vmap(one)
+    return one(values, place)

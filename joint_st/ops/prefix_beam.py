@@ -30,7 +30,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from joint_st.ops.lattice import IMPOSSIBLE, logaddexp
-from joint_st.ops.masks import length_mask, zero_padding
+from joint_st.ops.masks import close_up, length_mask, zero_padding
 
 _NO_LABEL = -1
 
@@ -142,14 +142,8 @@ def _search(logits, log_totals, candidates, in_audio, *, fusion, beam, best, bla
     spelled = _trace_back(slots, parents, added)
     alive = _alive(totals)
     kept = (spelled != _NO_LABEL) & alive[:, None]
-
-    def close_up(labels, kept):
-        """The kept labels of [T], one after the other."""
-        position = jnp.where(kept, jnp.cumsum(kept) - 1, kept.size)
-        return jnp.full_like(labels, blank).at[position].set(labels, mode="drop")
-
     scores = jnp.where(alive, totals + shifts.sum(), -jnp.inf)
-    return jax.vmap(close_up)(spelled, kept), kept.sum(axis=1, dtype=jnp.int32), scores
+    return close_up(spelled, kept, blank), kept.sum(axis=1, dtype=jnp.int32), scores
 
 
 def _empty_prefix(beam: int, fusion: Any) -> _Beam:

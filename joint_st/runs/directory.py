@@ -97,6 +97,11 @@ class RunDirectory:
         """Folder of tables and per-utterance results."""
         return self.root / "evaluations"
 
+    @property
+    def calibration(self) -> Path:
+        """Temperatures of confidences, by checkpoint, head and decoder."""
+        return self.root / "calibration.json"
+
     def evaluation(
         self, step: int, splits: Iterable[str], decoders: Iterable[str] = ("greedy",), heads: Iterable[str] = ()
     ) -> Path:
@@ -143,7 +148,7 @@ class RunDirectory:
         """Remove what was derived from the config, so that another may take its place."""
         for folder in (self.tokenizer, self.units):
             storage.remove_folder(folder)
-        for path in (self.vocabulary, self.languages, self.metrics, self.root / checksums.FILE):
+        for path in (self.vocabulary, self.languages, self.calibration, self.metrics, self.root / checksums.FILE):
             path.unlink(missing_ok=True)
 
     def inventories(self) -> Iterator[Path]:

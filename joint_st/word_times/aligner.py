@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -25,6 +25,7 @@ from joint_st.heads.model import model_structure
 from joint_st.models.functional import merge
 from joint_st.ops.ctc import frames_needed
 from joint_st.ops.forced_alignment import forced_alignment
+from joint_st.ops.masks import length_mask
 from joint_st.passes import FULL_CONTEXT, PASSES
 from joint_st.runs.trained import Trained
 from joint_st.word_times.spans import Aligned, CannotAlign, Failed, Frames, unit_spans, word_spans
@@ -37,7 +38,7 @@ CONTEXT_SECONDS = 5
 
 
 class Emissions:
-    """The logits of one head of a run and, if `units`, of its text units, for audio of any length."""
+    """The emissions of one head of a run and, if `units`, the logits of its text units, for audio of any length."""
 
     def __init__(self, trained: Trained, head: str, units: bool):
         features = trained.config.model.features
@@ -49,21 +50,21 @@ class Emissions:
         def emit(weights, audio, audio_lengths):
             model = merge(structure, weights)
             encoded = model(audio, audio_lengths)
-            found = {"labels": model.head(head).alignment_logits(getattr(encoded, head))}
+            found = {"labels": model.head(head).emissions(getattr(encoded, head))}
             return found | ({"units": encoded.units} if units else {})
 
         self._emit = emit
 
-    def __call__(self, audio: np.ndarray, lengths: np.ndarray) -> dict[str, jax.Array]:
-        """Return logits [B, T, V] of audio int16 [B, S]; B divides over the mesh."""
+    def __call__(self, audio: np.ndarray, lengths: np.ndarray) -> dict[str, Any]:
+        """Return trees of arrays [B, T, ...] of audio int16 [B, S]; B divides over the mesh."""
         batch = put_batch({"audio": audio, "lengths": lengths}, self._trained.mesh)
         return self._emit(self._trained.weights, batch["audio"], batch["lengths"])
 
-    def of_long(self, audio: np.ndarray) -> dict[str, np.ndarray]:
-        """Return logits [T, V] of audio int16 [S] of any length, on the host."""
+    def of_long(self, audio: np.ndarray) -> dict[str, Any]:
+        """Return trees of arrays [T, ...] of audio int16 [S] of any length, on the host."""
         groups = self.windows.groups(audio, self._trained.mesh.size)
         parts = [jax.device_get(self(rows, lengths)) for rows, lengths, _ in groups]
-        return {name: self.windows.stitch(np.concatenate([p[name] for p in parts]), len(audio)) for name in parts[0]}
+        return jax.tree.map(lambda *some: self.windows.stitch(np.concatenate(some), len(audio)), *parts)
 
 
 @dataclass(frozen=True)
@@ -172,8 +173,16 @@ class Aligner:
         self._features = trained.config.model.features
         self._frame_s = self._features.frame_seconds
         self._emissions = Emissions(trained, head, self._units is not None)
+        structure = model_structure(trained.config, trained.symbols.sizes)
+        locate = over_batch(lambda head, *rows: head.label_spans(*rows), trained.mesh, whole=1)
+
+        def labels(weights, emissions, frames, *labels):
+            mask = length_mask(frames, jax.tree.leaves(emissions)[0].shape[1])
+            return locate(merge(structure, weights).head(head), emissions, mask, *labels)
+
         # The path itself stays where it is.
-        self._align = jax.jit(over_batch(lambda *batch: forced_alignment(*batch)[1:], trained.mesh))
+        units = over_batch(lambda *batch: forced_alignment(*batch)[1:], trained.mesh)
+        self._align = {"labels": jax.jit(labels), "units": jax.jit(lambda weights, *batch: units(*batch))}
 
     def __call__(self, corpus: Corpus, name: str = "aligning") -> list[Aligned | Failed]:
         """Return the result for each utterance in the order of the corpus; `name` titles a progress bar."""
@@ -265,23 +274,27 @@ class Aligner:
         read = [(job, one) for job, one in zip(batch.jobs, heard) if isinstance(one, ReadUtterance)]
         if not read:
             return results
-        logits = self._logits(batch, [one.audio for _, one in read])
+        emissions = self._emit(batch, [one.audio for _, one in read])
         frames = [self._features.frames(len(one.audio)) for _, one in read]
-        labels = self._paths(batch.rows, logits["labels"], frames, [job.labels for job, _ in read], batch.labels)
+        labels = self._paths("labels", batch.rows, emissions, frames, [job.labels for job, _ in read], batch.labels)
         units = [None] * len(read)
         if self._units is not None:
-            units = self._paths(batch.rows, logits["units"], frames, [job.units for job, _ in read], batch.units)
+            units = self._paths("units", batch.rows, emissions, frames, [job.units for job, _ in read], batch.units)
         for (job, one), *paths in zip(read, labels, units):
             results[job.row] = self._result(job, one, *paths)
         return results
 
-    def _logits(self, batch: JobBatch, audios: list[np.ndarray]) -> dict[str, jax.Array | np.ndarray]:
-        """Logits [rows, T, V] of a batch, T the same for all batches of its shape."""
+    def _emit(self, batch: JobBatch, audios: list[np.ndarray]) -> dict[str, Any]:
+        """Return the `Emissions` of a batch, [rows, T, ...], T the same for all batches of its shape."""
         if batch.in_windows:
             found = self._emissions.of_long(audios[0])
             frames = batch.samples // self._features.samples_per_frame
-            shape = ((0, batch.rows - 1), (0, 0), (0, 0))
-            return {name: np.pad(np.pad(x, ((0, frames - len(x)), (0, 0)))[None], shape) for name, x in found.items()}
+
+            def pad(x):
+                rest = ((0, 0),) * (x.ndim - 1)
+                return np.pad(x[None], ((0, batch.rows - 1), (0, frames - len(x)), *rest))
+
+            return jax.tree.map(pad, found)
         audio = np.zeros((batch.rows, batch.samples), np.int16)
         lengths = np.zeros(batch.rows, np.int32)
         for row, own in enumerate(audios):
@@ -289,20 +302,21 @@ class Aligner:
             lengths[row] = len(own)
         return self._emissions(audio, lengths)
 
-    def _paths(self, rows, logits, frames, labels, most) -> list[tuple[Frames, float] | None]:
-        """Return the frames of the labels of each utterance and the mean log probability of its path; None where there
-        is no path."""
+    def _paths(self, which, rows, emissions, frames, labels, most) -> list[tuple[Frames, float] | None]:
+        """Return the frames of the labels, or units, of each utterance and the mean log probability of its path; None
+        where there is no path."""
         ids = np.zeros((rows, most), np.int32)
         for row, own in enumerate(labels):
             ids[row, : len(own)] = own
         batch = {"frames": np.zeros(rows, np.int32), "labels": ids, "lengths": np.zeros(rows, np.int32)}
         batch["frames"][: len(frames)] = frames
         batch["lengths"][: len(labels)] = [len(own) for own in labels]
-        if isinstance(logits, np.ndarray):
-            batch["logits"] = logits
-        batch = {"logits": logits} | put_batch(batch, self._trained.mesh)
-        found = self._align(batch["logits"], batch["frames"], batch["labels"], batch["lengths"])
-        starts, ends, scores, log_probs, feasible = jax.device_get(found)
+        own = emissions[which]
+        if any(isinstance(leaf, np.ndarray) for leaf in jax.tree.leaves(own)):
+            own = put_batch(own, self._trained.mesh)
+        batch = put_batch(batch, self._trained.mesh)
+        found = self._align[which](self._trained.weights, own, batch["frames"], batch["labels"], batch["lengths"])
+        starts, ends, scores, _, log_probs, feasible = jax.device_get(found)
         paths = []
         for b, n in enumerate(map(len, labels)):
             own = Frames(starts[b, :n], ends[b, :n], scores[b, :n])

@@ -1,11 +1,11 @@
-"""The times of words and units in an utterance: what an alignment is, and how it follows from frames of labels."""
+"""The times of words and units in an utterance: alignments, transcripts, and how they follow from frames of labels."""
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
@@ -19,9 +19,32 @@ class Span(NamedTuple):
     end: float
     """Time in seconds at which it is over."""
     confidence: float
-    """Mean posterior probability over the frames that spell it, 0 to 1; the blanks between them do not count."""
+    """How sure the model is of it, 0 to 1. In an alignment of a known text: its mean posterior probability over the
+    frames that spell it; the blanks between them do not count. In a transcript: see `joint_st.word_times.confidence`.
+    """
     word: int
-    """Number of the word in the normalised text that it is or belongs to, from 0."""
+    """Number of the word in the text that it is or belongs to, from 0."""
+
+    def record(self) -> dict:
+        """Return times and confidence for JSON."""
+        # A microsecond is less than a sample.
+        return {name: round(getattr(self, name), 6) for name in ("start", "end", "confidence")}
+
+
+class TimedText(Protocol):
+    """What `joint_st.word_times.writers` writes: an alignment or a transcript."""
+
+    id: str
+    seconds: float
+    """Length of the audio in seconds."""
+    words: tuple[Span, ...]
+    written: tuple[Span, ...]
+    """The words as a reader wants them."""
+    units: tuple[Span, ...] | None
+
+    def record(self) -> dict:
+        """Return all of it as a dictionary for JSON."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -49,6 +72,23 @@ class Aligned:
     """True times in seconds at which each word of `text` begins and ends, [words] each; None where the source does not
     have them."""
 
+    def record(self) -> dict:
+        """Return `id`, `seconds`, `text`, `head`, `log_prob` (mean over frames), `words` and, where known, `units`.
+
+        Each word and unit has `start` and `end` in seconds and a `confidence`; a unit also says which `word` it is in.
+        """
+        record = {
+            "id": self.id,
+            "seconds": round(self.seconds, 6),
+            "text": self.text,
+            "head": self.head,
+            "log_prob": None if self.log_prob is None else round(self.log_prob, 6),
+            "words": [{"word": span.text, **span.record()} for span in self.words],
+        }
+        if self.units is not None:
+            record["units"] = [{"unit": span.text, **span.record(), "word": span.word} for span in self.units]
+        return record
+
 
 @dataclass(frozen=True)
 class Failed:
@@ -64,33 +104,44 @@ class CannotAlign(Exception):
 
 
 class Frames(NamedTuple):
-    """The frames of an utterance's labels on its path; see `joint_st.ops.forced_alignment`."""
+    """The frames of an utterance's labels; see `joint_st.heads.LabelSpans`."""
 
     starts: np.ndarray
     """First frame of each label, int [U]."""
     ends: np.ndarray
     """Frame after the last one of each label, int [U]."""
     scores: np.ndarray
-    """Mean posterior of each label over its frames, float [U]."""
+    """Probability of each label, float [U]."""
+
+
+def mean_posterior(scores: np.ndarray, frames: np.ndarray) -> float:
+    """Return the mean over frames of the probabilities of a word's labels, [labels] each."""
+    return float(np.average(scores, weights=frames))
 
 
 def word_spans(
-    words: Sequence[str], word: np.ndarray, frames: Frames, frame_s: float, seconds: float
+    words: Sequence[str],
+    word: np.ndarray,
+    frames: Frames,
+    frame_s: float,
+    seconds: float,
+    confidence: Callable[[np.ndarray, np.ndarray], float] = mean_posterior,
 ) -> tuple[Span, ...]:
     """Return the spans of the words that have labels, each from the first frame of its first label to the last of its
     last.
 
     word: the word each label belongs to, int [U], -1 for boundaries. frame_s: seconds of a frame. seconds: length of
-    the audio; the last frame may reach beyond it.
+    the audio; the last frame may reach beyond it. confidence: of a word, from the probabilities of its labels and the
+    number of frames of each.
     """
     spans = []
     for n, text in enumerate(words):
         own = np.flatnonzero(word == n)
         if len(own):
             lengths = frames.ends[own] - frames.starts[own]
-            confidence = float(np.average(frames.scores[own], weights=lengths))
             start, end = frames.starts[own[0]] * frame_s, frames.ends[own[-1]] * frame_s
-            spans.append(Span(text, float(start), min(float(end), seconds), confidence, n))
+            sure = confidence(frames.scores[own], lengths)
+            spans.append(Span(text, float(start), min(float(end), seconds), sure, n))
     return tuple(spans)
 
 

@@ -1,4 +1,4 @@
-"""Alignments in the formats of other tools, and where they are written.
+"""Alignments and transcripts in the formats of other tools, and where they are written.
 
 The formats: JSON, an utterance a line; NIST's CTM, a word a line; Praat's TextGrid, in its long text form; and
 subtitles, as SubRip (SRT) and WebVTT.
@@ -16,60 +16,41 @@ from typing import NamedTuple
 
 from joint_st import storage
 from joint_st.errors import UserError
-from joint_st.word_times.spans import Aligned, Span
+from joint_st.word_times.spans import Span, TimedText
 
 
-def json_line(aligned: Aligned) -> str:
-    """Return a JSON object with `id`, `seconds`, `text`, `head`, `log_prob` (mean over frames), `words` and, where
-    known, `units`.
-
-    Each word and unit has `start` and `end` in seconds and a `confidence`; a unit also says which `word` it is in.
-    """
-    record = {
-        "id": aligned.id,
-        "seconds": round(aligned.seconds, 6),
-        "text": aligned.text,
-        "head": aligned.head,
-        "log_prob": None if aligned.log_prob is None else round(aligned.log_prob, 6),
-        "words": [{"word": span.text, **_times(span)} for span in aligned.words],
-    }
-    if aligned.units is not None:
-        record["units"] = [{"unit": span.text, **_times(span), "word": span.word} for span in aligned.units]
-    return json.dumps(record, ensure_ascii=False) + "\n"
-
-
-def _times(span: Span) -> dict:
-    # A microsecond is less than a sample.
-    return {"start": round(span.start, 6), "end": round(span.end, 6), "confidence": round(span.confidence, 6)}
+def json_line(one: TimedText) -> str:
+    """Return a line with a JSON object; the `record` of the alignment or transcript says which keys it has."""
+    return json.dumps(one.record(), ensure_ascii=False) + "\n"
 
 
 CHANNEL = "1"
 """Channel number in a CTM file."""
 
 
-def ctm(aligned: Aligned) -> str:
+def ctm(one: TimedText) -> str:
     """Return lines of utterance, channel, start and duration in seconds, word, confidence; white space in ids becomes
     `_`."""
-    utterance = "_".join(aligned.id.split())
+    utterance = "_".join(one.id.split())
     return "".join(
         f"{utterance} {CHANNEL} {span.start:.3f} {span.end - span.start:.3f} {span.text} {span.confidence:.4f}\n"
-        for span in aligned.words
+        for span in one.words
     )
 
 
-def textgrid(aligned: Aligned) -> str:
+def textgrid(one: TimedText) -> str:
     """Return a TextGrid of all of the audio with interval tiers `words`, `confidence` (of the words) and, where known,
     `units`.
 
     The intervals of a tier touch, as Praat requires: a gap between two words is an interval without text.
     """
     tiers = {
-        "words": [(span, span.text) for span in aligned.words],
-        "confidence": [(span, f"{span.confidence:.3f}") for span in aligned.words],
+        "words": [(span, span.text) for span in one.words],
+        "confidence": [(span, f"{span.confidence:.3f}") for span in one.words],
     }
-    if aligned.units is not None:
-        tiers["units"] = [(span, span.text) for span in aligned.units]
-    seconds = aligned.seconds
+    if one.units is not None:
+        tiers["units"] = [(span, span.text) for span in one.units]
+    seconds = one.seconds
     lines = [
         'File type = "ooTextFile"',
         'Object class = "TextGrid"',
@@ -125,18 +106,18 @@ PAUSE = 1.0
 """A silence of this many seconds begins a new subtitle."""
 
 
-def srt(aligned: Aligned) -> str:
+def srt(one: TimedText) -> str:
     """Return numbered subtitles of the words as the source writes them."""
     return "".join(
         f"{number}\n{_clock(cue[0].start, ',')} --> {_clock(cue[-1].end, ',')}\n{_line(cue)}\n\n"
-        for number, cue in enumerate(cues(aligned.written), 1)
+        for number, cue in enumerate(cues(one.written), 1)
     )
 
 
-def vtt(aligned: Aligned) -> str:
+def vtt(one: TimedText) -> str:
     """Return subtitles of the words as the source writes them, with a time stamp before each word but the first."""
     parts = ["WEBVTT\n"]
-    for cue in cues(aligned.written):
+    for cue in cues(one.written):
         words = [html.escape(span.text, quote=False) for span in cue]
         timed = [words[0], *(f"<{_clock(span.start, '.')}>{word}" for span, word in zip(cue[1:], words[1:]))]
         parts.append(f"{_clock(cue[0].start, '.')} --> {_clock(cue[-1].end, '.')}\n{' '.join(timed)}\n")
@@ -170,9 +151,9 @@ def _clock(seconds: float, point: str) -> str:
 
 
 class Format(NamedTuple):
-    """A file format for alignments."""
+    """A file format for alignments and transcripts."""
 
-    write: Callable[[Aligned], str]
+    write: Callable[[TimedText], str]
     """Returns the text of one utterance in the format."""
     suffix: str
     """Ending of file names."""
@@ -187,11 +168,11 @@ FORMATS = {
     "srt": Format(srt, ".srt", False),
     "vtt": Format(vtt, ".vtt", False),
 }
-"""Formats by name, as `joint-st align --format` takes them."""
+"""Formats by name, as the option --format of `joint-st align` and `joint-st transcribe` takes them."""
 
 
 class Destination:
-    """A file, a folder or standard output to which alignments are written in one of `FORMATS`.
+    """A file, a folder or standard output to which alignments or transcripts are written in one of `FORMATS`.
 
     `split` names a set of many utterances; it is None for a single file and its text. Raises `UserError` where the
     format needs a folder and `output` is none.
@@ -209,12 +190,12 @@ class Destination:
 
     @property
     def is_stdout(self) -> bool:
-        """Whether alignments go to standard output, which nothing else may then be printed to."""
+        """Whether they go to standard output, which nothing else may then be printed to."""
         return self._output is None
 
-    def write(self, results: Sequence[Aligned]) -> None:
-        """Write all alignments. Raises `UserError` where two utterances would be written to the same file."""
-        files: dict[Path, list[Aligned]] = {}
+    def write(self, results: Sequence[TimedText]) -> None:
+        """Write all of them. Raises `UserError` where two utterances would be written to the same file."""
+        files: dict[Path, list[TimedText]] = {}
         for one in results:
             files.setdefault(self._file(one), []).append(one)
         if self._folder:
@@ -229,12 +210,12 @@ class Destination:
             else:
                 storage.write_whole(path, text)
 
-    def _file(self, aligned: Aligned) -> Path:
+    def _file(self, one: TimedText) -> Path:
         if self._output is None:
             return _STDOUT
         if not self._folder and not self._output.is_dir():
             return self._output
-        name = self._split if self._split is not None and self._format.together else aligned.id
+        name = self._split if self._split is not None and self._format.together else one.id
         # An id may be a path; all files are in the one folder.
         name = name.replace("/", "_").replace(os.sep, "_").lstrip(".")
         return self._output / f"{name}{self._format.suffix}"

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from matplotlib.colors import to_rgb
 
-from joint_st.analysis.figures import alignment_figure, curves, figure_to_image, save_figure
+from joint_st.analysis.figures import alignment_figure, curves, figure_to_image
 from joint_st.analysis.pairs import ExamplePair
+from joint_st.figures import save_figure
 
 NAMES = ("encoders", "streaming 1", "full context 1")
 FRAME_SECONDS = 0.04

@@ -48,7 +48,6 @@ def test_emissions_are_the_logits(head, x):
     kernel, bias = head.linear.kernel[...], head.linear.bias[...]
     emissions = head.emissions(x)
     np.testing.assert_allclose(emissions[MASK], x[MASK] @ kernel + bias, rtol=1e-5, atol=1e-5)
-    np.testing.assert_array_equal(emissions, head.alignment_logits(x))
     np.testing.assert_array_equal(head.emissions(x[:, 4:9]), emissions[:, 4:9])
     np.testing.assert_allclose(head.blank_scores(emissions)[MASK], jax.nn.log_softmax(emissions)[MASK][:, 0], atol=1e-6)
 
@@ -141,8 +140,8 @@ def test_what_a_kind_lacks_is_one_line():
     class Bare(Head):
         kind = "bare"
 
-    for method, said in (("beam", "no beam search"), ("alignment_logits", "cannot say when")):
-        arguments = [None] * (3 if method == "beam" else 1)
+    for method, said in (("beam", "no beam search"), ("label_spans", "cannot say when")):
+        arguments = [None] * (3 if method == "beam" else 4)
         sizes = {"beam": 1, "candidates": 1, "best": 1} if method == "beam" else {}
         with pytest.raises(UserError, match=f"heads.bare: .*{said}") as error:
             getattr(Head, method)(Bare, *arguments, **sizes)

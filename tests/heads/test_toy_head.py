@@ -178,7 +178,7 @@ def test_files_and_streams_say_what_the_reference_finds(model, loaded, run, file
             for piece in pieces(soundfile.read(file, dtype="int16")[0], batch.chunk_samples):
                 batch.turn({1: piece})
             heard = batch.end(1)
-            assert heard.labels == one["streaming"] and batch.full_context(heard) == one["full_context"]
+            assert heard.labels == one["streaming"] and batch.full_context(heard).tolist() == one["full_context"]
 
 
 def test_a_long_recording_is_heard_in_windows(model, files):
@@ -214,5 +214,11 @@ def test_what_it_lacks_is_one_line(run, files, capsys, tmp_path):
     assert main(["align", str(run), str(files[0]), "a word", "--checkpoint", "latest"]) == 2
     assert "heads.toy: cannot say when its labels come" in (error := capsys.readouterr().err)
     assert error.count("\n") == 1
+    lacking = ["transcribe", str(run), str(files[0]), "--format", "json"], ["evaluate", str(run), "--confidence"]
+    manifest = files[0].with_name("test.jsonl")
+    for command, more in zip(lacking, ([], ["--data", f"t={manifest}"])):
+        assert main([*command, *more, "--checkpoint", "latest"]) == 2
+        assert "heads.toy: cannot say when its labels come" in (error := capsys.readouterr().err)
+        assert error.splitlines()[-1].startswith("joint-st: error: ") and "Traceback" not in error
     with pytest.raises(UserError, match="heads.streaming"):
         tiny_config(tmp_path, {"heads.streaming": "none of them"})

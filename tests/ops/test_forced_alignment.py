@@ -30,7 +30,8 @@ def check_spans(found, row, frames, log_probs, labels):
         assert (found.starts[row, n], found.ends[row, n]) == (at[0], at[-1] + 1)
         assert len(at) == at[-1] + 1 - at[0]
         np.testing.assert_allclose(found.scores[row, n], np.exp(log_probs[at, symbol]).mean(), rtol=1e-4, atol=1e-9)
-    for name in ("starts", "ends", "scores"):
+        np.testing.assert_allclose(found.peaks[row, n], np.exp(log_probs[at, symbol]).max(), rtol=1e-4, atol=1e-9)
+    for name in ("starts", "ends", "scores", "peaks"):
         assert (np.asarray(getattr(found, name))[row, len(labels) :] == 0).all()
 
 

@@ -9,7 +9,7 @@ from typing import Protocol
 
 import numpy as np
 
-from joint_st.data.tokenizers import WORD, Characters, Tokenizer, Wordpieces
+from joint_st.data.tokenizers import UNKNOWN_MARK, WORD, Characters, Tokenizer, Wordpieces
 
 PADDING = 0
 UNKNOWN = 1
@@ -100,6 +100,29 @@ class Spelling:
             boundary = np.array([piece == WORD for piece in pieces], bool)
             word = np.cumsum(begins) - 1
         return np.where(boundary, -1, np.minimum(word, len(text.split()) - 1)).astype(np.int32)
+
+    def label_words(self, labels: Iterable[int]) -> tuple[list[str], np.ndarray]:
+        """The words of the text of labels [U], however they cut it, and the word of each label, int32 [U].
+
+        The words are those of `tokenizer.decode(labels).split()`; a label that spells a boundary alone has -1, and one
+        that reaches over a boundary counts for the word it begins in.
+        """
+        unknown = UNKNOWN_MARK if isinstance(self.tokenizer, Characters) else f" {UNKNOWN_MARK} "
+        words: list[str] = []
+        owners, inside = [], False
+        for label in labels:
+            owner = -1
+            for character in unknown if label == UNKNOWN else self.symbols[label]:
+                if character.isspace():
+                    inside = False
+                    continue
+                if not inside:
+                    words.append("")
+                    inside = True
+                words[-1] += character
+                owner = len(words) - 1 if owner < 0 else owner
+            owners.append(owner)
+        return words, np.array(owners, np.int32)
 
     def refusal(self, language: str) -> str:
         """Nothing is refused: any language can be spelled."""

@@ -37,6 +37,22 @@ def test_unknown_characters_have_their_word_too(kind):
     assert len(units.encode("")) == len(units.words("")) == 0
 
 
+@pytest.mark.parametrize("kind", ["characters", "sentencepiece"])
+def test_words_of_any_labels_are_those_of_their_text(kind):
+    """Heads cut words otherwise than a tokenizer, repeat boundaries and spell what is unknown."""
+    units = make_units(UnitsConfig(kind=kind, vocabulary_size=22), ((text, "") for text in TEXTS))
+    rng = np.random.default_rng(0)
+    for count in [0, 1, 2, *rng.integers(3, 30, 100)]:
+        labels = rng.integers(1, units.size, count)
+        words, owners = units.label_words(labels.tolist())
+        assert words == units.tokenizer.decode(labels.tolist()).split()
+        assert owners.dtype == np.int32 and len(owners) == count
+        assert all(a <= b for a, b in zip(owners[owners >= 0], owners[owners >= 0][1:]))
+        for n, word in enumerate(words):
+            own = units.tokenizer.decode(labels[owners == n].tolist())
+            assert word == own.replace(" ", "")
+
+
 def test_too_many_wordpieces_are_a_mistake_in_the_units():
     with pytest.raises(UserError, match="data.units.vocabulary_size: 9999 is too large"):
         make_units(UnitsConfig(kind="sentencepiece", vocabulary_size=9999), ((text, "") for text in TEXTS))

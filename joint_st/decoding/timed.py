@@ -1,0 +1,102 @@
+"""Decoding with more than labels: when each comes, how sure the head is of it, and which other hypotheses there were.
+
+Times and probabilities come from `Head.label_spans` of the labels that a decoder has chosen, so that a beam's are found
+as greedy decoding's are, and say what the head heard: a language model chooses labels, and makes none surer.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import heapq
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from joint_st.decoding.decoders import Beam, Greedy, join_labels
+from joint_st.distributed.mesh import over_batch
+
+
+class Alternative(NamedTuple):
+    """One of the hypotheses that were kept of an utterance."""
+
+    labels: np.ndarray
+    """int32 [U]."""
+    score: float
+    """Log probability in nats, with what is fused and what rescoring adds; greedily, that of the likeliest path."""
+
+
+class TimedLabels(NamedTuple):
+    """What was found in an utterance."""
+
+    labels: np.ndarray
+    """The best hypothesis, int32 [U]."""
+    starts: np.ndarray
+    """First frame of each label, int [U]."""
+    ends: np.ndarray
+    """Frame after the last one of each label, int [U]."""
+    peaks: np.ndarray
+    """Largest probability of each label in one of its frames, float32 [U]."""
+    alternatives: tuple[Alternative, ...]
+    """The best hypotheses, the best first: of greedy decoding there is one."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Timed:
+    """A decoder that finds `TimedLabels` where `decoder` finds labels: the same ones."""
+
+    decoder: Greedy | Beam
+    best: int = 1
+    """Hypotheses to give, at most those that a beam keeps."""
+
+    @property
+    def name(self) -> str:
+        return self.decoder.name
+
+    @property
+    def tables(self):
+        return self.decoder.tables
+
+    def on_device(self, heads, emissions, mask, mesh, tables):
+        locate = over_batch(lambda head, *rows: head.label_spans(*rows), mesh, whole=1)
+        found = []
+        for head, own, ranked in zip(
+            heads, emissions, self.decoder.n_best(heads, emissions, mask, mesh, tables, self.best), strict=True
+        ):
+            spans = locate(head, own, mask, ranked.labels[:, 0], ranked.lengths[:, 0])
+            scores = spans.log_prob[:, None] if ranked.scores is None else ranked.scores
+            found.append((ranked.labels, ranked.lengths, scores, spans.starts, spans.ends, spans.peaks))
+        return tuple(found)
+
+    def on_host(self, fetched) -> list[TimedLabels]:
+        rows = []
+        for labels, lengths, scores, starts, ends, own in zip(*map(np.asarray, fetched), strict=True):
+            # Minus infinity marks what is no hypothesis; the first always is one.
+            there = [n for n in range(len(lengths)) if n == 0 or np.isfinite(scores[n])]
+            kept = tuple(Alternative(labels[n, : lengths[n]], float(scores[n])) for n in there)
+            spelled = slice(lengths[0])
+            rows.append(TimedLabels(kept[0].labels, starts[spelled], ends[spelled], own[spelled], kept))
+        return rows
+
+    def join(self, pieces: Sequence[tuple[int, TimedLabels]]) -> TimedLabels:
+        """Pieces are decoded each by itself, so that the best of the whole are those of all ways to choose from each."""
+        alternatives = (Alternative(join_labels([]), 0.0),)
+        for _, found in pieces:
+            both = [
+                Alternative(join_labels([one.labels, other.labels]), one.score + other.score)
+                for one in alternatives
+                for other in found.alternatives
+            ]
+            alternatives = tuple(heapq.nlargest(self.best, both, key=lambda one: one.score))
+        return TimedLabels(
+            join_labels([found.labels for _, found in pieces]),
+            join_labels([first + found.starts for first, found in pieces]),
+            join_labels([first + found.ends for first, found in pieces]),
+            np.concatenate([np.zeros(0, np.float32), *(found.peaks for _, found in pieces)]),
+            alternatives,
+        )
+
+
+def timed(decoders: Sequence[Greedy | Beam], best: int = 1) -> list[Timed]:
+    """The decoders, each with times, and with the `best` hypotheses where it has so many."""
+    return [Timed(one, best) for one in decoders]

@@ -1,0 +1,309 @@
+"""Transcripts in the files of any system: JSON lines, trn, CTM, STM, Kaldi's text.
+
+| format | a line | from |
+|---|---|---|
+| `jsonl` | an object with an id, or the path of the audio, and a text | NeMo's manifests, `joint-st` |
+| `trn` | `words of it (utterance-id)` | NIST sclite, ESPnet |
+| `ctm` | `recording channel start duration word [confidence]`, a word each | NIST sclite, Kaldi, NeMo |
+| `stm` | `recording channel speaker start end [<label>] words of it` | NIST sclite, TED-LIUM |
+| `kaldi` | `utterance-id words of it` | Kaldi's and icefall's `text` |
+
+Lines of `;;` are comments in trn, CTM and STM. What a file is follows from its ending, or from its content where every
+line can only be one of them; a CTM, an STM and Kaldi's text look alike, and have to be named.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from joint_st import storage
+from joint_st.errors import UserError
+from joint_st.json_files import NOT_JSON
+
+FORMATS = ("jsonl", "trn", "ctm", "stm", "kaldi")
+
+ENDINGS = {".jsonl": "jsonl", ".json": "jsonl", ".ndjson": "jsonl", ".trn": "trn", ".ctm": "ctm", ".stm": "stm"}
+
+REFERENCE_KEYS = ("text", "reference")
+HYPOTHESIS_KEYS = ("pred_text", "hypothesis", "text")
+"""Keys of the text in JSON lines, by precedence. NeMo writes `pred_text` beside the reference in `text`."""
+
+IGNORED = "IGNORE_TIME_SEGMENT_IN_SCORING"
+"""Text of an STM's segment whose words are not scored."""
+
+_TRN = re.compile(r"(.*)\(([^()\s]+)\)\s*")
+
+
+class Said(NamedTuple):
+    """A text, or a word of one."""
+
+    id: str
+    """Name of the utterance; in a CTM and an STM, of the recording and its channel."""
+    text: str
+    line: int
+    """Number of its line, from 1."""
+    start: float = 0.0
+    """Seconds from the beginning of the recording; of words of a CTM and segments of an STM."""
+    end: float = 0.0
+
+
+class TranscriptFile(NamedTuple):
+    """What is in a file."""
+
+    path: Path
+    form: str
+    """One of `FORMATS`."""
+    how: str
+    """How it was read, for a title: `jsonl, key text`."""
+    said: list[Said]
+    """In the order of the file; words of a CTM by recording and time."""
+
+    def texts(self) -> dict[str, str]:
+        """Return the text of each utterance in the order of the file; raises `UserError` that names ids that are there
+        twice."""
+        texts: dict[str, str] = {}
+        lines: dict[str, int] = {}
+        twice: dict[str, list[int]] = {}
+        for one in self.said:
+            if one.id not in texts:
+                texts[one.id], lines[one.id] = one.text, one.line
+            elif self.form == "ctm":
+                texts[one.id] += f" {one.text}"
+            else:
+                twice.setdefault(one.id, [lines[one.id]]).append(one.line)
+        if twice:
+            id, found = next(iter(twice.items()))
+            where = " and ".join(map(str, found[:3])) + (" …" if len(found) > 3 else "")
+            raise UserError(
+                f"{self.path}: {named(list(twice))} twice ({id} in lines {where}); keep one line for each utterance"
+            )
+        return texts
+
+
+def named(ids: list[str], most: int = 3) -> str:
+    """Return a number of ids with the first of them, for messages."""
+    some = ", ".join(ids[:most]) + (", …" if len(ids) > most else "")
+    return f"{len(ids)} id{'s' if len(ids) > 1 else ''} ({some})"
+
+
+def read_transcripts(
+    path: Path,
+    form: str | None = None,
+    *,
+    keys: tuple[str, ...],
+    id_key: str | None = None,
+    folder: Path | None = None,
+    flag: str = "--format",
+) -> TranscriptFile:
+    """Read a file.
+
+    form: one of `FORMATS`; None to tell it by the ending or the content. keys: of the text in JSON lines, the first that
+    the first line has. id_key: of the id; else `id`, or `audio_filepath` without its ending, with `@offset` where there
+    is one, relative to `folder` where it is in it. flag: that says the format, for messages. Raises `UserError` that
+    names the line which is none of the format.
+    """
+    lines = list(_lines(path))
+    how = form
+    if form is None:
+        form, how = _form(path, lines, flag)
+    if form == "jsonl":
+        said, key = _read_jsonl(path, lines, keys, id_key, folder)
+        return TranscriptFile(path, form, f"{how}, key {key}", said)
+    said = [one for number, line in lines for one in _READERS[form](path, number, line)]
+    if form == "ctm":
+        said.sort(key=lambda one: (one.id, one.start))
+    if form in ("ctm", "stm"):
+        said = _name_recordings(said)
+    return TranscriptFile(path, form, how, said)
+
+
+def _lines(path: Path) -> Iterator[tuple[int, str]]:
+    """Yield the number, from 1, and the text of each line that has any."""
+    if not path.is_file():
+        raise UserError(f"{path}: no such file")
+    data = path.read_bytes()
+    for number, line in enumerate(data.split(b"\n"), 1):
+        try:
+            text = line.decode("utf-8-sig" if number == 1 else "utf-8").strip()
+        except UnicodeDecodeError as error:
+            raise UserError(f"{path}:{number}: not UTF-8 ({error.reason}); convert the file") from None
+        if text:
+            yield number, text
+
+
+def _form(path: Path, lines: list[tuple[int, str]], flag: str) -> tuple[str, str]:
+    """Return the format, and how it was told."""
+    if path.suffix.lower() in ENDINGS:
+        form = ENDINGS[path.suffix.lower()]
+        return form, form
+    texts = [text for _, text in lines if not text.startswith(";;")]
+    if texts and all(text.startswith("{") for text in texts):
+        return "jsonl", "jsonl by its content"
+    if texts and all(_TRN.fullmatch(text) for text in texts):
+        return "trn", "trn by its content"
+    raise UserError(f"{path}: which format? Neither its ending nor its content says so; add {flag} {'|'.join(FORMATS)}")
+
+
+def _read_jsonl(path, lines, keys, id_key, folder) -> tuple[list[Said], str]:
+    said, key = [], None
+    for number, line in lines:
+        try:
+            fields = json.loads(line)
+        except NOT_JSON as error:
+            why = error.msg if isinstance(error, json.JSONDecodeError) else str(error)[:100]
+            raise UserError(f"{path}:{number}: not JSON ({why}); each line must be a JSON object") from None
+        if not isinstance(fields, dict):
+            raise UserError(f"{path}:{number}: a {type(fields).__name__}; each line must be a JSON object")
+        if key is None:
+            key = next((key for key in keys if key in fields), keys[0])
+        if not isinstance(fields.get(key), str):
+            has = repr(fields[key])[:40] if key in fields else "missing"
+            raise UserError(f"{path}:{number}: {key} is {has}; it must be a text")
+        id = storage.printable_text(_id(path, number, fields, id_key, folder))
+        said.append(Said(id, fields[key], number))
+    return said, key or keys[0]
+
+
+def _id(path: Path, number: int, fields: dict, id_key: str | None, folder: Path | None) -> str:
+    key = id_key or ("id" if fields.get("id") is not None else "audio_filepath")
+    value = fields.get(key)
+    if not isinstance(value, (str, int)) or isinstance(value, bool) or value == "":
+        has = "no id and no audio_filepath" if key == "audio_filepath" and key not in fields else f"no {key}"
+        raise UserError(f"{path}:{number}: {has}; name the key of the ids with --id-key")
+    if key != "audio_filepath":
+        return str(value)
+    audio = Path(str(value)).with_suffix("") if Path(str(value)).name else Path(str(value))
+    if folder is not None and audio.is_relative_to(folder):
+        audio = audio.relative_to(folder)
+    return f"{audio}@{fields['offset']}" if fields.get("offset") else str(audio)
+
+
+def _read_trn(path: Path, number: int, line: str) -> Iterator[Said]:
+    if line.startswith(";;"):
+        return
+    found = _TRN.fullmatch(line)
+    if not found:
+        raise UserError(f"{path}:{number}: no (utterance-id) at its end; a line of trn is: words of it (utterance-id)")
+    _refuse_alternatives(path, number, found[1])
+    yield Said(found[2], found[1], number)
+
+
+def _read_kaldi(path: Path, number: int, line: str) -> Iterator[Said]:
+    id, *text = line.split(maxsplit=1)
+    yield Said(id, text[0] if text else "", number)
+
+
+def _read_ctm(path: Path, number: int, line: str) -> Iterator[Said]:
+    if line.startswith(";;"):
+        return
+    fields = line.split()
+    if len(fields) < 5:
+        raise UserError(
+            f"{path}:{number}: {len(fields)} fields; a line of CTM is: recording channel start duration word"
+        )
+    recording, channel, start, duration, word = fields[:5]
+    if word.startswith("<ALT"):
+        raise UserError(f"{path}:{number}: alternatives ({word}) are not scored; keep one of them")
+    start, duration = _seconds(path, number, start, duration)
+    yield Said(f"{recording} {channel}", word, number, start, start + duration)
+
+
+def _read_stm(path: Path, number: int, line: str) -> Iterator[Said]:
+    if line.startswith(";;"):
+        return
+    fields = line.split(maxsplit=5)
+    if len(fields) < 5:
+        raise UserError(
+            f"{path}:{number}: {len(fields)} fields; a line of STM is: recording channel speaker start end words of it"
+        )
+    recording, channel, _, start, end = fields[:5]
+    text = re.sub(r"^<[^>]*>\s*", "", fields[5]) if len(fields) > 5 else ""
+    _refuse_alternatives(path, number, text)
+    start, end = _seconds(path, number, start, end)
+    if end < start:
+        raise UserError(f"{path}:{number}: ends at {end:g} s, before its start at {start:g} s")
+    yield Said(f"{recording} {channel}", text, number, start, end)
+
+
+_READERS: dict[str, Callable[[Path, int, str], Iterator[Said]]] = {
+    "trn": _read_trn,
+    "kaldi": _read_kaldi,
+    "ctm": _read_ctm,
+    "stm": _read_stm,
+}
+
+
+def _seconds(path: Path, number: int, *texts: str) -> tuple[float, ...]:
+    try:
+        found = tuple(map(float, texts))
+    except ValueError:
+        found = (-1.0,)
+    if not all(0 <= value < float("inf") for value in found):
+        raise UserError(f"{path}:{number}: {' and '.join(texts)} must be numbers of seconds")
+    return found
+
+
+def _refuse_alternatives(path: Path, number: int, text: str) -> None:
+    if re.search(r"\{[^}]*/[^}]*\}", text):
+        raise UserError(f"{path}:{number}: alternatives in braces are not scored; keep one of them")
+
+
+def _name_recordings(said: list[Said]) -> list[Said]:
+    """Return the same, named by the recording alone where it has one channel."""
+    channels = defaultdict(set)
+    for one in said:
+        recording, channel = one.id.split()
+        channels[recording].add(channel)
+
+    def name(id: str) -> str:
+        recording = id.split()[0]
+        return recording if len(channels[recording]) == 1 else id.replace(" ", "-")
+
+    return [one._replace(id=name(one.id)) for one in said]
+
+
+def by_segment(reference: TranscriptFile, hypothesis: TranscriptFile) -> tuple[dict[str, str], dict[str, str]]:
+    """Return reference and hypothesis of each segment of an STM, from the words of a CTM.
+
+    A word belongs to the segment that its middle is in (of several the one whose middle is nearest), or to the nearest
+    one of its recording. What falls into ignored segments is left out. Recordings that the STM lacks are segments
+    without a reference, under their own names.
+    """
+    segments = defaultdict(list)
+    for one in reference.said:
+        segments[one.id].append(one)
+    references, words = {}, defaultdict(list)
+
+    def name(segment: Said) -> str:
+        return f"{segment.id}-{segment.start:.2f}-{segment.end:.2f}"
+
+    for own in segments.values():
+        for segment in own:
+            if segment.text != IGNORED:
+                references[name(segment)] = segment.text
+    if len(references) != sum(one.text != IGNORED for one in reference.said):
+        raise UserError(f"{reference.path}: two segments of one recording have the same times; keep one of them")
+    for word in hypothesis.said:
+        middle = (word.start + word.end) / 2
+        own = segments.get(word.id)
+        if not own:
+            words[word.id].append(word.text)
+            continue
+        away = [
+            (max(one.start - middle, middle - one.end, 0.0), abs((one.start + one.end) / 2 - middle)) for one in own
+        ]
+        nearest = own[away.index(min(away))]
+        if nearest.text != IGNORED:
+            words[name(nearest)].append(word.text)
+    heard = {one.id for one in hypothesis.said}
+    texts = {id: " ".join(own) for id, own in words.items()}
+    # A segment in which nothing was heard is no missing one, if there is something of its recording.
+    for id, own in segments.items():
+        if id in heard:
+            texts |= {name(one): "" for one in own if one.text != IGNORED and name(one) not in texts}
+    return references, texts

@@ -1,0 +1,121 @@
+"""Decoders with times and n-best lists: the labels are those of the decoder, the rest follows from the head alone."""
+
+from __future__ import annotations
+
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from joint_st.config import HeadsConfig, ParallelConfig
+from joint_st.decoding.decoders import Beam, Greedy
+from joint_st.decoding.timed import Alternative, Timed, TimedLabels
+from joint_st.distributed.mesh import make_mesh
+from joint_st.heads import LabelSpans, head_kind
+from joint_st.ops.masks import close_up
+from tests.heads.toy import ToyHead, registered
+from tests.ops.forced_alignment_reference import log_softmax, viterbi
+
+LENGTHS = np.array([20, 9, 1, 0])
+MASK = jnp.asarray(np.arange(20) < LENGTHS[:, None])
+
+
+def search(decoder, head, x):
+    mesh = make_mesh(ParallelConfig())
+
+    @jax.jit
+    def run(head, x):
+        return decoder.on_device([head], [head.emissions(x)], MASK, mesh, decoder.tables)
+
+    return decoder.on_host(jax.device_get(run(head, x))[0])
+
+
+@pytest.fixture(scope="module")
+def ctc():
+    head = head_kind("ctc")(HeadsConfig(), 8, 5, rngs=nnx.Rngs(0))
+    x = np.random.default_rng(0).normal(0, 3, (4, 20, 8)).astype(np.float32)
+    return head, jnp.asarray(np.where(MASK[..., None], x, np.nan))
+
+
+@pytest.mark.parametrize("decoder", [Greedy(), Beam(beam=4, candidates=4)])
+def test_labels_are_the_decoders_and_times_and_peaks_those_of_the_likeliest_path(decoder, ctc):
+    head, x = ctc
+    found = search(Timed(decoder, 3), head, x)
+    assert [one.labels.tolist() for one in found] == [row.tolist() for row in search(decoder, head, x)]
+    assert len(found[0].labels) > 3 and not len(found[3].labels)
+    for row, one in enumerate(found):
+        log_probs = log_softmax(np.asarray(head.emissions(x))[row, : LENGTHS[row]])
+        assert one.alternatives[0].labels.tolist() == one.labels.tolist()
+        if not len(one.labels):
+            expected = log_probs[:, 0].sum() if len(log_probs) else 0.0
+        else:
+            path, expected = viterbi(log_probs, one.labels)
+            for n, label in enumerate(one.labels):
+                at = np.flatnonzero(np.asarray(path) == n)
+                assert (one.starts[n], one.ends[n]) == (at[0], at[-1] + 1)
+                assert one.peaks[n] == pytest.approx(np.exp(log_probs[at, label].max()), rel=1e-4)
+        if isinstance(decoder, Greedy):
+            assert len(one.alternatives) == 1
+            # What the frames emit by themselves is their likeliest path.
+            assert one.alternatives[0].score == pytest.approx(log_probs.max(axis=1).sum() if len(log_probs) else 0.0)
+            assert one.alternatives[0].score == pytest.approx(expected, rel=1e-4, abs=1e-5)
+        else:
+            ranked = [other.score for other in one.alternatives]
+            assert ranked == sorted(ranked, reverse=True)
+            assert len({tuple(other.labels) for other in one.alternatives}) == len(ranked)
+            every = head.beam(head.emissions(x), MASK, None, beam=4, candidates=4, best=3)
+            there = [score for score in np.asarray(every.scores)[row] if np.isfinite(score)]
+            assert ranked == pytest.approx(there) and len(there) <= 3
+            # The sum over alignments is no less than the likeliest one.
+            assert ranked[0] >= expected - 1e-4
+    assert len(search(Timed(Beam(4, 4), 3), head, x)[0].alternatives) == 3
+
+
+def test_a_head_of_another_kind_says_when_its_labels_come():
+    """A transducer's labels come in single frames, as its own `label_spans` has them; nothing else changes."""
+
+    class TimedToy(ToyHead):
+        def label_spans(self, emissions, mask, labels, label_lengths):
+            emitted = self.greedy(emissions, mask)[..., 0]
+            frames = close_up(jnp.broadcast_to(jnp.arange(emitted.shape[1]), emitted.shape), emitted > 0)
+            there = jnp.arange(labels.shape[1]) < label_lengths[:, None]
+            starts = jnp.where(there, frames, 0)
+            sure = jnp.where(there, 0.25, 0.0)
+            return LabelSpans(starts, starts + there, sure, sure, -1.0 * label_lengths, label_lengths >= 0)
+
+    with registered():
+        head = TimedToy(HeadsConfig(), 4, 3, rngs=nnx.Rngs(0))
+    x = jnp.asarray(np.random.default_rng(1).normal(0, 2, (4, 20, 4)).astype(np.float32))
+    emitted = np.asarray(head.greedy(head.emissions(x), MASK))[..., 0]
+    for row, one in enumerate(search(Timed(Greedy()), head, x)):
+        at = np.flatnonzero(emitted[row])
+        assert (one.labels.tolist(), one.starts.tolist()) == (emitted[row][at].tolist(), at.tolist())
+        assert one.ends.tolist() == (at + 1).tolist() and set(one.peaks.tolist()) <= {0.25}
+        assert one.alternatives[0].score == -len(at)
+
+
+def test_pieces_are_joined_to_the_best_of_all_choices():
+    rng = np.random.default_rng(0)
+
+    def piece(count):
+        scores = np.sort(rng.normal(size=count))[::-1]
+        kept = tuple(Alternative(rng.integers(1, 9, 2).astype(np.int32), float(score)) for score in scores)
+        return TimedLabels(kept[0].labels, np.array([0, 2]), np.array([1, 5]), np.array([0.5, 0.25]), kept)
+
+    pieces = [(0, piece(4)), (10, piece(4)), (31, piece(2))]
+    found = Timed(Beam(4), 4).join(pieces)
+    every = [
+        (sum(one.score for one in chosen), np.concatenate([one.labels for one in chosen]).tolist())
+        for chosen in itertools.product(*(own.alternatives for _, own in pieces))
+    ]
+    every.sort(key=lambda pair: -pair[0])
+    assert [one.labels.tolist() for one in found.alternatives] == [labels for _, labels in every[:4]]
+    assert [one.score for one in found.alternatives] == pytest.approx([score for score, _ in every[:4]])
+    assert found.labels.tolist() == every[0][1]
+    assert found.starts.tolist() == [0, 2, 10, 12, 31, 33] and found.ends.tolist() == [1, 5, 11, 15, 32, 36]
+    assert found.peaks.tolist() == [0.5, 0.25] * 3
+    nothing = Timed(Greedy()).join([])
+    assert len(nothing.labels) == len(nothing.starts) == 0 and len(nothing.alternatives) == 1

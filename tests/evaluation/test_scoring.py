@@ -1,0 +1,263 @@
+"""`joint-st score`: numbers against jiwer and against SciPy's bootstrap, formats against each other, mistakes in a line."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import jiwer
+import numpy as np
+import pytest
+import scipy.stats
+
+from joint_st.cli import main
+from joint_st.data.normalizers import normalizer
+from joint_st.evaluation.bootstrap import paired_difference
+
+
+def texts(seed=0, utterances=60):
+    """References by id, written as people do, and what a good and a bad system make of them."""
+    rng = np.random.default_rng(seed)
+    references = {
+        f"u{i}": " ".join(rng.choice(["We", "anna,", "said", "20", "café."], rng.integers(1, 8)))
+        for i in range(utterances)
+    }
+
+    def system(rate):
+        heard = {}
+        for id, text in references.items():
+            words = []
+            for word in text.split():
+                draw = rng.random()
+                words += ["x"] if draw < rate else [] if draw < 1.5 * rate else [word.lower()]
+                words += ["more"] if rng.random() < rate / 3 else []
+            heard[id] = " ".join(words)
+        return heard
+
+    return references, system(0.1), system(0.3)
+
+
+def jsonl(path, rows, key="text", id_key="id"):
+    path.write_text("".join(json.dumps({id_key: id, key: text}) + "\n" for id, text in rows.items()))
+    return path
+
+
+def trn(path, rows):
+    path.write_text(";; a comment\n" + "".join(f"{text} ({id})\n" for id, text in rows.items()))
+    return path
+
+
+def kaldi(path, rows):
+    path.write_text("".join(f"{id} {text}".strip() + "\n" for id, text in rows.items()))
+    return path
+
+
+def ctm(path, rows):
+    """Words a second apart, the file's lines in no order."""
+    lines = [f"{id} 1 {k}.5 0.4 {w} 0.9\n" for id, text in rows.items() for k, w in enumerate(text.split())]
+    np.random.default_rng(0).shuffle(lines)
+    path.write_text("".join(lines))
+    return path
+
+
+def run(*arguments, tmp_path):
+    table = tmp_path / "table.json"
+    assert main(["score", *map(str, arguments), "--json", str(table)]) == 0
+    return json.loads(table.read_text())
+
+
+@pytest.mark.parametrize("name", [None, "basic v1", "english", "none"])
+def test_rates_are_those_of_jiwer_and_differences_those_of_the_bootstrap(name, tmp_path, capsys):
+    references, good, bad = texts()
+    ref = jsonl(tmp_path / "ref.jsonl", references)
+    files = [jsonl(tmp_path / "good.jsonl", good, "pred_text"), trn(tmp_path / "bad.trn", bad)]
+    found = run(ref, *files, *(["--normalizer", name] if name else []), tmp_path=tmp_path)
+    normalize = normalizer(name or "basic")
+    said = [normalize(text) for text in references.values()]
+    counted = []
+    for row, heard, file in zip(found["systems"], (good, bad), files):
+        heard = [normalize(text) for text in heard.values()]
+        words, characters = jiwer.process_words(said, heard), jiwer.process_characters(said, heard)
+        assert (row["system"], row["normalizer"]) == (str(file), str(normalize))
+        assert row["wer"] == pytest.approx(words.wer) and row["cer"] == pytest.approx(characters.cer)
+        errors = [row[key] for key in ("insertions", "deletions", "substitutions")]
+        assert errors == [words.insertions, words.deletions, words.substitutions]
+        assert (row["utterances"], row["missing"], row["others"]) == (60, 0, 0)
+        each = [jiwer.process_words(*pair) for pair in zip(said, heard)]
+        counted.append(np.array([one.insertions + one.deletions + one.substitutions for one in each]))
+        lengths = np.array([len(text.split()) for text in said])
+        interval = scipy.stats.bootstrap(
+            (counted[-1], lengths),
+            lambda e, w, axis=-1: e.sum(axis=axis) / w.sum(axis=axis),
+            paired=True,
+            vectorized=True,
+            method="percentile",
+            n_resamples=4000,
+            rng=np.random.default_rng(1),
+        ).confidence_interval
+        assert (row["wer_low"], row["wer_high"]) == pytest.approx(tuple(interval), abs=0.01)
+    [pair] = found["differences"]
+    expected = paired_difference(*counted, lengths, 10_000)
+    assert pair["difference"] == pytest.approx(found["systems"][0]["wer"] - found["systems"][1]["wer"])
+    assert (pair["low"], pair["high"], pair["p_value"]) == pytest.approx(expected[1:3] + expected[4:])
+    assert (pair["verdict"], pair["system_b"]) == ("a_lower", str(files[1]))
+    printed = capsys.readouterr().out
+    assert str(normalize) in printed and "key pred_text" in printed and "paired bootstrap" in printed
+
+
+def test_every_format_gives_the_same_and_three_systems_three_pairs(tmp_path):
+    references, heard, other = texts(1)
+    heard = {id: text or "x" for id, text in heard.items()}  # a CTM cannot say that nothing was heard
+    ref = jsonl(tmp_path / "ref.jsonl", references)
+    files = [
+        jsonl(tmp_path / "a.jsonl", heard, "hypothesis"),
+        trn(tmp_path / "b.txt", heard),
+        ctm(tmp_path / "c.ctm", heard),
+    ]
+    found = run(ref, *files, tmp_path=tmp_path)
+    rows = [{k: v for k, v in row.items() if k != "system"} for row in found["systems"]]
+    assert rows[0] == rows[1] == rows[2] and rows[0]["wer"] > 0
+    names = [(row["system_a"], row["system_b"]) for row in found["differences"]]
+    assert names == [(str(files[i]), str(files[k])) for i, k in ((0, 1), (0, 2), (1, 2))]
+    assert all((row["difference"], row["verdict"]) == (0, "undecided") for row in found["differences"])
+    for form, write in (("kaldi", kaldi), ("trn", trn)):
+        reference, file = write(tmp_path / f"ref.{form}", references), write(tmp_path / f"hyp.{form}", heard)
+        options = ["--ref-format", form, "--format", form] if form == "kaldi" else []
+        assert run(reference, file, *options, tmp_path=tmp_path)["systems"][0]["wer"] == rows[0]["wer"]
+
+
+def test_ids_of_manifests_and_other_keys(tmp_path):
+    """NeMo's files have no ids: the path of the audio is one, with the offset; `text` is the reference."""
+    lines = [
+        {"audio_filepath": str(tmp_path / "wavs/a.wav"), "text": "one two", "pred_text": "one too"},
+        {"audio_filepath": "wavs/b.flac", "offset": 1.5, "text": "three", "pred_text": "three"},
+    ]
+    ref, nemo = tmp_path / "ref.jsonl", tmp_path / "out" / "nemo.json"
+    nemo.parent.mkdir()
+    ref.write_text("".join(json.dumps({k: v for k, v in line.items() if k != "pred_text"}) + "\n" for line in lines))
+    nemo.write_text("\ufeff" + "\n".join(json.dumps(line) for line in lines))
+    mine = jsonl(tmp_path / "mine.jsonl", {"wavs/a": "one two", "wavs/b@1.5": ""})
+    found = run(ref, nemo, mine, tmp_path=tmp_path)
+    assert [row["substitutions"] for row in found["systems"]] == [1, 0]
+    assert [row["deletions"] for row in found["systems"]] == [0, 1]
+    odd = jsonl(tmp_path / "odd.jsonl", {"wavs/a": "one", "wavs/b@1.5": "three"}, "said", "utt")
+    numbered = jsonl(tmp_path / "ref2.jsonl", {"wavs/a": "one", "wavs/b@1.5": "three"}, "truth", "utt")
+    options = ["--hyp-key", "said", "--ref-key", "truth", "--id-key", "utt"]
+    assert run(numbered, odd, *options, tmp_path=tmp_path)["systems"][0]["wer"] == 0
+
+
+def test_an_stm_is_scored_by_the_middles_of_words(tmp_path):
+    ref, hyp = tmp_path / "ref.stm", tmp_path / "hyp.ctm"
+    ref.write_text(
+        ";; comment\n"
+        "talk 1 eva 0.00 2.00 <o,f0,female> we said no\n"
+        "talk 1 bob 2.00 4.00 <o,f0,male> anna came\n"
+        "talk 1 music 4.00 6.00 IGNORE_TIME_SEGMENT_IN_SCORING\n"
+        "call A eva 0.00 3.00 one two\n"
+        "call B bob 0.00 3.00 three\n"
+        "call B bob 3.00 5.00\n"
+    )
+    hyp.write_text(
+        "talk 1 0.1 0.3 we\n"
+        "talk 1 1.8 0.6 anna\n"  # its middle, 2.1, is bob's
+        "talk 1 1.0 0.4 said 0.7\n"
+        "talk 1 4.5 0.2 la\n"  # ignored
+        "talk 1 7.0 0.2 la\n"  # ignored is the nearest
+        "call A 2.0 0.5 two\n"
+        "call A 1.0 0.5 one\n"
+        "call B 1.0 0.5 free\n"
+        "call B 5.5 0.1 uh\n"  # nearest to the segment in which nothing is said
+    )
+    [row] = run(ref, hyp, tmp_path=tmp_path)["systems"]
+    counts = [row[key] for key in ("deletions", "substitutions", "insertions", "words", "utterances")]
+    assert counts == [2, 1, 1, 8, 5], "no, came; three; uh"
+    hyp.write_text("talk 1 0.1 0.3 we\n")
+    assert main(["score", str(ref), str(hyp)]) == 2
+    [row] = run(ref, hyp, "--missing-as-empty", tmp_path=tmp_path)["systems"]
+    assert (row["deletions"], row["missing"]) == (7, 3)
+
+
+def test_missing_other_and_double_ids_are_named_and_can_be_allowed(tmp_path, capsys):
+    ref = jsonl(tmp_path / "ref.jsonl", {"a": "one two", "b": "three", "c": "four"})
+    some = jsonl(tmp_path / "some.jsonl", {"a": "one two", "d": "five"})
+
+    def refused(*arguments):
+        assert main(["score", *map(str, arguments)]) == 2
+        error = capsys.readouterr().err
+        assert error.count("\n") == 1
+        return error
+
+    error = refused(ref, some)
+    assert f"{some}: lacks 2 ids (b, c) of {ref}" in error and "--missing-as-empty" in error
+    assert f"has 1 id (d) that {ref} lacks" in error and "--ignore-others" in error
+    [row] = run(ref, some, "--missing-as-empty", "--ignore-others", tmp_path=tmp_path)["systems"]
+    assert (row["deletions"], row["insertions"], row["missing"], row["others"]) == (2, 0, 2, 1)
+    assert row["wer"] == 0.5
+    printed = capsys.readouterr().out
+    assert "A: 2 utterances are missing and count as empty" in printed
+    assert "A: 1 utterances without a reference are left out" in printed
+    assert "a CTM has no line where nothing was heard" in refused(ref, ctm(tmp_path / "x.ctm", {"a": "one", "b": "x"}))
+    twice = tmp_path / "twice.trn"
+    twice.write_text("one two (a)\nthree (b)\none (a)\nfour (c)\n")
+    assert f"{twice}: 1 id (a) twice (a in lines 1 and 3)" in refused(ref, twice)
+    assert f"{twice}: 1 id (a) twice" in refused(twice, ref)
+    assert "no words under english" in refused(
+        *(jsonl(tmp_path / f"{n}.jsonl", {"a": "один"}) for n in "rh"), "--normalizer", "english"
+    )
+    part = jsonl(tmp_path / "part.jsonl", {"a": "один", "b": "two"})
+    run(part, part, "--normalizer", "english", tmp_path=tmp_path)
+    assert "1 of 2 references have no words under it" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "name, content, what",
+    [
+        ("x.txt", "one two three four five\n", "x.txt: which format? Neither its ending nor its content says so"),
+        ("x.txt", "", "which format?"),
+        ("x.jsonl", "{\n", "x.jsonl:1: not JSON"),
+        ("x.jsonl", "[" * 100_000 + "\n", "x.jsonl:1: not JSON"),
+        ("x.jsonl", '\n["a"]\n', "x.jsonl:2: a list; each line must be a JSON object"),
+        ("x.jsonl", '{"id": "a", "text": 3}\n', "x.jsonl:1: text is 3; it must be a text"),
+        ("x.jsonl", '{"id": "a", "said": "b"}\n', "x.jsonl:1: pred_text is missing"),
+        ("x.jsonl", '{"text": "a"}\n', "x.jsonl:1: no id and no audio_filepath"),
+        ("x.jsonl", '{"id": {}, "text": "a"}\n', "x.jsonl:1: no id"),
+        ("x.trn", "one two\n", "x.trn:1: no (utterance-id) at its end"),
+        ("x.trn", "{one / two} (a)\n", "x.trn:1: alternatives in braces"),
+        ("x.ctm", "a 1 0.5 one\n", "x.ctm:1: 4 fields"),
+        ("x.ctm", "a 1 0.5 nan one\n", "x.ctm:1: 0.5 and nan must be numbers of seconds"),
+        ("x.ctm", "a 1 0.5 long one\n", "must be numbers of seconds"),
+        ("x.ctm", "a 1 * * <ALT_BEGIN>\n", "x.ctm:1: alternatives"),
+        ("x.jsonl", b"\xff\xfe\n", "x.jsonl:1: not UTF-8"),
+        ("x.stm", "talk 1 eva 2 1 one\n", "'stm'"),
+    ],
+)
+def test_mistakes_are_one_line(name, content, what, tmp_path, capsys):
+    ref, file = jsonl(tmp_path / "ref.jsonl", {"a": "one"}), tmp_path / name
+    file.write_bytes(content if isinstance(content, bytes) else content.encode())
+    options = ["--format", "stm"] if name == "x.stm" else []
+    assert main(["score", str(ref), str(file), *options]) == 2
+    error = capsys.readouterr().err
+    assert what in error and error.count("\n") == 1 and len(error) < 1000
+
+
+def test_what_else_is_refused(tmp_path, capsys):
+    ref = jsonl(tmp_path / "ref.jsonl", {"a": "one"})
+    stm = tmp_path / "ref.stm"
+    stm.write_text("talk 1 eva 0 1 one\n")
+    for arguments, what in (
+        ([ref, tmp_path / "absent.trn"], "absent.trn: no such file"),
+        ([ref, ref, "--normalizer", "englisch"], "--normalizer: no normaliser 'englisch', perhaps 'english'"),
+        ([ref, ref, "--normalizer", "english v7"], "--normalizer: no normaliser 'english v7', perhaps 'english v"),
+        ([stm, ref], "ref.jsonl: jsonl; an STM needs the times of words: give a CTM"),
+        ([ref], "HYP"),
+    ):
+        assert main(["score", *map(str, arguments)]) == 2
+        error = capsys.readouterr().err
+        assert what in error and error.count("\n") == 1
+
+
+def test_neither_the_help_nor_the_command_imports_jax(tmp_path):
+    ref = jsonl(tmp_path / "ref.jsonl", {"a": "one"})
+    program = "import sys; from joint_st.cli import main; main(sys.argv[1:]); sys.exit('jax' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", program, "score", str(ref), str(ref)]).returncode == 0

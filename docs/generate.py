@@ -221,8 +221,9 @@ def modules() -> str:
 def room_page(room: str) -> str:
     """Return the page of a room: every module of it for autodoc."""
     title = f"joint_st.{room}"
-    lines = [title, "=" * len(title), ""]
-    for name in _modules(room):
+    package, *modules = _modules(room)
+    lines = [title, "=" * len(title), "", f".. automodule:: {package}", ""]
+    for name in modules:
         lines += [name, "-" * len(name), "", f".. automodule:: {name}", ""]
     return "\n".join(lines)
 
@@ -239,8 +240,11 @@ def _modules(room: str) -> list[str]:
 def as_rst(app, what, name, thing, options, lines: list[str]) -> None:
     """Turn a docstring, which is plain text with `code` in backticks, into reStructuredText (for autodoc).
 
-    A name is set in code type; indented lines become a block of code; no other character has a meaning.
+    A name is set in code type, indented lines become a block of code, and lines after `- ` a list; no other character has
+    a meaning.
     """
+    if re.fullmatch(r"Alias for field number \d+", " ".join(lines).strip()):
+        lines[:] = []  # what Python says of a field without a docstring
     blocks, block = [], []
     for line in [*lines, ""]:
         indented = line.startswith("    ") and bool(line.strip())
@@ -252,7 +256,11 @@ def as_rst(app, what, name, thing, options, lines: list[str]) -> None:
     lines[:] = []
     for block in blocks:
         if block[0].startswith("    "):
-            lines += ["::", "", *block, ""]
+            lines += [".. code-block:: text", "", *block, ""]
+        elif block[0].startswith("- "):
+            items = re.split(r"^- ", "\n".join(line.strip() for line in block), flags=re.MULTILINE)[1:]
+            lines += [f"- {_escaped(' '.join(item.split()))}" for item in items]
+            lines.append("")
         else:
             text = _escaped("\n".join(line.strip() for line in block))
             lines += [*text.splitlines(), ""]
@@ -286,6 +294,18 @@ def result_page() -> str:
         "*text only* those that occur in training text alone.",
         "",
     ]
+    figure = results.RESULTS / "quickstart_layers.png"
+    if figure.exists():
+        lines += [
+            "## Speech and text, layer by layer",
+            "",
+            "```text",
+            "joint-st analyze runs/quickstart",
+            "```",
+            "",
+            f"![Distance of speech and text, retrieval and word boundaries by layer](../../benchmarks/results/{figure.name})",
+            "",
+        ]
     for title, name, what, command, parts in RESULT_SECTIONS:
         if name not in found:
             continue

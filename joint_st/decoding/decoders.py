@@ -88,7 +88,7 @@ class Ranked(NamedTuple):
     lengths: jax.Array
     """Labels in each, int32 [B, N]."""
     scores: jax.Array | None
-    """As of `NBest`, float32 [B, N]; None where the search has none."""
+    """Scores of the hypotheses (see `NBest`), float32 [B, N]; None where the search has none."""
 
 
 class Tables(NamedTuple):

@@ -72,7 +72,7 @@ class Confidences:
     """How good the confidences of an evaluation are."""
 
     rows: list[dict]
-    """As of `make_confidence_rows`."""
+    """Rows of the table (see `make_confidence_rows`)."""
     bins: dict[tuple, JudgedWords]
     """The words behind the rows."""
     fitted: list[Temperature]
@@ -84,7 +84,7 @@ class Fit(NamedTuple):
 
     temperatures: list[Temperature]
     rows: list[dict]
-    """As of `make_confidence_rows`, of the other half."""
+    """Rows of the table (see `make_confidence_rows`) for the other half."""
     bins: dict[tuple, JudgedWords]
     """The words of the other half, by key, before and after."""
 

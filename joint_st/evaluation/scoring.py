@@ -54,7 +54,7 @@ class System(NamedTuple):
     name: str
     file: TranscriptFile
     errors: list[Errors]
-    """Of each utterance, in the order of the reference."""
+    """Errors in each utterance, in the order of the reference."""
     missing: int
     """Number of utterances that it lacks, scored as empty."""
     others: int

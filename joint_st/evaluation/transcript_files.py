@@ -43,7 +43,7 @@ class Said(NamedTuple):
     """A text, or a word of one."""
 
     id: str
-    """Of the utterance; in a CTM and an STM, of the recording and its channel."""
+    """Name of the utterance; in a CTM and an STM, of the recording and its channel."""
     text: str
     line: int
     """Number of its line, from 1."""

@@ -139,6 +139,14 @@ def test_the_readme_links_to_files_that_are_there():
             assert (CHECKOUT / urldefrag(address)[0]).exists(), address
 
 
+def test_figures_of_results_come_from_the_results():
+    for page in [README, *PAGES]:
+        for address in re.findall(r"!\[[^\]]*\]\(([^)\s]+)\)", page.read_text(encoding="utf-8")):
+            file = (page.parent / address).resolve()
+            assert file.exists(), address
+            assert file.suffix == ".svg" or file.parent == CHECKOUT / "benchmarks" / "results", address
+
+
 def test_a_region_is_filled_once_and_by_name():
     results = _results()
     text = "It is <!-- results: a.wer -->old<!-- end -->.\n<!-- results: a.table -->\n<!-- end -->\n"

@@ -62,7 +62,7 @@ def said(capsys, *arguments) -> list[str]:
 
 @pytest.fixture
 def log_probs(model, files):
-    """Of the full-context head, [T, V] of each file."""
+    """Log probabilities of the full-context head, [T, V] of each file."""
     audios = [soundfile.read(file, dtype="int16")[0] for file in files]
     features = model.config.model.features
     longest = -(-max(map(len, audios)) // features.samples_per_frame) * features.samples_per_frame

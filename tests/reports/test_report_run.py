@@ -75,7 +75,7 @@ def test_a_second_report_reads_what_is_kept(run, data, tmp_path, monkeypatch, ca
     def fail(*_, **__):
         raise AssertionError("made again")
 
-    monkeypatch.setattr("joint_st.reports.report.evaluate_run", fail)
+    monkeypatch.setattr("joint_st.reports.report.evaluate_checkpoints", fail)
     monkeypatch.setattr("joint_st.reports.report.analyze_run", fail)
     assert main(["report", str(run), "--utterances", "0", "--output", str(tmp_path / "deep" / "page.html")]) == 0
     assert "8 utterances, 0 with audio" in capsys.readouterr().out

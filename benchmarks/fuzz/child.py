@@ -9,6 +9,7 @@ A case depends on KIND, SEED and its number alone.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import resource
 import signal
@@ -93,6 +94,8 @@ def main(name: str, seed: int, first: int, last: int, place: Path, measure: bool
         if (wrong := attempt(kind, folder, valid, 120))[0] != ("survived" if valid.valid else "refused"):
             raise SystemExit(f"{valid.name} is not valid: {wrong}")
 
+    with contextlib.suppress(ImportError):  # by which audio is read that libsndfile does not read: it takes a while
+        import av  # noqa: F401
     bound = address_space() + MEMORY
     resource.setrlimit(resource.RLIMIT_AS, (bound, bound))
     counts = Counter()

@@ -22,6 +22,8 @@ BLOCK = 1 << 18
 LEAST_RATE, MOST_RATE = 2000, 1_000_000
 """Sample rates in Hz; others are those of broken headers."""
 
+MOST_SAMPLES = 2**48
+
 USUAL_RATES = (8000, 11_025, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000)
 """Hz."""
 
@@ -80,8 +82,9 @@ def read_audio(
         if channels and not all(0 <= channel < decoder.channels for channel in channels):
             several = f"{decoder.channels} channel{'s' * (decoder.channels > 1)}"
             raise UnreadableAudio(path, f"has {several}, and channel {max(channels)} is asked for; they count from 0")
-        start = round(offset * rate)
-        left = None if seconds is None else round(seconds * rate)
+        # Of no file so much; a product of what a manifest says may be infinite.
+        start = round(min(offset * rate, MOST_SAMPLES))
+        left = None if seconds is None else round(min(seconds * rate, MOST_SAMPLES))
         pieces = [np.zeros(0, np.int16)]
         try:
             for block in decoder.blocks(start):

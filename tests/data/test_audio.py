@@ -108,3 +108,21 @@ def test_samples_that_are_no_numbers_are_refused(tmp_path):
     soundfile.write(tmp_path / "a.wav", np.array([0.0, np.nan]), 8000, subtype="FLOAT")
     with pytest.raises(UnreadableAudio, match="not finite"):
         read_audio(tmp_path / "a.wav")
+
+
+def test_an_offset_or_a_length_beyond_all_numbers_reads_what_there_is(tmp_path):
+    soundfile.write(tmp_path / "a.wav", np.ones(800, np.int16), 8000)
+    assert len(read_audio(tmp_path / "a.wav", 1e308).audio) == 0
+    assert len(read_audio(tmp_path / "a.wav", 0.05, 1e308).audio) == 400
+
+
+def test_a_broken_ogg_file_of_which_nothing_is_decoded_is_not_sought_in(tmp_path):
+    """libsndfile's decoder of Vorbis crashes the process where it seeks in one."""
+    soundfile.write(tmp_path / "a.ogg", np.random.default_rng(0).normal(0, 0.1, 2400), 8000, subtype="VORBIS")
+    whole = (tmp_path / "a.ogg").read_bytes()
+    second = whole.index(b"OggS", 1)
+    (tmp_path / "a.ogg").write_bytes(whole[: second + 14] + b"\x01" + whole[second + 15 :])  # another stream's number
+    try:
+        assert len(read_audio(tmp_path / "a.ogg", 0.05, 0.1).audio) >= 0
+    except UnreadableAudio as error:
+        assert str(tmp_path / "a.ogg") in str(error)

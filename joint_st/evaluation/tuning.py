@@ -35,7 +35,7 @@ from joint_st.evaluation.wer import ALL, count_errors
 from joint_st.passes import PASSES
 from joint_st.runs.trained import Trained
 
-ROUNDS = 8
+ROUNDS = 12
 """Most searches for the weights of a fused language model."""
 
 GRID_STEP = 0.05
@@ -44,6 +44,9 @@ GRID_POINTS = 41
 """Number of points along each axis of the first grid."""
 LARGEST = 20.0
 """Largest weight that a grid may grow to."""
+
+STRETCH = 1.5
+"""Factor by which the best point is moved outwards where the search stands still."""
 
 SCALES = (2.0, 1.0, 0.5)
 """Steps of the trials for the bonus of hot words, the coarsest first, in units of the finest."""
@@ -132,6 +135,9 @@ def _tune_lm(fused: Fused, beam: Beam, trained: Trained, references: References)
         references.print_rate(tried[point], f"--lm-weight {point[0]:g} --insertion-bonus {point[1]:g}")
         *point, _ = best_on_grid(*Lists.of(known.values()), _bonus_steps(fusion.lm))
         point = tuple(point)
+        if point in tried:
+            # The beam has nothing else to offer there. It may beyond: what it has lost no weights can bring back.
+            point = tuple(round(STRETCH * x, 6) for x in _fewest(tried))
         if point in tried:
             break
     best = _fewest(tried)

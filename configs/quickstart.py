@@ -5,13 +5,13 @@
 The corpus `spoken_grammar` has 6,000 short sentences in 96 voices to train on (4.8 hours), and 12,000 that are text
 alone; half of its names occur in these only: the rows `text_only` show how far text teaches them.
 
-After 300 steps on text and 700 on both, 5 minutes and a half on 2 CPU cores, corpus and compilation in it, WER % on 600
+After 300 steps on text and 700 on both, 4 minutes and a half on 2 CPU cores, corpus and compilation in it, WER % on 600
 utterances in 12 voices never heard, with the 95 % interval:
 
     words        full context          streaming
-    all          29.9 (28.2-31.6)      58.4 (56.6-60.1)
-    heard        18.0 (16.5-19.7)      50.6 (48.7-52.4)
-    only read    95.5 (91.1-100.3)    101.5 (97.9-105.1)
+    all          29.4 (27.8-31.1)      55.9 (54.2-57.4)
+    heard        17.2 (15.8-18.8)      47.5 (45.6-49.2)
+    text only    96.8 (92.4-101.6)    102.5 (99.0-105.7)
 """
 
 from joint_st.config import (

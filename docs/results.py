@@ -239,7 +239,7 @@ def main() -> int:
             print(f"{README.name}: {name} is stale; run `python docs/results.py`", file=sys.stderr)
         return 1 if stale else 0
     README.write_text(new, encoding="utf-8")
-    print(f"{README.name}: {len(stale)} regions rewritten")
+    print(f"{README.name}: rewrote {len(stale)} of its regions")
     return 0
 
 

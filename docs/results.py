@@ -48,7 +48,27 @@ def values() -> dict[str, Any]:
         content = json.loads(path.read_text(encoding="utf-8"))
         if path.stem in BY_FILE:
             found[path.stem] = BY_FILE[path.stem](content)
-    return found
+    return found | {"headline": {"table": _headline(found)}}
+
+
+def _headline(found: dict[str, Any]) -> str:
+    """Return the table of the README: the quickstart by decoder, and what text adds to the same speech."""
+    quick, arms = found["quickstart"], found["text_injection"]
+    rows = [
+        ("quickstart, greedy", quick["greedy"]["full_context"]),
+        ("quickstart, beam with a 3-gram of its texts", quick["beam_3gram"]["full_context"]),
+        ("quickstart, beam with an LSTM over its letters", quick["beam_lstm"]["full_context"]),
+        ("longer training without text", _by_subset(arms["audio_only"])),
+        ("the same with text and consistency", _by_subset(arms["reconstruction_consistency"])),
+    ]
+    lines = [
+        [name, *(rates[subset].replace(" %", "") for subset in ("all", "heard", "text_only"))] for name, rates in rows
+    ]
+    return table(["", "all words", "heard in training", "in training text alone"], lines)
+
+
+def _by_subset(arm: dict[str, str]) -> dict[str, str]:
+    return {(end.removeprefix("_") or "all"): arm[f"wer{end}"] for end in SUBSETS}
 
 
 def flat(nested: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:

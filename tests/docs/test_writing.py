@@ -75,7 +75,6 @@ def test_no_page_states_a_result_by_hand(page):
     assert by_hand(page.read_text(encoding="utf-8")) == []
 
 
-@pytest.mark.xfail(strict=True, reason="its results are still written by hand; take this mark off when they are not")
 def test_the_readme_states_no_result_by_hand():
     assert by_hand(README.read_text(encoding="utf-8")) == []
 

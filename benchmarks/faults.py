@@ -26,6 +26,7 @@ import os
 import pkgutil
 import platform
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -44,6 +45,9 @@ PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "nump
 
 
 def main() -> int:
+    # Where a shell starts this in the background it has SIGINT ignored, and so would all that is started and interrupted.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.faults",
         description=__doc__,

@@ -5,6 +5,7 @@ import fcntl
 import importlib.metadata
 import os
 import shutil
+import signal
 import tempfile
 from pathlib import Path
 
@@ -12,6 +13,9 @@ import pytest
 
 from tests import processes
 
+# Where a shell starts pytest in the background it has SIGINT ignored, and so would all that tests start and interrupt.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 # Tests compile much and compute little: without LLVM's optimisation XLA takes about half the time, and its older way of

@@ -21,6 +21,7 @@ from joint_st.data.text_units import Units
 from joint_st.data.tokenizers import Tokenizer
 from joint_st.data.utterance import Entry, Utterance
 from joint_st.data.word_times import unit_ends, word_times
+from joint_st.distributed.peers import current
 from joint_st.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -414,7 +415,7 @@ def _tell_problems(entries: Sequence[Entries], strict: bool) -> None:
             entry = one.entry(int(row))
             if strict:
                 raise UserError(f"{entry.problem}; fix it, take {entry.id} out of the data or unset data.strict")
-            if entry.has_audio:
+            if entry.has_audio and current().is_first:
                 log.warning("left out %s: %s", entry.id, entry.problem)
                 told += 1
             if told == NAMED:

@@ -25,6 +25,7 @@ from joint_st.data.sources import Corpus, open_source
 from joint_st.data.text_units import TOGETHER, Units
 from joint_st.data.tokenizers import UNKNOWN, Tokenizer
 from joint_st.data.utterance import Entry, Utterance
+from joint_st.distributed.peers import current
 from joint_st.errors import UserError
 from joint_st.ops.ctc import frames_needed
 
@@ -329,7 +330,7 @@ def _count(
 
 
 def _tell_unknown(name: str, counts: Counts, unknown: list[tuple[str, int]]) -> None:
-    if unknown:
+    if unknown and current().is_first:
         named = ", ".join(f"{character!r} {count}" for character, count in unknown[:MOST_NAMED])
         more = f" and {len(unknown) - MOST_NAMED} other ones" if len(unknown) > MOST_NAMED else ""
         total, texts = int(counts.unknown.sum()), np.count_nonzero(counts.unknown)
@@ -342,7 +343,7 @@ def _tell_unknown(name: str, counts: Counts, unknown: list[tuple[str, int]]) -> 
 def _tell_refusals(entries: Entries, units: Units) -> None:
     for place, language in enumerate(entries.languages):
         rows = np.flatnonzero((entries.language == place) & (entries.words > 0))
-        if len(rows) and (why := units.refusal(language)):
+        if current().is_first and len(rows) and (why := units.refusal(language)):
             first = entries.id(int(rows[0]))
             log.warning(
                 "%s: %d texts are left without units, the first of them %s: %s",

@@ -158,6 +158,8 @@ def test_it_is_the_run_of_one_process(together, alone):
     tables = [
         {path.name: untimed(path.read_text()) for path in (one / "evaluations").iterdir()} for one in (run, alone)
     ]
+    # What a table was made from names the files of the checkpoint, which two processes have written.
+    assert all(table.pop("step_6_test.origin.json") for table in tables)
     assert set(tables[0]) == {"step_6_test.json", "step_6_test.jsonl", "step_6_test.errors.json"}
     assert tables[0] == tables[1]
 

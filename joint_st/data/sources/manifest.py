@@ -18,6 +18,7 @@ from joint_st.data.paths import existing
 from joint_st.data.sources.corpus import opens
 from joint_st.data.sources.lines import Lines
 from joint_st.data.utterance import Entry, Utterance
+from joint_st.distributed.peers import current
 from joint_st.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -251,6 +252,7 @@ class Manifest:
         new = fields.keys() - KNOWN - OF_RESULTS - self._unknown
         if new:
             self._unknown |= new
+        if new and current().is_first:
             names = storage.printable_text(", ".join(sorted(new)))
             log.warning("%s: keys that have no meaning here: %s", storage.printable(self._lines.path), names)
 

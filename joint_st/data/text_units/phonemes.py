@@ -15,6 +15,7 @@ from joint_st.data.text_units import cache
 from joint_st.data.text_units.cache import PhonemeCache, phoneme_cache
 from joint_st.data.text_units.phonemizer import NoPhonemes, find_voice, phonemizer
 from joint_st.data.text_units.units import BOUNDARY, SPECIAL, UNKNOWN, Gather, write_description
+from joint_st.distributed.peers import current
 from joint_st.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -57,7 +58,7 @@ class Phonemes:
     def load(cls, description: dict) -> Phonemes:
         """What `save` described; warns where espeak-ng is of another version."""
         units = cls(description["symbols"], description["language"], description["version"])
-        if units.version != phonemizer().version:
+        if units.version != phonemizer().version and current().is_first:
             log.warning(
                 "the phonemes are those of espeak-ng %s, and this is %s: words may sound otherwise",
                 units.version,

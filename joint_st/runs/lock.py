@@ -169,11 +169,8 @@ class Lock:
     def __init__(self, root: Path):
         if root.exists() and not root.is_dir():
             raise UserError(f"{root}: a file, where the directory of a run should be; name another --workdir")
-        try:
-            root.mkdir(parents=True, exist_ok=True)
-            self._descriptor = os.open(root / NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        except OSError as error:
-            raise UserError(f"{root}: cannot be written: {error.strerror}; name another --workdir") from error
+        self._root, self._made = root, not root.exists()
+        self._descriptor = self._open()
         until = time.monotonic() + WAIT_SECONDS
         while not self._taken(root):
             if time.monotonic() > until:
@@ -185,6 +182,13 @@ class Lock:
             os.ftruncate(self._descriptor, 0)
             os.pwrite(self._descriptor, Holder.this().content(), 0)
 
+    def _open(self) -> int:
+        try:
+            self._root.mkdir(parents=True, exist_ok=True)
+            return os.open(self._root / NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        except OSError as error:
+            raise UserError(f"{self._root}: cannot be written: {error.strerror}; name another --workdir") from error
+
     def _taken(self, root: Path) -> bool:
         try:
             fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -194,15 +198,26 @@ class Lock:
             if error.errno not in _NO_LOCKS:
                 raise
             print(f"{root}: its file system has no locks; start no second training in it", file=sys.stderr)
-        return True
+        try:
+            if os.path.samestat(os.stat(root / NAME), os.fstat(self._descriptor)):
+                return True
+        except FileNotFoundError:
+            pass
+        # Whoever held it has removed the file, and the directory that it had made, because nothing came into it.
+        os.close(self._descriptor)
+        self._descriptor = self._open()
+        return False
 
     def check(self) -> None:
         """Nobody else can have it."""
 
     def release(self) -> None:
-        """Let go of it. The file stays: another process may have opened it already."""
+        """Let go of it. The file stays, but where this process has made the directory, and nothing came into it."""
         with contextlib.suppress(OSError):
             os.ftruncate(self._descriptor, 0)
+            if self._made and os.listdir(self._root) == [NAME]:
+                os.remove(self._root / NAME)
+                self._root.rmdir()
         os.close(self._descriptor)
 
 

@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
@@ -17,7 +18,7 @@ from joint_st.cli import main
 from joint_st.config import save
 from joint_st.errors import UserError
 from joint_st.runs import lock
-from joint_st.runs.lock import Holder, Lease, check_held, holding
+from joint_st.runs.lock import NAME, Holder, Lease, Lock, check_held, holding
 from tests.tiny import environment, tiny_config
 
 HOLD = """
@@ -87,7 +88,7 @@ def test_what_is_let_go_of_leaves_nothing_behind(place):
         with holding(place):
             assert Holder.read((place / lock.NAME).read_bytes()).process == os.getpid()
     assert not storage.is_remote(place) or not (place / lock.NAME).exists()
-    assert storage.is_remote(place) or (place / lock.NAME).read_bytes() == b""
+    assert storage.is_remote(place) or not place.exists()
 
 
 def test_train_says_who_works_there_and_touches_nothing(tmp_path, capsys, hold):
@@ -164,3 +165,30 @@ def test_a_file_system_without_locks(tmp_path, monkeypatch, capsys):
     with holding(tmp_path):
         pass
     assert "its file system has no locks; start no second training in it" in capsys.readouterr().err
+
+
+def test_a_directory_that_nothing_came_into_is_removed_again(tmp_path):
+    with holding(tmp_path / "runs" / "new"):
+        assert (tmp_path / "runs" / "new").is_dir()
+    assert not (tmp_path / "runs" / "new").exists()
+    with holding(tmp_path / "kept"):
+        (tmp_path / "kept" / "config.json").write_text("{}")
+    assert (tmp_path / "kept" / "config.json").exists()
+    (tmp_path / "theirs").mkdir()
+    with holding(tmp_path / "theirs"):
+        pass
+    assert (tmp_path / "theirs").is_dir()
+
+
+def test_a_file_that_was_removed_while_one_waited_is_not_held(tmp_path, monkeypatch):
+    monkeypatch.setattr(lock, "WAIT_SECONDS", 20)
+    first = Lock(tmp_path / "run")
+    waiting = threading.Thread(target=lambda: found.append(Lock(tmp_path / "run")))
+    found: list[Lock] = []
+    waiting.start()
+    time.sleep(0.1)
+    first.release()
+    waiting.join()
+    (second,) = found
+    assert os.path.samestat(os.stat(tmp_path / "run" / NAME), os.fstat(second._descriptor))
+    second.release()

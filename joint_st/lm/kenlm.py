@@ -110,7 +110,9 @@ def _read_trie(data: np.ndarray, at: int, counts: tuple[int, ...], quantized: bo
         width = before_next + (0 if longest else counts[n].bit_length())
         starts = at * 8 + width * np.arange(count + 1)
         word = _bits(data, starts[:-1], size.bit_length())
-        if len(first) and (first[0] or first[-1] != count or (np.diff(first) < 0).any()):
+        # Differences of numbers that are beyond the count might overflow, and look as if they were in order.
+        inside = (first >= 0).all() and (first <= count).all()
+        if len(first) and (not inside or first[0] or first[-1] != count or (np.diff(first) < 0).any()):
             raise ValueError("pointers out of order")
         ngrams = np.column_stack([word, np.repeat(ngrams, np.diff(first), axis=0)])
         value_at = starts[:-1] + size.bit_length()

@@ -101,6 +101,17 @@ def test_a_byte_that_is_another_gives_a_model_or_a_line(tmp_path):
     assert refused > 20
 
 
+def test_pointers_whose_differences_overflow_are_refused(tmp_path):
+    """They look as if they were in order, and NumPy repeated rows by them until it crashed."""
+    content, broken = bytearray((FOLDER / "trie.bin").read_bytes()), tmp_path / "broken.bin"
+    for unigram, pointer in ((1, 5 * 10**18), (2, 2**64 - 5 * 10**18)):
+        at = 272 + 16 * unigram + 8  # behind the unigram's two numbers
+        content[at : at + 8] = pointer.to_bytes(8, "little")
+    broken.write_bytes(content)
+    with pytest.raises(UserError, match="cut short or broken"):
+        read_ngrams(broken)
+
+
 @pytest.mark.skipif(shutil.which("build_binary") is None, reason="KenLM's build_binary is not installed")
 @pytest.mark.parametrize("order", [2, 4])
 def test_tries_made_now(tmp_path, order):

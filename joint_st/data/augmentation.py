@@ -55,25 +55,22 @@ def augments(kind: str) -> Callable[[Maker], Maker]:
     return declare
 
 
-@augments("identity")
-class Unchanged:
-    """Leaves speech as it is."""
-
-    def __init__(self, config: Identity):
-        pass
-
-    def longest(self, samples: np.ndarray) -> np.ndarray:
-        return samples
-
-    def __call__(self, speech: Speech, random: np.random.Generator) -> Speech:
-        return speech
-
-
 class _SameLength:
     """What changes no length and moves no word."""
 
     def longest(self, samples: np.ndarray) -> np.ndarray:
         return samples
+
+
+@augments("identity")
+class Unchanged(_SameLength):
+    """Leaves speech as it is."""
+
+    def __init__(self, config: Identity):
+        pass
+
+    def __call__(self, speech: Speech, random: np.random.Generator) -> Speech:
+        return speech
 
 
 @augments("gain")

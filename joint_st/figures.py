@@ -1,6 +1,6 @@
 """The style of all figures, and how they are written to files, whatever scripts their texts are in.
 
-Figures are made without pyplot, so that none is kept in a global list, and no display is looked for.
+Figures are made without pyplot, so that no global list keeps them and no display is needed.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from joint_st import storage
 DOTS_PER_INCH = 150
 
 BLUE, ORANGE, VERMILION, GREEN, GREY = "#0072B2", "#E69F00", "#D55E00", "#009E73", "#767676"
-"""Colours of Okabe and Ito, which the colour-blind tell apart."""
+"""Colours of Okabe and Ito, which colour-blind people can tell apart."""
 
 STYLE = {
     "font.size": 9,
@@ -40,7 +40,7 @@ STYLE = {
 
 @contextlib.contextmanager
 def any_script() -> Iterator[None]:
-    """A block that may draw letters the font has not: they are boxes, without a warning for each."""
+    """Draw letters that the font lacks as boxes, without a warning for each; a context."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", r"Glyph .* missing from")
         warnings.filterwarnings("ignore", r"Matplotlib currently does not support .* natively")

@@ -19,8 +19,8 @@ README = CHECKOUT / "README.md"
 SCREENSHOT = CHECKOUT / "docs" / "drawings" / "report.webp"
 """The picture of a report, which `docs/screenshot.py` takes."""
 MOST_WORDS = 1_200
-REFERENCE = {"glossary.md"}
-"""Pages that are looked things up in, and may be longer."""
+REFERENCE = {"comparison.md", "glossary.md"}
+"""Pages in which one looks things up; they may be longer."""
 
 NOT_PROSE = re.compile(
     r"^(?P<fence>`{3,}|~{3,}).*?^(?P=fence)\s*$|<!-- results: [\w.]+ -->.*?<!-- end -->|<!--.*?-->|\{\{.*?\}\}|`[^`\n]*`",

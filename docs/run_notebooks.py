@@ -45,6 +45,8 @@ def execute(notebook: Path, toy: bool) -> dict:
 
     node = nbformat.read(notebook, as_version=4)
     os.environ[SWITCH] = "toy" if toy else "full"
+    if toy:  # it compiles much and computes little
+        os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
     # By files, not by ports that others on this machine could connect to.
     manager = AsyncKernelManager(kernel_name="python3", transport="ipc")
     folder = {"metadata": {"path": str(notebook.parent)}}

@@ -96,7 +96,9 @@ def test_both_run_from_nothing(runner, corpora, tmp_path, monkeypatch):
 
     assert "full context 1" in look["html"] + look["text"]
     assert [drawn(image) for image in look["images"]] == [True, True]
-    assert re.search(r"^\w+ +\d+\.\d\d to +\d+\.\d\d s +in truth +\d+\.\d\d to +\d+\.\d\d$", look["text"], re.MULTILINE)
+    assert re.search(
+        r"^\S+ +\d+\.\d\d to +\d+\.\d\d s +in truth +\d+\.\d\d to +\d+\.\d\d s$", look["text"], re.MULTILINE
+    )
     assert re.search(r"^[1-9]\d* words of the test split", look["text"], re.MULTILINE)
 
 

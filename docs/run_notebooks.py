@@ -40,17 +40,23 @@ NOTE = """{{note}}
 def execute(notebook: Path, toy: bool) -> dict:
     """Return a notebook with its outputs, executed in the folder that it lies in. Raises where a cell fails."""
     import nbformat
-    from jupyter_client.manager import AsyncKernelManager
     from nbclient import NotebookClient
+    from traitlets.config import Config
 
     node = nbformat.read(notebook, as_version=4)
     os.environ[SWITCH] = "toy" if toy else "full"
     if toy:  # it compiles much and computes little
         os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
-    # By files, not by ports that others on this machine could connect to.
-    manager = AsyncKernelManager(kernel_name="python3", transport="ipc")
-    folder = {"metadata": {"path": str(notebook.parent)}}
-    NotebookClient(node, km=manager, timeout=SECONDS, resources=folder, record_timing=False).execute()
+    NotebookClient(
+        node,
+        kernel_name="python3",
+        timeout=SECONDS,
+        startup_timeout=SECONDS,
+        record_timing=False,
+        resources={"metadata": {"path": str(notebook.parent)}},
+        # By files, not by ports that others on this machine could connect to.
+        config=Config({"KernelManager": {"transport": "ipc"}}),
+    ).execute()
     node.metadata["toy"] = toy
     return node
 

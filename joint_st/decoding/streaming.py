@@ -45,9 +45,9 @@ class SecondPass:
     """
 
     def __init__(self, hear: Callable, spell: Callable, windows: Windows, decoder: Decoder = Greedy()):
-        """hear: function of embeddings [1, F, D] and a mask [1, F] that returns emissions [1, F, ...] and the log
-        probability of the blank in each frame, [F]. spell: function of emissions, a first frame and a count that
-        returns the row which `decoder` fetches for these frames."""
+        """Begin a second pass. hear: function of embeddings [1, F, D] and a mask [1, F] that returns emissions [1, F,
+        ...] and the log probability of the blank in each frame, [F]. spell: function of emissions, a first frame and a
+        count that returns the row which `decoder` fetches for these frames."""
         self._hear = hear
         self._spell = spell
         self._windows = windows

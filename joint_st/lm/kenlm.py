@@ -32,7 +32,7 @@ _Order = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
 def is_kenlm(path: Path) -> bool:
-    """Whether a file is in KenLM's binary form."""
+    """Return whether a file is in KenLM's binary form."""
     with open(path, "rb") as file:
         return file.read(len(MAGIC)) == MAGIC
 

@@ -157,7 +157,7 @@ def progress(job: Job) -> Progress:
 
 
 def _has_begun(job: Job) -> bool:
-    """Whether a submitted job has written something, not long ago."""
+    """Return whether a submitted job has written something recently."""
     known = submission(job)
     return bool(known) and last_sign(job) > max(known.time, time.time() - SILENT_SECONDS)
 

@@ -141,8 +141,8 @@ class Recorder:
     def __init__(
         self, config: Config | LmConfig, run: RunDirectory, reporting: Reporting, start: int, saved: dict | None
     ):
-        """start: steps done before. saved: `window` of the checkpoint from which the run continues, None without
-        one."""
+        """Begin to record. start: steps done before. saved: `window` of the checkpoint from which the run continues,
+        None without one."""
         self._reporting = reporting
         self._training = config.training
         self._start = start

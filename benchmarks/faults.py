@@ -4,6 +4,7 @@
     python -m benchmarks.faults --part ci                    # the part of at most six minutes that .ci/run runs
     python -m benchmarks.faults --list
     python -m benchmarks.faults --only bucket --seed 7 --keep /tmp/failing
+    python -m benchmarks.faults --only Opus --update         # after a mistake was corrected: these rows of the table anew
 
 Each try ends in one of five ways: `survived` (the same result), `refused` (one line says what is wrong, nothing is
 lost), `traceback` (or a crash), `silent` (another result without a word), `lost` (work is gone, or something did not
@@ -66,6 +67,9 @@ def main() -> int:
         "--out", metavar="FILE", type=Path, help=f"the table; {RESULTS.relative_to(CHECKOUT)} for the whole campaign"
     )
     parser.add_argument(
+        "--update", action="store_true", help="replace the rows of the faults that are tried, and keep the others"
+    )
+    parser.add_argument(
         "--workers", metavar="N", type=int, default=3, help="faults that are tried at a time; 3 by default"
     )
     parser.add_argument("--list", action="store_true", help="print the names of the faults and stop")
@@ -77,15 +81,21 @@ def main() -> int:
         return 0
     if not chosen:
         parser.error(f"--only {' '.join(options.only)}: no fault has such a name; see --list")
-    out = options.out or (RESULTS if options.part == "whole" and not options.only else None)
+    out = options.out or (RESULTS if options.part == "whole" and (options.update or not options.only) else None)
     about, rows, began = facts(options), {}, time.perf_counter()
+    commit, spent, records = about["commit"], 0.0, {}
+    if options.update and out and out.exists():
+        about = json.loads(out.read_text())
+        spent, records = about["seconds"], {record["fault"]: record for record in about["faults"]}
     for row in run(chosen, options):
         rows[row.fault] = row
         if out:  # after each, so that a campaign that is broken off leaves what it has found
-            tried = [rows[one.name].record() for one in chosen if one.name in rows]
-            about["seconds"] = round(time.perf_counter() - began, 1)
-            about["not_tried"] = [one.name for one in chosen if one.name not in rows]
-            out.write_text(json.dumps(about | {"faults": tried}, indent=1) + "\n")
+            records[row.fault] = row.record() | {"commit": commit}
+            about["seconds"] = round(spent + time.perf_counter() - began, 1)
+            wanted = [one.name for one in FAULTS if one.ci or options.part == "whole"]
+            about["not_tried"] = [name for name in wanted if name not in records]
+            about["faults"] = [records[name] for name in wanted if name in records]
+            out.write_text(json.dumps(about, indent=1) + "\n")
     print_table([rows[one.name] for one in chosen], time.perf_counter() - began)
     if out:
         print(f"written to {out}")
@@ -176,13 +186,16 @@ def facts(options: argparse.Namespace) -> dict:
     """What was run, and where."""
     git = ["git", "-C", str(CHECKOUT)]
     commit = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True).stdout.strip()
-    changed = subprocess.run([*git, "status", "--porcelain", "-uno"], capture_output=True, text=True).stdout.strip()
+    changed = subprocess.run(
+        [*git, "status", "--porcelain", "-uno", "--", ".", ":!benchmarks/results"], capture_output=True, text=True
+    ).stdout.strip()
+    if changed:
+        commit += ", changed since"
     only = f" --only {' '.join(map(repr, options.only))}" if options.only else ""
     return {
         "command": f"python -m benchmarks.faults --part {options.part} --seed {options.seed}{only}",
         "workers": options.workers,
         "commit": commit,
-        "changed_since": bool(changed),
         "machine": {
             "platform": platform.platform(),
             "cores": os.cpu_count(),

@@ -352,10 +352,10 @@ class Checkpoints:
         return named_leaves(found)
 
     def _reader(self) -> ocp.CheckpointManager:
-        """Return a manager that restores single arrays."""
+        """Return a manager that restores single arrays, even if metrics of other checkpoints are damaged."""
         return ocp.CheckpointManager(
             self.directory,
-            options=ocp.CheckpointManagerOptions(read_only=True),
+            options=ocp.CheckpointManagerOptions(read_only=True, lightweight_initialize=True),
             item_handlers={"state": ocp.PyTreeCheckpointHandler()},
         )
 

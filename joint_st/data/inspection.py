@@ -32,7 +32,7 @@ def inspect(config: Config) -> Iterator[str]:
     yield f"tokenizer: {tokenizer.kind}, {tokenizer.size} labels, the CTC blank included"
     if units:
         yield f"units: {data.units.kind}, {units.size}, padding and unknown included"
-    yield f"words: {len(vocabulary.heard)} heard in training, {len(vocabulary.read)} only read"
+    yield f"words: {len(vocabulary.heard)} heard in training, {len(vocabulary.read)} in text alone"
 
     for name, sources in _splits(config).items():
         if not sources:

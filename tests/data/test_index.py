@@ -319,7 +319,7 @@ def test_a_folder_that_cannot_be_written_is_named_once_and_another_serves(source
         found, made = opened(config(sources, tmp_path))
     assert made == 2 and contents(found) == expected
     (told,) = [r.getMessage() for r in caplog.records]
-    assert told.startswith(f"{tmp_path}/cache: what is known of the data cannot be kept here (") and "\n" not in told
+    assert told.startswith(f"{tmp_path}/cache: the index of the data cannot be kept here (") and "\n" not in told
     assert told.endswith(f"data.index_cache; for now it is in {tmp_path}/spare, for this process alone")
     assert list((tmp_path / "spare").iterdir()) == []
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "cache"))

@@ -35,7 +35,7 @@ def test_counts_hours_drops_and_padding(data):
     tokenizer, words, counts, plan, test = inspect(Config(data=data))
     # e f h i n o r t u v w and the space, with the blank and the unknown character.
     assert tokenizer == "tokenizer: characters, 14 labels, the CTC blank included"
-    assert words == "words: 3 heard in training, 2 only read"
+    assert words == "words: 3 heard in training, 2 in text alone"
     assert counts.startswith("train: 2 utterances, 0.00 h; dropped ")
     assert "1 too short" in counts and "1 with empty text" in counts
     assert "2 × 2 s" in plan and "1 steps per epoch, 25.0% padding" in plan
@@ -87,9 +87,7 @@ def test_a_saved_tokenizer_is_named_and_what_it_cannot_spell_is_counted(data, tm
             # Of `one two`, `two three`, `one`: n twice, and the rows that are left have one of them.
             assert "; 1 unknown characters in 1" in counts
             [said] = {record.getMessage() for record in caplog.records}
-            assert said.endswith(
-                ": 2 characters in 2 texts are none of the tokenizer's, and become unknown labels: 'n' 2"
-            )
+            assert said.endswith(": 2 characters in 2 texts are not in the tokenizer, and become unknown labels: 'n' 2")
         else:
             assert "unknown" not in counts and not caplog.records
 

@@ -95,7 +95,7 @@ def test_where_devices_say_no_slice_it_is_a_process():
         (
             {"slices": 2},
             devices(6) + devices(4, slices=2)[1::2],
-            "parallel.slices: 2, but they are not alike: of 6 and 2 devices",
+            "parallel.slices: 2, but they differ: they have 6 and 2 devices",
         ),
     ],
 )

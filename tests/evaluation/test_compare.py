@@ -182,7 +182,7 @@ def test_the_newest_evaluation_of_the_checkpoint_counts(runs):
         assert [one.hypothesis for one in found[keys[0]]] == bad and why == ""
         assert stored(24, [*keys, ("dev", "streaming", "greedy")])[1]
         (run / "evaluations" / "step_24_test_other.jsonl").rename(run / "other")
-        assert stored(24, keys) == ({}, f"what is stored is of {told}")
+        assert stored(24, keys) == ({}, f"what is stored was made with {told}")
         (run / "other").rename(run / "evaluations" / "step_24_test_other.jsonl")
     assert not stored(24, keys, sources=False)[1]
     write(run, references, good)
@@ -212,7 +212,10 @@ def test_what_is_not_stored_is_evaluated_and_then_is(trained, spoken, tmp_path, 
     assert main([*noisy, "--json", str(table)]) == 0
     err = capsys.readouterr().err
     assert (
-        err.count("evaluated, since what is stored is of other utterances, texts or audio than --data t=... has") == 2
+        err.count(
+            "evaluated, since what is stored was made with other utterances, texts or audio than --data t=... has"
+        )
+        == 2
     )
     assert main([*noisy, "--json", str(table)]) == 0
     assert "evaluated" not in capsys.readouterr().err

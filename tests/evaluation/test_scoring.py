@@ -197,7 +197,9 @@ def test_missing_other_and_double_ids_are_named_and_can_be_allowed(tmp_path, cap
     printed = capsys.readouterr().out
     assert "A: 2 utterances are missing and count as empty" in printed
     assert "A: 1 utterances without a reference are left out" in printed
-    assert "a CTM has no line where nothing was heard" in refused(ref, ctm(tmp_path / "x.ctm", {"a": "one", "b": "x"}))
+    assert "a CTM has no line for an utterance without words" in refused(
+        ref, ctm(tmp_path / "x.ctm", {"a": "one", "b": "x"})
+    )
     twice = tmp_path / "twice.trn"
     twice.write_text("one two (a)\nthree (b)\none (a)\nfour (c)\n")
     assert f"{twice}: 1 id (a) twice (a in lines 1 and 3)" in refused(ref, twice)

@@ -213,13 +213,13 @@ def test_what_it_lacks_is_one_line(run, files, capsys, tmp_path):
     assert main(["transcribe", str(run), str(files[0]), "--decoder", "beam", "--checkpoint", "latest"]) == 2
     assert "heads.toy: has no beam search" in (error := capsys.readouterr().err) and error.count("\n") == 1
     assert main(["align", str(run), str(files[0]), "a word", "--checkpoint", "latest"]) == 2
-    assert "heads.toy: cannot say when its labels come" in (error := capsys.readouterr().err)
+    assert "heads.toy: gives no times and no probabilities of its labels" in (error := capsys.readouterr().err)
     assert error.count("\n") == 1
     lacking = ["transcribe", str(run), str(files[0]), "--format", "json"], ["evaluate", str(run), "--confidence"]
     manifest = files[0].with_name("test.jsonl")
     for command, more in zip(lacking, ([], ["--data", f"t={manifest}"])):
         assert main([*command, *more, "--checkpoint", "latest"]) == 2
-        assert "heads.toy: cannot say when its labels come" in (error := capsys.readouterr().err)
+        assert "heads.toy: gives no times and no probabilities of its labels" in (error := capsys.readouterr().err)
         assert error.splitlines()[-1].startswith("joint-st: error: ") and "Traceback" not in error
     with pytest.raises(UserError, match="heads.streaming"):
         tiny_config(tmp_path, {"heads.streaming": "none of them"})

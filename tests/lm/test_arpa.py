@@ -86,7 +86,7 @@ def test_a_model_without_the_unknown_token_gets_an_impossible_one(written):
         ("ngram 2=3", "ngram 2=2", "has more 2-grams than the 2 that it announces"),
         ("-2\ta a", "-2\ta", "line 18 is not of an ARPA file: '-2\\ta'"),
         ("-2\ta a", "two\ta a", "line 18"),
-        ("-0.25\t<s> a", "-0.25\t<s> b", "'<s> a b' is there, and '<s> a' is not"),
+        ("-0.25\t<s> a", "-0.25\t<s> b", "has '<s> a b', but not '<s> a'"),
         ("</s>", "</S>", "has no </s>"),
         (
             "-0.375\ta b",

@@ -120,7 +120,7 @@ def test_a_lease_of_a_host_that_vanished_ends_by_itself(cloud, bucket, capsys):
     began = time.monotonic()
     with holding(root):
         assert 1 < time.monotonic() - began < 6
-    assert "waits, for process 7 on host-b, since" in capsys.readouterr().err
+    assert "waits, because process 7 on host-b, since" in capsys.readouterr().err
     # One that was damaged too.
     cloud.put(bucket, "run/.lock", b'{"host')
     with holding(root):

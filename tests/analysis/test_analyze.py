@@ -42,7 +42,7 @@ def run(corpora, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def rows(run):
-    """What the command writes where it is asked to."""
+    """The rows that the command writes with --json."""
     file = run.with_name("layers.json")
     assert main(["analyze", str(run), "--json", str(file)]) == 0
     return json.loads(file.read_text())

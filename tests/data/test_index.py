@@ -1,4 +1,4 @@
-"""The index of a data set: what it says, when it is made anew, and what it does where its file is spoilt."""
+"""The index of a data set: its content, when it is made again, and what happens if its file is damaged."""
 
 import dataclasses
 import json
@@ -63,7 +63,7 @@ def opened(data, normalize=ENGLISH, tokenizer=CHARACTERS, units=None, training=F
 
 
 def contents(dataset):
-    """Return all that a data set says of its rows."""
+    """Return everything that a data set knows about its rows."""
     names = ("rows", "label_lengths", "unit_lengths", "frames_needed", "unit_frames_needed", "timed", "words")
     columns = {name: getattr(dataset, name).tolist() for name in names}
     if dataset.features:
@@ -395,7 +395,7 @@ def test_an_id_that_is_written_twice_is_refused(tmp_path):
 
 
 def test_a_length_beyond_all_arrays_is_no_length(tmp_path):
-    """A duration in samples is found before anything is planned by it; what is left is read."""
+    """A duration given in samples is detected before anything is planned with it; the rest is read."""
     soundfile.write(tmp_path / "a.wav", np.zeros(16000, np.int16), 16000)
     lines = [{"audio_filepath": "a.wav", "id": "x", "duration": 160_000}, {"audio_filepath": "a.wav", "id": "y"}]
     assert ids_of(tmp_path / "m.jsonl", lines) == ["y"]

@@ -1,4 +1,5 @@
-"""`joint-st score`: numbers against jiwer and against SciPy's bootstrap, formats against each other, mistakes in a line."""
+"""`joint-st score`: numbers against jiwer and against SciPy's bootstrap, formats against each other, mistakes in a
+line."""
 
 from __future__ import annotations
 
@@ -17,7 +18,7 @@ from joint_st.evaluation.bootstrap import paired_difference
 
 
 def texts(seed=0, utterances=60):
-    """References by id, written as people do, and what a good and a bad system make of them."""
+    """References by id, as people write them, and the hypotheses of a good and of a bad system."""
     rng = np.random.default_rng(seed)
     references = {
         f"u{i}": " ".join(rng.choice(["We", "anna,", "said", "20", "café."], rng.integers(1, 8)))
@@ -54,7 +55,7 @@ def kaldi(path, rows):
 
 
 def ctm(path, rows):
-    """Words a second apart, the file's lines in no order."""
+    """Write words a second apart, with the file's lines in random order."""
     lines = [f"{id} 1 {k}.5 0.4 {w} 0.9\n" for id, text in rows.items() for k, w in enumerate(text.split())]
     np.random.default_rng(0).shuffle(lines)
     path.write_text("".join(lines))
@@ -128,7 +129,7 @@ def test_every_format_gives_the_same_and_three_systems_three_pairs(tmp_path):
 
 
 def test_ids_of_manifests_and_other_keys(tmp_path):
-    """NeMo's files have no ids: the path of the audio is one, with the offset; `text` is the reference."""
+    """NeMo's files have no ids: the path of the audio with the offset serves as one; `text` is the reference."""
     lines = [
         {"audio_filepath": str(tmp_path / "wavs/a.wav"), "text": "one two", "pred_text": "one too"},
         {"audio_filepath": "wavs/b.flac", "offset": 1.5, "text": "three", "pred_text": "three"},

@@ -1,4 +1,5 @@
-"""`launch/tpu_vm.sh` against a cloud of files: what it asks for, what it runs there, and how it gets over losses."""
+"""`launch/tpu_vm.sh` against a cloud of files: what it requests, what it runs there, and how it recovers from
+losses."""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
 """Runs of earlier formats: those with a migration are read, all others refused by name.
 
-`format_N` holds a run as it was when format N was the newest: `python -m tests.runs.test_formats FOLDER` made it.
+`format_N` holds a run in format N, written when that was the newest: `python -m tests.runs.test_formats FOLDER` made
+it.
 """
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
-"""Two trainings in the directory of one run: the second is refused in one line, and a dead one holds nothing."""
+"""Two trainings in the directory of one run: the second is refused in one line, and a process that has ended holds
+nothing."""
 
 from __future__ import annotations
 

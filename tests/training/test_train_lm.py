@@ -1,4 +1,4 @@
-"""`joint-st train-lm`: it learns, goes on bit for bit where it stopped, and holds the dev set out."""
+"""`joint-st train-lm`: it learns, continues bit for bit where it stopped, and holds the dev set out."""
 
 from __future__ import annotations
 

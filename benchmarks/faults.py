@@ -4,8 +4,7 @@
     python -m benchmarks.faults --part ci                    # the part of at most six minutes that .ci/run runs
     python -m benchmarks.faults --list
     python -m benchmarks.faults --only bucket --seed 7 --keep /tmp/failing
-    python -m benchmarks.faults --only Opus --update         # after a mistake was corrected: these rows of the table
-    anew
+    python -m benchmarks.faults --only Opus --update         # try again, and replace these rows of the table
 
 Each try ends in one of five ways: `survived` (the same result), `refused` (one line says what is wrong, nothing is
 lost), `traceback` (or a crash), `silent` (another result without an error), `lost` (work is gone, or something did not

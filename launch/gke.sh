@@ -97,7 +97,7 @@ for status in QUEUED RUNNING; do
     fi
 done
 
-# xpk runs the command in a shell below the one that gets SIGTERM, hence `exec`.
+# xpk runs the command in a shell below the one that gets SIGTERM, so `exec` is needed.
 line="exec $(quoted "${command[@]}")"
 if [ -n "$image" ]; then
     from=(--docker-image "$image")

@@ -140,7 +140,7 @@ def test_fewer_utterances_are_spread_over_the_split(run, spoken):
         analysis = LayerAnalysis(config, dataset, trained.mesh, trained.symbols.sizes, utterances=3)
         report = analysis(trained.weights)
         again = analysis(trained.weights)
-    assert report.rows == again.rows, "nothing is drawn anew"
+    assert report.rows == again.rows, "nothing is drawn again"
     assert report.facts["utterances"] == 3
     assert {example.id for example in report.examples} <= {dataset.id(n) for n in (0, 4, 7)}
     example = report.examples[0]

@@ -204,7 +204,7 @@ def test_what_is_not_stored_is_evaluated_and_then_is(trained, spoken, tmp_path, 
     assert "evaluated" not in capsys.readouterr().err
     assert json.loads(table.read_text()) == rows
     data = {"t": ManifestSource(path=str(spoken / "test.jsonl"))}
-    # Other recordings under the same ids, with the same texts: both are evaluated anew.
+    # Other recordings under the same ids, with the same texts: both are evaluated again.
     shutil.copytree(spoken, tmp_path / "noisy")
     for file in (tmp_path / "noisy").glob("*.wav"):
         audio, rate = soundfile.read(file, dtype="int16")

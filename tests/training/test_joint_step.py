@@ -198,7 +198,7 @@ def test_parts_add_up_to_the_whole_batch(whole):
     expected, expected_metrics = whole(state, batch)
     found, metrics = Steps({**JOINT, "training.accumulation": 4})(state, batch)
     close(found.optimizer[1][0].mu, expected.optimizer[1][0].mu, 1e-6)
-    for name in WATCHED:  # a random alignment is drawn anew in each part
+    for name in WATCHED:  # a random alignment is drawn again in each part
         metrics.pop(name), expected_metrics.pop(name)
     close(metrics, expected_metrics)
 

@@ -103,7 +103,7 @@ def _transcribe(options: argparse.Namespace) -> None:
     _check_format(options)
     piped = options.files == [Path("-")] and options.stream
     missing = {file: why for file in options.files if not piped and (why := storage.why_no_file(file))}
-    if len(missing) == len(options.files):  # where only some are, they are told when their turn comes
+    if len(missing) == len(options.files):  # where only some are, each is reported when its turn comes
         file, why = next(iter(missing.items()))
         hint = "; standard input needs --stream" if file == Path("-") else ""
         raise UserError(f"{storage.printable(file)}: {why}{hint}")

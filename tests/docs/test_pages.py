@@ -90,7 +90,7 @@ def clone(once, corpora, spoken, tmp_path_factory) -> tuple[Path, dict[str, str]
             ["add", "--all"],
             ["-c", "user.name=a", "-c", "user.email=a@b", "commit", "-m", "all"],
         ):
-            subprocess.run(["git", *command, "--quiet"], cwd=folder, check=True)
+            subprocess.run(["git", *command], cwd=folder, check=True, capture_output=True)
 
     os.environ["TFDS_DATA_DIR"] = str(corpora)  # for `make`
     try:

@@ -208,6 +208,7 @@ def foreign_run(config, folder: Path) -> Path:
     return run.root
 
 
+@pytest.mark.slow
 def test_a_run_of_toys_alone(tmp_path, corpora):
     with toys.kinds() as (Tones, Weighted, Slower):
         (tmp_path / "text.txt").write_text("one two\nthree\ntwo two\none\n")

@@ -14,6 +14,7 @@ campaign asks for, and says of each try how it ended:
 from __future__ import annotations
 
 import dataclasses
+import fcntl
 import random
 import re
 import shutil
@@ -105,11 +106,14 @@ class Trial:
         """What is random in the tries."""
 
     def made(self, name: str, make: Callable[[Path], object]) -> Path:
-        """The folder or file `name`, which `make` makes at this path once for all faults."""
-        place = self.shared / name
-        if not place.exists():
-            self.progress(f"makes {name}")
-            make(place)
+        """The folder or file `name`, which `make` makes at this path once for all faults, which may run side by side."""
+        place, done = self.shared / name, self.shared / f".{name}.done"
+        with open(self.shared / f".{name}.lock", "w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not done.exists():
+                self.progress(f"makes {name}")
+                make(place)
+                done.touch()
         return place
 
     def scaled(self, whole: int, ci: int) -> range:
@@ -126,11 +130,11 @@ class Trial:
             failure["kept"] = self._keep(evidence, f"{self.row.bad:04}_{case}")
         self.row.failures.append(failure)
         last = failure["told"].splitlines()[-1:] or [""]
-        print(f"    {outcome}: {case}: {last[0]}", file=sys.stderr, flush=True)
+        print(f"    {self.row.fault}: {outcome}: {case}: {last[0]}", file=sys.stderr, flush=True)
 
     def progress(self, done: str) -> None:
         """Print how far the tries are."""
-        print(f"    {done}", file=sys.stderr, flush=True)
+        print(f"    {self.row.fault}: {done}", file=sys.stderr, flush=True)
 
     def skip(self, why: str) -> None:
         """End the fault as one that cannot be tried here."""

@@ -87,7 +87,7 @@ class Checkpoints:
             best_mode="min",
             read_only=read_only,
             create=not read_only,
-            lightweight_initialize=read_only,  # or else it reads the metrics of all, and fails where those are damaged
+            lightweight_initialize=read_only,  # it would read the metrics of all, and fail where those are damaged
             async_options=None if read_only else self._summing_up(),
         )
         if not read_only:
@@ -346,10 +346,10 @@ class Checkpoints:
         return named_leaves(found)
 
     def _reader(self) -> ocp.CheckpointManager:
-        """A manager that restores single arrays."""
+        """A manager that restores single arrays, whatever has become of the other checkpoints' metrics."""
         return ocp.CheckpointManager(
             self.directory,
-            options=ocp.CheckpointManagerOptions(read_only=True),
+            options=ocp.CheckpointManagerOptions(read_only=True, lightweight_initialize=True),
             item_handlers={"state": ocp.PyTreeCheckpointHandler()},
         )
 

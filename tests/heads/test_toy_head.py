@@ -155,6 +155,7 @@ def loaded(model, monkeypatch):
         monkeypatch.setattr(module, "load_trained", lambda *of: model)
 
 
+@pytest.mark.slow
 def test_a_resumed_run_is_the_run(run, corpora, tmp_path):
     """From the checkpoint before the last on, the weights come to be those of the run that was never stopped."""
     whole = saved_arrays(run, STEPS)

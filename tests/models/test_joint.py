@@ -157,6 +157,7 @@ def test_a_key_turns_augmentation_and_dropout_on(audio):
     assert not np.allclose(run(dropping, *audio).streaming, run(dropping, *audio, key).streaming)
 
 
+@pytest.mark.slow
 def test_remat_changes_no_value(audio):
     plain, remat = make(), make(remat=True)
 

@@ -144,6 +144,14 @@ def test_the_newest_that_is_whole_is_named_also_where_several_are_damaged(saved)
         read(saved, "2")
 
 
+def test_another_checkpoints_metric_does_not_matter(saved):
+    """Orbax would read the metrics of all checkpoints to restore one."""
+    (saved / "2" / "metrics" / "metrics").write_bytes(b"\xff")
+    facts, part = read(saved)
+    assert facts == {"step": 3, "wer": 0.4}
+    np.testing.assert_array_equal(part["average"]["a"], state_of(3).average["a"])
+
+
 def test_training_says_from_which_step_it_can_go_on(saved):
     (saved / "3" / "facts" / "metadata").write_text("{}")
     with Checkpoints(saved, keep_latest=3) as checkpoints, pytest.raises(UserError) as caught:

@@ -219,6 +219,7 @@ ALONE = {
 """Consistency of what enters the shared layers alone, at depth 0, and CTC beside it."""
 
 
+@pytest.mark.slow
 def test_consistency_moves_the_sides_asked_for():
     """A side that is not asked for has the gradient that the other losses give it, and nothing of consistency's."""
     found = {}
@@ -238,6 +239,7 @@ def test_consistency_moves_the_sides_asked_for():
     assert not differ("full_context", "both", "text") and not differ("full_context", "both", "audio")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "changes",
     [

@@ -201,7 +201,7 @@ def test_a_batch_of_nothing_feasible_has_no_loss_and_no_gradient(whole):
     close(moments, jax.tree.map(lambda m: 0.9 * m, before))
 
 
-@pytest.mark.parametrize("parts", [2, 4])
+@pytest.mark.parametrize("parts", [2, pytest.param(4, marks=pytest.mark.slow)])
 def test_parts_add_up_to_the_whole_batch(whole, parts):
     state, batch = whole.warm(), make_batch()
     cut = Steps({"training.accumulation": parts})

@@ -136,7 +136,7 @@ def test_one_that_was_silent_for_long_saves_nothing_once_another_has_the_run(clo
     other = dataclasses.replace(Holder.this(), host="host-b", process=8)
     cloud.put(bucket, "run/.lock", other.content())
     until = time.monotonic() + 10
-    with pytest.raises(UserError, match="process 8 on host-b, since .* has taken it, since this one was silent"):
+    with pytest.raises(UserError, match="process 8 on host-b, since .* has taken it, because this one was silent"):
         while time.monotonic() < until:
             lease.check()
             time.sleep(0.05)

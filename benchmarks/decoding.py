@@ -5,8 +5,8 @@
 
 All take turns on the same batch, so that a busy machine slows all of them; the fastest round of each counts, since
 other jobs can only add time. Read the ratios, not the times. A library that is not installed is named and left out.
-pyctcdecode asks for an older NumPy than JAX does; it runs beside JAX where it was installed by `pip install --no-deps
-pyctcdecode pygtrie`. torchaudio's wheels ask for PyTorch's with CUDA, and need no GPU.
+pyctcdecode asks for an older NumPy than JAX does; it runs beside JAX where it was installed by
+`pip install --no-deps pyctcdecode pygtrie`. torchaudio's wheels ask for PyTorch's with CUDA, and need no GPU.
 
 Beam search: `prefix_beam_search` is compared with the lexicon-free decoders of flashlight-text and pyctcdecode, which
 prune differently. flashlight-text counts the blank as one of a frame's symbols, so it is given one more, and keeps the

@@ -50,7 +50,7 @@ def ours(alignment):
 
 
 def literal_path(costs, audio_lengths, text_lengths):
-    """The path of `skip_path`, with a minimum over all earlier positions for each position."""
+    """Return the path of `skip_path`, with a minimum over all earlier positions for each position."""
     positions = costs.shape[2]
     earlier = np.tri(positions, dtype=bool)
 

@@ -2,9 +2,9 @@
 
     python benchmarks/confidence.py RUN [--data NAME=SOURCE] [--decoder greedy|beam]
 
-For each head: the log loss with a temperature (`joint_st.word_times.confidence`) that is fitted on half of the speakers,
-on the other half, and there the calibration error before and after, and the AUC. The config's dev set by default. The
-entropies (Laptev and Ginsburg, arXiv 2212.08703) need heads whose emissions are logits.
+For each head: the log loss with a temperature (`joint_st.word_times.confidence`) that is fitted on half of the
+speakers, on the other half, and there the calibration error before and after, and the AUC. The config's dev set by
+default. The entropies (Laptev and Ginsburg, arXiv 2212.08703) need heads whose emissions are logits.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class Raw:
 
 
 def measures(own, starts, ends, means, peaks, entropy, tsallis) -> dict[str, float]:
-    """Each confidence of the word whose labels are `own`."""
+    """Return each confidence of the word whose labels are `own`."""
     frames = np.concatenate([np.arange(starts[u], ends[u]) for u in own])
     return {
         "product of labels' peaks": np.prod(peaks[own]),

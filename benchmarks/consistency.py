@@ -36,7 +36,7 @@ BATCHES = 4
 
 
 def compiled_step(config, data, mesh):
-    """The step of the shortest bucket, and a state for it."""
+    """Return the step of the shortest bucket, and a state for it."""
     sizes = data.tokenizer.size, data.unit_count
     state = make_init(config, *sizes, mesh)()
     with Programs(mesh) as steps:

@@ -7,7 +7,8 @@ of audio that is never decoded. Each launch is a process of its own, as a job is
 launch finds the tokenizer and the units in the directory of its run, as a job does that goes on; `another run` has to
 learn them from the texts, and finds the index that the run before has made.
 
-300,000 utterances, 2 CPU cores that some 20 other processes kept busy (of which the seconds are; CPU time is this one's):
+300,000 utterances, 2 CPU cores that some 20 other processes kept busy (of which the seconds are; CPU time is this
+one's):
 
                      characters                 phonemes, and the same texts without audio
     first launch     68.1 s, 16.2 s CPU time    1181 s, 135 s CPU time
@@ -81,7 +82,7 @@ def launch(manifest: Path, run: Path, units: str, cache: str) -> str:
 
 
 def write_manifest(folder: Path, rows: int) -> Path:
-    """A manifest of `rows` different sentences with durations."""
+    """Return a manifest of `rows` different sentences with durations."""
     draw = random.Random(0)
     syllables = [a + b for a in "bdfghklmnprstvw" for b in ("a", "e", "i", "o", "u", "ai", "en", "ir")]
     words = ["".join(draw.choices(syllables, k=draw.randint(1, 4))) for _ in range(WORDS)]

@@ -69,7 +69,7 @@ MODULES = {"flashlight-text": "flashlight", "pyctcdecode": "pyctcdecode", "torch
 
 
 def ours(logits, lengths, beam, candidates, fusion=None):
-    """A function without arguments that decodes the batch, here and below."""
+    """Return a function without arguments that decodes the batch, here and below."""
     on_device = jax.device_put((logits, lengths, fusion))
 
     def decode():
@@ -349,7 +349,7 @@ def of_run(trained, count):
 
 
 def best_paths(logits, lengths):
-    """What each utterance's best path spells: B arrays int32 [labels]."""
+    """Return what each utterance's best path spells: B arrays int32 [labels]."""
     symbols = logits.argmax(axis=2)
     emitted = (symbols != np.pad(symbols, ((0, 0), (1, 0)))[:, :-1]) & (np.arange(logits.shape[1]) < lengths[:, None])
     return [row[own & (row != 0)].astype(np.int32) for row, own in zip(symbols, emitted)]

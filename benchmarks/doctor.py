@@ -77,7 +77,7 @@ class Setup:
         return self.folder / "run"
 
     def lines(self) -> list[dict]:
-        """The lines of the manifest."""
+        """Return the lines of the manifest."""
         return [json.loads(line) for line in (self.corpus / "train.jsonl").read_text().splitlines()]
 
     def write_manifest(self, lines: list[dict]) -> None:
@@ -112,7 +112,7 @@ class Setup:
         return path
 
     def command(self) -> list[str]:
-        """The arguments of `joint-st`."""
+        """Return the arguments of `joint-st`."""
         if self.arguments[:1] == [str(self.run)]:
             return ["doctor", *self.arguments]
         return ["doctor", str(self.write_config()), "--workdir", str(self.run), *self.arguments]
@@ -279,7 +279,7 @@ def examine(case: Case, folder: Path) -> tuple[int, str, list[dict]]:
 
 
 def verdict(case: Case, status: int, checks: list[dict]) -> str:
-    """What doctor did not do as it should; empty where it did."""
+    """Return what doctor did not do as it should; empty where it did."""
     bad = [check for check in checks if check["state"] != "ok" and not check["name"].startswith("memory of the host")]
     if not case.check:
         return "" if status == 0 and not bad else f"status {status}, {bad[:1]}"

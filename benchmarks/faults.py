@@ -51,7 +51,8 @@ PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "nump
 
 
 def main() -> int:
-    # Where a shell starts this in the background it has SIGINT ignored, and so would all that is started and interrupted.
+    # Where a shell starts this in the background it has SIGINT ignored, and so would all that is started and
+    # interrupted.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     parser = argparse.ArgumentParser(
@@ -109,7 +110,7 @@ def register() -> None:
 
 
 def named(one: Fault, parts: list[str] | None) -> bool:
-    """Whether a fault is asked for."""
+    """Return whether a fault is asked for."""
     return not parts or any(part in one.name for part in parts)
 
 
@@ -161,7 +162,7 @@ def run_one(name: str, part: str, first_seed: int, scratch: Path, kept: Path) ->
 
 
 def shown(row: Row) -> str:
-    """The row in words."""
+    """Return the row in words."""
     if row.skipped:
         return f"skipped: {row.skipped}"
     counts = ", ".join(f"{count} {outcome}" for outcome, count in row.counts.items() if count)
@@ -183,7 +184,7 @@ def print_table(rows: list[Row], wall: float) -> None:
 
 
 def facts(options: argparse.Namespace) -> dict:
-    """What was run, and where."""
+    """Return what was run, and where."""
     git = ["git", "-C", str(CHECKOUT)]
     commit = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True).stdout.strip()
     changed = subprocess.run(

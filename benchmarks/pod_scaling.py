@@ -52,7 +52,7 @@ ROWS = [
 
 
 def compiled(row: Row) -> dict:
-    """What `joint-st compile` writes."""
+    """Return what `joint-st compile` writes."""
     batch = row.per_chip * parse_topology(row.topology).chips
     overrides = dict.fromkeys(("data.batch_size", "data.text_batch_size", "evaluation.batch_size"), batch)
     overrides["parallel.fsdp"] = row.fsdp
@@ -74,7 +74,7 @@ def key(found: dict) -> Row:
 
 
 def markdown(rows: list[dict]) -> str:
-    """A line for each compilation; sizes are those of a chip and step."""
+    """Return a line for each compilation; sizes are those of a chip and step."""
     header = [
         "config",
         "slice",

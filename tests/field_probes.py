@@ -49,7 +49,7 @@ CACHE = (
 
 
 def forward(config: Config, place) -> str:
-    """The model as it is traced, dropout and SpecAugment on."""
+    """Return the model as it is traced, dropout and SpecAugment on."""
     structure, audio, lengths = model_structure(config, SIZES), *_audio(config)
     model = jax.jit(lambda weights, key, *audio: nnx.merge(structure, weights)(*audio, config.spec_augment, key))
     weights = weight_shapes(config, SIZES)
@@ -57,7 +57,7 @@ def forward(config: Config, place) -> str:
 
 
 def step(config: Config, place) -> str:
-    """The training step as it is traced."""
+    """Return the training step as it is traced."""
     widths = {"samples": FRAMES * config.model.features.samples_per_frame, "labels": LABELS, "units": LABELS}
     batch = {
         part: {
@@ -73,7 +73,7 @@ def step(config: Config, place) -> str:
 
 
 def loss(config: Config, place) -> str:
-    """The loss of a training step as it is traced, without its gradient, which takes two thirds of the time."""
+    """Return the loss of a training step as it is traced, without its gradient, which takes most of the time."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
             jax, "value_and_grad", lambda function, has_aux: lambda params, *rest: (function(params, *rest), params)
@@ -87,7 +87,7 @@ def _audio(config):
 
 
 def updates(config: Config, place) -> str:
-    """The optimizer's update of a matrix as it is traced."""
+    """Return the update of a matrix by the optimizer as it is traced."""
     params = {"streaming": {"layers": {"kernel": jax.ShapeDtypeStruct((1, 3, 4), jnp.float32)}}}
     optimizer = make_optimizer(config.optimizer, config.training.steps)
     state = jax.eval_shape(optimizer.init, params)
@@ -95,13 +95,13 @@ def updates(config: Config, place) -> str:
 
 
 def sources(config: Config, place) -> list:
-    """The name of each corpus, and its first utterance's language."""
+    """Return the name of each corpus, and its first utterance's language."""
     opened = [open_source(source) for source in (*config.data.train, *config.data.text)]
     return [(corpus.name, corpus[0].language) for corpus in opened]
 
 
 def training(config: Config, place: Path) -> Any:
-    """A run: what the step is given, what is said, and what is on disk at the end. The step learns nothing."""
+    """Return a run: what the step is given, what is said, and what is on disk at the end. The step learns nothing."""
     seen = []
 
     def fake_init(config, sizes, mesh):
@@ -189,7 +189,7 @@ def beginning(config: Config, place: Path) -> Any:
 
 
 def evaluation(config: Config, place: Path) -> list[dict]:
-    """The table of an evaluation of a model that says something at random."""
+    """Return the table of an evaluation of a model that says something at random."""
     run, mesh = RunDirectory(place / "run"), make_mesh(config.parallel)
     tokenizer = Characters(" abcdefgh")
     trained = Trained(

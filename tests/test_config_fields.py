@@ -225,7 +225,7 @@ FIELDS = {
 
 
 def base_config(corpora: Path, place: Path) -> Config:
-    """A tiny run with a source of every kind, one utterance of which cannot be read."""
+    """Return a tiny run with a source of every kind, one utterance of which cannot be read."""
     smaller = {
         "model.width": 8,
         "model.audio_layers": 0,
@@ -272,7 +272,7 @@ _known = {}
 
 
 def fingerprint(probe, config, folder):
-    """What the probe returns; kept, because many fields share the one without the change."""
+    """Return what the probe returns; kept, because many fields share the one without the change."""
     key = probe.__name__, config.model_dump_json()
     if key not in _known:
         folder.mkdir()
@@ -281,7 +281,7 @@ def fingerprint(probe, config, folder):
 
 
 def filled(value, place):
-    """The value with `{place}` filled in."""
+    """Return the value with `{place}` filled in."""
     if isinstance(value, str):
         return value.replace("{place}", str(place))
     if isinstance(value, dict):

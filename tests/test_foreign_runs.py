@@ -1,10 +1,10 @@
 """Runs, checkpoints, manifests and models of others: what reads them runs no code of theirs, and stays in its place.
 
-What was tried: caches that a config names (a compilation cache holds machine code), kinds that name modules, features of
-TFDS that do, pickles in place of every file of a checkpoint, tokenizers whose model is elsewhere, links that lead out of
-the run or lie in wait where a file is written, corpora that a config has built anywhere, ids and splits with `..`, `/`
-and NUL, variables of the environment in messages, folders that another user made in /tmp, markup, format strings and
-escape sequences in tables and messages, and hostile text in every place of a report.
+What was tried: caches that a config names (a compilation cache holds machine code), kinds that name modules, features
+of TFDS that do, pickles in place of every file of a checkpoint, tokenizers whose model is elsewhere, links that lead
+out of the run or lie in wait where a file is written, corpora that a config has built anywhere, ids and splits with
+`..`, `/` and NUL, variables of the environment in messages, folders that another user made in /tmp, markup, format
+strings and escape sequences in tables and messages, and hostile text in every place of a report.
 """
 
 from __future__ import annotations
@@ -319,7 +319,7 @@ def test_a_long_message_keeps_what_is_wrong_and_what_to_do():
 
 
 def _strings(tree, replace):
-    """The tree with every string that is no key replaced."""
+    """Return the tree with every string that is no key replaced."""
     if isinstance(tree, dict):
         return {key: _strings(value, replace) for key, value in tree.items()}
     if isinstance(tree, list):

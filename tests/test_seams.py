@@ -194,7 +194,7 @@ def test_a_launcher_is_a_script(tmp_path, monkeypatch):
 
 
 def foreign_run(config, folder: Path) -> Path:
-    """A run whose weights begin with other names than ours, as another project's may; its step is 7."""
+    """Return a run whose weights begin with other names than ours, as another project's may; its step is 7."""
     from joint_st.runs.directory import open_run
     from joint_st.training.setup import open_symbols
 

@@ -1,4 +1,5 @@
-"""What the seams promise, read off the syntax trees: no kind of head is named outside `heads/`, no loss outside `losses/`.
+"""What the seams promise, read off the syntax trees: no kind of head is named outside `heads/`, no loss outside
+`losses/`.
 
 The sections of the config that register the kinds, the table of old keys, and tests may name them.
 """
@@ -33,7 +34,7 @@ def parsed(file: Path) -> ast.Module:
 
 
 def modules(*without: str) -> Iterator[tuple[str, ast.Module]]:
-    """The package's modules by path, but for those below some folders and files."""
+    """Yield the package's modules by path, but for those below some folders and files."""
     for file in sorted(PACKAGE.rglob("*.py")):
         path = file.relative_to(PACKAGE).as_posix()
         if not path.startswith(without):
@@ -60,7 +61,7 @@ def words(tree: ast.Module) -> Iterator[tuple[int, str]]:
 
 
 def classes(folder: str) -> set[str]:
-    """The classes that the modules of a folder register as kinds."""
+    """Return the classes that the modules of a folder register as kinds."""
     return {
         node.name
         for path, tree in modules()

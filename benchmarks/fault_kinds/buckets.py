@@ -32,7 +32,7 @@ def run_in_bucket(trial: Trial, name: str) -> Iterator[tuple[Store, InBucket, Ru
 
 
 def begin(trial: Trial, place: InBucket) -> Running:
-    """The training, or its continuation."""
+    """Return the training, or its continuation."""
     arguments = ("train", tiny(trial), "--workdir", place.place)
     return Running(*arguments, logs=trial.work / "logs", env=variables(trial, **place.variables))
 

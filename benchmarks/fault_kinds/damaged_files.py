@@ -62,7 +62,7 @@ DAMAGES = (deleted, emptied, cut_in_half, last_byte_off, randomised, zeroed, one
 
 
 def swapped(file: Path, other: Path) -> Callable[[Path, random.Random], None]:
-    """The file of another step in its place; `file` and `other` are relative to the run."""
+    """Return the file of another step in its place; `file` and `other` are relative to the run."""
 
     def swap(damaged: Path, _chance: random.Random) -> None:
         root = Path(str(damaged).removesuffix(str(file)))
@@ -80,7 +80,7 @@ class Reader:
         self._process: subprocess.Popen | None = None
 
     def read(self, run: Path, commands: list[list[str]], files: list[Path]) -> tuple[Ended, dict]:
-        """How the commands end on a run, and the digests of what they make of it."""
+        """Return how the commands end on a run, and the digests of what they make of it."""
         if self._process is None or self._process.poll() is not None:
             self._start()
         process = self._process
@@ -173,7 +173,7 @@ def damaged_file(trial: Trial) -> None:
 
 
 def with_test_split(trial: Trial) -> Path:
-    """The tiny run, with a test split of few utterances."""
+    """Return the tiny run, with a test split of few utterances."""
 
     def make(folder: Path) -> None:
         shutil.copytree(trained(trial), folder)

@@ -81,7 +81,7 @@ class Namespace:
         return Running(*arguments, logs=self._trial.work / "logs", env=env, before=self.inside)
 
     def copy(self, name: str) -> Path:
-        """A folder of the file system, copied to where other processes see it under one name."""
+        """Return a folder of the file system, copied to where other processes see it under one name."""
         place = self._trial.work / "copy" / name
         shutil.rmtree(place, ignore_errors=True)
         return shutil.copytree(self.seen / name, place)
@@ -113,7 +113,7 @@ def namespace(trial: Trial, name: str, size: str = ROOMY) -> Iterator[Namespace]
 
 
 def namespace_of(one: Namespace | None) -> str:
-    """The identity of a mount namespace; of this process's where there is none."""
+    """Return the identity of a mount namespace; of this process's where there is none."""
     return str(Path(f"/proc/{one._holder.pid if one else 'self'}/ns/mnt").readlink())
 
 
@@ -153,7 +153,7 @@ def training(trial: Trial) -> None:
 
 
 def after_healing(trial: Trial, there: Namespace, how: str, run: Path, told: str) -> tuple[Outcome, str]:
-    """The same command once more, now that there is room and right."""
+    """Return the same command once more, now that there is room and right."""
     HEAL[how](there)
     ended = there.run("train", tiny(trial), "--workdir", run).end()
     if ended.status:
@@ -240,7 +240,7 @@ def building(trial: Trial) -> None:
 
 
 def same_corpus(trial: Trial, folder: Path) -> bool:
-    """Whether a corpus has the utterances of one that was built on a good disk."""
+    """Return whether a corpus has the utterances of one that was built on a good disk."""
     from joint_st.data.corpora import spoken_grammar
 
     one, good = (spoken_grammar.build(str(place), "tiny", progress=False) for place in (folder, corpora(trial)))
@@ -252,7 +252,7 @@ def same_corpus(trial: Trial, folder: Path) -> bool:
 
 
 def refused_then_done(there: Namespace, how: str, command: tuple) -> tuple[Outcome, str]:
-    """A command that cannot do its work is refused, and does it once it can."""
+    """Return a command that cannot do its work is refused, and does it once it can."""
     ended = there.run(*command).end()
     outcome, told = ended.judge(), ended.told
     if outcome is Outcome.SURVIVED:

@@ -46,7 +46,7 @@ class Ended(NamedTuple):
         return lines[-1] if lines else self.err[-2000:]
 
     def judge(self, *, asked: bool = False) -> Outcome:
-        """How it ended as far as its status and words say; what is `survived` here may hold another result.
+        """Return how it ended as far as its status and words say; what is `survived` here may hold another result.
 
         asked: it was sent a signal, so its status may say that.
         """
@@ -107,7 +107,7 @@ class Running:
         return time.monotonic() - self._began
 
     def running(self) -> bool:
-        """Whether it runs."""
+        """Return whether it runs."""
         return self._process.poll() is None
 
     def send(self, number: int) -> None:

@@ -144,7 +144,7 @@ def environments(trial: Trial) -> None:
 
 
 def with_test(trial: Trial) -> Path:
-    """The config of the tiny run, with a test split, which is evaluated at the end."""
+    """Return the config of the tiny run, with a test split, which is evaluated at the end."""
 
     def make(file: Path) -> None:
         run = with_test_split(trial)
@@ -154,7 +154,7 @@ def with_test(trial: Trial) -> Path:
 
 
 def reference(trial: Trial) -> Path:
-    """The run of that config in one go."""
+    """Return the run of that config in one go."""
 
     def make(folder: Path) -> None:
 

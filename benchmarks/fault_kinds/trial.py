@@ -72,7 +72,7 @@ class Row:
         return sum(self.counts[outcome] for outcome in BAD)
 
     def record(self) -> dict:
-        """The row for JSON."""
+        """Return the row for JSON."""
         row = {"fault": self.fault, "tried": self.tried, **{str(key): value for key, value in self.counts.items()}}
         row |= {"seconds": round(self.seconds, 1)}
         for name in ("skipped", "more", "failures"):
@@ -106,7 +106,7 @@ class Trial:
         """What is random in the tries."""
 
     def made(self, name: str, make: Callable[[Path], object]) -> Path:
-        """The folder or file `name`, which `make` makes at this path once for all faults, which may run side by side."""
+        """Return the folder or file `name`, which `make` makes once for all faults; these may run side by side."""
         place, done = self.shared / name, self.shared / f".{name}.done"
         with open(self.shared / f".{name}.lock", "w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
@@ -117,7 +117,7 @@ class Trial:
         return place
 
     def scaled(self, whole: int, ci: int) -> range:
-        """The numbers of the tries: so many in the whole campaign, and so many in the part for `.ci/run`."""
+        """Return the numbers of the tries: so many in the whole campaign, and so many in the part for `.ci/run`."""
         return range(whole if self.whole else ci)
 
     def count(self, outcome: Outcome, case: str, told: str = "", evidence: Path | bytes | None = None) -> None:

@@ -53,7 +53,7 @@ def wav_seeds(folder: Path) -> list[Seed]:
 
 
 def flac_seeds(folder: Path) -> list[Seed]:
-    """One and two channels, 16 and 24 bits; fields of STREAMINFO and of the first frames."""
+    """Return one and two channels, 16 and 24 bits; fields of STREAMINFO and of the first frames."""
     seeds = []
     for subtype, channels in (("PCM_16", 1), ("PCM_16", 2), ("PCM_24", 1)):
         content = _encoded("FLAC", subtype, channels)
@@ -111,7 +111,8 @@ MOST_SAMPLES_A_BYTE = 10_000
 
 
 def read_audio_file(folder: Path, seed: Seed) -> str:
-    """By the header, whole, in part, and one channel; what is not as long as stated is refused, as where data are read."""
+    """By the header, whole, in part, and one channel; what is not as long as stated is refused, as where data are
+    read."""
     from joint_st.data.audio import audio_seconds, check_length, read_audio
     from joint_st.errors import UserError
 
@@ -134,7 +135,7 @@ def read_audio_file(folder: Path, seed: Seed) -> str:
 
 
 def audio_readers(*containers: str) -> dict[str, tuple[str, ...]]:
-    """What reads audio, with what looks at a kind of container."""
+    """Return what reads audio, with what looks at a kind of container."""
     own = ("read_audio", "audio_seconds", "_mono", "_Sndfile.blocks", "_open", "_structure")
     return {"joint_st.data.audio": own, "joint_st.data.containers": ("examine", "format_of", *containers)}
 

@@ -58,7 +58,7 @@ class Coverage(NamedTuple):
 
 
 def covered(kinds: Iterable[Kind], ran: Iterable[Mapping[str, set[int]]]) -> Coverage:
-    """How much of the readers of some kinds was run. ran: lines by file, of each kind."""
+    """Return how much of the readers of some kinds was run. ran: lines by file, of each kind."""
     wanted: dict[str, set[int]] = {}
     for kind in kinds:
         for file, lines in reader_lines(kind):
@@ -88,7 +88,7 @@ def fuzz(kind: Kind, count: int, seed: int, work: Path, together: int = 2) -> Fo
 
 
 def _chunk(kind: Kind, seed: int, todo: int, last: int, work: Path) -> tuple[list[dict], dict[str, list[int]]]:
-    """A record of each of some cases, and the lines that were run, by file."""
+    """Return a record of each of some cases, and the lines that were run, by file."""
     records, lines = [], {}
     while todo < last:
         place = work / f"{todo}"

@@ -50,7 +50,7 @@ def change_json(chance: Random, seed: Seed) -> bytes:
 
 
 def read_config(folder: Path, seed: Seed) -> str:
-    """What is read is written, and read again the same."""
+    """Return what is read is written, and read again the same."""
     from joint_st.config import Config, LmConfig, load, save
 
     kind = LmConfig if seed.name == "lm.json" else Config
@@ -60,7 +60,7 @@ def read_config(folder: Path, seed: Seed) -> str:
 
 
 def run_seeds(folder: Path) -> list[Seed]:
-    """Every small file of a run."""
+    """Return every small file of a run."""
     scored = {
         "id": "u1", "split": "test", "head": "full_context", "decoder": "greedy", "seconds": 1.5, "speaker": "s",
         "reference": "one two", "hypothesis": "one", "words": 2, "insertions": 0, "deletions": 1, "substitutions": 0,
@@ -94,7 +94,7 @@ def change_run(chance: Random, seed: Seed) -> bytes:
 
 
 def read_run(folder: Path, seed: Seed) -> str:
-    """What of a run is read without its weights: inventories, words, facts, stored hypotheses, curves."""
+    """Return what of a run is read without its weights: inventories, words, facts, stored hypotheses, curves."""
     from joint_st.config import load
     from joint_st.data.symbols import load_languages
     from joint_st.data.text_units import load_units
@@ -138,7 +138,7 @@ def read_run(folder: Path, seed: Seed) -> str:
 
 
 def piece_seeds(folder: Path) -> list[Seed]:
-    """A tokenizer of wordpieces."""
+    """Return a tokenizer of wordpieces."""
     import sentencepiece
 
     model = io.BytesIO()
@@ -163,7 +163,7 @@ def change_pieces(chance: Random, seed: Seed) -> bytes:
 
 
 def read_pieces(folder: Path, seed: Seed) -> str:
-    """The inventory, and a text there and back."""
+    """Return the inventory, and a text there and back."""
     from joint_st.data.tokenizers import load_tokenizer
 
     tokenizer = load_tokenizer(folder / "tokenizer")

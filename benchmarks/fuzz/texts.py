@@ -18,7 +18,7 @@ from benchmarks.fuzz.mutate import Field
 
 
 def manifest_seeds(folder: Path) -> list[Seed]:
-    """A manifest of three utterances with all keys that mean something."""
+    """Return a manifest of three utterances with all keys that mean something."""
     for name in ("a.wav", "b.wav"):
         soundfile.write(folder / name, np.tile(speech(0.5)[:, None], (1, 1 + (name == "b.wav"))), RATE)
     (folder / "text.txt").write_text("no audio\n")
@@ -38,7 +38,7 @@ def change_manifest(chance: Random, seed: Seed) -> bytes:
 
 
 def read_manifest(folder: Path, seed: Seed) -> str:
-    """Every line's entry and its utterance."""
+    """Return every line's entry and its utterance."""
     from joint_st.config import ManifestSource
     from joint_st.data.sources.manifest import Manifest
     from joint_st.errors import UserError
@@ -66,12 +66,12 @@ def read_manifest(folder: Path, seed: Seed) -> str:
 
 
 def text_seeds(folder: Path) -> list[Seed]:
-    """A file of sentences."""
+    """Return a file of sentences."""
     return [Seed("t.txt", "\ufeffone two\n\nthree\u2028four\r\n  five \nsix".encode())]
 
 
 def read_texts(folder: Path, seed: Seed) -> str:
-    """Every sentence."""
+    """Return every sentence."""
     from joint_st.config import TextSource
     from joint_st.data.sources.text import Sentences
 
@@ -114,7 +114,7 @@ ngram 3=2
 
 
 def arpa_seeds(folder: Path) -> list[Seed]:
-    """A model of three orders, plain and gzipped."""
+    """Return a model of three orders, plain and gzipped."""
     return [Seed("lm.arpa", ARPA.encode()), Seed("lm.arpa.gz", ARPA.encode())]
 
 
@@ -130,7 +130,7 @@ def change_arpa(chance: Random, seed: Seed) -> bytes:
 
 
 def plausible_model(model) -> str:
-    """What of an n-gram model cannot be."""
+    """Return what of an n-gram model cannot be."""
     for n, of_order in enumerate(model.ngrams, 1):
         for ngram, (log_prob, backoff) in of_order.items():
             if len(ngram) != n or not all(ngram):

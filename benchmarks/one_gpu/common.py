@@ -87,7 +87,7 @@ class Worker:
             pass  # the thread that reads reports how it ended
 
     def answer(self, seconds: float) -> dict:
-        """The answer to the earliest command that was not answered yet; `error` if none comes in time."""
+        """Return the answer to the earliest command that was not answered yet; `error` if none comes in time."""
         try:
             return self._answers.get(timeout=max(seconds, 0.01))
         except queue.Empty:
@@ -103,7 +103,7 @@ class Worker:
 
 
 def short(error: BaseException) -> str:
-    """An exception in one line of at most 400 characters."""
+    """Return an exception in one line of at most 400 characters."""
     return " ".join(f"{type(error).__name__}: {error}".split())[:400]
 
 

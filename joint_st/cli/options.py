@@ -343,7 +343,8 @@ _OF_JAX = "TPU_SKIP_MDS_QUERY"
 
 
 def _may_have_accelerator() -> bool:
-    """Whether this machine shows any sign of a GPU or a TPU; unknown on other systems than Linux."""
+    """Return whether this machine shows any sign of a GPU or a TPU; true on systems other than Linux, where that is
+    unknown."""
     if sys.platform != "linux" or any(name.startswith("TPU_") for name in os.environ if name != _OF_JAX):
         return True
     if any(glob.glob(pattern) for pattern in _ACCELERATORS):

@@ -203,12 +203,12 @@ class Dataset:
         return entries.id(row)
 
     def text(self, n: int) -> str:
-        """The normalised text of row `n`."""
+        """Return the normalised text of row `n`."""
         entries, row = self._table.where(int(self.rows[n]))
         return entries.text(row)
 
     def texts(self) -> Iterator[str]:
-        """The normalised text of each row."""
+        """Return the normalised text of each row."""
         return map(self.text, range(len(self)))
 
     def language(self, n: int) -> str:

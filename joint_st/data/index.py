@@ -96,7 +96,7 @@ class Entries:
         return dataclasses.replace(self.corpus[row], id=self.id(row))
 
     def text(self, row: int) -> str:
-        """The normalised text of a row."""
+        """Return the normalised text of a row."""
         return _decoded(self._columns.content(self._start(row) + int(self._id_bytes[row]), int(self._ends[row])))
 
     def language_of(self, row: int) -> str:

@@ -1,4 +1,5 @@
-"""Folders that a run writes into: whether they can be, by a small file that is removed, and what room there is."""
+"""Checks of folders that a run writes to: whether a small file can be written and removed, and how much room there
+is."""
 
 from __future__ import annotations
 
@@ -17,9 +18,9 @@ from joint_st.doctor.machine import SKEW_SECONDS
 
 
 def access(name: str, folder: Path) -> Iterator[Check]:
-    """Whether a file can be written, read back and removed in a folder, or, where there is none, in the one above it.
+    """Check that a file can be written, read back and removed in a folder, or in the nearest existing one above it.
 
-    The folder is not made. Also how the clock of whoever keeps the file differs from this host's.
+    The folder is not made. The clock of the file's server is compared with this host's, too.
     """
     place = folder
     if not storage.is_remote(folder):
@@ -71,7 +72,7 @@ def _no_gcsfs() -> bool:
 
 
 def room(name: str, folder: Path, needed: int, why: str) -> Check:
-    """Whether a folder has room for so many bytes."""
+    """Check that a folder has room for a number of bytes."""
     said = f"{_size(needed)} for {why}"
     if storage.is_remote(folder):
         return Check("ok", name, f"{said}; a bucket has no end")
@@ -93,7 +94,7 @@ def room(name: str, folder: Path, needed: int, why: str) -> Check:
 
 
 def caches(index_cache: str, compilation_cache: str) -> Iterator[tuple[str, Path]]:
-    """Yield the folders of caches that a run writes, by what names them."""
+    """Yield the folders of caches that a run writes, with the field or variable that names each."""
     remote = index_cache and storage.is_remote(index_cache)
     yield (
         "data.index_cache",

@@ -115,12 +115,12 @@ class Evaluation:
     config: Config
     utterances: list[ScoredUtterance]
     clocks: dict[str, Clock]
-    """Time that decoding took, by split."""
+    """Time of decoding, by split."""
     unread: list[str]
-    """Splits of which nothing could be read, each with the reason."""
+    """Splits in which nothing could be read, each with the reason."""
     table: Path
-    """File of the rows; beside it lie the utterances, as `.jsonl`, the word errors, as `.errors.json`, what all was made
-    from, as `.origin.json`, and what is known of confidences, as `.confidence.json` and `.reliability.png`."""
+    """File of the rows; beside it lie the utterances, as `.jsonl`, the word errors, as `.errors.json`, the origin of
+    the results, as `.origin.json`, and the quality of confidences, as `.confidence.json` and `.reliability.png`."""
     origin: Origin
     confidences: Confidences | None = None
     """How good the confidences of words are; None where there are none."""
@@ -152,7 +152,7 @@ class Evaluation:
         yield self.table.with_suffix(SUFFIX), lambda path: storage.write_whole(path, self.origin.content(lines))
         if not self.confidences:
             return
-        # Here, because they bring Matplotlib, which training does without.
+        # Imported here, because they import Matplotlib, which training does not need.
         from joint_st.evaluation.reliability import reliability_figure
         from joint_st.figures import save_figure
 
@@ -163,7 +163,7 @@ class Evaluation:
 
     @property
     def name(self) -> str:
-        """What a title calls it."""
+        """Name in titles."""
         return f"confidences of words: {self.run.root}, step {self.step}"
 
     @property
@@ -200,20 +200,20 @@ def evaluate_runs(
 ) -> list[dict]:
     """Evaluate runs on named sources, each on its own test splits by default; print one table and return its rows.
 
-    The rows of several runs begin with `run`, their directory. by: of `joint_st.evaluation.breakdown.BY`, further
-    tables to print. errors: whether to print confusions and the most-missed words. The table, each utterance's
+    The rows of several runs begin with `run`, their directory. by: names in `joint_st.evaluation.breakdown.BY`, for
+    further tables to print. errors: whether to print confusions and the most-missed words. The table, each utterance's
     hypotheses, the word errors and the breakdowns are also written into each run's `evaluations`, the first two also
     where asked. Everything but the audio comes from the runs' directories. Where there are several processes, all
     compute, and process 0 writes and prints.
 
-    fusion: a language model and hot words for the beam search. tune: find their weights on these sources, on the
-    config's dev set where there are none, in a single process; None leaves them as given. window_seconds: longer
-    recordings are heard in windows of so many; None leaves that to each run.
+    fusion: a language model and hot words for the beam search. tune: find their weights on these sources (if empty, on
+    the config's dev set) in a single process; None keeps the given weights. window_seconds: longer recordings are
+    decoded in windows of that length; None leaves it to each run.
 
-    nbest: with 1 or more, words have times and confidences, judged in a table of their own, and that many hypotheses
-    are kept (greedy decoding has one). calibrate: find the temperature of the confidences on one half of these sources,
-    of the config's dev set where there are none, by each checkpoint, head and decoder, and store it in the run; None
-    takes those that the run has.
+    nbest: with 1 or more, words have times and confidences, which get their own table, and that many hypotheses are
+    kept (greedy decoding has one). calibrate: find the temperature of the confidences for each checkpoint, head and
+    decoder on one half of these sources (if empty, of the config's dev set), and store it in the run; None uses the
+    run's temperatures.
     """
     workdirs = list(dict.fromkeys(workdirs))
     found, problems = [], []
@@ -222,7 +222,7 @@ def evaluate_runs(
             workdir, checkpoints, data, passes, decoders, fusion, tune, window_seconds, nbest, calibrate
         ):
             found.append(evaluation)
-            # At once: whatever comes later, this is not lost.
+            # Written at once, so that it is not lost if something fails later.
             if current().is_first and evaluation.utterances:
                 problems += keep_all(evaluation.files())
 
@@ -300,7 +300,7 @@ def evaluate_checkpoints(
     """Yield the evaluations of checkpoints of the run in `workdir`, each step once; only the first one compiles.
 
     Nothing is written. Longer recordings are decoded in windows of `window_seconds`, or of `default_window` where it is
-    None. nbest, calibrate: as of `evaluate_runs`.
+    None. nbest, calibrate: see `evaluate_runs`.
     """
     peers = current()
     if peers.several:
@@ -311,7 +311,7 @@ def evaluate_checkpoints(
     config = trained.config
     keep_compiled(config.training.compilation_cache)
     splits = trained.splits(data)
-    # First, so that a file that cannot be read is told before a corpus is built.
+    # Read first, so that an unreadable file is reported before a corpus is built.
     fused = fusion.open(trained.tokenizer, trained.normalizer) if fusion else None
     with peers.process_zero_first("prepare the splits"):
         datasets = {
@@ -432,7 +432,7 @@ def score_recognised(found, dataset: Dataset, split: str, trained: Trained | Non
 
 
 HASHES = 10_000
-"""Utterances whose hashes are sent to process 0 at once."""
+"""Number of utterances whose hashes are sent to process 0 together."""
 
 HASHES_SECONDS = 600
 """Time limit for every process to send them."""

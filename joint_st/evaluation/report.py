@@ -1,4 +1,4 @@
-"""Results of an evaluation: scored utterances, the rows of a table made of them, and the files of both."""
+"""Results of an evaluation: scored utterances, the rows of a table made from them, and the files of both."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from joint_st.evaluation.wer import ALL, EQUAL, Errors, Op, align_words, count_e
 from joint_st.json_files import parse_json
 from joint_st.tables import escape
 
-if TYPE_CHECKING:  # they bring JAX, which those who only read results do without
+if TYPE_CHECKING:  # they import JAX, which reading results does not need
     from joint_st.decoding.forward import Clock
 
 
@@ -32,11 +32,11 @@ Key = tuple[str, str, str]
 
 
 Numbered = tuple[str, int]
-"""An id, and how often it came before: evaluations stored long ago may have several utterances of one id."""
+"""An id and the number of its earlier occurrences, since old evaluations may have several utterances with one id."""
 
 
 def numbered(ids: Iterable[str]) -> list[Numbered]:
-    """Return each id with how often it came before, so that no two are alike."""
+    """Return each id with the number of its earlier occurrences, so that all are different."""
     seen: dict[str, int] = defaultdict(int)
     found = []
     for id in ids:
@@ -47,7 +47,7 @@ def numbered(ids: Iterable[str]) -> list[Numbered]:
 
 @dataclass(frozen=True)
 class ScoredUtterance:
-    """A hypothesis beside its reference, both normalised, and the errors in it."""
+    """A hypothesis and its reference, both normalised, and its errors."""
 
     id: str
     split: str
@@ -92,7 +92,7 @@ class ScoredUtterance:
         """Return the utterance as a dictionary for JSON: the errors of all words, then, in `subsets`, the same counts
         of each subset.
 
-        What the source states of the utterance (speaker, language, noise, snr) is there where it does. `ops` is the
+        It has speaker, language, noise and snr as far as the source states them. `ops` is the
         alignment: `[kind, reference word, hypothesis word]` each.
         """
         stated = {name: getattr(self, name) for name in ("speaker", "language", "noise", "snr", "samples")}
@@ -112,9 +112,9 @@ class ScoredUtterance:
         }
 
     def with_details(self, hypothesis_words: list[dict], nbest: list[dict]) -> ScoredUtterance:
-        """Return the same with the words of the hypothesis, which of them are correct being filled in."""
+        """Return the same with the words of the hypothesis, and mark which of them are correct."""
         correct = [op.kind == EQUAL for op in self.ops if op.hypothesis is not None]
-        # The last frame may reach beyond the end of the audio.
+        # The last frame may extend beyond the end of the audio.
         words = [
             word | {"end": round(min(word["end"], self.seconds), 6), "correct": right}
             for word, right in zip(hypothesis_words, correct, strict=bool(hypothesis_words))
@@ -137,8 +137,8 @@ def score(
 ) -> list[ScoredUtterance]:
     """Score hypotheses, one for each reference; the texts are normalised already.
 
-    subset_of: the subset of the vocabulary that a reference word is in, or None if it is in none. entries: what the
-    source states of the utterances, where that is known. samples: hashes of their samples, where these are known.
+    subset_of: the subset of the vocabulary that a reference word is in, or None if it is in none. entries: the source's
+    statements about the utterances, if known. samples: hashes of their samples, if known.
     """
     return [
         ScoredUtterance(
@@ -229,7 +229,7 @@ def make_table(rows: Sequence[dict]) -> Table:
     texts = ["head", *(name for name in ("decoder", "normalizer", "step") if name not in shared)]
     if any("run" in row for row in rows):
         table.add_column("run", overflow="fold")
-    # In a narrow terminal names are folded before any number is cut.
+    # In a narrow terminal, names are wrapped before any number is cut.
     for name in ("split", *texts):
         table.add_column(name, overflow="fold")
     timed = any("real_time_factor" in row for row in rows)
@@ -293,7 +293,7 @@ def as_json(rows: Sequence[dict] | dict) -> str:
 
 
 def keep_all(files: Iterable[tuple[Path, Callable[[Path], None]]]) -> list[str]:
-    """Have files written, as many as possible; what is wrong with each of the others, in a line."""
+    """Write as many files as possible; return a line about each that could not be written."""
     return [problem for path, write in files if (problem := storage.keep(write, path))]
 
 
@@ -325,7 +325,7 @@ _Counts = pydantic.create_model("_Counts", **{name: Count for name in Errors.__s
 
 
 class _Record(_Counts):
-    """What of `ScoredUtterance.record` is read again, as far as numbers are counted with it and text is shown."""
+    """The fields of `ScoredUtterance.record` that are read again, to count with them or to show their text."""
 
     model_config = pydantic.ConfigDict(extra="allow")
 

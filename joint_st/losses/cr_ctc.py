@@ -46,9 +46,11 @@ class CrCtcLoss(Loss):
 
 
 def divergence(a: jax.Array, b: jax.Array, mask: jax.Array) -> jax.Array:
-    """Half the sum, over the valid frames, of the divergences of the posteriors of two logits [B, T, V], float32 [B].
+    """Return half the sum over the valid frames of both divergences between the posteriors of two logits [B, T, V],
+    float32 [B].
 
-    Each is pulled towards the other as it stands: `KL(sg(a) || b) + KL(sg(b) || a)`, where `sg` stops the gradient.
+    Each is pulled towards the other, which is held constant: `KL(sg(a) || b) + KL(sg(b) || a)`, where `sg` stops the
+    gradient.
     """
     a, b = (jax.nn.log_softmax(x.astype(jnp.float32)) for x in (a, b))
 

@@ -1,4 +1,4 @@
-"""CTC of the labels given audio, on the head of either pass."""
+"""The loss of the labels given the audio, on the head of either pass."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ PANEL = "CTC of speech"
 class CtcLoss(Loss):
     """The loss of either head, in nats per label, over the utterances whose labels it can emit.
 
-    It is the mean over two maskings of each utterance where their agreement is trained too (`losses.cr_ctc`).
+    With `losses.cr_ctc`, it is the mean over two maskings of each utterance.
     """
 
     columns = (

@@ -1,4 +1,4 @@
-"""Reconstruction of the labels from text units, spans of which are masked (JOIST, arXiv 2210.07353), on either head."""
+"""Reconstruction of the labels from text units with masked spans (JOIST, arXiv 2210.07353), on either head."""
 
 from __future__ import annotations
 
@@ -70,5 +70,5 @@ class ReconstructionLoss(Loss):
         return tuple(name for name in PASSES if getattr(self.section, name))
 
     def _label_weight(self, one: Pass) -> float:
-        """Weight of each label of a pass."""
+        """Return the weight of each label of a pass."""
         return self.section.paired if one.part == "paired" else 1.0

@@ -1,4 +1,4 @@
-"""CTC of the text units given audio, on what the audio encoder puts out."""
+"""CTC of the text units given the audio, on the outputs of the audio encoder."""
 
 from __future__ import annotations
 

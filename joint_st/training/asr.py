@@ -1,4 +1,4 @@
-"""Train a joint model, from a config to a trained and evaluated run; this file reads from top to bottom."""
+"""Trains a joint model, from a config to a trained and evaluated run; read this file from top to bottom."""
 
 from __future__ import annotations
 
@@ -58,17 +58,17 @@ COLUMNS = (
 
 
 def columns(config: Config) -> tuple[Column, ...]:
-    """All columns of `metrics.csv` after `step`."""
+    """Return all columns of `metrics.csv` after `step`."""
     skipped = (SKIPPED,) if config.optimizer.skip_above else ()
     return (*COLUMNS, *skipped, *(column for loss in make_losses(config) for column in loss.columns))
 
 
 @one_at_a_time
 def train_asr(config: Config, workdir: Path) -> None:
-    """Train `config` in `workdir`, or go on with the run there, then evaluate its test splits.
+    """Train `config` in `workdir`, or continue the run there, then evaluate its test splits.
 
-    Raises `UserError` for mistakes of the user and for a loss that is not finite; exits with status 143 after
-    SIGTERM, all saved.
+    Raises `UserError` for mistakes of the user and for a loss that is not finite; exits with status 143 after SIGTERM,
+    once everything is saved.
     """
     began = time.perf_counter()
     fields = "data.train, data.dev, data.text"
@@ -110,7 +110,7 @@ def train_asr(config: Config, workdir: Path) -> None:
 
 
 def make_reporting(config: Config, data: TrainingData) -> Reporting:
-    """Columns that the training script adds to those that a step reports."""
+    """Return the columns that the training script adds to those of the step."""
     training, features = config.training, config.model.features
 
     def host_columns(done: int, window: Window):
@@ -120,7 +120,7 @@ def make_reporting(config: Config, data: TrainingData) -> Reporting:
         return {"epoch": epoch, "audio_seconds_per_second": speed}, pace
 
     def complete(batch: Batch, metrics: dict) -> None:
-        # Not `data.unreadable`, which counts on one host, and already in the batches read ahead.
+        # Not `data.unreadable`, which counts on one host only, and includes batches that are read ahead.
         if "paired" in batch.rows:
             planned = np.count_nonzero(batch.rows["paired"] >= 0)
             metrics["unreadable"] = (planned - metrics["utterances"][0], 1)
@@ -138,7 +138,7 @@ def make_reporting(config: Config, data: TrainingData) -> Reporting:
 
 
 def check_same_ranking(session: Session, step: int, metric: Metric) -> None:
-    """Raise `UserError` where a run goes on from `step`, and its checkpoints were ranked by another error rate."""
+    """Raise `UserError` where a run continues from `step`, and its checkpoints were ranked by another error rate."""
     before = session.checkpoints.facts(step).get("ranked_by", "wer") if step else metric
     if before != metric:
         raise UserError(
@@ -150,9 +150,10 @@ def check_same_ranking(session: Session, step: int, metric: Metric) -> None:
 def make_evaluation(
     config: Config, data: TrainingData, mesh: jax.sharding.Mesh, metric: Metric
 ) -> Callable[[dict], DevResult] | None:
-    """The dev set's error rates under some weights, with figures where a logger shows them; None without a dev set.
+    """Return the evaluation of the dev set, a function of weights, with figures if a logger shows them; None without a
+    dev set.
 
-    metric: that of the full-context head ranks the checkpoint.
+    metric: error rate whose value on the full-context head ranks the checkpoint.
     """
     if not data.dev:
         return None
@@ -167,7 +168,7 @@ def make_evaluation(
         )
         found = DevResult(rates[f"dev_full_context_{metric}"], rates, shown)
         if analyse:
-            from joint_st.analysis.figures import figure_to_image  # brings Matplotlib, which takes a while
+            from joint_st.analysis.figures import figure_to_image  # imports Matplotlib, which takes a while
 
             report = analyse(weights)
             images = {name: figure_to_image(figure) for name, figure in report.figures().items()}
@@ -178,7 +179,7 @@ def make_evaluation(
 
 
 def _steps_left(config: Config, data: TrainingData, done: int) -> Steps | None:
-    """The kinds of steps after `done`, for the subprocess that compiles them."""
+    """Return the kinds of steps after `done`, for the subprocess that compiles them."""
     if done >= config.training.steps:
         return None
     return Steps(config, data.symbols.sizes, data.buckets, data.text_buckets if done < data.text_first else None)

@@ -116,7 +116,7 @@ def test_the_compilers_refusal_is_of_all_memory():
 
 
 def compiled(config, *, state: float, temporaries: float, usable: float, chips: int = 8) -> Compiled:
-    """The result for some config, its sizes in GiB."""
+    """Return the result for some config, its sizes in GiB."""
     parts = [int(share * state * GIB) for share in (0.25, 0.25, 0.5)]
     return Compiled(
         mesh={"data": chips // config.parallel.fsdp, "fsdp": config.parallel.fsdp, "tensor": 1},

@@ -56,14 +56,14 @@ def config(sources, tmp_path, **fields):
 
 
 def opened(data, normalize=ENGLISH, tokenizer=CHARACTERS, units=None, training=False):
-    """The utterances of `data.train`, and how many files of the index were made for them."""
+    """Return the utterances of `data.train`, and how many files of the index were made for them."""
     indexes = Indexes(data.index_cache, normalize)
     made_with = data, FeaturesConfig(), normalize, tokenizer, units
     return open_paired(data.train, *made_with, training=training, indexes=indexes), indexes.cache.made
 
 
 def contents(dataset):
-    """All that a data set says of its rows."""
+    """Return all that a data set says of its rows."""
     names = ("rows", "label_lengths", "unit_lengths", "frames_needed", "unit_frames_needed", "timed", "words")
     columns = {name: getattr(dataset, name).tolist() for name in names}
     if dataset.features:

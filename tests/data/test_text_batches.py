@@ -22,7 +22,7 @@ CHARACTERS = Characters(" 'abcdefghijklmnopqrstuvwxyz")
 
 
 def open_all(corpora, units=None, **fields):
-    """The tiny corpus with phonemes: paired data, its plan, and text-only data with its plan."""
+    """Return the tiny corpus with phonemes: paired data, its plan, and text-only data with its plan."""
 
     def split(name):
         return TfdsSource(name="spoken_grammar/tiny", split=name, data_dir=str(corpora))

@@ -67,7 +67,7 @@ def local(monkeypatch):
 
 
 def speech(frames: int, seed: int) -> np.ndarray:
-    """A symbol a frame, blanks (0) between words of up to 5 frames, of which neighbours may be the same."""
+    """Return a symbol a frame, blanks (0) between words of up to 5 frames, of which neighbours may be the same."""
     rng = np.random.default_rng(seed)
     symbols = []
     while len(symbols) < frames:

@@ -45,7 +45,8 @@ def whole_model(model):
 
 
 def alone(model, forward, audio: np.ndarray) -> dict[str, dict[str, str]]:
-    """What the head on each pass says of one utterance, int16 [samples], by hand: its best path, and a slow beam."""
+    """Return what the head on each pass says of one utterance, int16 [samples], by hand: its best path, and a slow
+    beam."""
     frame = model.config.model.features.samples_per_frame
     # One length for all, so that one compilation does; the silence behind the end is masked.
     padded = np.zeros((1, 200 * frame), np.int16)

@@ -32,7 +32,7 @@ def hear(x, mask):
 
 
 def spell(symbols, first, count):
-    """The symbols of `count` frames from `first` on, repeats collapsed."""
+    """Return the symbols of `count` frames from `first` on, repeats collapsed."""
     piece = symbols[None, first : first + count]
     return np.asarray(collapse(piece, np.ones(piece.shape, bool), np.zeros(1, int))[0])[0][:, None]
 

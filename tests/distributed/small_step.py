@@ -15,7 +15,7 @@ from joint_st.training.step import TrainState
 
 
 def init_state(config, sizes, seed):
-    """A weight for each of the first labels."""
+    """Return a weight for each of the first labels."""
     weights = {"w": jnp.zeros(4)}
     return TrainState(jnp.zeros((), jnp.int32), seed, weights, weights, ())
 

@@ -21,7 +21,7 @@ def address():
 
 
 def meeting(places, seconds=20):
-    """What `rendezvous` returns or raises in each of some threads."""
+    """Return what `rendezvous` returns or raises in each of some threads."""
 
     def one(place):
         try:

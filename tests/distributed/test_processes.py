@@ -63,7 +63,7 @@ def keep(folder: Path, *ended: SimpleNamespace) -> None:
 
 
 def kept(folder: Path) -> list[SimpleNamespace]:
-    """What `keep` has written."""
+    """Return what `keep` has written."""
     return [SimpleNamespace(**one) for one in json.loads((folder / "ended.json").read_text())]
 
 
@@ -73,7 +73,7 @@ def saved(run: Path) -> list[int]:
 
 
 def rows(run: Path) -> list[dict[str, float]]:
-    """The rows of `metrics.csv`, empty fields and the speed left out."""
+    """Return the rows of `metrics.csv`, empty fields and the speed left out."""
     with open(run / "metrics.csv", newline="") as file:
         found = list(csv.DictReader(file))
     return [{k: float(v) for k, v in row.items() if v and k != "audio_seconds_per_second"} for row in found]
@@ -146,7 +146,7 @@ def test_process_0_prints_and_the_other_is_silent(together):
 
 
 def untimed(text: str) -> str:
-    """The text of a file of an evaluation, without how long decoding took."""
+    """Return the text of a file of an evaluation, without how long decoding took."""
     return re.sub(r'"real_time_factor": [0-9.e-]+', "", text)
 
 

@@ -119,7 +119,7 @@ def test_messages_that_the_pages_quote_are_in_the_source():
 
 
 def _strings(path) -> str:
-    """The texts of a file, each in a line; where one has a value put in, it is cut."""
+    """Return the texts of a file, each in a line; where one has a value put in, it is cut."""
     found = []
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Constant) and isinstance(node.value, str):

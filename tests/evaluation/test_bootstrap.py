@@ -110,7 +110,7 @@ def seeds_and_utterances(seed, seeds=4, utterances=60, rate=0.5):
 
 
 def drawn_slowly(statistic, seeds, utterances, samples=4000):
-    """The statistic of so many draws of seeds and of utterances, one after the other: its 95 % interval."""
+    """Return the statistic of so many draws of seeds and of utterances, one after the other: its 95 % interval."""
     rng = np.random.default_rng(11)
     values = []
     for _ in range(samples):

@@ -26,7 +26,7 @@ def run(trained, tmp_path_factory):
 
 
 def evaluate(run, tmp_path, *arguments) -> tuple[set[str], dict]:
-    """The decoders of the table, and the hypotheses by decoder, head and id."""
+    """Return the decoders of the table, and the hypotheses by decoder, head and id."""
     table, lines = tmp_path / "table.json", tmp_path / "lines.jsonl"
     assert main(["evaluate", str(run), *map(str, arguments), "--json", str(table), "--jsonl", str(lines)]) == 0
     utterances = [json.loads(line) for line in lines.read_text().splitlines()]

@@ -123,7 +123,7 @@ def embeddings(model, audio: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def by_hand(model, audio: np.ndarray) -> dict[str, list[int]]:
-    """What the reference finds in the embeddings of both passes over whole audio, int16 [samples]."""
+    """Return what the reference finds in the embeddings of both passes over whole audio, int16 [samples]."""
     joint = merge(model_structure(model.config, model.symbols.sizes), model.weights)
     return {name: reference(joint.head(name), x) for name, x in embeddings(model, audio).items()}
 

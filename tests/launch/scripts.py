@@ -13,7 +13,7 @@ STUBS = Path(__file__).parent / "stubs"
 
 
 def git(folder, *arguments) -> str:
-    """What a git command prints."""
+    """Return what a git command prints."""
     return subprocess.run(["git", "-C", str(folder), *arguments], check=True, capture_output=True, text=True).stdout
 
 
@@ -38,7 +38,7 @@ class Scripts:
         }
 
     def start(self, script: str, *arguments) -> subprocess.Popen:
-        """The script as a process, in which SIGINT can be caught however the tests were started."""
+        """Return the script as a process, in which SIGINT can be caught however the tests were started."""
         return subprocess.Popen(
             [str(self.checkout / "launch" / script), *map(str, arguments)],
             env=self.environment,
@@ -50,7 +50,7 @@ class Scripts:
         )
 
     def run(self, script: str, *arguments, timeout: float = 100) -> subprocess.CompletedProcess:
-        """The script, run to its end."""
+        """Return the script, run to its end."""
         process = self.start(script, *arguments)
         try:
             output, errors = process.communicate(timeout=timeout)
@@ -60,7 +60,7 @@ class Scripts:
         return subprocess.CompletedProcess(process.args, process.returncode, output, errors)
 
     def calls(self, name: str = "calls") -> list[str]:
-        """What a stand-in noted, a call a line."""
+        """Return what a stand-in noted, a call a line."""
         file = self.folder / name
         return file.read_text().splitlines() if file.exists() else []
 

@@ -18,7 +18,7 @@ def launch(scripts, *options, command=TRAIN, timeout=1000):
 
 
 def verbs(scripts) -> list[str]:
-    """The calls of gcloud, without those that only ask."""
+    """Return the calls of gcloud, without those that only ask."""
     calls = [call.split() for call in scripts.calls()]
     return [f"{call[2]} {call[3]}" for call in calls if call[3] != "describe"]
 

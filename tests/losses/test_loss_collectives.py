@@ -29,7 +29,7 @@ ROWS, FRAMES, TEXT_FRAMES, DEPTH, WIDTH = 8, 12, 16, 3, 4
 
 
 def sent(mesh) -> tuple[dict[str, int], bool]:
-    """How often each kind of collective runs in the losses and their gradients by what the model puts out.
+    """Return how often each kind of collective runs in the losses and their gradients by what the model puts out.
 
     And whether there is a loop in them, as every dynamic program is one.
     """

@@ -45,7 +45,7 @@ LABELS = np.array([[1, 2, 3, 4, 5, 1], [3, 1, 2, 5, 4, 2]], np.int32)
 
 
 def loss_of(head, x, mask):
-    """The loss of both utterances, weighted as the training step weights them."""
+    """Return the loss of both utterances, weighted as the training step weights them."""
     lengths = jnp.full(2, LABELS.shape[1])
     weights = head.weights(lengths, frames_needed(LABELS), mask.sum(axis=1), mask.any(axis=1))
     value, _ = ctc_loss(head.emissions(x), mask.sum(axis=1), LABELS, lengths)
@@ -90,7 +90,7 @@ def speech():
 
 
 def hidden(start: int, stop: int):
-    """A time mask over feature frames (10 ms) `start` to `stop` of both utterances."""
+    """Return a time mask over feature frames (10 ms) `start` to `stop` of both utterances."""
     return np.tile((np.arange(4 * FRAMES) >= start) & (np.arange(4 * FRAMES) < stop), (2, 1))
 
 

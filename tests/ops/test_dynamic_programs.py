@@ -48,7 +48,7 @@ def utterances(draw):
 
 
 def spelling(frames: int, text: tuple[int, ...]) -> np.ndarray:
-    """The paths [N, frames] that spell a text."""
+    """Return the paths [N, frames] that spell a text."""
     paths = np.unique(PATHS[:, :frames], axis=0)
     spelled = [tuple(s for s, _ in itertools.groupby(path) if s) for path in paths.tolist()]
     return paths[[one == text for one in spelled]]

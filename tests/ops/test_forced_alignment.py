@@ -17,7 +17,7 @@ def collapsed(path, blank=0):
 
 
 def symbols(label, labels, blank=0):
-    """The path of symbols that a path of label indices [T] stands for."""
+    """Return the path of symbols that a path of label indices [T] stands for."""
     return [int(labels[n]) if n >= 0 else blank for n in label]
 
 

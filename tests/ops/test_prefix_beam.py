@@ -9,7 +9,7 @@ from tests.ops.prefix_beam_reference import beam_of_prefixes, every_alignment
 
 
 def prefixes(found, row: int) -> list[tuple[tuple[int, ...], float]]:
-    """The n-best list of an utterance, without what only fills it."""
+    """Return the n-best list of an utterance, without what only fills it."""
     labels, lengths, scores = (np.asarray(part[row]) for part in found)
     there = [i for i in range(len(scores)) if scores[i] > -np.inf]
     assert there == list(range(len(there))) and not lengths[len(there) :].any()

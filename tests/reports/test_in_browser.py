@@ -81,7 +81,7 @@ def unfiltered(page):
 
 
 def column(page, number: int) -> list[str]:
-    """What stands in a column of the rows that are drawn, from top to bottom."""
+    """Return what stands in a column of the rows that are drawn, from top to bottom."""
     script = """
         return [...document.querySelectorAll('.row')].sort((a, b) => a.dataset.place - b.dataset.place)
             .map(row => row.querySelectorAll('[role=gridcell]')[arguments[0]].textContent)"""

@@ -126,7 +126,7 @@ def load_units(config):
 
 
 def rows(text: str) -> list[dict[str, str]]:
-    """The rows of `metrics.csv`, but for the one column that measures time."""
+    """Return the rows of `metrics.csv`, but for the one column that measures time."""
     found = list(csv.DictReader(io.StringIO(text)))
     for row in found:
         del row["audio_seconds_per_second"]

@@ -151,7 +151,7 @@ def test_a_write_that_fails_in_the_background_is_told_by_the_next_call(tmp_path)
 
 
 def on_eight_devices(folder):
-    """What one device saved is restored onto eight, whole on each or cut over them; and is saved there."""
+    """Return what one device saved is restored onto eight, whole on each or cut over them; and is saved there."""
     mesh = jax.make_mesh((8,), ("data",))
     with Checkpoints(folder, keep_latest=9) as checkpoints:
         for spec in (PartitionSpec(), PartitionSpec("data")):

@@ -58,7 +58,7 @@ DAMAGES = {
 
 
 def damaged(folder, unverified=False):
-    """Each damage of each file in turn: (the file, the damage); files are as they were after it."""
+    """Yield each damage of each file in turn: (the file, the damage); files are as they were after it."""
     for file in sorted(path for path in (folder / str(STEP)).rglob("*") if path.is_file()):
         if file.name == checksums.FILE and unverified:
             continue
@@ -74,7 +74,7 @@ def damaged(folder, unverified=False):
 
 
 def read(folder, which=str(STEP)):
-    """What `load_trained` does with a checkpoint: its facts and a part of its state."""
+    """Return what `load_trained` does with a checkpoint: its facts and a part of its state."""
     with Checkpoints(folder, read_only=True) as checkpoints:
         step = checkpoints.choose(which)
         checkpoints.check(step)

@@ -46,7 +46,7 @@ def signals_as_in_a_terminal():
 
 
 def start(file: Path, out: Path, workers: int = 1) -> subprocess.Popen:
-    """A sweep in a process of its own."""
+    """Return a sweep in a process of its own."""
     command = [sys.executable, "-c", PROGRAM, str(file), str(out), str(workers)]
     return subprocess.Popen(command, env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
 
@@ -59,7 +59,7 @@ def wait_for(event) -> None:
 
 
 def starts(out: Path) -> dict[str, int]:
-    """How often each run was started."""
+    """Return how often each run was started."""
     return {
         str(file.parent.relative_to(out)): file.read_text().count("started") for file in sorted(out.rglob("starts"))
     }

@@ -100,13 +100,13 @@ class ByHand:
         return nnx.merge(self._structure, self._params)
 
     def speech(self, batch, row):
-        """What is made of the audio of one row, with logits in place of the passes, cut to its frames."""
+        """Return what is made of the audio of one row, with logits in place of the passes, cut to its frames."""
         batch = batch["paired"]
         frames = -(-batch["audio_lengths"][row] // FRAME)
         return self._cut(self._speech(batch["audio"][row][None], batch["audio_lengths"][row][None]), frames)
 
     def text(self, units):
-        """The same of units, each repeated twice."""
+        """Return the same of units, each repeated twice."""
         padded = np.pad(units, (0, 8 - len(units)))
         repetitions = 2 * (np.arange(8) < len(units)).astype(np.int32)
         return self._cut(self._text(padded[None], repetitions[None]), 2 * len(units))
@@ -204,7 +204,7 @@ def test_parts_add_up_to_the_whole_batch(whole):
 
 
 def gradient(state, steps):
-    """The first moments after a step from fresh ones: the clipped gradient, but for a factor."""
+    """Return the first moments after a step from fresh ones: the clipped gradient, but for a factor."""
     return steps(state, joint_batch())[0].optimizer[1][0].mu
 
 

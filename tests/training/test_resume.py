@@ -66,14 +66,14 @@ def wait_for(process, event) -> None:
 
 
 def finish(process) -> str:
-    """What a process that ends well writes to stderr."""
+    """Return what a process that ends well writes to stderr."""
     output = process.communicate()[1]
     assert process.returncode == 0, output
     return output
 
 
 def rows(run: Path) -> list[dict[str, str]]:
-    """The rows of `metrics.csv`, but for the one column that measures time."""
+    """Return the rows of `metrics.csv`, but for the one column that measures time."""
     with open(run / "metrics.csv", newline="") as file:
         found = list(csv.DictReader(file))
     for row in found:
@@ -196,7 +196,7 @@ def test_another_config_is_refused(trained, capsys):
 
 
 def plan_of(config):
-    """The prepared training set and the batch plan of a run."""
+    """Return the prepared training set and the batch plan of a run."""
     data, features = config.data, config.model.features
     prepared = open_paired(
         data.train, data, features, normalizer(data.normalizer), train_tokenizer(config), training=True

@@ -29,7 +29,7 @@ MESHES = (
 
 
 def mesh_of(data: int = 1, fsdp: int = 1, tensor: int = 1) -> jax.sharding.Mesh:
-    """A mesh of the first devices."""
+    """Return a mesh of the first devices."""
     config = ParallelConfig(data=data, fsdp=fsdp, tensor=tensor)
     return make_mesh(config, jax.devices()[: data * fsdp * tensor])
 

@@ -87,7 +87,7 @@ class Steps:
             return jax.device_get(self.jitted(given_away, put_batch(batch, self.mesh)))
 
     def warm(self):
-        """The state after one step: the learning rate of the first is 0."""
+        """Return the state after one step: the learning rate of the first is 0."""
         return self(self.init(), make_batch(9))[0]
 
 
@@ -297,7 +297,7 @@ COLLECTIVES = ("all-reduce", "all-gather", "reduce-scatter", "all-to-all", "coll
 
 
 def computations(hlo: str) -> dict[str, list[str]]:
-    """The lines of each computation of an HLO module, by name."""
+    """Return the lines of each computation of an HLO module, by name."""
     found, lines = {}, []
     for line in hlo.splitlines():
         if line.endswith("{") and " = " not in line:

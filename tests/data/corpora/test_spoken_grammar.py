@@ -31,7 +31,7 @@ HEARD, ONLY_READ = ({name for kind in sort.values() for name in kind} for sort i
 
 
 def said(config):
-    """The scripts of a config, by split."""
+    """Return the scripts of a config, by split."""
     return scripts(config.train, config.dev, config.test, config.text, names(config.names))
 
 

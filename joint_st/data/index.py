@@ -351,7 +351,7 @@ def _tell_refusals(entries: Entries, units: Units) -> None:
         if current().is_first and len(rows) and (why := units.refusal(language)):
             first = entries.id(int(rows[0]))
             log.warning(
-                "%s: %d texts are left without units, the first of them %s: %s",
+                "%s: %d texts are left without text units, the first of them %s: %s",
                 entries.corpus.name,
                 len(rows),
                 first,

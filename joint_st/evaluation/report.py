@@ -219,13 +219,21 @@ def make_rates(errors: Sequence[Errors], samples: int = 1000, seed: int = 0) -> 
 def make_table(rows: Sequence[dict]) -> Table:
     """Return the rows as a table for `rich.print`, about 80 columns wide; rates in per cent, subsets below splits.
 
-    The title has what all rows share (mostly the decoder), and what the decoders of a table are fused with.
+    The title has what all rows share (mostly the decoder), and what the decoders of a table are fused with. Where
+    there are subsets, the caption says what they are, and how many words are in none.
     """
     shared = [name for name in ("decoder", "normalizer", "step") if len({row[name] for row in rows}) == 1]
     title = ", ".join(f"{name} {rows[0][name]}" for name in shared)
     short = {} if "decoder" in shared else short_names(row["decoder"] for row in rows)
     title = "\n".join([title, *(f"{label}: {name}" for name, label in short.items() if label != name)])
-    table = Table(title=escape(title), title_justify="left", box=box.SIMPLE_HEAD, padding=0)
+    table = Table(
+        title=escape(title),
+        title_justify="left",
+        caption=escape(_about_subsets(rows)) or None,
+        caption_justify="left",
+        box=box.SIMPLE_HEAD,
+        padding=0,
+    )
     texts = ["head", *(name for name in ("decoder", "normalizer", "step") if name not in shared)]
     if any("run" in row for row in rows):
         table.add_column("run", overflow="fold")
@@ -247,6 +255,27 @@ def make_table(rows: Sequence[dict]) -> Table:
             *([_factor(row)] if timed else []),
         )
     return table
+
+
+def _about_subsets(rows: Sequence[dict]) -> str:
+    """Return what the subsets of words are, and how many of each split are in none; "" where there are no subsets."""
+    words: dict[str, dict[tuple, dict[str, int]]] = defaultdict(lambda: defaultdict(dict))
+    for row in rows:
+        one = row.get("run"), row["step"], row["head"], row["decoder"]
+        words[row["split"]][one][row["subset"]] = row["words"]
+    known = {split: [own for own in tables.values() if len(own) > 1] for split, tables in words.items()}
+    if not any(known.values()):
+        return ""
+    lines = ["heard: words that training audio has; text_only: that training text alone has"]
+    for split, tables in known.items():
+        # Runs with other training texts have other counts.
+        rest = sorted({2 * own[ALL] - sum(own.values()) for own in tables})
+        if rest and rest[-1]:
+            counts = " to ".join(map(str, dict.fromkeys((rest[0], rest[-1]))))
+            lines.append(
+                f"{split}: {counts} of {tables[0][ALL]} words are in neither, and count in its first row alone"
+            )
+    return "\n".join(lines)
 
 
 def _factor(row: dict) -> str:

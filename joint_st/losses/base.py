@@ -78,6 +78,8 @@ class Column(NamedTuple):
     """Unit of the values, for the panel."""
     weighted_by: str = ""
     """The loss term whose weights also apply to this monitored column."""
+    description: str = ""
+    """What the column holds, in a sentence, for the reference of columns."""
 
 
 Rows = Mapping[Pass, jax.Array]

@@ -27,12 +27,44 @@ class ConsistencyLoss(Loss):
     """
 
     columns = (
-        Column("consistency", DISTANCE, unit="distance per frame"),
-        Column("random_distance", DISTANCE, unit="distance per frame", weighted_by="consistency"),
-        Column("audio_norm", NORM, weighted_by="consistency"),
-        Column("text_norm", NORM, weighted_by="consistency"),
-        Column("coverage", "Share of text frames that are matched with audio", weighted_by="consistency"),
-        Column("unmatched", kind="count"),
+        Column(
+            "consistency",
+            DISTANCE,
+            unit="distance per frame",
+            description="Distance of the embeddings of speech and of its text under the alignment, a mean over frames "
+            "and chosen layers.",
+        ),
+        Column(
+            "random_distance",
+            DISTANCE,
+            unit="distance per frame",
+            weighted_by="consistency",
+            description="The same distance under a random monotonic alignment, for comparison.",
+        ),
+        Column(
+            "audio_norm",
+            NORM,
+            weighted_by="consistency",
+            description="Mean L2 norm of the embeddings of speech in the chosen layers.",
+        ),
+        Column(
+            "text_norm",
+            NORM,
+            weighted_by="consistency",
+            description="Mean L2 norm of the embeddings of text in the chosen layers.",
+        ),
+        Column(
+            "coverage",
+            "Share of text frames that are matched with audio",
+            weighted_by="consistency",
+            description="Share of text frames, from 0 to 1, with which the alignment matches at least one audio frame.",
+        ),
+        Column(
+            "unmatched",
+            kind="count",
+            description="Utterances without consistency loss, because the alignment does not exist for them: they have "
+            "no text units, fewer frames than the alignment needs, or no times of words where it needs these.",
+        ),
     )
 
     @property

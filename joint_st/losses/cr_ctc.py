@@ -14,7 +14,16 @@ from joint_st.passes import PASSES
 class CrCtcLoss(Loss):
     """Equation 5 of the paper on either head, in nats per label, over the utterances that CTC can spell."""
 
-    columns = tuple(Column(f"{name}_cr", "Agreement of two maskings", unit="nats per label") for name in PASSES)
+    columns = tuple(
+        Column(
+            f"{name}_cr",
+            "Agreement of two maskings",
+            unit="nats per label",
+            description="Divergence of the posteriors under two maskings of one utterance, "
+            f"{name.replace('_', '-')} head.",
+        )
+        for name in PASSES
+    )
 
     @property
     def passes(self):

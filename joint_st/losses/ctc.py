@@ -17,9 +17,21 @@ class CtcLoss(Loss):
     """
 
     columns = (
-        Column("streaming_ctc", PANEL, unit="nats per label"),
-        Column("full_context_ctc", PANEL, unit="nats per label"),
-        Column("infeasible", kind="count"),
+        Column(
+            "streaming_ctc", PANEL, unit="nats per label", description="Loss of the labels given audio, streaming head."
+        ),
+        Column(
+            "full_context_ctc",
+            PANEL,
+            unit="nats per label",
+            description="Loss of the labels given audio, full-context head.",
+        ),
+        Column(
+            "infeasible",
+            kind="count",
+            description="Utterances without this loss, because they have more labels than CTC can emit in their frames: "
+            "one label in a frame, and a blank between two equal ones.",
+        ),
     )
 
     @property

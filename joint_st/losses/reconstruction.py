@@ -15,9 +15,24 @@ class ReconstructionLoss(Loss):
     """The loss of each head that has a weight, in nats per label, over texts with audio and without."""
 
     columns = (
-        Column("streaming_reconstruction", PANEL, unit="nats per label"),
-        Column("full_context_reconstruction", PANEL, unit="nats per label"),
-        Column("infeasible_sentences", kind="count"),
+        Column(
+            "streaming_reconstruction",
+            PANEL,
+            unit="nats per label",
+            description="Loss of the labels given masked text, streaming head.",
+        ),
+        Column(
+            "full_context_reconstruction",
+            PANEL,
+            unit="nats per label",
+            description="Loss of the labels given masked text, full-context head.",
+        ),
+        Column(
+            "infeasible_sentences",
+            kind="count",
+            description="Sentences of text without audio that have more labels than CTC can emit in their text frames "
+            "(units times repetitions). They are without this loss.",
+        ),
     )
 
     @property

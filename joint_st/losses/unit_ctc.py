@@ -13,7 +13,14 @@ from joint_st.ops.ctc import ctc_loss, ctc_weights
 class UnitCtcLoss(Loss):
     """CTC in nats per unit, over the utterances whose units their frames can emit."""
 
-    columns = (Column("unit_ctc", "CTC of speech", unit="nats per label"),)
+    columns = (
+        Column(
+            "unit_ctc",
+            "CTC of speech",
+            unit="nats per unit",
+            description="Loss of the text units given audio, on what the audio encoder puts out.",
+        ),
+    )
 
     @property
     def passes(self):

@@ -18,6 +18,7 @@ from joint_st.errors import UserError
 from joint_st.evaluation.evaluate import Scorer, evaluate_run
 from joint_st.evaluation.ranking import Metric, ranking_metric
 from joint_st.losses.base import Column, make_losses
+from joint_st.passes import PASSES
 from joint_st.runs.lock import one_at_a_time
 from joint_st.training.compile_subprocess import Steps, compile_in_subprocess
 from joint_st.training.loop import (
@@ -40,19 +41,46 @@ from joint_st.training.step import COLUMNS as STEP_COLUMNS
 from joint_st.training.step import SKIPPED, make_train_step
 
 COLUMNS = (
-    Column("epoch", kind="count"),
-    Column("dev_streaming_wer", "Word error rate, dev set", unit="%"),
-    Column("dev_full_context_wer", "Word error rate, dev set", unit="%"),
-    Column("dev_streaming_cer", "Character error rate, dev set", unit="%"),
-    Column("dev_full_context_cer", "Character error rate, dev set", unit="%"),
-    Column("dev_streaming_length_ratio", "Length of hypotheses relative to references, dev set", unit="%"),
-    Column("dev_full_context_length_ratio", "Length of hypotheses relative to references, dev set", unit="%"),
-    Column("dev_streaming_blank_share", "Frames that emit no label, dev set", unit="%"),
-    Column("dev_full_context_blank_share", "Frames that emit no label, dev set", unit="%"),
+    Column("epoch", kind="count", description="Passes over the utterances so far, as the mixture draws them."),
+    *(
+        Column(
+            f"dev_{head}_{rate}",
+            f"{words.capitalize()} error rate, dev set",
+            unit="%",
+            description=f"{words.capitalize()} error rate on the dev set, greedy, {head.replace('_', '-')} head.",
+        )
+        for rate, words in (("wer", "word"), ("cer", "character"))
+        for head in PASSES
+    ),
+    *(
+        Column(
+            f"dev_{head}_length_ratio",
+            "Length of hypotheses relative to references, dev set",
+            unit="%",
+            description=f"Characters of the {head.replace('_', '-')} head's hypotheses per character of the dev set's "
+            "references; far below 100 % the head emits too little.",
+        )
+        for head in PASSES
+    ),
+    *(
+        Column(
+            f"dev_{head}_blank_share",
+            "Frames that emit no label, dev set",
+            unit="%",
+            description=f"Share of the dev set's frames on which the {head.replace('_', '-')} head emits no label: blanks, "
+            "and repetitions of the label before.",
+        )
+        for head in PASSES
+    ),
     *STEP_COLUMNS,
-    Column("learning_rate", "Learning rate"),
-    Column("unreadable", kind="count"),
-    Column("audio_seconds_per_second", "Speed", unit="seconds of audio per second"),
+    Column("learning_rate", "Learning rate", description="Learning rate of the last step of the row."),
+    Column("unreadable", kind="count", description="Utterances of the row's batches whose audio could not be read."),
+    Column(
+        "audio_seconds_per_second",
+        "Speed",
+        unit="seconds of audio per second",
+        description="Audio trained on, per second of wall time, over all devices; evaluations and saving not counted.",
+    ),
 )
 """Columns of `metrics.csv` after `step`, before those of the losses."""
 

@@ -117,12 +117,22 @@ def compile_in_subprocess(steps: Steps | None) -> CompileSubprocess | contextlib
 
     It pays on the CPU if this process keeps its memory and its cache of compiled programs, on a disk, lacks these. A
     file in the cache records for which steps it has them. steps: None if there is nothing to compile.
+    A section that a config file itself defines is unknown to another process: this one compiles then.
     """
     folder = jax.config.jax_compilation_cache_dir
     keeps_memory = os.environ.get(VARIABLE) == TUNABLES and jax.default_backend() == "cpu"
     if not steps or not keeps_memory or current().several or not folder or _known(folder, steps).exists():
         return contextlib.nullcontext()
-    return CompileSubprocess(steps)
+    return CompileSubprocess(steps) if _can_be_sent(steps) else contextlib.nullcontext()
+
+
+def _can_be_sent(steps: Steps) -> bool:
+    """Whether another process can find all classes of the config."""
+    try:
+        pickle.dumps(steps)
+    except (pickle.PicklingError, AttributeError):
+        return False
+    return True
 
 
 def _known(folder: str, steps: Steps) -> Path:

@@ -54,14 +54,21 @@ from joint_st.training.step import SKIPPED, TrainState, fresh_state, jitted_init
 from joint_st.training.weights import Start, starting_state
 
 COLUMNS = (
-    Column("epoch", kind="count"),
-    Column("loss", "Loss", unit="nats per label"),
-    Column("gradient_norm", "Norm of the gradient"),
-    Column("learning_rate", "Learning rate"),
-    Column("texts", kind="count"),
-    Column("labels_per_second", "Speed", unit="labels per second"),
-    Column("dev_perplexity", "Perplexity, dev set"),
-    Column("dev_word_perplexity", "Perplexity, dev set"),
+    Column("epoch", kind="count", description="Passes over the texts so far."),
+    Column(
+        "loss", "Loss", unit="nats per label", description="Mean negative log probability of a label, end included."
+    ),
+    Column("gradient_norm", "Norm of the gradient", description="L2 norm of the gradient, before it is clipped."),
+    Column("learning_rate", "Learning rate", description="Learning rate of the last step of the row."),
+    Column("texts", kind="count", description="Texts that the steps of the row took."),
+    Column(
+        "labels_per_second",
+        "Speed",
+        unit="labels per second",
+        description="Labels trained on, per second of wall time, over all devices.",
+    ),
+    Column("dev_perplexity", "Perplexity, dev set", description="Perplexity per label on the dev set."),
+    Column("dev_word_perplexity", "Perplexity, dev set", description="Perplexity per word on the dev set."),
 )
 """Columns of `metrics.csv` after `step`."""
 

@@ -22,14 +22,20 @@ from joint_st.passes import PASSES
 from joint_st.training.optimizer import SpikeState, make_optimizer, moving_average
 
 COLUMNS = (
-    Column("loss", "Loss, all objectives"),
-    Column("gradient_norm", "Norm of the gradient"),
-    Column("utterances", kind="count"),
-    Column("sentences", kind="count"),
+    Column("loss", "Loss, all objectives", description="What is minimised: the weighted sum of all losses."),
+    Column("gradient_norm", "Norm of the gradient", description="L2 norm of the gradient, before it is clipped."),
+    Column("utterances", kind="count", description="Utterances with audio that the steps of the row took."),
+    Column("sentences", kind="count", description="Sentences of text without audio that the steps of the row took."),
 )
 """Columns that a step reports in every run; the losses have further ones."""
 
-SKIPPED = Column("skipped_steps", "Steps skipped", kind="count")
+SKIPPED = Column(
+    "skipped_steps",
+    "Steps skipped",
+    kind="count",
+    description="Steps that changed no weights, because their gradient's norm was more than `optimizer.skip_above` "
+    "times the median.",
+)
 """The column of skipped steps, whose gradient was far above the median (`optimizer.skip_above`)."""
 
 UNLISTED = frozenset(

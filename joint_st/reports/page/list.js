@@ -16,7 +16,7 @@ const KINDS = {
   d: ["with deletions", (count) => count.d > 0],
   i: ["with insertions", (count) => count.i > 0],
   s: ["with substitutions", (count) => count.s > 0],
-  read: ["with words only read", (_, utterance) => utterance.read],
+  read: ["with words of training text alone", (_, utterance) => utterance.read],
 };
 
 const COLUMNS = [

@@ -27,7 +27,7 @@ LESS, FALLS = 0.99, 0.95
 
 
 class Symptoms:
-    """Watches what a training logs; what it remembers begins anew where a run goes on."""
+    """Watches the metrics that a training logs; it starts without memory when a run is continued."""
 
     def __init__(self):
         self._collapsed = dict.fromkeys(PASSES, 0)

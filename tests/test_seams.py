@@ -161,6 +161,7 @@ class LanguageEmbedding(Conditioning):
         return x + self.embed(columns["language"])[:, None].astype(x.dtype)
 
 
+@pytest.mark.slow
 def test_a_language_embedding_hears_the_column_and_learns_what_it_meets():
     steps = Steps({**JOINT, "conditioning.language.on": True}, languages=3)
     state, batch = steps.init(), joint_batch()

@@ -69,13 +69,25 @@ class Scorer:
         self._forward = Forward(config, sizes, mesh)
 
     def __call__(self, weights, name: str) -> dict[str, float]:
-        """Return `{name}_{head}_wer` and `{name}_{head}_cer` of each head, as fractions.
+        """Return four numbers of each head, as fractions, under names such as `{name}_{head}_wer`.
 
-        Raises `UserError` where the dataset has no words.
+        `wer`, `cer`; `length_ratio`: characters of the hypotheses per character of the references; `blank_share`:
+        frames on which the head emits no label. Raises `UserError` where the dataset has no words.
         """
-        found = list(
-            recognise(self._forward, weights, self._dataset, self._buckets, self._mesh, self._config, name=name)
-        )
+
+        def spell(labels):
+            return self._dataset.tokenizer.decode(labels), len(labels)
+
+        features = self._config.model.features
+        arguments = self._forward, weights, self._dataset, self._buckets, self._mesh, self._config
+        emitted, frames, found = Counter(), 0, []
+        for one in recognise(*arguments, name=name, spell=spell):
+            texts = {}
+            for decoder, by_head in one.hypotheses.items():
+                texts[decoder] = {head: text for head, (text, _) in by_head.items()}
+                emitted.update({head: count for head, (_, count) in by_head.items()})
+            frames += features.frames(features.samples(one.seconds))
+            found.append(dataclasses.replace(one, hypotheses=texts))
         if not found:
             raise UserError(f"data.{nothing_read(name, self._dataset)}")
         scored = score_recognised(found, self._dataset, name)
@@ -84,7 +96,11 @@ class Scorer:
             errors = total(u.errors[ALL] for u in scored if u.head == head)
             if errors.wer is None:
                 raise UserError(f"data.{name}: its transcripts have no words, so there is no WER; correct its sources")
-            rates |= {f"{name}_{head}_wer": errors.wer, f"{name}_{head}_cer": errors.cer}
+            lengths = [(len(u.hypothesis), len(u.reference)) for u in scored if u.head == head]
+            own = {"wer": errors.wer, "cer": errors.cer}
+            own["length_ratio"] = sum(heard for heard, _ in lengths) / sum(there for _, there in lengths)
+            own["blank_share"] = max(1 - emitted[head] / frames, 0.0)
+            rates |= {f"{name}_{head}_{rate}": value for rate, value in own.items()}
         return rates
 
 

@@ -52,6 +52,26 @@ COLUMNS = (
         for rate, words in (("wer", "word"), ("cer", "character"))
         for head in PASSES
     ),
+    *(
+        Column(
+            f"dev_{head}_length_ratio",
+            "Length of hypotheses relative to references, dev set",
+            unit="%",
+            description=f"Characters of the {head.replace('_', '-')} head's hypotheses per character of the dev set's "
+            "references; far below 100 % the head emits too little.",
+        )
+        for head in PASSES
+    ),
+    *(
+        Column(
+            f"dev_{head}_blank_share",
+            "Frames that emit no label, dev set",
+            unit="%",
+            description=f"Share of the dev set's frames on which the {head.replace('_', '-')} head emits no label: blanks, "
+            "and repetitions of the label before.",
+        )
+        for head in PASSES
+    ),
     *STEP_COLUMNS,
     Column("learning_rate", "Learning rate", description="Learning rate of the last step of the row."),
     Column("unreadable", kind="count", description="Utterances of the row's batches whose audio could not be read."),

@@ -34,6 +34,7 @@ from joint_st.training.loggers import open_loggers
 from joint_st.training.metrics import Window
 from joint_st.training.setup import log
 from joint_st.training.step import UNLISTED, TrainState
+from joint_st.training.symptoms import Symptoms
 
 AnyConfig = TypeVar("AnyConfig", Config, LmConfig)
 Data = TypeVar("Data")
@@ -150,6 +151,7 @@ class Recorder:
         self._counts = {column.name for column in reporting.columns if column.kind == "count"}
         self._known = {column.name for column in reporting.columns} | UNLISTED
         self.window = Window(saved)
+        self._symptoms = Symptoms()
         names = tuple(column.name for column in reporting.columns)
         self.loggers = open_loggers(config, run, names, resume_at=start) if current().is_first else []
         self._bar = tqdm.tqdm(
@@ -181,6 +183,7 @@ class Recorder:
             if name in self.window and name not in row:
                 row[name] = self.window.total(name) if name in self._counts else self.window.mean(name)
         self.log(done, row)
+        self._symptoms.add_loss(row["loss"])
         shown = f"loss {row['loss']:.3f}, lr {row['learning_rate']:.2e}, {pace}"
         self._bar.set_postfix_str(shown)
         if self._bar.disable:  # without a terminal, log lines
@@ -202,6 +205,8 @@ class Recorder:
         self.log(done, found.rates)
         if current().is_first:
             tqdm.tqdm.write(f"step {done}: dev {found.shown}", file=sys.stderr)
+            for line in self._symptoms.found(done, found.rank, found.shown, found.rates):
+                tqdm.tqdm.write(f"step {done}: {line}", file=sys.stderr)
         for logger in self.loggers if found.images else ():
             logger.log(done, found.more)
             logger.log_images(done, found.images)

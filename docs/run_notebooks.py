@@ -41,7 +41,6 @@ def execute(notebook: Path, toy: bool) -> dict:
     """Return a notebook with its outputs, executed in the folder that it lies in. Raises where a cell fails."""
     import nbformat
     from nbclient import NotebookClient
-    from traitlets.config import Config
 
     node = nbformat.read(notebook, as_version=4)
     os.environ[SWITCH] = "toy" if toy else "full"
@@ -54,8 +53,6 @@ def execute(notebook: Path, toy: bool) -> dict:
         startup_timeout=SECONDS,
         record_timing=False,
         resources={"metadata": {"path": str(notebook.parent)}},
-        # By files, not by ports that others on this machine could connect to.
-        config=Config({"KernelManager": {"transport": "ipc"}}),
     ).execute()
     node.metadata["toy"] = toy
     return node

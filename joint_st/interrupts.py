@@ -20,5 +20,5 @@ def listen() -> None:
 
 
 def came() -> bool:
-    """Whether SIGINT has come."""
+    """Return whether SIGINT has come."""
     return _came

@@ -46,7 +46,7 @@ def path(text: str | os.PathLike[str]) -> Path:
 
 
 def is_remote(path: str | os.PathLike[str]) -> bool:
-    """Whether a path is one in a bucket."""
+    """Return whether a path is in a bucket."""
     return os.fspath(path).startswith(SCHEME)
 
 
@@ -100,7 +100,7 @@ def as_user_error(path: Path) -> Iterator[None]:
 
 
 def _why(error: Exception, path: str) -> str:
-    """A service's refusal in one line; empty for an error of another kind."""
+    """Return a service's refusal in one line; empty for an error of another kind."""
     told = " ".join(str(error).split())
     # Orbax uses Google's own client, and TensorStore is C++: their refusals are recognised by their messages.
     if "PERMISSION_DENIED" in told or "UNAUTHENTICATED" in told:
@@ -143,7 +143,7 @@ def why_no_file(path: str | os.PathLike[str]) -> str:
 
 
 def printable(path: str | os.PathLike[str]) -> str:
-    """A path as text that can be printed: bytes of its name that are not UTF-8 become `\\xe9` and the like."""
+    """Return a path as text that can be printed: bytes of its name that are not UTF-8 become `\\xe9` and the like."""
     try:
         return os.fsencode(path).decode("utf-8", "backslashreplace")
     except UnicodeEncodeError:
@@ -180,7 +180,8 @@ def write_whole(path: Path, content: str | bytes) -> None:
 
 
 def bounded(name: str) -> str:
-    """A name of at most `MOST_BYTES` bytes: a longer one is cut off, and ends with a hash of all of it."""
+    """Return a name of at most `MOST_BYTES` bytes: a longer one is cut off, and gets a hash of the whole name at its
+    end."""
     data = os.fsencode(name)
     if len(data) <= MOST_BYTES:
         return name
@@ -223,7 +224,7 @@ def remove_folder(folder: Path) -> None:
 
 
 def modified(path: Path) -> float:
-    """When a file or the entries of a folder last changed, in seconds since the epoch; 0 where there is none.
+    """Return when a file or the entries of a folder last changed, in seconds since the epoch; 0 where there is none.
 
     In a bucket, when any file in the folder was last written.
     """
@@ -257,7 +258,7 @@ class Checksum(NamedTuple):
 
 
 def checksum(content: bytes) -> str:
-    """The MD5 of some bytes, in hexadecimal."""
+    """Return the MD5 of some bytes, in hexadecimal."""
     return hashlib.md5(content, usedforsecurity=False).hexdigest()
 
 

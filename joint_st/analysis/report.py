@@ -116,7 +116,8 @@ class LayerReport:
     def table(self) -> Group:
         """Return three tables for `rich.print`, at most 80 columns wide."""
         facts = self.facts
-        infeasible = f", {facts['infeasible']} without an alignment are left out" if facts["infeasible"] else ""
+        left_out = f"{facts['infeasible']} without an alignment (no text, or too few frames for it) are left out"
+        infeasible = f";\n{left_out}" if facts["infeasible"] else ""
         headings = dict(zip(DISTANCES, ("best", "frame-\nwise", "random", "wrong\ntext")))
         relative = headings | {"best": "relative\nbest"}
         distances = _table(

@@ -60,7 +60,7 @@ def run_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="best|latest|STEP",
         type=checkpoint,
         default="best",
-        help="the best by the dev set's WER or CER (the default), the latest, or that of a step",
+        help="the best one by WER or CER on the dev set (the default), the latest one, or that of a step",
     )
     verify_argument(parser)
 
@@ -73,7 +73,7 @@ def checkpoints_argument(parser: argparse.ArgumentParser, which: str) -> None:
         type=checkpoint,
         nargs="+",
         default=["best"],
-        help=f"{which}the best by the dev set's WER or CER (the default), the latest, or that of a step",
+        help=f"{which}the best one by WER or CER on the dev set (the default), the latest one, or that of a step",
     )
     verify_argument(parser)
 
@@ -131,7 +131,7 @@ def fusion_arguments(parser: argparse.ArgumentParser) -> None:
         "--hot-words",
         metavar="FILE",
         type=Path,
-        help="file of words or phrases to favour, one per line; with ` :W` after it, one counts for W bonuses",
+        help="file of words or phrases to favour, one per line; ` :W` after a phrase makes it count for W bonuses",
     )
     parser.add_argument(
         "--hot-word-bonus", metavar="X", type=BONUS, help="bonus for each hot word in a hypothesis; 5 by default"
@@ -343,7 +343,8 @@ _OF_JAX = "TPU_SKIP_MDS_QUERY"
 
 
 def _may_have_accelerator() -> bool:
-    """Whether this machine shows any sign of a GPU or a TPU; unknown on other systems than Linux."""
+    """Return whether this machine shows any sign of a GPU or a TPU; true on systems other than Linux, where that is
+    unknown."""
     if sys.platform != "linux" or any(name.startswith("TPU_") for name in os.environ if name != _OF_JAX):
         return True
     if any(glob.glob(pattern) for pattern in _ACCELERATORS):

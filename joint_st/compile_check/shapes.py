@@ -98,8 +98,8 @@ def describe_batch(config: Config, buckets: dict[str, Buckets]) -> str:
     """Return the batch in words."""
     speech, text = buckets["paired"], buckets.get("text")
     seconds = config.model.features.seconds(speech.bounds[0])
-    units = f", {speech.unit_bounds[0]} units" if speech.unit_bounds else ""
+    units = f", {speech.unit_bounds[0]} text units" if speech.unit_bounds else ""
     line = f"{speech.batch_sizes[0]} × {seconds:.4g} s of speech with {speech.label_bounds[0]} labels{units}"
     if text:
-        line += f"; {text.batch_sizes[0]} texts of {text.bounds[0]} units, {text.label_bounds[0]} labels"
+        line += f"; {text.batch_sizes[0]} texts of {text.bounds[0]} text units, {text.label_bounds[0]} labels"
     return line

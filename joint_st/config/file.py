@@ -87,7 +87,7 @@ def save(config: Config | LmConfig, path: str | os.PathLike[str]) -> None:
 
 
 def docstring(path: str | os.PathLike[str]) -> str:
-    """The docstring of a Python config file, without running it; "" for other files."""
+    """Return the docstring of a Python config file, without running it; "" for other files."""
     path = storage.path(path)
     if path.suffix != ".py":
         return ""
@@ -123,7 +123,7 @@ def from_python(path: str | os.PathLike[str], make: Callable[[types.ModuleType],
 
 
 def is_language_model(directory: str | os.PathLike[str]) -> bool:
-    """Whether a directory is the run of a language model."""
+    """Return whether a directory is the run of a language model."""
     path = storage.path(directory) / FILE_NAME
     return path.is_file() and _says_language_model(path)
 
@@ -162,7 +162,7 @@ def _migrated(read: dict, path: Path) -> dict:
     if isinstance(number, int) and number in READ_BY:
         raise UserError(
             f"{path}: a run of format {number}, which joint_st {READ_BY[number]} reads, and this version does not: "
-            f"use that version, or train anew"
+            f"use that version, or train again"
         )
     if number != FORMAT:
         raise UserError(
@@ -183,7 +183,7 @@ def _call_config(module: types.ModuleType, kind: type[Root]) -> Root:
 
 
 def _place(error: Exception, path: Path) -> str:
-    """The last line of the config file that took part in an error."""
+    """Return the last line of the config file that took part in an error."""
     lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
     return f"{path}:{lines[-1]}" if lines else str(path)
 

@@ -20,7 +20,7 @@ Root = TypeVar("Root", bound=Section)
 
 
 def override(config: Root, changes: Mapping[str, Any]) -> Root:
-    """The config with the value at each dotted path replaced.
+    """Return the config with the value at each dotted path replaced.
 
     A path ends at a field (`model.width`), a section (`model`), an item of a tuple (`data.train.0`; the index
     after the last one appends) or of a dict (`data.test.dev`), or goes on into it (`data.train.0.path`). A

@@ -148,7 +148,7 @@ def _line(error: ErrorDetails, path: str, root: type[Section]) -> str:
 
 
 def _type_at(location: tuple[str | int, ...], annotation: Any) -> Any:
-    """The type at a location that leads to a source."""
+    """Return the type at a location that leads to a source."""
     for part in location:
         annotation = plain(annotation)
         annotation = annotation.model_fields[part].annotation if is_section(annotation) else element(annotation)

@@ -60,7 +60,7 @@ def unregister(path: str) -> None:
 
 
 def registered(prefix: str) -> dict[str, type[Section]]:
-    """The sections of a group by name, in the order in which they were registered."""
+    """Return the sections of a group by name, in the order in which they were registered."""
     return {
         name: field.annotation
         for name, field in _groups[prefix].model_fields.items()

@@ -52,7 +52,7 @@ COLUMNS = {"only_read": "text_only"}
 
 
 def today(path: str) -> Renamed | None:
-    """The new name of a field or section at a dotted path; None where it never had another one."""
+    """Return the new name of a field or section at a dotted path; None where it never had another one."""
     if path in FIELDS:
         return FIELDS[path]
     section, _, name = path.rpartition(".")

@@ -61,7 +61,7 @@ def settings(section: type[Section]) -> Iterator[tuple[str, FieldInfo]]:
 
 
 def type_of(field: FieldInfo) -> str:
-    """The type of a field, or the names that it may hold."""
+    """Return the type of a field, or the names that it may hold."""
     names = [name for one in field.metadata if isinstance(one, OneOf) for name in one.kinds.names()]
     return "|".join(names) or type_name(field.annotation)
 

@@ -26,7 +26,7 @@ class Leaf:
 
 
 def plain(annotation: Any) -> Any:
-    """The type without what `Annotated` adds."""
+    """Return the type without what `Annotated` adds."""
     while get_origin(annotation) is Annotated:
         annotation = get_args(annotation)[0]
     return annotation

@@ -24,6 +24,10 @@ LEAST_RATE, MOST_RATE = 2000, 1_000_000
 
 MOST_SAMPLES = 2**48
 
+MOST_SAMPLES_A_BYTE = 10_000
+"""More than any codec packs into a byte; FLAC codes 65,535 equal samples in a dozen. More are filled in by a decoder
+where a broken header leaves a gap."""
+
 USUAL_RATES = (8000, 11_025, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000)
 """Hz."""
 
@@ -87,7 +91,7 @@ def read_audio(
         left = None if seconds is None else round(min(seconds * rate, MOST_SAMPLES))
         pieces = [np.zeros(0, np.int16)]
         try:
-            for block in decoder.blocks(start):
+            for block in in_measure(path, decoder.blocks(start)):
                 block = block if left is None else block[:left]
                 pieces.append(_mono(path, block, channels))
                 left = None if left is None else left - len(block)
@@ -114,10 +118,11 @@ def audio_seconds(path: Path | str) -> float:
     decoder, structure = _open(path)
     with decoder:
         if isinstance(decoder, _Sndfile) and decoder.frames is not None:
+            _check_measure(path, decoder.frames)
             seen, promised = decoder.frames / decoder.rate, structure.promised
             return seen if promised is None or promised < seen + structure.slack else promised
         try:
-            return sum(map(len, decoder.blocks(0))) / decoder.rate
+            return sum(map(len, in_measure(path, decoder.blocks(0)))) / decoder.rate
         except (soundfile.SoundFileError, OSError, MemoryError, *ffmpeg.errors()) as error:
             raise UnreadableAudio(path, _why(path, error)) from None
 
@@ -167,6 +172,20 @@ class Sequential(soundfile.SoundFile):
 
     def seekable(self) -> bool:
         return False
+
+
+def in_measure(path: Path | str, blocks: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
+    """Yield blocks, as long as a file of this size can hold them."""
+    samples = 0
+    for block in blocks:
+        samples += len(block)
+        _check_measure(path, samples)
+        yield block
+
+
+def _check_measure(path: Path | str, samples: int) -> None:
+    if samples > MOST_SAMPLES_A_BYTE * (size := os.stat(path).st_size):
+        raise UnreadableAudio(path, f"{samples:,} samples in {size:,} bytes: its header is broken")
 
 
 class _Sndfile:

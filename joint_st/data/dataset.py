@@ -203,12 +203,12 @@ class Dataset:
         return entries.id(row)
 
     def text(self, n: int) -> str:
-        """The normalised text of row `n`."""
+        """Return the normalised text of row `n`."""
         entries, row = self._table.where(int(self.rows[n]))
         return entries.text(row)
 
     def texts(self) -> Iterator[str]:
-        """The normalised text of each row."""
+        """Return the normalised text of each row."""
         return map(self.text, range(len(self)))
 
     def language(self, n: int) -> str:
@@ -279,7 +279,7 @@ class Dataset:
         total = int(self.unknown_characters.sum(dtype=np.int64))
         unknown = f"; {total} unknown characters in {np.count_nonzero(self.unknown_characters)}" if total else ""
         if self.features is None:
-            kind, lengths = ("labels", self.label_lengths) if self.units is None else ("units", self.unit_lengths)
+            kind, lengths = ("labels", self.label_lengths) if self.units is None else ("text units", self.unit_lengths)
             total = int(lengths.sum(dtype=np.int64))
             return f"{len(self)} texts, {total / len(self):.1f} {kind} each; dropped {dropped}{unknown}"
         alone = np.count_nonzero(self.unit_lengths == 0) if self.units else 0
@@ -323,7 +323,7 @@ def open_paired(
             ("too short", table.seconds < data.min_seconds),
             ("too long", table.seconds > data.max_seconds),
             ("with empty text", table.labels.lengths == 0),
-            ("too short for CTC", frames < table.labels.frames),
+            ("with more labels than CTC can emit in their frames", frames < table.labels.frames),
         ]
     rows, dropped = _kept(reasons, len(table))
     if not len(rows):
@@ -360,7 +360,7 @@ def open_texts(
     empty = table.labels.lengths == 0
     reasons = [
         ("empty", empty),
-        ("without units", table.units.lengths == 0),
+        ("without text units", table.units.lengths == 0),
         ("too long", table.units.lengths > data.max_text_units),
     ]
     rows, dropped = _kept(reasons, len(table), in_order=True)

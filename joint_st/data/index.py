@@ -96,7 +96,7 @@ class Entries:
         return dataclasses.replace(self.corpus[row], id=self.id(row))
 
     def text(self, row: int) -> str:
-        """The normalised text of a row."""
+        """Return the normalised text of a row."""
         return _decoded(self._columns.content(self._start(row) + int(self._id_bytes[row]), int(self._ends[row])))
 
     def language_of(self, row: int) -> str:
@@ -340,7 +340,7 @@ def _tell_unknown(name: str, counts: Counts, unknown: list[tuple[str, int]]) -> 
         more = f" and {len(unknown) - MOST_NAMED} other ones" if len(unknown) > MOST_NAMED else ""
         total, texts = int(counts.unknown.sum()), np.count_nonzero(counts.unknown)
         log.warning(
-            "%s: %d characters in %d texts are none of the tokenizer's, and become unknown labels: %s%s",
+            "%s: %d characters in %d texts are not in the tokenizer, and become unknown labels: %s%s",
             *(name, total, texts, named, more),
         )
 
@@ -351,7 +351,7 @@ def _tell_refusals(entries: Entries, units: Units) -> None:
         if current().is_first and len(rows) and (why := units.refusal(language)):
             first = entries.id(int(rows[0]))
             log.warning(
-                "%s: %d texts are left without units, the first of them %s: %s",
+                "%s: %d texts are left without text units, the first of them %s: %s",
                 entries.corpus.name,
                 len(rows),
                 first,

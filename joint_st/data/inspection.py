@@ -31,8 +31,8 @@ def inspect(config: Config) -> Iterator[str]:
     tokenizer, units = symbols.labels, symbols.units
     yield f"tokenizer: {tokenizer.kind}, {tokenizer.size} labels, the CTC blank included"
     if units:
-        yield f"units: {data.units.kind}, {units.size}, padding and unknown included"
-    yield f"words: {len(vocabulary.heard)} heard in training, {len(vocabulary.read)} only read"
+        yield f"text units: {data.units.kind}, {units.size}, padding and unknown included"
+    yield f"words: {len(vocabulary.heard)} in training audio, {len(vocabulary.read)} in training text alone"
 
     for name, sources in _splits(config).items():
         if not sources:
@@ -43,7 +43,7 @@ def inspect(config: Config) -> Iterator[str]:
         yield f"{name}: {prepared.describe()}"
         if units:
             total = int(prepared.unit_lengths.sum())
-            yield f"  {total / len(prepared):.1f} units per utterance, {total / prepared.seconds:.1f} per second"
+            yield f"  {total / len(prepared):.1f} text units per utterance, {total / prepared.seconds:.1f} per second"
         if training:
             plan = training_plan(prepared, data, config.seed)
             yield f"  {plan.describe(features.sample_rate, 's')}"
@@ -51,7 +51,7 @@ def inspect(config: Config) -> Iterator[str]:
         assert units is not None  # the schema
         texts = open_texts(data, normalize, tokenizer, units, indexes=indexes)
         yield f"text: {texts.describe()}"
-        yield f"  {text_plan(texts, data, config.seed).describe(1, 'units')}"
+        yield f"  {text_plan(texts, data, config.seed).describe(1, 'text units')}"
 
 
 def _splits(config: Config) -> dict[str, tuple[Source, ...]]:

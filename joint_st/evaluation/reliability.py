@@ -18,8 +18,8 @@ COLUMNS = 4
 
 
 def reliability_figure(words: Mapping[tuple, JudgedWords]) -> Figure:
-    """Draw a panel for each split, head and decoder: a point for each bin of as many words, on the diagonal where the
-    confidences are right.
+    """Draw a panel for each split, head and decoder: a point for each bin of as many words, which lies on the diagonal
+    if the confidences are right.
 
     words: by (split, head, decoder, `before` or `after`).
     """

@@ -1,4 +1,4 @@
-"""Stored evaluations: which of their hypotheses may stand in for decoding again."""
+"""Stored evaluations, whose hypotheses can be used instead of decoding again."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def origin_of(
     decoders: Iterable[Decoder],
     window_seconds: float,
 ) -> Origin:
-    """What an evaluation of a checkpoint would be made from."""
+    """Return the origin that an evaluation of a checkpoint would have."""
     fingerprints = {decoder.name: fingerprint(decoder) for decoder in decoders}
     return Origin.of(run, step, normalizer, sources, fingerprints, window_seconds)
 
@@ -29,10 +29,10 @@ def origin_of(
 def stored_utterances(
     run: RunDirectory, step: int, keys: Sequence[Key], wanted: Origin, sources: bool = True
 ) -> tuple[dict[Key, list[ScoredUtterance]], str]:
-    """What the evaluations of a checkpoint have of some keys, and why there is not all of it; "" where there is.
+    """Return the stored utterances of a checkpoint for some keys, and why some are missing; "" where none is.
 
-    Each key's utterances come from the newest evaluation that has it and was made from what is wanted; a key that no
-    evaluation has is left out. sources: whether its split has to be of the same source.
+    A key's utterances come from the newest evaluation that has it and the wanted origin; a key without one is left out.
+    sources: whether the split must have the same source.
     """
     found: dict[Key, list[ScoredUtterance]] = {}
     why = "no evaluation is stored"
@@ -48,12 +48,12 @@ def stored_utterances(
             if key not in there or key in found:
                 continue
             if difference := wanted.difference(origin, key, sources):
-                why = f"what is stored is of {difference}"
+                why = f"what is stored was made with {difference}"
             else:
                 found[key] = there[key]
     return found, "" if set(found) == set(keys) else why
 
 
 def contents(utterances: Iterable[ScoredUtterance]) -> Counter:
-    """How often there is each id with its reference and the hash of its samples."""
+    """Count the triples of id, reference and hash of the samples."""
     return Counter((one.id, one.reference, one.samples) for one in utterances)

@@ -1,4 +1,4 @@
-"""Streaming as a user meets it: how soon words appear, how often they change, and how much time it takes."""
+"""Streaming as a user experiences it: how soon words appear, how often they change, and how much time it takes."""
 
 from __future__ import annotations
 
@@ -95,7 +95,8 @@ def evaluate_streams(
 
 
 def stream_dataset(streams: Streams, trained: Trained, dataset: Dataset, count: int) -> Iterator[Streamed]:
-    """Yield each utterance of a dataset, `count` streams side by side: where one ends, the next begins in its place."""
+    """Yield each utterance of a dataset, decoded as `count` parallel streams; when one ends, the next begins in its
+    place."""
     waiting = readable(dataset)
     running: dict[int, tuple[int, Iterator[np.ndarray], list[str]]] = {}
     rate = dataset.features.sample_rate
@@ -147,7 +148,7 @@ def account(dataset, n: int, heard: Heard, partials: Sequence[str], final: str, 
         whole = known[last_labels(heard.labels, trained.tokenizer.decode)] if heard.labels else np.zeros(0)
         first = float(known[0] - starts[0]) if heard.labels else None
         words = streaming.split()
-        if len(words) == len(whole):  # the normaliser left every word where it was
+        if len(words) == len(whole):  # the normaliser kept the number of words
             for tag, a, b, i, j in Levenshtein.opcodes(reference.split(), words).as_list():
                 if tag == "equal":
                     delays += (whole[i:j] - ends[a:b]).tolist()

@@ -34,7 +34,7 @@ class Attention(Layer):
         self.look_ahead = None if left_context is None else 0
         self.head_width = width // heads
         self.dtype = dtype
-        # Separate projections: a fused one, cut across the tensor axis of a mesh, brings all-to-alls.
+        # The projections are separate, because a fused one, cut along the mesh's tensor axis, causes all-to-alls.
         shape = (heads, self.head_width)
         self.query = nnx.LinearGeneral(width, shape, dtype=dtype, rngs=rngs)
         self.key = nnx.LinearGeneral(width, shape, dtype=dtype, rngs=rngs)
@@ -54,9 +54,9 @@ class Attention(Layer):
         )
 
     def _attend(self, q, k, v, allowed, mask):
-        """`q` [B, C, H, E]; `k`, `v` [B, S, H, E]; `allowed` [B, C or 1, S]; `mask` [B, C]."""
+        """Attend with `q` [B, C, H, E] to `k`, `v` [B, S, H, E]; `allowed` [B, C or 1, S]; `mask` [B, C]."""
         y = jax.nn.dot_product_attention(q, k, v, mask=allowed[:, None])
-        # A row that may see nothing returns the mean of the values: it lies in the padding, so it is cleared.
+        # A row that may attend to nothing gives the mean of the values. It is padding, so it is cleared.
         return zero_padding(self.out(y), mask)
 
     def init_state(self, batch):

@@ -13,7 +13,8 @@ from joint_st.ops.masks import zero_padding
 class DepthwiseConvolution(nnx.Module):
     """One filter of `kernel` frames per channel, over an input already padded: [B, T + kernel - 1, D] -> [B, T, D].
 
-    Written as shift and add: the gradient of XLA's grouped convolution inside a scan is many times slower on CPU.
+    It is written as shift and add, because the gradient of XLA's grouped convolution inside a scan is many times slower
+    on CPU.
     """
 
     def __init__(self, width: int, kernel: int, *, dtype, rngs: nnx.Rngs):
@@ -31,8 +32,8 @@ class DepthwiseConvolution(nnx.Module):
 class ConvolutionModule(Layer):
     """The conformer's convolution module (arXiv 2005.08100): gate, depthwise convolution, norm, swish, projection.
 
-    Causal (look-ahead 0), or centred on each frame (look-ahead `kernel // 2`). Layer norm takes the place of batch
-    norm: it neither mixes utterances nor looks ahead.
+    It is causal (look-ahead 0), or centred on each frame (look-ahead `kernel // 2`). Layer norm replaces batch norm,
+    because it neither mixes utterances nor looks ahead.
     """
 
     def __init__(self, width: int, kernel: int, *, causal: bool, dtype, rngs: nnx.Rngs):
@@ -73,8 +74,8 @@ class ConvolutionModule(Layer):
 def nonzero_bias(inputs: int):
     """Initializer of the biases of a layer in the front end: uniform in ±1/√inputs.
 
-    A time mask of SpecAugment sets the front end's input to zero. With biases that start at zero, whatever sees nothing
-    but masked frames would be exactly zero, and every layer norm multiplies the gradient of such a frame by
+    A time mask of SpecAugment sets the front end's input to zero. With biases that start at zero, outputs that depend
+    on masked frames only would be exactly zero, and every layer norm multiplies the gradient of such a frame by
     1/√epsilon = 1,000: a mask at an utterance's start made the gradient overflow within a few layers.
     """
     bound = inputs**-0.5

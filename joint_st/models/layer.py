@@ -1,4 +1,4 @@
-"""What every layer of the encoder is, and how equal layers are stacked.
+"""The interface of every layer of the encoder, and stacks of equal layers.
 
 A *layer* maps `x` [B, T, D] and its mask [B, T] to [B, T, D]. Its whole-sequence form is the call. A streaming
 layer also has a step form, which takes the sequence in pieces of any length C and returns the same values:
@@ -30,25 +30,26 @@ class Layer(nnx.Module):
     look_ahead: int | None = 0
 
     def __call__(self, x: jax.Array, mask: jax.Array, key: jax.Array | None = None) -> jax.Array:
-        """Whole-sequence form. `key` draws dropout; `None` means evaluation."""
+        """Compute whole sequences. `key` draws dropout; `None` means evaluation."""
         raise NotImplementedError
 
     def init_state(self, batch: int) -> State:
-        """State before the first frame, for `batch` utterances."""
+        """Return the state before the first frame of `batch` utterances."""
         raise NotImplementedError
 
     def step(self, x: jax.Array, mask: jax.Array, state: State) -> tuple[jax.Array, State]:
-        """Outputs [B, C, D] for the next C frames, and the state after them."""
+        """Return outputs [B, C, D] for the next C frames, and the state after them."""
         raise NotImplementedError
 
     def check_steps(self) -> None:
-        """Raise `NotImplementedError` where the layer looks ahead, and so has no step form."""
+        """Raise `NotImplementedError` where the layer looks ahead and therefore has no step form."""
         if self.look_ahead != 0:
             raise NotImplementedError(f"{type(self).__name__} looks ahead ({self.look_ahead}): it has no step form")
 
 
 def dropout(x: jax.Array, rate: float, key: jax.Array | None) -> jax.Array:
-    """`x` with a share `rate` of its values zeroed and the rest scaled up; `x` itself where `key` is `None`."""
+    """Set a share `rate` of the values of `x` to zero and scale up the rest; return `x` itself where `key` is
+    `None`."""
     if key is None or not rate:
         return x
     kept = jax.random.bernoulli(key, 1 - rate, x.shape)
@@ -58,8 +59,8 @@ def dropout(x: jax.Array, rate: float, key: jax.Array | None) -> jax.Array:
 class Stack(Layer):
     """`count` layers of one kind, one after the other, their parameters stacked along a first axis.
 
-    The layers are scanned, so compile time does not grow with their number. Weights that are cut over devices are
-    gathered layer by layer, and travel as `dtype`, the type that the layers compute in.
+    The layers are scanned, so that compile time does not grow with their number. Weights that are cut over devices are
+    gathered layer by layer, and sent as `dtype`, the type in which the layers compute.
     """
 
     def __init__(self, make: Callable[[nnx.Rngs], Layer], count: int, *, remat: bool, dtype=None, rngs: nnx.Rngs):
@@ -78,7 +79,7 @@ class Stack(Layer):
             self.look_ahead = None if self.layers.look_ahead is None else count * self.layers.look_ahead
 
     def every_layer(self, x, mask, key=None) -> jax.Array:
-        """Outputs of all layers [L, B, T, D]; the last is the stack's."""
+        """Return the outputs of all layers [L, B, T, D]; the last is the stack's output."""
         keys = None if key is None else jax.random.split(key, self.count)
 
         def body(x, layer_and_key):

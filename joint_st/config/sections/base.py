@@ -84,7 +84,7 @@ class ByKind(Section):
 
     @classmethod
     def group(cls) -> type[ByKind]:
-        """The group that a kind belongs to."""
+        """Return the group that a kind belongs to."""
         return next(base for base in cls.__mro__ if ByKind in base.__bases__)
 
     @classmethod

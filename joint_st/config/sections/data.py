@@ -16,7 +16,8 @@ NORMALIZERS = {"none": 1, "basic": 2, "english": 2}
 
 
 def newest_normalizer(name: str) -> str:
-    """The name of a normaliser with its newest version, `english v2` of `english`; other names as they are."""
+    """Return the name of a normaliser with its newest version, `english v2` for `english`; other names are returned as
+    they are."""
     return f"{name} v{NORMALIZERS[name]}" if name in NORMALIZERS else name
 
 
@@ -28,7 +29,7 @@ class Source(ByKind):
 
     @classmethod
     def read(cls, text: str) -> dict[str, Any]:
-        """The plain data of a source written short: `KIND:...`, or the path of a manifest."""
+        """Return the plain data of a source written short: `KIND:...`, or the path of a manifest."""
         if text.partition(":")[0] in cls.registered and ":" in text:
             return super().read(text)
         return {"kind": "manifest", "path": text}

@@ -76,7 +76,7 @@ class Concatenated:
     place = version = ""
 
     def __init__(self, corpora: Sequence[Corpus], sizes: Sequence[int] | None = None):
-        """sizes: sizes of the corpora, if they are known already."""
+        """Join corpora. sizes: sizes of the corpora, if they are known already."""
         self.corpora = tuple(corpora)
         self.name = "+".join(dict.fromkeys(corpus.name for corpus in self.corpora))
         self._ends = list(itertools.accumulate(map(len, self.corpora) if sizes is None else sizes))

@@ -197,7 +197,7 @@ def _builder(name: str, data_dir: str) -> Any:
     except ImportError:
         raise UserError(
             f"{name} in {data_dir}: it has features that need TensorFlow; "
-            "store speech as an int16 Tensor with its sample_rate beside it"
+            "store speech as an int16 Tensor, and its rate as the feature sample_rate"
         ) from None
     except DatasetNotFoundError:
         hint = f"; build it with `joint-st data build {name} --data-dir {data_dir}`" if built_here(name) else ""

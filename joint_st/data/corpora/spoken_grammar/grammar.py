@@ -144,7 +144,7 @@ class Decks:
         self._left: dict[str, list[str]] = {kind: [] for kind in KINDS}
 
     def deal(self, kind: str) -> str:
-        """The next name of a kind."""
+        """Return the next name of a kind."""
         if not self._left[kind]:
             self._left[kind] = list(self._cards[kind])
             self._rng.shuffle(self._left[kind])

@@ -1,16 +1,16 @@
-"""A campaign of faults: what befalls processes, files, buckets and file systems, and inputs that are broken.
+"""A campaign of faults of processes, files, buckets and file systems, and of broken inputs.
 
     python -m benchmarks.faults                              # all, and the table to benchmarks/results/faults.json
     python -m benchmarks.faults --part ci                    # the part of at most six minutes that .ci/run runs
     python -m benchmarks.faults --list
     python -m benchmarks.faults --only bucket --seed 7 --keep /tmp/failing
-    python -m benchmarks.faults --only Opus --update         # after a mistake was corrected: these rows of the table anew
+    python -m benchmarks.faults --only Opus --update         # try again, and replace these rows of the table
 
 Each try ends in one of five ways: `survived` (the same result), `refused` (one line says what is wrong, nothing is
-lost), `traceback` (or a crash), `silent` (another result without a word), `lost` (work is gone, or something did not
-end in time). The last three should be zero; the exit status is 1 where they are not. Faults lie in
-`benchmarks/fault_kinds/`, and a new one is a function there; the failing cases are kept where --keep says. No process
-that a fault starts is left behind.
+lost), `traceback` (or a crash), `silent` (another result without an error), `lost` (work is gone, or something did not
+end in time). The last three should be zero; otherwise the exit status is 1. Faults lie in `benchmarks/fault_kinds/`,
+and a new one is a function there; the failing cases are kept where --keep says. No process that a fault starts is left
+behind.
 
 Faults are tried side by side (--workers), since most of a try is waiting: for a time limit, or a retry. The whole
 campaign takes up to 60 minutes on 2 CPU cores.
@@ -110,7 +110,7 @@ def register() -> None:
 
 
 def named(one: Fault, parts: list[str] | None) -> bool:
-    """Return whether a fault is asked for."""
+    """Return whether a fault is selected."""
     return not parts or any(part in one.name for part in parts)
 
 
@@ -131,7 +131,8 @@ def run(chosen: list[Fault], options: argparse.Namespace) -> Iterator[Row]:
 
 
 def begin_worker() -> None:
-    """Prepare a process that tries faults: it ends with the campaign, and what its tries leave behind becomes its own."""
+    """Prepare a process that tries faults: it ends with the campaign, and what its tries leave behind becomes its
+    own."""
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     logging.getLogger("absl").setLevel(logging.ERROR)  # Orbax, when runs are compared
     adopt_orphans()
@@ -139,7 +140,7 @@ def begin_worker() -> None:
 
 
 def run_one(name: str, part: str, first_seed: int, scratch: Path, kept: Path) -> Row:
-    """Try a fault; what it leaves behind, processes and files, is removed."""
+    """Try a fault, then remove the processes and files that it leaves behind."""
     one = next(one for one in FAULTS if one.name == name)
     row, began = Row(name), time.perf_counter()
     work = scratch / f"work_{os.getpid()}"

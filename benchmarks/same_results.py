@@ -1,13 +1,13 @@
-"""Whether two checkouts compute the same, bit for bit, on this machine.
+"""Checks whether two checkouts compute the same, bit for bit, on this machine.
 
     python benchmarks/same_results.py OLD NEW
     python benchmarks/same_results.py OLD NEW --only tiny variants/fsdp lm
 
-Every experiment is run with both checkouts, through their own commands, and what they leave is compared: all numbers
-of `metrics.csv`, of the tables and of the utterances, all hypotheses, all text. Only what was measured with a clock is
-left out, by name (`CLOCKED`). For each experiment a line says how many values are equal, or how many are not and how
-far apart they are at most; the exit status is 1 where anything differs. The results of OLD are kept in the work
-directory under its commit, and computed once.
+Every experiment is run with both checkouts, through their own commands, and the results are compared: all numbers of
+`metrics.csv`, of the tables and of the utterances, all hypotheses, all text. Only times are left out, by name
+(`CLOCKED`). For each experiment a line says how many values are equal, or how many are not and how far apart they are
+at most; the exit status is 1 where anything differs. The results of OLD are kept in the work directory under its
+commit, and computed once.
 
     tiny        the run of `.ci/run`: 30 steps on two devices
     quickstart  60 steps of `configs/quickstart.py`: on one device, on two, in two processes
@@ -91,7 +91,7 @@ class Side:
         return done.stdout
 
     def train(self, folder: Path, changes: dict[str, object], processes: int = 1) -> Iterator[tuple[str, str]]:
-        """Yield what the quickstart, with some fields changed, leaves: metrics, tables and utterances."""
+        """Train the quickstart with some fields changed, and yield its metrics, tables and utterances."""
         words = [word for field, value in changes.items() for word in self.flag(field, value)]
         run = folder / "run"
         self.run(folder, "train", self.quickstart, "--workdir", run, *words, processes=processes)
@@ -167,7 +167,7 @@ def windows(side: Side, folder: Path) -> Iterator[tuple[str, str]]:
 
 
 def evaluated(side: Side, folder: Path, name: str, *words: object, lines: bool = True) -> Iterator[tuple[str, str]]:
-    """The table, and what was recognised of each utterance."""
+    """Return the table, and the hypothesis for each utterance."""
     files_ = ["--json", f"{name}.json"] + (["--jsonl", f"{name}.jsonl"] if lines else [])
     side.run(folder, "evaluate", side.finished, "--data", f"test=tfds:{UTTERANCES}", *files_, *words)
     yield from files(folder, f"{name}.json", f"{name}.jsonl")
@@ -252,7 +252,7 @@ def perform(name: str, side: Side) -> dict:
 
 
 def values(file: str, text: str) -> Iterator[tuple[str, str]]:
-    """The places of a file and what stands there, without what a clock said, in the new names."""
+    """Yield the values of a file by their places, without times, under the new names."""
     if file.endswith(".csv"):
         tree: object = list(csv.DictReader(io.StringIO(text)))
     elif file.endswith(".jsonl"):
@@ -279,7 +279,7 @@ def values(file: str, text: str) -> Iterator[tuple[str, str]]:
 
 
 def compare(old: dict[str, dict[str, str]], new: dict[str, dict[str, str]]) -> list[str]:
-    """Return what differs, in lines; none where all is equal."""
+    """Return lines about the differences; none where all is equal."""
     before, after = (
         {f"{file}: {place}": value for file, places in side.items() for place, value in places.items()}
         for side in (old, new)

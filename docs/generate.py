@@ -1,4 +1,4 @@
-"""What the site shows of the package itself, made anew by every build: nothing of it is written by hand.
+"""Writes the parts of the site that show the package itself; every build makes them again, and none is written by hand.
 
 - the reference of the configuration, from the sections' docstrings;
 - the reference of the commands, from their `--help`;

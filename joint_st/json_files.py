@@ -16,7 +16,7 @@ NOT_JSON = (ValueError, RecursionError)
 """Errors that Python's reader raises where text is not JSON, not UTF-8, nested too deeply, or has a number of thousands
 of digits."""
 
-DAMAGED = "it is damaged, or of another program; copy it anew"
+DAMAGED = "it is damaged, or another program wrote it; copy it again"
 """Advice about a file of this package that is not as it was written."""
 
 

@@ -143,7 +143,7 @@ def why_no_file(path: str | os.PathLike[str]) -> str:
 
 
 def printable(path: str | os.PathLike[str]) -> str:
-    """A path as text that can be printed: bytes of its name that are not UTF-8 become `\\xe9` and the like."""
+    """Return a path as text that can be printed: bytes of its name that are not UTF-8 become `\\xe9` and the like."""
     try:
         return os.fsencode(path).decode("utf-8", "backslashreplace")
     except UnicodeEncodeError:

@@ -8,8 +8,8 @@ from joint_st.data.batch import FIELDS, Batch
 
 
 def completed(part: str, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Return the arrays of a part of a batch with the fields that follow from them, and zeros for what else it
-    lacks."""
+    """Return the arrays of a part of a batch with the fields that follow from them, and zeros for other missing
+    fields."""
     arrays = dict(arrays)
     rows = len(arrays["valid"])
     for kind, name in (("label", "frames_needed"), ("unit", "unit_frames_needed")):

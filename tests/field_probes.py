@@ -1,4 +1,5 @@
-"""What a config changes: each probe does with one what the program does, and returns a fingerprint of what came out."""
+"""Effects of config fields: each probe does with a config what the program does, and returns a fingerprint of the
+result."""
 
 from __future__ import annotations
 
@@ -101,7 +102,7 @@ def sources(config: Config, place) -> list:
 
 
 def training(config: Config, place: Path) -> Any:
-    """Return a run: what the step is given, what is said, and what is on disk at the end. The step learns nothing."""
+    """Run a training whose step learns nothing; return the step's inputs, the output, and the files at the end."""
     seen = []
 
     def fake_init(config, sizes, mesh):
@@ -181,7 +182,7 @@ def training(config: Config, place: Path) -> Any:
 
 
 def beginning(config: Config, place: Path) -> Any:
-    """The weights a toy model begins with."""
+    """Return the initial weights of a toy model."""
     try:
         return [_digest(np.asarray(x).tobytes()) for x in jax.tree.leaves(toy_run.begin(config, place).state)]
     except UserError as error:
@@ -189,7 +190,7 @@ def beginning(config: Config, place: Path) -> Any:
 
 
 def evaluation(config: Config, place: Path) -> list[dict]:
-    """Return the table of an evaluation of a model that says something at random."""
+    """Return the table of an evaluation of a random model."""
     run, mesh = RunDirectory(place / "run"), make_mesh(config.parallel)
     tokenizer = Characters(" abcdefgh")
     trained = Trained(

@@ -1,4 +1,4 @@
-"""Processes that tests start, and whatever those start: none outlives its test, or the tests."""
+"""Processes that tests start, and their children: none outlives its test, or the tests."""
 
 from __future__ import annotations
 

@@ -248,7 +248,7 @@ PATHS = [leaf.path for leaf in leaves(BASE)]
 
 @pytest.fixture(scope="session")
 def place(once, spoken) -> Path:
-    """What the values above name."""
+    """The files and folders that the values above name."""
 
     def make(folder):
         folder.mkdir()
@@ -272,7 +272,7 @@ _known = {}
 
 
 def fingerprint(probe, config, folder):
-    """Return what the probe returns; kept, because many fields share the one without the change."""
+    """Return the probe's fingerprint; it is cached, because many fields share the one without the change."""
     key = probe.__name__, config.model_dump_json()
     if key not in _known:
         folder.mkdir()
@@ -313,7 +313,7 @@ def test_the_table_names_fields_alone():
 
 @pytest.mark.parametrize("probe", [forward, loss, step, updates, sources, training, beginning, evaluation])
 def test_probes_repeat_themselves(probe, corpora, place, tmp_path):
-    """A probe that never returned the same twice would show nothing."""
+    """A probe that gives another fingerprint each time would prove nothing."""
     config = base_config(corpora, place)
     first = fingerprint(probe, config, tmp_path / "a")
     again = tmp_path / "b"

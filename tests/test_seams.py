@@ -52,7 +52,7 @@ from tests.training.test_step import Steps, make_batch
 
 @pytest.fixture(autouse=True, scope="module")
 def toy_kinds():
-    """What this file adds, as long as its tests last."""
+    """The kinds that this file adds, as long as its tests last."""
 
     @register("losses.agreement")
     class AgreementConfig(LossConfig):

@@ -42,17 +42,17 @@ def last_byte_off(file: Path, _chance: random.Random) -> None:
 
 
 def randomised(file: Path, chance: random.Random) -> None:
-    """Other bytes, as many."""
+    """All bytes are random."""
     file.write_bytes(chance.randbytes(file.stat().st_size))
 
 
 def zeroed(file: Path, _chance: random.Random) -> None:
-    """Zeros, as many: what some file systems leave after a power cut."""
+    """All bytes are zero, as on some file systems after a power cut."""
     file.write_bytes(bytes(file.stat().st_size))
 
 
 def one_bit_flipped(file: Path, chance: random.Random) -> None:
-    """One bit is another."""
+    """One bit is flipped."""
     content = bytearray(file.read_bytes())
     content[chance.randrange(len(content))] ^= 1 << chance.randrange(8)
     file.write_bytes(content)
@@ -62,7 +62,7 @@ DAMAGES = (deleted, emptied, cut_in_half, last_byte_off, randomised, zeroed, one
 
 
 def swapped(file: Path, other: Path) -> Callable[[Path, random.Random], None]:
-    """Return the file of another step in its place; `file` and `other` are relative to the run."""
+    """Return a damage that puts the file of another step in its place; `file` and `other` are relative to the run."""
 
     def swap(damaged: Path, _chance: random.Random) -> None:
         root = Path(str(damaged).removesuffix(str(file)))
@@ -113,7 +113,7 @@ class Reader:
             )
 
     def close(self) -> None:
-        """Ends the process."""
+        """End the process."""
         if self._process:
             assert self._process.stdin
             self._process.stdin.close()
@@ -121,7 +121,7 @@ class Reader:
 
 
 def cases(run: Path, whole: bool) -> Iterator[tuple[str, Path, Callable]]:
-    """Name, file (relative to the run) and damage of each case."""
+    """Yield name, file (relative to the run) and damage of each case."""
     latest, *others = sorted(Disk(run).steps(), reverse=True)
     for file in sorted(path.relative_to(run) for path in run.rglob("*") if path.is_file()):
         if file.parts[0] in ("evaluations", "metrics.csv", "analysis"):
@@ -186,7 +186,7 @@ def with_test_split(trial: Trial) -> Path:
 
 
 def write_wav(place: Path) -> None:
-    """A second of noise."""
+    """Write a second of noise."""
     import numpy as np
     import soundfile
 

@@ -1,6 +1,6 @@
 """Inputs that are nearly valid, 20,000 of each kind: read with a plausible result, or refused in one line.
 
-Each has a process's memory and time bounded; failing inputs are kept, and the line coverage of the readers is measured
+Each case has limited memory and time; failing inputs are kept, and the line coverage of the readers is measured
 by coverage.py, since Python 3.11 has no `sys.monitoring`.
 """
 
@@ -30,7 +30,7 @@ OUTCOMES = {
 
 
 def try_kind(kind: Kind, trial: Trial) -> None:
-    """Tries a kind, and keeps which of its readers' lines were run."""
+    """Try a kind, and record which lines of its readers were run."""
     found = fuzz(kind, len(trial.scaled(WHOLE, PART)), trial.seed, trial.work)
     for outcome, count in found.counts.items():
         told = [one for one in found.failures if one["outcome"] == outcome]

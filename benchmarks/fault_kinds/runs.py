@@ -204,7 +204,7 @@ def difference(run: Path, other: Path) -> str:
 
 
 def goes_on(trial: Trial, place: Place, start: Callable[[], list[Running]], reference: Path) -> tuple[Outcome, str]:
-    """Trains a run to its end by the same command; whether it is then the same as one in one go, and what was said."""
+    """Train a run to its end by the same command; return whether it equals an uninterrupted one, and the output."""
     for one in start():
         ended = one.end(300)
         if ended.status != 0:

@@ -1,7 +1,7 @@
-"""What a fault is, and what is counted of it.
+"""Faults, and the counts of their outcomes.
 
 A fault is a function that is registered under a name. It tries one kind of accident as often as its part of the
-campaign asks for, and says of each try how it ended:
+campaign requires, and counts how each try ended:
 
     @fault("an empty manifest", ci=True)
     def empty_manifest(trial: Trial) -> None:
@@ -117,7 +117,7 @@ class Trial:
         return place
 
     def scaled(self, whole: int, ci: int) -> range:
-        """Return the numbers of the tries: so many in the whole campaign, and so many in the part for `.ci/run`."""
+        """Return the numbers of the tries: `whole` in the whole campaign, and `ci` in the part for `.ci/run`."""
         return range(whole if self.whole else ci)
 
     def count(self, outcome: Outcome, case: str, told: str = "", evidence: Path | bytes | None = None) -> None:

@@ -134,7 +134,7 @@ def _stored(valid) -> bytes:
 
 
 def _reason(said: str) -> str:
-    """Return what was said without what differs from case to case."""
+    """Return the output without the parts that differ from case to case."""
     import re
 
     return re.sub(r"[\d.+-]+|'[^']*'|\"[^\"]*\"", "…", said.partition(": ")[2])[:60]

@@ -21,7 +21,7 @@ class Field(NamedTuple):
 
 
 def numbers(chance: Random, size: int, now: int) -> int:
-    """Return a value for a field of so many bytes: bounds, neighbours, powers of two, or any."""
+    """Return a value for a field of a number of bytes: bounds, neighbours, powers of two, or any."""
     top = (1 << 8 * size) - 1
     near = (0, 1, 2, top, top - 1, top >> 1, (top >> 1) + 1, now + 1, now - 1, now * 2, now // 2, now ^ top)
     kind = chance.random()

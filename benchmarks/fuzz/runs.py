@@ -45,12 +45,12 @@ def config_seeds(folder: Path) -> list[Seed]:
 
 
 def change_json(chance: Random, seed: Seed) -> bytes:
-    """Values and keys of its tree."""
+    """Change values and keys of its tree."""
     return mutate.json_text(chance, seed.content)
 
 
 def read_config(folder: Path, seed: Seed) -> str:
-    """Return what is read is written, and read again the same."""
+    """Check that a config that was read can be written, and is the same when it is read again."""
     from joint_st.config import Config, LmConfig, load, save
 
     kind = LmConfig if seed.name == "lm.json" else Config
@@ -94,7 +94,7 @@ def change_run(chance: Random, seed: Seed) -> bytes:
 
 
 def read_run(folder: Path, seed: Seed) -> str:
-    """Return what of a run is read without its weights: inventories, words, facts, stored hypotheses, curves."""
+    """Read everything of a run except its weights: inventories, words, facts, stored hypotheses, curves."""
     from joint_st.config import load
     from joint_st.data.symbols import load_languages
     from joint_st.data.text_units import load_units
@@ -156,14 +156,14 @@ def piece_seeds(folder: Path) -> list[Seed]:
 
 
 def change_pieces(chance: Random, seed: Seed) -> bytes:
-    """Bytes and lengths anywhere, for its messages are nested."""
+    """Change bytes and lengths anywhere, because its messages are nested."""
     if chance.random() < 0.5:
         return mutate.set_fields(chance, seed.content, seed.fields)
     return mutate.damage(chance, seed.content, len(seed.content))
 
 
 def read_pieces(folder: Path, seed: Seed) -> str:
-    """Return the inventory, and a text there and back."""
+    """Read the inventory, and encode and decode a text."""
     from joint_st.data.tokenizers import load_tokenizer
 
     tokenizer = load_tokenizer(folder / "tokenizer")

@@ -1,4 +1,5 @@
-"""What the measurements share: results that are on disk at once, PyTorch in a process of its own, random batches."""
+"""Parts that the measurements share: results that are on disk at once, PyTorch in a separate process, random
+batches."""
 
 from __future__ import annotations
 

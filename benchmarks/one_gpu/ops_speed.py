@@ -1,4 +1,4 @@
-"""CTC, best alignment and prefix beam search alone on one GPU, CTC beside PyTorch's.
+"""Speed of CTC, best alignment and prefix beam search on one GPU; CTC is compared with PyTorch's.
 
     python ops_speed.py SECONDS
 

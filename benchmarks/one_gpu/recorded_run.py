@@ -1,4 +1,4 @@
-"""The arms of recorded_sweep.py trained side by side on one GPU, as long as there is time, and compared.
+"""Trains the arms of recorded_sweep.py side by side on one GPU, as long as there is time, and compares them.
 
     python recorded_run.py SECONDS        in a checkout of joint_st, JOINT_ST_DATA set
 

@@ -1,4 +1,4 @@
-"""The training step of configs/librispeech_960h.py on one GPU: time, throughput, memory, and PyTorch's beside it.
+"""The training step of configs/librispeech_960h.py on one GPU: time, throughput and memory, compared with PyTorch.
 
     python step_speed.py SECONDS
 
@@ -320,7 +320,7 @@ class Running:
         """Seconds of a step, by round."""
 
     def run(self, count: int) -> tuple[float, float]:
-        """Seconds of so many steps, and the loss of the last."""
+        """Return the seconds of a number of steps, and the loss of the last."""
         began = time.perf_counter()
         for _ in range(count):
             self._state, metrics = self._program(self._state, self._batch)

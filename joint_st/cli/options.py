@@ -60,7 +60,7 @@ def run_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="best|latest|STEP",
         type=checkpoint,
         default="best",
-        help="the best by the dev set's WER or CER (the default), the latest, or that of a step",
+        help="the best one by WER or CER on the dev set (the default), the latest one, or that of a step",
     )
     verify_argument(parser)
 
@@ -73,7 +73,7 @@ def checkpoints_argument(parser: argparse.ArgumentParser, which: str) -> None:
         type=checkpoint,
         nargs="+",
         default=["best"],
-        help=f"{which}the best by the dev set's WER or CER (the default), the latest, or that of a step",
+        help=f"{which}the best one by WER or CER on the dev set (the default), the latest one, or that of a step",
     )
     verify_argument(parser)
 
@@ -131,7 +131,7 @@ def fusion_arguments(parser: argparse.ArgumentParser) -> None:
         "--hot-words",
         metavar="FILE",
         type=Path,
-        help="file of words or phrases to favour, one per line; with ` :W` after it, one counts for W bonuses",
+        help="file of words or phrases to favour, one per line; ` :W` after a phrase makes it count for W bonuses",
     )
     parser.add_argument(
         "--hot-word-bonus", metavar="X", type=BONUS, help="bonus for each hot word in a hypothesis; 5 by default"

@@ -57,8 +57,8 @@ def add(commands: Commands) -> None:
     transcribe.add_argument(
         "--stdin",
         choices=("raw", "file"),
-        help="what comes through standard input (`-`): raw samples, int16 (little-endian) and mono, or an audio file; by "
-        "default what its first bytes look like, which is printed",
+        help="what comes through standard input (`-`): raw samples, int16 (little-endian) and mono, or an audio file; "
+        "by default its first bytes decide, and the decision is printed",
     )
     transcribe.add_argument(
         "--rate", metavar="HZ", type=count, help="sample rate of raw audio; that of the model's features by default"
@@ -76,8 +76,8 @@ def add(commands: Commands) -> None:
         default="text",
         help="text by default; json (a file a line): text, words with start, end and confidence, n-best list with "
         "scores, language, duration; all but text have the times of words. Confidences are calibrated where `joint-st "
-        "evaluate RUN --calibrate` has found their temperature. With --stream, text or json: then the last line, that "
-        "of the second pass, has the words; before it no word is final, and there is no n-best list",
+        "evaluate RUN --calibrate` has found their temperature. --stream takes text or json; only its last line, that "
+        "of the second pass, has words, since none is final before, and there is no n-best list",
     )
     transcribe.add_argument(
         "--nbest",

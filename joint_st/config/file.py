@@ -162,7 +162,7 @@ def _migrated(read: dict, path: Path) -> dict:
     if isinstance(number, int) and number in READ_BY:
         raise UserError(
             f"{path}: a run of format {number}, which joint_st {READ_BY[number]} reads, and this version does not: "
-            f"use that version, or train anew"
+            f"use that version, or train again"
         )
     if number != FORMAT:
         raise UserError(

@@ -75,7 +75,7 @@ class Unchanged(_SameLength):
 
 @augments("gain")
 class Louder(_SameLength):
-    """Multiplies the samples by a factor drawn anew for each utterance."""
+    """Multiplies the samples by a factor that is drawn for each utterance."""
 
     def __init__(self, config: Gain):
         self._config = config
@@ -87,7 +87,7 @@ class Louder(_SameLength):
 
 @augments("noise")
 class Noisier(_SameLength):
-    """Adds noise, drawn anew, to a share of the utterances."""
+    """Adds noise, drawn for each utterance, to a share of the utterances."""
 
     def __init__(self, config: Noise):
         self._config = config

@@ -50,9 +50,9 @@ class Buckets:
     ) -> Buckets:
         """Choose at most `count` buckets for `lengths` [N]; each bound is a multiple of `multiple`.
 
-        Dynamic programming over the distinct rounded lengths minimises what one pass computes, `sum_k batches_k *
-        batch_sizes_k * bounds_k`, including the empty rows of each bucket's last batch. A batch has `batch_size` rows
-        in the longest bucket, and a whole multiple of it in a bucket that much shorter.
+        Dynamic programming over the distinct rounded lengths minimises what one pass computes,
+        `sum_k batches_k * batch_sizes_k * bounds_k`, including the empty rows of each bucket's last batch. A batch has
+        `batch_size` rows in the longest bucket, and a whole multiple of it in a bucket that much shorter.
         """
         units = np.maximum(-(-np.asarray(lengths) // multiple), 1)
         step = -(-int(units.max()) // GRID)

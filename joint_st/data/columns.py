@@ -101,7 +101,7 @@ class Writer:
             yield
         except OSError as error:
             raise NoRoom(
-                f"{self._folder}: what is known of the data cannot be kept here ({error.strerror or error}); make room, "
+                f"{self._folder}: the index of the data cannot be kept here ({error.strerror or error}); make room, "
                 "or name another folder by data.index_cache"
             ) from error
 

@@ -340,7 +340,7 @@ def _tell_unknown(name: str, counts: Counts, unknown: list[tuple[str, int]]) -> 
         more = f" and {len(unknown) - MOST_NAMED} other ones" if len(unknown) > MOST_NAMED else ""
         total, texts = int(counts.unknown.sum()), np.count_nonzero(counts.unknown)
         log.warning(
-            "%s: %d characters in %d texts are none of the tokenizer's, and become unknown labels: %s%s",
+            "%s: %d characters in %d texts are not in the tokenizer, and become unknown labels: %s%s",
             *(name, total, texts, named, more),
         )
 

@@ -109,7 +109,7 @@ def in_time(iterator: Iterator[Batch], seconds: float, loader: BatchLoader) -> I
                 what = ", ".join(sorted(loader.reading.values())[:4]) or "the texts of a batch"
                 raise Stalled(
                     f"{current().name()}: has been reading {what} for {seconds:g} s; look at the disk, or the bucket, "
-                    "that they lie on; the same command goes on from the last checkpoint"
+                    "that holds them; the same command goes on from the last checkpoint"
                 )
             batch = coming.result()
             if batch is None:

@@ -73,8 +73,8 @@ class Windows:
         return np.concatenate(parts)[: -(-samples // self.samples_per_frame)]
 
     def begins(self, samples: int) -> list[int]:
-        """Return the sample at which each window begins, for audio of a number of samples; window `k` is kept from `k *
-        kept` on."""
+        """Return the sample at which each window begins, for audio of a number of samples; window `k` is kept from
+        `k * kept` on."""
         begins = [0]
         while begins[-1] + self.size < samples:
             begins.append(self.begin(len(begins)))

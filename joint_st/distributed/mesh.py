@@ -55,7 +55,7 @@ def arranged(config: ParallelConfig, devices: Sequence[jax.Device]) -> np.ndarra
         return mesh_utils.create_device_mesh((data, fsdp, tensor), devices, allow_split_physical_axes=True)
     if len(set(slices.values())) > 1:
         of = " and ".join(map(str, sorted(set(slices.values()), reverse=True)))
-        raise UserError(f"parallel.slices: {config.slices}, but they are not alike: of {of} devices")
+        raise UserError(f"parallel.slices: {config.slices}, but they differ: they have {of} devices")
     return mesh_utils.create_hybrid_device_mesh(
         (data // config.slices, fsdp, tensor),
         (config.slices, 1, 1),

@@ -44,7 +44,7 @@ def from_error(name: str, error: Exception) -> Check:
     found, _, do = str(error).rpartition("; ")
     if not isinstance(error, UserError):
         return Check(
-            "problem", name, f"{type(error).__name__}: {error}", "report this: doctor should have said it better"
+            "problem", name, f"{type(error).__name__}: {error}", "please report this; doctor should explain it"
         )
     return Check("problem", name, found or do, do if found else "correct it")
 

@@ -117,7 +117,7 @@ def _utterance(
         return [from_error("", error)], 0, 0.0
     problems = []
     if not normalize(utterance.text):
-        what = f"{where}: nothing is left of {utterance.text[:60]!r} by data.normalizer {normalize}"
+        what = f"{where}: data.normalizer {normalize} leaves nothing of {utterance.text[:60]!r}"
         problems.append(
             Check("problem" if not audio else "warning", "", what, "correct the text, or take another normalizer")
         )

@@ -160,7 +160,9 @@ def clocks(spec: ProcessSpec, seconds: float) -> Iterator[Check]:
     worst = max(skews, key=lambda index: abs(skews[index]), default=None)
     found = "this host alone" if worst is None else f"{spec.count} hosts, at most {abs(skews[worst]):.2f} s apart"
     if worst is not None and abs(skews[worst]) > SKEW_SECONDS:
-        found = f"process {worst} on {hosts[worst]} is {skews[worst]:+.1f} s from process 0 on {hosts[0]}"
+        found = (
+            f"process {worst} on {hosts[worst]} has a clock {skews[worst]:+.1f} s off that of process 0 on {hosts[0]}"
+        )
         yield Check("problem", "clocks", found, "start chrony or ntpd there")
         return
     yield Check("ok", "clocks", found)

@@ -53,7 +53,7 @@ def access(name: str, folder: Path) -> Iterator[Check]:
         return
     took = time.monotonic() - began
     if read != content:
-        yield Check("problem", name, f"{folder}: what was written is read back otherwise", "do not use this place")
+        yield Check("problem", name, f"{folder}: what was read back is not what was written", "do not use this place")
         return
     new = "" if place == folder or str(place) == str(folder) else f", which {place} will hold"
     yield Check("ok", name, f"{folder}{new}: written, read back and removed in {1000 * took:.0f} ms")
@@ -61,7 +61,7 @@ def access(name: str, folder: Path) -> Iterator[Check]:
     ahead = kept - wall
     if kept and not -SKEW_SECONDS < ahead < took + SKEW_SECONDS:
         yield Check(
-            "problem", "clocks", f"{folder}: its clock is {ahead:+.0f} s from this host's", "start chrony or ntpd"
+            "problem", "clocks", f"{folder}: its clock is {ahead:+.0f} s off this host's", "start chrony or ntpd"
         )
 
 
@@ -75,7 +75,7 @@ def room(name: str, folder: Path, needed: int, why: str) -> Check:
     """Check that a folder has room for a number of bytes."""
     said = f"{_size(needed)} for {why}"
     if storage.is_remote(folder):
-        return Check("ok", name, f"{said}; a bucket has no end")
+        return Check("ok", name, f"{said}; a bucket has no limit")
     place = folder.absolute()
     while not place.exists():
         place = place.parent

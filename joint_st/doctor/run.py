@@ -23,7 +23,7 @@ def checkpoints(run: RunDirectory, config: Config) -> Iterator[Check]:
     """Check which checkpoints are complete, and whether they were trained on text of this version's normaliser."""
     steps = run.checkpoint_steps
     if not steps:
-        do = "the command begins anew; a run that should have one was copied in part"
+        do = "the command starts from the beginning; if the run should have one, it was copied only in part"
         yield Check("warning", "checkpoints", f"{run.checkpoints}: no complete checkpoint", do)
         return
     for step in steps:
@@ -33,7 +33,7 @@ def checkpoints(run: RunDirectory, config: Config) -> Iterator[Check]:
             what = f"copy {folder} again, or remove it" + (f"; --checkpoint {others[-1]} is another" if others else "")
             yield Check("problem", "checkpoints", damage, what)
         elif checksums.is_there(folder):
-            yield Check("ok", "checkpoints", f"{folder}: complete, its files are what was written")
+            yield Check("ok", "checkpoints", f"{folder}: complete, and its files match their checksums")
         else:
             yield Check("ok", "checkpoints", f"{folder}: complete; not verified, since it has no {checksums.FILE}")
     facts = read_facts(run.checkpoints / str(steps[-1]))

@@ -76,7 +76,7 @@ class Side:
         found, why = stored_utterances(self.run, self.step, keys, wanted, sources=not data)
         for split, source in data.items():
             if not why and contents(found[split, PASSES[0], decoders[0].name]) != self._contents_of(source):
-                why = f"what is stored is of other utterances, texts or audio than --data {split}=... has now"
+                why = f"what is stored was made with other utterances, texts or audio than --data {split}=... has now"
         if why:
             self.evaluate(sources, decoders, why)
         else:
@@ -141,7 +141,7 @@ def compare_runs(
         for side in (a, b):
             if not side.evaluated:
                 sources = {split: (data or side.config.data.test)[split] for split in splits}
-                side.evaluate(sources, decoders, "what the two runs have stored is not of the same utterances")
+                side.evaluate(sources, decoders, "the stored results of the two runs are for different utterances")
     rows = [row for key in keys for row in compare_utterances(key, a, b)]
     # Written first, so that nothing is lost with the terminal.
     problems = keep_all([(json_file, lambda path: write_rows(rows, path))] if json_file else [])

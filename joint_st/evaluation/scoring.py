@@ -115,7 +115,7 @@ def score_files(
     empty = sum(not errors.words for errors in systems[0].errors)
     title = f"reference {reference} ({expected.how}), normalizer {normalize}"
     if empty:
-        title += f"\n{empty} of {len(references)} references have no words under it: what is heard there is inserted"
+        title += f"\n{empty} of {len(references)} references have no words under it: all words of their hypotheses are insertions"
     rich.print(make_score_table(title, labels, systems, rows))
     if differences:
         names = [(labels[i], labels[k]) for i, k in pairs]
@@ -135,7 +135,7 @@ def _score(
     others = [id for id in texts if id not in references]
     problems = []
     if missing and not rules.missing_as_empty:
-        nothing = "; a CTM has no line where nothing was heard" if file.form == "ctm" else ""
+        nothing = "; a CTM has no line for an utterance without words" if file.form == "ctm" else ""
         problems.append(f"lacks {named(missing)} of {expected.path}{nothing}: --missing-as-empty scores them as empty")
     if others and not rules.ignore_others:
         problems.append(f"has {named(others)} that {expected.path} lacks: --ignore-others leaves them out")

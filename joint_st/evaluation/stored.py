@@ -48,7 +48,7 @@ def stored_utterances(
             if key not in there or key in found:
                 continue
             if difference := wanted.difference(origin, key, sources):
-                why = f"what is stored is of {difference}"
+                why = f"what is stored was made with {difference}"
             else:
                 found[key] = there[key]
     return found, "" if set(found) == set(keys) else why

@@ -174,7 +174,7 @@ class Head(nnx.Module, abc.ABC):
         each row.
         """
         raise UserError(
-            f"heads.{self.kind}: cannot say when its labels come, nor how sure it is of them; align by a layer "
+            f"heads.{self.kind}: gives no times and no probabilities of its labels; align by a layer "
             "(--by -1), and transcribe and evaluate without times and confidences"
         )
 

@@ -150,11 +150,11 @@ def _parse(path: Path, file: TextIO) -> Arpa:
                 n, size = line[6:].split("=")
                 sizes[int(n)] = int(size)
         except _NoScore as error:
-            raise UserError(f"{path}: line {number}: {error}: {line[:60]!r}; estimate the model anew") from None
+            raise UserError(f"{path}: line {number}: {error}: {line[:60]!r}; estimate the model again") from None
         except ValueError:
             raise UserError(f"{path}: line {number} is not of an ARPA file: {line[:60]!r}") from None
     else:
-        raise UserError(f"{path}: no whole ARPA file: it lacks \\end\\")
+        raise UserError(f"{path}: an incomplete ARPA file: it lacks \\end\\")
     found = {n: len(of_order) for n, of_order in enumerate(ngrams, 1)}
     for ngram, times in repeated.items():
         found[len(ngram)] += times
@@ -164,7 +164,7 @@ def _parse(path: Path, file: TextIO) -> Arpa:
         raise UserError(f"{path}: has no {missing[0]}, so it says nothing of sentences; estimate it with them")
     ngrams[0].setdefault((UNKNOWN,), NGramScores(NEVER, 0.0))
     if ngram := without_context(ngrams):
-        raise UserError(f"{path}: {' '.join(ngram)!r} is there, and {' '.join(ngram[:-1])!r} is not")
+        raise UserError(f"{path}: has {' '.join(ngram)!r}, but not {' '.join(ngram[:-1])!r}")
     if total := sum(repeated.values()):
         example = " ".join(next(iter(repeated)))
         log.warning("%s: %d n-grams, such as %r, repeat an earlier one, which counts", path, total, example)

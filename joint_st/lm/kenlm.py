@@ -46,7 +46,7 @@ def read_kenlm(path: Path) -> Arpa:
     data = np.fromfile(path, np.uint8)
     raw = data.data
     if bytes(raw[: len(_VERSION)]) != _VERSION or len(data) < _FIXED_AT + _FIXED.size:
-        raise UserError(f"{path}: not of version 5 of KenLM's binary form; build it anew, or give the ARPA file")
+        raise UserError(f"{path}: not of version 5 of KenLM's binary form; build it again, or give the ARPA file")
     order, _, kind, has_words, _ = _FIXED.unpack_from(raw, _FIXED_AT)
     counts_at = _FIXED_AT + _FIXED.size
     if len(data) < counts_at + 8 * order:

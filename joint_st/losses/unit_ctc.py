@@ -18,7 +18,7 @@ class UnitCtcLoss(Loss):
             "unit_ctc",
             "CTC of speech",
             unit="nats per unit",
-            description="Loss of the text units given audio, on what the audio encoder puts out.",
+            description="Loss of the text units given audio, on the output of the audio encoder.",
         ),
     )
 

@@ -322,8 +322,8 @@ class Checkpoints:
             return self._manager.restore(step, args=ocp.args.Composite(state=ocp.args.StandardRestore(like))).state
 
     def restore_part(self, step: int, like: dict) -> dict:
-        """Restore only the parts of the state that `like` names, in the form of `NamedTuple._asdict`: `{"average":
-        ...}`.
+        """Restore only the parts of the state that `like` names, in the form of `NamedTuple._asdict`:
+        `{"average": ...}`.
 
         Raises `UserError` where such a part holds other arrays than `like`, because other code saved it.
         """

@@ -31,7 +31,7 @@ _told: set[str] = set()
 
 
 def verify(on: bool) -> None:
-    """Whether this process compares files before it reads them; true unless a command's flag turns it off."""
+    """Set whether this process compares files before it reads them."""
     global _verifies
     _verifies = on
 

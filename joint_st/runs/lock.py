@@ -255,7 +255,7 @@ class Lease:
             seen = found.generation
             if not told and found.age > 2 * BEAT_SECONDS:
                 told = True
-                print(f"{self._root}: waits, for {holder} may still work in it", file=sys.stderr)
+                print(f"{self._root}: waits, because {holder} may still work in it", file=sys.stderr)
             time.sleep(min(1.0, BEAT_SECONDS / 4))
 
     def _beat_on(self) -> None:
@@ -284,7 +284,7 @@ class Lease:
             self._beat()
         if self._lost:
             by = "it is no longer held by this process" if self._lost is self._holder else f"{self._lost} has taken it"
-            raise UserError(f"{self._root}: {by}, since this one was silent for a while; this one saves no more")
+            raise UserError(f"{self._root}: {by}, because this one was silent for a while; this one saves nothing more")
 
     def release(self) -> None:
         """Remove the file if it still names this process."""

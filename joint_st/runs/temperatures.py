@@ -49,7 +49,7 @@ def read_temperatures(run: RunDirectory) -> dict[tuple[int, str, str], Temperatu
     except (*NOT_JSON, TypeError) as error:
         why = " ".join(str(error).split())[:100]
         raise UserError(
-            f"{run.calibration}: damaged ({why}); remove it, and fit anew: joint-st evaluate {run.root} --calibrate"
+            f"{run.calibration}: damaged ({why}); remove it, and fit again: joint-st evaluate {run.root} --calibrate"
         ) from None
 
 

@@ -149,7 +149,7 @@ def progress(job: Job) -> Progress:
         return Progress(job.name, _waiting(job, state.steps), state.steps, steps, dev_wer=numbers.dev_wer)
     if state.steps >= steps:
         return Progress(job.name, "evaluating", state.steps, steps, dev_wer=numbers.dev_wer)
-    # Each start of a training stores the config anew.
+    # Each start of a training stores the config again.
     if storage.modified(job.directory.metrics) <= storage.modified(job.directory.config) or not numbers.step:
         return Progress(job.name, "starting", state.steps, steps, dev_wer=numbers.dev_wer)
     left = _seconds_left(job, numbers.step)

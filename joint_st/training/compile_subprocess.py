@@ -127,7 +127,7 @@ def compile_in_subprocess(steps: Steps | None) -> CompileSubprocess | contextlib
 
 
 def _can_be_sent(steps: Steps) -> bool:
-    """Whether another process can find all classes of the config."""
+    """Return whether another process can find all classes of the config."""
     try:
         pickle.dumps(steps)
     except (pickle.PicklingError, AttributeError):

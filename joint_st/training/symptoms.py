@@ -1,7 +1,7 @@
-"""Two ways in which a training commonly fails without an error, and the lines that say so with what helps.
+"""Warnings about two ways in which a training commonly fails without an error, with what helps.
 
-CTC that collapses: the heads emit blanks alone, and their texts stay empty. Overfitting: the training loss falls on
-while the error rate of the dev set stands.
+When CTC collapses, the heads emit only blanks and their texts stay empty. When the model overfits, the training loss
+keeps falling while the error rate of the dev set no longer does.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ COLLAPSED_LENGTH, COLLAPSED_BLANKS = 0.1, 0.95
 more than this share of the frames."""
 
 PATIENCE = 2
-"""Evaluations in a row that show a collapse before it is told: CTC begins by learning where nothing is to be emitted."""
+"""Evaluations in a row that must show a collapse before the warning: CTC first learns where nothing is to be emitted."""
 
 STANDS_FOR = 3
-"""Evaluations without a new best after which the error rate of the dev set is said to stand."""
+"""Evaluations without a new best after which the error rate of the dev set counts as no longer improving."""
 
 LESS, FALLS = 0.99, 0.95
-"""What the error rate must come to, relative to the best, to count as better, and the training loss to count as less."""
+"""Ratios to the values at the best step below which an error rate counts as better and a training loss as lower."""
 
 
 class Symptoms:
-    """Watches what a training logs; what it remembers begins anew where a run goes on."""
+    """Watches the metrics that a training logs; it starts without memory when a run is continued."""
 
     def __init__(self):
         self._collapsed = dict.fromkeys(PASSES, 0)
@@ -36,11 +36,11 @@ class Symptoms:
         self._told_at = 0
 
     def add_loss(self, loss: float) -> None:
-        """Take in a training loss that was logged."""
+        """Remember a training loss that was logged."""
         self._losses.append(loss)
 
     def found(self, step: int, rank: float, shown: str, rates: Mapping[str, float]) -> list[str]:
-        """Take in what the dev set came to after `step` steps; the lines that there are to say.
+        """Remember the results on the dev set after `step` steps, and return the warnings that they give rise to.
 
         rank: the number by which checkpoints are ranked, lower is better. shown: the result in words. rates: by column
         of `metrics.csv`.
@@ -69,14 +69,14 @@ class Symptoms:
         self._losses.clear()
         self._evaluations.append((step, rank, shown, loss))
         lowest = min(rank for _, rank, _, _ in self._evaluations)
-        # An error rate that is lower by next to nothing is no progress.
+        # A tiny improvement of the error rate does not count.
         best_step, _, best, then = next(one for one in self._evaluations if one[1] * LESS <= lowest)
         since = [one for one in self._evaluations if one[0] > best_step]
         if len(since) < STANDS_FOR or best_step == self._told_at or not loss < FALLS * then:
             return []
         self._told_at = best_step
         return [
-            f"the dev set has gained nothing since step {best_step} ({best}), while the training loss fell from "
-            f"{then:.3f} to {loss:.3f}: the model learns its training data by heart; what regularises: dropout "
+            f"the dev set has not improved since step {best_step} ({best}), while the training loss fell from "
+            f"{then:.3f} to {loss:.3f}: the model overfits; to regularise it, use dropout "
             "(model.dropout), time masks (spec_augment), losses.cr_ctc, a narrower model, more data or text"
         ]

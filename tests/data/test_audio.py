@@ -13,7 +13,7 @@ def sine(rate, seconds=1.0, hertz=440.0, amplitude=0.5):
 
 
 def signal_to_noise(found, expected):
-    """In dB."""
+    """Return the signal-to-noise ratio in dB."""
     found, expected = np.asarray(found, float), np.asarray(expected, float)
     return 10 * np.log10(np.sum(expected**2) / np.sum((found - expected) ** 2))
 

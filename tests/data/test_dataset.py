@@ -15,7 +15,7 @@ CHARACTERS = Characters(" 'abcdefghijklmnopqrstuvwxyz")
 
 @pytest.fixture
 def source(tmp_path):
-    """One utterance of every fate, at 8 kHz, in a manifest and in a text file."""
+    """One utterance for every reason to keep or drop it, at 8 kHz, in a manifest and in a text file."""
     fates = [
         ("good", 1.0, "Hello!"),
         ("short", 0.05, "a"),

@@ -1,4 +1,4 @@
-"""What `joint-st data inspect` says, against numbers known beforehand."""
+"""The output of `joint-st data inspect`, compared with known numbers."""
 
 import json
 import shutil
@@ -74,7 +74,7 @@ def test_decoding_finds_all_that_is_not_as_stated(data, tmp_path, capsys):
 
 
 def test_a_saved_tokenizer_is_named_and_what_it_cannot_spell_is_counted(data, tmp_path, caplog):
-    """The kind is that of the tokenizer that is there, whatever the config would make."""
+    """The kind is that of the saved tokenizer, even if the config would make another one."""
     texts = ["one two", "two thre", "wxyz"] * 9
     make_tokenizer(TokenizerConfig(kind="sentencepiece", vocabulary_size=16), texts).save(tmp_path / "pieces")
     Characters("ehortw ").save(tmp_path / "characters")
@@ -87,9 +87,7 @@ def test_a_saved_tokenizer_is_named_and_what_it_cannot_spell_is_counted(data, tm
             # Of `one two`, `two three`, `one`: n twice, and the rows that are left have one of them.
             assert "; 1 unknown characters in 1" in counts
             [said] = {record.getMessage() for record in caplog.records}
-            assert said.endswith(
-                ": 2 characters in 2 texts are none of the tokenizer's, and become unknown labels: 'n' 2"
-            )
+            assert said.endswith(": 2 characters in 2 texts are not in the tokenizer, and become unknown labels: 'n' 2")
         else:
             assert "unknown" not in counts and not caplog.records
 

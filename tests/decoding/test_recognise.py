@@ -1,4 +1,4 @@
-"""From a prepared dataset to text: every readable utterance once, as the model says it alone."""
+"""Decoding of a prepared dataset: every readable utterance once, with the same result as alone."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`joint-st` with a step that compiles at once; all else is as it is.
+"""`joint-st` with a step that compiles at once; everything else is unchanged.
 
 python -m tests.distributed.small_step train CONFIG ...
 """

@@ -102,7 +102,7 @@ def test_the_table_has_a_line_a_group(by):
 
 
 def test_utterances_of_one_id_are_two():
-    """Older evaluations may hold them: neither is lost, whoever counts."""
+    """Older evaluations may contain them; both are counted everywhere."""
     from joint_st.reports.report import utterance_facts
 
     records = [

@@ -1,4 +1,4 @@
-"""Every script of `launch/` as shellcheck wants it, with its help."""
+"""Every script of `launch/` passes shellcheck and has a help."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Frames that hold nothing (masks, digital silence, padding) leave the norm of the gradient as it is without them.
+"""Empty frames (masks, digital silence, padding) do not change the norm of the gradient.
 
 A layer norm multiplies the gradient of a frame that is exactly zero by 1/√epsilon = 1,000, layer after layer. All cases
 go through one compiled function: the mask and the audio are its arguments.
@@ -124,7 +124,7 @@ def test_padding_leaves_the_norm_of_the_gradient(norm_of_speech, frames):
 
 
 def test_without_biases_a_time_mask_drowns_the_gradient(norm_of_speech):
-    """What the tests above would say if the front end's biases began at zero."""
+    """The tests above would fail if the front end's biases began at zero."""
     without = norm_of_speech(*speech(), biases=0.0)
     assert np.isfinite(without)
     assert not norm_of_speech(*speech(), hidden(0, 40), biases=0.0) < 1000 * without

@@ -1,4 +1,4 @@
-"""Alignments the slow and obvious way, in float64: by enumeration, and by the literal recursions."""
+"""Alignments computed in slow and obvious ways, in float64: by enumeration, and by the literal recursions."""
 
 import itertools
 

@@ -15,7 +15,7 @@ def log_softmax(logits: np.ndarray) -> np.ndarray:
 
 
 def every_alignment(logits: np.ndarray, blank: int = 0) -> dict[tuple[int, ...], float]:
-    """Log probability of all that the logits [T, V] can spell."""
+    """Return the log probability of everything that the logits [T, V] can spell."""
     log_probs = log_softmax(logits)
     found = defaultdict(lambda: -math.inf)
     for path in itertools.product(range(logits.shape[1]), repeat=len(logits)):

@@ -1,4 +1,4 @@
-"""Every dynamic program on inputs that hypothesis looks for, against its slow reference: ties, certain and ruled-out
+"""Every dynamic program on inputs that hypothesis generates, against its slow reference: ties, certain and impossible
 symbols, equal embeddings, lengths of 0, texts that do not fit.
 
 One shape for each program, so that each is compiled once.

@@ -36,7 +36,7 @@ def check_spans(found, row, frames, log_probs, labels):
 
 
 def test_the_path_is_the_likeliest_of_all_that_spell_the_labels():
-    """Every utterance of 5 frames and 3 symbols, whatever its labels; those that no path spells are flagged."""
+    """All utterances of 5 frames and 3 symbols with all labels are tried; those that no path spells are flagged."""
     frames, blank = 5, 2
     texts = [text for n in range(1, 5) for text in itertools.product((0, 1), repeat=n)]
     labels = np.zeros((len(texts), 4), np.int32)

@@ -38,7 +38,8 @@ def tiny():
 
 
 def ragged(seed=0, dimensions=8):
-    """More audio than text, less of it, and about as much. Both sides wander alike, as real ones do."""
+    """Return utterances with more, less and about as much audio as text. Both sides change in similar ways, as real
+    ones do."""
     rng = np.random.default_rng(seed)
     audio = rng.normal(size=(4, 40, dimensions)).cumsum(axis=1).astype(np.float32)
     text = rng.normal(size=(4, 50, dimensions)).cumsum(axis=1).astype(np.float32)

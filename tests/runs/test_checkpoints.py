@@ -1,4 +1,4 @@
-"""Checkpoints: what is in one, which are kept, and what is told when the disk takes no more."""
+"""Checkpoints: what is in one, which are kept, and the error when the disk is full."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def test_a_part_of_other_arrays_is_refused(saved, change, message):
 
 
 def test_what_is_saved_is_the_state_of_its_step(tmp_path):
-    """Although the arrays are given away to the next step while they are written."""
+    """This holds although the arrays are donated to the next step while they are written."""
     size, count = 2**19, 8
 
     @jax.jit

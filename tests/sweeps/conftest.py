@@ -1,4 +1,4 @@
-"""A sweep of runs that a stand-in trains at once."""
+"""Fixtures of sweeps whose runs a stand-in trains at once."""
 
 from __future__ import annotations
 
@@ -49,4 +49,4 @@ def fake():
 
 @pytest.fixture(autouse=True)
 def own_processes_end(no_process_outlives_the_test):
-    """A sweep's runs outlive it where it is killed, and so does a stand-in that waits where its test fails."""
+    """End the runs of a sweep that was killed, and stand-ins that still wait because a test has failed."""

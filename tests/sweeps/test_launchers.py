@@ -1,4 +1,4 @@
-"""Runs through launch scripts: what they are told, what counts as submitted, and that nothing is submitted twice."""
+"""Runs through launch scripts: their arguments, what counts as submitted, and that nothing is submitted twice."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The runs of a sweep: what is run, what is skipped, what goes on, and what becomes of signals and failures."""
+"""The runs of a sweep: what is run, skipped or continued, and the effects of signals and failures."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ sys.exit(run_sweep(Path(sys.argv[1]), workdir=sys.argv[2], workers=int(sys.argv[
 
 @pytest.fixture(autouse=True)
 def signals_as_in_a_terminal():
-    """Also where the tests run in the background, whose processes begin with some signals ignored."""
+    """Restore the default handling of signals, because background processes begin with some signals ignored."""
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGHUP)}
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGHUP, signal.SIG_DFL)

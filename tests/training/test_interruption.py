@@ -1,4 +1,4 @@
-"""One process is asked to end: all stop after the same step."""
+"""When one process gets SIGTERM, all stop after the same step."""
 
 import random
 import signal

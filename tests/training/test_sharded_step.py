@@ -49,7 +49,7 @@ def sharded_step(fresh, mesh: jax.sharding.Mesh, accumulation: int = 1):
             state, metrics = compiled(state, batch)
         for array, shape in zip(jax.tree.leaves(state), jax.tree.leaves(shapes)):
             assert array.sharding.is_equivalent_to(shape.sharding, array.ndim)
-    metrics.pop("random_distance")  # alignments at random are drawn anew for each part of a batch
+    metrics.pop("random_distance")  # alignments at random are drawn again for each part of a batch
     return held, compiled.as_text(), jax.device_get((state, metrics))
 
 

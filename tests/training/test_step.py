@@ -1,4 +1,4 @@
-"""One training step: what the loss is, who takes part in it, and what a step does to the weights."""
+"""One training step: its loss, which rows take part in it, and what it does to the weights."""
 
 from __future__ import annotations
 
@@ -288,7 +288,7 @@ def test_the_optimizer_is_adamw_on_clipped_gradients_with_decay_on_matrices_alon
 
 
 def test_every_weight_of_the_model_is_a_matrix_a_bias_or_a_norm(whole):
-    """The names that weight decay goes by."""
+    """Weight decay depends on their names."""
     names = {path[-1].key for path, _ in jax.tree_util.tree_leaves_with_path(whole.init().params)}
     assert names == {"kernel", "filters", "bias", "scale"}
 

@@ -64,5 +64,5 @@ def test_overfitting_is_told_where_the_dev_set_stands_and_the_loss_falls(wers, l
 def test_the_line_names_step_and_losses():
     (line,) = lines([0.9, 0.6, 0.6, 0.61, 0.6], [3, 2, 1.5, 1.2, 1.0])[5]
     assert line.startswith(
-        "the dev set has gained nothing since step 2 (wer 60.00%), while the training loss fell from 2.000 to 1.000:"
+        "the dev set has not improved since step 2 (wer 60.00%), while the training loss fell from 2.000 to 1.000:"
     )

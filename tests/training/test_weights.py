@@ -90,7 +90,7 @@ def test_parts_are_taken_or_left_as_patterns_say(source, tmp_path):
 
 
 def test_parts_are_renamed(source, tmp_path):
-    """Audio and shared layers change places, and biases are called otherwise."""
+    """Audio and shared layers are exchanged, and biases have other names."""
     pairs = {
         "audio.*.bias": "shared.*.bias",
         "audio": "shared",

@@ -49,7 +49,7 @@ def init_state(sizes: SymbolSizes, seed, **kind) -> TrainState:
 
 
 def begin(config: Config, folder: Path, symbols: Symbols = SYMBOLS, **kind) -> Start:
-    """Return what a run in `folder` begins with."""
+    """Return the starting state of a run in `folder`."""
     run, mesh = open_run(folder, config), make_mesh(config.parallel)
 
     def shapes(sizes):
@@ -84,7 +84,7 @@ def arrays(tree) -> dict[str, np.ndarray]:
 
 
 def assert_from(found: dict, expected: dict, part: str = "", names=None) -> None:
-    """Bit for bit; `part` is how names of `expected` begin."""
+    """Check that weights are equal bit for bit; names of `expected` begin with `part`."""
     names = found if names is None else names
     assert names
     for name in names:

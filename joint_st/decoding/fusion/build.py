@@ -209,7 +209,7 @@ def _label_lm(model: Arpa, path: Path, tokenizer: Tokenizer) -> tuple[LabelLM, s
     missing = [label for label in own if label not in tokens]
     if 2 * len(missing) > len(own):
         raise UserError(
-            f"{path}: {len(missing)} of the run's {len(own)} labels, such as {missing[0]!r}, are not in it; make it of more "
+            f"{path}: {len(missing)} of the run's {len(own)} labels, such as {missing[0]!r}, are not in it; make it from more "
             "text, or of labels of the run's own tokenizer"
         )
     lacks = f"; it lacks {len(missing)} of the run's, such as {missing[0]!r}" if missing else ""

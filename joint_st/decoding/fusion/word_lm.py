@@ -49,7 +49,7 @@ class WordLM(NamedTuple):
         if len(unspellable) > len(words):
             raise UserError(
                 f"{len(unspellable)} of its {len(model.tokens)} words, such as {unspellable[0]!r}, cannot be spelled by the "
-                "run's tokenizer; make it of texts that are normalised as the run's"
+                "run's tokenizer; make it from texts that are normalised like the run's"
             )
         if not words:
             raise UserError("holds no word")

@@ -1,4 +1,4 @@
-"""What a language model and hot words say of a whole text: plain Python that walks the ARPA model."""
+"""Scores of a whole text by a language model and hot words, in plain Python that walks the ARPA model."""
 
 from __future__ import annotations
 

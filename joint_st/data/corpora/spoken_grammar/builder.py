@@ -46,7 +46,7 @@ class SpokenGrammar(tfds.core.GeneratorBasedBuilder):
     VERSION = tfds.core.Version("2.0.0")
     RELEASE_NOTES = {
         "1.0.0": "First version.",
-        "2.0.0": "Sentences drawn anew; the tag of each accent as the language of what is said in it.",
+        "2.0.0": "Sentences drawn again; utterances have the tag of their accent as language.",
     }
     BUILDER_CONFIGS = [
         SpokenGrammarConfig(name="default", description="420 names; about 5 hours of speech to train on."),

@@ -34,16 +34,18 @@ def transcribe_files(
     decoder: Decoder = Greedy(),
     fusion: FusionFiles | None = None,
     window_seconds: float | None = None,
+    look_ahead_ms: float | None = None,
     checkpoint: str = "best",
 ) -> Iterator[tuple[Path, str]]:
     """The text of each file that can be read, one after the other, by the head on the pass `head`; see `AudioFiles`.
 
     Files longer than `window_seconds` are heard in windows of so many (`joint_st.decoding.long`, which has a length for
-    each run where it is None). fusion: a language model and hot words for the beam search.
+    each run where it is None). look_ahead_ms: look-ahead of the streaming layers, one that the run was trained with; the
+    first of them where it is None. fusion: a language model and hot words for the beam search.
 
     Raises `UserError` where there is no such run or checkpoint, and for a file that cannot be read and is the only one.
     """
-    trained = load_trained(workdir, checkpoint)
+    trained = load_trained(workdir, checkpoint).with_look_ahead(look_ahead_ms)
     if fusion:
         (decoder,) = fuse([decoder], fusion.open(trained.tokenizer, trained.normalizer))
     for path, _, labels in decode_files(trained, files, head=head, decoder=decoder, window_seconds=window_seconds):
@@ -99,7 +101,8 @@ def listen(
     *,
     rate: int | None = None,
     stdin: str | None = None,
-    chunk_ms: float = 320,
+    chunk_ms: float | None = None,
+    look_ahead_ms: float | None = None,
     window_seconds: float | None = None,
     checkpoint: str = "best",
     trained: Trained | None = None,
@@ -110,12 +113,15 @@ def listen(
 
     One whenever the text has changed, and the second pass's at the end, when speed and delay are told on stderr. What
     is longer than a window is heard in windows by the second pass, while it comes (`Streams`), which gives more than
-    text with the decoder `Timed`. trained: the checkpoint of the run, where it is loaded already.
+    text with the decoder `Timed`. chunk_ms: see `chunk_frames`. look_ahead_ms: as of `transcribe_files`. trained: the
+    checkpoint of the run, where it is loaded already.
     """
-    trained = trained or load_trained(workdir, checkpoint)
+    trained = (trained or load_trained(workdir, checkpoint)).with_look_ahead(look_ahead_ms)
     features = trained.config.model.features
     keep_compiled(trained.config.training.compilation_cache)
-    streams = Streams(trained, 1, chunk_frames(chunk_ms, features), window_seconds, second_pass)
+    frames = chunk_frames(chunk_ms, features, trained.config.model.blocks[0])
+    chunk_ms = features.frames_ms(frames)
+    streams = Streams(trained, 1, frames, window_seconds, second_pass)
     streams.compile()
     if isinstance(source, Path):
         audio = whole_file(source, features.sample_rate, trained.config.data.length_tolerance)

@@ -111,8 +111,10 @@ class Evaluation:
 
     @cached_property
     def rows(self) -> list[dict]:
-        """Return the rows of `make_rows`."""
-        return make_rows(self.utterances, clocks=self.clocks, **self._intervals)
+        """Return the rows of `make_rows`, with the look-ahead where the run has any."""
+        rows = make_rows(self.utterances, clocks=self.clocks, **self._intervals)
+        lengths = self.config.model.look_ahead_ms
+        return [row | {"look_ahead_ms": lengths[0]} for row in rows] if any(lengths) else rows
 
     def broken_down(self, by: str) -> list[dict]:
         """Return the rows of `break_down`."""
@@ -179,6 +181,7 @@ def evaluate_runs(
     nbest: int = 0,
     calibrate: Mapping[str, Source] | None = None,
     window_seconds: float | None = None,
+    look_ahead_ms: float | None = None,
     json_file: Path | None = None,
     jsonl_file: Path | None = None,
 ) -> list[dict]:
@@ -192,7 +195,8 @@ def evaluate_runs(
 
     fusion: a language model and hot words for the beam search. tune: find their weights on these sources, on the
     config's dev set where there are none, in a single process; None leaves them as given. window_seconds: longer
-    recordings are heard in windows of so many; None leaves that to each run.
+    recordings are heard in windows of so many; None leaves that to each run. look_ahead_ms: look-ahead of the streaming
+    layers, one that the runs were trained with; None takes the first of each run.
 
     nbest: with 1 or more, words have times and confidences, judged in a table of their own, and that many hypotheses
     are kept (greedy decoding has one). calibrate: find the temperature of the confidences on one half of these sources,
@@ -203,7 +207,7 @@ def evaluate_runs(
     found, problems = [], []
     for workdir in workdirs:
         for evaluation in evaluate_checkpoints(
-            workdir, checkpoints, data, passes, decoders, fusion, tune, window_seconds, nbest, calibrate
+            workdir, checkpoints, data, passes, decoders, fusion, tune, window_seconds, nbest, calibrate, look_ahead_ms
         ):
             found.append(evaluation)
             # At once: whatever comes later, this is not lost.
@@ -280,18 +284,19 @@ def evaluate_checkpoints(
     window_seconds: float | None = None,
     nbest: int = 0,
     calibrate: Mapping[str, Source] | None = None,
+    look_ahead_ms: float | None = None,
 ) -> Iterator[Evaluation]:
     """Yield the evaluations of checkpoints of the run in `workdir`, each step once; only the first one compiles.
 
     Nothing is written. Longer recordings are decoded in windows of `window_seconds`, or of `default_window` where it is
-    None. nbest, calibrate: as of `evaluate_runs`.
+    None. nbest, calibrate, look_ahead_ms: as of `evaluate_runs`.
     """
     peers = current()
     if peers.several:
         if tune is not None:
             raise UserError("--tune: works in a single process only; tune there, then pass the weights that it prints")
         check_config(peers, load(existing_run(workdir).config))
-    trained = load_trained(workdir, checkpoints[0])
+    trained = load_trained(workdir, checkpoints[0]).with_look_ahead(look_ahead_ms)
     config = trained.config
     keep_compiled(config.training.compilation_cache)
     splits = trained.splits(data)
@@ -321,12 +326,13 @@ def evaluate_checkpoints(
     done = set()
     for checkpoint in checkpoints:
         if done:
-            trained = load_trained(workdir, checkpoint)
+            trained = load_trained(workdir, checkpoint).with_look_ahead(look_ahead_ms)
         if trained.step in done:
             continue
         done.add(trained.step)
         unread, clocks = [], {name: Clock() for name in datasets}
-        origin = origin_of(trained.run, trained.step, str(trained.normalizer), splits, plain, long.seconds)
+        how = (splits, plain, long.seconds, trained.look_ahead_ms)
+        origin = origin_of(trained.run, trained.step, str(trained.normalizer), *how)
 
         def hear(sets: Mapping[str, Dataset], trained=trained, unread=unread, clocks=clocks) -> list[ScoredUtterance]:
             scored = []
@@ -364,14 +370,14 @@ def evaluate_checkpoints(
                 trained.run,
                 scored,
                 judged,
-                {decoder.name: fingerprint(decoder) for decoder in plain},
+                {decoder.name: fingerprint(decoder, trained.other_look_ahead_ms) for decoder in plain},
                 trained.step,
                 config.evaluation.bootstrap_samples,
                 config.seed,
             )
         names = [decoder.name for decoder in decoders]
         some = [] if set(passes) == set(PASSES) else passes
-        table = trained.run.evaluation(trained.step, splits, names, some)
+        table = trained.run.evaluation(trained.step, splits, names, some, trained.other_look_ahead_ms)
         name = str(trained.normalizer)
         yield Evaluation(trained.run, trained.step, name, config, scored, clocks, unread, table, origin, confidences)
 

@@ -20,10 +20,11 @@ def origin_of(
     sources: Mapping[str, Source],
     decoders: Iterable[Decoder],
     window_seconds: float,
+    look_ahead_ms: float = 0.0,
 ) -> Origin:
     """What an evaluation of a checkpoint would be made from."""
     fingerprints = {decoder.name: fingerprint(decoder) for decoder in decoders}
-    return Origin.of(run, step, normalizer, sources, fingerprints, window_seconds)
+    return Origin.of(run, step, normalizer, sources, fingerprints, window_seconds, look_ahead_ms)
 
 
 def stored_utterances(

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 
-from joint_st.models.layer import Layer
+from joint_st.models.layer import Block, Layer, ends_of_blocks
 from joint_st.ops.masks import zero_padding
 
 
@@ -28,46 +29,85 @@ class DepthwiseConvolution(nnx.Module):
         return sum(x[:, i : i + frames] * filters[i] for i in range(self.kernel))
 
 
+class ConvolutionAhead(nnx.Module):
+    """One filter per channel over the `taps` frames after each frame, as far as they are in its block: [B, T, D] -> same.
+
+    `x` begins with a block, and is zero in the padding.
+    """
+
+    def __init__(self, width: int, taps: int, deviation: float, *, dtype, rngs: nnx.Rngs):
+        self.taps = taps
+        self.dtype = dtype
+        init = jax.nn.initializers.normal(deviation)
+        self.filters = nnx.Param(init(rngs.params(), (taps, width), jnp.float32))
+
+    def __call__(self, x, block: Block):
+        frames = x.shape[1]
+        taps = min(self.taps, block - 1) if isinstance(block, int) else self.taps
+        positions = np.arange(frames)
+        ends = ends_of_blocks(positions, block)
+        filters = self.filters[...].astype(self.dtype)
+        x = jnp.pad(x, ((0, 0), (0, taps), (0, 0)))
+        # What lies beyond the block is left out, not multiplied by zero: it may be anything, NaN included.
+        seen = (jnp.where((positions + i < ends)[:, None], x[:, i : i + frames], 0) for i in range(1, taps + 1))
+        return sum((some * filters[i] for i, some in enumerate(seen)), start=jnp.zeros((), self.dtype))
+
+
 class ConvolutionModule(Layer):
     """The conformer's convolution module (arXiv 2005.08100): gate, depthwise convolution, norm, swish, projection.
 
-    Causal (look-ahead 0), or centred on each frame (look-ahead `kernel // 2`). Layer norm takes the place of batch
-    norm: it neither mixes utterances nor looks ahead.
+    Causal, or centred on each frame (look-ahead `kernel // 2`). Layer norm takes the place of batch norm: it neither
+    mixes utterances nor looks ahead.
+
+    A causal one with blocks longer than one frame has filters for the `kernel // 2` frames ahead too, as many as a
+    centred one has, of which a frame uses those within its block. Dynamic chunk convolution (arXiv 2304.09325) likewise
+    sets to zero what lies beyond the chunk, but in a centred kernel: with chunks of one frame only half the kernel
+    would be left, where here the causal kernel stays whole. A convolution that stays causal whatever attention sees, as
+    WeNet's is, would leave each frame's nearest future to attention alone. Weights belong to a distance from the frame
+    in blocks of all lengths, so that one set of them can be trained with lengths drawn at random.
     """
 
-    def __init__(self, width: int, kernel: int, *, causal: bool, dtype, rngs: nnx.Rngs):
+    def __init__(self, width: int, kernel: int, blocks: tuple[int, ...] = (1,), *, causal: bool, dtype, rngs: nnx.Rngs):
         self.width = width
         self.kernel = kernel
+        self.blocks = blocks
         self.causal = causal
         self.dtype = dtype
-        self.look_ahead = 0 if causal else kernel // 2
+        self.look_ahead = min(kernel // 2, blocks[0] - 1) if causal else kernel // 2
         self.value = nnx.Linear(width, width, dtype=dtype, rngs=rngs)
         self.gate = nnx.Linear(width, width, dtype=dtype, rngs=rngs)
         self.depthwise = DepthwiseConvolution(width, kernel, dtype=dtype, rngs=rngs)
         self.norm = nnx.LayerNorm(width, dtype=dtype, rngs=rngs)
         self.out = nnx.Linear(width, width, dtype=dtype, rngs=rngs)
+        taps = min(kernel // 2, max(blocks) - 1) if causal else 0
+        self.ahead = ConvolutionAhead(width, taps, kernel**-0.5, dtype=dtype, rngs=rngs) if taps else None
 
     def _gated(self, x, mask):
         return zero_padding(self.value(x) * jax.nn.sigmoid(self.gate(x)), mask)
 
-    def _finish(self, x, mask):
-        return zero_padding(self.out(jax.nn.silu(self.norm(self.depthwise(x)))), mask)
+    def _finish(self, padded, mask, x, block: Block):
+        """padded: `x` [B, T, D] with the `kernel - 1` frames around it that the causal or centred filters span."""
+        y = self.depthwise(padded)
+        if self.ahead is not None:
+            y = y + self.ahead(x, block)
+        return zero_padding(self.out(jax.nn.silu(self.norm(y))), mask)
 
-    def __call__(self, x, mask, key=None):
+    def __call__(self, x, mask, key=None, block=None):
         del key
         future = 0 if self.causal else self.kernel // 2
         x = self._gated(zero_padding(x, mask), mask)
-        x = jnp.pad(x, ((0, 0), (self.kernel - 1 - future, future), (0, 0)))
-        return self._finish(x, mask)
+        padded = jnp.pad(x, ((0, 0), (self.kernel - 1 - future, future), (0, 0)))
+        return self._finish(padded, mask, x, self.blocks[0] if block is None else block)
 
     def init_state(self, batch):
         self.check_steps()
         return jnp.zeros((batch, self.kernel - 1, self.width), self.dtype)
 
     def step(self, x, mask, state):
-        self.check_steps()
-        x = jnp.concatenate([state, self._gated(zero_padding(x, mask), mask)], axis=1)
-        return self._finish(x, mask), x[:, x.shape[1] - self.kernel + 1 :]
+        self.check_steps(x.shape[1])
+        x = self._gated(zero_padding(x, mask), mask)
+        padded = jnp.concatenate([state, x], axis=1)
+        return self._finish(padded, mask, x, self.blocks[0]), padded[:, padded.shape[1] - self.kernel + 1 :]
 
 
 def nonzero_bias(inputs: int):

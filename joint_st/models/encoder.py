@@ -13,7 +13,7 @@ from joint_st.config import ModelConfig, SpecAugmentConfig, TextConfig
 from joint_st.models.conditioning import Conditioning
 from joint_st.models.conformer import ConformerLayer
 from joint_st.models.front_end import FrontEnd
-from joint_st.models.layer import Stack
+from joint_st.models.layer import Block, Stack
 from joint_st.models.projection import Projection
 from joint_st.models.text_encoder import EncodedText, TextEncoder
 from joint_st.ops.masks import length_mask, zero_padding
@@ -83,6 +83,8 @@ class JointEncoder(nnx.Module):
     def _layers(self, count: int, left_context: int | None, rngs: nnx.Rngs) -> Stack:
         config, dtype = self.config, jnp.dtype(self.config.compute_dtype)
 
+        blocks = (1,) if left_context is None else config.blocks
+
         def make(rngs):
             return ConformerLayer(
                 config.width,
@@ -90,6 +92,7 @@ class JointEncoder(nnx.Module):
                 feed_forward=config.feed_forward,
                 kernel=config.kernel,
                 left_context=left_context,
+                blocks=blocks,
                 dropout=config.dropout,
                 dtype=dtype,
                 rngs=rngs,
@@ -97,12 +100,18 @@ class JointEncoder(nnx.Module):
 
         return Stack(make, count, remat=config.remat, dtype=dtype, rngs=rngs)
 
-    def encode_audio(self, audio, lengths, augment: SpecAugmentConfig | None = None, key=None) -> EncodedAudio:
-        """Embeddings of `audio` int16 [B, S] with `lengths` [B] samples, and the logits of its text units."""
+    def encode_audio(
+        self, audio, lengths, augment: SpecAugmentConfig | None = None, key=None, block: Block | None = None
+    ) -> EncodedAudio:
+        """Embeddings of `audio` int16 [B, S] with `lengths` [B] samples, and the logits of its text units.
+
+        block: length of the blocks within which streaming layers see ahead, in frames, here and below; that of the
+        config's first look-ahead where it is None.
+        """
         augment_key, dropout_key = (None, None) if key is None else jax.random.split(key)
         mask = self.front_end.frame_mask(lengths, audio.shape[1])
         x = zero_padding(self.front_end(audio, lengths, augment, augment_key), mask)
-        x, units = self.hear(self.audio(x, mask, dropout_key))
+        x, units = self.hear(self.audio(x, mask, dropout_key, block))
         return EncodedAudio(zero_padding(x, mask), mask, units)
 
     def hear(self, x):
@@ -120,10 +129,17 @@ class JointEncoder(nnx.Module):
         return (expected if self.config.unit_conditioning == "replace" else x + expected), units
 
     def encode_text(
-        self, units, repetitions, frames: int, augment: TextConfig | None = None, key=None, augmented=None
+        self,
+        units,
+        repetitions,
+        frames: int,
+        augment: TextConfig | None = None,
+        key=None,
+        augmented=None,
+        block: Block | None = None,
     ) -> EncodedText:
         """Embeddings of `units` [B, U] in `frames` text frames; see `TextEncoder` and `repetitions` in the same module."""
-        return self.text(units, repetitions, frames, augment, key, augmented)
+        return self.text(units, repetitions, frames, augment, key, augmented, block)
 
     def condition(self, kinds: Mapping[str, tuple[type[Conditioning], Any]], sizes, *, rngs: nnx.Rngs) -> None:
         """Add what conditions the embeddings that enter the shared layers: by name, a class and its section."""
@@ -149,11 +165,13 @@ class JointEncoder(nnx.Module):
     def _conditionings(self) -> list[Conditioning]:
         return [getattr(self, f"{name}_conditioning") for name in self.conditioned_by]
 
-    def shared(self, x, mask, key=None, columns: Mapping[str, jax.Array] | None = None) -> Encoded:
+    def shared(
+        self, x, mask, key=None, columns: Mapping[str, jax.Array] | None = None, block: Block | None = None
+    ) -> Encoded:
         """Both passes over embeddings `x` [B, T, D], of whichever modality; `columns` [B] condition them."""
         x = self.conditioned(x, mask, columns)
         keys = (None, None) if key is None else jax.random.split(key)
-        streaming = self.streaming.every_layer(x, mask, keys[0])
+        streaming = self.streaming.every_layer(x, mask, keys[0], block)
         full = self.full_context.every_layer(streaming[-1], mask, keys[1])
         layers = jnp.concatenate([x[None].astype(streaming.dtype), streaming, full])
         return Encoded(streaming[-1], full[-1], mask, layers)
@@ -165,16 +183,20 @@ class JointEncoder(nnx.Module):
         augment: SpecAugmentConfig | None = None,
         key=None,
         columns: Mapping[str, jax.Array] | None = None,
+        block: Block | None = None,
     ) -> Encoded:
         """Both passes over `audio` int16 [B, S] with `lengths` [B] samples; `key` turns dropout and SpecAugment on."""
         keys = (None, None) if key is None else jax.random.split(key)
-        encoded = self.encode_audio(audio, lengths, augment, keys[0])
-        return self.shared(encoded.x, encoded.mask, keys[1], columns)._replace(units=encoded.units)
+        encoded = self.encode_audio(audio, lengths, augment, keys[0], block)
+        return self.shared(encoded.x, encoded.mask, keys[1], columns, block)._replace(units=encoded.units)
 
     @property
     def look_ahead(self) -> int:
-        """Frames beyond its own end that a frame of the streaming pass hears."""
-        return self.audio.look_ahead + self.streaming.look_ahead
+        """Most frames beyond its own end that a frame of the streaming pass hears, in blocks of the first length.
+
+        All layers have the same blocks, so a frame hears no more through several of them than through one.
+        """
+        return max(self.audio.look_ahead, self.streaming.look_ahead)
 
     def init_state(self, batch: int):
         """State of a stream before its first sample, for `batch` utterances."""
@@ -188,8 +210,8 @@ class JointEncoder(nnx.Module):
         """What the shared streaming layers put out for the next piece of audio, [B, C, D], its mask [B, C], and the
         state after it.
 
-        `audio` is int16 [B, C * samples_per_frame]; `lengths` [B] of its samples are valid, fewer only where an
-        utterance ends.
+        `audio` is int16 [B, C * samples_per_frame], whole blocks of the config's first look-ahead; `lengths` [B] of its
+        samples are valid, fewer only where an utterance ends.
         """
         mask = self.front_end.frame_mask(lengths, audio.shape[1])
         audio = zero_padding(audio, length_mask(lengths, audio.shape[1]))

@@ -103,15 +103,21 @@ class RunDirectory:
         return self.root / "calibration.json"
 
     def evaluation(
-        self, step: int, splits: Iterable[str], decoders: Iterable[str] = ("greedy",), heads: Iterable[str] = ()
+        self,
+        step: int,
+        splits: Iterable[str],
+        decoders: Iterable[str] = ("greedy",),
+        heads: Iterable[str] = (),
+        look_ahead_ms: float | None = None,
     ) -> Path:
         """Table of some splits under the checkpoint of `step`; beside it, as `.jsonl`, the utterances.
 
         Greedy decoding alone, as at the end of training, has a file that no other decoder writes. heads: where not
-        all were evaluated, those that were.
+        all were evaluated, those that were. look_ahead_ms: where it is not the run's own.
         """
         decoders = [] if list(decoders) == ["greedy"] else decoders
-        name = "_".join([f"step_{step}", *splits, *decoders, *heads]).replace("/", "_").replace(" ", "_")
+        ahead = [] if look_ahead_ms is None else [f"look_ahead_{look_ahead_ms:g}"]
+        name = "_".join([f"step_{step}", *splits, *decoders, *heads, *ahead]).replace("/", "_").replace(" ", "_")
         path, long = (self.evaluations / f"{one}.json" for one in (storage.bounded(name), name))
         # Names were not always bounded.
         return long if path != long and len(os.fsencode(long.name)) < 256 and long.is_file() else path

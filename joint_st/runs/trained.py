@@ -42,6 +42,32 @@ class Trained:
     """Step of the checkpoint."""
     weights: Weights
     """The moving average of the weights, on the mesh."""
+    other_look_ahead_ms: float | None = None
+    """The look-ahead of `with_look_ahead`, where it is not the first that the run was trained with."""
+
+    def with_look_ahead(self, milliseconds: float | None) -> Trained:
+        """The same with another look-ahead, which comes first in its config; with the run's own first one where it is None.
+
+        Raises `UserError` where it is longer than any that the run was trained with, or no whole number of frames.
+        """
+        model = self.config.model
+        trained_with, frame = model.look_ahead_ms, model.features.frame_ms
+        if milliseconds is None or milliseconds == trained_with[0]:
+            return self
+        what, longest = f"--look-ahead-ms {milliseconds:g}", max(trained_with)
+        if milliseconds > longest:
+            how = f"with {longest:g} ms at most" if longest else "without look-ahead"
+            raise UserError(f"{what}: {self.run.root} was trained {how} (model.look_ahead_ms); take no more")
+        if abs(milliseconds / frame - round(milliseconds / frame)) > 1e-6:
+            raise UserError(f"{what}: must be 0 or a multiple of a frame of the encoder, {frame:g} ms")
+        lengths = (milliseconds, *(one for one in trained_with if one != milliseconds))
+        config = self.config.model_copy(update={"model": model.model_copy(update={"look_ahead_ms": lengths})})
+        return dataclasses.replace(self, config=config, other_look_ahead_ms=milliseconds)
+
+    @property
+    def look_ahead_ms(self) -> float:
+        """Length of the blocks within which the streaming layers see ahead when it decodes."""
+        return self.config.model.look_ahead_ms[0]
 
     @property
     def tokenizer(self) -> Tokenizer:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -47,7 +46,7 @@ from joint_st.evaluation.report import (
     write_lines,
     write_rows,
 )
-from joint_st.evaluation.stored import origin_of
+from joint_st.evaluation.stored import gather_hashes, origin_of
 from joint_st.evaluation.tuning import development_sets, tuned
 from joint_st.evaluation.wer import ALL, total
 from joint_st.evaluation.word_errors import make_word_error_tables, word_errors
@@ -419,22 +418,6 @@ def score_recognised(found, dataset: Dataset, split: str, trained: Trained | Non
         )
         scored += [one.with_details(**more) for one, more in zip(own, details)] if details else own
     return scored
-
-
-HASHES = 10_000
-"""Utterances whose hashes are sent to process 0 at once."""
-
-HASHES_SECONDS = 600
-"""Time limit for every process to send them."""
-
-
-def gather_hashes(dataset: Dataset) -> None:
-    """Give process 0 the hashes of what all processes have read."""
-    peers, own = current(), dict(dataset.hashes)
-    for first in range(0, len(dataset), HASHES):
-        some = {n: own[n] for n in range(first, min(first + HASHES, len(dataset))) if n in own}
-        for told in peers.gather("hashes of the audio", json.dumps(some), HASHES_SECONDS):
-            dataset.hashes |= {int(n): one for n, one in json.loads(told).items()}
 
 
 def nothing_read(name: str, dataset: Dataset) -> str:

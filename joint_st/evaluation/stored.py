@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
 from joint_st import storage
 from joint_st.config import Source
+from joint_st.data.dataset import Dataset
 from joint_st.decoding.decoders import Decoder, fingerprint
+from joint_st.distributed.peers import current
 from joint_st.evaluation.origin import Origin, read_origin
 from joint_st.evaluation.report import Key, ScoredUtterance, by_key, read_utterances
 from joint_st.runs.directory import RunDirectory
@@ -58,3 +61,19 @@ def stored_utterances(
 def contents(utterances: Iterable[ScoredUtterance]) -> Counter:
     """How often there is each id with its reference and the hash of its samples."""
     return Counter((one.id, one.reference, one.samples) for one in utterances)
+
+
+HASHES = 10_000
+"""Utterances whose hashes are sent to process 0 at once."""
+
+HASHES_SECONDS = 600
+"""Time limit for every process to send them."""
+
+
+def gather_hashes(dataset: Dataset) -> None:
+    """Give process 0 the hashes of what all processes have read."""
+    peers, own = current(), dict(dataset.hashes)
+    for first in range(0, len(dataset), HASHES):
+        some = {n: own[n] for n in range(first, min(first + HASHES, len(dataset))) if n in own}
+        for told in peers.gather("hashes of the audio", json.dumps(some), HASHES_SECONDS):
+            dataset.hashes |= {int(n): one for n, one in json.loads(told).items()}

@@ -1,10 +1,10 @@
-"""Time of each alignment of `joint_st.ops.matching` beside `skip`, forward and backward.
+"""Time of each alignment of `joint_st.ops.matching` over that of `skip`, forward and backward.
 
     python benchmarks/alignment.py [--rounds 30]
 
-Beside them: `literal`, the O(T·R²) form of `skip` as arXiv 2308.06125 has it, and, where it is installed, ott-jax's
-soft-DTW (every utterance at full length: it has no masks). All take turns on the same batch, and the fastest round of
-each counts, since other jobs only ever add time: read the ratios, not the times.
+For comparison there are `literal`, the O(T·R²) form of `skip` in arXiv 2308.06125, and, if it is installed, ott-jax's
+soft-DTW (with every utterance at full length, since it has no masks). All take turns on the same batch, and the fastest
+round of each counts, since other jobs only ever add time: read the ratios, not the times.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def ours(alignment):
 
 
 def literal_path(costs, audio_lengths, text_lengths):
-    """The path of `skip_path`, with a minimum over all earlier positions for each position."""
+    """Return the path of `skip_path`, with a minimum over all earlier positions for each position."""
     positions = costs.shape[2]
     earlier = np.tri(positions, dtype=bool)
 
@@ -94,7 +94,7 @@ def random_batch(batch, frames, positions, width):
 
 
 def fastest(losses, batch, rounds):
-    """Seconds of the fastest round of each."""
+    """Return the seconds of the fastest round of each."""
     steps = [jax.jit(jax.value_and_grad(loss, argnums=(0, 1))).lower(*batch).compile() for loss in losses]
     seconds = [float("inf")] * len(steps)
     for _ in range(rounds):

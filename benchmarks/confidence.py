@@ -1,10 +1,11 @@
-"""Which function of what a head says of a word's labels tells best whether the word is correct.
+"""Compares confidence measures: functions of a head's outputs for a word's labels that predict whether the word is
+correct.
 
     python benchmarks/confidence.py RUN [--data NAME=SOURCE] [--decoder greedy|beam]
 
-For each head: the log loss with a temperature (`joint_st.word_times.confidence`) that is fitted on half of the speakers,
-on the other half, and there the calibration error before and after, and the AUC. The config's dev set by default. The
-entropies (Laptev and Ginsburg, arXiv 2212.08703) need heads whose emissions are logits.
+For each head it prints the log loss on half of the speakers, with a temperature (`joint_st.word_times.confidence`)
+fitted on the other half, the calibration error there before and after, and the AUC. The data are the config's dev set
+by default. The entropies (Laptev and Ginsburg, arXiv 2212.08703) need heads whose emissions are logits.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ ALPHA = 1 / 3
 
 @dataclasses.dataclass(frozen=True)
 class Raw:
-    """A decoder in whose place of labels stand the labels with all that measures are made of."""
+    """A decoder that returns, with the labels, everything that the measures are computed from."""
 
     decoder: Greedy | Beam
     tables = None
@@ -66,7 +67,7 @@ class Raw:
 
 
 def measures(own, starts, ends, means, peaks, entropy, tsallis) -> dict[str, float]:
-    """Each confidence of the word whose labels are `own`."""
+    """Return each confidence of the word whose labels are `own`."""
     frames = np.concatenate([np.arange(starts[u], ends[u]) for u in own])
     return {
         "product of labels' peaks": np.prod(peaks[own]),

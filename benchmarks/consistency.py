@@ -1,10 +1,10 @@
-"""Time of a training step with the consistency loss over that without it, the two taking turns on the same batches.
+"""Time of a training step with the consistency loss over that without it; the two take turns on the same batches.
 
     python benchmarks/consistency.py [CONFIG] [--rounds 40]
 
-Without it, everything else stays: paired and unpaired text, masked, pass through the shared layers, and both heads
-reconstruct them. The loss is on the output of every shared layer. `masked` compares speech with the paired text that is
-there anyway, so that it is the loss alone; `clean` gives the paired text another pass, without masks. The paper
+Everything else is the same without it: masked paired and unpaired text pass through the shared layers, and both heads
+reconstruct them. The loss is on the output of every shared layer. `masked` compares speech with the paired text that
+passes anyway, so that it measures the loss alone; `clean` adds a pass of the paired text without masks. The paper
 (arXiv 2308.06125) reports a ratio of 1.5.
 
 The quickstart on 2 CPU cores, 24 rounds: masked / without 0.994 (80 % of rounds 0.903-1.100), clean / without 1.103
@@ -36,7 +36,7 @@ BATCHES = 4
 
 
 def compiled_step(config, data, mesh):
-    """The step of the shortest bucket, and a state for it."""
+    """Return the step of the shortest bucket, and a state for it."""
     sizes = data.tokenizer.size, data.unit_count
     state = make_init(config, *sizes, mesh)()
     with Programs(mesh) as steps:
@@ -46,7 +46,7 @@ def compiled_step(config, data, mesh):
 
 
 def timed_batches(config, data, mesh):
-    """Batches with their buckets, on the mesh."""
+    """Yield batches with their buckets, on the mesh."""
     read = batches(data.paired, data.plan, text=data.text_and_plan, read_threads=2, prefetch=2)
     for i, batch in itertools.islice(read, BATCHES):
         arrays = {name: rows for name, rows in batch.items() if name not in ("index", "text_index")}

@@ -1,12 +1,12 @@
-"""Time, memory and gradient error of `joint_st.ops.ctc` beside Optax's CTC, forward and backward.
+"""Time, memory and gradient error of `joint_st.ops.ctc` compared with Optax's CTC, forward and backward.
 
     python benchmarks/ctc.py [--rounds 15] [--batch 16]
 
 The two take turns on the same batch, so that a busy machine slows both: read the ratios, not the times.
 Errors are distances from Optax in float64, over the norm of the gradient.
 
-Measured on 2 CPU cores that others used too, batch 16, U labels; memory is what the program asks for beside
-its inputs and outputs:
+Measured on 2 CPU cores that others used too, batch 16, U labels; memory is what the program needs in addition to its
+inputs and outputs:
 
        T     V    U   time, Optax / ours   memory, Optax / ours   our error   Optax's error
      250    32   64            0.8 - 1.0                    1.9      1.2e-6          1.1e-4
@@ -66,7 +66,7 @@ def exact_gradient(batch):
 
 
 def compare(batch, rounds):
-    """Median seconds, bytes of temporary memory and gradient error of each, in the order ours, Optax."""
+    """Return median seconds, bytes of temporary memory and gradient error of each, in the order ours, Optax."""
     steps = [jax.jit(jax.value_and_grad(loss)).lower(*batch).compile() for loss in (ours, optax_ctc)]
     exact = exact_gradient(batch)
     errors = [np.linalg.norm(step(*batch)[1] - exact) / np.linalg.norm(exact) for step in steps]

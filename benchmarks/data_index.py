@@ -1,13 +1,14 @@
-"""How long a job takes from opening its data to the first planned batch: the first time, and with the index there.
+"""Time of a job from opening its data to the first planned batch: the first time, and with an existing index.
 
     python benchmarks/data_index.py [--rows 300000] [--units phonemes] [--runs 3]
 
-The manifest is synthetic: sentences of made-up names for words of a few letters, durations as stated, one shared file
-of audio that is never decoded. Each launch is a process of its own, as a job is; what Python imports is left out. A
-launch finds the tokenizer and the units in the directory of its run, as a job does that goes on; `another run` has to
-learn them from the texts, and finds the index that the run before has made.
+The manifest is synthetic: sentences of made-up words, stated durations, and one shared audio file that is never
+decoded. Each launch is a separate process, like a job; Python's imports are not counted. A launch finds the tokenizer
+and the units in the directory of its run, like a job that continues; `another run` has to learn them from the texts,
+but finds the index of the run before.
 
-300,000 utterances, 2 CPU cores that some 20 other processes kept busy (of which the seconds are; CPU time is this one's):
+300,000 utterances, 2 CPU cores that some 20 other processes kept busy too (which the seconds include; CPU time is that
+of this process):
 
                      characters                 phonemes, and the same texts without audio
     first launch     68.1 s, 16.2 s CPU time    1181 s, 135 s CPU time
@@ -72,7 +73,7 @@ def main():
 
 
 def launch(manifest: Path, run: Path, units: str, cache: str) -> str:
-    """Opens the data of a run in a process of its own; what it took."""
+    """Open the data of a run in a separate process; return the time that it took."""
     # The cache of phonemes is in the home.
     environment = {**os.environ, "HOME": str(manifest.parent)}
     command = [sys.executable, "-c", LAUNCH, str(manifest), str(run), units, cache]
@@ -81,7 +82,7 @@ def launch(manifest: Path, run: Path, units: str, cache: str) -> str:
 
 
 def write_manifest(folder: Path, rows: int) -> Path:
-    """A manifest of `rows` different sentences with durations."""
+    """Return a manifest of `rows` different sentences with durations."""
     draw = random.Random(0)
     syllables = [a + b for a in "bdfghklmnprstvw" for b in ("a", "e", "i", "o", "u", "ai", "en", "ir")]
     words = ["".join(draw.choices(syllables, k=draw.randint(1, 4))) for _ in range(WORDS)]

@@ -1,24 +1,24 @@
-"""Time of beam search and forced alignment beside other libraries', on the same emissions.
+"""Time of beam search and forced alignment compared with other libraries, on the same emissions.
 
     python benchmarks/decoding.py [--rounds 5] [--batch 16] [--beam 16] [--candidates 8] [--emissions FILE.npz]
     python benchmarks/decoding.py --run RUN [--lm lm.arpa] [--lm-weight 1] [--insertion-bonus 4.5]
 
 All take turns on the same batch, so that a busy machine slows all of them; the fastest round of each counts, since
-other jobs only ever add time: read the ratios, not the times. A library that is not installed is named and left out.
+other jobs can only add time. Read the ratios, not the times. A library that is not installed is named and left out.
 pyctcdecode asks for an older NumPy than JAX does; it runs beside JAX where it was installed by
 `pip install --no-deps pyctcdecode pygtrie`. torchaudio's wheels ask for PyTorch's with CUDA, and need no GPU.
 
-Beam search: `prefix_beam_search` beside the lexicon-free decoders of flashlight-text and pyctcdecode, which do not
-prune alike. flashlight-text counts the blank as one of a frame's symbols, so it is given one more, and keeps the two
-ends of a prefix as two entries of its beam; pyctcdecode has no fixed number of candidates (those above
-`token_min_logp`, -5 by default, are tried). The columns `same` say in which share of the utterances another decoder
-spells the same.
+Beam search: `prefix_beam_search` is compared with the lexicon-free decoders of flashlight-text and pyctcdecode, which
+prune differently. flashlight-text counts the blank as one of a frame's symbols, so it is given one more, and keeps the
+two ends of a prefix as two entries of its beam; pyctcdecode has no fixed number of candidates (those above
+`token_min_logp`, -5 by default, are tried). The columns `same` have the share of the utterances in which another
+decoder finds the same text.
 
 With `--lm`, all fuse the same word n-gram with the same weight and bonus, read by KenLM in the others. flashlight-text
-then spells words of the model alone, by its lexicon decoder, each with a space behind it: it is given a frame more,
-which is one. So its search is among far fewer prefixes.
+then uses its lexicon decoder, which spells only words of the model, each with a space after it; it therefore gets one
+more frame, which is a space. Its search has far fewer prefixes.
 
-Forced alignment: `forced_alignment` of what each frame's likeliest symbol spells, beside torchaudio's `forced_align`,
+Forced alignment: `forced_alignment` with the text of greedy decoding is compared with torchaudio's `forced_align`,
 which takes one utterance at a time; `same` are equal paths.
 
 The other libraries are given log probabilities; ours takes logits, and normalises them each time.
@@ -27,9 +27,9 @@ The emissions are made up: label sequences with a sure blank or label in most fr
 instead, from an `.npz` with `logits` float [B, T, V], the blank at 0, and `lengths` int [B]; `--run` takes those of a
 run's full-context head on the first utterances of its dev set.
 
-Measured on 2 CPU cores, times of the others over ours, batch 16; noise is what a model says that was not trained,
-and the last line is of the quickstart's run, with its word 3-gram in brackets, where the others spell 0.75 and 1.00 of
-the utterances the same:
+Measured on 2 CPU cores, times of the others over ours, batch 16; noise is the output of an untrained model. The last
+line is for the quickstart's run, with its word 3-gram in brackets, where the others find the same text in 0.75 and 1.00
+of the utterances:
 
        T     V           flashlight-text   pyctcdecode   torchaudio's alignment
      250    32                       7.9          16.7                      0.9
@@ -69,7 +69,7 @@ MODULES = {"flashlight-text": "flashlight", "pyctcdecode": "pyctcdecode", "torch
 
 
 def ours(logits, lengths, beam, candidates, fusion=None):
-    """A function without arguments that decodes the batch, here and below."""
+    """Return a function without arguments that decodes the batch, here and below."""
     on_device = jax.device_put((logits, lengths, fusion))
 
     def decode():
@@ -234,7 +234,8 @@ def log_softmax(logits):
 
 
 def made_up(batch, frames, symbols):
-    """Logits [B, T, V] and lengths [B]: about a quarter of the frames spell a label, and one in ten is unsure."""
+    """Return logits [B, T, V] and lengths [B]: about a quarter of the frames spell a label, and one in ten is
+    unsure."""
     rng = np.random.default_rng(0)
     winners = np.where(rng.random((batch, frames)) < 0.25, rng.integers(1, symbols, (batch, frames)), 0)
     height = np.where(rng.random((batch, frames)) < 0.1, 2.0, 8.0) + math.log(symbols)
@@ -244,13 +245,13 @@ def made_up(batch, frames, symbols):
 
 
 def noise(batch, frames, symbols):
-    """Logits [B, T, V] and lengths [B] that say nothing, as of a model that was not trained."""
+    """Return meaningless logits [B, T, V] and lengths [B], like those of an untrained model."""
     logits = np.random.default_rng(0).normal(0, 1, (batch, frames, symbols))
     return logits.astype(np.float32), np.full(batch, frames, np.int32)
 
 
 def measure(decoders, rounds):
-    """Seconds of each decoder's fastest round, and what each spells."""
+    """Return the seconds of each decoder's fastest round, and the text of each."""
     seconds, spelled = dict.fromkeys(decoders, math.inf), {}
     for name, decode in decoders.items():
         spelled[name] = decode()
@@ -330,7 +331,7 @@ def main():
 
 
 def of_run(trained, count):
-    """Full-context logits [B, T, V] and lengths [B] of the first utterances of a run's dev set."""
+    """Return full-context logits [B, T, V] and lengths [B] of the first utterances of a run's dev set."""
     from joint_st.data.dataset import open_paired
     from joint_st.decoding.forward import Forward
 
@@ -349,14 +350,15 @@ def of_run(trained, count):
 
 
 def best_paths(logits, lengths):
-    """What each utterance's best path spells: B arrays int32 [labels]."""
+    """Return the labels of each utterance's best path: B arrays int32 [labels]."""
     symbols = logits.argmax(axis=2)
     emitted = (symbols != np.pad(symbols, ((0, 0), (1, 0)))[:, :-1]) & (np.arange(logits.shape[1]) < lengths[:, None])
     return [row[own & (row != 0)].astype(np.int32) for row, own in zip(symbols, emitted)]
 
 
 def as_rows(labels):
-    """Sequences of labels as int32 [B, U] and lengths int32 [B]; an empty one gets a label, so that it aligns."""
+    """Return sequences of labels as int32 [B, U] and lengths int32 [B]; an empty one gets a label, so that it can be
+    aligned."""
     labels = [row if len(row) else np.array([1], np.int32) for row in labels]
     rows = np.zeros((len(labels), max(map(len, labels))), np.int32)
     for row, own in zip(rows, labels):
@@ -369,7 +371,7 @@ def show_heading(what, others):
 
 
 def show(batch, decoders, rounds):
-    """A line of the table: the first of the decoders beside the others."""
+    """Print a line of the table: the first of the decoders compared with the others."""
     seconds, spelled = measure(decoders, rounds)
     line = "".join(f"{size:6}" for size in batch[0].shape)[2:] + f"{1e3 * seconds['ours']:10.1f}"
     for name in list(decoders)[1:]:

@@ -1,10 +1,10 @@
-"""`joint-st doctor` on a healthy set-up and on unhealthy ones, each of which it should name.
+"""Runs `joint-st doctor` on healthy set-ups and on set-ups with one mistake, which it should name.
 
     python -m benchmarks.doctor            # a line each: which check should name it, and what doctor says
     python -m benchmarks.doctor --whole    # the whole table of each
 
-Each set-up is small, is made in a temporary folder, and is wrong in one way. The exit status is 1 where doctor misses
-one, or finds something else. It takes about a minute on 2 CPU cores.
+Each set-up is small, is made in a temporary folder, and is wrong in one way. The exit status is 1 if doctor misses a
+mistake or reports another one. It takes about a minute on 2 CPU cores.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ WORDS = "the old ship sailed slowly past a quiet harbour while seven children wa
 
 
 class Setup:
-    """A folder with a corpus, a config and what the command is given; set-ups change it."""
+    """A folder with a corpus and a config, and the arguments of the command; cases change it."""
 
     def __init__(self, folder: Path):
         self.folder = folder
@@ -77,7 +77,7 @@ class Setup:
         return self.folder / "run"
 
     def lines(self) -> list[dict]:
-        """The lines of the manifest."""
+        """Return the lines of the manifest."""
         return [json.loads(line) for line in (self.corpus / "train.jsonl").read_text().splitlines()]
 
     def write_manifest(self, lines: list[dict]) -> None:
@@ -85,7 +85,7 @@ class Setup:
         (self.corpus / "train.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
 
     def make_run(self, **facts) -> Path:
-        """Make the run's directory as training leaves it, but for its weights."""
+        """Make the run's directory as training leaves it, except for its weights."""
         from joint_st.config import load, save
         from joint_st.data.normalizers import normalizer
         from joint_st.data.symbols import save_languages
@@ -112,14 +112,14 @@ class Setup:
         return path
 
     def command(self) -> list[str]:
-        """The arguments of `joint-st`."""
+        """Return the arguments of `joint-st`."""
         if self.arguments[:1] == [str(self.run)]:
             return ["doctor", *self.arguments]
         return ["doctor", str(self.write_config()), "--workdir", str(self.run), *self.arguments]
 
 
 class Case(NamedTuple):
-    """A set-up and the check that should name what is wrong with it; no check where it is healthy."""
+    """A set-up and the check that should name its mistake; no check for a healthy one."""
 
     what: str
     check: str
@@ -131,7 +131,7 @@ def healthy(setup: Setup) -> None:
 
 
 def healthy_run(setup: Setup) -> None:
-    """Give a run in place of a config."""
+    """Give a run instead of a config."""
     setup.arguments = [str(setup.make_run())]
 
 
@@ -142,7 +142,7 @@ def unset_variable(setup: Setup) -> None:
 
 
 def missing_audio(setup: Setup) -> None:
-    """Lose the files of the audio."""
+    """Remove the audio files."""
     for file in setup.corpus.glob("*.wav"):
         file.unlink()
 
@@ -193,7 +193,7 @@ def file_for_folder(setup: Setup) -> None:
 
 
 def other_run(setup: Setup) -> None:
-    """Name the directory of a run that was trained otherwise."""
+    """Name the directory of a run with another config."""
     setup.make_run()
     setup.config["model"]["width"] = 48
 
@@ -236,7 +236,7 @@ def closed_bucket(setup: Setup) -> None:
 
 
 def wrong_clock(setup: Setup) -> None:
-    """Have the clock of the disk's server an hour ahead."""
+    """Set the clock of the disk's server an hour ahead."""
     real = storage.modified
     setup.patches.append(unittest.mock.patch.object(storage, "modified", lambda path: real(path) + 3600))
 
@@ -279,7 +279,7 @@ def examine(case: Case, folder: Path) -> tuple[int, str, list[dict]]:
 
 
 def verdict(case: Case, status: int, checks: list[dict]) -> str:
-    """What doctor did not do as it should; empty where it did."""
+    """Return what doctor did wrong; empty where it was right."""
     bad = [check for check in checks if check["state"] != "ok" and not check["name"].startswith("memory of the host")]
     if not case.check:
         return "" if status == 0 and not bad else f"status {status}, {bad[:1]}"

@@ -1,27 +1,32 @@
-"""A campaign of faults: what befalls processes, files, buckets and file systems, and inputs that are broken.
+"""A campaign of faults of processes, files, buckets and file systems, and of broken inputs.
 
     python -m benchmarks.faults                              # all, and the table to benchmarks/results/faults.json
     python -m benchmarks.faults --part ci                    # the part of at most six minutes that .ci/run runs
     python -m benchmarks.faults --list
     python -m benchmarks.faults --only bucket --seed 7 --keep /tmp/failing
+    python -m benchmarks.faults --only Opus --update         # try again, and replace these rows of the table
 
 Each try ends in one of five ways: `survived` (the same result), `refused` (one line says what is wrong, nothing is
-lost), `traceback` (or a crash), `silent` (another result without a word), `lost` (work is gone, or something did not
-end in time). The last three should be zero; the exit status is 1 where they are not. Faults lie in
-`benchmarks/fault_kinds/`, and a new one is a function there; the failing cases are kept where --keep says. No process
-that a fault starts is left behind.
+lost), `traceback` (or a crash), `silent` (another result without an error), `lost` (work is gone, or something did not
+end in time). The last three should be zero; otherwise the exit status is 1. Faults lie in `benchmarks/fault_kinds/`,
+and a new one is a function there; the failing cases are kept where --keep says. No process that a fault starts is left
+behind.
 
-The whole campaign takes up to 60 minutes on 2 CPU cores.
+Faults are tried side by side (--workers), since most of a try is waiting: for a time limit, or a retry. The whole
+campaign takes up to 60 minutes on 2 CPU cores.
 """
 
 from __future__ import annotations
 
 import argparse
+import concurrent.futures
+import ctypes
 import hashlib
 import importlib
 import importlib.metadata
 import json
 import logging
+import multiprocessing
 import os
 import pkgutil
 import platform
@@ -41,11 +46,13 @@ from benchmarks.fault_kinds.trial import FAULTS, Fault, Outcome, Row, Skipped, T
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 RESULTS = CHECKOUT / "benchmarks" / "results" / "faults.json"
+PR_SET_PDEATHSIG = 1
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy", "gcsfs", "tensorstore")
 
 
 def main() -> int:
-    # Where a shell starts this in the background it has SIGINT ignored, and so would all that is started and interrupted.
+    # Where a shell starts this in the background it has SIGINT ignored, and so would all that is started and
+    # interrupted.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     parser = argparse.ArgumentParser(
@@ -60,57 +67,87 @@ def main() -> int:
     parser.add_argument(
         "--out", metavar="FILE", type=Path, help=f"the table; {RESULTS.relative_to(CHECKOUT)} for the whole campaign"
     )
+    parser.add_argument(
+        "--update", action="store_true", help="replace the rows of the faults that are tried, and keep the others"
+    )
+    parser.add_argument(
+        "--workers", metavar="N", type=int, default=3, help="faults that are tried at a time; 3 by default"
+    )
     parser.add_argument("--list", action="store_true", help="print the names of the faults and stop")
     options = parser.parse_args()
-    for module in pkgutil.iter_modules(fault_kinds.__path__):
-        importlib.import_module(f"{fault_kinds.__name__}.{module.name}")
+    register()
     chosen = [one for one in FAULTS if (one.ci or options.part == "whole") and named(one, options.only)]
     if options.list:
         print("\n".join(f"{one.name}{'  (ci)' if one.ci else ''}" for one in chosen))
         return 0
     if not chosen:
         parser.error(f"--only {' '.join(options.only)}: no fault has such a name; see --list")
-    out = options.out or (RESULTS if options.part == "whole" and not options.only else None)
-    about, rows = facts(options), []
+    out = options.out or (RESULTS if options.part == "whole" and (options.update or not options.only) else None)
+    about, rows, began = facts(options), {}, time.perf_counter()
+    commit, spent, records = about["commit"], 0.0, {}
+    if options.update and out and out.exists():
+        about = json.loads(out.read_text())
+        spent, records = about["seconds"], {record["fault"]: record for record in about["faults"]}
     for row in run(chosen, options):
-        rows.append(row)
+        rows[row.fault] = row
         if out:  # after each, so that a campaign that is broken off leaves what it has found
-            table = {"not_tried": [one.name for one in chosen[len(rows) :]], "faults": [one.record() for one in rows]}
-            out.write_text(json.dumps(about | table, indent=1) + "\n")
-    print_table(rows)
+            records[row.fault] = row.record() | {"commit": commit}
+            about["seconds"] = round(spent + time.perf_counter() - began, 1)
+            wanted = [one.name for one in FAULTS if one.ci or options.part == "whole"]
+            about["not_tried"] = [name for name in wanted if name not in records]
+            about["faults"] = [records[name] for name in wanted if name in records]
+            out.write_text(json.dumps(about, indent=1) + "\n")
+    print_table([rows[one.name] for one in chosen], time.perf_counter() - began)
     if out:
         print(f"written to {out}")
-    return int(any(row.bad or row.more.get("error") for row in rows))
+    return int(any(row.bad or row.more.get("error") for row in rows.values()))
+
+
+def register() -> None:
+    """Import the modules of faults, which register them."""
+    for module in pkgutil.iter_modules(fault_kinds.__path__):
+        importlib.import_module(f"{fault_kinds.__name__}.{module.name}")
 
 
 def named(one: Fault, parts: list[str] | None) -> bool:
-    """Whether a fault is asked for."""
+    """Return whether a fault is selected."""
     return not parts or any(part in one.name for part in parts)
 
 
 def run(chosen: list[Fault], options: argparse.Namespace) -> Iterator[Row]:
-    """Try the faults one after the other; the rows of the table as they come."""
-    logging.getLogger("absl").setLevel(logging.ERROR)  # Orbax, when runs are compared
+    """Try the faults, some at a time, each in a process of ours; the rows of the table as they come."""
     kept = options.keep or Path(tempfile.gettempdir()) / f"joint_st_faults_{os.getpid()}"
-    adopt_orphans()
-    with tempfile.TemporaryDirectory(prefix="joint_st_faults_") as scratch:
-        for number, one in enumerate(chosen, 1):
-            print(f"[{number}/{len(chosen)}] {one.name}", file=sys.stderr, flush=True)
-            row = run_one(one, options, Path(scratch), kept)
-            print(f"    {shown(row)}", file=sys.stderr, flush=True)
+    pool = concurrent.futures.ProcessPoolExecutor(
+        options.workers, mp_context=multiprocessing.get_context("spawn"), initializer=begin_worker
+    )
+    with tempfile.TemporaryDirectory(prefix="joint_st_faults_") as scratch, pool:
+        jobs = [pool.submit(run_one, one.name, options.part, options.seed, Path(scratch), kept) for one in chosen]
+        for number, job in enumerate(concurrent.futures.as_completed(jobs), 1):
+            row = job.result()
+            print(f"[{number}/{len(chosen)}] {row.fault}: {shown(row)}", file=sys.stderr, flush=True)
             yield row
     if kept.exists():
         print(f"failing cases are in {kept}", file=sys.stderr)
 
 
-def run_one(one: Fault, options: argparse.Namespace, scratch: Path, kept: Path) -> Row:
-    """Try a fault; what it leaves behind, processes and files, is removed."""
-    row, began = Row(one.name), time.perf_counter()
-    work = scratch / "work"
+def begin_worker() -> None:
+    """Prepare a process that tries faults: it ends with the campaign, and what its tries leave behind becomes its
+    own."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    logging.getLogger("absl").setLevel(logging.ERROR)  # Orbax, when runs are compared
+    adopt_orphans()
+    register()
+
+
+def run_one(name: str, part: str, first_seed: int, scratch: Path, kept: Path) -> Row:
+    """Try a fault, then remove the processes and files that it leaves behind."""
+    one = next(one for one in FAULTS if one.name == name)
+    row, began = Row(name), time.perf_counter()
+    work = scratch / f"work_{os.getpid()}"
     for folder in (work, scratch / "shared"):
         folder.mkdir(exist_ok=True)
-    seed = int.from_bytes(hashlib.sha256(f"{options.seed} {one.name}".encode()).digest()[:4], "big")
-    trial = Trial(row, options.part == "whole", seed, work, kept / one.name.replace(" ", "_"), scratch / "shared")
+    seed = int.from_bytes(hashlib.sha256(f"{first_seed} {name}".encode()).digest()[:4], "big")
+    trial = Trial(row, part == "whole", seed, work, kept / name.replace(" ", "_"), scratch / "shared")
     try:
         one.run(trial)
     except Skipped as error:
@@ -126,7 +163,7 @@ def run_one(one: Fault, options: argparse.Namespace, scratch: Path, kept: Path) 
 
 
 def shown(row: Row) -> str:
-    """The row in words."""
+    """Return the row in words."""
     if row.skipped:
         return f"skipped: {row.skipped}"
     counts = ", ".join(f"{count} {outcome}" for outcome, count in row.counts.items() if count)
@@ -134,8 +171,8 @@ def shown(row: Row) -> str:
     return f"{row.tried} tried: {counts or 'none'} ({row.seconds:.0f} s){error}"
 
 
-def print_table(rows: list[Row]) -> None:
-    """Print the table."""
+def print_table(rows: list[Row], wall: float) -> None:
+    """Print the table; wall: seconds that the campaign took, in which some faults were tried at a time."""
     width = max(len(row.fault) for row in rows)
     columns = ["tried", *Outcome]
     print(f"{'fault':{width}}  " + "  ".join(f"{name:>9}" for name in columns) + "    seconds")
@@ -144,20 +181,23 @@ def print_table(rows: list[Row]) -> None:
         note = f"  skipped: {row.skipped}" if row.skipped else ""
         print(f"{row.fault:{width}}  " + "  ".join(f"{value:>9}" for value in values) + f"  {row.seconds:>9.1f}{note}")
     totals = [sum(row.tried for row in rows)] + [sum(row.counts[outcome] for row in rows) for outcome in Outcome]
-    seconds = sum(row.seconds for row in rows)
-    print(f"{'all':{width}}  " + "  ".join(f"{value:>9}" for value in totals) + f"  {seconds:>9.1f}")
+    print(f"{'all':{width}}  " + "  ".join(f"{value:>9}" for value in totals) + f"  {wall:>9.1f}")
 
 
 def facts(options: argparse.Namespace) -> dict:
-    """What was run, and where."""
+    """Return what was run, and where."""
     git = ["git", "-C", str(CHECKOUT)]
     commit = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True).stdout.strip()
-    changed = subprocess.run([*git, "status", "--porcelain", "-uno"], capture_output=True, text=True).stdout.strip()
+    changed = subprocess.run(
+        [*git, "status", "--porcelain", "-uno", "--", ".", ":!benchmarks/results"], capture_output=True, text=True
+    ).stdout.strip()
+    if changed:
+        commit += ", changed since"
     only = f" --only {' '.join(map(repr, options.only))}" if options.only else ""
     return {
         "command": f"python -m benchmarks.faults --part {options.part} --seed {options.seed}{only}",
+        "workers": options.workers,
         "commit": commit,
-        "changed_since": bool(changed),
         "machine": {
             "platform": platform.platform(),
             "cores": os.cpu_count(),

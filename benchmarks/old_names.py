@@ -13,7 +13,7 @@ from joint_st.config.renamed import FIELDS
 
 
 def translate_flag(field: str, value: object, fields: frozenset[str]) -> tuple[str, object]:
-    """A field of today and its value, as a checkout whose configs have `fields` knows them."""
+    """Return a field of today and its value, as a checkout whose configs have `fields` knows them."""
     for old, new in FIELDS.items():
         if is_within(field, new.path) and field not in fields:
             values = {after: before for before, after in new.values.items()}

@@ -1,12 +1,12 @@
-"""What a training step of each large config takes of a chip, from eight chips to a pod, compiled without a TPU.
+"""What a training step of each large config needs on a chip, from eight chips to a pod, compiled without a TPU.
 
     python benchmarks/pod_scaling.py [--full] [--only librispeech_960h] [--json benchmarks/results/pods.json]
 
-Compiled with `--quick`; `--full` compiles as training does. What is sent is the same within 0.1 % where both were done,
-temporaries are not (librispeech_960h on v5e:2x4: 2.07 and 2.29 GiB). The batch grows with the chips: each chip has as
-many utterances and sentences everywhere, so that what it computes and sends should stay the same (weak scaling). Each
-compilation is a process of its own (`joint-st compile`); what is in the file already is not compiled again. Needs the
-package libtpu. Prints Markdown.
+It compiles with `--quick`; `--full` compiles as training does. The data sent are the same within 0.1 % where both were
+done; temporaries differ (librispeech_960h on v5e:2x4: 2.07 and 2.29 GiB). The batch grows with the chips: each chip has
+as many utterances and sentences everywhere, so that what it computes and sends should stay the same (weak scaling).
+Each compilation is a process of its own (`joint-st compile`); what is in the file already is not compiled again. Needs
+the package libtpu. Prints Markdown.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ ROWS = [
 
 
 def compiled(row: Row) -> dict:
-    """What `joint-st compile` writes."""
+    """Return what `joint-st compile` writes."""
     batch = row.per_chip * parse_topology(row.topology).chips
     overrides = dict.fromkeys(("data.batch_size", "data.text_batch_size", "evaluation.batch_size"), batch)
     overrides["parallel.fsdp"] = row.fsdp
@@ -74,7 +74,7 @@ def key(found: dict) -> Row:
 
 
 def markdown(rows: list[dict]) -> str:
-    """A line for each compilation; sizes are those of a chip and step."""
+    """Return a line for each compilation; sizes are those of a chip and step."""
     header = [
         "config",
         "slice",

@@ -1,12 +1,12 @@
-"""Every number that the README says of the quickstart, printed by the commands that it names.
+"""Computes every number of the quickstart in the README, by the commands that it names.
 
     joint-st train configs/quickstart.py
     python benchmarks/quickstart.py runs/quickstart --json benchmarks/results/quickstart.json
 
-A 3-gram of the run's own texts and an LSTM over their letters are made in a folder of their own (`--work`). They are kept
-from one call to the next, as are the tables: what was stopped goes on. Weights are tuned on the dev split. It takes about
-a quarter of an hour on 2 CPU cores. The file holds the rows as `joint-st evaluate --json` writes them, each with the
-command that printed it, and the machine.
+A 3-gram of the run's own texts and an LSTM over their letters are made in a separate folder (`--work`). They are kept
+from one call to the next, and so are the tables, so that a stopped call continues. Weights are tuned on the dev split.
+It takes about a quarter of an hour on 2 CPU cores. The file holds the rows as `joint-st evaluate --json` writes them,
+each with the command that printed it, and the machine.
 """
 
 from __future__ import annotations

@@ -1,13 +1,13 @@
-"""Whether two checkouts compute the same, bit for bit, on this machine.
+"""Checks whether two checkouts compute the same, bit for bit, on this machine.
 
     python benchmarks/same_results.py OLD NEW
     python benchmarks/same_results.py OLD NEW --only tiny variants/fsdp lm
 
-Every experiment is run with both checkouts, through their own commands, and what they leave is compared: all numbers
-of `metrics.csv`, of the tables and of the utterances, all hypotheses, all text. Only what was measured with a clock is
-left out, by name (`CLOCKED`). For each experiment a line says how many values are equal, or how many are not and how
-far apart they are at most; the exit status is 1 where anything differs. The results of OLD are kept in the work
-directory under its commit, and computed once.
+Every experiment is run with both checkouts, through their own commands, and the results are compared: all numbers of
+`metrics.csv`, of the tables and of the utterances, all hypotheses, all text. Only times are left out, by name
+(`CLOCKED`). For each experiment a line says how many values are equal, or how many are not and how far apart they are
+at most; the exit status is 1 where anything differs. The results of OLD are kept in the work directory under its
+commit, and computed once.
 
     tiny        the run of `.ci/run`: 30 steps on two devices
     quickstart  60 steps of `configs/quickstart.py`: on one device, on two, in two processes
@@ -68,12 +68,13 @@ class Side:
         return self.checkout / "configs" / "quickstart.py"
 
     def flag(self, field: str, value: object) -> list[str]:
-        """The words that set a field, given by its new name, on the command line of this checkout."""
+        """Return the words that set a field, given by its new name, on the command line of this checkout."""
         field, value = translate_flag(field, value, self.fields)
         return [f"--{field}", str(value)]
 
     def run(self, folder: Path, *words: object, processes: int = 1) -> str:
-        """What `joint-st WORDS` of this checkout prints; its log is in the folder. Exits where the command fails."""
+        """Return what `joint-st WORDS` of this checkout prints; its log is in the folder. Exits where the command
+        fails."""
         command = [sys.executable, "-m", "joint_st", *map(str, words)]
         if processes > 1:
             command = ["bash", str(self.checkout / "launch" / "local.sh"), "-n", str(processes), "--", *command]
@@ -90,7 +91,7 @@ class Side:
         return done.stdout
 
     def train(self, folder: Path, changes: dict[str, object], processes: int = 1) -> Iterator[tuple[str, str]]:
-        """What the quickstart, with some fields changed, leaves: metrics, tables and utterances."""
+        """Train the quickstart with some fields changed, and yield its metrics, tables and utterances."""
         words = [word for field, value in changes.items() for word in self.flag(field, value)]
         run = folder / "run"
         self.run(folder, "train", self.quickstart, "--workdir", run, *words, processes=processes)
@@ -114,7 +115,7 @@ def training(changes: dict[str, object], processes: int = 1) -> Experiment:
 
 
 def tiny(steps: int) -> dict[str, object]:
-    """The changes that make the quickstart a run of seconds."""
+    """Return the changes that make the quickstart a run of seconds."""
     corpora = ("data.train.0", "data.dev.0", "data.test.test", "data.text.0")
     names: dict[str, object] = {f"{corpus}.name": CORPUS for corpus in corpora}
     model = {"model.width": 16, "model.features.mels": 16}
@@ -132,7 +133,7 @@ CONSISTENCY = {"losses.consistency.weight": 0.1, "losses.consistency.gradient": 
 
 
 def language_model(side: Side, folder: Path) -> Iterator[tuple[str, str]]:
-    """The language model of `.ci/run`, with a tokenizer of its own."""
+    """Yield the language model of `.ci/run`, with a tokenizer of its own."""
     changes = {"data.train.0.name": CORPUS, "data.train.1.name": CORPUS, "data.dev.0.name": CORPUS}
     changes |= {"data.buckets": 2, "model.width": 16, "training.steps": 20, "training.log_every": 1}
     words = [word for field, value in changes.items() for word in (f"--{field}", str(value))]
@@ -146,7 +147,7 @@ def greedy(side: Side, folder: Path) -> Iterator[tuple[str, str]]:
 
 
 def beam(side: Side, folder: Path) -> Iterator[tuple[str, str]]:
-    """An n-gram of words fused, and one of labels to rescore by."""
+    """Yield an n-gram of words fused, and one of labels to rescore by."""
     for level, order in (("word", 3), ("label", 4)):
         side.run(folder, "data", "ngram", side.finished, "--order", order, "--level", level, "--out", f"{level}.arpa")
     yield from files(folder, "*.arpa")
@@ -166,7 +167,7 @@ def windows(side: Side, folder: Path) -> Iterator[tuple[str, str]]:
 
 
 def evaluated(side: Side, folder: Path, name: str, *words: object, lines: bool = True) -> Iterator[tuple[str, str]]:
-    """The table, and what was recognised of each utterance."""
+    """Return the table, and the hypothesis for each utterance."""
     files_ = ["--json", f"{name}.json"] + (["--jsonl", f"{name}.jsonl"] if lines else [])
     side.run(folder, "evaluate", side.finished, "--data", f"test=tfds:{UTTERANCES}", *files_, *words)
     yield from files(folder, f"{name}.json", f"{name}.jsonl")
@@ -236,7 +237,7 @@ EXPERIMENTS: dict[str, Experiment] = {
 
 
 def perform(name: str, side: Side) -> dict:
-    """The values that an experiment leaves, by file and by their place there, and the seconds it took."""
+    """Return the values that an experiment leaves, by file and by their place there, and the seconds it took."""
     folder = side.work / name
     shutil.rmtree(folder, ignore_errors=True)
     began = time.perf_counter()
@@ -251,7 +252,7 @@ def perform(name: str, side: Side) -> dict:
 
 
 def values(file: str, text: str) -> Iterator[tuple[str, str]]:
-    """The places of a file and what stands there, without what a clock said, in the new names."""
+    """Yield the values of a file by their places, without times, under the new names."""
     if file.endswith(".csv"):
         tree: object = list(csv.DictReader(io.StringIO(text)))
     elif file.endswith(".jsonl"):
@@ -278,7 +279,7 @@ def values(file: str, text: str) -> Iterator[tuple[str, str]]:
 
 
 def compare(old: dict[str, dict[str, str]], new: dict[str, dict[str, str]]) -> list[str]:
-    """What differs, in lines; none where all is equal."""
+    """Return lines about the differences; none where all is equal."""
     before, after = (
         {f"{file}: {place}": value for file, places in side.items() for place, value in places.items()}
         for side in (old, new)
@@ -301,7 +302,7 @@ def compare(old: dict[str, dict[str, str]], new: dict[str, dict[str, str]]) -> l
 
 
 def distance(old: str, new: str) -> float | None:
-    """The difference of two numbers over the larger one; None where they are something else."""
+    """Return the difference of two numbers over the larger one; None where they are something else."""
     try:
         a, b = float(old), float(new)
     except ValueError:
@@ -328,7 +329,7 @@ def finished_run(old: Side, new: Side, given: Path | None) -> None:
 
 
 def identity(checkout: Path) -> str:
-    """A name that changes with what the checkout computes, or the machine on which it does."""
+    """Return a name that changes with what the checkout computes, or the machine on which it does."""
     git = ("git", "-C", str(checkout))
     parts = [
         subprocess.run([*git, *words], capture_output=True, text=True, check=False).stdout

@@ -1,13 +1,12 @@
-"""From the launch of a training to its first step, when nothing is compiled yet and when all is; prints the ratio.
+"""Time from the launch of a training to its first step, before and after everything is compiled; prints the ratio.
 
     python benchmarks/second_launch.py [CONFIG]
 
 Each launch is a process of its own with a run of its own, of one step; first and second launches share a
 fresh folder of compiled programs. With `--cold` the first launch also synthesises its corpus and indexes it.
 
-On 2 CPU cores with an audio-only model of the quickstart's width, twice: 36.5 s, then 13.9 s, a ratio of 0.38;
-`--cold` 71.6 s, then 14.1 s, 0.20. What is left of the second launch is imports, tracing, and reading the compiled
-programs back.
+On 2 CPU cores with an audio-only model of the quickstart's width, twice: 36.5 s, then 13.9 s, a ratio of 0.38; `--cold`
+71.6 s, then 14.1 s, 0.20. The second launch consists of imports, tracing, and reading the compiled programs back.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ from pathlib import Path
 
 
 def launch(config: str, workdir: Path, compiled: Path, environment: dict[str, str]) -> float:
-    """Seconds from the start of the process to its first step."""
+    """Return the seconds from the start of the process to its first step."""
     command = [sys.executable, "-m", "joint_st", "train", config, "--workdir", str(workdir)]
     command += ["--training.steps", "1", "--training.text_first_steps", "0"]
     command += ["--training.compilation_cache", str(compiled)]

@@ -1,4 +1,4 @@
-"""WER of long recordings by the length of the windows they are heard in, beside that of their sentences heard apart.
+"""WER of long recordings for several lengths of windows, compared with that of their separate sentences.
 
     python benchmarks/windows.py RUN [--data NAME=SOURCE] [--windows 6 8 10 15 30 60] [--minutes 2] [--recordings 5]
 

@@ -1,21 +1,22 @@
 """LibriSpeech, 960 hours, with the text of its language models: about 120 million parameters.
 
     joint-st train configs/librispeech_960h.py --parallel.data 16          # v5e-16
-    joint-st compile configs/librispeech_960h.py --topology v5e:4x4        # what a step takes, without a TPU
+    joint-st compile configs/librispeech_960h.py --topology v5e:4x4        # what a step needs, without a TPU
 
 `$LIBRISPEECH` holds a manifest for each of `train`, `dev-clean`, `dev-other`, `test-clean` and `test-other` (the three
 training sets in one), and `librispeech-lm-norm.txt`, a sentence a line (openslr.org/11, 800 million words).
 
-It was compiled, never trained: there is no WER to expect.
+It was compiled but never trained, so there is no WER to expect.
 
-- Of Conformer (L) (arXiv 2005.08100): width 512, 8 heads, 17 layers that speech passes through, convolutions over 32
+- From Conformer (L) (arXiv 2005.08100): width 512, 8 heads, 17 layers that speech passes through, convolutions over 32
   frames (31 here), dropout 0.1, 80 mels, about 1,000 wordpieces, bands up to 27 channels and ten spans of 5 % masked,
-  10,000 steps of warm-up to 0.05 / sqrt(512). It has a transducer's decoder; here are two CTC heads.
-- Of cascaded encoders (arXiv 2010.14606): full-context layers on streaming ones, trained together.
-- Of JOIST (arXiv 2210.07353): phonemes repeated at random, 15 % of their frames masked, text beside speech in a step.
-- Of arXiv 2308.06125: the consistency of speech and its text under the best alignment, in the shared layers.
+  10,000 steps of warm-up to 0.05 / sqrt(512). Conformer has a transducer's decoder; this config has two CTC heads.
+- From cascaded encoders (arXiv 2010.14606): full-context layers on streaming ones, trained together.
+- From JOIST (arXiv 2210.07353): phonemes repeated at random, 15 % of their frames masked, text and speech in every
+step.
+- From arXiv 2308.06125: the consistency of speech and its text under the best alignment, in the shared layers.
 
-How layers are shared out between speech, text and both, and the weights of the losses, are choices of this file.
+The numbers of layers for speech, for text and for both, and the weights of the losses, are choices of this file.
 """
 
 from joint_st.config import (

@@ -1,12 +1,12 @@
 """Speech and text of many languages, about 2 billion parameters.
 
     joint-st train configs/multilingual_2b.py                              # v5p-2048: 64 × data, 16 × fsdp
-    joint-st compile configs/multilingual_2b.py --topology v5p:8x8x16      # what a step takes, without a TPU
+    joint-st compile configs/multilingual_2b.py --topology v5p:8x8x16      # what a step needs, without a TPU
 
-Data and recipe of `multilingual_600m.py`. Of USM (arXiv 2303.01037): 32 conformer layers of width 1536 with 16 heads,
-as the larger of its encoders. Text has 4 layers of its own here.
+Data and recipe are those of `multilingual_600m.py`. From USM (arXiv 2303.01037) come 32 conformer layers of width 1536
+with 16 heads, as in the larger of its encoders. Text has 4 layers of its own here.
 
-It was compiled, never trained: there is no WER to expect.
+It was compiled but never trained, so there is no WER to expect.
 """
 
 from pathlib import Path

@@ -1,16 +1,16 @@
 """Speech and text of many languages, about 600 million parameters, cut over the chips of a pod by FSDP.
 
     joint-st train configs/multilingual_600m.py                            # v5e-256: 16 × data, 16 × fsdp
-    joint-st compile configs/multilingual_600m.py --topology v5e:16x16     # what a step takes, without a TPU
+    joint-st compile configs/multilingual_600m.py --topology v5e:16x16     # what a step needs, without a TPU
 
 `$MULTILINGUAL` holds `train.jsonl`, `dev.jsonl` and `test.jsonl`, manifests whose lines have `language` (BCP 47), and
 a folder `text` with a file of sentences for each language in `LANGUAGES`.
 
-It was compiled, never trained: there is no WER to expect.
+It was compiled but never trained, so there is no WER to expect.
 
-- Of USM (arXiv 2303.01037): 24 conformer layers of width 1024 with 8 heads and convolutions over 5 frames, as the
-  smaller of its encoders; 128 mels, 40 ms a frame, one set of wordpieces for all languages.
-- Of JOIST (arXiv 2210.07353) and arXiv 2308.06125: as in `librispeech_960h.py`, here with phonemes of all languages.
+- From USM (arXiv 2303.01037): 24 conformer layers of width 1024 with 8 heads and convolutions over 5 frames, as in the
+smaller of its encoders; 128 mels, 40 ms a frame, one set of wordpieces for all languages.
+- From JOIST (arXiv 2210.07353) and arXiv 2308.06125: as in `librispeech_960h.py`, here with phonemes of all languages.
 
 Which layers are streaming and which are shared, the number of wordpieces, the batch and the schedule are choices of
 this file.

@@ -1,12 +1,12 @@
-"""Train on speech synthesised on the spot and on text alone, and print the WER on voices never heard.
+"""Train on speech that is synthesised first and on text alone, and print the WER on unseen voices.
 
     joint-st train configs/quickstart.py
 
 The corpus `spoken_grammar` has 6,000 short sentences in 96 voices to train on (4.8 hours), and 12,000 that are text
-alone; half of its names occur in these only: the rows `text_only` show how far text teaches them.
+alone. Half of its names occur in these only; the rows `text_only` show how well text teaches them.
 
-After 300 steps on text and 700 on both, 4 minutes and a half on 2 CPU cores, corpus and compilation in it, WER % on 600
-utterances in 12 voices never heard, with the 95 % interval:
+It takes 300 steps on text and 700 on both, four and a half minutes on 2 CPU cores with corpus and compilation. WER % on
+600 utterances in 12 unseen voices, with the 95 % interval:
 
     words        full context          streaming
     all          29.4 (27.8-31.1)      55.9 (54.2-57.4)

@@ -1,4 +1,4 @@
-"""Isolated English digits, recorded; the test speaker is never heard in training.
+"""Recorded isolated English digits; the test speaker does not occur in training.
 
     joint-st train configs/spoken_digits.py
 
@@ -6,7 +6,8 @@
 utterances of 5 speakers, 19 minutes) and `test.jsonl` (500 utterances of the sixth). There is no dev set.
 
 On 2 CPU cores that a run of the tests shared, 1,500 steps took 7 minutes. WER % on the unseen speaker, with the 95 %
-interval: full context 35.2 (30.8-39.2), streaming 78.0 (74.4-81.6). Five voices are few: the training loss is near 0.
+interval: full context 35.2 (30.8-39.2), streaming 78.0 (74.4-81.6). Five voices are too few: the training loss is near
+0.
 """
 
 from joint_st.config import (

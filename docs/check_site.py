@@ -40,7 +40,7 @@ class Page(HTMLParser):
 
 
 def outside(address: str) -> bool:
-    """Whether an address leads out of the site."""
+    """Return whether an address leads out of the site."""
     return address.startswith(("http:", "https:", "//"))
 
 

@@ -1,10 +1,10 @@
-"""What the site shows of the package itself, made anew by every build: nothing of it is written by hand.
+"""Writes the parts of the site that show the package itself; every build makes them again, and none is written by hand.
 
 - the reference of the configuration, from the sections' docstrings;
 - the reference of the commands, from their `--help`;
 - the Python modules, as lists for Sphinx's autodoc;
 - the page of results, from `benchmarks/results/`;
-- tables for the pages: the text normalisers on examples, the kinds of sources, the keys of a manifest.
+- tables for the pages: the text normalisers on examples, the columns of `metrics.csv`.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ def write_pages(folder: Path) -> None:
 
 def tables() -> dict[str, str]:
     """Return the tables that pages include by name."""
-    return {"normalizers": normalizers()}
+    return {"normalizers": normalizers(), "columns": {"train": training_columns(), "train_lm": lm_columns()}}
 
 
 # The configuration.
@@ -374,6 +374,32 @@ def normalizers() -> str:
     found = [normalizer(name) for name in dict.fromkeys(one.name for one in NORMALIZERS.values())]
     rows = [[_cell(text), *(_cell(one(text)) for one in found)] for text in NORMALIZER_EXAMPLES]
     return results.table(["text", *(f"`{one}`" for one in found)], rows)
+
+
+def training_columns() -> str:
+    """Return a table of the columns of `metrics.csv` that `joint-st train` writes, with those of every loss."""
+    from joint_st.config import registered
+    from joint_st.losses.base import LOSSES, Column
+    from joint_st.training.asr import COLUMNS
+    from joint_st.training.step import SKIPPED
+
+    step = Column("step", description="Steps done when the row was written.")
+    found = [(column, "") for column in (step, *COLUMNS)] + [(SKIPPED, "`optimizer.skip_above`")]
+    found += [(column, f"`losses.{name}`") for name in registered("losses") for column in LOSSES[name].columns]
+    return results.table(["column", "there with", "unit", "what it holds"], [_column(*one) for one in found])
+
+
+def lm_columns() -> str:
+    """Return a table of the columns of `metrics.csv` that `joint-st train-lm` writes."""
+    from joint_st.training.lm import COLUMNS
+
+    rows = [_column(column, "") for column in COLUMNS]
+    return results.table(["column", "unit", "what it holds"], [[row[0], *row[2:]] for row in rows])
+
+
+def _column(column: Any, there_with: str) -> list[str]:
+    rate = column.unit == "%"  # the unit of the report's panel; the file has fractions
+    return [f"`{column.name}`", there_with, "fraction" if rate else column.unit, column.description]
 
 
 def _cell(text: str) -> str:

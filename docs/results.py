@@ -211,18 +211,22 @@ def quickstart(found: dict) -> dict[str, Any]:
     return {"decoders": table(header, lines), **cells}
 
 
-def one_gpu(found: dict) -> dict[str, str]:
-    """Return the speed of training steps on one GPU, of those variants whose loss stayed a number."""
+def one_gpu(found: dict) -> dict[str, Any]:
+    """Return the speed of training steps on one GPU, of those variants whose loss stayed a number.
+
+    `hours_for_1000` has, by variant, the hours that the steps of one pass over 1,000 hours of speech take.
+    """
     speed = found["step_speed"]
-    lines = []
+    lines, hours = [], {}
     for name, variant in speed["variants"].items():
         losses = speed["losses_after_rounds"].get(name, {}).values()
         if losses and all(math.isfinite(float(loss)) for loss in losses):
             time = variant["time"]
             sizes = variant["rows"], f"{variant['parameters']:,}"
             lines.append([f"`{name}`", *sizes, f"{time['ms']:.1f}", f"{time['audio_seconds_per_second']:,.0f}"])
+            hours[name] = f"{1_000 / time['audio_seconds_per_second']:.2f}"
     header = ["variant", "utterances", "parameters", "ms a step", "seconds of audio a second"]
-    return {"device": found["device"], "steps": table(header, lines)}
+    return {"device": found["device"], "steps": table(header, lines), "hours_for_1000": hours}
 
 
 BY_FILE = {

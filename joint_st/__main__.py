@@ -9,7 +9,7 @@ from typing import NoReturn
 
 def main() -> int:
     """Run the command line; SIGINT before it listens, or after it has ended, ends the process without a traceback."""
-    ours = signal.getsignal(signal.SIGINT) is signal.default_int_handler  # or else a shell has it ignored
+    ours = signal.getsignal(signal.SIGINT) is signal.default_int_handler  # a shell may have it ignored
     if ours:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
     _open_closed_streams()
@@ -26,7 +26,7 @@ def main() -> int:
 
 
 def _leave(status: int) -> NoReturn:
-    """End without waiting for threads: one of a library may wait for what never comes, such as a save that has failed."""
+    """Exit without waiting for threads: one of a library may wait for ever, for instance for a save that has failed."""
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError):
             stream.flush()
@@ -34,13 +34,13 @@ def _leave(status: int) -> NoReturn:
 
 
 def _open_closed_streams() -> None:
-    """Standard streams that are closed become the null device: or else the next file that is opened is taken for one,
-    and what libraries print ends in it."""
+    """Open standard streams that are closed on the null device; otherwise the next file that is opened would take their
+    number, and what libraries print would go into it."""
     for number in range(3):
         try:
             os.fstat(number)
         except OSError:
-            os.open(os.devnull, os.O_RDWR)  # the lowest number that is free is this one
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest free number, which is this one
     if sys.stdin is None:
         sys.stdin = os.fdopen(0, "r")
     if sys.stdout is None:

@@ -1,4 +1,4 @@
-"""The exceptions that the command line tells in one line, and how what others wrote is printed."""
+"""Exceptions that the command line reports in one line, and how text from other people's files is printed."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ FAILING = {
     *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS),
     *(errno.EIO, errno.ESTALE, errno.ENODEV, errno.ENXIO, errno.ENOTCONN, errno.EHOSTDOWN, errno.EREMOTEIO),
 }
-"""Errors of the system that no code causes: a file system that is full, read-only, or gone."""
+"""Errors of the system that are no bug: a file system that is full, read-only, or gone."""
 
 
 class UserError(Exception):
@@ -20,17 +20,18 @@ class UserError(Exception):
 
 
 class Stalled(UserError):
-    """Something that was waited for did not come; the same command, started again, goes on.
+    """Something that the command waited for did not come; the same command, started again, continues the run.
 
-    Threads that still wait for it keep Python from ending, so the command line leaves without them, with status 75.
+    Threads that still wait for it would keep Python from exiting, so the command line exits without them, with status
+    75.
     """
 
 
 def refusal(error: OSError) -> str:
-    """What the system refused about a file of the user's, in one line; empty where it may be a mistake of ours."""
+    """Return in one line why the system refused a file of the user's; empty where the error may be a bug of ours."""
     if error.filename is not None:
         return f"{error.filename}: {error.strerror}"
-    if error.errno in FAILING:  # what is written from a buffer does not say to which file
+    if error.errno in FAILING:  # an error of a buffered write does not name its file
         room = "; make room" if error.errno in (errno.ENOSPC, errno.EDQUOT) else ""
         return f"a file could not be written or read: {error.strerror}{room}"
     return ""
@@ -42,7 +43,7 @@ surrogate pairs, which no terminal takes."""
 
 
 def printable(text: str) -> str:
-    """The text in one line, and without what a terminal would obey: such characters are written as escapes."""
+    """Return the text on one line, with the characters that a terminal would obey written as escapes."""
     return _OBEYED.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
 
 
@@ -51,6 +52,7 @@ MOST = 2000
 
 
 def told(error: object) -> str:
-    """An error as it is printed: in one line, obeyed by no terminal, its middle left out where it is too long to read."""
+    """Return an error as it is printed: on one line, control characters escaped, the middle of a very long one left
+    out."""
     text = printable(str(error))
     return text if len(text) <= MOST else f"{text[: MOST // 2]} … {text[-MOST // 2 + 3 :]}"

@@ -1,4 +1,4 @@
-"""How figures are written to files, whatever scripts their texts are in."""
+"""Figures are written to files here, whatever scripts their texts are in."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ DOTS_PER_INCH = 150
 
 @contextlib.contextmanager
 def any_script() -> Iterator[None]:
-    """A block that may draw letters the font has not: they are boxes, without a warning for each."""
+    """Draw letters that the font lacks as boxes, without a warning for each; a context."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", r"Glyph .* missing from")
         warnings.filterwarnings("ignore", r"Matplotlib currently does not support .* natively")

@@ -1,5 +1,5 @@
-"""SIGINT, which Python turns into KeyboardInterrupt wherever it is: an extension that is being imported, for one, makes
-an ImportError of it, or of what it leaves half done. Whatever comes after it is told as an interrupt."""
+"""Remember that SIGINT came. Python raises KeyboardInterrupt wherever it happens to be; inside an extension that is
+being imported, that may become an ImportError. Any error after SIGINT is therefore reported as an interrupt."""
 
 from __future__ import annotations
 
@@ -20,5 +20,5 @@ def listen() -> None:
 
 
 def came() -> bool:
-    """Whether SIGINT has come."""
+    """Return whether SIGINT has come."""
     return _came

@@ -1,4 +1,4 @@
-"""JSON that may have been written by anyone, or by half, read into the shape that it must have."""
+"""Read JSON that may be damaged or come from anyone, and check that it has the expected shape."""
 
 from __future__ import annotations
 
@@ -9,26 +9,27 @@ from typing import TYPE_CHECKING, Any
 
 from joint_st.errors import UserError
 
-if TYPE_CHECKING:  # the command line, which reads checksums, comes up without it
+if TYPE_CHECKING:  # the command line, which reads checksums, starts faster without it
     import pydantic
 
 NOT_JSON = (ValueError, RecursionError)
-"""What Python's reader raises for what is no JSON, is not UTF-8, has a number of thousands of digits, or is nested too
-deeply."""
+"""Errors that Python's reader raises where text is not JSON, not UTF-8, nested too deeply, or has a number of thousands
+of digits."""
 
-DAMAGED = "it is damaged, or of another program; copy it anew"
-"""What to do about a file that this package wrote and that is not as it wrote it."""
+DAMAGED = "it is damaged, or another program wrote it; copy it again"
+"""Advice about a file of this package that is not as it was written."""
 
 
 def read_json(path: Path, shape: Any, do: str = DAMAGED) -> Any:
-    """What a file holds, as a value of the type `shape`; as of `parse_json`. `OSError` is raised as it is."""
+    """Read a JSON file as a value of the type `shape`, as `parse_json` does; raises `OSError` where it cannot be
+    read."""
     return parse_json(path.read_bytes(), shape, str(path), do)
 
 
 def parse_json(content: bytes | str, shape: Any, where: str, do: str = DAMAGED) -> Any:
-    """JSON as a value of the type `shape`, a class of pydantic's or such as `list[str]`.
+    """Parse JSON as a value of the type `shape`, which is a pydantic class or a type such as `list[str]`.
 
-    Raises `UserError` where it is no JSON or of another shape: `where` begins the message and `do` ends it.
+    Raises `UserError` where it is not JSON or has another shape; the message begins with `where` and ends with `do`.
     """
     import pydantic
 
@@ -48,7 +49,7 @@ def _adapter(shape: Any) -> pydantic.TypeAdapter:
 
 
 def _first(error: pydantic.ValidationError) -> str:
-    """The first problem in words."""
+    """Return the first problem in words."""
     first = error.errors(include_url=False, include_input=False)[0]
     if first["type"] == "value_error":
         return str(first["ctx"]["error"])

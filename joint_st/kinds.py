@@ -1,4 +1,4 @@
-"""Kinds of one thing, each a file in one folder: found by its place, listed without being imported."""
+"""Registries of kinds: each kind of a thing is a file in one folder, and can be listed without being imported."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Kinds:
         return add
 
     def forget(self, name: str) -> None:
-        """Take a kind out again; for tests."""
+        """Remove a kind again; for tests."""
         del self._registered[name]
 
     def names(self) -> list[str]:
@@ -49,4 +49,5 @@ class Kinds:
 
 
 ALIGNMENTS = Kinds("joint_st.ops.matching.alignments")
-"""How frames of speech are matched with frames of text; `joint_st.ops.matching.base` says what an alignment declares."""
+"""How frames of speech are matched with frames of text; `joint_st.ops.matching.base` says what an alignment
+declares."""

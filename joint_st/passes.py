@@ -1,11 +1,10 @@
-"""The passes of the encoder, each of which is read out by a head: while speech comes, and once it is over.
-
-The one home of their names, which are those of attributes of the encoder and of what it puts out, of fields of the
-config, of choices on the command line and of values in result files; imports nothing.
+"""The passes of the encoder: `streaming` answers while speech comes, `full_context` once it is over. Each has a head.
+The names are the same for attributes of the encoder and of its outputs, fields of the config, choices on the command
+line and values in result files. This module imports nothing.
 """
 
 STREAMING = "streaming"
 FULL_CONTEXT = "full_context"
 
 PASSES = (STREAMING, FULL_CONTEXT)
-"""In the order in which they are computed, and in which tables have them."""
+"""Names of the passes, in the order in which they are computed and listed in tables."""

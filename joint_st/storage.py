@@ -31,9 +31,9 @@ SCHEME = "gs://"
 
 
 def path(text: str | os.PathLike[str]) -> Path:
-    """The path of what a person wrote, or any other path as it is.
+    """Return the path that a person wrote; another path is returned as it is.
 
-    Raises `UserError` for another place on the net, and where gcsfs is missing.
+    Raises `UserError` for an address of another kind, and where gcsfs is missing.
     """
     text = os.fspath(text)
     if "://" not in text:
@@ -46,18 +46,18 @@ def path(text: str | os.PathLike[str]) -> Path:
 
 
 def is_remote(path: str | os.PathLike[str]) -> bool:
-    """Whether a path is one in a bucket."""
+    """Return whether a path is in a bucket."""
     return os.fspath(path).startswith(SCHEME)
 
 
 @functools.cache
 def _epath() -> type:
-    """The class of paths in buckets, made ready once."""
+    """Return the class of paths in buckets, which is set up once."""
     if not importlib.util.find_spec("gcsfs"):
         raise UserError("gs:// paths need: pip install 'joint_st[gcs]'")
     os.environ.setdefault("EPATH_USE_TF", "false")  # otherwise it takes TensorFlow's way, where that is installed
     for name in ("gcsfs", "fsspec"):
-        logging.getLogger(name).setLevel(logging.CRITICAL)  # what they report comes as an exception too
+        logging.getLogger(name).setLevel(logging.CRITICAL)  # what they report is also raised as an exception
     import fsspec.config
     from etils import epath
 
@@ -73,7 +73,7 @@ def _filesystem():
 
 
 def check_access(path: Path) -> None:
-    """Raises `UserError` where a path is in a bucket that cannot be read: it is not there, or not for this user."""
+    """Raise `UserError` where a path is in a bucket that does not exist or that this user may not read."""
     if not is_remote(path):
         return
     bucket, _, folder = str(path).removeprefix(SCHEME).partition("/")
@@ -83,7 +83,8 @@ def check_access(path: Path) -> None:
 
 @contextlib.contextmanager
 def as_user_error(path: Path) -> Iterator[None]:
-    """Turns what keeps a file from being listed or written in a bucket into a `UserError`; a disk's errors stay."""
+    """Turn a bucket's refusal to list, read or write into a `UserError`; a disk's errors are left as they are; a
+    context."""
     if not is_remote(path):
         yield
         return
@@ -99,9 +100,9 @@ def as_user_error(path: Path) -> Iterator[None]:
 
 
 def _why(error: Exception, path: str) -> str:
-    """A service's refusal in one line; empty for an error of another kind."""
+    """Return a service's refusal in one line; empty for an error of another kind."""
     told = " ".join(str(error).split())
-    # Orbax asks through Google's own client, and TensorStore is C++: theirs are told by what they say.
+    # Orbax uses Google's own client, and TensorStore is C++: their refusals are recognised by their messages.
     if "PERMISSION_DENIED" in told or "UNAUTHENTICATED" in told:
         return f"not allowed ({told[:300]}); {_RIGHTS}"
     kind, status = type(error).__module__.partition(".")[0], getattr(error, "code", None)
@@ -125,7 +126,7 @@ _RIGHTS = (
 
 
 def why_no_file(path: str | os.PathLike[str]) -> str:
-    """Why there is no file on a disk to read at a path, in some words; empty where there is one."""
+    """Return in a few words why a path on a disk cannot be read as a file; empty where it can."""
     try:
         mode = os.stat(path).st_mode
     except FileNotFoundError:
@@ -142,7 +143,7 @@ def why_no_file(path: str | os.PathLike[str]) -> str:
 
 
 def printable(path: str | os.PathLike[str]) -> str:
-    """A path as text that can be printed: bytes of its name that are not UTF-8 become `\\xe9` and the like."""
+    """Return a path as text that can be printed: bytes of its name that are not UTF-8 become `\\xe9` and the like."""
     try:
         return os.fsencode(path).decode("utf-8", "backslashreplace")
     except UnicodeEncodeError:
@@ -157,7 +158,7 @@ def printable_text(text: str) -> str:
 def write_whole(path: Path, content: str | bytes) -> None:
     """Writes a file, in a folder that is made; a reader sees the old file or the whole new one.
 
-    Text is UTF-8. Half a surrogate, of which there is none in UTF-8, is written as JSON escapes it.
+    Text is written in UTF-8. Half a surrogate pair, which UTF-8 cannot hold, is written as JSON escapes it.
     """
     data = content.encode(errors="backslashreplace") if isinstance(content, str) else content
     if is_remote(path):
@@ -179,7 +180,8 @@ def write_whole(path: Path, content: str | bytes) -> None:
 
 
 def bounded(name: str) -> str:
-    """A name of at most `MOST_BYTES` bytes: a longer one is cut off, and ends with a hash of all of it."""
+    """Return a name of at most `MOST_BYTES` bytes: a longer one is cut off, and gets a hash of the whole name at its
+    end."""
     data = os.fsencode(name)
     if len(data) <= MOST_BYTES:
         return name
@@ -187,13 +189,14 @@ def bounded(name: str) -> str:
 
 
 MOST_BYTES = 180
-"""Bytes of a name that is made of others: file systems take 255, and endings and the marks of drafts are added."""
+"""Most bytes of a name that is composed of others: file systems take 255, and endings and the marks of drafts are
+added."""
 
 
 def keep(write: Callable[[Path], None], path: Path) -> str:
-    """Have `write(path)` write a file that must not be lost; what is wrong, in one line, where it could not.
+    """Call `write(path)` for a file that must not be lost; return in one line what went wrong, empty if nothing did.
 
-    Where its place does not take it, it is written into the folder for temporary files.
+    If it cannot be written there, it is written into the folder for temporary files.
     """
     try:
         write(path)
@@ -221,7 +224,7 @@ def remove_folder(folder: Path) -> None:
 
 
 def modified(path: Path) -> float:
-    """When a file or the entries of a folder last changed, in seconds since the epoch; 0 where there is none.
+    """Return when a file or the entries of a folder last changed, in seconds since the epoch; 0 where there is none.
 
     In a bucket, when any file in the folder was last written.
     """
@@ -232,7 +235,8 @@ def modified(path: Path) -> float:
 
 
 def version(path: Path) -> str:
-    """Changes whenever a file does: its size and modification time, or its generation in a bucket."""
+    """Return a text that changes whenever a file does: its size and modification time, or its generation in a
+    bucket."""
     if is_remote(path):
         with as_user_error(path):
             return str(_filesystem().info(str(path))["generation"])
@@ -241,10 +245,10 @@ def version(path: Path) -> str:
 
 
 class Checksum(NamedTuple):
-    """What tells whether a file is still what was written.
+    """Size and hash of a file, which show whether it still is what was written.
 
-    MD5, which buckets keep of their objects; their other sum, CRC32C, is the same for all manifests of OCDBT of one
-    size, since each ends with its own.
+    The hash is MD5, which buckets keep for their objects. Their other checksum, CRC32C, is useless here: a manifest of
+    OCDBT ends with its own CRC32C, so that all manifests of one size have the same.
     """
 
     size: int
@@ -254,16 +258,16 @@ class Checksum(NamedTuple):
 
 
 def checksum(content: bytes) -> str:
-    """The MD5 of some bytes, in hexadecimal."""
+    """Return the MD5 of some bytes, in hexadecimal."""
     return hashlib.md5(content, usedforsecurity=False).hexdigest()
 
 
 def checksums(
     folder: Path, names: Iterable[str] | None = None, leave: Callable[[str], bool] = lambda name: False
 ) -> Iterator[tuple[str, Checksum]]:
-    """The checksum of each file below a folder, or of those of some names that are there, by its path in the folder.
+    """Yield the checksum of each file below a folder, or of the given names that exist, with its path in the folder.
 
-    A bucket keeps its own, and a listing has them; on a disk the files are read. leave: says of a path that it is left
+    A bucket stores checksums, and a listing contains them; on a disk the files are read. leave: whether to leave a path
     out.
     """
     wanted = None if names is None else set(names)
@@ -272,14 +276,16 @@ def checksums(
             for path, info in _filesystem().find(str(folder), detail=True).items():
                 name = path[len(str(folder).removeprefix(SCHEME).rstrip("/")) + 1 :]
                 if (wanted is None or name in wanted) and not leave(name):
-                    own = info.get("md5Hash")  # none where the object was put together from parts
+                    own = info.get("md5Hash")  # missing where the object was composed of parts
                     own = base64.b64decode(own).hex() if own else _read_checksum(folder / name).md5
                     yield name, Checksum(int(info["size"]), own)
         return
     if wanted is None:
         wanted = {file.relative_to(folder).as_posix() for file in folder.rglob("*") if file.is_file()}
     there = [name for name in sorted(wanted) if not leave(name) and (folder / name).is_file()]
-    with ThreadPoolExecutor(_READERS, thread_name_prefix="checksums") as readers:  # hashing lets go of the interpreter
+    with ThreadPoolExecutor(
+        _READERS, thread_name_prefix="checksums"
+    ) as readers:  # hashing releases the interpreter lock
         yield from zip(there, readers.map(lambda name: _read_checksum(folder / name), there), strict=True)
 
 
@@ -300,17 +306,17 @@ _READERS = 4
 
 
 class Generation(NamedTuple):
-    """What a file in a bucket holds."""
+    """The content of a file in a bucket, and which version of it this is."""
 
     content: bytes
     generation: int
-    """Another one whenever it is written."""
+    """Number that changes with every write."""
     age: float
-    """Seconds since then, by the clock of the service."""
+    """Seconds since it was written, by the clock of the service."""
 
 
 def read_generation(path: Path) -> Generation | None:
-    """A file in a bucket; None where there is none, or it is written just now."""
+    """Read a file in a bucket; None where there is none, or where it is being written."""
     try:
         headers, resource = _call("GET", path)
         resource = json.loads(resource)
@@ -322,7 +328,8 @@ def read_generation(path: Path) -> Generation | None:
 
 
 def replace_generation(path: Path, content: bytes, generation: int) -> int:
-    """Write a file in a bucket if it is still of a generation, 0 being none at all; its new one, 0 where it is not."""
+    """Replace a file in a bucket if it still has this generation (0: no file); return the new generation, 0 where it
+    has another."""
     try:
         written = _call("POST", path, data=content, uploadType="media", ifGenerationMatch=generation)[1]
     except FileNotFoundError:
@@ -331,13 +338,14 @@ def replace_generation(path: Path, content: bytes, generation: int) -> int:
 
 
 def remove_generation(path: Path, generation: int) -> None:
-    """Remove a file in a bucket if it is still of a generation."""
+    """Remove a file in a bucket if it still has this generation."""
     with contextlib.suppress(FileNotFoundError):
         _call("DELETE", path, ifGenerationMatch=generation)
 
 
 def _call(method: str, path: Path, data: bytes | None = None, **query) -> tuple[Mapping[str, str], bytes]:
-    """Headers and body of the answer to a request for a file in a bucket; nothing where it is of another generation.
+    """Return headers and body of the answer to a request for a file in a bucket; both are empty where its generation is
+    another.
 
     Raises `FileNotFoundError` where there is no such file.
     """
@@ -350,7 +358,7 @@ def _call(method: str, path: Path, data: bytes | None = None, **query) -> tuple[
     try:
         with as_user_error(path):
             return system.call(method, place, *arguments, data=data, **query)
-    except FileExistsError:  # what gcsfs makes of a condition that does not hold
+    except FileExistsError:  # gcsfs raises this where the condition does not hold
         return {}, b""
     except UserError as error:
         if isinstance(error.__cause__, FileNotFoundError):
@@ -360,7 +368,8 @@ def _call(method: str, path: Path, data: bytes | None = None, **query) -> tuple[
 
 @contextlib.contextmanager
 def draft_folder(folder: Path) -> Iterator[Path]:
-    """An empty folder on a disk, for what is moved by `move_into_place` when it is whole; `folder` itself where that is one."""
+    """Make an empty folder on a disk, whose content `move_into_place` moves once it is complete; a context. A folder on
+    a disk is used itself."""
     if is_remote(folder):
         with tempfile.TemporaryDirectory(prefix="joint_st_") as draft:
             yield Path(draft)
@@ -389,17 +398,17 @@ class Growing(Protocol):
     """A text file that grows."""
 
     def write(self, text: str) -> None:
-        """Adds text, whole lines of it."""
+        """Add whole lines of text."""
 
     def flush(self) -> None:
-        """Return when all that was written is in the file."""
+        """Return when everything that was written is in the file."""
 
     def close(self) -> None:
-        """Flush and let go."""
+        """Flush and close the file."""
 
 
 def append_file(path: Path, text: str) -> Growing:
-    """The file `path`, which now holds `text` and nothing else, its line ends as they are."""
+    """Open the file `path` for appending, after replacing its content by `text`; line ends are kept."""
     if is_remote(path):
         return _GrowingObject(path, text)
     partial = path.with_suffix(".partial")
@@ -411,7 +420,8 @@ def append_file(path: Path, text: str) -> Growing:
 
 
 class _GrowingObject:
-    """Kept here, and stored anew, as a whole, behind the back of who writes; what fails is tried again at `flush`."""
+    """A growing file in a bucket: a thread stores the whole text again after each write; what fails is tried again at
+    `flush`."""
 
     def __init__(self, path: Path, text: str):
         self._path, self._text, self._stored = path, text, -1
@@ -424,7 +434,7 @@ class _GrowingObject:
         self._pending = self._thread.submit(self._store, len(self._text))
 
     def _store(self, length: int) -> None:
-        if self._stored < length:  # or else it went with what was written later
+        if self._stored < length:  # otherwise a later write has stored it already
             text = self._text
             write_whole(self._path, text)
             self._stored = len(text)

@@ -1,4 +1,4 @@
-"""What others wrote, names, ids and transcripts, in tables for `rich.print`."""
+"""Text from other people's files (names, ids, transcripts) in tables for `rich.print`."""
 
 from __future__ import annotations
 
@@ -8,5 +8,6 @@ from joint_st.errors import printable
 
 
 def escape(text: str) -> str:
-    """The text as a table shows it, its lines kept: neither `rich` nor the terminal obeys it."""
+    """Return the text as a table shows it, with its lines kept, and with nothing that `rich` or the terminal would
+    obey."""
     return markup.escape("\n".join(map(printable, text.split("\n"))))

@@ -9,20 +9,20 @@ usage() {
 usage: launch/gke.sh --cluster CLUSTER --name NAME --type TYPE [OPTION ...] -- COMMAND ...
        launch/gke.sh --cluster CLUSTER --name NAME --delete
 
-Makes an image of this checkout and creates a workload (`xpk workload create`) that runs COMMAND on all hosts of the
+Makes an image of this checkout and creates a workload (`xpk workload create`), which runs COMMAND on all hosts of the
 slices. A workload that is preempted, or loses a host, is started again: `joint-st train` goes on from its last
-checkpoint, so its --workdir must be a gs:// path. While a workload of that name waits or runs, it is left as it is; a
-finished one is replaced. The cluster is one that `xpk cluster create` made.
+checkpoint, so its --workdir must be a gs:// path. While a workload of that name waits or runs, nothing is done; a
+finished one is replaced. The cluster must be one that `xpk cluster create` made.
 
   --cluster CLUSTER     the cluster
-  --name NAME           of the workload
+  --name NAME           name of the workload
   --type TYPE           accelerator and size of a slice, as in v5litepod-256
-  --slices N            1 by default
-  --zone ZONE           that of gcloud's configuration by default
-  --project PROJECT     likewise
+  --slices N            number of slices; 1 by default
+  --zone ZONE           the zone; that of gcloud's configuration by default
+  --project PROJECT     the project; that of gcloud's configuration by default
   --image IMAGE         run in this image, which has joint_st installed, instead of making one
   --uncommitted         run the checkout as it is; without it, changes that are not committed are refused
-  --max-relaunches N    how often COMMAND is started again; 20 by default
+  --max-relaunches N    how often COMMAND may be started again; 20 by default
   --xpk FLAG            a further flag of `xpk workload create`, as in --xpk=--priority=high; repeatable
   --delete              delete the workload; what it runs gets SIGTERM and two minutes to save
   --dry-run             print the commands, and run nothing
@@ -97,7 +97,7 @@ for status in QUEUED RUNNING; do
     fi
 done
 
-# xpk runs the command in a shell below the one that gets SIGTERM, hence `exec`.
+# xpk runs the command in a shell below the one that gets SIGTERM, so `exec` is needed.
 line="exec $(quoted "${command[@]}")"
 if [ -n "$image" ]; then
     from=(--docker-image "$image")

@@ -9,16 +9,16 @@ usage() {
 usage: launch/local.sh -n N [OPTION ...] -- joint-st train|evaluate ...
 
 Runs the command N times at once, with --coordinator, --processes and --process appended, so that the processes work on
-one run. What process 0 prints is shown, that of the others goes to files. Ctrl-C and SIGTERM reach all (`joint-st
-train` saves at SIGTERM); a second one kills. Where one fails the others are ended, its last lines are shown, and the
-exit status is that of the first that failed. On a run that such processes work on, no others are started.
+one run. The output of process 0 is shown, that of the others goes to files. Ctrl-C and SIGTERM reach all processes
+(`joint-st train` saves at SIGTERM); a second one kills them. If one fails, the others are ended, its last lines are
+shown, and the exit status is that of the first that failed. No second group of processes is started on the same run.
 
-  -n, --processes N           how many
+  -n, --processes N           number of processes
   --devices-per-process K     GPUs of each process, or, without GPUs, devices that its CPU counts as; by default as
                               many GPUs as can be had, and one CPU device
-  --logs DIR                  where the output of the others goes; a new folder by default
-  --port PORT                 where they meet on 127.0.0.1; a free one by default
-  --grace SECONDS             from ending the others to killing them; 30 by default
+  --logs DIR                  folder for the output of the others; a new folder by default
+  --port PORT                 port on 127.0.0.1 by which they connect; a free one by default
+  --grace SECONDS             time between ending the others and killing them; 30 by default
   --dry-run                   print the commands, and run nothing
 
 examples:

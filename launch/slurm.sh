@@ -12,12 +12,12 @@ Runs COMMAND as one job with one task on each node; JAX finds the tasks by itsel
 the tasks get SIGTERM: `joint-st train` saves, and the job is queued again and goes on. The checkout and the run must
 lie where all nodes see them. While a job of that name waits or runs, no second one is submitted.
 
-  --name NAME             of the job
-  --nodes N               how many
-  --tasks-per-node N      1 by default
-  --gpus-per-node N       as sbatch takes it, so also a100:8; none by default
-  --time LIMIT            as sbatch takes it, so 2-00:00:00 is two days; that of the partition by default
-  --partition PARTITION   the cluster's own by default
+  --name NAME             name of the job
+  --nodes N               number of nodes
+  --tasks-per-node N      number of tasks on each node; 1 by default
+  --gpus-per-node N       GPUs of each node in sbatch's notation, such as 8 or a100:8; none by default
+  --time LIMIT            time limit in sbatch's notation (2-00:00:00 is two days); that of the partition by default
+  --partition PARTITION   partition; the cluster's default if not given
   --sbatch FLAG           a further flag of sbatch, as in --sbatch=--account=speech; repeatable
   --dry-run               print the commands, and run nothing
 

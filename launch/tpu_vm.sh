@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Runs a command on all workers of a TPU, made for it where there is none, and made anew when it is taken away.
+# Runs a command on all workers of a TPU, which is created if there is none, and created again when it is taken away.
 set -euo pipefail
 # shellcheck source=launch/lib.sh
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
@@ -14,23 +14,23 @@ workers, installs it and starts COMMAND on each; shows the output of worker 0 un
 Where the TPU is taken away (a spot one) or restarted, it is asked for again and COMMAND is started again:
 `joint-st train` goes on from its last checkpoint, so its --workdir must be a gs:// path.
 
-COMMAND goes on when this script is interrupted or loses its connection; the same line again shows it again, and does
-not start it twice. The TPU stays, and costs, until it is deleted.
+COMMAND continues when this script is interrupted or loses its connection; the same line again shows it again, and
+does not start it twice. The TPU stays, and costs, until it is deleted.
 
-  --name NAME           of the TPU and of its queued resource
-  --zone ZONE           as in europe-west4-b
+  --name NAME           name of the TPU and of its queued resource
+  --zone ZONE           the zone, such as europe-west4-b
   --type TYPE           accelerator and size, as in v5litepod-256
-  --spot                cheaper, and can be taken away; or
-  --reserved            from a reservation of the project; on demand by default
-  --project PROJECT     that of gcloud's configuration by default
+  --spot                a spot TPU, which is cheaper and can be taken away
+  --reserved            a TPU from a reservation of the project (on demand without either)
+  --project PROJECT     the project; that of gcloud's configuration by default
   --runtime VERSION     image of the workers; by default the one that fits TYPE
   --no-queue            create the TPU at once instead of queueing for it, and fail where there is none
   --create-flag FLAG    a further flag of gcloud's `create`, as in --create-flag=--service-account=ADDRESS; repeatable
   --ssh-flag FLAG       a further flag of gcloud's `ssh` and `scp`, as in --ssh-flag=--internal-ip; repeatable
   --uncommitted         run the checkout as it is; without it, changes that are not committed are refused
-  --max-relaunches N    how often COMMAND is started again; 20 by default
-  --poll SECONDS        how often the state of the TPU is asked for; 30 by default
-  --timeout SECONDS     longest that a call of gcloud may take, installing included; 1800 by default
+  --max-relaunches N    how often COMMAND may be started again; 20 by default
+  --poll SECONDS        time between two queries of the TPU's state; 30 by default
+  --timeout SECONDS     time limit of a call of gcloud, installing included; 1800 by default
   --delete-at-end       delete the TPU when COMMAND has ended well
   --stop                end what runs there (SIGTERM: `joint-st train` saves) and leave the TPU
   --delete              delete the TPU, whatever runs there

@@ -8,7 +8,8 @@ from joint_st.data.batch import FIELDS, Batch
 
 
 def completed(part: str, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """The arrays of a part of a batch with the fields that follow from them, and zeros for what else it lacks."""
+    """Return the arrays of a part of a batch with the fields that follow from them, and zeros for other missing
+    fields."""
     arrays = dict(arrays)
     rows = len(arrays["valid"])
     for kind, name in (("label", "frames_needed"), ("unit", "unit_frames_needed")):
@@ -27,7 +28,7 @@ def completed(part: str, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]
 
 
 def flat(batch: Batch) -> tuple[int, dict[str, np.ndarray]]:
-    """A batch's number, and its arrays with `text_` before the names of those of text alone.
+    """Return a batch's number, and its arrays with `text_` before the names of those of text alone.
 
     `index` and `text_index` are this host's rows of the data sets.
     """

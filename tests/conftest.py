@@ -37,7 +37,8 @@ if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
 
 @pytest.fixture(scope="session", autouse=True)
 def no_process_outlives_the_tests():
-    """Kills what tests have started and left behind, because they failed or because what they killed had children."""
+    """Kill processes that tests have started and left behind, because they failed or because a killed process had
+    children."""
     processes.mark()
     yield
     processes.end_all()
@@ -132,7 +133,7 @@ def spoken(once, corpora) -> Path:
 
 @pytest.fixture(scope="session")
 def cloud():
-    """A stand-in for Google Cloud Storage, which this process and its subprocesses take for it."""
+    """A stand-in for Google Cloud Storage, which this process and its subprocesses use."""
     from tests.gcs import serve
 
     with serve() as (store, environment):

@@ -79,7 +79,7 @@ class Store:
             return sorted(name for name in self.buckets[bucket] if name.startswith(prefix))
 
     def text(self, bucket: str, name: str) -> str:
-        """What an object holds."""
+        """Return the content of an object."""
         return self.buckets[bucket][name].data.decode()
 
     def download(self, bucket: str, prefix: str, folder: Path) -> Path:
@@ -91,7 +91,7 @@ class Store:
         return folder
 
     def upload(self, folder: Path, bucket: str, prefix: str) -> None:
-        """The other way round."""
+        """Write all files of a folder on a disk into one of a bucket."""
         for file in folder.rglob("*"):
             if file.is_file():
                 self.put(bucket, f"{prefix}/{file.relative_to(folder).as_posix()}", file.read_bytes())
@@ -141,7 +141,7 @@ class Store:
         return 200, {}, found.resource(bucket, name)
 
     def _differs(self, bucket: str, name: str, query: dict[str, str]) -> bool:
-        """Whether a request is for another generation, 0 being none at all."""
+        """Return whether a request is for another generation (0: no object)."""
         there = self.buckets[bucket].get(name)
         wanted = query.get("ifGenerationMatch")
         return wanted is not None and wanted != (str(there.generation) if there else "0")

@@ -1,4 +1,4 @@
-"""Processes that tests start, and whatever those start: none outlives its test, or the tests."""
+"""Processes that tests start, and their children: none outlives its test, or the tests."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def mark() -> None:
 
 
 def left() -> Iterator[int]:
-    """The processes that come from this one and still run; none where there is no /proc."""
+    """Yield the processes that come from this one and still run; none where there is no /proc."""
     wanted = f"{MARK}={os.getpid()}".encode()
     for folder in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):

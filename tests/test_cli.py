@@ -1,4 +1,4 @@
-"""The command line: what it imports, what it passes on, and what it says to mistakes."""
+"""The command line: its imports, the calls that it makes, and its errors about mistakes."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def run(config) -> Path:
 
 @pytest.fixture
 def stand_in(monkeypatch):
-    """Puts a function in place of the one that does the work, and returns the calls it gets."""
+    """Replace the function that does the work, and return the calls to it."""
 
     def put(module: str, function: str, result=None):
         calls = []
@@ -369,7 +369,7 @@ def test_an_interrupt_is_one_line(monkeypatch, capsys, config):
     ],
 )
 def test_an_interrupt_while_modules_are_imported(config, tmp_path, module, status, line):
-    """An extension makes an ImportError of it."""
+    """An extension turns it into an ImportError."""
     late = "except KeyboardInterrupt as error:\n    raise ImportError from error" if line else "finally:\n    pass"
     signals = "import os, signal\ntry:\n    os.kill(os.getpid(), signal.SIGINT)\n    for _ in range(9**6): pass\n"
     (tmp_path / f"{module}.py").write_text(signals + late)
@@ -403,7 +403,7 @@ def test_what_fails_in_libraries_below_is_not_printed_for_each_array(monkeypatch
 
 @pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
 def test_a_stream_that_is_closed_is_as_one_that_nobody_reads(config, closed):
-    """And the first file that is opened does not take its place."""
+    """The first file that is opened does not get its number."""
     command = ["bash", "-c", f'exec "$@" {closed}', "bash", sys.executable, "-m", "joint_st"]
     done = subprocess.run([*command, "train", str(config), "--print-config"], capture_output=True, env=environment())
     assert (done.returncode, done.stderr) == (0, b"")
@@ -424,7 +424,7 @@ sys.exit(main())
 
 
 def test_a_table_whose_reader_has_left_is_no_error(monkeypatch, config):
-    """Rich, which prints it, makes an exit with status 1 of that."""
+    """Rich, which prints it, would exit with status 1."""
 
     def show(options):
         try:

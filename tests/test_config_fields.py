@@ -226,7 +226,7 @@ FIELDS = {
 
 
 def base_config(corpora: Path, place: Path) -> Config:
-    """A tiny run with a source of every kind, one utterance of which cannot be read."""
+    """Return a tiny run with a source of every kind, one utterance of which cannot be read."""
     smaller = {
         "model.width": 8,
         "model.audio_layers": 0,
@@ -249,7 +249,7 @@ PATHS = [leaf.path for leaf in leaves(BASE)]
 
 @pytest.fixture(scope="session")
 def place(once, spoken) -> Path:
-    """What the values above name."""
+    """The files and folders that the values above name."""
 
     def make(folder):
         folder.mkdir()
@@ -273,7 +273,7 @@ _known = {}
 
 
 def fingerprint(probe, config, folder):
-    """What the probe returns; kept, because many fields share the one without the change."""
+    """Return the probe's fingerprint; it is cached, because many fields share the one without the change."""
     key = probe.__name__, config.model_dump_json()
     if key not in _known:
         folder.mkdir()
@@ -282,7 +282,7 @@ def fingerprint(probe, config, folder):
 
 
 def filled(value, place):
-    """The value with `{place}` filled in."""
+    """Return the value with `{place}` filled in."""
     if isinstance(value, str):
         return value.replace("{place}", str(place))
     if isinstance(value, dict):
@@ -314,7 +314,7 @@ def test_the_table_names_fields_alone():
 
 @pytest.mark.parametrize("probe", [forward, loss, step, updates, sources, training, beginning, evaluation])
 def test_probes_repeat_themselves(probe, corpora, place, tmp_path):
-    """A probe that never returned the same twice would show nothing."""
+    """A probe that gives another fingerprint each time would prove nothing."""
     config = base_config(corpora, place)
     first = fingerprint(probe, config, tmp_path / "a")
     again = tmp_path / "b"

@@ -1,10 +1,11 @@
-"""Runs, checkpoints, manifests and models of others: what reads them runs no code of theirs, and stays in its place.
+"""Runs, checkpoints, manifests and models of other people: reading them executes no code of theirs, and touches no
+other files.
 
-What was tried: caches that a config names (a compilation cache holds machine code), kinds that name modules, features of
-TFDS that do, pickles in place of every file of a checkpoint, tokenizers whose model is elsewhere, links that lead out of
-the run or lie in wait where a file is written, corpora that a config has built anywhere, ids and splits with `..`, `/`
-and NUL, variables of the environment in messages, folders that another user made in /tmp, markup, format strings and
-escape sequences in tables and messages, and hostile text in every place of a report.
+The attacks tried here: caches that a config names (a compilation cache holds machine code), kinds that name modules,
+features of TFDS that do, pickles in place of every file of a checkpoint, tokenizers whose model is elsewhere, links
+that lead out of the run or lie in wait where a file is written, corpora that a config has built anywhere, ids and
+splits with `..`, `/` and NUL, variables of the environment in messages, folders that another user made in /tmp, markup,
+format strings and escape sequences in tables and messages, and hostile text in every place of a report.
 """
 
 from __future__ import annotations
@@ -72,7 +73,7 @@ def run(tmp_path) -> RunDirectory:
 
 
 def test_caches_that_a_run_names_are_not_used(tmp_path):
-    """A compilation cache of others holds programs of theirs, and would be run."""
+    """A compilation cache of other people holds their programs, which would be executed."""
     kept = jax.config.jax_compilation_cache_dir
     theirs = {"training.compilation_cache": str(tmp_path / "theirs"), "data.index_cache": "gs://theirs/index"}
     jax.config.update("jax_compilation_cache_dir", None)
@@ -100,7 +101,7 @@ EXECUTES = {"pickle", "marshal", "shelve", "dill", "joblib", "yaml", "cloudpickl
 
 
 def test_nothing_that_runs_what_it_reads_is_called():
-    """But the file of a config, which is the user's own, and what a process sends its own child."""
+    """The exceptions are the file of a config, which is the user's own, and what a process sends its own child."""
     allowed = {"training/compile_subprocess.py": {"pickle"}, "config/file.py": {"exec", "compile"}}
     root = Path(joint_st.__file__).parent
     found = []
@@ -124,7 +125,7 @@ def test_nothing_that_runs_what_it_reads_is_called():
 
 
 class Bomb:
-    """What writes a file where it is unpickled."""
+    """An object that writes a file when it is unpickled."""
 
     def __init__(self, place: Path):
         self.place = str(place)
@@ -319,7 +320,7 @@ def test_a_long_message_keeps_what_is_wrong_and_what_to_do():
 
 
 def _strings(tree, replace):
-    """The tree with every string that is no key replaced."""
+    """Return the tree with every string that is no key replaced."""
     if isinstance(tree, dict):
         return {key: _strings(value, replace) for key, value in tree.items()}
     if isinstance(tree, list):

@@ -1,4 +1,4 @@
-"""The tests' own care that none of their processes is left behind."""
+"""Checks that tests leave no process behind."""
 
 from __future__ import annotations
 

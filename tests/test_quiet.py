@@ -1,4 +1,4 @@
-"""What libraries print that nobody asked is kept off the terminal."""
+"""Unwanted output of libraries is kept off the terminal."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from joint_st.cli import options
     [([], "", "cpu"), (["/dev/nvidia0"], "", None), (["/dev/accel0"], "", None), ([], "TPU_WORKER_ID", None)],
 )
 def test_libtpu_is_not_asked_for_tpus_where_there_is_no_sign_of_one(monkeypatch, files, variable, platforms):
-    """It says in many lines that it finds none."""
+    """It would print many lines if it finds none."""
     found = lambda pattern: [file for file in files if glob.fnmatch.fnmatch(file, pattern)]  # noqa: E731
     monkeypatch.setattr(options.glob, "glob", found)
     monkeypatch.delenv("JAX_PLATFORMS", raising=False)

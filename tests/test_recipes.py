@@ -85,7 +85,8 @@ def data(tmp_path, corpora, spoken, monkeypatch) -> Path:
 
 
 def reduced(config: Config | LmConfig, corpora: Path, cache: Path):
-    """The recipe with less data, a narrow model and few steps: masks, dropout, types, losses and optimizer are its own."""
+    """Return the recipe with less data, a narrow model and few steps: masks, dropout, types, losses and optimizer are
+    its own."""
     changes = {
         "data.dev": [],
         "data.batch_size": 4,

@@ -52,7 +52,7 @@ from tests.training.test_step import Steps, make_batch
 
 @pytest.fixture(autouse=True, scope="module")
 def toy_kinds():
-    """What this file adds, as long as its tests last."""
+    """The kinds that this file adds, as long as its tests last."""
 
     @register("losses.agreement")
     class AgreementConfig(LossConfig):
@@ -161,6 +161,7 @@ class LanguageEmbedding(Conditioning):
         return x + self.embed(columns["language"])[:, None].astype(x.dtype)
 
 
+@pytest.mark.slow
 def test_a_language_embedding_hears_the_column_and_learns_what_it_meets():
     steps = Steps({**JOINT, "conditioning.language.on": True}, languages=3)
     state, batch = steps.init(), joint_batch()
@@ -194,7 +195,7 @@ def test_a_launcher_is_a_script(tmp_path, monkeypatch):
 
 
 def foreign_run(config, folder: Path) -> Path:
-    """A run whose weights begin with other names than ours, as another project's may; its step is 7."""
+    """Return a run whose weights begin with other names than ours, as another project's may; its step is 7."""
     from joint_st.runs.directory import open_run
     from joint_st.training.setup import open_symbols
 
@@ -208,6 +209,7 @@ def foreign_run(config, folder: Path) -> Path:
     return run.root
 
 
+@pytest.mark.slow
 def test_a_run_of_toys_alone(tmp_path, corpora):
     with toys.kinds() as (Tones, Weighted, Slower):
         (tmp_path / "text.txt").write_text("one two\nthree\ntwo two\none\n")

@@ -1,4 +1,5 @@
-"""What the seams promise, read off the syntax trees: no kind of head is named outside `heads/`, no loss outside `losses/`.
+"""Promises of the seams, checked in the syntax trees: no kind of head is named outside `heads/`, no loss outside
+`losses/`.
 
 The sections of the config that register the kinds, the table of old keys, and tests may name them.
 """
@@ -33,7 +34,7 @@ def parsed(file: Path) -> ast.Module:
 
 
 def modules(*without: str) -> Iterator[tuple[str, ast.Module]]:
-    """The package's modules by path, but for those below some folders and files."""
+    """Yield the package's modules by path, but for those below some folders and files."""
     for file in sorted(PACKAGE.rglob("*.py")):
         path = file.relative_to(PACKAGE).as_posix()
         if not path.startswith(without):
@@ -60,7 +61,7 @@ def words(tree: ast.Module) -> Iterator[tuple[int, str]]:
 
 
 def classes(folder: str) -> set[str]:
-    """The classes that the modules of a folder register as kinds."""
+    """Return the classes that the modules of a folder register as kinds."""
     return {
         node.name
         for path, tree in modules()
@@ -97,7 +98,7 @@ def test_no_loss_is_named_outside_losses(form):
 
 
 def test_the_passes_of_the_encoder_are_named_in_one_place():
-    """But for what bears their names: layers of the encoder, and fields of losses."""
+    """The exceptions have the same names: layers of the encoder, and fields of losses."""
     without = "passes.py", "models/encoder.py", "config/sections/losses.py"
     strings = [
         f"{path}:{node.lineno}"
@@ -122,7 +123,7 @@ def test_the_fields_of_a_batch_are_listed_in_one_place():
 
 
 def test_imports_run_one_way():
-    """A module imports rooms that stand before its own in `ROOMS`, inside functions too."""
+    """A module imports only rooms that come before its own in `ROOMS`, even inside functions."""
     assert {path.name for path in PACKAGE.iterdir() if (path / "__init__.py").is_file()} == set(ROOMS)
     upward = []
     for path, tree in modules():

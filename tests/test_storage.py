@@ -1,4 +1,4 @@
-"""Files in a bucket: through gcsfs as it is, to a stand-in for the service."""
+"""Files in a bucket: through the real gcsfs, to a stand-in for the service."""
 
 import importlib.util
 import io
@@ -190,7 +190,7 @@ def test_what_a_bucket_refuses_is_told_in_a_line(cloud, bucket, tmp_path, capsys
 
 
 def test_what_libraries_of_buckets_log_is_not_printed_beside_the_error(cloud, bucket):
-    """It comes as an exception too, and the log has a traceback for each."""
+    """It is raised as an exception too, and the log has a traceback for each."""
     storage.path(f"gs://{bucket}/run")
     for name in ("gcsfs.credentials", "fsspec.prefetcher"):
         assert not logging.getLogger(name).isEnabledFor(logging.ERROR)

@@ -28,7 +28,7 @@ CHECKOUT = Path(__file__).resolve().parents[1]
 
 
 def tiny_config(corpora: Path, changes: dict[str, Any] | None = None) -> Config:
-    """A run of 6 steps on the corpus in `corpora`, with the fields at some dotted paths changed."""
+    """Return a run of 6 steps on the corpus in `corpora`, with the fields at some dotted paths changed."""
 
     def split(name):
         return TfdsSource(name="spoken_grammar/tiny", split=name, data_dir=str(corpora))
@@ -65,7 +65,8 @@ def tiny_config(corpora: Path, changes: dict[str, Any] | None = None) -> Config:
 
 
 def untrained_run(config: Config, folder: Path) -> Path:
-    """A run with text units that has a checkpoint of its initial weights, as of step 3; returns its directory."""
+    """Return a run with text units that has a checkpoint of its initial weights, as of step 3; returns its
+    directory."""
     import jax
 
     from joint_st.data.normalizers import normalizer
@@ -85,7 +86,7 @@ def untrained_run(config: Config, folder: Path) -> Path:
 
 
 def environment(**changes: str) -> dict[str, str]:
-    """The environment of a subprocess that finds the package wherever it runs."""
+    """Return the environment of a subprocess that finds the package wherever it runs."""
     return {**os.environ, "PYTHONPATH": str(CHECKOUT), **changes}
 
 
@@ -96,7 +97,7 @@ def joint_st(*arguments: Any, **options) -> subprocess.CompletedProcess:
 
 
 def saved_arrays(run: Path, step: int) -> dict[str, np.ndarray]:
-    """All arrays of a checkpoint, by dotted path, as Orbax alone reads them."""
+    """Return all arrays of a checkpoint, by dotted path, as Orbax alone reads them."""
     import jax
     import orbax.checkpoint as ocp
 

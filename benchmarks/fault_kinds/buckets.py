@@ -1,4 +1,4 @@
-"""A bucket that answers badly: it is busy, does not know the account any more, loses what it took, or is gone."""
+"""Faults of a bucket: it is busy, no longer accepts the account, loses objects, or is gone."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ def run_in_bucket(trial: Trial, name: str) -> Iterator[tuple[Store, InBucket, Ru
 
 
 def begin(trial: Trial, place: InBucket) -> Running:
-    """The training, or its continuation."""
+    """Return the training, or its continuation."""
     arguments = ("train", tiny(trial), "--workdir", place.place)
     return Running(*arguments, logs=trial.work / "logs", env=variables(trial, **place.variables))
 
 
 def judge(trial: Trial, place: InBucket, one: Running, case: str, before: list[int] | None = None) -> None:
-    """Counts how a training ended whose bucket failed; one that was refused goes on once the bucket is well again."""
+    """Count how a training ended whose bucket failed; a refused one must continue once the bucket works again."""
     ended = one.end(400)
     outcome, told = ended.judge(), ended.told
     if outcome is Outcome.REFUSED and before and place.steps()[-1:] < before[-1:]:
@@ -70,7 +70,7 @@ def busy(trial: Trial) -> None:
 
 @fault("a bucket whose credentials expire")
 def expired(trial: Trial) -> None:
-    """From some moment on each request is answered with 401 or 403; later the account is good again."""
+    """From some moment on each request is answered with 401 or 403; later the account is accepted again."""
     trained(trial)
     for status in (401, 403):
         for steps in (0, 8, 24):

@@ -42,17 +42,17 @@ def last_byte_off(file: Path, _chance: random.Random) -> None:
 
 
 def randomised(file: Path, chance: random.Random) -> None:
-    """Other bytes, as many."""
+    """All bytes are random."""
     file.write_bytes(chance.randbytes(file.stat().st_size))
 
 
 def zeroed(file: Path, _chance: random.Random) -> None:
-    """Zeros, as many: what some file systems leave after a power cut."""
+    """All bytes are zero, as on some file systems after a power cut."""
     file.write_bytes(bytes(file.stat().st_size))
 
 
 def one_bit_flipped(file: Path, chance: random.Random) -> None:
-    """One bit is another."""
+    """One bit is flipped."""
     content = bytearray(file.read_bytes())
     content[chance.randrange(len(content))] ^= 1 << chance.randrange(8)
     file.write_bytes(content)
@@ -62,7 +62,7 @@ DAMAGES = (deleted, emptied, cut_in_half, last_byte_off, randomised, zeroed, one
 
 
 def swapped(file: Path, other: Path) -> Callable[[Path, random.Random], None]:
-    """The file of another step in its place; `file` and `other` are relative to the run."""
+    """Return a damage that puts the file of another step in its place; `file` and `other` are relative to the run."""
 
     def swap(damaged: Path, _chance: random.Random) -> None:
         root = Path(str(damaged).removesuffix(str(file)))
@@ -80,7 +80,7 @@ class Reader:
         self._process: subprocess.Popen | None = None
 
     def read(self, run: Path, commands: list[list[str]], files: list[Path]) -> tuple[Ended, dict]:
-        """How the commands end on a run, and the digests of what they make of it."""
+        """Return how the commands end on a run, and the digests of what they make of it."""
         if self._process is None or self._process.poll() is not None:
             self._start()
         process = self._process
@@ -113,7 +113,7 @@ class Reader:
             )
 
     def close(self) -> None:
-        """Ends the process."""
+        """End the process."""
         if self._process:
             assert self._process.stdin
             self._process.stdin.close()
@@ -121,7 +121,7 @@ class Reader:
 
 
 def cases(run: Path, whole: bool) -> Iterator[tuple[str, Path, Callable]]:
-    """Name, file (relative to the run) and damage of each case."""
+    """Yield name, file (relative to the run) and damage of each case."""
     latest, *others = sorted(Disk(run).steps(), reverse=True)
     for file in sorted(path.relative_to(run) for path in run.rglob("*") if path.is_file()):
         if file.parts[0] in ("evaluations", "metrics.csv", "analysis"):
@@ -138,7 +138,7 @@ def cases(run: Path, whole: bool) -> Iterator[tuple[str, Path, Callable]]:
 
 @fault("a file of a run is damaged", ci=True)
 def damaged_file(trial: Trial) -> None:
-    """Each file of a run, in each way: read by `evaluate` and `transcribe`."""
+    """Each file of a run, in each way: read by `evaluate` or `transcribe`, in turn."""
     run, damaged = with_test_split(trial), trial.work / "run"
     wav = trial.work / "one.wav"
     write_wav(wav)
@@ -156,16 +156,17 @@ def damaged_file(trial: Trial) -> None:
             if ended.status:
                 raise RuntimeError(f"the run cannot be read undamaged: {ended.told}")
         for number, (case, file, damage) in enumerate(every):
-            for name, commands, files in ways if trial.whole else [trial.chance.choice(ways)]:
-                shutil.rmtree(damaged, ignore_errors=True)
-                shutil.copytree(run, damaged)
-                damage(damaged / file, trial.chance)
-                ended, result = reader.read(damaged, commands, files)
-                outcome = ended.judge()
-                if outcome == Outcome.SURVIVED and result != expected[name]:
-                    differing = [key for key in expected[name] if result.get(key) != expected[name][key]]
-                    outcome, ended = Outcome.SILENT, ended._replace(err=f"other {', '.join(differing)}")
-                trial.count(outcome, f"{case}, {name}", ended.told, damaged / file)
+            # In turn, so that each file meets both in half of the time.
+            name, commands, files = ways[number % 2]
+            shutil.rmtree(damaged, ignore_errors=True)
+            shutil.copytree(run, damaged)
+            damage(damaged / file, trial.chance)
+            ended, result = reader.read(damaged, commands, files)
+            outcome = ended.judge()
+            if outcome == Outcome.SURVIVED and result != expected[name]:
+                differing = [key for key in expected[name] if result.get(key) != expected[name][key]]
+                outcome, ended = Outcome.SILENT, ended._replace(err=f"other {', '.join(differing)}")
+            trial.count(outcome, f"{case}, {name}", ended.told, damaged / file)
             if number % 50 == 49:
                 trial.progress(f"{number + 1} of {len(every)}")
     finally:
@@ -173,7 +174,7 @@ def damaged_file(trial: Trial) -> None:
 
 
 def with_test_split(trial: Trial) -> Path:
-    """The tiny run, with a test split of few utterances."""
+    """Return the tiny run, with a test split of few utterances."""
 
     def make(folder: Path) -> None:
         shutil.copytree(trained(trial), folder)
@@ -185,7 +186,7 @@ def with_test_split(trial: Trial) -> Path:
 
 
 def write_wav(place: Path) -> None:
-    """A second of noise."""
+    """Write a second of noise."""
     import numpy as np
     import soundfile
 

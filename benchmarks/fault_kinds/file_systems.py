@@ -21,7 +21,7 @@ TIGHT = "96k"
 
 
 class Namespace:
-    """A mount namespace, kept by a process that sleeps in it; what is mounted there is seen nowhere else."""
+    """A mount namespace, kept by a process that sleeps in it; its mounts are invisible elsewhere."""
 
     def __init__(self, trial: Trial, name: str):
         self._trial = trial
@@ -38,7 +38,7 @@ class Namespace:
 
     @property
     def inside(self) -> tuple[str, ...]:
-        """What starts a command in the namespace."""
+        """The arguments that start a command in the namespace."""
         return ("nsenter", "-t", str(self._holder.pid), "-m")
 
     def call(self, *command: object) -> None:
@@ -72,7 +72,7 @@ class Namespace:
         self.call("umount", "-l", self.disk)
 
     def gone(self) -> None:
-        """Takes the file system away, and the folder it was mounted on has nothing in it."""
+        """Unmount the file system, which leaves an empty folder."""
         self.call("umount", "-l", self.disk)
 
     def run(self, *arguments: object, **changes: str) -> Running:
@@ -81,7 +81,7 @@ class Namespace:
         return Running(*arguments, logs=self._trial.work / "logs", env=env, before=self.inside)
 
     def copy(self, name: str) -> Path:
-        """A folder of the file system, copied to where other processes see it under one name."""
+        """Return a folder of the file system, copied to where other processes see it under one name."""
         place = self._trial.work / "copy" / name
         shutil.rmtree(place, ignore_errors=True)
         return shutil.copytree(self.seen / name, place)
@@ -113,7 +113,7 @@ def namespace(trial: Trial, name: str, size: str = ROOMY) -> Iterator[Namespace]
 
 
 def namespace_of(one: Namespace | None) -> str:
-    """The identity of a mount namespace; of this process's where there is none."""
+    """Return the identity of a mount namespace; of this process's where there is none."""
     return str(Path(f"/proc/{one._holder.pid if one else 'self'}/ns/mnt").readlink())
 
 
@@ -127,7 +127,8 @@ HEAL: dict[str, Callable[[Namespace], None]] = {"full": Namespace.roomy, "read-o
 
 @fault("training on a file system that is full, read-only or gone", ci=True)
 def training(trial: Trial) -> None:
-    """From the start, or after some steps; where it can be healed, the same command then goes on to the same end."""
+    """The fault comes at the start or after some steps; if it can be repaired, the same command then continues to the
+    same result."""
     trained(trial)
     for how in BREAK if trial.whole else ("full",):
         for moment in ("at the start", "later") if trial.whole else ("later",):
@@ -153,7 +154,7 @@ def training(trial: Trial) -> None:
 
 
 def after_healing(trial: Trial, there: Namespace, how: str, run: Path, told: str) -> tuple[Outcome, str]:
-    """The same command once more, now that there is room and right."""
+    """Run the same command again, now that the file system works."""
     HEAL[how](there)
     ended = there.run("train", tiny(trial), "--workdir", run).end()
     if ended.status:
@@ -164,7 +165,7 @@ def after_healing(trial: Trial, there: Namespace, how: str, run: Path, told: str
 
 @fault("evaluating a run on a file system that is full or read-only", ci=True)
 def evaluating(trial: Trial) -> None:
-    """The run's directory takes no hypotheses: the files that were asked for elsewhere, and the table, are there."""
+    """Hypotheses cannot be written into the run's directory: files requested elsewhere, and the table, still are."""
     run = with_test_split(trial)
     table, lines = trial.work / "table.json", trial.work / "lines.jsonl"
     files = ("--json", table, "--jsonl", lines)
@@ -196,7 +197,7 @@ def evaluating(trial: Trial) -> None:
 
 
 def written(table: Path, lines: Path) -> list[str]:
-    """Digests of what an evaluation has written, times left out; the files are removed."""
+    """Return digests of the files of an evaluation, without times, and remove the files."""
     rows = json.loads(table.read_text()) if table.exists() else []
     kept = [{key: value for key, value in row.items() if key != "real_time_factor"} for row in rows]
     found = [digest(json.dumps(kept).encode()), digest(lines.read_bytes() if lines.exists() else b"")]
@@ -207,7 +208,7 @@ def written(table: Path, lines: Path) -> list[str]:
 
 @fault("an index cache on a file system that is full, read-only or gone", ci=True)
 def index_cache(trial: Trial) -> None:
-    """What lies there can be computed again: training goes on without it."""
+    """Its content can be computed again, so training continues without it."""
     trained(trial)
     for how in ("full", "read-only") if trial.whole else ("full",):
         with namespace(trial, how.replace("-", "_")) as there:
@@ -226,7 +227,7 @@ def index_cache(trial: Trial) -> None:
 
 @fault("building a corpus on a file system that is full or read-only", ci=True)
 def building(trial: Trial) -> None:
-    """One line; and once there is room, the corpus is built, whole."""
+    """The command is refused in one line; once there is room, the complete corpus is built."""
     for how in ("full", "read-only") if trial.whole else ("full",):
         with namespace(trial, how.replace("-", "_"), TIGHT if how == "full" else ROOMY) as there:
             folder = there.disk / "corpora"
@@ -240,7 +241,7 @@ def building(trial: Trial) -> None:
 
 
 def same_corpus(trial: Trial, folder: Path) -> bool:
-    """Whether a corpus has the utterances of one that was built on a good disk."""
+    """Return whether a corpus has the utterances of one that was built on a good disk."""
     from joint_st.data.corpora import spoken_grammar
 
     one, good = (spoken_grammar.build(str(place), "tiny", progress=False) for place in (folder, corpora(trial)))
@@ -252,7 +253,7 @@ def same_corpus(trial: Trial, folder: Path) -> bool:
 
 
 def refused_then_done(there: Namespace, how: str, command: tuple) -> tuple[Outcome, str]:
-    """A command that cannot do its work is refused, and does it once it can."""
+    """Check that a command that cannot work is refused, and works once it can."""
     ended = there.run(*command).end()
     outcome, told = ended.judge(), ended.told
     if outcome is Outcome.SURVIVED:

@@ -1,11 +1,12 @@
 """Inputs that are nearly valid, 20,000 of each kind: read with a plausible result, or refused in one line.
 
-Each has a process's memory and time bounded; failing inputs are kept, and the line coverage of the readers is measured
+Each case has limited memory and time; failing inputs are kept, and the line coverage of the readers is measured
 by coverage.py, since Python 3.11 has no `sys.monitoring`.
 """
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 from benchmarks.fault_kinds.trial import Outcome, Trial, fault
@@ -29,7 +30,7 @@ OUTCOMES = {
 
 
 def try_kind(kind: Kind, trial: Trial) -> None:
-    """Tries a kind, and keeps which of its readers' lines were run."""
+    """Try a kind, and record which lines of its readers were run."""
     found = fuzz(kind, len(trial.scaled(WHOLE, PART)), trial.seed, trial.work)
     for outcome, count in found.counts.items():
         told = [one for one in found.failures if one["outcome"] == outcome]
@@ -40,8 +41,7 @@ def try_kind(kind: Kind, trial: Trial) -> None:
                 trial.count(OUTCOMES[outcome], f"{outcome} {one['case']}", one["told"], evidence)
             else:  # more of the same, of which none was kept
                 trial.row.counts[OUTCOMES[outcome]] += 1
-    tried = _TRIED.setdefault(kind.family or kind.name, [])
-    tried.append((kind, found.ran))
+    tried = keep_lines(kind, found.ran, trial)
     seen = covered(*zip(*tried))
     of = f" by {len(tried)} kinds of {kind.family}" if kind.family else ""
     trial.row.more["line coverage"] = f"{seen} of {', '.join(sorted(map(_short, kind.readers)))}{of}"
@@ -52,8 +52,18 @@ def try_kind(kind: Kind, trial: Trial) -> None:
         trial.row.more["error"] = f"line coverage {seen.share:.1%}, and {kind.covered:.0%} are wanted"
 
 
-_TRIED: dict[str, list[tuple[Kind, dict[str, set[int]]]]] = {}
-"""Kinds that were tried, by family, and the lines that their cases have run."""
+def keep_lines(kind: Kind, ran: dict[str, set[int]], trial: Trial) -> list[tuple[Kind, dict[str, set[int]]]]:
+    """Keep which lines the cases of a kind have run; those of all kinds of its family that were tried so far."""
+    folder = trial.shared / f"lines of {kind.family or kind.name}"
+    folder.mkdir(exist_ok=True)
+    draft = folder / f"{kind.name}.draft"
+    draft.write_text(json.dumps({file: sorted(lines) for file, lines in ran.items()}))
+    draft.rename(folder / f"{kind.name}.json")  # whole, since another kind of the family may read it now
+    kinds = {one.name: one for one in KINDS}
+    files = sorted(folder.glob("*.json"))
+    return [
+        (kinds[file.stem], {name: set(lines) for name, lines in json.loads(file.read_text()).items()}) for file in files
+    ]
 
 
 def _short(module: str) -> str:

@@ -1,4 +1,4 @@
-"""Processes killed at random moments: the run goes on, and ends as one that was left alone."""
+"""Processes are killed at random moments: the run continues, and ends like one that was never killed."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def together(trial: Trial) -> Start:
 
 
 def kill_often(trial: Trial, whole: int, ci: int, new: Callable[[int], Place], start: Start, reference: Path) -> None:
-    """Kills runs, goes on with them, kills them again; each is finished in the end and compared with `reference`."""
+    """Kill runs, continue them, and kill them again; each is finished in the end and compared with `reference`."""
     left, number = len(trial.scaled(whole, ci)), 0
     while left:
         place, cases = new(number), []
@@ -100,7 +100,7 @@ def kill_often(trial: Trial, whole: int, ci: int, new: Callable[[int], Place], s
 
 
 def kill(trial: Trial, place: Place, start: Start) -> str:
-    """Starts a run and kills it; says when, empty where it ended before. Counts a checkpoint that is gone as lost."""
+    """Start a run and kill it; return when, empty if it ended before. A checkpoint that is gone counts as lost."""
     before, chance = place.steps(), trial.chance
     processes = start(place)
     if chance.random() < 0.4:

@@ -46,9 +46,9 @@ class Ended(NamedTuple):
         return lines[-1] if lines else self.err[-2000:]
 
     def judge(self, *, asked: bool = False) -> Outcome:
-        """How it ended as far as its status and words say; what is `survived` here may hold another result.
+        """Return how it ended according to its status and output; `survived` here may still be another result.
 
-        asked: it was sent a signal, so its status may say that.
+        asked: whether it was sent a signal, which its status may show.
         """
         errors = [line for line in self.err.splitlines() if line.startswith("joint-st: error: ")]
         if self.status is None:
@@ -107,7 +107,7 @@ class Running:
         return time.monotonic() - self._began
 
     def running(self) -> bool:
-        """Whether it runs."""
+        """Return whether it runs."""
         return self._process.poll() is None
 
     def send(self, number: int) -> None:
@@ -116,7 +116,7 @@ class Running:
             self._process.send_signal(number)
 
     def when(self, event: Callable[[], object], seconds: float = END_SECONDS) -> bool:
-        """Waits for an event while it runs; whether the event came."""
+        """Wait for an event while it runs; return whether the event came."""
         until = time.monotonic() + seconds
         while not event():
             if not self.running() or time.monotonic() > until:
@@ -125,17 +125,17 @@ class Running:
         return True
 
     def pause(self, seconds: float) -> None:
-        """Lets it run for so long, or to its end."""
+        """Let it run for a time, or to its end."""
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(seconds)
 
     def kill(self) -> Ended:
-        """Kills it; what it has started and does not end with it is left to `end_descendants`."""
+        """Kill it; children that do not end with it are left to `end_descendants`."""
         self.send(signal.SIGKILL)
         return self.end()
 
     def end(self, seconds: float = END_SECONDS) -> Ended:
-        """Waits for its end, and kills it with all it has started where it does not end in time."""
+        """Wait for its end, and kill it with all its children if it does not end in time."""
         try:
             status: int | None = self._process.wait(seconds)
         except subprocess.TimeoutExpired:
@@ -156,7 +156,7 @@ def pair(*arguments: object, logs: Path, on_1: tuple[str, ...] = (), **options) 
 
 
 def adopt_orphans() -> None:
-    """Makes this process the parent of all that its children leave behind, so that they are found."""
+    """Make this process the parent of all processes that its children leave behind, so that they are found."""
     ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
@@ -194,7 +194,7 @@ def _descendants() -> Iterator[tuple[int, str]]:
 
 
 def _reap() -> None:
-    """Takes note of adopted processes that have ended."""
+    """Collect the status of adopted processes that have ended."""
     with contextlib.suppress(ChildProcessError):
         while os.waitpid(-1, os.WNOHANG)[0]:
             pass

@@ -1,4 +1,4 @@
-"""Reads runs as `joint-st evaluate` and `joint-st transcribe` do, many in one process, and says what came of each.
+"""Reads runs as `joint-st evaluate` and `joint-st transcribe` do, many in one process, and prints the result of each.
 
     python -m benchmarks.fault_kinds.read_run
 
@@ -21,7 +21,8 @@ from pathlib import Path
 
 
 def read(run: str, commands: list[list[str]], files: list[str]) -> dict:
-    """What the commands say of a run, and the digest of what they write; stops at the first that fails."""
+    """Return the output of the commands on a run, and the digest of the files that they write; stop at the first that
+    fails."""
     from joint_st.cli import main
 
     digests, out, err, status = {}, io.StringIO(), io.StringIO(), 0
@@ -49,7 +50,7 @@ def read(run: str, commands: list[list[str]], files: list[str]) -> dict:
 
 
 def weights(run: str, checkpoint: str) -> str:
-    """The digest of the weights, and of all else that is loaded with them."""
+    """Return the digest of the weights, and of everything that is loaded with them."""
     import jax
     import numpy as np
 
@@ -63,12 +64,13 @@ def weights(run: str, checkpoint: str) -> str:
 
 
 def digest(content: bytes) -> str:
-    """A short hash."""
+    """Return a short hash."""
     return hashlib.sha256(content).hexdigest()[:16]
 
 
 def main() -> None:
-    # What libraries print to the terminal from outside Python goes to stderr's file, the answers to a pipe of their own.
+    # What libraries print to the terminal from outside Python goes to stderr's file, the answers to a pipe of their
+    # own.
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     for line in sys.stdin:

@@ -22,7 +22,8 @@ SMALL_STEP = "tests.distributed.small_step"
 
 
 def variables(trial: Trial, **more: str) -> dict[str, str]:
-    """The environment of the campaign's processes: a cache of compiled programs in common, little optimisation."""
+    """Return the environment of the campaign's processes: a cache of compiled programs in common, little
+    optimisation."""
     own = {
         "JAX_COMPILATION_CACHE_DIR": os.environ.get("JAX_COMPILATION_CACHE_DIR", str(trial.shared / "compiled")),
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
@@ -34,7 +35,7 @@ def variables(trial: Trial, **more: str) -> dict[str, str]:
 
 
 def corpora(trial: Trial) -> Path:
-    """A TFDS folder with `spoken_grammar/tiny`."""
+    """Return a TFDS folder with `spoken_grammar/tiny`."""
 
     def make(folder: Path) -> None:
         from joint_st.data.corpora import build_if_absent
@@ -45,7 +46,8 @@ def corpora(trial: Trial) -> Path:
 
 
 def tiny(trial: Trial) -> Path:
-    """The config of a run of `STEPS` steps of a real model: dropout and SpecAugment on, no cadence divides another."""
+    """Return the config of a run of `STEPS` steps of a real model: dropout and SpecAugment on, no cadence divides
+    another."""
 
     def make(file: Path) -> None:
         cadence = {"training.checkpoint_every": 4, "training.evaluate_every": 18, "training.log_every": 5}
@@ -56,7 +58,8 @@ def tiny(trial: Trial) -> Path:
 
 
 def small(trial: Trial) -> Path:
-    """The config of a run of 80 steps for `SMALL_STEP`, without evaluations, for several processes of two devices."""
+    """Return the config of a run of 80 steps for `SMALL_STEP`, without evaluations, for several processes of two
+    devices."""
 
     def make(file: Path) -> None:
         changes = {
@@ -82,7 +85,7 @@ def with_changes(config: Path, place: Path, changes: dict) -> Path:
 
 
 def trained(trial: Trial) -> Path:
-    """The run of `tiny` in one go."""
+    """Return the run of `tiny` in one go."""
 
     def make(folder: Path) -> None:
         logs = trial.work / "trained_logs"
@@ -94,7 +97,7 @@ def trained(trial: Trial) -> Path:
 
 
 def trained_by_two(trial: Trial) -> Path:
-    """The run of `small` in one go, by two processes."""
+    """Return the run of `small` in one go, by two processes."""
 
     def make(folder: Path) -> None:
         logs = trial.work / "trained_logs"
@@ -128,7 +131,7 @@ class Disk:
         return {entry.name for entry in there if not entry.name.isdecimal()}
 
     def copy(self, _folder: Path) -> Path:
-        """The run on a disk."""
+        """Return the run on a disk."""
         return self.folder
 
     def remove(self) -> None:
@@ -158,7 +161,7 @@ class InBucket:
         return {name.split("/")[3] for name in self._names()} - set(map(str, self.steps()))
 
     def copy(self, folder: Path) -> Path:
-        """The run on a disk."""
+        """Return the run on a disk."""
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         return self._store.download(self.bucket, "runs/one", folder)
@@ -172,7 +175,7 @@ Place = Disk | InBucket
 
 
 def rows(run: Path) -> list[dict[str, str]]:
-    """The rows of `metrics.csv`, but for the one column that measures time."""
+    """Return the rows of `metrics.csv`, but for the one column that measures time."""
     text = (run / "metrics.csv").read_bytes().decode()
     found = list(csv.DictReader(io.StringIO(text, newline="")))
     for row in found:
@@ -181,7 +184,8 @@ def rows(run: Path) -> list[dict[str, str]]:
 
 
 def difference(run: Path, other: Path) -> str:
-    """How two runs differ, in weights, optimizer, metrics or inventories; empty where they are the same to the bit."""
+    """Return how two runs differ, in weights, optimizer, metrics or inventories; empty where they are the same to the
+    bit."""
     steps = [Disk(one).steps() for one in (run, other)]
     if steps[0] != steps[1]:
         return f"checkpoints of steps {steps[0]}, not {steps[1]}"
@@ -200,7 +204,7 @@ def difference(run: Path, other: Path) -> str:
 
 
 def goes_on(trial: Trial, place: Place, start: Callable[[], list[Running]], reference: Path) -> tuple[Outcome, str]:
-    """Trains a run to its end by the same command; whether it is then the same as one in one go, and what was said."""
+    """Train a run to its end by the same command; return whether it equals an uninterrupted one, and the output."""
     for one in start():
         ended = one.end(300)
         if ended.status != 0:

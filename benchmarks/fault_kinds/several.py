@@ -1,4 +1,4 @@
-"""Two jobs in one run directory; one of two processes that stands still; a read that never returns."""
+"""Two jobs in one run directory, a process that is stopped, and a read that never returns."""
 
 from __future__ import annotations
 
@@ -121,7 +121,8 @@ def stopped(trial: Trial) -> None:
 
 @fault("a read that never returns", ci=True)
 def stuck_read(trial: Trial) -> None:
-    """The read of one utterance, in a job alone or on one of two processes: the job ends and names the host and what it reads."""
+    """The read of one utterance, in a job alone or on one of two processes: the job ends and names the host and what it
+    reads."""
     limit = {"data.read_timeout_seconds": READ_SECONDS}
     module = "benchmarks.fault_kinds.stuck"
     config = with_changes(tiny(trial), trial.work / "tiny.json", limit)
@@ -143,7 +144,7 @@ def stuck_read(trial: Trial) -> None:
 
 
 def judge_stuck(trial: Trial, ended, case: str, named: str = "") -> None:
-    """Counts a job that waits for a read: it is to end, and to name the host and what it waits for."""
+    """Count a job that waits for a read, which must end and name the host and what it waits for."""
     outcome = ended.judge()
     if outcome is Outcome.REFUSED and (named + socket.gethostname() not in ended.err or "read" not in ended.told):
         outcome = Outcome.SILENT

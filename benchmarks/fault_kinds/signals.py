@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM at any moment, outputs that nobody reads, and environments that lack what most have."""
+"""SIGINT and SIGTERM at any moment, outputs that nobody reads, and environments that lack usual settings."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ MOMENTS: dict[str, Callable[[Running, Disk], object]] = {
 
 @fault("SIGINT and SIGTERM, training", ci=True)
 def training(trial: Trial) -> None:
-    """One at each moment; then the same command goes on, to the same end."""
+    """A signal comes at each moment; then the same command continues to the same result."""
     config, logs = with_test(trial), trial.work / "logs"
     both = (signal.SIGINT, signal.SIGTERM)
     chosen = {moment: both for moment in MOMENTS} if trial.whole else {"imports": both[:1], "save": both[1:]}
@@ -144,7 +144,7 @@ def environments(trial: Trial) -> None:
 
 
 def with_test(trial: Trial) -> Path:
-    """The config of the tiny run, with a test split, which is evaluated at the end."""
+    """Return the config of the tiny run, with a test split, which is evaluated at the end."""
 
     def make(file: Path) -> None:
         run = with_test_split(trial)
@@ -154,7 +154,7 @@ def with_test(trial: Trial) -> Path:
 
 
 def reference(trial: Trial) -> Path:
-    """The run of that config in one go."""
+    """Return the run of that config in one go."""
 
     def make(folder: Path) -> None:
 

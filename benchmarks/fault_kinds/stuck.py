@@ -2,8 +2,8 @@
 
     STUCK_READ=30 python -m benchmarks.fault_kinds.stuck train CONFIG ...
 
-`STUCK_READ` is how many utterances are read before; `STUCK_PROCESS` on which process of several; with `SMALL_STEP` the
-step is one that compiles at once.
+`STUCK_READ` is the number of utterances that are read before; `STUCK_PROCESS` chooses one of several processes; with
+`SMALL_STEP` the step is one that compiles at once.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from joint_st.distributed.peers import current
 
 
 def hang_after(count: int, process: int) -> None:
-    """Lets the `count`-th reading of an utterance wait forever."""
+    """Make the `count`-th read of an utterance wait for ever."""
     load, counter = Dataset.load, itertools.count()
 
     def stuck(self, n, *draw):

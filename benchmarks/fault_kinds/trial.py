@@ -1,7 +1,7 @@
-"""What a fault is, and what is counted of it.
+"""Faults, and the counts of their outcomes.
 
 A fault is a function that is registered under a name. It tries one kind of accident as often as its part of the
-campaign asks for, and says of each try how it ended:
+campaign requires, and counts how each try ended:
 
     @fault("an empty manifest", ci=True)
     def empty_manifest(trial: Trial) -> None:
@@ -14,6 +14,7 @@ campaign asks for, and says of each try how it ended:
 from __future__ import annotations
 
 import dataclasses
+import fcntl
 import random
 import re
 import shutil
@@ -71,7 +72,7 @@ class Row:
         return sum(self.counts[outcome] for outcome in BAD)
 
     def record(self) -> dict:
-        """The row for JSON."""
+        """Return the row for JSON."""
         row = {"fault": self.fault, "tried": self.tried, **{str(key): value for key, value in self.counts.items()}}
         row |= {"seconds": round(self.seconds, 1)}
         for name in ("skipped", "more", "failures"):
@@ -105,15 +106,18 @@ class Trial:
         """What is random in the tries."""
 
     def made(self, name: str, make: Callable[[Path], object]) -> Path:
-        """The folder or file `name`, which `make` makes at this path once for all faults."""
-        place = self.shared / name
-        if not place.exists():
-            self.progress(f"makes {name}")
-            make(place)
+        """Return the folder or file `name`, which `make` makes once for all faults; these may run side by side."""
+        place, done = self.shared / name, self.shared / f".{name}.done"
+        with open(self.shared / f".{name}.lock", "w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not done.exists():
+                self.progress(f"makes {name}")
+                make(place)
+                done.touch()
         return place
 
     def scaled(self, whole: int, ci: int) -> range:
-        """The numbers of the tries: so many in the whole campaign, and so many in the part for `.ci/run`."""
+        """Return the numbers of the tries: `whole` in the whole campaign, and `ci` in the part for `.ci/run`."""
         return range(whole if self.whole else ci)
 
     def count(self, outcome: Outcome, case: str, told: str = "", evidence: Path | bytes | None = None) -> None:
@@ -126,11 +130,11 @@ class Trial:
             failure["kept"] = self._keep(evidence, f"{self.row.bad:04}_{case}")
         self.row.failures.append(failure)
         last = failure["told"].splitlines()[-1:] or [""]
-        print(f"    {outcome}: {case}: {last[0]}", file=sys.stderr, flush=True)
+        print(f"    {self.row.fault}: {outcome}: {case}: {last[0]}", file=sys.stderr, flush=True)
 
     def progress(self, done: str) -> None:
         """Print how far the tries are."""
-        print(f"    {done}", file=sys.stderr, flush=True)
+        print(f"    {self.row.fault}: {done}", file=sys.stderr, flush=True)
 
     def skip(self, why: str) -> None:
         """End the fault as one that cannot be tried here."""

@@ -53,7 +53,8 @@ def wav_seeds(folder: Path) -> list[Seed]:
 
 
 def flac_seeds(folder: Path) -> list[Seed]:
-    """One and two channels, 16 and 24 bits; fields of STREAMINFO and of the first frames."""
+    """Return files with one and two channels, 16 and 24 bits; the fields are those of STREAMINFO and of the first
+    frames."""
     seeds = []
     for subtype, channels in (("PCM_16", 1), ("PCM_16", 2), ("PCM_24", 1)):
         content = _encoded("FLAC", subtype, channels)
@@ -99,7 +100,7 @@ def ogg_seeds(form: str, subtype: str) -> Callable[[Path], list[Seed]]:
 
 
 def change_audio(chance: Random, seed: Seed) -> bytes:
-    """Mostly the numbers of the header; sometimes bytes anywhere. Pages of Ogg mostly get the right checksum."""
+    """Change mostly numbers of the header, sometimes bytes anywhere. Pages of Ogg mostly get the right checksum."""
     content = mutate.set_fields(chance, seed.content, seed.fields) if chance.random() < 0.7 else seed.content
     if content == seed.content or chance.random() < 0.1:
         content = mutate.damage(chance, content)
@@ -111,7 +112,8 @@ MOST_SAMPLES_A_BYTE = 10_000
 
 
 def read_audio_file(folder: Path, seed: Seed) -> str:
-    """By the header, whole, in part, and one channel; what is not as long as stated is refused, as where data are read."""
+    """By the header, whole, in part, and one channel; what is not as long as stated is refused, as where data are
+    read."""
     from joint_st.data.audio import audio_seconds, check_length, read_audio
     from joint_st.errors import UserError
 
@@ -134,7 +136,7 @@ def read_audio_file(folder: Path, seed: Seed) -> str:
 
 
 def audio_readers(*containers: str) -> dict[str, tuple[str, ...]]:
-    """What reads audio, with what looks at a kind of container."""
+    """Return the modules that read audio, including the one for a kind of container."""
     own = ("read_audio", "audio_seconds", "_mono", "_Sndfile.blocks", "_open", "_structure")
     return {"joint_st.data.audio": own, "joint_st.data.containers": ("examine", "format_of", *containers)}
 

@@ -2,9 +2,9 @@
 
     python -m benchmarks.fuzz.child KIND SEED FIRST LAST FOLDER MEASURE
 
-FOLDER gets `progress` (the number and the file of the case that is read, so that a crash can be told), `cases` (a line of
-JSON for each that was), `failures/` and, at the end, `lines.json`, the lines that were run.
-A case depends on KIND, SEED and its number alone.
+FOLDER gets `progress` (the number and the file of the case that is read, so that a crash can be told), `cases` (a line
+of JSON for each that was), `failures/` and, at the end, `lines.json`, the lines that were run. A case depends on KIND,
+SEED and its number alone.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Slow(BaseException):
 
 
 def case(kind, seeds, seed: int, number: int):
-    """The valid file and the changed content of a case."""
+    """Return the valid file and the changed content of a case."""
     chance = Random(f"{seed} {kind.name} {number}")
     valid = chance.choice(seeds)
     return valid, kind.change(chance, valid)
@@ -134,7 +134,7 @@ def _stored(valid) -> bytes:
 
 
 def _reason(said: str) -> str:
-    """What was said without what differs from case to case."""
+    """Return the output without the parts that differ from case to case."""
     import re
 
     return re.sub(r"[\d.+-]+|'[^']*'|\"[^\"]*\"", "…", said.partition(": ")[2])[:60]

@@ -58,7 +58,7 @@ class Coverage(NamedTuple):
 
 
 def covered(kinds: Iterable[Kind], ran: Iterable[Mapping[str, set[int]]]) -> Coverage:
-    """How much of the readers of some kinds was run. ran: lines by file, of each kind."""
+    """Return the coverage of the readers of some kinds. ran: lines by file, for each kind."""
     wanted: dict[str, set[int]] = {}
     for kind in kinds:
         for file, lines in reader_lines(kind):
@@ -69,7 +69,7 @@ def covered(kinds: Iterable[Kind], ran: Iterable[Mapping[str, set[int]]]) -> Cov
 
 
 def fuzz(kind: Kind, count: int, seed: int, work: Path, together: int = 2) -> Found:
-    """Give so many mutated inputs to the readers of a kind; failing ones are kept in `work/failures`.
+    """Give `count` mutated inputs to the readers of a kind; failing ones are kept in `work/failures`.
 
     together: processes at a time. Lines are counted in the first `MEASURED` cases: that takes its time.
     """
@@ -88,7 +88,7 @@ def fuzz(kind: Kind, count: int, seed: int, work: Path, together: int = 2) -> Fo
 
 
 def _chunk(kind: Kind, seed: int, todo: int, last: int, work: Path) -> tuple[list[dict], dict[str, list[int]]]:
-    """A record of each of some cases, and the lines that were run, by file."""
+    """Return a record of each of some cases, and the lines that were run, by file."""
     records, lines = [], {}
     while todo < last:
         place = work / f"{todo}"

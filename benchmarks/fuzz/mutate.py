@@ -21,7 +21,7 @@ class Field(NamedTuple):
 
 
 def numbers(chance: Random, size: int, now: int) -> int:
-    """A value for a field of so many bytes: bounds, neighbours, powers of two, or any."""
+    """Return a value for a field of a number of bytes: bounds, neighbours, powers of two, or any."""
     top = (1 << 8 * size) - 1
     near = (0, 1, 2, top, top - 1, top >> 1, (top >> 1) + 1, now + 1, now - 1, now * 2, now // 2, now ^ top)
     kind = chance.random()
@@ -35,7 +35,7 @@ def numbers(chance: Random, size: int, now: int) -> int:
 
 
 def set_fields(chance: Random, content: bytes, fields: Sequence[Field]) -> bytes:
-    """The content with other values in one to three of its fields."""
+    """Return the content with other values in one to three of its fields."""
     changed = bytearray(content)
     for field in chance.sample(list(fields), min(len(fields), chance.choice((1, 1, 1, 2, 3)))):
         order = "big" if field.big else "little"
@@ -46,7 +46,7 @@ def set_fields(chance: Random, content: bytes, fields: Sequence[Field]) -> bytes
 
 
 def damage(chance: Random, content: bytes, header: int = 256) -> bytes:
-    """The content cut, grown, flipped, repeated or filled at one place, mostly in its first bytes."""
+    """Return the content cut, grown, flipped, repeated or filled at one place, mostly in its first bytes."""
     if not content:
         return bytes(chance.randrange(256) for _ in range(chance.randrange(16)))
     at = chance.randrange(min(header, len(content)) if chance.random() < 0.8 else len(content))
@@ -80,7 +80,7 @@ TOKENS = (
 
 
 def token(chance: Random) -> str:
-    """One of `TOKENS`, a number, or many digits."""
+    """Return one of `TOKENS`, a number, or many digits."""
     kind = chance.random()
     if kind < 0.7:
         return chance.choice(TOKENS)
@@ -90,7 +90,7 @@ def token(chance: Random) -> str:
 
 
 def lines(chance: Random, content: bytes) -> bytes:
-    """A text with one to three of its lines or tokens changed; it may not be UTF-8 any more."""
+    """Return a text with one to three of its lines or tokens changed; it may not be UTF-8 any more."""
     rows = content.split(b"\n")
     for _ in range(chance.choice((1, 1, 1, 2, 3))):
         at = chance.randrange(len(rows))
@@ -180,7 +180,7 @@ def _places(tree: Any, path: tuple = ()) -> list[tuple]:
 
 
 def tree(chance: Random, root: Any) -> Any:
-    """A tree of JSON with a value, a key or an item changed, added, removed or nested."""
+    """Return a tree of JSON with a value, a key or an item changed, added, removed or nested."""
     for _ in range(chance.choice((1, 1, 1, 2, 3))):
         places = _places(root)
         path = chance.choice(places)
@@ -281,7 +281,7 @@ def ogg_pages(content: bytes) -> list[tuple[int, int]]:
 
 
 def ogg_checksums(content: bytes) -> bytes:
-    """The content with the right checksum in each page."""
+    """Return the content with the right checksum in each page."""
     whole = bytearray(content)
     for start, end in ogg_pages(content):
         whole[start + 22 : start + 26] = bytes(4)

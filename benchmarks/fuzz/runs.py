@@ -45,12 +45,12 @@ def config_seeds(folder: Path) -> list[Seed]:
 
 
 def change_json(chance: Random, seed: Seed) -> bytes:
-    """Values and keys of its tree."""
+    """Change values and keys of its tree."""
     return mutate.json_text(chance, seed.content)
 
 
 def read_config(folder: Path, seed: Seed) -> str:
-    """What is read is written, and read again the same."""
+    """Check that a config that was read can be written, and is the same when it is read again."""
     from joint_st.config import Config, LmConfig, load, save
 
     kind = LmConfig if seed.name == "lm.json" else Config
@@ -60,7 +60,7 @@ def read_config(folder: Path, seed: Seed) -> str:
 
 
 def run_seeds(folder: Path) -> list[Seed]:
-    """Every small file of a run."""
+    """Return every small file of a run."""
     scored = {
         "id": "u1", "split": "test", "head": "full_context", "decoder": "greedy", "seconds": 1.5, "speaker": "s",
         "reference": "one two", "hypothesis": "one", "words": 2, "insertions": 0, "deletions": 1, "substitutions": 0,
@@ -94,7 +94,7 @@ def change_run(chance: Random, seed: Seed) -> bytes:
 
 
 def read_run(folder: Path, seed: Seed) -> str:
-    """What of a run is read without its weights: inventories, words, facts, stored hypotheses, curves."""
+    """Read everything of a run except its weights: inventories, words, facts, stored hypotheses, curves."""
     from joint_st.config import load
     from joint_st.data.symbols import load_languages
     from joint_st.data.text_units import load_units
@@ -138,7 +138,7 @@ def read_run(folder: Path, seed: Seed) -> str:
 
 
 def piece_seeds(folder: Path) -> list[Seed]:
-    """A tokenizer of wordpieces."""
+    """Return a tokenizer of wordpieces."""
     import sentencepiece
 
     model = io.BytesIO()
@@ -156,14 +156,14 @@ def piece_seeds(folder: Path) -> list[Seed]:
 
 
 def change_pieces(chance: Random, seed: Seed) -> bytes:
-    """Bytes and lengths anywhere, for its messages are nested."""
+    """Change bytes and lengths anywhere, because its messages are nested."""
     if chance.random() < 0.5:
         return mutate.set_fields(chance, seed.content, seed.fields)
     return mutate.damage(chance, seed.content, len(seed.content))
 
 
 def read_pieces(folder: Path, seed: Seed) -> str:
-    """The inventory, and a text there and back."""
+    """Read the inventory, and encode and decode a text."""
     from joint_st.data.tokenizers import load_tokenizer
 
     tokenizer = load_tokenizer(folder / "tokenizer")

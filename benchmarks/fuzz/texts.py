@@ -18,7 +18,7 @@ from benchmarks.fuzz.mutate import Field
 
 
 def manifest_seeds(folder: Path) -> list[Seed]:
-    """A manifest of three utterances with all keys that mean something."""
+    """Return a manifest of three utterances with all keys that mean something."""
     for name in ("a.wav", "b.wav"):
         soundfile.write(folder / name, np.tile(speech(0.5)[:, None], (1, 1 + (name == "b.wav"))), RATE)
     (folder / "text.txt").write_text("no audio\n")
@@ -33,12 +33,12 @@ def manifest_seeds(folder: Path) -> list[Seed]:
 
 
 def change_manifest(chance: Random, seed: Seed) -> bytes:
-    """Values and keys of its lines, and its lines."""
+    """Change values and keys of its lines, and its lines."""
     return mutate.json_lines(chance, seed.content)
 
 
 def read_manifest(folder: Path, seed: Seed) -> str:
-    """Every line's entry and its utterance."""
+    """Read every line's entry and its utterance."""
     from joint_st.config import ManifestSource
     from joint_st.data.sources.manifest import Manifest
     from joint_st.errors import UserError
@@ -66,12 +66,12 @@ def read_manifest(folder: Path, seed: Seed) -> str:
 
 
 def text_seeds(folder: Path) -> list[Seed]:
-    """A file of sentences."""
+    """Return a file of sentences."""
     return [Seed("t.txt", "\ufeffone two\n\nthree\u2028four\r\n  five \nsix".encode())]
 
 
 def read_texts(folder: Path, seed: Seed) -> str:
-    """Every sentence."""
+    """Read every sentence."""
     from joint_st.config import TextSource
     from joint_st.data.sources.text import Sentences
 
@@ -81,7 +81,7 @@ def read_texts(folder: Path, seed: Seed) -> str:
 
 
 def change_lines(chance: Random, seed: Seed) -> bytes:
-    """Lines and their tokens."""
+    """Change lines and their tokens."""
     return mutate.lines(chance, seed.content)
 
 
@@ -114,12 +114,12 @@ ngram 3=2
 
 
 def arpa_seeds(folder: Path) -> list[Seed]:
-    """A model of three orders, plain and gzipped."""
+    """Return a model of three orders, plain and gzipped."""
     return [Seed("lm.arpa", ARPA.encode()), Seed("lm.arpa.gz", ARPA.encode())]
 
 
 def change_arpa(chance: Random, seed: Seed) -> bytes:
-    """Lines and tokens; of the gzipped one sometimes the compressed bytes."""
+    """Change lines and tokens, or sometimes the compressed bytes of the gzipped one."""
     content = (
         seed.content if seed.name.endswith(".gz") and chance.random() < 0.3 else mutate.lines(chance, seed.content)
     )
@@ -130,7 +130,7 @@ def change_arpa(chance: Random, seed: Seed) -> bytes:
 
 
 def plausible_model(model) -> str:
-    """What of an n-gram model cannot be."""
+    """Return what is impossible in an n-gram model; empty where nothing is."""
     for n, of_order in enumerate(model.ngrams, 1):
         for ngram, (log_prob, backoff) in of_order.items():
             if len(ngram) != n or not all(ngram):
@@ -141,7 +141,7 @@ def plausible_model(model) -> str:
 
 
 def read_model(folder: Path, seed: Seed) -> str:
-    """Whole."""
+    """Read the whole model."""
     from joint_st.lm.kenlm import read_ngrams
 
     return plausible_model(read_ngrams(folder / seed.name))
@@ -161,7 +161,7 @@ def kenlm_seeds(folder: Path) -> list[Seed]:
 
 
 def change_kenlm(chance: Random, seed: Seed) -> bytes:
-    """Numbers of the header and of the tables, cuts, and bytes anywhere."""
+    """Change numbers of the header and of the tables, cut the file, or change bytes anywhere."""
     if chance.random() < 0.6:
         return mutate.set_fields(chance, seed.content, seed.fields)
     return mutate.damage(chance, seed.content, len(seed.content) if chance.random() < 0.5 else 500)
@@ -198,12 +198,12 @@ c 1 spk 0.5 2.5 IGNORE_TIME_SEGMENT_IN_SCORING
 
 
 def change_transcripts(chance: Random, seed: Seed) -> bytes:
-    """Lines and tokens, or values and keys."""
+    """Change lines and tokens, or values and keys."""
     return (mutate.json_lines if "json" in seed.name else mutate.lines)(chance, seed.content)
 
 
 def read_transcript_file(folder: Path, seed: Seed) -> str:
-    """By its ending or its content, or, where neither tells, as its format is named."""
+    """Read the file in the format of its ending or content, or, if neither shows it, in the stated format."""
     from joint_st.evaluation.transcript_files import HYPOTHESIS_KEYS, by_segment, read_transcripts
 
     form = "kaldi" if seed.name.endswith(".kaldi") else None

@@ -1,4 +1,5 @@
-"""What the measurements share: results that are on disk at once, PyTorch in a process of its own, random batches."""
+"""Parts that the measurements share: results that are on disk at once, PyTorch in a separate process, random
+batches."""
 
 from __future__ import annotations
 
@@ -87,7 +88,7 @@ class Worker:
             pass  # the thread that reads reports how it ended
 
     def answer(self, seconds: float) -> dict:
-        """The answer to the earliest command that was not answered yet; `error` if none comes in time."""
+        """Return the answer to the earliest command that was not answered yet; `error` if none comes in time."""
         try:
             return self._answers.get(timeout=max(seconds, 0.01))
         except queue.Empty:
@@ -103,7 +104,7 @@ class Worker:
 
 
 def short(error: BaseException) -> str:
-    """An exception in one line of at most 400 characters."""
+    """Return an exception in one line of at most 400 characters."""
     return " ".join(f"{type(error).__name__}: {error}".split())[:400]
 
 

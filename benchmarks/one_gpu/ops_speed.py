@@ -1,4 +1,4 @@
-"""CTC, best alignment and prefix beam search alone on one GPU, CTC beside PyTorch's.
+"""Speed of CTC, best alignment and prefix beam search on one GPU; CTC is compared with PyTorch's.
 
     python ops_speed.py SECONDS
 
@@ -89,7 +89,7 @@ def ctc_of_optax(logits, frames, labels, lengths):
 
 
 def aligned(alignment: str) -> Callable:
-    """The loss of an alignment."""
+    """Return the loss of an alignment."""
 
     def loss(audio, text, frames, text_frames):
         return alignment_loss(audio, text, frames, text_frames, alignment=alignment).value.sum()
@@ -98,7 +98,7 @@ def aligned(alignment: str) -> Callable:
 
 
 def with_gradients(loss: Callable) -> Callable:
-    """A loss of audio and text embeddings, and its gradients by both."""
+    """Return a loss of audio and text embeddings, and its gradients by both."""
     return jax.value_and_grad(loss, (0, 1))
 
 

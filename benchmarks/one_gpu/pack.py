@@ -166,7 +166,7 @@ def key(name: str) -> str:
 
 
 def versions(constraints: Path) -> dict[str, str]:
-    """The version of each package on Python 3.12."""
+    """Return the version of each package on Python 3.12."""
     found = {}
     for line in constraints.read_text().splitlines():
         requirement, _, marker = line.partition(";")
@@ -233,7 +233,7 @@ def pack_texts(data: Path) -> None:
 
 
 def manifests(data: Path) -> dict[str, list[dict]]:
-    """The rows of each manifest, by `corpus/split`."""
+    """Return the rows of each manifest, by `corpus/split`."""
 
     def rows(file: Path) -> list[dict]:
         return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()[:LIMIT]]
@@ -282,7 +282,8 @@ def pack_audio(data: Path) -> None:
 
 
 def find_encoder():
-    """The encoder: ffmpeg if installed, or that of the package imageio-ffmpeg; else libsndfile, which is slow."""
+    """Return the encoder: ffmpeg if installed, or that of the package imageio-ffmpeg; else libsndfile, which is
+    slow."""
     program = shutil.which("ffmpeg")
     if not program:
         folder = Path(tempfile.gettempdir()) / "one_gpu_ffmpeg"

@@ -62,7 +62,7 @@ def numbers(version: str) -> tuple[int, ...]:
 
 
 def requirements(file: Path) -> dict[str, str]:
-    """The least version of each package that a project asks for."""
+    """Return the least version of each package that a project asks for."""
     found = {}
     for line in file.read_text().split("[project.optional-dependencies]")[0].splitlines():
         if match := re.match(r'\s*"([\w.-]+)(?:\[.*\])?>=([\d.]+)', line):

@@ -1,11 +1,11 @@
-"""The arms of recorded_sweep.py trained side by side on one GPU, as long as there is time, and compared.
+"""Trains the arms of recorded_sweep.py side by side on one GPU, as long as there is time, and compares them.
 
     python recorded_run.py SECONDS        in a checkout of joint_st, JOINT_ST_DATA set
 
 The first steps measure the pace of all arms at once. If the number of steps they began with (GUESS) does not fit the
-time, they are stopped and saved, and go on with a number that does. That happens at about the end of the learning rate's
-warm-up, so that the schedule is hardly another than that of the new number from the beginning. An arm that is not ready
-in time is stopped, and evaluated as it is.
+time, they are stopped and saved, and go on with a number that does. That happens at about the end of the learning
+rate's warm-up, so that the schedule is hardly another than that of the new number from the beginning. An arm that is
+not ready in time is stopped, and evaluated as it is.
 
 ARMS        names in recorded_sweep.py (default: audio_only reconstruction reconstruction_consistency)
 GUESS       steps to begin with (1200)
@@ -220,7 +220,7 @@ def seconds_for(steps: int, paces: dict[str, float], done: dict[str, int]) -> fl
 
 
 def steps_in(seconds: float, paces, done) -> int:
-    """The largest number of steps that fits, a multiple of ten."""
+    """Return the largest number of steps that fits, a multiple of ten."""
     low, high = 0, 200_000
     while high - low > 5:
         middle = (low + high) // 2
@@ -229,7 +229,8 @@ def steps_in(seconds: float, paces, done) -> int:
 
 
 def judge(sweep, steps, paces, first) -> int:
-    """Leave the number of steps as it is, or stop all arms and go on with as many as fit the time; return the number."""
+    """Leave the number of steps as it is, or stop all arms and go on with as many as fit the time; return the
+    number."""
     done = {arm: found[-1][1] for arm, found in sweep.seen.items()}
     left = CLOCK.left - RESERVE
     needed = seconds_for(steps, paces, done)

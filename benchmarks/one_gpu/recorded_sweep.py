@@ -1,4 +1,5 @@
-"""What text adds to recorded speech in the architecture of arXiv 2308.06125: none, reconstruction, consistency.
+"""A sweep of what text adds to recorded speech in the architecture of arXiv 2308.06125: no text, reconstruction,
+consistency.
 
     STEPS=1000 joint-st sweep benchmarks/one_gpu/recorded_sweep.py --workers 3
 

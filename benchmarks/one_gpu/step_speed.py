@@ -1,4 +1,4 @@
-"""The training step of configs/librispeech_960h.py on one GPU: time, throughput, memory, and PyTorch's beside it.
+"""The training step of configs/librispeech_960h.py on one GPU: time, throughput and memory, compared with PyTorch.
 
     python step_speed.py SECONDS
 
@@ -123,7 +123,7 @@ class Step:
         self.traced = found.traced if (found := next(same, None)) else self.trace(self.config)
 
     def trace(self, config: Config):
-        """The step of another config on the same batch and state."""
+        """Return the step of another config on the same batch and state."""
         return make_train_step(config, self.sizes, self.mesh).trace(self.state, self.batch_shapes)
 
     def _batch_shapes(self):
@@ -134,7 +134,7 @@ class Step:
         return batch_shapes(buckets, Shape(0, 0), self.mesh)
 
     def random_batch(self):
-        """A batch without padding, on the devices."""
+        """Return a batch without padding, on the devices."""
         rng = np.random.default_rng(0)
 
         ranges = {"audio": (-3000, 3000), "labels": (2, VOCABULARY), "units": (2, INVENTORY)}
@@ -248,12 +248,12 @@ class Compiling:
             REPORT(f"first_states/{key[:12]}", {"error": short(error)})
 
     def state(self, step: Step):
-        """The first state of a step, on the devices."""
+        """Return the first state of a step, on the devices."""
         self._first[step.state_key].join(max(CLOCK.left - 20, 0))
         return jax.tree.map(lambda x, like: jax.device_put(x, like.sharding), self._states[step.state_key], step.state)
 
     def wait(self, reserve: float) -> dict[str, Any]:
-        """The programs that are ready while more than `reserve` seconds are left; reports those that are not."""
+        """Return the programs that are ready while more than `reserve` seconds are left; reports those that are not."""
         for thread in self._threads.values():
             thread.join(max(CLOCK.left - reserve, 0))
         for name in self._threads:
@@ -263,7 +263,7 @@ class Compiling:
 
 
 def trace_all(base: Config, mesh, platform: str) -> tuple[dict[str, Step], Compiling]:
-    """The variants' steps, each being compiled from now on."""
+    """Return the variants' steps, each being compiled from now on."""
     steps: dict[str, Step] = {}
     compiling = Compiling()
     for name, variant in VARIANTS.items():
@@ -320,7 +320,7 @@ class Running:
         """Seconds of a step, by round."""
 
     def run(self, count: int) -> tuple[float, float]:
-        """Seconds of so many steps, and the loss of the last."""
+        """Return the seconds of a number of steps, and the loss of the last."""
         began = time.perf_counter()
         for _ in range(count):
             self._state, metrics = self._program(self._state, self._batch)
@@ -435,7 +435,7 @@ def start_pytorch() -> dict[str, Worker]:
 
 
 def ready_pytorch(workers: dict[str, Worker], reserve: float) -> dict[str, Worker]:
-    """The workers that have built their model, and made two steps, in time; closes the others."""
+    """Return the workers that have built their model, and made two steps, in time; closes the others."""
     ready = {}
     for name, worker in workers.items():
         found = worker.answer(max(CLOCK.left - reserve, 3))

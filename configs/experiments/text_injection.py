@@ -1,4 +1,5 @@
-"""Can text alone teach words that were never heard? The base of the sweep `configs/sweeps/text_injection.py`.
+"""Can text alone teach words that do not occur in audio? This is the base of the sweep
+`configs/sweeps/text_injection.py`.
 
     joint-st train configs/experiments/text_injection.py
 

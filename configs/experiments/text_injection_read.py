@@ -3,8 +3,8 @@
     JOINT_ST_DATA=... joint-st train configs/experiments/text_injection_read.py
 
 `$JOINT_ST_DATA` holds the folders `arctic` (one reader, CMU Arctic prompts, 1.1 hours to train on) and `text`
-(`english_novels.txt`, one sentence a line). Words of the test sentences that the reader never says in training, but
-some novel has, are the rows `text_only`. It takes 500 steps on text and 1,500 on both (9 epochs of the speech).
+(`english_novels.txt`, one sentence a line). The rows `text_only` count words of the test sentences that the reader
+never says in training and that occur in a novel. It takes 500 steps on text and 1,500 on both (9 epochs of the speech).
 """
 
 from pathlib import Path

@@ -1,19 +1,19 @@
-"""How much consistency the quickstart wants: none, and weights around its own 0.01.
+"""How much consistency helps the quickstart: no consistency, and weights around its own 0.01.
 
     joint-st sweep configs/sweeps/consistency_weight.py --workers 2
     joint-st sweep configs/sweeps/consistency_weight.py --collect --csv weights.csv --plot weights.png
 
-Eight runs of the quickstart, of some minutes each on a core of its own. The plot has the weight as its axis. WER % in
-full context, with the 95 % interval over two seeds and 600 test utterances:
+It has eight runs of the quickstart, each of which takes some minutes on one core. The plot has the weight as its axis.
+WER % in full context, with the 95 % interval over two seeds and 600 test utterances:
 
-    weight    all words           heard               only read
+    weight    all words           heard               text only
     0         29.7 (27.9-31.3)    17.2 (15.8-18.6)    98.8 (94.4-103.6)
     0.003     29.0 (27.2-30.6)    17.0 (15.3-18.8)    95.5 (90.0-100.5)
     0.01      28.9 (26.7-31.1)    17.0 (15.0-19.0)    95.3 (90.8-99.7)
     0.03      29.7 (28.0-31.1)    17.8 (16.3-19.2)    95.6 (91.0-99.8)
 
-Words only read come out 3 to 4 % better with any weight, and each interval of that change, such as -8.0 to +0.7 % for
-0.01, holds zero.
+The WER of words that occur in text alone is 3 to 4 % lower with any weight, but every interval of that change, such as
+-8.0 to +0.7 % for 0.01, includes zero.
 """
 
 from joint_st.sweeps import Run

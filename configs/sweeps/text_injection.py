@@ -1,11 +1,11 @@
-"""What text adds to the same paired speech and steps: nothing, reconstruction, and consistency under each alignment.
+"""What text adds to the same paired speech and steps: no text, reconstruction, and consistency under each alignment.
 
     joint-st sweep configs/sweeps/text_injection.py --workers 2
     joint-st sweep configs/sweeps/text_injection.py --only audio_only reconstruction reconstruction_consistency
     joint-st sweep configs/sweeps/text_injection.py --collect --json benchmarks/results/text_injection.json
 
-`reconstruction_consistency` is the base itself, with `dtw`; the last arms differ from it in the alignment alone.
-`audio_units` has the auxiliary CTC of phonemes, which the arms with text have too, and no text.
+`reconstruction_consistency` is the base itself, with `dtw`; the last arms differ from it only in the alignment.
+`audio_units` has the auxiliary CTC of phonemes, like the arms with text, but no text.
 """
 
 from joint_st.sweeps import Run

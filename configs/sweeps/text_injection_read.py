@@ -1,4 +1,4 @@
-"""What text adds to an hour of recorded reading: nothing, reconstruction, reconstruction and consistency.
+"""What text adds to an hour of recorded reading: no text, reconstruction, reconstruction and consistency.
 
 JOINT_ST_DATA=... joint-st sweep configs/sweeps/text_injection_read.py --workers 2
 joint-st sweep configs/sweeps/text_injection_read.py --collect --json benchmarks/results/text_injection_read.json

@@ -1,7 +1,7 @@
 """Figures of a layer analysis: curves over the layers, and the alignment of one utterance.
 
-Colours are those of Okabe and Ito, which the colour-blind tell apart; lines differ in their markers too. Figures are
-made without pyplot, so that none is kept in a global list, and no display is looked for.
+The colours are those of Okabe and Ito, which colour-blind people can tell apart; lines also differ in their markers.
+Figures are made without pyplot, so that no global list keeps them and no display is needed.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ MOST_PANELS = 4
 
 
 def curves(rows: Sequence[dict], facts: dict) -> Figure:
-    """Distances, retrieval and, where word times are known, boundary errors by layer, side by side."""
+    """Draw distances, retrieval and, where word times are known, boundary errors by layer, side by side."""
     timed = any(row["best_boundary_ms"] is not None for row in rows)
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(3.4 * (2 + timed), 4.3), layout="constrained")
@@ -64,7 +64,7 @@ def curves(rows: Sequence[dict], facts: dict) -> Figure:
             _boundaries(axes[2], rows)
         for ax, key in zip(axes, keys):
             _name_layers(ax, [row["layer"] for row in rows])
-            # Below the axes, where no curve can be.
+            # Below the axes, so that it covers no curve.
             key.axis("off")
             key.legend(*ax.get_legend_handles_labels(), loc="upper center", handlelength=2.4, borderaxespad=0)
     return figure
@@ -119,10 +119,10 @@ def _name_layers(ax, names):
 
 
 def alignment_figure(example: ExamplePair) -> Figure:
-    """The distances of one utterance's audio frames (seconds) from its text frames (units), and the best path.
+    """Draw the distances between one utterance's audio frames (seconds) and its text frames (units), and the best path.
 
-    One panel for each layer, or for some of many. Where word times are known, each word is a box: the time in which
-    it was spoken, and the units it is spelled with; a good path goes through every box.
+    There is one panel for each layer, or for some if there are many. Where word times are known, each word is a box:
+    the time in which it was spoken, and the units it is spelled with; a good path goes through every box.
     """
     layers = len(example.layers)
     panels = np.linspace(0, layers - 1, min(MOST_PANELS, layers)).round().astype(int)
@@ -145,7 +145,7 @@ def _cost_map(ax, example: ExamplePair, layer: int):
     costs = example.costs[layer].T
     frames, step = costs.shape[1], example.frame_seconds
     low, high = np.percentile(costs, [1, 99])
-    # Dark is near: a good alignment runs along a dark ridge.
+    # Dark means a small distance: a good alignment runs along a dark ridge.
     ax.imshow(
         costs,
         cmap="Greys_r",

@@ -38,10 +38,10 @@ def layer_names(model: ModelConfig) -> tuple[str, ...]:
 class LayerAnalysis:
     """Compares speech and text in every layer, on up to `utterances` of a dataset, evenly spread over it.
 
-    The text is clean, and its units are repeated as outside training, so that it carries nothing of the audio's timing.
-    The best alignment is the one that the run trains with, or `skip` where that is not the cheapest under the cost.
-    With `chosen`, the numbers of some utterances, it compares these, and each has a figure. Raises `UserError` where
-    the dataset has no text units.
+    The text is clean, and its units are repeated as in evaluation, so that it knows nothing of the audio's timing. The
+    best alignment is the one that the run trains with, or `skip` where that one does not minimise the cost. If `chosen`
+    gives the numbers of some utterances, only these are compared, and each has a figure. Raises `UserError` where the
+    dataset has no text units.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class LayerAnalysis:
         self._pairs = choose_pairs(dataset, spread(dataset, utterances) if chosen is None else np.unique(chosen))
         lengths = dataset.lengths[self._pairs.index]
         self._plan = _PlanOfSome(self._pairs.index, dataset, config)
-        # Not the shortest and not the longest, but in between: they can be read in a figure.
+        # Utterances of medium length, which can be read in a figure.
         by_length = np.argsort(lengths, kind="stable")
         some = by_length
         if chosen is None:
@@ -94,7 +94,7 @@ class LayerAnalysis:
             here = np.where(paired["valid"], here, np.int32(-1))
             inputs = put_batch(self._inputs(paired, here) | {"pair": here}, self._mesh)
             pair = fetch(inputs.pop("pair"))
-            # Where an example is in the batch; row 0 stands in for one that is not.
+            # The row of each example in the batch; 0 for an example of another batch.
             rows = np.array([np.argmax(pair == n) for n in self._examples], np.int32)
             key = jax.random.fold_in(jax.random.key(config.seed), batch.number)
             found = self._forward(weights, inputs, rows, key)
@@ -119,9 +119,9 @@ class LayerAnalysis:
         }
 
     def _numbers(self, found: Found, row: int, n: int) -> dict:
-        """Return the numbers that are kept of pair `n`, in row `row` of a batch; layers first."""
+        """Return the measurements of pair `n`, which is in row `row` of a batch; layers come first."""
         measures, pairs = found.measures, self._pairs
-        # Without a wrong text that distance is not known, and all else is.
+        # Without a wrong text, only the distance to it is unknown.
         known = (pairs.wrong[n] >= 0) | (np.arange(len(DISTANCES)) < len(ALIGNMENTS))
         numbers = {
             name: getattr(measures, name)[:, row] for name in ("matched", "norms", "square_norms", "centres", "pooled")
@@ -175,7 +175,8 @@ class LayerAnalysis:
 
 
 class _PlanOfSome(BatchPlan):
-    """One pass over some utterances of a dataset, in a single shape: it takes less time than a second compilation."""
+    """A plan for one pass over some utterances of a dataset, in a single shape: padding costs less time than a second
+    compilation."""
 
     def __init__(self, index: np.ndarray, dataset: Dataset, config: Config):
         lengths = dataset.lengths[index]

@@ -1,4 +1,4 @@
-"""What is measured at every layer of a batch of speech, its own text and a wrong text."""
+"""Measurements at every layer of a batch of speech, its own text and a wrong text."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ SIDES = ("audio", "text")
 
 
 class Measures(NamedTuple):
-    """What is measured of each pair; layers come first, then rows."""
+    """Measurements of each pair; the first axis is the layer, then the row."""
 
     distances: jax.Array
     """Mean over audio frames of the distance to the matched text frame, float32 [L, B, 4]: `DISTANCES`."""
     feasible: jax.Array
-    """Whether there is such an alignment, bool [L, B, 4]; `step` needs as many audio frames as text frames."""
+    """Whether such an alignment exists, bool [L, B, 4]; `step` needs as many audio frames as text frames."""
     matched: jax.Array
     """Share of the text frames that the best alignment matches, float32 [L, B]."""
     norms: jax.Array
@@ -65,8 +65,8 @@ def measure(
 ) -> Measures:
     """Measure `audio` [L, B, T, D], its own `text` [L, B, R, D] and a `wrong` one, each with its lengths [B].
 
-    random: a monotonic alignment drawn beforehand, int32 [B, T]. best: an alignment that is the cheapest under the
-    cost. cost: see `ConsistencyConfig`. The padding may hold anything.
+    random: a monotonic alignment drawn beforehand, int32 [B, T]. best: an alignment that minimises the cost. cost: see
+    `ConsistencyConfig`. The padding may hold anything.
     """
     lengths = (audio_lengths, text_lengths, wrong_lengths)
     masks = [length_mask(n, x.shape[2]) for n, x in zip(lengths, (audio, text, wrong))]
@@ -81,7 +81,7 @@ def measure(
                 position, feasible = random, (audio_lengths > 0) & (n > 0)
             else:
                 position, feasible = align(compared[0], x, audio_lengths, n, moves=alignment)
-            # So that a frame counts once under `dtw` too.
+            # Normalised so that a frame counts once under `dtw` too.
             return feasible, alignment_loss(compared[0], x, audio_lengths, n, alignment="given", given=position)
 
         feasible, found = zip(*(along(*which) for which in ((best, 1), ("frame_wise", 1), ("given", 1), (best, 2))))
@@ -112,14 +112,14 @@ def _mean(x: jax.Array, lengths: jax.Array) -> jax.Array:
 def cost_matrix(audio: jax.Array, text: jax.Array, cost: str) -> jax.Array:
     """Return the distance of every frame of `audio` [B, T, D] from every one of `text` [B, R, D], float32 [B, T, R].
 
-    It is meant for figures of a few utterances; no loss holds it for a batch.
+    It is meant for figures of a few utterances; no loss computes it for a batch.
     """
     everything = (jnp.ones(x.shape[:2], bool) for x in (audio, text))
     return pairwise_costs(*(comparable(x, mask, cost) for x, mask in zip((audio, text), everything)))
 
 
 class Found(NamedTuple):
-    """What was measured of a batch of `B` rows; `E` of them have a figure."""
+    """Measurements of a batch of `B` rows; `E` of them have a figure."""
 
     measures: Measures
     frames: jax.Array
@@ -149,7 +149,7 @@ def make_forward(config: Config, sizes: SymbolSizes, best: str, mesh: jax.shardi
         x, mask, _ = model.encode_audio(batch["audio"], batch["audio_lengths"])
         audio, frames = model.shared(x, mask).layers, mask.sum(axis=1, dtype=jnp.int32)
 
-        # Both texts of a row side by side, so that no row leaves its device.
+        # Both texts of a row are put side by side, so that no row leaves its device.
         units = batch["units"].reshape(-1, batch["units"].shape[2])
         repeated = repetitions(config.text, batch["unit_lengths"].reshape(-1), units.shape[1])
         encoded = model.encode_text(units, repeated, most_frames(config.text, units.shape[1]))
@@ -158,7 +158,7 @@ def make_forward(config: Config, sizes: SymbolSizes, best: str, mesh: jax.shardi
         unit, _ = jnp.moveaxis(encoded.unit.reshape(-1, 2, encoded.unit.shape[1]), 1, 0)
         text_frames, wrong_frames = encoded.mask.sum(axis=1, dtype=jnp.int32).reshape(-1, 2).T
 
-        # Drawn here, and not on each device, so that it does not depend on their number.
+        # Drawn here and not on each device, so that it does not depend on the number of devices.
         random = random_monotonic(key, frames, text_frames, audio.shape[2], own.shape[2])
         measures = jax.shard_map(
             lambda *own_rows: measure(*own_rows, best=best, cost=cost),

@@ -37,7 +37,7 @@ class Pairs:
     word_times: list[np.ndarray | None]
     """Seconds at which each word begins and ends, [words, 2], where the source says so."""
     wrong: np.ndarray
-    """Number of another utterance whose text differs, int64 [N]; -1 where all texts are equal."""
+    """Number of an utterance with another text, int64 [N]; -1 where all texts are equal."""
 
 
 def spread(dataset: Dataset, most: int) -> np.ndarray:
@@ -46,7 +46,7 @@ def spread(dataset: Dataset, most: int) -> np.ndarray:
 
 
 def choose_pairs(dataset: Dataset, some: np.ndarray) -> Pairs:
-    """Choose those of `some` utterances (numbers, ascending) that have text. Raises `UserError` where none has."""
+    """Choose the utterances among `some` (numbers, ascending) that have text. Raises `UserError` where none has."""
     languages = {int(n): dataset.language(int(n)) for n in some}
     texts = {n: dataset.text(n) for n in languages}
     units = {n: dataset.units.encode(texts[n], languages[n]) for n in languages}
@@ -73,16 +73,16 @@ def _times(dataset: Dataset, n: int, text: str) -> np.ndarray | None:
     try:
         times = word_times(dataset.utterance(n), text)
     except UnreadableAudio:
-        return None  # the pipeline tells, when it is about to compare it
+        return None  # the pipeline reports it when it is about to compare it
     return None if times is None else np.stack(times, axis=1)
 
 
 def wrong_texts(texts: Sequence[str], lengths: Sequence[int]) -> np.ndarray:
     """Return for each of `N` texts the index of another one that differs, int64 [N]; -1 where all are equal.
 
-    Neighbours by length change places, because the best alignment gains from every text frame it may choose from: a
-    longer wrong text would be nearer, and a shorter one farther, for no other reason. So each text is the wrong one of
-    about one utterance (exactly one, if no text occurs twice and `N` is even). Nothing is drawn at random.
+    Neighbours by length exchange their texts, because the best alignment profits from every text frame that it may
+    choose: a longer wrong text would be nearer, and a shorter one farther, for that reason alone. So each text is the
+    wrong one of about one utterance (exactly one, if no text occurs twice and `N` is even). Nothing is drawn at random.
     """
     wrong = np.full(len(texts), -1, np.int64)
     by_length = [int(n) for n in np.argsort(lengths, kind="stable")]

@@ -1,4 +1,4 @@
-"""Results of a layer analysis: a row for each layer, and the table, the scalars and the figures made of them."""
+"""Results of a layer analysis: a row for each layer, and the tables, scalars and figures that show them."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ DIRECTIONS = ("audio_to_text", "text_to_audio")
 
 @dataclass(frozen=True)
 class Measured:
-    """What was measured of `N` pairs at `L` layers."""
+    """Measurements of `N` pairs at `L` layers."""
 
     texts: Sequence[str]
     """Normalised texts, [N]."""
@@ -52,11 +52,11 @@ class Measured:
     """Number of starts and ends of words whose true times are known, int [N]."""
 
     def rows(self, names: Sequence[str]) -> list[dict]:
-        """Return a row for each layer; what is not known is None.
+        """Return a row for each layer; unknown values are None.
 
-        `relative_*` is a distance divided by the mean distance of any frame of speech from any frame of text, whatever
-        the utterances: 1 is what unrelated frames have. So layers can be compared, and neither shrinking nor a
-        direction that all embeddings share makes it small.
+        `relative_*` is a distance divided by the mean distance between any frame of speech and any frame of text of all
+        utterances, so that unrelated frames have 1. This makes layers comparable: neither shrinking the embeddings nor
+        a direction that all of them share makes it small.
         """
         frames = np.where(self.feasible[:, None], self.frames, 0)
         counts = np.where(self.feasible, self.boundaries, 0)
@@ -86,12 +86,12 @@ class Measured:
 
 @dataclass(frozen=True)
 class LayerReport:
-    """What was measured of the layers of one checkpoint on one split."""
+    """Measurements of the layers of one checkpoint on one split."""
 
     rows: list[dict]
     """A row for each layer, from the encoders' outputs up."""
     facts: dict
-    """What all rows share: the best alignment, the cost, the number of utterances."""
+    """Facts that all rows share: the best alignment, the cost, the number of utterances."""
     examples: list[ExamplePair]
     """Pairs that have a figure."""
 
@@ -116,7 +116,8 @@ class LayerReport:
     def table(self) -> Group:
         """Return three tables for `rich.print`, at most 80 columns wide."""
         facts = self.facts
-        infeasible = f", {facts['infeasible']} without an alignment are left out" if facts["infeasible"] else ""
+        left_out = f"{facts['infeasible']} without an alignment (no text, or too few frames for it) are left out"
+        infeasible = f";\n{left_out}" if facts["infeasible"] else ""
         headings = dict(zip(DISTANCES, ("best", "frame-\nwise", "random", "wrong\ntext")))
         relative = headings | {"best": "relative\nbest"}
         distances = _table(
@@ -169,7 +170,7 @@ def _short(x: float) -> str:
 
 
 def _mean(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Return the weighted mean over the first axis of values [N, ...] without those that are NaN; NaN of no values.
+    """Return the weighted mean of values [N, ...] over the first axis, leaving out NaN; NaN if there are no values.
 
     weights: [N, ...] with as many axes as they differ in, or fewer.
     """

@@ -33,13 +33,13 @@ def retrieve(queries: np.ndarray, items: np.ndarray, texts: Sequence[str]) -> Re
 def ranks(queries: np.ndarray, items: np.ndarray, texts: Sequence[str]) -> np.ndarray:
     """Return the rank [N], from 1, of the nearest item with the query's text among the items with another text.
 
-    An item as near as the right one comes before it, so that embeddings that are all the same retrieve nothing.
+    Of equally near items the right one comes last, so that embeddings that are all the same retrieve nothing.
     """
     similarity = _normalised(queries) @ _normalised(items).T
     same = np.unique(np.asarray(texts), return_inverse=True)[1]
     own = same[:, None] == same[None, :]
     right = np.where(own, similarity, -np.inf).max(axis=1, keepdims=True)
-    # Rounding must not decide between what is equal.
+    # Rounding must not decide between equal distances.
     return 1 + np.count_nonzero(~own & (similarity >= right - 1e-9), axis=1)
 
 
@@ -52,11 +52,11 @@ def word_frames(words: np.ndarray, unit: np.ndarray) -> np.ndarray:
     """Return the first frame and the one after the last, int64 [W, 2], of each word under a monotonic alignment.
 
     words: the word each unit belongs to, [U], -1 for boundaries between words. unit: the unit each audio frame is
-    matched with, [T], non-decreasing. A word that no frame is matched with begins and ends where the alignment passes
-    it by.
+    matched with, [T], non-decreasing. A word that no frame is matched with begins and ends where the alignment skips
+    it.
     """
     words = np.asarray(words)
-    # Word k stands at 2 k in the order of the text, a boundary behind it at 2 k + 1.
+    # In the order of the text, word k has the number 2 k, and the boundary after it 2 k + 1.
     place = 2 * np.maximum.accumulate(words) + (words < 0)
     of_frame = place[np.asarray(unit)]
     word = 2 * np.arange(words.max(initial=-1) + 1)

@@ -40,8 +40,8 @@ COMMANDS = (train, evaluate, compare, score, analyze, report, transcribe, align,
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit status."""
-    # Small matrix products, as in log-mel on the host, ran 20 times slower with OpenBLAS's threads than
-    # without; it reads this when NumPy is first imported.
+    # Small matrix products, such as log-mel's on the host, ran 20 times slower with OpenBLAS's threads than without.
+    # OpenBLAS reads this variable when NumPy is first imported.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     if arguments is None:
         keep_host_memory()
@@ -60,13 +60,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return _interrupted()
     except BrokenPipeError:
-        # The reader of our output has left (`| head`); the flush at exit must not fail on it again.
+        # The program that reads our output has ended (`| head`); the flush at exit must not fail on it again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_BROKEN_PIPE
     except SystemExit as error:
         if not isinstance(error.__context__, BrokenPipeError):
             raise
-        return EXIT_BROKEN_PIPE  # that is what Rich makes of it
+        return EXIT_BROKEN_PIPE  # Rich raises this for a closed pipe
     except OSError as error:
         if interrupts.came():
             return _interrupted()
@@ -82,7 +82,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _write_names_as_they_are() -> None:
-    """Let standard output take every name of a file, in the bytes that it has, and all text, with escapes if need be."""
+    """Let standard output print every file name in its own bytes, and all text, with escapes where needed."""
 
     def encode(error: UnicodeError) -> tuple[str | bytes, int]:
         assert isinstance(error, UnicodeEncodeError)

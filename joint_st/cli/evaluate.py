@@ -103,14 +103,14 @@ def add(commands: Commands) -> None:
         "--nbest",
         metavar="N",
         type=count,
-        help="as --confidence, and write the N likeliest texts with their scores, too; greedy decoding has one",
+        help="the same as --confidence, and also write the N likeliest texts with their scores; greedy decoding has one",
     )
     evaluate.add_argument(
         "--calibrate",
         metavar="NAME=SOURCE",
         nargs="*",
-        help="as --confidence, and find the temperature of each head and decoder on one half of these, by speaker (of "
-        "the config's dev set without a source), judge it on the other half, and store it in the run for `transcribe`",
+        help="the same as --confidence, and find the temperature of each head and decoder on one half of these (by default "
+        "the config's dev set), cut by speaker, judge it on the other half, and store it in the run for `transcribe`",
     )
     evaluate.add_argument("--json", metavar="FILE", type=storage.path, help="write the table as a list of rows")
     evaluate.add_argument("--jsonl", metavar="FILE", type=storage.path, help="write one line per utterance")

@@ -1,4 +1,4 @@
-"""Options that several commands share, and the objects that are made of them."""
+"""Options that several commands share, and the objects that are made from them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from joint_st.passes import PASSES
 
 DECODERS = ("greedy", "beam")
 WEIGHT, BONUS, PENALTY = number(0, 100), number(-100, 100), number(0, 1000)
-"""What factors of log probabilities, what is added to scores, and what is taken off them may be."""
+"""Ranges of factors of log probabilities, of bonuses added to scores, and of penalties subtracted from them."""
 OF_BEAM = (
     "decoder",
     "beam",
@@ -37,7 +37,7 @@ OF_BEAM = (
 
 
 def config_argument(parser: argparse.ArgumentParser) -> None:
-    """Add CONFIG, and a help that also shows the config's fields."""
+    """Add CONFIG, and a --help that also shows the config's fields."""
     parser.add_argument(
         "config",
         metavar="CONFIG",
@@ -60,7 +60,7 @@ def run_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="best|latest|STEP",
         type=checkpoint,
         default="best",
-        help="the best by the dev set's WER or CER (the default), the latest, or that of a step",
+        help="the best one by WER or CER on the dev set (the default), the latest one, or that of a step",
     )
     verify_argument(parser)
 
@@ -73,7 +73,7 @@ def checkpoints_argument(parser: argparse.ArgumentParser, which: str) -> None:
         type=checkpoint,
         nargs="+",
         default=["best"],
-        help=f"{which}the best by the dev set's WER or CER (the default), the latest, or that of a step",
+        help=f"{which}the best one by WER or CER on the dev set (the default), the latest one, or that of a step",
     )
     verify_argument(parser)
 
@@ -131,7 +131,7 @@ def fusion_arguments(parser: argparse.ArgumentParser) -> None:
         "--hot-words",
         metavar="FILE",
         type=Path,
-        help="file of words or phrases to favour, one per line; with ` :W` after it, one counts for W bonuses",
+        help="file of words or phrases to favour, one per line; ` :W` after a phrase makes it count for W bonuses",
     )
     parser.add_argument(
         "--hot-word-bonus", metavar="X", type=BONUS, help="bonus for each hot word in a hypothesis; 5 by default"
@@ -210,7 +210,8 @@ def process_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def stream_options(options: argparse.Namespace, names: Sequence[str], refused: Sequence[str]) -> dict:
-    """Return those of the options `names` that were given, which need --stream; `refused` must not be given with it."""
+    """Return the given ones among the options `names`, which need --stream; `refused` must not be given together with
+    it."""
     given = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
     if given and not options.stream:
         raise UserError(f"--{next(iter(given)).replace('_', '-')}: needs --stream; add it")
@@ -221,7 +222,7 @@ def stream_options(options: argparse.Namespace, names: Sequence[str], refused: S
 
 
 def read_sources(items: Sequence[str], option: str = "--data") -> dict:
-    """Return sources by name, from what was written as NAME=SOURCE."""
+    """Return sources by name, as written NAME=SOURCE on the command line."""
     from joint_st.config import parse_source
 
     data = {}
@@ -234,7 +235,7 @@ def read_sources(items: Sequence[str], option: str = "--data") -> dict:
 
 
 def read_decoders(names: Sequence[str] | None, options: argparse.Namespace) -> list:
-    """Return the decoders of some names, each once."""
+    """Return the decoders with the given names, each once."""
     fused = [name for name in ("lm", "hot_words", "rescore") if getattr(options, name, None)]
     names = names or ["beam" if fused else "greedy"]
     for name in fused:
@@ -249,7 +250,7 @@ def read_decoders(names: Sequence[str] | None, options: argparse.Namespace) -> l
 
 
 def read_nbest(options: argparse.Namespace, decoders: Sequence) -> int:
-    """Return the number of hypotheses to list, 1 where none is said; no beam may be narrower."""
+    """Return the number of hypotheses to list, 1 by default; raises `UserError` where a beam is narrower."""
     from joint_st.decoding.decoders import Beam
 
     best = options.nbest or 1
@@ -260,7 +261,7 @@ def read_nbest(options: argparse.Namespace, decoders: Sequence) -> int:
 
 
 def read_passes(names: Sequence[str]) -> tuple[str, ...]:
-    """Return the passes of some names, in the order in which tables have them."""
+    """Return the passes with the given names, in the order of tables."""
     return tuple(name for name in PASSES if name in names)
 
 
@@ -287,7 +288,7 @@ def read_fusion(options: argparse.Namespace):
     from joint_st.decoding.rescoring import RescoringWeights
 
     def read(kind, names):
-        """Return weights of a kind, with the values of those options of these names that were given."""
+        """Return weights of a kind, with the values of the given ones among these options."""
         values = ((field, getattr(options, name)) for field, name in zip(kind._fields, names, strict=True))
         return kind(**{field: value for field, value in values if value is not None})
 
@@ -322,12 +323,12 @@ def load_config(options: argparse.Namespace):
 def quiet_libraries() -> None:
     """Keep messages of Orbax (absl) and of XLA's C++ out of the progress.
 
-    What Orbax reports as an error comes as an exception too, and is printed in one line. So does what fails in
+    Whatever Orbax reports as an error is also raised as an exception and printed in one line. The same holds for
     TensorStore, which prints a traceback for each array.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     if not _may_have_accelerator():
-        # Where libtpu is installed, JAX asks it for TPUs, and it says in many lines that it finds none.
+        # Where libtpu is installed, JAX asks it for TPUs, and it prints many lines if it finds none.
         os.environ.setdefault("JAX_PLATFORMS", "cpu")
     import absl.logging
 
@@ -336,7 +337,8 @@ def quiet_libraries() -> None:
 
 
 def _report_named(unraisable) -> None:
-    """Print what could not be raised where it names an object of Python's: C++ that calls back into it names none."""
+    """Print an exception that could not be raised, unless it comes from C++ that calls back into Python and names no
+    object."""
     if unraisable.object is not None:
         sys.__unraisablehook__(unraisable)
 
@@ -345,15 +347,16 @@ _ACCELERATORS = ("/dev/nvidia*", "/dev/dxg", "/dev/kfd", "/dev/accel*", "/dev/vf
 """Files by which Linux gives access to GPUs and TPUs."""
 
 _VENDORS = ("0x10de", "0x1002", "0x1ae0")
-"""Who makes them, as the PCI bus tells: NVIDIA, AMD, Google."""
+"""Makers of GPUs and TPUs by their numbers on the PCI bus: NVIDIA, AMD, Google."""
 
 
 _OF_JAX = "TPU_SKIP_MDS_QUERY"
-"""What JAX sets where it has found no TPU."""
+"""Variables that JAX sets where it has found no TPU."""
 
 
 def _may_have_accelerator() -> bool:
-    """Whether this machine shows any sign of a GPU or a TPU; unknown on other systems than Linux."""
+    """Return whether this machine shows any sign of a GPU or a TPU; true on systems other than Linux, where that is
+    unknown."""
     if sys.platform != "linux" or any(name.startswith("TPU_") for name in os.environ if name != _OF_JAX):
         return True
     if any(glob.glob(pattern) for pattern in _ACCELERATORS):

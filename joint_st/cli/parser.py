@@ -1,12 +1,12 @@
 """Argument parsers with examples, which take overrides of a config and report a mistake in one line.
 
-Why not tyro, which makes a command line from pydantic models: it was tried on `train` and `evaluate` (tyro 1.0.17,
-medians of ten starts on a busy machine, CPU seconds). It takes 0.33 s instead of 0.23 s to override one field of a
-config, and 0.15 s instead of 0.09 s to print the help of `evaluate`; that would do. But it reads a flag for each field
-that the config already has. `--data.train text:a.txt,b.jsonl`, `--data.test.mine tfds:x:test`, a source of another kind
-and `--losses.consistency.layers 1,2` are refused, and a value that pydantic refuses is shown in pydantic's words
-without its path, in a box of ten lines. Sweeps need `joint_st.config.override` and its one-line errors in any case;
-tyro could replace only `split_overrides` below and `joint_st.config.show`.
+tyro makes a command line from pydantic models, but does not fit here. It was tried on `train` and `evaluate` (tyro
+1.0.17, medians of ten starts on a busy machine, CPU seconds). It takes 0.33 s instead of 0.23 s to override one field
+of a config, and 0.15 s instead of 0.09 s to print the help of `evaluate`; that would be fast enough. But it reads a
+flag for each field that the config already has. `--data.train text:a.txt,b.jsonl`, `--data.test.mine tfds:x:test`, a
+source of another kind and `--losses.consistency.layers 1,2` are refused, and a value that pydantic refuses is reported
+in pydantic's words without its path, in a box of ten lines. Sweeps need `joint_st.config.override` and its one-line
+errors in any case; tyro could replace only `split_overrides` below and `joint_st.config.show`.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from typing import NoReturn
 from joint_st.errors import UserError
 
 OVERRIDES = "[--dotted.path VALUE ...]"
-"""How the usage of a command that takes a config ends."""
+"""End of the usage line of a command that takes a config."""
 
 TRUTH = {"true", "false", "yes", "no", "on", "off", "1", "0"}
-"""What may follow a flag of a true-or-false field; anything else is no value of it."""
+"""Values that may follow a flag of a true-or-false field; anything else belongs to the next argument."""
 
 LEAST_WINDOW = 2
-"""Shortest window in seconds: in shorter ones few words would be whole."""
+"""Shortest window in seconds: shorter ones would cut most words."""
 MOST_WINDOW = 3600
 """Longest window in seconds: a longer one takes more memory than most machines have."""
 
@@ -45,7 +45,7 @@ class Parser(argparse.ArgumentParser):
             self.set_defaults(config_type=config_type, parser=self)
 
     def parse_known_args(self, args=None, namespace=None):
-        """Parse as argparse does, after the overrides were taken out; refuse what is left where it ends here."""
+        """Parse as argparse does, after taking out the overrides; refuse what is left over at the outermost command."""
         overrides = {}
         if self._config_type and any(_is_override(argument, self.own_options()) for argument in args):
             import joint_st.config
@@ -61,14 +61,15 @@ class Parser(argparse.ArgumentParser):
 
     def own_options(self) -> dict[str, bool]:
         """Return the options of the command itself, and whether each takes a value."""
-        # argparse keeps them in this dictionary since Python 2.7, those of groups too, and shows them in no other way.
+        # argparse has kept them in this dictionary since Python 2.7, those of groups included, and offers no public
+        # way.
         return {name: action.nargs != 0 for name, action in self._option_string_actions.items()}
 
     def error(self, message: str) -> NoReturn:
         raise UserError(f"{message.removeprefix('argument COMMAND: ')} (see `{self.prog} --help`)")
 
     def _nearest(self, option: str) -> str:
-        """Return a hint at the option that was probably meant; empty where none is alike."""
+        """Return a hint at the option that was probably meant; empty where none is similar."""
         name = option.partition("=")[0]
         near = difflib.get_close_matches(name, self.own_options(), 1) if name.startswith("--") else []
         return f"; did you mean {near[0]}?" if near else ""
@@ -149,7 +150,7 @@ def _is_override(argument: str, options: Mapping[str, bool]) -> bool:
 
 
 def _refuse_misspelt(path: str, options: Mapping[str, bool], fields: Sequence[str]) -> None:
-    """Refuse `--workdri`, which is meant as an option rather than as a field of the config."""
+    """Refuse a misspelt option such as `--workdri`, which was not meant as a field of the config."""
     from joint_st.config.problems import nearest
 
     known = [option.removeprefix("--") for option in options]
@@ -169,7 +170,7 @@ def number(least: float, most: float, unit: str = "number") -> Callable[[str], f
 
     def parse(text: str) -> float:
         with contextlib.suppress(ValueError):
-            # NaN is in no range.
+            # This refuses NaN too, which is in no range.
             if least <= (value := float(text)) <= most:
                 return value
         raise argparse.ArgumentTypeError(f"{_shown(text)} is not a {unit} from {least:g} to {most:g}")
@@ -181,7 +182,7 @@ def whole_number(least: int, most: int) -> Callable[[str], int]:
     """Return a parser of an option that is a whole number from `least` to `most`."""
 
     def parse(text: str) -> int:
-        # No more digits than the largest has: Python refuses to read thousands of them.
+        # Not more digits than the largest number has: Python refuses to parse thousands of digits.
         if text.isascii() and text.isdecimal() and len(text) <= len(str(most)) and least <= int(text) <= most:
             return int(text)
         raise argparse.ArgumentTypeError(f"{_shown(text)} is not a whole number from {least} to {most:,}")

@@ -33,7 +33,7 @@ def add(commands: Commands) -> None:
         metavar="HYP",
         type=storage.path,
         nargs="+",
-        help="one or several systems' transcripts of the same utterances; of several, each pair is compared by the "
+        help="transcripts of one or several systems for the same utterances; each pair of systems is compared by the "
         "paired bootstrap, as `joint-st compare` does it",
     )
     score.add_argument(
@@ -46,18 +46,26 @@ def add(commands: Commands) -> None:
     score.add_argument(
         "--format",
         choices=FORMATS[:3] + FORMATS[4:],
-        help="of every HYP; by default told by its ending (.jsonl, .trn, .ctm), or by its content where that is plain. "
+        help="format of every HYP; by default found from its ending (.jsonl, .trn, .ctm), or from its content where that is clear. "
         "kaldi: `id words of it`",
     )
-    score.add_argument("--ref-format", choices=FORMATS, help="of REF, likewise; stm is scored against ctm alone")
     score.add_argument(
-        "--hyp-key", metavar="KEY", help="of the text in JSON lines; the first there is of pred_text, hypothesis, text"
+        "--ref-format", choices=FORMATS, help="format of REF, in the same way; an stm needs a ctm as HYP"
     )
-    score.add_argument("--ref-key", metavar="KEY", help="likewise of REF; the first there is of text, reference")
+    score.add_argument(
+        "--hyp-key",
+        metavar="KEY",
+        help="key of the text in JSON lines of HYP; by default the first of pred_text, hypothesis, text that is there",
+    )
+    score.add_argument(
+        "--ref-key",
+        metavar="KEY",
+        help="key of the text in JSON lines of REF; by default the first of text, reference that is there",
+    )
     score.add_argument(
         "--id-key",
         metavar="KEY",
-        help="of the id in JSON lines; by default id, or else audio_filepath without its ending",
+        help="key of the id in JSON lines; by default id, otherwise audio_filepath without its ending",
     )
     score.add_argument(
         "--missing-as-empty",
@@ -69,7 +77,9 @@ def add(commands: Commands) -> None:
         action="store_true",
         help="leave out utterances that REF lacks; an error without this",
     )
-    score.add_argument("--json", metavar="FILE", type=storage.path, help="write the rows: systems, differences")
+    score.add_argument(
+        "--json", metavar="FILE", type=storage.path, help="write the rows of the systems and of their differences"
+    )
     score.set_defaults(run=_score)
 
 

@@ -46,7 +46,7 @@ def add(commands: Commands) -> None:
 
 
 def training_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the run's directory, and which one of several processes this is."""
+    """Add the options for the run's directory and for which one of several processes this is."""
     parser.add_argument(
         "--workdir",
         metavar="RUN",

@@ -60,8 +60,8 @@ def add(commands: Commands) -> None:
     transcribe.add_argument(
         "--stdin",
         choices=("raw", "file"),
-        help="what comes through standard input (`-`): raw samples, int16 (little-endian) and mono, or an audio file; by "
-        "default what its first bytes look like, which is printed",
+        help="what comes through standard input (`-`): raw samples, int16 (little-endian) and mono, or an audio file; "
+        "by default its first bytes decide, and the decision is printed",
     )
     transcribe.add_argument(
         "--rate", metavar="HZ", type=count, help="sample rate of raw audio; that of the model's features by default"
@@ -79,8 +79,8 @@ def add(commands: Commands) -> None:
         default="text",
         help="text by default; json (a file a line): text, words with start, end and confidence, n-best list with "
         "scores, language, duration; all but text have the times of words. Confidences are calibrated where `joint-st "
-        "evaluate RUN --calibrate` has found their temperature. With --stream, text or json: then the last line, that "
-        "of the second pass, has the words; before it no word is final, and there is no n-best list",
+        "evaluate RUN --calibrate` has found their temperature. --stream takes text or json; only its last line, that "
+        "of the second pass, has words, since none is final before, and there is no n-best list",
     )
     transcribe.add_argument(
         "--nbest",
@@ -106,7 +106,7 @@ def _transcribe(options: argparse.Namespace) -> None:
     _check_format(options)
     piped = options.files == [Path("-")] and options.stream
     missing = {file: why for file in options.files if not piped and (why := storage.why_no_file(file))}
-    if len(missing) == len(options.files):  # where only some are, they are told when their turn comes
+    if len(missing) == len(options.files):  # where only some are, each is reported when its turn comes
         file, why = next(iter(missing.items()))
         hint = "; standard input needs --stream" if file == Path("-") else ""
         raise UserError(f"{storage.printable(file)}: {why}{hint}")

@@ -1,7 +1,7 @@
-"""What `joint-st --version` prints: this package and its commit, Python, and the packages that results depend on.
+"""`joint-st --version` prints this package and its commit, Python, and the packages that results depend on.
 
-Versions are read from what pip has written. No package is imported: JAX would open the devices, which blocks on one
-host of a pod until all others open theirs.
+Versions are read from the files that pip has written. No package is imported: JAX would open the devices, which blocks
+on one host of a pod until all others open theirs.
 """
 
 from __future__ import annotations
@@ -64,11 +64,11 @@ def version_lines() -> list[str]:
 
 
 def commit(package: Path) -> str:
-    """Return the commit that the package was installed from, in words: of its git checkout, or of its wheel."""
+    """Return in words the commit of the package's git checkout, or the commit that its wheel was built from."""
     stored = package / COMMIT_FILE
     if stored.is_file():
         return f"commit {stored.read_text(encoding='ascii').strip()}"
-    # A `.git` in a folder further up belongs to another project that has this package somewhere inside.
+    # A `.git` further up belongs to another project that contains this package.
     if not (package.parent / ".git").exists():
         return "commit unknown (no git checkout)"
     try:

@@ -1,1 +1,1 @@
-"""What a training step needs on each chip of a TPU slice, known without one."""
+"""Computes what a training step needs on each chip of a TPU slice, on a machine without one."""

@@ -36,9 +36,9 @@ def compile_for(
     json_file: Path | None = None,
     quick: bool = False,
 ) -> bool:
-    """Compile the step for the slice named, print what it takes of each chip, and return whether it fits."""
+    """Compile the step for the slice named, print what it needs on each chip, and return whether it fits."""
     found = parse_topology(topology)
-    # Traced where there need not be a TPU; one that is here may be in use.
+    # Traced on the CPU: there need not be a TPU here, and one that is here may be in use.
     jax.config.update("jax_platforms", "cpu")
     counts = sizes(config, labels, units)
     assumed = f"; assumed: {', '.join(counts.assumed)}" if counts.assumed else ""
@@ -100,7 +100,7 @@ def to_json(config: Config, topology: Topology, compiled: Compiled) -> dict:
 
 
 def changes(config: Config, compiled: Compiled) -> Iterator[str]:
-    """Yield overrides that make the step smaller, with reasons, the one that costs least for what it saves first."""
+    """Yield overrides that make the step smaller, with reasons; the first one costs least for what it saves."""
     memory, usable = compiled.memory, compiled.usable
     # Half a chip for the state leaves room for gradients, which are as large as the parameters, and activations.
     if memory.state > usable / 2:
@@ -133,7 +133,7 @@ def _cut_state(config: Config, compiled: Compiled) -> Iterator[str]:
 
 
 def _accumulation(config: Config, compiled: Compiled) -> int | None:
-    """Return the smallest number of parts of which one fits beside the state in memory."""
+    """Return the smallest number of parts such that one part fits into memory beside the state."""
     room = max(compiled.usable - (compiled.memory.total - compiled.memory.temporaries), 1)
     now = config.training.accumulation
     allowed = []

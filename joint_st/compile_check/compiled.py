@@ -1,4 +1,4 @@
-"""The training step of a config, compiled for a slice that need not be here, and what it takes of each chip."""
+"""The training step of a config, compiled for a slice that need not be attached, and what it needs on each chip."""
 
 from __future__ import annotations
 
@@ -35,7 +35,8 @@ class Memory:
     optimizer: int
     batch: int
     temporaries: int
-    """Activations kept for the backward pass, gradients, and whatever else is alive when most memory is in use."""
+    """Activations kept for the backward pass, gradients, and everything else that is alive when most memory is in
+    use."""
     program: int
     """The compiled program itself, and the padding of arrays."""
 
@@ -52,7 +53,7 @@ class Memory:
 
 @dataclasses.dataclass(frozen=True)
 class Compiled:
-    """What a compiled step takes of each chip."""
+    """What a compiled step needs on each chip."""
 
     mesh: dict[str, int]
     """Devices along each axis; a device is a chip."""
@@ -86,7 +87,7 @@ QUICK = {"exec_time_optimization_effort": -1.0}
 def compile_step(config: Config, topology: Topology, sizes: SymbolSizes, quick: bool = False) -> Compiled:
     """Compile the heaviest step (`joint_st.compile_check.shapes`) for `topology`; with `quick`, to a slower program.
 
-    Where the compiler refuses because the step does not fit, the temporaries are what it would have needed beside the
+    Where the step does not fit and the compiler refuses it, the temporaries are what it would have needed beside the
     state. Raises `UserError` where the config does not divide over the chips.
     """
     devices = topology.devices(config.parallel.slices)
@@ -130,7 +131,8 @@ def bytes_per_device(tree) -> int:
 
 
 def with_program(known: dict[str, int], analysis) -> Memory:
-    """Return the memory by a compiled program's own analysis; its arguments are `known` except for their padding.
+    """Return the memory according to a compiled program's own analysis; its arguments are `known` except for their
+    padding.
 
     The state is donated: the new one is where the old one was.
     """
@@ -148,7 +150,7 @@ SIZE = r"(\d+(?:\.\d+)?)([KMGT]?)"
 
 
 def memory_needed(message: str) -> int | None:
-    """Return the bytes that a chip would need by the compiler's refusal, arguments of the step included.
+    """Return the bytes that a chip would need according to the compiler's refusal, arguments of the step included.
 
     None where it refused for another reason.
     """
@@ -183,7 +185,7 @@ def matrix_flops(jaxpr: Jaxpr | ClosedJaxpr) -> int:
         elif name == "scan":
             total += parameters["length"] * sum(inner)
         elif name == "shard_map":
-            # Its shapes are those of one device. What lies along axes that it leaves alone is not cut.
+            # Its shapes are those of one device; arrays are not cut along axes that it leaves alone.
             devices = math.prod(parameters["mesh"].shape[axis] for axis in parameters["newly_manual_axes"])
             total += devices * sum(inner)
         else:

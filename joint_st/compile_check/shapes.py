@@ -21,8 +21,8 @@ PER_SECOND = {"characters": 20, "phonemes": 18}
 5.4 phonemes each."""
 
 INVENTORY = {"characters": 32, "phonemes": 128}
-"""Number of labels or units where neither the config nor the command says it: 26 letters and a few; phonemes of a few
-languages."""
+"""Number of labels or units where neither the config nor the command states it: 26 letters and a few more; phonemes of
+a few languages."""
 
 
 class Sizes(NamedTuple):
@@ -34,7 +34,7 @@ class Sizes(NamedTuple):
 
 
 def sizes(config: Config, labels: int | None = None, units: int | None = None) -> Sizes:
-    """Return the sizes as given, or as the config says, or assumed."""
+    """Return the sizes that were given, else those of the config, else assumed ones."""
     data, assumed = config.data, []
 
     def size(kind: str, wordpieces: int, option: str) -> int:
@@ -90,7 +90,7 @@ def heaviest(config: Config) -> dict[str, Buckets]:
 
 
 def rounded(count: float) -> int:
-    """Return a bound rounded up as those of buckets are."""
+    """Return a bound rounded up as the bounds of buckets are."""
     return math.ceil(count / LABEL_MULTIPLE) * LABEL_MULTIPLE
 
 
@@ -98,8 +98,8 @@ def describe_batch(config: Config, buckets: dict[str, Buckets]) -> str:
     """Return the batch in words."""
     speech, text = buckets["paired"], buckets.get("text")
     seconds = config.model.features.seconds(speech.bounds[0])
-    units = f", {speech.unit_bounds[0]} units" if speech.unit_bounds else ""
+    units = f", {speech.unit_bounds[0]} text units" if speech.unit_bounds else ""
     line = f"{speech.batch_sizes[0]} × {seconds:.4g} s of speech with {speech.label_bounds[0]} labels{units}"
     if text:
-        line += f"; {text.batch_sizes[0]} texts of {text.bounds[0]} units, {text.label_bounds[0]} labels"
+        line += f"; {text.batch_sizes[0]} texts of {text.bounds[0]} text units, {text.label_bounds[0]} labels"
     return line

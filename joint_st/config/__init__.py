@@ -4,7 +4,7 @@ A config file is Python and defines `config() -> Config`; a run keeps the resolv
 fields are overridden by dotted path (`model.width`), from the command line and from sweeps alike. A mistake
 in any of them is a `joint_st.errors.UserError` of one line that names the dotted path and the value.
 
-This package knows no room of the package, and imports neither JAX nor NumPy.
+This package imports no other room of joint_st, and neither JAX nor NumPy.
 """
 
 from joint_st.config.devices import AXES, check_devices, check_lm_devices, mesh_shape
@@ -112,7 +112,7 @@ __all__ = [
 
 
 def __getattr__(name: str):
-    """Say what became of a name that an older config file imports."""
+    """Explain the new name of something that an older config file imports."""
     from joint_st.config.renamed import CLASSES
 
     if name in CLASSES:

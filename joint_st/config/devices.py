@@ -1,4 +1,4 @@
-"""Whether a config fits the devices at hand."""
+"""Checks that a config fits the available devices."""
 
 from __future__ import annotations
 
@@ -10,18 +10,19 @@ from joint_st.config.sections.training import ParallelConfig
 from joint_st.errors import UserError
 
 AXES = ("data", "fsdp", "tensor")
-"""Axes of the mesh, the one that communicates most last."""
+"""Axes of the mesh; the last one communicates most."""
 
 
 def mesh_shape(parallel: ParallelConfig, device_count: int) -> dict[str, int]:
-    """Devices along each of `AXES`, -1 filled in; their product is `device_count`, the devices of all hosts.
+    """Return the number of devices along each of `AXES`, with -1 filled in; the product is `device_count`, the devices
+    of all hosts.
 
-    Raises `UserError` naming the numbers that clash.
+    Raises `UserError` that names the numbers that clash.
     """
     sizes = {axis: getattr(parallel, axis) for axis in AXES}
     given = {axis: size for axis, size in sizes.items() if size != -1}
     product = math.prod(given.values())
-    # The field to change, most likely: one that is not as it is by default.
+    # The field that most likely has to change: one that does not have its default.
     field = next((axis for axis in given if given[axis] != 1), next(iter(given)))
     shown = " × ".join(f"{axis} {size}" for axis, size in given.items())
     if len(given) == len(AXES) and product != device_count:
@@ -41,12 +42,13 @@ def mesh_shape(parallel: ParallelConfig, device_count: int) -> dict[str, int]:
 
 
 def check_devices(config: Config, device_count: int) -> int:
-    """Devices that share a batch; refuses what does not divide over the mesh of `device_count` devices.
+    """Return how many devices share a batch, after checking that the config divides over the mesh of `device_count`
+    devices.
 
-    Raises `UserError` naming the two numbers that clash.
+    Raises `UserError` that names the two numbers that clash.
     """
     sizes = mesh_shape(config.parallel, device_count)
-    # Tensor divides the feed-forward's width where it divides the heads: the heads divide the width.
+    # The heads divide the width, so where `tensor` divides the heads it also divides the feed-forward's width.
     for axis, field in (("fsdp", "width"), ("tensor", "heads")):
         if getattr(config.model, field) % sizes[axis]:
             raise UserError(
@@ -71,7 +73,7 @@ def check_devices(config: Config, device_count: int) -> int:
 
 
 def check_lm_devices(config: LmConfig, device_count: int) -> None:
-    """Devices that share a batch of a language model; refuses what does not divide, as `check_devices` does."""
+    """Return how many devices share a batch of a language model, after the same checks as `check_devices`."""
     sizes = mesh_shape(config.parallel, device_count)
     if sizes["tensor"] > 1:
         raise UserError(f"parallel.tensor: {sizes['tensor']}, but layers of a language model are not cut; set it to 1")

@@ -37,12 +37,12 @@ FILE_NAME = "config.json"
 """The resolved config within a run."""
 
 FORMAT = 3
-"""Number of the format of runs that this version writes: what their config's keys are called and mean. Change it with
-an entry in `MIGRATIONS` and a stored run among the tests, `tests/runs/format_N`."""
+"""Number of the format of runs that this version writes; it stands for the names and meanings of their config's keys.
+Change it with an entry in `MIGRATIONS` and a stored run among the tests, `tests/runs/format_N`."""
 
 
 def _versioned_normalizer(read: dict) -> dict:
-    """From format 2, in which the name of a normaliser meant the only version that there was."""
+    """Migrate format 2, in which the name of a normaliser meant its only version."""
     data = read.get("data")
     if not isinstance(data, dict) or data.get("normalizer", "english") not in NORMALIZERS:
         return read
@@ -58,11 +58,12 @@ READ_BY = {1: "0.1.0"}
 
 
 def load(path: str | os.PathLike[str], kind: type[Root] = Config) -> Root:  # type: ignore[assignment]
-    """The config of a Python file, of a JSON file, or of a run's directory; of `kind`, a language model's or not.
+    """Load the config of a Python file, of a JSON file, or of a run's directory. kind: the class of the config, for
+    speech or for a language model.
 
     A Python file may itself load another one and change it:
     `override(load(Path(__file__).with_name("quickstart.py")), {"model.width": 256})`.
-    Raises `UserError` with one line; a mistake in a Python file is named with its line.
+    Raises `UserError` with one line; for a mistake in a Python file the line gives its place.
     """
     path = storage.path(path)
     storage.check_access(path)
@@ -86,7 +87,7 @@ def save(config: Config | LmConfig, path: str | os.PathLike[str]) -> None:
 
 
 def docstring(path: str | os.PathLike[str]) -> str:
-    """The docstring of a Python config file, without running it; "" for other files."""
+    """Return the docstring of a Python config file, without running it; "" for other files."""
     path = storage.path(path)
     if path.suffix != ".py":
         return ""
@@ -96,16 +97,17 @@ def docstring(path: str | os.PathLike[str]) -> str:
 
 
 def from_python(path: str | os.PathLike[str], make: Callable[[types.ModuleType], Made]) -> Made:
-    """Runs a Python file of the user's and returns what `make` makes of its names.
+    """Run a Python file of the user's and return what `make` makes of its names.
 
-    Raises `UserError` with one line for whatever goes wrong in it, also in functions of it that `make` calls.
+    Raises `UserError` with one line for anything that goes wrong in the file, or in its functions when `make` calls
+    them.
     """
     path = Path(path)
     if not path.is_file():
         raise UserError(f"{path}: no such file{_hint(path)}")
     module = types.ModuleType("joint_st_config_file")
     module.__file__ = str(path)
-    # The file is the user's and may raise anything: whatever it is, its place and its message are the answer.
+    # The file is the user's and may raise anything: its place and its message are what helps.
     try:
         exec(compile(path.read_bytes(), str(path), "exec"), module.__dict__)
         return make(module)
@@ -121,7 +123,7 @@ def from_python(path: str | os.PathLike[str], make: Callable[[types.ModuleType],
 
 
 def is_language_model(directory: str | os.PathLike[str]) -> bool:
-    """Whether a directory is the run of a language model."""
+    """Return whether a directory is the run of a language model."""
     path = storage.path(directory) / FILE_NAME
     return path.is_file() and _says_language_model(path)
 
@@ -139,7 +141,7 @@ def _from_json(path: Path, kind: type[Root]) -> Root:
     if other is not kind and LmConfig in (other, kind):
         raise UserError(f"{path}: a config that {COMMANDS[other]} takes, not {COMMANDS[kind]}")
     text: str | bytes = path.read_bytes()
-    with contextlib.suppress(*NOT_JSON):  # what is not JSON is explained with the mistakes of other kinds
+    with contextlib.suppress(*NOT_JSON):  # text that is not JSON is explained together with other mistakes
         read = json.loads(text)
         text = json.dumps(_migrated(read, path)) if isinstance(read, dict) else text
     try:
@@ -149,9 +151,9 @@ def _from_json(path: Path, kind: type[Root]) -> Root:
 
 
 def _migrated(read: dict, path: Path) -> dict:
-    """The config in a JSON file, without the number of its format, brought to the format of today.
+    """Return the config in a JSON file, migrated to today's format, without the number of its format.
 
-    The config of a run that has no number is of format 1; a person who writes JSON need not give one. Raises
+    A run's config without a number has format 1; JSON that a person writes need not have one. Raises
     `UserError` for a format that this version does not read.
     """
     number = read.pop("format", 1 if path.name == FILE_NAME else FORMAT)
@@ -160,7 +162,7 @@ def _migrated(read: dict, path: Path) -> dict:
     if isinstance(number, int) and number in READ_BY:
         raise UserError(
             f"{path}: a run of format {number}, which joint_st {READ_BY[number]} reads, and this version does not: "
-            f"use that version, or train anew"
+            f"use that version, or train again"
         )
     if number != FORMAT:
         raise UserError(
@@ -181,13 +183,13 @@ def _call_config(module: types.ModuleType, kind: type[Root]) -> Root:
 
 
 def _place(error: Exception, path: Path) -> str:
-    """The last line of the config file that took part in an error."""
+    """Return the last line of the config file that took part in an error."""
     lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
     return f"{path}:{lines[-1]}" if lines else str(path)
 
 
 def _hint(path: Path) -> str:
-    """A file in the same folder whose name is close to that of a missing one."""
+    """Return a hint at a file in the same folder whose name is similar to that of a missing one."""
     if storage.is_remote(path) or not path.parent.is_dir():
         return ""
     near = difflib.get_close_matches(path.name, sorted(entry.name for entry in path.parent.iterdir()), n=1)

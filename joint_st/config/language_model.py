@@ -46,7 +46,7 @@ class LmModelConfig(Section):
     tied: bool = False
     """The output layer's matrix is that of the embedding (arXiv 1608.05859)."""
     dropout: float = Field(default=0.1, ge=0, lt=1)
-    """Share of activations dropped in training: of the embeddings, and of what each layer puts out."""
+    """Share of activations dropped in training: of the embeddings, and of the output of each layer."""
 
 
 class LmConfig(Section):

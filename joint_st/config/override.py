@@ -20,14 +20,14 @@ Root = TypeVar("Root", bound=Section)
 
 
 def override(config: Root, changes: Mapping[str, Any]) -> Root:
-    """The config with the value at each dotted path replaced.
+    """Return the config with the value at each dotted path replaced.
 
     A path ends at a field (`model.width`), a section (`model`), an item of a tuple (`data.train.0`; the index
     after the last one appends) or of a dict (`data.test.dev`), or goes on into it (`data.train.0.path`). A
     value is of the field's type, or a string that is parsed by it: numbers, `true`, JSON for sections, dicts
     and tuples; items of a tuple may be separated by commas, and a source may be written as in `parse_source`.
 
-    The whole is validated once, at the end, so changes that fit only together may be given together.
+    The whole config is validated once, at the end, so that changes that only fit together can be given together.
     Raises `UserError` with one line.
     """
     root, tree = type(config), config.model_dump(mode="json")
@@ -46,7 +46,7 @@ def override(config: Root, changes: Mapping[str, Any]) -> Root:
 
 
 def parse_source(spec: str) -> Source:
-    """A source written short: `KIND:...` (`tfds:NAME:SPLIT`, `text:FILE`), or the path of a manifest."""
+    """Parse a source written short: `KIND:...` (`tfds:NAME:SPLIT`, `text:FILE`), or the path of a manifest."""
     plain_data = Source.read(spec)
     try:
         return Source.registered[plain_data["kind"]].model_validate(plain_data)  # type: ignore[return-value]
@@ -55,20 +55,20 @@ def parse_source(spec: str) -> Source:
 
 
 def _order(path: str) -> tuple[int, bool, str]:
-    """Sections before their fields, and the kind of a source before its other fields."""
+    """Sort key: sections come before their fields, and the kind of a source before its other fields."""
     parts = path.split(".")
     return len(parts), parts[-1] != "kind", path
 
 
 def _replaced(node: Any, annotation: Any, parts: list[str], value: Any, at: str) -> Any:
-    """`node`, of type `annotation` and at the path `at`, with what lies below it at `parts` replaced."""
+    """Return `node`, of type `annotation` and at the path `at`, with the value below it at `parts` replaced."""
     if not parts:
         return _parsed(value, annotation, at)
     part, rest = parts[0], parts[1:]
     here = join(at, part)
     tags = kinds(annotation)
     if tags and part == "kind" and not rest:
-        # Sections of different kinds have different fields: another kind starts afresh.
+        # Sections of different kinds have different fields, so another kind starts with its defaults.
         return node if node and node["kind"] == value else {"kind": value}
     section = (tags.get(node.get("kind", "")) if node else None) if tags else plain(annotation)
     if section is None:
@@ -94,7 +94,7 @@ def _replaced(node: Any, annotation: Any, parts: list[str], value: Any, at: str)
 
 
 def _parsed(value: Any, annotation: Any, at: str) -> Any:
-    """A value as plain data; strings are parsed as far as pydantic does not do it."""
+    """Return a value as plain data; strings are parsed where pydantic would not parse them."""
     if not isinstance(value, str):
         return _plain(value)
     text = value.strip()
@@ -121,7 +121,7 @@ def _from_json(text: str, at: str) -> Any:
 
 
 def _plain(value: Any) -> Any:
-    """Sections as dicts and paths as strings, wherever they lie in a value."""
+    """Return a value with sections as dicts and paths as strings, at any depth."""
     if isinstance(value, os.PathLike):
         return os.fspath(value)
     if isinstance(value, Section):

@@ -1,4 +1,4 @@
-"""What is wrong with a config, in one line."""
+"""Explains in one line what is wrong with a config."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from joint_st.config.sections.base import Section
 from joint_st.config.tree import element, is_section, join, kinds, paths, plain, sections
 
 ROOTS = (Config, LmConfig)
-"""The kinds of configs there are."""
+"""The classes of whole configs."""
 
 
 def explain(error: pydantic.ValidationError) -> list[str]:
-    """One line for each problem, each with its dotted path from the root of the config."""
+    """Return a line for each problem, each with its dotted path from the root of the config."""
     root, prefix = _root(error.title)
     errors = error.errors(include_url=False)
     # Pydantic also finds a tuple too short when one of its items is wrong.
@@ -36,7 +36,7 @@ def explain(error: pydantic.ValidationError) -> list[str]:
         item
         for item in errors
         if not (item["type"] == "too_short" and item["loc"] in wrong_items)
-        # A key that is there under a misspelt name is not missing.
+        # A key that is present under a misspelt name is not missing.
         and not (item["type"] == "missing" and item["loc"][:-1] in unknown and str(item["loc"][-1]) in meant)
     ]
     kept.sort(key=lambda item: item["type"] != "extra_forbidden")
@@ -48,23 +48,23 @@ def _is_missing(error: ErrorDetails, within: tuple[str | int, ...]) -> bool:
 
 
 def one_line(problems: list[str]) -> str:
-    """The first problem, and how many more there are."""
+    """Return the first problem, and how many more there are."""
     first = " ".join(problems[0].split())
     return first if len(problems) == 1 else f"{first} (and {len(problems) - 1} more)"
 
 
 def unknown_key(path: str, value: Any, at: str, section: type[Section]) -> list[str]:
-    """Lines for a dotted path that leaves the schema in `section`, which lies at the path `at`.
+    """Return lines for a dotted path that the schema does not have below `section`, which is at the path `at`.
 
-    One line, but where it is a section with several fields that have new names.
+    There is one line, or several where a section has several fields with new names.
     """
-    # Not earlier, so that `python -m joint_st.config.renamed` is not imported before it runs.
+    # Imported here so that `python -m joint_st.config.renamed` does not find itself imported already.
     from joint_st.config.renamed import refusals
 
     if lines := refusals(path, value):
         return lines
     siblings = [join(at, name) for name in section.model_fields]
-    # Further fields are meant only where a section has one place; the fields of a source depend on its kind.
+    # Fields elsewhere are suggested only where a section has one place; the fields of a source depend on its kind.
     of_root = next((paths(root) for root in ROOTS if (at, section) in sections(root)), [])
     near = nearest(path, siblings + [known for known in of_root if known not in siblings])
     hint = f"did you mean {near}?" if near else f"{at or 'a config'} has {', '.join(section.model_fields)}"
@@ -72,7 +72,7 @@ def unknown_key(path: str, value: Any, at: str, section: type[Section]) -> list[
 
 
 def wrong_kind(at: str, kind: str | None, annotation: Any) -> str:
-    """A line for a source at the path `at` whose kind is missing or unknown."""
+    """Return a line for a source at the path `at` whose kind is missing or unknown."""
     *others, last = (repr(known) for known in kinds(annotation))
     should = f"{', '.join(others)} or {last}" if others else last
     problem = f"{join(at, 'kind')}: missing;" if kind is None else f"{join(at, 'kind')} = {shown(kind)}:"
@@ -80,7 +80,7 @@ def wrong_kind(at: str, kind: str | None, annotation: Any) -> str:
 
 
 def nearest(path: str, known: list[str]) -> str | None:
-    """The known path whose last name is alike; between equals the one that lies alike."""
+    """Return the known path whose last name is similar; of several, the one whose sections are similar."""
 
     def alike(a: str, b: str) -> float:
         return difflib.SequenceMatcher(None, a, b).ratio()
@@ -95,7 +95,7 @@ def nearest(path: str, known: list[str]) -> str | None:
 
 
 def shown(value: Any) -> str:
-    """A value as short text; strings as they would be typed."""
+    """Return a value as short text; strings are shown as one would type them."""
     if isinstance(value, str):
         text = value if value and re.fullmatch(r"[^\s'\"]+", value) else repr(value)
     elif isinstance(value, Section):
@@ -109,7 +109,7 @@ def shown(value: Any) -> str:
 
 
 def _root(title: str) -> tuple[type[Section], str]:
-    """The section pydantic names, and where it lies in a config; "" where that is not one place."""
+    """Return the section that pydantic names, and its path in a config; "" where it has several places."""
     found: type[Section] = Config
     todo: list[type[Section]] = [Section]
     while todo:
@@ -148,7 +148,7 @@ def _line(error: ErrorDetails, path: str, root: type[Section]) -> str:
 
 
 def _type_at(location: tuple[str | int, ...], annotation: Any) -> Any:
-    """The type at a location that leads to a source."""
+    """Return the type at a location that leads to a source."""
     for part in location:
         annotation = plain(annotation)
         annotation = annotation.model_fields[part].annotation if is_section(annotation) else element(annotation)
@@ -156,7 +156,7 @@ def _type_at(location: tuple[str | int, ...], annotation: Any) -> Any:
 
 
 def _dotted(location: tuple[str | int, ...], root: type[Section], prefix: str) -> tuple[str, type[Section]]:
-    """The dotted path of pydantic's location, which holds a source's kind too; and the last section."""
+    """Return the dotted path of pydantic's location, without the kinds of sources in it, and the last section."""
     path, section = prefix, root
     annotation: Any = root
     for part in location:

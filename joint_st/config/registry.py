@@ -1,8 +1,8 @@
 """Sections of the configuration that register themselves under a dotted name, such as `losses.consistency`.
 
-A registered section becomes a field of its group in `Config` at once, whenever it comes: one that a test file or a
-user's own file registers works in config files, by `--losses.NAME.FIELD`, in sweeps and in the JSON of a run, like
-those of the package.
+A registered section becomes a field of its group in `Config` at once. A section that a test or a user's own file
+registers works like those of the package: in config files, as `--losses.NAME.FIELD`, in sweeps and in the JSON of a
+run.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def register(path: str) -> Callable[[Registered], Registered]:
 
 
 def unregister(path: str) -> None:
-    """Take a section out of its group again; for tests."""
+    """Remove a section from its group again; for tests."""
     prefix, _, name = path.rpartition(".")
     parent = _groups[prefix]
     parent.__pydantic_fields__.pop(name)
@@ -60,7 +60,7 @@ def unregister(path: str) -> None:
 
 
 def registered(prefix: str) -> dict[str, type[Section]]:
-    """The sections of a group by name, in the order in which they were registered."""
+    """Return the sections of a group by name, in the order in which they were registered."""
     return {
         name: field.annotation
         for name, field in _groups[prefix].model_fields.items()
@@ -69,7 +69,8 @@ def registered(prefix: str) -> dict[str, type[Section]]:
 
 
 def follow(root: type[Section]) -> None:
-    """Have `root`, a config that holds groups (made by `Field(default_factory=GROUP)`), follow what comes later."""
+    """Rebuild `root`, a config that holds groups (made by `Field(default_factory=GROUP)`), whenever a section is
+    registered later."""
     _holders.append(root)
 
 

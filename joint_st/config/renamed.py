@@ -1,7 +1,7 @@
-"""Fields and columns that had other names in earlier versions: an old one is refused with its new name.
+"""Fields and columns that had other names in earlier versions; an old name is refused with the new one.
 
 `python -m joint_st.config.renamed FILE...` rewrites files of results (JSON, as `joint-st sweep collect` writes them)
-that hold fields or columns by their old names.
+that contain old names of fields or columns.
 """
 
 from __future__ import annotations
@@ -41,17 +41,18 @@ FIELDS = {
     "objective.consistency": Renamed("losses.consistency"),
     "model.heard_units": Renamed("model.unit_conditioning", {"added": "add", "only": "replace"}),
 }
-"""Fields and sections by their old dotted path. What lies in a section moved with it, where it has no entry of its own."""
+"""Fields and sections by their old dotted path. What lies in a section moved with it, where it has no entry of its
+own."""
 
 CLASSES = {"ObjectiveConfig": "LossesConfig, with a section for each loss"}
 """Names that `joint_st.config` no longer has, and what took their place."""
 
 COLUMNS = {"only_read": "text_only"}
-"""How names of columns of results end, or go on with `_low`, `_high`, `_by_seed`."""
+"""Old and new endings of column names in results; `_low`, `_high` or `_by_seed` may follow."""
 
 
 def today(path: str) -> Renamed | None:
-    """The new name of a field or section at a dotted path; None where it never had another one."""
+    """Return the new name of a field or section at a dotted path; None where it never had another one."""
     if path in FIELDS:
         return FIELDS[path]
     section, _, name = path.rpartition(".")
@@ -60,9 +61,9 @@ def today(path: str) -> Renamed | None:
 
 
 def refusals(path: str, value: Any = None) -> list[str]:
-    """One line for the old field or section at a dotted path, or for each old field in the value of a section.
+    """Return a line for the old field or section at a dotted path, or for each old field in the value of a section.
 
-    Empty where the path never was one.
+    It is empty where the path never was an old name.
     """
     inside = value if isinstance(value, Mapping) else {}
     lines = [line for name in inside if f"{path}.{name}" in FIELDS for line in refusals(f"{path}.{name}", inside[name])]
@@ -71,7 +72,7 @@ def refusals(path: str, value: Any = None) -> list[str]:
 
 
 def rewritten(results: Any) -> Any:
-    """Results as JSON has them, with all fields and columns, wherever they lie, by the names of today."""
+    """Return results, as read from JSON, with today's names of all fields and columns at any depth."""
     if isinstance(results, list):
         return [rewritten(item) for item in results]
     if not isinstance(results, dict):
@@ -92,7 +93,7 @@ def _column(name: str) -> str:
 
 
 def main(files: Sequence[str]) -> None:
-    """Rewrites files of results and prints which of them changed."""
+    """Rewrite files of results and print which of them changed."""
     if not files:
         sys.exit("usage: python -m joint_st.config.renamed FILE...")
     for file in map(Path, files):

@@ -1,4 +1,4 @@
-"""The whole configuration of a run: its sections, and which of their fields have to agree."""
+"""The whole configuration of a run: its sections, and checks that their fields agree."""
 
 from __future__ import annotations
 

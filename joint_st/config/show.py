@@ -16,7 +16,8 @@ from joint_st.config.tree import UNSET, element, is_section, is_tag, join, kinds
 
 
 def show(config: Section) -> str:
-    """`dotted.path = value` for every field, aligned; what differs from its default is marked with it."""
+    """Return `dotted.path = value` for every field, aligned; a value that is not the default is marked with the
+    default."""
     rows = list(leaves(config))
     width = max(len(row.path) for row in rows)
     lines = []
@@ -29,7 +30,7 @@ def show(config: Section) -> str:
 
 
 def describe(config: Config | LmConfig) -> str:
-    """Every field with its flag, its type, its value in this config and its meaning."""
+    """Return every field with its flag, its type, its value in this config and its meaning."""
     lines = []
     for prefix, section in sections(type(config)):
         if prefix:
@@ -52,20 +53,21 @@ def describe(config: Config | LmConfig) -> str:
 
 
 def settings(section: type[Section]) -> Iterator[tuple[str, FieldInfo]]:
-    """Yield the name and the field of every setting of a section; sections in it are none, sources and the like are."""
+    """Yield the name and the field of every setting of a section; subsections are not settings, sources and the like
+    are."""
     for name, field in section.model_fields.items():
         if not is_tag(field.annotation) and (kinds(field.annotation) or not is_section(plain(field.annotation))):
             yield name, field
 
 
 def type_of(field: FieldInfo) -> str:
-    """The type of a field, or the names that it may hold."""
+    """Return the type of a field, or the names that it may hold."""
     names = [name for one in field.metadata if isinstance(one, OneOf) for name in one.kinds.names()]
     return "|".join(names) or type_name(field.annotation)
 
 
 def groups(root: type[Section]) -> dict[str, dict[str, type[Section]]]:
-    """The kinds of each group that some section below `root` has a field of, by the group's name for people."""
+    """Return the kinds of each group that a field below `root` has as its type, by the group's readable name."""
     found = {}
     for _, section in sections(root):
         for field in section.model_fields.values():
@@ -76,7 +78,7 @@ def groups(root: type[Section]) -> dict[str, dict[str, type[Section]]]:
 
 
 def type_name(annotation: Any) -> str:
-    """The type of a field in the words of its flag."""
+    """Return the type of a field as its flag's help names it."""
     if kinds(annotation):
         return plain(annotation).__name__.removesuffix("Config").upper()
     names = []

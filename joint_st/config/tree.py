@@ -1,4 +1,4 @@
-"""Walking the schema and a config by dotted path."""
+"""Walks the schema and a config by dotted path."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Leaf:
 
 
 def plain(annotation: Any) -> Any:
-    """The type without what `Annotated` adds."""
+    """Return the type without what `Annotated` adds."""
     while get_origin(annotation) is Annotated:
         annotation = get_args(annotation)[0]
     return annotation
@@ -37,12 +37,12 @@ def is_section(annotation: Any) -> bool:
 
 
 def is_tag(annotation: Any) -> bool:
-    """Whether a type has one value only, which tells sections apart and is no setting."""
+    """Return whether a type has a single value, which tells sections apart and is not a setting."""
     return get_origin(plain(annotation)) is Literal and len(get_args(plain(annotation))) == 1
 
 
 def members(annotation: Any) -> tuple[Any, ...]:
-    """The types a union admits; any other type alone."""
+    """Return the types of a union; for another type, that type alone."""
     annotation = plain(annotation)
     if get_origin(annotation) in (Union, types.UnionType):
         return tuple(plain(member) for member in get_args(annotation))
@@ -50,7 +50,7 @@ def members(annotation: Any) -> tuple[Any, ...]:
 
 
 def kinds(annotation: Any) -> dict[str, type[Section]]:
-    """The sections of a group by their `kind`; empty for other types."""
+    """Return the sections of a group by their `kind`; empty for other types."""
     annotation = plain(annotation)
     return dict(annotation.registered) if is_section(annotation) and _is_group(annotation) else {}
 
@@ -60,7 +60,7 @@ def _is_group(section: type[Section]) -> bool:
 
 
 def element(annotation: Any) -> Any:
-    """The type of what a tuple or a dict holds; None for other types."""
+    """Return the type of a tuple's or dict's items; None for other types."""
     annotation = plain(annotation)
     arguments = get_args(annotation)
     if get_origin(annotation) is tuple:
@@ -71,7 +71,7 @@ def element(annotation: Any) -> Any:
 
 
 def sections(root: type[Section] = Config, prefix: str = "") -> Iterator[tuple[str, type[Section]]]:
-    """(dotted path, section) of every section that lies directly in another one, the root first."""
+    """Yield (dotted path, section) of every section that is a field of another one, the root first."""
     yield prefix, root
     for name, field in root.model_fields.items():
         annotation = plain(field.annotation)
@@ -80,12 +80,12 @@ def sections(root: type[Section] = Config, prefix: str = "") -> Iterator[tuple[s
 
 
 def paths(root: type[Section] = Config) -> list[str]:
-    """Dotted path of every field and section that every config has."""
+    """Return the dotted paths of the fields and sections that every config has."""
     return [join(prefix, name) for prefix, section in sections(root) for name in section.model_fields]
 
 
 def leaves(section: Section, prefix: str = "") -> Iterator[Leaf]:
-    """Every plain value of a config; a source in a tuple or a dict has its index or name in its path."""
+    """Yield every plain value of a config; a source in a tuple or a dict has its index or name in its path."""
     for name, field in type(section).model_fields.items():
         path = join(prefix, name)
         value = getattr(section, name)
@@ -96,7 +96,7 @@ def leaves(section: Section, prefix: str = "") -> Iterator[Leaf]:
             for key, item in items:
                 yield from leaves(item, join(path, key))
         else:
-            # `kind` has a default only to make it optional in Python; what tells sources apart is no setting.
+            # `kind` has a default only to make it optional in Python; it tells sources apart and is not a setting.
             unset = field.is_required() or is_tag(field.annotation)
             default = UNSET if unset else field.get_default(call_default_factory=True)
             yield Leaf(path, value, default, field.annotation, field.description or "")

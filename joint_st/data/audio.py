@@ -1,4 +1,4 @@
-"""Audio files to int16 samples at the model's rate."""
+"""Reads audio files as int16 samples at the model's rate."""
 
 from __future__ import annotations
 
@@ -17,12 +17,16 @@ from joint_st.data.containers import HEAD, Structure, examine, format_of
 from joint_st.errors import UserError
 
 BLOCK = 1 << 18
-"""Samples of all channels that are decoded at once: memory follows what comes, not what a header promises."""
+"""Samples of all channels that are decoded at once, so that memory follows the data and not a header's promise."""
 
 LEAST_RATE, MOST_RATE = 2000, 1_000_000
-"""Sample rates in Hz; others are those of broken headers."""
+"""Range of sample rates in Hz; rates outside it come from broken headers."""
 
 MOST_SAMPLES = 2**48
+
+MOST_SAMPLES_A_BYTE = 10_000
+"""More than any codec packs into a byte; FLAC codes 65,535 equal samples in a dozen. More are filled in by a decoder
+where a broken header leaves a gap."""
 
 USUAL_RATES = (8000, 11_025, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000)
 """Hz."""
@@ -41,14 +45,14 @@ class UnreadableAudio(UserError):
 
 
 class Decoded(NamedTuple):
-    """What is in an audio file, or in a part of it."""
+    """The content of an audio file, or of a part of it."""
 
     audio: np.ndarray
     """int16 [samples], mono."""
     rate: int
     """Hz."""
     promised: float | None
-    """Seconds that the file's own header says there are; None where it does not say."""
+    """Seconds that the file's own header promises; None where it states no length."""
 
 
 class Decoder(Protocol):
@@ -59,7 +63,7 @@ class Decoder(Protocol):
     channels: int
 
     def blocks(self, start: int) -> Iterator[np.ndarray]:
-        """float32 [samples, channels] in -1..1 and so on, from sample `start` to the end; none that is empty."""
+        """Yield float32 [samples, channels], full scale being 1, from sample `start` to the end; no block is empty."""
         ...
 
     def __enter__(self) -> Decoder: ...
@@ -72,9 +76,9 @@ def read_audio(
 ) -> Decoded:
     """Decode WAV, FLAC, Ogg (Vorbis, Opus) or MP3, and with PyAV what FFmpeg reads.
 
-    Reads `seconds` from `offset` (seconds) on, or as much as there is. channels: those that are averaged, counted from
-    0; all where there are none. Raises `UnreadableAudio`, also for a file that can be seen to have been cut, and for
-    one of which the decoder would lose a part.
+    Reads `seconds` from `offset` (seconds) on, or as much as there is. channels: the channels to average, counted from
+    0; all of them if it is empty. Raises `UnreadableAudio`, also for a file that was visibly cut, and for one of which
+    the decoder would drop a part.
     """
     decoder, structure = _open(path)
     with decoder:
@@ -82,12 +86,12 @@ def read_audio(
         if channels and not all(0 <= channel < decoder.channels for channel in channels):
             several = f"{decoder.channels} channel{'s' * (decoder.channels > 1)}"
             raise UnreadableAudio(path, f"has {several}, and channel {max(channels)} is asked for; they count from 0")
-        # Of no file so much; a product of what a manifest says may be infinite.
+        # No file has so many samples; a product of numbers in a manifest may be infinite.
         start = round(min(offset * rate, MOST_SAMPLES))
         left = None if seconds is None else round(min(seconds * rate, MOST_SAMPLES))
         pieces = [np.zeros(0, np.int16)]
         try:
-            for block in decoder.blocks(start):
+            for block in in_measure(path, decoder.blocks(start)):
                 block = block if left is None else block[:left]
                 pieces.append(_mono(path, block, channels))
                 left = None if left is None else left - len(block)
@@ -101,7 +105,7 @@ def read_audio(
         promised = max(promised - offset, 0.0)
         promised = promised if seconds is None else min(promised, seconds)
     elif seconds is None and structure.present not in (None, float("inf")):
-        # What no header counts is there all the same.
+        # Samples that the header does not count are read all the same.
         present = max(structure.present - offset, 0.0)
         if len(audio) / rate < present - structure.slack:
             raise UnreadableAudio(path, f"{len(audio) / rate:.3f} of its {present:.3f} s can be decoded")
@@ -109,20 +113,23 @@ def read_audio(
 
 
 def audio_seconds(path: Path | str) -> float:
-    """Length of an audio file: as its header says, or, where it does not, as it is found. Raises `UnreadableAudio`."""
+    """Return the length of an audio file: from its header, or by decoding it if the header has none. Raises
+    `UnreadableAudio`."""
     decoder, structure = _open(path)
     with decoder:
         if isinstance(decoder, _Sndfile) and decoder.frames is not None:
+            _check_measure(path, decoder.frames)
             seen, promised = decoder.frames / decoder.rate, structure.promised
             return seen if promised is None or promised < seen + structure.slack else promised
         try:
-            return sum(map(len, decoder.blocks(0))) / decoder.rate
+            return sum(map(len, in_measure(path, decoder.blocks(0)))) / decoder.rate
         except (soundfile.SoundFileError, OSError, MemoryError, *ffmpeg.errors()) as error:
             raise UnreadableAudio(path, _why(path, error)) from None
 
 
 def check_length(path: Path | str, has: float, stated: float, tolerance: float, by: str = "its source") -> None:
-    """Raise `UnreadableAudio` where audio of `has` seconds is longer or shorter than stated, beyond a tolerance in s."""
+    """Raise `UnreadableAudio` where audio of `has` seconds differs from the stated length by more than a tolerance in
+    s."""
     if abs(has - stated) <= tolerance:
         return
     ratio = stated / has if has else 0.0
@@ -135,15 +142,15 @@ def check_length(path: Path | str, has: float, stated: float, tolerance: float, 
 
 
 def resample(audio: np.ndarray, rate: int, target: int) -> np.ndarray:
-    """int16 [n] at `rate` Hz as int16 [m] at `target` Hz, with m at most ceil(n * target / rate)."""
+    """Resample int16 [n] at `rate` Hz to int16 [m] at `target` Hz, with m at most ceil(n * target / rate)."""
     if rate == target or not len(audio):
         return audio
-    # In float: soxr may dither what it rounds to int16, and the same file must give the same samples always.
+    # In float: soxr may dither when it rounds to int16, and a file must always give the same samples.
     return to_int16(soxr.resample(audio.astype(np.float32), rate, target, quality="HQ"))
 
 
 def to_int16(audio: np.ndarray) -> np.ndarray:
-    """Samples in units of the int16 range, rounded to the nearest and clipped."""
+    """Round samples, given in units of the int16 range, to the nearest integer, and clip them."""
     return np.clip(np.rint(audio), -32768, 32767).astype(np.int16)
 
 
@@ -157,26 +164,40 @@ def _mono(path: Path | str, block: np.ndarray, channels: Sequence[int]) -> np.nd
 
 
 class Sequential(soundfile.SoundFile):
-    """A file that is read from one block to the next.
+    """A file that is read block by block, without seeking.
 
     SoundFile seeks before and after each block of a file that it can seek in, which decoders of MP3 and FLAC answer
-    with other samples or with errors, and reads no more than the header says.
+    with other samples or with errors, and reads no more than the header promises.
     """
 
     def seekable(self) -> bool:
         return False
 
 
+def in_measure(path: Path | str, blocks: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
+    """Yield blocks, as long as a file of this size can hold them."""
+    samples = 0
+    for block in blocks:
+        samples += len(block)
+        _check_measure(path, samples)
+        yield block
+
+
+def _check_measure(path: Path | str, samples: int) -> None:
+    if samples > MOST_SAMPLES_A_BYTE * (size := os.stat(path).st_size):
+        raise UnreadableAudio(path, f"{samples:,} samples in {size:,} bytes: its header is broken")
+
+
 class _Sndfile:
     """A file as libsndfile decodes it."""
 
     def __init__(self, path: Path | str):
-        # As bytes: the name may be in any encoding.
+        # As bytes, since the name may be in any encoding.
         self._file = Sequential(os.fsencode(path))
         self.rate, self.channels = self._file.samplerate, self._file.channels
         frames = self._file.frames
         self.frames = None if frames >= 2**62 else frames
-        """Samples that it has by its header; None where that does not say."""
+        """Samples according to its header; None where that states no length."""
         self.kind = self._file.format
 
     def blocks(self, start: int) -> Iterator[np.ndarray]:
@@ -198,7 +219,7 @@ class _Sndfile:
 
 
 def sndfile_blocks(file: Sequential, most: int = BLOCK) -> Iterator[np.ndarray]:
-    """What is left of an open file, float32 [samples, channels], about `most` numbers at a time."""
+    """Yield the rest of an open file, float32 [samples, channels], about `most` numbers at a time."""
     size = max(most // file.channels, 1)
     while True:
         # As float, whatever the file holds: libsndfile scales float files to int16 wrongly or not at all.
@@ -209,7 +230,7 @@ def sndfile_blocks(file: Sequential, most: int = BLOCK) -> Iterator[np.ndarray]:
 
 
 def _dropped(blocks: Iterator[np.ndarray], start: int) -> Iterator[np.ndarray]:
-    """Blocks without their first `start` samples."""
+    """Yield blocks without the first `start` samples of all."""
     for block in blocks:
         if start < len(block):
             yield block[start:]
@@ -217,7 +238,7 @@ def _dropped(blocks: Iterator[np.ndarray], start: int) -> Iterator[np.ndarray]:
 
 
 def _open(path: Path | str) -> tuple[Decoder, Structure]:
-    """A file, opened by what decodes all of it, and its structure. Raises `UnreadableAudio`."""
+    """Open a file with the decoder that reads all of it, and return its structure too. Raises `UnreadableAudio`."""
     if why := storage.why_no_file(path):
         raise UnreadableAudio(path, why)
     decoder: Decoder
@@ -252,7 +273,8 @@ def _structure(path: Path | str, kind: str = "") -> Structure:
 
 
 def _by_ffmpeg(path: Path | str, why: str) -> Decoder:
-    """A file as FFmpeg decodes it; where there is none, or it cannot either, raises `UnreadableAudio` with `why`."""
+    """Open a file with FFmpeg; where that is not installed or cannot read it either, raise `UnreadableAudio` with
+    `why`."""
     if not ffmpeg.available():
         raise UnreadableAudio(path, f"{why} (FFmpeg may read all of it: pip install 'joint_st[av]')")
     try:

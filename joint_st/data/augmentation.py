@@ -1,4 +1,4 @@
-"""What is done to speech when it is loaded to train on, drawn from the seed, the step and the row alone."""
+"""Augmentations of speech when it is loaded for training, drawn from the seed, the step and the row alone."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 from joint_st.config import AugmentationConfig, Gain, Identity, Noise
 
 STREAM = 2
-"""Number of the stream of its draws, beside those of the plans."""
+"""Number of the stream of its random draws, different from those of the plans."""
 
 
 class Speech(NamedTuple):
@@ -25,28 +25,28 @@ class Speech(NamedTuple):
 
 
 class Kind(Protocol):
-    """One kind of augmentation, made of its section of the configuration."""
+    """One kind of augmentation, made from its section of the configuration."""
 
     def longest(self, samples: np.ndarray) -> np.ndarray:
-        """The most samples that utterances of so many [N] may have afterwards, whatever is drawn, int32 [N].
+        """Return the most samples that utterances of `samples` [N] may have afterwards, whatever is drawn, int32 [N].
 
-        Batches are planned by it: buckets hold an utterance at every step.
+        Batches are planned with it, so that an utterance fits its bucket at every step.
         """
         ...
 
     def __call__(self, speech: Speech, random: np.random.Generator) -> Speech:
-        """The speech as it is trained on this time; times of words move along."""
+        """Return the augmented speech; the times of its words change with it."""
         ...
 
 
 Maker = TypeVar("Maker", bound=Callable[[Any], Any])
 
 KINDS: dict[str, Callable[[Any], Kind]] = {}
-"""What makes an augmentation of its section, by its kind."""
+"""Functions that make an augmentation from its section, by its kind."""
 
 
 def augments(kind: str) -> Callable[[Maker], Maker]:
-    """Declares a class or a function as what makes augmentations of a kind of their section."""
+    """Register a class or a function that makes augmentations of a kind from their section; a decorator."""
 
     def declare(maker: Maker) -> Maker:
         KINDS[kind] = maker
@@ -56,7 +56,7 @@ def augments(kind: str) -> Callable[[Maker], Maker]:
 
 
 class _SameLength:
-    """What changes no length and moves no word."""
+    """Base of augmentations that change neither the length nor the times of words."""
 
     def longest(self, samples: np.ndarray) -> np.ndarray:
         return samples
@@ -75,7 +75,7 @@ class Unchanged(_SameLength):
 
 @augments("gain")
 class Louder(_SameLength):
-    """Multiplies the samples by a factor drawn anew for each utterance."""
+    """Multiplies the samples by a factor that is drawn for each utterance."""
 
     def __init__(self, config: Gain):
         self._config = config
@@ -87,7 +87,7 @@ class Louder(_SameLength):
 
 @augments("noise")
 class Noisier(_SameLength):
-    """Adds noise, drawn anew, to a share of the utterances."""
+    """Adds noise, drawn for each utterance, to a share of the utterances."""
 
     def __init__(self, config: Noise):
         self._config = config
@@ -101,12 +101,12 @@ class Noisier(_SameLength):
 
 
 def as_int16(samples: np.ndarray) -> np.ndarray:
-    """Samples rounded, and clipped at full scale."""
+    """Round samples, and clip them at full scale."""
     return np.clip(np.rint(samples), -32768, 32767).astype(np.int16)
 
 
 def with_noise(audio: np.ndarray, decibels: float, colour: str, random: np.random.Generator) -> np.ndarray:
-    """Audio int16 [samples] with `white` or `pink` noise whose power lies so many dB below the audio's own."""
+    """Add `white` or `pink` noise to audio int16 [samples], with a power `snr` dB below the audio's own."""
     noise = random.standard_normal(len(audio))
     if colour == "pink":
         spectrum = np.fft.rfft(noise)
@@ -119,19 +119,19 @@ def with_noise(audio: np.ndarray, decibels: float, colour: str, random: np.rando
 
 
 class Augmentation:
-    """Kinds of augmentation, one after the other."""
+    """Several augmentations, applied one after the other."""
 
     def __init__(self, kinds: Sequence[Kind]):
         self._kinds = tuple(kinds)
 
     def planned(self, lengths: np.ndarray) -> np.ndarray:
-        """The most samples that utterances of so many [N] may have when they are loaded, int32 [N]."""
+        """Return the most samples that utterances of `samples` [N] may have when they are loaded, int32 [N]."""
         for kind in self._kinds:
             lengths = kind.longest(lengths)
         return lengths
 
     def __call__(self, speech: Speech, seed: int, step: int, row: int) -> Speech:
-        """The speech of a row as the batch of a step holds it."""
+        """Return the speech of a row as the batch of a step contains it."""
         random = np.random.Generator(np.random.Philox(np.random.SeedSequence([seed, step, row, STREAM])))
         for kind in self._kinds:
             speech = kind(speech, random)
@@ -139,6 +139,6 @@ class Augmentation:
 
 
 def make_augmentation(sections: Sequence[AugmentationConfig]) -> Augmentation | None:
-    """What some sections of the configuration say; None where they leave speech as it is."""
+    """Make the augmentation of some sections of the configuration; None where they leave speech as it is."""
     kinds = [KINDS[section.kind](section) for section in sections if not isinstance(section, Identity)]
     return Augmentation(kinds) if kinds else None

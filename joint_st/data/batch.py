@@ -1,7 +1,7 @@
-"""What a batch holds: every field is declared here once, and the loader, the shapes that steps are compiled for and the
-layout over devices follow from it.
+"""The fields of a batch. Each is declared here once; the loader, the shapes that steps are compiled for and the layout
+over devices follow from it.
 
-A batch has two parts, of utterances and of text alone; one that a step does not take is not there:
+A batch has two parts, of utterances and of text alone; a part that a step does not take is absent:
 
     {"paired": {"audio": [B, S], "labels": [B, L], ...}, "text": {"labels": [B', L'], ...}}
 """
@@ -25,26 +25,26 @@ Arrays = dict[str, dict[str, Any]]
 
 
 class Row(NamedTuple):
-    """What a row of a batch is made of."""
+    """The source of a row of a batch."""
 
     example: Example
     """The utterance or text; its audio is at most as long as the batch's."""
     frames: int
-    """Encoder frames that the batch's audio has room for; 0 of a text."""
+    """Encoder frames for which the batch's audio has room; 0 for a text."""
     language: int
     """Index of its language in those of the run, 0 where it is not known."""
 
 
 class Field(NamedTuple):
-    """One array of a batch; its first axis is that of the rows, zeros stand behind the end of a row."""
+    """One array of a batch; its first axis is the row, and zeros pad the end of a row."""
 
     dtype: type
     value: Callable[[Row], Any]
-    """What it holds of a row: a number, or a sequence where there is a second axis."""
+    """The field's value for a row: a number, or a sequence where there is a second axis."""
     axis: str = ""
     """What the second axis counts: `samples`, `labels` or `units`; "" where there is none."""
     needs_units: bool = False
-    """Whether it is there only where the data have text units."""
+    """Whether the field exists only where the data have text units."""
 
 
 _TEXT = {
@@ -75,7 +75,7 @@ FIELDS = {
 
 
 class Shape(NamedTuple):
-    """Which bucket each part of a batch is of; None where it lacks the part."""
+    """The bucket of each part of a batch; None where it lacks the part."""
 
     paired: int | None
     text: int | None
@@ -86,7 +86,7 @@ class Batch:
     """One batch as this host has it."""
 
     number: int
-    """Which batch of the run it is, from 0 on: the step that takes it."""
+    """Number of the batch in the run, from 0 on: the step that takes it."""
     shape: Shape
     arrays: Arrays
     """This host's rows."""
@@ -97,27 +97,27 @@ class Batch:
 
 
 def fields(part: str, buckets: Buckets) -> Iterator[tuple[str, Field]]:
-    """The fields of a part that data in such buckets have."""
+    """Return the fields of a part, given the buckets of its data."""
     for name, field in FIELDS[part].items():
         if buckets.unit_bounds or not field.needs_units:
             yield name, field
 
 
 def array_shape(field: Field, rows: int, buckets: Buckets, bucket: int) -> tuple[int, ...]:
-    """The shape of a field's array with so many rows in a bucket."""
+    """Return the shape of a field's array for a number of rows in a bucket."""
     widths = {"samples": buckets.bounds, "labels": buckets.label_bounds, "units": buckets.unit_bounds}
     return (rows, widths[field.axis][bucket]) if field.axis else (rows,)
 
 
 def empty_part(part: str, rows: int, buckets: Buckets, bucket: int) -> dict[str, np.ndarray]:
-    """The arrays of a part, all zeros."""
+    """Return the arrays of a part, all zeros."""
     return {
         name: np.zeros(array_shape(field, rows, buckets, bucket), field.dtype) for name, field in fields(part, buckets)
     }
 
 
 def fill_row(arrays: dict[str, np.ndarray], part: str, b: int, row: Row) -> None:
-    """Write what the fields of a part hold of `row` into row `b`: numbers as they are, sequences from the left."""
+    """Write `row` into row `b` of a part's arrays: numbers as they are, sequences from the left."""
     for name, array in arrays.items():
         value = FIELDS[part][name].value(row)
         if array.ndim == 2:

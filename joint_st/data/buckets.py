@@ -7,10 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 
 LABEL_MULTIPLE = 8
-"""Bounds of labels and units are rounded up to this, so that a change of the data seldom means another compilation."""
+"""Bounds of labels and units are rounded up to a multiple of this, so that a change of the data seldom means another
+compilation."""
 
 GRID = 512
-"""Bounds tried at most; finer grids change the padding by less than a percent."""
+"""Most bounds that are tried; finer grids change the padding by less than a percent."""
 
 WORTH = 0.02
 """A further bucket costs a compilation, and must save this share of a pass."""
@@ -33,7 +34,7 @@ class Buckets:
         return len(self.bounds)
 
     def of(self, lengths: np.ndarray) -> np.ndarray:
-        """The bucket of each length [N]."""
+        """Return the bucket of each length [N]."""
         return np.searchsorted(self.bounds, lengths, side="left")
 
     @classmethod
@@ -47,10 +48,10 @@ class Buckets:
         multiple: int,
         batch_size: int,
     ) -> Buckets:
-        """At most `count` buckets for `lengths` [N], each bound a multiple of `multiple`.
+        """Choose at most `count` buckets for `lengths` [N]; each bound is a multiple of `multiple`.
 
-        Minimises what one pass computes, `sum_k batches_k * batch_sizes_k * bounds_k`, the empty rows of each
-        bucket's last batch included, by dynamic programming over the distinct rounded lengths. A batch has
+        Dynamic programming over the distinct rounded lengths minimises what one pass computes,
+        `sum_k batches_k * batch_sizes_k * bounds_k`, including the empty rows of each bucket's last batch. A batch has
         `batch_size` rows in the longest bucket, and a whole multiple of it in a bucket that much shorter.
         """
         units = np.maximum(-(-np.asarray(lengths) // multiple), 1)
@@ -74,7 +75,8 @@ class Buckets:
 
 
 def _cuts(bounds: np.ndarray, counts: np.ndarray, sizes: np.ndarray, most: int) -> np.ndarray:
-    """Which of the candidate bounds [C] to keep: the fewest, up to `most`, within `WORTH` of the cheapest."""
+    """Return which of the candidate bounds [C] to keep: the fewest, up to `most`, whose cost is within `WORTH` of the
+    cheapest."""
     through = np.concatenate([[0], np.cumsum(counts)])
     held = through[None, 1:] - through[:-1, None]
     # cost[a, b]: what the bucket of candidates a..b computes in a pass.

@@ -1,6 +1,7 @@
-"""Files of columns: arrays of numbers, and bytes for each row, read in place; kept in a folder that runs share.
+"""Files of columns: arrays of numbers, and bytes for each row. They are memory-mapped, and kept in a folder that runs
+share.
 
-A file is whole or recognisably not: a checksum covers all of it, and what it ends with says where everything lies.
+An incomplete file is recognised: a checksum covers all of it, and its end says where everything is.
 """
 
 from __future__ import annotations
@@ -27,19 +28,20 @@ from joint_st.errors import UserError
 log = logging.getLogger(__name__)
 
 MAGIC = b"joint_st columns 1\n"
-"""What a file begins and ends with."""
+"""Bytes with which a file begins and ends."""
 TAIL = struct.Struct("<QQII")
-"""Where the description begins, its length, its checksum, and that of what lies before it."""
+"""The end of a file: where the description begins, its length, its checksum, and the checksum of everything before
+it."""
 CHUNK = 1 << 24
 """Bytes whose checksum is computed at once."""
 
 
 class Damaged(Exception):
-    """A file that was not written to its end, or was changed since."""
+    """A file that was not written completely, or was changed since."""
 
 
 class NoRoom(UserError):
-    """A file that cannot be written where it belongs."""
+    """A file that cannot be written to its place."""
 
 
 class Writer:
@@ -61,16 +63,16 @@ class Writer:
         return self
 
     def __exit__(self, *error) -> None:
-        with contextlib.suppress(OSError):  # what was written is whole when `finish` returns
+        with contextlib.suppress(OSError):  # the file is complete when `finish` returns
             self._file.close()
 
     def add(self, content: bytes) -> int:
-        """Appends bytes; returns how many there are so far."""
+        """Append bytes; return how many there are so far."""
         self._put(content)
         return self._at - len(MAGIC)
 
     def finish(self, columns: Mapping[str, np.ndarray], about: Mapping[str, Any]) -> None:
-        """Writes the columns, of equal lengths, and what else is to be known of them, as JSON."""
+        """Write the columns, which have equal lengths, and further facts about them as JSON."""
         described = {}
         for name, column in columns.items():
             column = np.asarray(column)
@@ -99,13 +101,13 @@ class Writer:
             yield
         except OSError as error:
             raise NoRoom(
-                f"{self._folder}: what is known of the data cannot be kept here ({error.strerror or error}); make room, "
+                f"{self._folder}: the index of the data cannot be kept here ({error.strerror or error}); make room, "
                 "or name another folder by data.index_cache"
             ) from error
 
 
 class Columns:
-    """A file that `Writer` wrote, open to read. Raises `Damaged`, and `OSError` where there is none."""
+    """A file that `Writer` wrote, opened for reading. Raises `Damaged`, and `OSError` where there is none."""
 
     def __init__(self, path: Path):
         with open(path, "rb") as file:
@@ -124,12 +126,12 @@ class Columns:
             raise Damaged("its checksum differs")
         description = json.loads(bytes(content[at:tail]))
         self.about: dict[str, Any] = description["about"]
-        """What `Writer.finish` was told."""
+        """The facts that `Writer.finish` was given."""
         self.columns = {name: self._column(**fields) for name, fields in description["columns"].items()}
-        """Each column [rows], not to be written to."""
+        """Each column [rows], read-only."""
 
     def content(self, start: int, stop: int) -> bytes:
-        """Bytes of the rows, from `start` up to `stop`."""
+        """Return the bytes of the rows from `start` up to `stop`."""
         return self._map[len(MAGIC) + start : len(MAGIC) + stop]
 
     def _column(self, dtype: str, rows: int, at: int = 0, constant: Any = None) -> np.ndarray:
@@ -146,24 +148,24 @@ def _checksum(content: memoryview) -> int:
 
 
 class Cache:
-    """A folder of such files, on a disk or in a bucket; the cache in the home where none is named."""
+    """A folder of such files, on a disk or in a bucket; by default the cache in the home directory."""
 
     def __init__(self, folder: str = ""):
         self._shared = storage.path(folder) if storage.is_remote(folder) else None
         self.folder = expand(folder) if folder and self._shared is None else cache_folder("index")
-        """On a disk; what lies in a bucket is copied into it."""
+        """Folder on a disk, into which files of a bucket are copied."""
         self.made = 0
-        """Files that were made, and not found."""
+        """Number of files that did not exist and were made."""
         self._told = False
 
     def open(
         self, name: str, key: str, make: Callable[[Writer], tuple[Mapping, Mapping]], *, anew: bool = False
     ) -> Columns:
-        """The file `name` if it was made for `key`, or else, or where it is to be `anew`, a new one in its place.
+        """Open the file `name` if it was made for `key`; otherwise, or if `anew`, make a new one in its place.
 
-        `make` adds the bytes of all rows to the writer, and returns columns and what else is to be known of them. With
-        an empty key the file is made each time, and not kept. Where the folder takes it not, it lies in the one for
-        temporary files, for this process alone. Raises `NoRoom` where that does not take it either.
+        `make` adds the bytes of all rows to the writer, and returns columns and further facts about them. With an empty
+        key the file is made each time, and not kept. If it cannot be written into the folder, it is written into the
+        folder for temporary files, for this process alone. Raises `NoRoom` where that fails too.
         """
         place = self.folder / name
         if key and not anew:
@@ -180,7 +182,9 @@ class Cache:
             if not self._told:
                 self._told = True
                 log.warning("%s; for now it is in %s, for this process alone", error, tempfile.gettempdir())
-            with tempfile.TemporaryDirectory(prefix="joint_st_") as spare:  # what is open stays readable
+            with tempfile.TemporaryDirectory(
+                prefix="joint_st_"
+            ) as spare:  # the open file stays readable when the folder is removed
                 return self._made(Path(spare) / name, key, make, None)
         if key and self._shared is not None:
             storage.move_into_place(place, self._shared / name)
@@ -188,7 +192,7 @@ class Cache:
 
     @staticmethod
     def _made(draft: Path, key: str, make: Callable[[Writer], tuple[Mapping, Mapping]], place: Path | None) -> Columns:
-        """What `make` makes, in a file that is moved to its place, or removed where it has none."""
+        """Make the file and open it; it is moved to its place, or removed if `place` is None."""
         try:
             with Writer(draft) as writer:
                 columns, about = make(writer)
@@ -212,7 +216,7 @@ class Cache:
         return found if found.about["key"] == key else None
 
     def _fetch(self, name: str) -> bool:
-        """Copies a file from the bucket, and says whether it is there."""
+        """Copy a file from the bucket; return whether it exists there."""
         assert self._shared is not None
         remote = self._shared / name
         with storage.as_user_error(remote):

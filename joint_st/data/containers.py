@@ -1,8 +1,8 @@
-"""How much audio a file holds, read off its structure rather than believed of its header.
+"""How much audio a file holds, found by its structure and not by its header.
 
-libsndfile takes the length of a file from its header, and gives what is there up to that length: so a file that was cut
-comes out short, and what a header does not know of is lost, both without a word. The formats of which that is so are
-looked through here, without decoding.
+libsndfile takes the length of a file from its header and reads up to that length. A file that was cut therefore comes
+out short, and data that the header does not count are dropped, both without a warning. Formats with this problem are
+scanned here, without decoding.
 """
 
 from __future__ import annotations
@@ -15,34 +15,35 @@ from typing import BinaryIO, NamedTuple
 
 
 class Structure(NamedTuple):
-    """What is found in a file; None stands for what it does not tell."""
+    """What was found in a file; None where the file does not tell."""
 
     promised: float | None = None
-    """Seconds that its header says it holds."""
+    """Seconds that its header promises."""
     present: float | None = None
-    """Seconds that it holds, as far as whole frames of it are there."""
+    """Seconds of the complete frames that are in it."""
     slack: float = 0.1
-    """How many seconds a decoder may rightly give less than are `present`: encoders fill up the first and last frames."""
+    """Seconds by which a decoder may correctly give less than `present`: encoders pad the first and last frames."""
     damage: str = ""
-    """Why it is not whole; empty where that cannot be seen."""
+    """Why it is not complete; empty where no damage can be seen."""
 
 
 def examine(file: BinaryIO, kind: str) -> Structure:
-    """The structure of an open file of a format, by libsndfile's name of it; one that tells nothing of most formats."""
+    """Return the structure of an open file, given libsndfile's name of its format; for most formats it tells
+    nothing."""
     if kind not in READERS:
         return Structure()
     file.seek(0)
     found = READERS[kind](file)
     if found.promised is not None and found.present is not None and found.present > found.promised + found.slack:
-        # The header knows of a part alone, as where files were put one behind the other.
+        # The header counts a part only, for instance where files were concatenated.
         return found._replace(promised=None)
     return found
 
 
 PCM = (1, 3, 6, 7, 0xFFFE)
-"""Formats of WAV whose samples are each of the same size."""
+"""WAV formats whose samples have a fixed size."""
 UNKNOWN = 0x7FFF0000
-"""Programs that write into a pipe put a size of so many bytes or more, since they do not know it yet."""
+"""Programs that write into a pipe do not know the size yet, and state this many bytes or more."""
 MOST_CHUNKS = 10_000
 
 
@@ -83,7 +84,8 @@ def _wav(file: BinaryIO) -> Structure:
 
 
 def _after(file: BinaryIO, at: int) -> float | None:
-    """Seconds of the WAV that begins at a place, as where files were put one behind the other; None where none does."""
+    """Return the seconds of a WAV that begins at a place, since several may have been concatenated; None where none
+    begins there."""
     file.seek(at)
     if file.read(4) not in (b"RIFF", b"RF64", b"RIFX"):
         return None
@@ -93,7 +95,7 @@ def _after(file: BinaryIO, at: int) -> float | None:
 
 
 def _aiff(file: BinaryIO) -> Structure:
-    """The frames that the chunk COMM promises; libsndfile has its rate."""
+    """Return the number of frames that the chunk COMM promises; libsndfile knows the rate."""
     head = file.read(1 << 16)
     at = head.find(b"COMM")
     if at < 0 or len(head) < at + 26:
@@ -121,7 +123,7 @@ def _nist(file: BinaryIO) -> Structure:
 
 
 TAIL_W64 = b"\xf3\xac\xd3\x11\x8c\xd1\x00\xc0\x4f\x8e\xdb\x8a"
-"""How names of chunks of W64 go on."""
+"""Endings of the names of W64's chunks."""
 
 
 def _w64(file: BinaryIO) -> Structure:
@@ -136,7 +138,7 @@ def _w64(file: BinaryIO) -> Structure:
 
 
 def _flac(file: BinaryIO) -> Structure:
-    # libsndfile knows the header's count, and stops at it.
+    # libsndfile stops at the header's count.
     if file.read().find(b"fLaC\x00\x00\x00\x22", 1) > 0:
         return Structure(present=float("inf"))
     return Structure()
@@ -146,7 +148,7 @@ BITRATES = {
     1: (0, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320),
     2: (0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
 }
-"""kbit/s of layer III, of MPEG 1 and of MPEG 2 and 2.5. Nothing is found out about layers I and II."""
+"""kbit/s of layer III, of MPEG 1 and of MPEG 2 and 2.5. Layers I and II are not examined."""
 
 
 class _Frame(NamedTuple):
@@ -158,7 +160,7 @@ class _Frame(NamedTuple):
 
 
 def _mpeg_frame(content: bytes, at: int) -> _Frame | None:
-    """The frame whose header begins at a place; None where there is none."""
+    """Return the frame whose header begins at a place; None where there is none."""
     if at + 4 > len(content) or content[at] != 0xFF or content[at + 1] & 0xE6 != 0xE2:
         return None
     version = {3: 1, 2: 2, 0: 2}.get(content[at + 1] >> 3 & 3)
@@ -191,26 +193,26 @@ def _mp3(file: BinaryIO) -> Structure:
         at += frame.size
     if not present:
         return Structure(promised)
-    # With a count, a last frame that is not whole is one frame less, which the comparison with it decides upon.
+    # Where there is a count, an incomplete last frame shows as one frame less in the comparison with the count.
     return Structure(promised, present - filled, max(0.1, 4 * longest), damage if promised is None else "")
 
 
 class _Counted(NamedTuple):
-    """What the first frame of a file says of the others."""
+    """What the first frame of a file states about the others."""
 
     frames: int
-    """0 where it does not say."""
+    """Number of frames; 0 where it is not stated."""
     filled: int
-    """Samples that the encoder has added before and behind, and a decoder leaves out."""
+    """Samples that the encoder has added at both ends, and that a decoder removes."""
 
 
 def _counted_frames(head: bytes) -> _Counted | None:
-    """What a frame says that counts the others (Xing, Info, VBRI); None of another frame."""
+    """Read a frame that counts the others (Xing, Info, VBRI); None for another frame."""
     padded = head.ljust(256, b"\0")
     for name in (b"Xing", b"Info"):
         if (found := head.find(name, 4, 46)) > 0:
             flags, count = struct.unpack_from(">II", padded, found + 4)
-            # Behind what the flags say is there, the encoder's name and nine bytes more, as LAME writes them.
+            # After the fields that the flags announce come the encoder's name and nine more bytes, as LAME writes them.
             at = found + 8 + 4 * (flags & 1) + 2 * (flags & 2) + 25 * (flags & 4) + (flags & 8) // 2 + 21
             added = int.from_bytes(padded[at : at + 3], "big")
             return _Counted(count if flags & 1 else 0, (added >> 12) + (added & 0xFFF))
@@ -220,7 +222,7 @@ def _counted_frames(head: bytes) -> _Counted | None:
 
 
 def _resync(content: bytes, at: int) -> int:
-    """The place of the next frame or tag behind what is neither; the end where there is none."""
+    """Return the place of the next frame or tag after bytes that are neither; the end where there is none."""
     if content[at : at + 3] == b"ID3" and at + 10 <= len(content):
         size = 0
         for byte in content[at + 6 : at + 10]:
@@ -230,7 +232,7 @@ def _resync(content: bytes, at: int) -> int:
         return at + 128
     while (at := content.find(b"\xff", at + 1)) >= 0:
         frame = _mpeg_frame(content, at)
-        # Two in a row: other bytes may look like one.
+        # Two frames in a row, because other bytes may look like one.
         if frame and _mpeg_frame(content, at + frame.size):
             return at
     return len(content)
@@ -266,7 +268,7 @@ READERS: dict[str, Callable[[BinaryIO], Structure]] = {
     "MP3": _mp3,
     "OGG": _ogg,
 }
-"""What looks through files, by libsndfile's names of their formats."""
+"""Functions that scan files, by libsndfile's names of their formats."""
 
 STARTS = (
     (0, b"RIFF", "WAV"),
@@ -285,17 +287,18 @@ STARTS = (
     (0, b"\x30\x26\xb2\x75\x8e\x66\xcf\x11", "ASF"),
     (0, b"#!AMR", "AMR"),
 )
-"""What files of formats begin with: where, with which bytes, and the format's name, libsndfile's where it has one."""
+"""First bytes of formats: offset, bytes, and the format's name (libsndfile's where it has one)."""
 
 HEAD = 4096
-"""Bytes of the beginning of a file by which its format is told."""
+"""Number of bytes at the beginning of a file that tell its format."""
 
 
 def format_of(head: bytes) -> str:
-    """The format of the file that begins with `head` (`HEAD` bytes where it has as many); empty where it is of none."""
+    """Return the format of the file that begins with `head` (its first `HEAD` bytes); empty where it has none of
+    them."""
     for at, magic, name in STARTS:
         if head[at : at + len(magic)] == magic:
             return name
-    # Samples may look like the header of one frame, and hardly like one that leads to another.
+    # Samples may look like the header of one frame, but hardly like a frame that another one follows.
     frame = _mpeg_frame(head, 0)
     return "MP3" if frame and _mpeg_frame(head, frame.size) else ""

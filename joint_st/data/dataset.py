@@ -1,4 +1,4 @@
-"""A data set: which rows of its sources it takes, how long everything is, and what was left out and why."""
+"""A data set: the rows that it takes from its sources, their lengths, and what was left out and why."""
 
 from __future__ import annotations
 
@@ -27,22 +27,22 @@ from joint_st.errors import UserError
 log = logging.getLogger(__name__)
 
 NAMED = 10
-"""Unreadable utterances that are named in warnings; all are counted."""
+"""Number of unreadable utterances that are named in warnings; all are counted."""
 
 
 class Example(NamedTuple):
-    """An utterance or a text as training takes it."""
+    """An utterance or a text, ready for training."""
 
     audio: np.ndarray
-    """int16 [samples] at the model's rate; none of a text."""
+    """int16 [samples] at the model's rate; empty for a text."""
     labels: np.ndarray
     """int32 [L]."""
     units: np.ndarray
-    """int32 [U]; none where the utterance takes part with its audio alone."""
+    """int32 [U]; empty where the utterance takes part with its audio alone."""
     unit_ends: np.ndarray
     """Encoder frame (exclusive) at which each unit ends, int32 [U]; zeros where the times of words are unknown."""
     language: str = ""
-    """BCP 47 tag; empty where the source does not say."""
+    """BCP 47 tag; empty where the source states none."""
 
 
 class Table:
@@ -61,12 +61,12 @@ class Table:
         return self._starts[-1]
 
     def column(self, of: Callable[[Entries], np.ndarray]) -> np.ndarray:
-        """A column of all rows."""
+        """Return a column of all rows."""
         columns = [of(one) for one in self.entries]
         return columns[0] if len(columns) == 1 else np.concatenate(columns)
 
     def where(self, row: int) -> tuple[Entries, int]:
-        """The source of a row, and its row there."""
+        """Return the source of a row, and the number of the row there."""
         which, row = self.corpus.locate(row)
         return self.entries[which], row
 
@@ -78,7 +78,7 @@ def _joined(counts: Sequence[Counts]) -> Counts:
 
 
 class Dataset:
-    """`N` rows of some sources: utterances where it has `features`, else texts. Text and audio are read when asked for.
+    """`N` rows of some sources: utterances where it has `features`, otherwise texts. Text and audio are read on demand.
 
     All columns are in the order of the rows.
     """
@@ -99,13 +99,14 @@ class Dataset:
         strict: bool = False,
     ):
         self.rows = rows
-        """Row in the corpus of each utterance, int64 [N]."""
+        """Number of each utterance's row in the corpus, int64 [N]."""
         self.dropped = dropped
-        """How many rows were left out, by reason."""
+        """Number of rows that were left out, by reason."""
         self.unreadable: dict[int, str] = {}
         """Utterances that this host has failed to read so far, by number: which file, and why."""
         self.hashes: dict[int, str] | None = None
-        """Hashes of the samples of utterances that this host has read, by number, where a dictionary is put here."""
+        """Hashes of the samples of the utterances that this host has read, by number; collected where this is a
+        dictionary."""
         self.features = features
         self.normalizer = normalizer
         self.tokenizer = tokenizer
@@ -131,7 +132,7 @@ class Dataset:
 
     @functools.cached_property
     def lengths(self) -> np.ndarray:
-        """Samples at the model's rate as the source states them, int32 [N]."""
+        """Samples at the model's rate, as the source states them, int32 [N]."""
         assert self.features is not None
         return _samples(self._table.seconds[self.rows], self.features.sample_rate)
 
@@ -147,7 +148,8 @@ class Dataset:
 
     @functools.cached_property
     def unknown_characters(self) -> np.ndarray:
-        """Characters of the text that the tokenizer cannot spell, int32 [N]: each becomes, or is part of, an unknown label."""
+        """Number of characters in the text that the tokenizer cannot spell, int32 [N]; each becomes an unknown label,
+        or a part of one."""
         return self._table.labels.unknown[self.rows]
 
     @functools.cached_property
@@ -157,7 +159,7 @@ class Dataset:
 
     @functools.cached_property
     def words(self) -> np.ndarray:
-        """Words of the normalised text, int32 [N]."""
+        """Number of words in the normalised text, int32 [N]."""
         return self._table.column(lambda entries: entries.words)[self.rows]
 
     @property
@@ -167,18 +169,18 @@ class Dataset:
 
     @functools.cached_property
     def corpus_of(self) -> np.ndarray:
-        """Place in `corpora` of each row's source, int32 [N]."""
+        """Index in `corpora` of each row's source, int32 [N]."""
         sizes = [len(entries) for entries in self._table.entries]
         return np.repeat(np.arange(len(sizes), dtype=np.int32), sizes)[self.rows]
 
     @property
     def languages(self) -> tuple[str, ...]:
-        """BCP 47 tags of the rows of the sources; one may be empty, of rows whose source does not say."""
+        """BCP 47 tags of the sources' rows; an empty one stands for rows whose source states none."""
         return self._table.languages
 
     @functools.cached_property
     def language_of(self) -> np.ndarray:
-        """Place in `languages` of each row's, int32 [N]."""
+        """Index in `languages` of each row's language, int32 [N]."""
 
         def of(entries: Entries) -> np.ndarray:
             places = [self.languages.index(language) for language in entries.languages]
@@ -188,38 +190,38 @@ class Dataset:
 
     @property
     def fingerprint(self) -> str:
-        """Changes with the lengths of the utterances."""
+        """Text that changes with the lengths of the utterances."""
         return hashlib.sha256(self.lengths.tobytes() + self.label_lengths.tobytes()).hexdigest()[:16]
 
     def entry(self, n: int) -> Entry:
-        """Row `n` as its source holds it, without audio, under the id that it alone has."""
+        """Return row `n` as in its source, without audio, under its unique id."""
         return self.corpus.entry(int(self.rows[n]))
 
     def id(self, n: int) -> str:
-        """The id of row `n`, which no other row of its corpus has."""
+        """Return the id of row `n`, which no other row of its corpus has."""
         entries, row = self._table.where(int(self.rows[n]))
         return entries.id(row)
 
     def text(self, n: int) -> str:
-        """The normalised text of row `n`."""
+        """Return the normalised text of row `n`."""
         entries, row = self._table.where(int(self.rows[n]))
         return entries.text(row)
 
     def texts(self) -> Iterator[str]:
-        """The normalised text of each row."""
+        """Return the normalised text of each row."""
         return map(self.text, range(len(self)))
 
     def language(self, n: int) -> str:
-        """The language tag of row `n`; empty where its source does not say."""
+        """Return the language tag of row `n`; empty where its source states none."""
         entries, row = self._table.where(int(self.rows[n]))
         return entries.language_of(row)
 
     def text_hashes(self) -> np.ndarray:
-        """Equal where normalised texts are, and hardly ever elsewhere, uint64 [N]."""
+        """Return hashes of the normalised texts, uint64 [N]."""
         return self._table.column(lambda entries: entries.text_hash)[self.rows]
 
     def utterance(self, n: int) -> Utterance:
-        """Utterance `n` as its source holds it.
+        """Return utterance `n` as in its source.
 
         Raises `UnreadableAudio`, also where its audio is not as long as stated (`data.length_tolerance`).
         """
@@ -227,9 +229,9 @@ class Dataset:
         return read_whole(self.corpus, row, self.id(n), float(self._table.seconds[row]), self.length_tolerance)
 
     def load(self, n: int, draw: tuple[int, int] | None = None) -> Example:
-        """Row `n`, its audio decoded where it is an utterance. Raises `UnreadableAudio`.
+        """Return row `n` for training, with its audio decoded if it is an utterance. Raises `UnreadableAudio`.
 
-        draw: (seed, step) for which its augmentation is drawn; without, there is none.
+        draw: (seed, step) for which its augmentation is drawn; None for no augmentation.
         """
         text, language = self.text(n), self.language(n)
         labels = self.tokenizer.encode(text)
@@ -241,7 +243,7 @@ class Dataset:
         if self.hashes is not None:
             self.hashes[n] = utterance.hash()
         rate = self.features.sample_rate
-        # As long as the plan has it, wherever it stands in it.
+        # As long as the plan assumes.
         audio = resample(utterance.audio, utterance.sample_rate, rate)[: self.lengths[n]]
         speech = Speech(audio, rate, word_times(utterance, text))
         if draw is not None and self.augmentation is not None:
@@ -257,27 +259,27 @@ class Dataset:
         return Example(audio, labels, units, ends, language)
 
     def note_unreadable(self, n: int, error: UnreadableAudio) -> None:
-        """Counts utterance `n` as unreadable and warns, once; raises the error where the config is strict."""
+        """Count utterance `n` as unreadable and warn once; raise the error where the config is strict."""
         if self.strict:
             raise error
         message = f"{error.path}: {error.why}"
-        # The one thread whose own string is kept is the first.
+        # The first thread is the one whose own string is kept.
         if self.unreadable.setdefault(n, message) is message:
             log.warning("skipped %s", message)
 
     @property
     def seconds(self) -> float:
-        """Length of the audio."""
+        """Length of the audio in seconds."""
         assert self.features is not None
         return self.features.seconds(int(self.lengths.sum(dtype=np.int64)))
 
     def describe(self) -> str:
-        """What is in it and what was dropped, in one line."""
+        """Return in one line what the data set holds and what was dropped."""
         dropped = _counted(self.dropped) or "none"
         total = int(self.unknown_characters.sum(dtype=np.int64))
         unknown = f"; {total} unknown characters in {np.count_nonzero(self.unknown_characters)}" if total else ""
         if self.features is None:
-            kind, lengths = ("labels", self.label_lengths) if self.units is None else ("units", self.unit_lengths)
+            kind, lengths = ("labels", self.label_lengths) if self.units is None else ("text units", self.unit_lengths)
             total = int(lengths.sum(dtype=np.int64))
             return f"{len(self)} texts, {total / len(self):.1f} {kind} each; dropped {dropped}{unknown}"
         alone = np.count_nonzero(self.unit_lengths == 0) if self.units else 0
@@ -300,13 +302,13 @@ def open_paired(
     training: bool,
     indexes: Indexes | None = None,
 ) -> Dataset:
-    """The utterances of some sources; no audio is decoded.
+    """Open the utterances of some sources; no audio is decoded.
 
     Left out are utterances without audio and those known to be unreadable; in training also those outside
-    `min_seconds`..`max_seconds`, those without text, and those with more labels than CTC can emit in their
-    frames (a repeated label needs a blank between). In training, those with more than `max_text_units` take part
-    with their audio alone. indexes: those of the job, where it has opened sources already. Raises `UserError` where no
-    utterance is left, and, where the config is strict, for the first that is unreadable.
+    `min_seconds`..`max_seconds`, those without text, and those with more labels than CTC can emit in their frames (a
+    repeated label needs a blank between). In training, those with more than `max_text_units` take part with their audio
+    alone. indexes: the indexes of the job, if it has opened sources already. Raises `UserError` where no utterance is
+    left, and, where the config is strict, for the first unreadable one.
     """
     indexes = indexes or Indexes(data.index_cache, normalizer)
     sources = tuple(sources)
@@ -321,7 +323,7 @@ def open_paired(
             ("too short", table.seconds < data.min_seconds),
             ("too long", table.seconds > data.max_seconds),
             ("with empty text", table.labels.lengths == 0),
-            ("too short for CTC", frames < table.labels.frames),
+            ("with more labels than CTC can emit in their frames", frames < table.labels.frames),
         ]
     rows, dropped = _kept(reasons, len(table))
     if not len(rows):
@@ -348,17 +350,17 @@ def open_paired(
 def open_texts(
     data: DataConfig, normalizer: Normalizer, tokenizer: Tokenizer, units: Units, *, indexes: Indexes | None = None
 ) -> Dataset:
-    """The texts of `data.text`, whose audio there may be is not read.
+    """Open the texts of `data.text`; if the source has audio, it is not read.
 
-    Left out are texts that hold nothing once normalised, those that have no units, and those that have more than
-    `data.max_text_units`. indexes: as in `open_paired`. Raises `UserError` where none is left.
+    Left out are texts that are empty once normalised, have no units, or have more than `data.max_text_units`. indexes:
+    as in `open_paired`. Raises `UserError` where none is left.
     """
     indexes = indexes or Indexes(data.index_cache, normalizer)
     table = _table(indexes, data.text, tokenizer, units)
     empty = table.labels.lengths == 0
     reasons = [
         ("empty", empty),
-        ("without units", table.units.lengths == 0),
+        ("without text units", table.units.lengths == 0),
         ("too long", table.units.lengths > data.max_text_units),
     ]
     rows, dropped = _kept(reasons, len(table), in_order=True)
@@ -378,11 +380,10 @@ def open_lm_texts(
     *,
     indexes: Indexes | None = None,
 ) -> Dataset:
-    """The texts of some sources as the labels that spell them; audio there may be is not read.
+    """Open the texts of some sources as labels; if a source has audio, it is not read.
 
-    Left out are texts that hold nothing once normalised, those of more than `data.max_labels` labels, and those that
-    are in `held_out` too. field: of the config, for messages. indexes: as in `open_paired`. Raises `UserError` where
-    none is left.
+    Left out are texts that are empty once normalised, have more than `data.max_labels` labels, or are in `held_out`
+    too. field: field of the config, for messages. indexes: as in `open_paired`. Raises `UserError` where none is left.
     """
     indexes = indexes or Indexes(data.index_cache, normalizer)
     table = _table(indexes, sources, tokenizer, None)
@@ -408,7 +409,7 @@ def _table(indexes: Indexes, sources: Iterable[Source], tokenizer: Tokenizer, un
 
 
 def _tell_problems(entries: Sequence[Entries], strict: bool) -> None:
-    """Warns of the first utterances that are known to be unreadable; raises `UserError` where the config is strict."""
+    """Warn about the first utterances that are known to be unreadable; raise `UserError` where the config is strict."""
     told = 0
     for one in entries:
         for row in np.flatnonzero(one.flags & PROBLEM):
@@ -423,17 +424,17 @@ def _tell_problems(entries: Sequence[Entries], strict: bool) -> None:
 
 
 def _samples(seconds: np.ndarray, rate: int) -> np.ndarray:
-    """Samples in so many seconds, rounded up, int32 [N]."""
-    # A duration of 0.3 s is 4800.000000000001 samples or so: not one more.
+    """Return the samples in a number of seconds, rounded up, int32 [N]."""
+    # A duration of 0.3 s gives 4800.000000000001 samples or so, which must not become one sample more.
     return np.minimum(np.ceil(seconds * rate - 1e-3), np.iinfo(np.int32).max).astype(np.int32)
 
 
 def _kept(
     reasons: Sequence[tuple[str, np.ndarray]], count: int, *, in_order: bool = False
 ) -> tuple[np.ndarray, dict[str, int]]:
-    """The rows that no reason leaves out, int64, and how many each does: the first reason of a row counts.
+    """Return the rows that are kept, int64, and how many rows each reason leaves out; the first reason of a row counts.
 
-    Reasons come in the order of the first row that each leaves out, or `in_order` as they are given.
+    Reasons are sorted by the first row that each leaves out, or `in_order` as they are given.
     """
     left, found = np.ones(count, bool), []
     for name, applies in reasons:
@@ -445,12 +446,12 @@ def _kept(
 
 
 def _among(table: Table, held_out: Dataset | None) -> np.ndarray:
-    """Whether the text of each row is one of those held out, bool [rows]."""
+    """Return whether the text of each row is among the held-out texts, bool [rows]."""
     if held_out is None:
         return np.zeros(len(table), bool)
     found = np.isin(table.column(lambda entries: entries.text_hash), held_out.text_hashes())
     texts = set(held_out.texts()) if found.any() else set()
-    for row in np.flatnonzero(found):  # equal hashes are not yet equal texts
+    for row in np.flatnonzero(found):  # different texts may have equal hashes
         entries, own = table.where(int(row))
         found[row] = entries.text(own) in texts
     return found

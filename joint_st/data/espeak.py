@@ -1,7 +1,7 @@
-"""A private copy of espeak-ng's shared library, which the wheel `espeakng-loader` carries.
+"""A private copy of espeak-ng's shared library, which the wheel `espeakng-loader` contains.
 
-The library keeps its state in global variables. A copy has variables of its own: nothing else in the process can
-change them, and several copies work at once.
+The library keeps its state in global variables. A copy has its own variables: nothing else in the process can change
+them, and several copies can work at once.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import tempfile
 from pathlib import Path
 
 DONT_EXIT = 0x8000
-"""Option of `espeak_Initialize`: an error is returned, and does not end the process."""
+"""Option of `espeak_Initialize`: return an error instead of ending the process."""
 
 
 class EspeakError(RuntimeError):
@@ -34,18 +34,18 @@ class EspeakCopy:
         """espeak-ng's data: voices, dictionaries, phonemes."""
 
     def load(self) -> ctypes.CDLL:
-        """The library, its variables as they are at the start."""
+        """Load the library with its variables in their initial state."""
         return ctypes.CDLL(str(self._library))
 
     @staticmethod
     def unload(library: ctypes.CDLL) -> None:
-        """Ends a library that `load` returned; the next `load` starts anew."""
+        """Unload a library that `load` returned; the next `load` starts from the initial state."""
         library.espeak_Terminate()
         _ctypes.dlclose(library._handle)
 
 
 def initialize(library: ctypes.CDLL, output: int, buffer_ms: int, data: Path, options: int) -> int:
-    """`espeak_Initialize`; returns the sample rate in Hz. Raises `EspeakError`."""
+    """Call `espeak_Initialize`; return the sample rate in Hz. Raises `EspeakError`."""
     sample_rate = library.espeak_Initialize(output, buffer_ms, str(data).encode(), options | DONT_EXIT)
     if sample_rate <= 0:
         raise EspeakError(f"espeak_Initialize returned {sample_rate} for the data in {data}")
@@ -53,7 +53,7 @@ def initialize(library: ctypes.CDLL, output: int, buffer_ms: int, data: Path, op
 
 
 def set_voice(library: ctypes.CDLL, voice: str) -> None:
-    """Takes the voice of that identifier (`gmw/en-US`, `gmw/en-US+f3`). Raises `EspeakError`."""
+    """Select the voice with this identifier (`gmw/en-US`, `gmw/en-US+f3`). Raises `EspeakError`."""
     code = library.espeak_SetVoiceByName(voice.encode())
     if code:
         raise EspeakError(f"espeak-ng has no voice {voice!r} (espeak_SetVoiceByName returned {code})")

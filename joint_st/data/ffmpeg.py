@@ -1,6 +1,7 @@
 """Audio files decoded by FFmpeg, where PyAV is installed: `pip install 'joint_st[av]'`.
 
-PyAV and not torchcodec: its wheels hold FFmpeg, while torchcodec needs PyTorch and an FFmpeg of the machine's.
+PyAV is used and not torchcodec, because its wheels contain FFmpeg, while torchcodec needs PyTorch and an installed
+FFmpeg.
 """
 
 from __future__ import annotations
@@ -14,20 +15,20 @@ from typing import Any
 import numpy as np
 
 FORMATS = "wav,w64,aiff,au,caf,flac,ogg,mp3,aac,mov,matroska,asf,amr,ac3,eac3,wv,tta,ape,mpc,mpegts,mpeg,nistsphere"
-"""Demuxers that may be used: all read one file. Others open whatever a file names, playlists for instance."""
+"""Demuxers that may be used; each reads a single file. Others, such as playlists, open whatever a file names."""
 
 MOST_CHANNELS = 8
-"""PyAV reads beyond its memory where there are more, each in a plane of its own."""
+"""Most channels: with more, in a plane each, PyAV reads beyond its memory."""
 
 
 @functools.cache
 def available() -> bool:
-    """Whether PyAV is installed."""
+    """Return whether PyAV is installed."""
     return importlib.util.find_spec("av") is not None
 
 
 def errors() -> tuple[type[Exception], ...]:
-    """What PyAV raises for a file that it cannot read; nothing where there is no PyAV."""
+    """Return the errors that PyAV raises for a file that it cannot read; none where PyAV is not installed."""
     if not available():
         return ()
     import av
@@ -42,7 +43,7 @@ class FfmpegFile:
         import av
 
         av.logging.set_level(av.logging.PANIC)
-        # A file object, since FFmpeg takes some names for addresses.
+        # Opened here, since FFmpeg takes some names for addresses.
         self._file = open(path, "rb")
         try:
             self._container: Any = av.open(self._file, options={"format_whitelist": FORMATS, "protocol_whitelist": ""})
@@ -61,8 +62,8 @@ class FfmpegFile:
             raise
 
     def blocks(self, start: int) -> Iterator[np.ndarray]:
-        """float32 [samples, channels] from sample `start` to the end."""
-        # From the beginning, however late the start: places in such files are guessed from their headers.
+        """Yield float32 [samples, channels] from sample `start` to the end."""
+        # Always decoded from the beginning, because seeking in such files relies on guesses from their headers.
         for frame in self._container.decode(audio=0):
             for part in self._resampler.resample(frame):
                 block = part.to_ndarray().reshape(-1, self.channels)

@@ -1,6 +1,7 @@
-"""What is known of each row of a source without its audio, found in one pass and kept on disk for all runs.
+"""The index of a source: what is known about each row without its audio, found in one pass and kept on disk for all
+runs.
 
-`Entries` are what a source and a normaliser say, whatever the labels are: ids, normalised texts, seconds, languages.
+`Entries` depend on a source and a normaliser, not on labels: ids, normalised texts, seconds, languages.
 `Counts` are how many symbols a tokenizer or text units make of each text. Both change with the source's files.
 """
 
@@ -30,24 +31,25 @@ from joint_st.errors import UserError
 from joint_st.ops.ctc import frames_needed
 
 FORMAT = 3
-"""Format of what is kept, and of how it is found out; files of another are not read."""
+"""Number that stands for the format of the files and for how their content is computed; files of another format are not
+read."""
 
 log = logging.getLogger(__name__)
 
 MOST_NAMED = 10
-"""Unknown characters that are named in a warning, the most frequent ones; all are counted."""
+"""Number of unknown characters that are named in a warning, the most frequent ones; all are counted."""
 
 AUDIO, PROBLEM, TIMED = 1, 2, 4
-"""Flags of a row: it has audio; that is known to be unreadable; the times of all its words are known."""
+"""Flags of a row: it has audio; the audio is known to be unreadable; the times of all its words are known."""
 
 ID_LENGTH = 4
-"""Bytes that say how long an id is that a row has in the place of its source's."""
+"""Number of bytes that hold the length of an id which replaces the source's."""
 
 BAR = {"delay": 1, "leave": False, "disable": None}
 
 
 class Entries:
-    """The rows of one source, their texts normalised; a corpus that calls each utterance by an id of its own."""
+    """The rows of one source with normalised texts; a corpus in which each utterance has a unique id."""
 
     def __init__(self, corpus: Corpus, columns: Columns):
         self.corpus = corpus
@@ -58,13 +60,13 @@ class Entries:
         self.flags: np.ndarray = columns.columns["flags"]
         """`AUDIO`, `PROBLEM` and `TIMED`, uint8 [N]."""
         self.language: np.ndarray = columns.columns["language"]
-        """Place in `languages`, int32 [N]."""
+        """Index in `languages`, int32 [N]."""
         self.languages: list[str] = columns.about["languages"]
-        """BCP 47 tags; one may be empty, of rows whose source does not say."""
+        """BCP 47 tags; an empty one stands for rows whose source states none."""
         self.words: np.ndarray = columns.columns["words"]
-        """Words of the normalised text, int32 [N]."""
+        """Number of words in the normalised text, int32 [N]."""
         self.text_hash: np.ndarray = columns.columns["text_hash"]
-        """Equal where normalised texts are, uint64 [N]."""
+        """Hash of the normalised text, uint64 [N]."""
         self._ends = columns.columns["end"]
         self._id_bytes = columns.columns["id_bytes"]
         self._own_id = columns.columns["own_id"]
@@ -74,7 +76,7 @@ class Entries:
         return len(self._ends)
 
     def id(self, row: int) -> str:
-        """The id of a row, which no other row of its corpus has."""
+        """Return the id of a row, which no other row of its corpus has."""
         if at := int(self._own_id[row]):
             length = int.from_bytes(self._columns.content(at, at + ID_LENGTH), "little")
             return _decoded(self._columns.content(at + ID_LENGTH, at + ID_LENGTH + length))
@@ -82,27 +84,27 @@ class Entries:
         return _decoded(self._columns.content(start, start + int(self._id_bytes[row])))
 
     def entry(self, row: int) -> Entry:
-        """What the source says of a row without its audio, under the row's own id."""
+        """Return what the source states about a row without its audio, under the row's unique id."""
         return dataclasses.replace(self.corpus.entry(row), id=self.id(row))
 
     def where(self, row: int) -> str:
-        """Where a row is written, for messages."""
+        """Return the place of a row in its file, for messages."""
         return self.corpus.where(row)
 
     def __getitem__(self, row: int) -> Utterance:
-        """The utterance of a row as its source holds it. Raises `UnreadableAudio`."""
+        """Return the utterance of a row as in its source. Raises `UnreadableAudio`."""
         return dataclasses.replace(self.corpus[row], id=self.id(row))
 
     def text(self, row: int) -> str:
-        """The normalised text of a row."""
+        """Return the normalised text of a row."""
         return _decoded(self._columns.content(self._start(row) + int(self._id_bytes[row]), int(self._ends[row])))
 
     def language_of(self, row: int) -> str:
-        """The language tag of a row; empty where its source does not say."""
+        """Return the language tag of a row; empty where its source states none."""
         return self.languages[self.language[row]]
 
     def texts(self) -> Iterator[tuple[str, str]]:
-        """The (normalised text, language tag) of each row."""
+        """Yield (normalised text, language tag) of each row."""
         return ((self.text(row), self.language_of(row)) for row in range(len(self)))
 
     def _start(self, row: int) -> int:
@@ -110,7 +112,7 @@ class Entries:
 
 
 class Counts(NamedTuple):
-    """What the texts of a source are in symbols of some kind."""
+    """Lengths of the texts of a source in symbols of some kind."""
 
     lengths: np.ndarray
     """Symbols of each text, int32 [N]."""
@@ -126,19 +128,20 @@ class Indexes:
     def __init__(self, cache: str, normalizer: Normalizer):
         self.normalizer = normalizer
         self.cache = Cache(cache)
-        # By sections as JSON: not all that a section may hold can be hashed.
+        # Keyed by sections as JSON, because not every value of a section can be hashed.
         self._entries: dict[str, Entries] = {}
         self._counts: dict[tuple[str, str], Counts] = {}
 
     def entries(self, source: Source) -> Entries:
-        """What is known of each row of a source. Raises `UserError` where there is none, and for a broken line."""
+        """Return the entries of a source. Raises `UserError` where it does not exist, and for a broken line."""
         own = source.model_dump_json()
         if own not in self._entries:
             self._entries[own] = self._open(open_source(source))
         return self._entries[own]
 
     def labels(self, source: Source, tokenizer: Tokenizer) -> Counts:
-        """How many labels each text of a source is. Warns of characters that have none, the most frequent ones by name."""
+        """Return the number of labels of each text of a source. Warns about characters that have no label, and names
+        the most frequent ones."""
         return self._counted(
             source,
             tokenizer.digest,
@@ -147,9 +150,9 @@ class Indexes:
         )
 
     def units(self, source: Source, units: Units | None) -> Counts:
-        """How many text units each text of a source is; none where there are no units.
+        """Return the number of text units of each text of a source; None where there are no units.
 
-        Warns of the languages whose texts have none, with the first of the utterances.
+        Warns about the languages whose texts have none, and names the first of the utterances.
         """
         if units is None:
             none = np.broadcast_to(np.int32(0), len(self.entries(source)))
@@ -167,7 +170,8 @@ class Indexes:
     def symbols(
         self, source: Source, digest: str, symbols_of: Callable[[Sequence[tuple[str, str]]], set[str]]
     ) -> set[str]:
-        """All that `symbols_of` finds in (text, language tag) of the rows; see `joint_st.data.text_units.units.Gather`."""
+        """Return all that `symbols_of` finds in (text, language tag) of the rows; see
+        `joint_st.data.text_units.units.Gather`."""
         entries = self.entries(source)
         name, key = self._key(entries.corpus)
         found = self.cache.open(
@@ -181,7 +185,7 @@ class Indexes:
         return set(found.about["symbols"])
 
     def describe(self, seconds: float) -> str:
-        """One line for people that says how long it took from opening the sources to the first planned batch."""
+        """Return a line that says how long it took from opening the sources to the first planned batch."""
         made = self.cache.made
         how = f"{made} index{'es' * (made > 1)} made" if made else "all indexes found"
         return f"data     open and planned in {seconds:.2f} s, {how} in {self.cache.folder}"
@@ -195,7 +199,7 @@ class Indexes:
         made = self.cache.made
         found = self.cache.open(name, key, make)
         if self.cache.made == made:
-            # A file that was missing may be there now, and its manifest has not changed.
+            # A missing audio file may exist by now, although its manifest has not changed.
             for row in np.flatnonzero(found.columns["flags"] & PROBLEM):
                 if not corpus.entry(int(row)).problem:
                     found = self.cache.open(name, key, make, anew=True)
@@ -203,7 +207,8 @@ class Indexes:
         return Entries(corpus, found)
 
     def _key(self, corpus: Corpus) -> tuple[str, str]:
-        """The name of a corpus's file, and what it depends on; both are empty where its source does not say."""
+        """Return the name of a corpus's file, and the key of what it depends on; both are empty where its source states
+        neither."""
         place, version = getattr(corpus, "place", ""), getattr(corpus, "version", "")
         key = f"{FORMAT} {place} {version} {self.normalizer} {unicodedata.unidata_version}" if place else ""
         return f"{_hash(f'{place} {self.normalizer.name}')}.entries", key
@@ -230,7 +235,7 @@ class Indexes:
 
 
 def _gather(corpus: Corpus, normalizer: Normalizer, writer: Writer) -> tuple[dict, dict]:
-    """Goes once through a corpus; its ids and normalised texts go to the writer."""
+    """Go once through a corpus, and write its ids and normalised texts."""
     seconds, flags, language, words = array("d"), array("B"), array("i"), array("i")
     ends, id_bytes, hashes, id_hashes = array("q"), array("i"), array("Q"), array("Q")
     languages: dict[str, int] = {}
@@ -265,10 +270,10 @@ def _gather(corpus: Corpus, normalizer: Normalizer, writer: Writer) -> tuple[dic
 
 
 def unique_ids(corpus: Corpus, hashes: np.ndarray) -> dict[int, str]:
-    """The ids of those rows of a corpus that have the id of another row, by row; given the hashes of all ids, [N].
+    """Return unique ids, by row, for the rows of a corpus whose id another row has too. hashes: hashes of all ids, [N].
 
-    An id that the source made up becomes its longer form, and where that is another's too, has a number behind it.
-    Raises `UserError` where a source gives two rows one id as their own.
+    An id that the source made up is replaced by its longer form, and gets a number if that is not unique either.
+    Raises `UserError` where the source itself states one id for two rows.
     """
     order = np.argsort(hashes, kind="stable")
     same = hashes[order][1:] == hashes[order][:-1]
@@ -276,7 +281,7 @@ def unique_ids(corpus: Corpus, hashes: np.ndarray) -> dict[int, str]:
     doubtful[order[1:][same]] = doubtful[order[:-1][same]] = True
     taken: dict[str, int] = {}
     entries = {int(row): corpus.entry(int(row)) for row in np.flatnonzero(doubtful)}
-    count = Counter(entry.id for entry in entries.values())  # equal hashes are not yet equal ids
+    count = Counter(entry.id for entry in entries.values())  # different ids may have equal hashes
     for row, entry in entries.items():
         if entry.full_id:
             continue
@@ -317,7 +322,7 @@ def _count(
     encode: Callable[[Sequence[tuple[str, str]]], Iterable[np.ndarray]],
     unknown_in: Callable[[np.ndarray, str], list[str]],
 ) -> tuple[dict, dict]:
-    """The columns of `Counts`, and how often each unknown character occurs, the most frequent ones first."""
+    """Return the columns of `Counts`, and how often each unknown character occurs, the most frequent ones first."""
     counts = Counts(*np.zeros((3, len(entries)), np.int32))
     unknown: Counter[str] = Counter()
     for rows, texts in _chunks(entries):
@@ -335,7 +340,7 @@ def _tell_unknown(name: str, counts: Counts, unknown: list[tuple[str, int]]) -> 
         more = f" and {len(unknown) - MOST_NAMED} other ones" if len(unknown) > MOST_NAMED else ""
         total, texts = int(counts.unknown.sum()), np.count_nonzero(counts.unknown)
         log.warning(
-            "%s: %d characters in %d texts are none of the tokenizer's, and become unknown labels: %s%s",
+            "%s: %d characters in %d texts are not in the tokenizer, and become unknown labels: %s%s",
             *(name, total, texts, named, more),
         )
 
@@ -346,7 +351,7 @@ def _tell_refusals(entries: Entries, units: Units) -> None:
         if current().is_first and len(rows) and (why := units.refusal(language)):
             first = entries.id(int(rows[0]))
             log.warning(
-                "%s: %d texts are left without units, the first of them %s: %s",
+                "%s: %d texts are left without text units, the first of them %s: %s",
                 entries.corpus.name,
                 len(rows),
                 first,
@@ -355,7 +360,7 @@ def _tell_refusals(entries: Entries, units: Units) -> None:
 
 
 def _chunks(entries: Entries) -> Iterator[tuple[list[int], list[tuple[str, str]]]]:
-    """Some rows whose texts are not empty, with their (text, language tag), and so on with the next."""
+    """Yield the rows whose texts are not empty in chunks, with their (text, language tag)."""
     with tqdm.tqdm(total=len(entries), desc=f"texts of {entries.corpus.name}", unit=" texts", **BAR) as bar:
         for start in range(0, len(entries), TOGETHER):
             stop = min(start + TOGETHER, len(entries))

@@ -1,4 +1,5 @@
-"""What a config reads: utterances, hours, what is left out and why, buckets and padding."""
+"""`joint-st data inspect`: what a config reads, in utterances and hours, what is left out and why, buckets and
+padding."""
 
 from __future__ import annotations
 
@@ -22,7 +23,7 @@ from joint_st.data.texts import learn_from_texts, open_indexes
 
 
 def inspect(config: Config) -> Iterator[str]:
-    """Lines about each split, as it is found; no audio is decoded."""
+    """Yield lines about each split as soon as they are known; no audio is decoded."""
     data, features = config.data, config.model.features
     normalize = normalizer(data.normalizer)
     indexes = open_indexes(config)
@@ -30,8 +31,8 @@ def inspect(config: Config) -> Iterator[str]:
     tokenizer, units = symbols.labels, symbols.units
     yield f"tokenizer: {tokenizer.kind}, {tokenizer.size} labels, the CTC blank included"
     if units:
-        yield f"units: {data.units.kind}, {units.size}, padding and unknown included"
-    yield f"words: {len(vocabulary.heard)} heard in training, {len(vocabulary.read)} only read"
+        yield f"text units: {data.units.kind}, {units.size}, padding and unknown included"
+    yield f"words: {len(vocabulary.heard)} in training audio, {len(vocabulary.read)} in training text alone"
 
     for name, sources in _splits(config).items():
         if not sources:
@@ -42,7 +43,7 @@ def inspect(config: Config) -> Iterator[str]:
         yield f"{name}: {prepared.describe()}"
         if units:
             total = int(prepared.unit_lengths.sum())
-            yield f"  {total / len(prepared):.1f} units per utterance, {total / prepared.seconds:.1f} per second"
+            yield f"  {total / len(prepared):.1f} text units per utterance, {total / prepared.seconds:.1f} per second"
         if training:
             plan = training_plan(prepared, data, config.seed)
             yield f"  {plan.describe(features.sample_rate, 's')}"
@@ -50,21 +51,21 @@ def inspect(config: Config) -> Iterator[str]:
         assert units is not None  # the schema
         texts = open_texts(data, normalize, tokenizer, units, indexes=indexes)
         yield f"text: {texts.describe()}"
-        yield f"  {text_plan(texts, data, config.seed).describe(1, 'units')}"
+        yield f"  {text_plan(texts, data, config.seed).describe(1, 'text units')}"
 
 
 def _splits(config: Config) -> dict[str, tuple[Source, ...]]:
-    """The sources of utterances, by what they are for."""
+    """Return the sources of utterances by their purpose."""
     data = config.data
     return {"train": data.train, "dev": data.dev} | {f"test.{name}": (one,) for name, one in data.test.items()}
 
 
 TOGETHER = 1024
-"""Utterances that are given to the threads at once."""
+"""Number of utterances that are given to the threads at a time."""
 
 
 class Bad(NamedTuple):
-    """An utterance that cannot be read, or not as stated."""
+    """An utterance that cannot be read, or whose audio is not as stated."""
 
     splits: str
     where: str
@@ -76,7 +77,7 @@ class Bad(NamedTuple):
 
 
 class DecodedAll(NamedTuple):
-    """What came of decoding all utterances."""
+    """The outcome of decoding all utterances."""
 
     utterances: int
     seconds: float
@@ -87,7 +88,7 @@ class DecodedAll(NamedTuple):
 
 
 def decode_all(config: Config) -> DecodedAll:
-    """Decode every utterance of a config once, also those that training leaves out, as training would."""
+    """Decode every utterance of a config once as training would, including those that training leaves out."""
     data, indexes = config.data, open_indexes(config)
     splits: dict[str, list[str]] = {}
     opened: dict[str, Entries] = {}
@@ -100,7 +101,7 @@ def decode_all(config: Config) -> DecodedAll:
     bad, seconds = [], 0.0
 
     def listen(entries: Entries, row: int) -> tuple[float, str]:
-        """Seconds of an utterance, and why it is bad; empty where it is not."""
+        """Return the seconds of an utterance, and why it is bad; empty where it is good."""
         try:
             stated = float(entries.seconds[row])
             one = read_whole(entries, row, entries.id(row), stated, data.length_tolerance)

@@ -34,9 +34,10 @@ _TAGS |= {"mandarin": "zh", "nno": "nn", "farsi": "fa", "castilian": "es", "flem
 
 
 def bcp_47(language: str) -> str:
-    """The BCP 47 tag of a language that is given as one (`en_US`), as a code of three letters, or by its English name.
+    """Return the BCP 47 tag of a language that is given as a tag (`en_US`), a code of three letters, or an English
+    name.
 
-    It comes in lower case with hyphens; what is none of these comes back so, too.
+    The result is in lower case with hyphens, also for text that is none of these.
     """
     tag = " ".join(language.split()).replace("_", "-").lower()
     if tag in _TAGS:

@@ -1,4 +1,4 @@
-"""Batches of numpy arrays, read ahead by threads."""
+"""Loads batches of NumPy arrays, which threads read ahead."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def text_batches(
     parts: tuple[Sequence[int], int] = WHOLE,
     prefetch: int,
 ) -> Iterator[Batch]:
-    """Batches of text alone; see `batches`."""
+    """Yield batches of text alone; see `batches`."""
     return batches(
         None,
         None,
@@ -57,24 +57,25 @@ def batches(
     prefetch: int,
     read_timeout: float = math.inf,
 ) -> Iterator[Batch]:
-    """Batches `start`, `start + 1`, ... of the plan; a plan without shuffling ends.
+    """Yield batches `start`, `start + 1`, ... of the plan; a plan without shuffling ends.
 
-    With `text`, batch `i` holds batch `i` of its plan too. The first `text_first` batches are of text alone, and
-    the paired plan begins after them.
+    With `text`, batch `i` also holds batch `i` of the text's plan. The first `text_first` batches are of text alone,
+    and the paired plan begins after them.
 
-    `languages`: the run's, by which rows name theirs. `parts`: which of how many equal parts of each batch's rows this
-    host gets, all by default. Grain keeps `prefetch` batches ready, and their utterances are read by `read_threads`
-    threads in common. An unreadable utterance becomes an invalid row, or where the config is strict raises `UserError`. Where no batch comes for `read_timeout` seconds, raises `Stalled`.
+    `languages`: the languages of the run, into which a row's language is an index. `parts`: which of how many equal
+    parts of each batch's rows this host gets; all by default. Grain keeps `prefetch` batches ready, and `read_threads`
+    threads together read their utterances. An unreadable utterance becomes an invalid row, or where the config is
+    strict raises `UserError`. Where no batch comes for `read_timeout` seconds, raises `Stalled`.
 
-    Threads, not processes: decoders and resampler let go of the interpreter, and threads start at once, share the index
-    in memory, and count unreadable utterances together (`benchmarks/input_pipeline.py`).
+    It uses threads and not processes: decoders and resampler release the interpreter lock, and threads start at once,
+    share the index in memory, and count unreadable utterances together (`benchmarks/input_pipeline.py`).
     """
     loader = BatchLoader(prepared, plan, parts, text=text, text_first=text_first, languages=languages)
     readers = ThreadPoolExecutor(read_threads, thread_name_prefix="read")
     leading = text[1] if text is not None and plan is None else plan
     assert leading is not None
     end = sys.maxsize if leading.shuffle else leading.steps_per_epoch
-    numbers: Any = Numbers(start, end)  # what Grain asks of a source, but no `Sequence`
+    numbers: Any = Numbers(start, end)  # Grain needs this of a source, though it is no `Sequence`
     dataset = grain.MapDataset.source(numbers).map(lambda i: loader(i, readers.map))
     # A Grain thread holds a batch and waits for the readers; with one per batch, the readers never idle.
     options = grain.ReadOptions(num_threads=prefetch, prefetch_buffer_size=prefetch)
@@ -93,9 +94,9 @@ def batches(
 
 
 def in_time(iterator: Iterator[Batch], seconds: float, loader: BatchLoader) -> Iterator[Batch]:
-    """What an iterator over the batches of a loader gives.
+    """Yield the batches of a loader's iterator.
 
-    Raises `Stalled`, which names this host and the utterances that are being read, where none comes for so long.
+    Raises `Stalled`, which names this host and the utterances that are being read, where no batch comes in time.
     """
     if seconds == math.inf:
         yield from iterator
@@ -108,7 +109,7 @@ def in_time(iterator: Iterator[Batch], seconds: float, loader: BatchLoader) -> I
                 what = ", ".join(sorted(loader.reading.values())[:4]) or "the texts of a batch"
                 raise Stalled(
                     f"{current().name()}: has been reading {what} for {seconds:g} s; look at the disk, or the bucket, "
-                    "that they lie on; the same command goes on from the last checkpoint"
+                    "that holds them; the same command goes on from the last checkpoint"
                 )
             batch = coming.result()
             if batch is None:
@@ -119,7 +120,7 @@ def in_time(iterator: Iterator[Batch], seconds: float, loader: BatchLoader) -> I
 
 
 class Numbers:
-    """`start` up to `end` as a source for Grain, which takes no range."""
+    """The numbers from `start` up to `end` as a source for Grain, which does not accept a range."""
 
     def __init__(self, start: int, end: int):
         self._start = start
@@ -133,7 +134,7 @@ class Numbers:
 
 
 class BatchLoader:
-    """Batch `i` of a plan, one host's rows."""
+    """Loads batch `i` of a plan, one host's rows of it."""
 
     def __init__(
         self,
@@ -159,7 +160,7 @@ class BatchLoader:
         """Ids of the utterances that are being read now, by thread."""
 
     def __call__(self, i: int, each: Callable = map) -> Batch:
-        """Batch `i`; `each(f, rows)` calls `f` on every row, in any order or at once."""
+        """Return batch `i`; `each(f, rows)` calls `f` on every row, in any order or concurrently."""
         numbers = {"paired": i - self._text_first, "text": i}
         planned = {part: plan[numbers[part]] for part, plan in self._plans.items() if numbers[part] >= 0}
         arrays = {
@@ -174,7 +175,7 @@ class BatchLoader:
                 lambda b: self._fill(arrays["paired"], int(b), int(heard[b]), draw), np.flatnonzero(heard >= 0)
             )
         if "text" in planned:
-            # Texts are read here, while other threads read audio.
+            # This thread reads texts while others read audio.
             read = planned["text"].here
             for b in np.flatnonzero(read >= 0):
                 self._fill_text(arrays["text"], int(b), int(read[b]))
@@ -190,7 +191,8 @@ class BatchLoader:
         )
 
     def _fill(self, part: dict[str, np.ndarray], b: int, n: int, draw: tuple[int, int]) -> None:
-        """Utterance `n` as row `b`, augmented as (seed, step) say; nothing where it cannot be read."""
+        """Fill row `b` with utterance `n`, augmented for (seed, step); leave it empty where the utterance cannot be
+        read."""
         prepared, bound = self._prepared, part["audio"].shape[1]
         assert prepared is not None and prepared.features is not None
         thread = threading.get_ident()
@@ -215,16 +217,16 @@ class BatchLoader:
 
 
 class RowsOfBatch(NamedTuple):
-    """The bucket of a batch, and its rows of the data set, int64 [B]; -1 where it has none."""
+    """The bucket of a batch, and its rows of the data set, int64 [B]; -1 for an empty row."""
 
     bucket: int
     everywhere: np.ndarray
     here: np.ndarray
-    """Those of this host."""
+    """The rows of this host."""
 
 
 class HostRows:
-    """One host's parts of the rows of each batch of a plan."""
+    """One host's part of the rows of each batch of a plan."""
 
     def __init__(self, plan: BatchPlan, parts: tuple[Sequence[int], int], field: str):
         held, of = parts

@@ -1,4 +1,4 @@
-"""Which rows of a data set an epoch holds, and in which order: what lies between the index and the plan."""
+"""Mixtures, between the index and the plan: which rows of a data set an epoch holds, and in which order."""
 
 from __future__ import annotations
 
@@ -14,29 +14,29 @@ if TYPE_CHECKING:
 
 
 class Mixture(Protocol):
-    """Draws rows within one length bucket after the other, so that batches keep their few shapes.
+    """Draws rows from one length bucket at a time, so that batches keep their few shapes.
 
-    Which row is draw `n` of a run follows from the seed and `n` alone: every epoch has equally many draws of each
-    bucket, and those of an epoch come from a generator that its number seeds.
+    The row of draw `n` of a run follows from the seed and `n` alone: every epoch has equally many draws of each bucket,
+    and a generator seeded with the epoch's number makes them.
     """
 
     def size(self, rows: np.ndarray) -> int:
-        """How many draws an epoch makes of a bucket that holds these rows, int64 [R]; the same in every epoch."""
+        """Return how many rows an epoch draws from a bucket with these rows, int64 [R]; the same in every epoch."""
         ...
 
     def draw(self, rows: np.ndarray, random: np.random.Generator) -> np.ndarray:
-        """One epoch's draws of a bucket that holds these rows, int64 [`size(rows)`], in their order."""
+        """Return one epoch's draws from a bucket with these rows, int64 [`size(rows)`], in their order."""
         ...
 
 
 Maker = TypeVar("Maker", bound=Callable[..., Any])
 
 KINDS: dict[str, Callable[[Any, Dataset], Mixture]] = {}
-"""What makes a mixture of its section and a data set, by its kind."""
+"""Functions that make a mixture from its section and a data set, by its kind."""
 
 
 def mixes(kind: str) -> Callable[[Maker], Maker]:
-    """Declares a class or a function as what makes mixtures of a kind: it takes their section and the data set."""
+    """Register a class or a function that makes mixtures of a kind from their section and the data set; a decorator."""
 
     def declare(maker: Maker) -> Maker:
         KINDS[kind] = maker
@@ -47,7 +47,7 @@ def mixes(kind: str) -> Callable[[Maker], Maker]:
 
 @mixes("every_row")
 class EveryRowOnce:
-    """Every row once an epoch, shuffled."""
+    """Draws every row once an epoch, shuffled."""
 
     def __init__(self, config: EveryRow | None = None, dataset: Dataset | None = None):
         pass
@@ -60,5 +60,5 @@ class EveryRowOnce:
 
 
 def make_mixture(config: MixtureConfig, dataset: Dataset) -> Mixture:
-    """What a section of the configuration says of a data set."""
+    """Make the mixture of a section of the configuration for a data set."""
     return KINDS[config.kind](config, dataset)

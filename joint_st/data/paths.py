@@ -17,7 +17,8 @@ RECORDED = "JOINT_ST_DATA"
 
 
 def expand(path: str) -> Path:
-    """`path` with `~`, `$NAME` and `${NAME}` replaced; raises `UserError` naming a variable that is unset."""
+    """Return `path` with `~`, `$NAME` and `${NAME}` replaced; raises `UserError` that names a variable which is not
+    set."""
 
     def value(match: re.Match) -> str:
         name = match[1] or match[2]
@@ -30,7 +31,7 @@ def expand(path: str) -> Path:
 
 
 def existing(path: str) -> Path:
-    """`expand(path)`; raises `UserError` where no file is there."""
+    """Return `expand(path)`; raises `UserError` where there is no such file."""
     if path.startswith("gs:"):
         raise UserError(
             f"{path}: manifests, texts and their audio are read from disks; copy them there, or mount the bucket"
@@ -43,23 +44,25 @@ def existing(path: str) -> Path:
 
 
 def _shown(path: str, expanded: Path) -> str:
-    """A path as it is and as it is written. What is no path, as a key or a password, is not shown: logs keep it."""
+    """Return a path as it is and as it is written. A text that is not a path, such as a key or a password, is not
+    shown, because logs would keep it."""
     if str(expanded) == path or path.count("$") > path.startswith("$") or not expanded.is_absolute():
         return storage.printable(path)
     return storage.printable(f"{expanded} (from {path})")
 
 
 def cache_folder(name: str) -> Path:
-    """Folder for what can be computed again, made if absent: in the home, or in the temporary files of the machine."""
+    """Return a folder for data that can be computed again, made if absent: in the home directory, or among temporary
+    files."""
     folder = expand(f"~/.cache/joint_st/{name}")
     with contextlib.suppress(OSError):
         folder.mkdir(parents=True, exist_ok=True)
-    if not os.access(folder, os.W_OK):  # a home that cannot be written, as on some clusters
+    if not os.access(folder, os.W_OK):  # the home directory cannot be written to, as on some clusters
         folder = Path(tempfile.gettempdir()) / f"joint_st_{name}_{os.getuid()}"
         with contextlib.suppress(FileExistsError):
             folder.mkdir(mode=0o700)
         status = folder.lstat()
-        # Anyone may have made a folder of this name, or a link, to say what this user's runs find in it.
+        # Another user may have made a folder or a link of this name in order to plant files for this user's runs.
         if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid():
             raise UserError(f"{folder}: not a folder of this user's; set TMPDIR, or HOME, to a folder of your own")
     return folder

@@ -1,4 +1,5 @@
-"""Which utterances are in batch `i`: a function of the lengths, the buckets, the mixture, the seed and `i` alone."""
+"""The plan of batches: which utterances are in batch `i` is a function of the lengths, the buckets, the mixture, the
+seed and `i` alone."""
 
 from __future__ import annotations
 
@@ -24,13 +25,13 @@ class PlannedBatch(NamedTuple):
 
 
 class BatchPlan:
-    """Random access to batches, for any `i` from 0 on, with nothing to remember between them.
+    """Random access to batches, for any `i` from 0 on, without any state between them.
 
     With `shuffle`, epoch `e` holds what the mixture draws of each bucket (every row once, unless another mixture is
     given), from (seed, e) alone: the rows of a bucket are cut into batches, the last of a bucket filled up with -1, and
-    the batches are shuffled. The plan goes on for ever. Without, it is one pass, the longest first.
+    the batches are shuffled. The plan goes on for ever. Without `shuffle`, it is one pass, the longest first.
 
-    With `leave_longer`, rows that are longer than the last bucket are in no batch; without, they are an error.
+    With `leave_longer`, rows that are longer than the last bucket are in no batch; otherwise they are an error.
     Lengths are whole numbers of any unit: samples of audio, units of text. Plans of different `stream` draw
     independently from the same seed.
     """
@@ -78,7 +79,7 @@ class BatchPlan:
         return 1 - int(self.lengths[rows[rows >= 0]].sum()) / sum(self._computed())
 
     def describe(self, unit: float, name: str) -> str:
-        """The buckets in one line for people; `unit` is the length of one `name` (16000 samples: one s)."""
+        """Return the buckets in one readable line; `unit` is the length of one `name` (16000 samples: one s)."""
         sizes, bounds, labels = self.buckets.batch_sizes, self.buckets.bounds, self.buckets.label_bounds
         shapes = "; ".join(
             f"{size} × {bound / unit:.4g} {name}, {most} labels ({batches} batches)"
@@ -91,22 +92,23 @@ class BatchPlan:
         return [batches * size * bound for batches, size, bound in shapes]
 
     def _epoch(self, epoch: int) -> tuple[np.ndarray, list[np.ndarray]]:
-        """`_make_epoch`, the last two kept: threads on both sides of a boundary would redo them in turn."""
+        """Return `_make_epoch`; the last two epochs are cached, because threads on both sides of a boundary need
+        both."""
         epochs = self._epochs
         if epoch not in epochs:
             epochs = dict([*epochs.items()][-1:])
             epochs[epoch] = self._make_epoch(epoch)
-            self._epochs = epochs  # replaced, never changed: other threads may be reading the old one
+            self._epochs = epochs  # replaced and never changed, because other threads may be reading the old one
         return epochs[epoch]
 
     def _make_epoch(self, epoch: int) -> tuple[np.ndarray, list[np.ndarray]]:
-        """The order, int [steps, (bucket, batch)], and per bucket the rows, int64 [batches, B]."""
+        """Return the order, int [steps, (bucket, batch)], and per bucket the rows, int64 [batches, B]."""
         longest_first = reversed(range(len(self.buckets)))
         pairs = [(k, b) for k in longest_first for b in range(self.batches_per_bucket[k])]
         order: np.ndarray = np.array(pairs, int).reshape(-1, 2)
         members = self._members
         if self.shuffle:
-            # Stream 0 draws as it would without a stream: seeds are filled up with zeros.
+            # Stream 0 gives the same draws as no stream, because seeds are padded with zeros.
             random = np.random.Generator(np.random.Philox(np.random.SeedSequence([self.seed, epoch, self.stream])))
             members = [self.mixture.draw(rows, random) if len(rows) else rows for rows in members]
             order = random.permutation(order)
@@ -119,7 +121,7 @@ class BatchPlan:
 
 
 def training_plan(dataset: Dataset, data: DataConfig, seed: int) -> BatchPlan:
-    """The shuffled batches of a training set, in the buckets that waste the least on it."""
+    """Plan the shuffled batches of a training set, in the buckets that waste the least padding on it."""
     assert dataset.features is not None
     lengths = dataset.augmentation.planned(dataset.lengths) if dataset.augmentation else dataset.lengths
     buckets = Buckets.choose(
@@ -134,7 +136,7 @@ def training_plan(dataset: Dataset, data: DataConfig, seed: int) -> BatchPlan:
 
 
 def text_plan(texts: Dataset, data: DataConfig, seed: int) -> BatchPlan:
-    """The shuffled text-only batches, in buckets of numbers of units."""
+    """Plan the shuffled text-only batches, in buckets by the number of units."""
     lengths, mixture = texts.unit_lengths, make_mixture(data.text_mixture, texts)
     buckets = Buckets.choose(
         lengths,
@@ -148,7 +150,7 @@ def text_plan(texts: Dataset, data: DataConfig, seed: int) -> BatchPlan:
 
 
 def label_plan(texts: Dataset, data: LmDataConfig, seed: int, *, shuffle: bool) -> BatchPlan:
-    """Batches for a language model, in buckets of numbers of labels; without `shuffle`, one pass."""
+    """Plan batches for a language model, in buckets by the number of labels; without `shuffle`, one pass."""
     lengths = texts.label_lengths
     buckets = Buckets.choose(lengths, lengths, count=data.buckets, multiple=LABEL_MULTIPLE, batch_size=data.batch_size)
     return BatchPlan(lengths, buckets, seed=seed, shuffle=shuffle)

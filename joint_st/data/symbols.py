@@ -17,14 +17,14 @@ LANGUAGES_FILE = "languages.json"
 
 
 class SymbolSizes(NamedTuple):
-    """How many symbols each inventory has: what the shapes of a model follow from."""
+    """Sizes of the inventories, from which the shapes of a model follow."""
 
     labels: int
-    """What the heads spell, the blank at 0 included."""
+    """Number of labels, which the heads spell; the blank at 0 is included."""
     units: int = 0
-    """What the text encoder reads, padding at 0 and unknown at 1 included; 0 without a text encoder."""
+    """Number of text units, padding at 0 and unknown at 1 included; 0 without a text encoder."""
     languages: int = 1
-    """Languages of the training data, the unknown one at 0 included."""
+    """Number of languages of the training data, the unknown one at 0 included."""
 
 
 @dataclass(frozen=True)
@@ -39,11 +39,11 @@ class Symbols:
 
     @property
     def sizes(self) -> SymbolSizes:
-        """The size of each inventory."""
+        """Sizes of the inventories."""
         return SymbolSizes(self.labels.size, self.units.size if self.units else 0, len(self.languages))
 
     def language(self, tag: str) -> int:
-        """The id of a language; 0 where training met none of that tag."""
+        """Return the id of a language; 0 where training had none with that tag."""
         return self.languages.index(tag) if tag in self.languages else 0
 
 
@@ -53,7 +53,7 @@ def save_languages(languages: tuple[str, ...], folder: Path | str) -> None:
 
 
 def load_languages(folder: Path | str) -> tuple[str, ...]:
-    """What `save_languages` wrote; the unknown language alone where there is no such file."""
+    """Load what `save_languages` wrote; only the unknown language where there is no such file."""
     path = storage.path(folder) / LANGUAGES_FILE
     if not path.is_file():
         return ("",)

@@ -1,4 +1,4 @@
-"""The texts of a configuration: what a tokenizer learns from, and which words were heard or only read."""
+"""The texts of a configuration: what a tokenizer learns from, and which words occur in audio or in text alone."""
 
 from __future__ import annotations
 
@@ -18,36 +18,36 @@ from joint_st.data.vocabulary import Vocabulary
 
 
 def train_tokenizer(config: Config) -> Tokenizer:
-    """The tokenizer of a run: made from its training texts, paired and unpaired, or loaded."""
+    """Return the tokenizer of a run: made from its training texts, paired and unpaired, or loaded."""
     return make_tokenizer(config.data.tokenizer, () if config.data.tokenizer.path else training_texts(config))
 
 
 def training_texts(config: Config) -> Iterator[str]:
-    """The normalised training texts of a config, paired and unpaired, without the empty ones."""
+    """Yield the normalised training texts of a config, paired and unpaired, without empty ones."""
     return normalised_texts((*config.data.train, *config.data.text), open_indexes(config))
 
 
 def open_indexes(config: Config) -> Indexes:
-    """The indexes of a config's sources."""
+    """Open the indexes of a config's sources."""
     return Indexes(config.data.index_cache, normalizer(config.data.normalizer))
 
 
 def normalised_texts(sources: Sequence[Source], indexes: Indexes) -> Iterator[str]:
-    """The normalised texts of some sources, without the empty ones."""
+    """Yield the normalised texts of some sources, without empty ones."""
     return (text for text, _ in _examples(indexes.entries(source) for source in sources))
 
 
 class Learnt(NamedTuple):
-    """What a run takes from its training texts."""
+    """What a run learns from its training texts before training."""
 
     symbols: Symbols
     vocabulary: Vocabulary
 
 
 def learn_from_texts(config: Config, indexes: Indexes | None = None) -> Learnt:
-    """The inventories (the tokenizer may be one that is loaded) and the vocabulary of a run.
+    """Return the inventories (the tokenizer may be loaded) and the vocabulary of a run.
 
-    indexes: those of the job, to go on with. A source that has an index is not read.
+    indexes: the indexes of the job. A source that has an index is not read.
     """
     data, indexes = config.data, indexes or open_indexes(config)
     train = [indexes.entries(source) for source in data.train]
@@ -75,5 +75,5 @@ def learn_from_texts(config: Config, indexes: Indexes | None = None) -> Learnt:
 
 
 def _examples(entries: Iterator[Entries] | Sequence[Entries]) -> Iterator[tuple[str, str]]:
-    """Each text that is not empty, with its language tag."""
+    """Yield each text that is not empty, with its language tag."""
     return (example for example in itertools.chain.from_iterable(one.texts() for one in entries) if example[0])

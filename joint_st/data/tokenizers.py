@@ -1,4 +1,5 @@
-"""What the CTC heads spell: characters, or SentencePiece wordpieces. Id 0 is the blank, id 1 unknown."""
+"""Tokenizers, which turn text into the labels of the CTC heads: characters, or SentencePiece wordpieces. Id 0 is the
+blank, id 1 unknown."""
 
 from __future__ import annotations
 
@@ -27,29 +28,29 @@ UNKNOWN_MARK = "\u2047"
 
 
 class Tokenizer(Protocol):
-    """Text to labels and back; texts are normalised before they come here. It pickles."""
+    """Turns normalised text into labels and back. It can be pickled."""
 
     kind: str
     """`characters` or `sentencepiece`."""
     size: int
     """V, the blank included."""
     digest: str
-    """Changes whenever `encode` may return something else for some text."""
+    """Text that changes whenever `encode` may return something else for some text."""
 
     def encode(self, text: str) -> np.ndarray:
-        """Labels int32 [U], none of them the blank."""
+        """Return labels int32 [U], none of them the blank."""
         ...
 
     def decode(self, ids) -> str:
-        """The text of labels [U]; blanks are skipped."""
+        """Return the text of labels [U]; blanks are skipped."""
         ...
 
     def unknown(self, text: str) -> list[str]:
-        """The characters of a text that become unknown labels, each as often as it occurs."""
+        """Return the characters of a text that become unknown labels, each as often as it occurs."""
         ...
 
     def save(self, folder: Path | str) -> None:
-        """Writes what `load_tokenizer` reads into a folder, which is made."""
+        """Write what `load_tokenizer` reads into a folder, which is created."""
         ...
 
 
@@ -105,15 +106,16 @@ class Wordpieces:
 
     @property
     def has_our_ids(self) -> bool:
-        """Whether its padding, which stands for the blank, and its unknown piece have the ids that they have here."""
+        """Return whether its padding, which stands for the blank, and its unknown piece have the ids of this
+        package."""
         return (self._processor.pad_id(), self._processor.unk_id()) == (BLANK, UNKNOWN)
 
     def pieces(self, text: str) -> list[str]:
-        """The pieces of `text` as they are written, `WORD` where a word begins."""
+        """Return the pieces of `text` as they are written, with `WORD` where a word begins."""
         return self._processor.encode(text, out_type=str)
 
     def symbols(self) -> list[str]:
-        """All pieces [V] as they are written."""
+        """Return all pieces [V] as they are written."""
         return [self._processor.id_to_piece(i) for i in range(self.size)]
 
     def __reduce__(self):
@@ -127,10 +129,10 @@ MODEL = "tokenizer.model"
 
 
 def make_tokenizer(config: TokenizerConfig, texts: Iterable[str], section: str = "data.tokenizer") -> Tokenizer:
-    """The tokenizer saved at `config.path`, or else one made from normalised `texts`.
+    """Return the tokenizer saved at `config.path`, or one made from normalised `texts`.
 
-    `section`: where in the configuration `config` stands, for messages. Raises `UserError` where there is no text,
-    and where SentencePiece cannot make so many pieces of it.
+    `section`: path of `config` in the configuration, for messages. Raises `UserError` where there is no text,
+    and where SentencePiece cannot make that many pieces.
     """
     if config.path:
         return load_tokenizer(expand(config.path))
@@ -143,7 +145,7 @@ def make_tokenizer(config: TokenizerConfig, texts: Iterable[str], section: str =
 
 
 def load_tokenizer(folder: Path | str) -> Tokenizer:
-    """The tokenizer that `save` wrote into `folder`; raises `UserError` where there is none."""
+    """Load the tokenizer that `save` wrote into `folder`; raises `UserError` where there is none."""
     path = storage.path(folder) / DESCRIPTION
     if not path.is_file():
         raise UserError(f"{path}: no such file; `joint-st data tokenizer` writes what data.tokenizer.path takes")
@@ -165,7 +167,7 @@ def load_tokenizer(folder: Path | str) -> Tokenizer:
 
 
 class _OfCharacters(pydantic.BaseModel):
-    """What a tokenizer of characters is saved as."""
+    """The file format of a tokenizer of characters."""
 
     kind: Literal["characters"]
     characters: list[Annotated[str, pydantic.Field(min_length=1, max_length=1)]] = pydantic.Field(min_length=1)
@@ -179,7 +181,8 @@ class _OfCharacters(pydantic.BaseModel):
 
 
 class _OfPieces(pydantic.BaseModel):
-    """What a tokenizer of wordpieces is saved as, beside its model: a name that led elsewhere would be followed."""
+    """The file format of a tokenizer of wordpieces; the model's file beside it has a fixed name, because a stored name
+    could lead elsewhere."""
 
     kind: Literal["sentencepiece"]
     model: Literal["tokenizer.model"]
@@ -196,7 +199,7 @@ def _train_wordpieces(size: int, texts: Iterable[str], section: str) -> Wordpiec
             model_writer=model,
             model_type="unigram",
             vocab_size=size,
-            # The padding symbol is never emitted by the encoder: its id serves as the blank.
+            # The tokenizer never emits the padding symbol, so its id serves as the blank.
             pad_id=BLANK,
             pad_piece="<blank>",
             unk_id=UNKNOWN,
@@ -213,7 +216,7 @@ def _train_wordpieces(size: int, texts: Iterable[str], section: str) -> Wordpiec
 
 
 def _complaint(section: str, size: int, message: str) -> str:
-    """SentencePiece's refusal in our words, its numbers kept."""
+    """Return SentencePiece's refusal in the words of the config, with its numbers."""
     field = f"{section}.vocabulary_size"
     if most := re.search(r"too high .*<= (\d+)", message):
         return f"{field}: {size} is too large for the training texts; at most {most[1]}"

@@ -1,4 +1,4 @@
-"""Words that training heard spoken, and words that it only read."""
+"""Words that occur in training audio, and words that occur in training text alone."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ FILE = "vocabulary.json"
 
 
 class _Words(pydantic.BaseModel):
-    """What `vocabulary.json` holds."""
+    """The file format of `vocabulary.json`."""
 
     heard: list[str]
     read: list[str]
@@ -29,30 +29,30 @@ class Vocabulary:
     """The words of normalised training texts."""
 
     heard: frozenset[str]
-    """In a transcript of training audio."""
+    """Words in a transcript of training audio."""
     read: frozenset[str]
-    """In text without audio, and in no transcript."""
+    """Words in text without audio, and in no transcript."""
 
     @classmethod
     def of(cls, heard: Iterable[str], read: Iterable[str]) -> Vocabulary:
-        """From the normalised transcripts of training audio, and the normalised texts without audio."""
+        """Make it from the normalised transcripts of training audio and the normalised texts without audio."""
         spoken = frozenset(word for text in heard for word in text.split())
         return cls(spoken, frozenset(word for text in read for word in text.split()) - spoken)
 
     def subset_of(self, word: str) -> Literal["heard", "text_only"] | None:
-        """Where training met the word; None where it never did."""
+        """Return the subset that the word belongs to; None where it occurs in no training text."""
         if word in self.heard:
             return "heard"
         return "text_only" if word in self.read else None
 
     def save(self, folder: Path | str) -> None:
-        """Writes `vocabulary.json` into a folder, which must exist."""
+        """Write `vocabulary.json` into a folder, which must exist."""
         words = {"heard": sorted(self.heard), "read": sorted(self.read)}
         (Path(folder) / FILE).write_text(json.dumps(words, ensure_ascii=False) + "\n", encoding="utf-8")
 
     @classmethod
     def load(cls, folder: Path | str) -> Vocabulary:
-        """From a folder that `save` wrote into; raises `UserError` where there is none."""
+        """Load it from a folder that `save` wrote into; raises `UserError` where there is none."""
         path = storage.path(folder) / FILE
         if not path.is_file():
             raise UserError(f"{path}: no such file; is this the folder of a run?")

@@ -1,4 +1,4 @@
-"""When words are spoken, as the encoder counts time."""
+"""Times of words, in seconds and in encoder frames."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from joint_st.data.utterance import Utterance
 
 
 def word_times(utterance: Utterance, text: str) -> tuple[np.ndarray, np.ndarray] | None:
-    """Seconds at which each word of the normalised `text` begins and ends, float64 [words] each.
+    """Return the seconds at which each word of the normalised `text` begins and ends, float64 [words] each.
 
-    None where the source does not say, or where its words are not as many as those of `text`.
+    None where the source does not state them, or has another number of words than `text`.
     """
     if utterance.word_times is None:
         return None
@@ -20,10 +20,10 @@ def word_times(utterance: Utterance, text: str) -> tuple[np.ndarray, np.ndarray]
 
 
 def unit_ends(words: np.ndarray, starts: np.ndarray, ends: np.ndarray, frame_s: float, frames: int) -> np.ndarray:
-    """The encoder frame (exclusive) at which each unit ends, int32 [U], never falling and at most `frames`.
+    """Return the encoder frame (exclusive) at which each unit ends, int32 [U], non-decreasing and at most `frames`.
 
     `words` [U]: the word of each unit, -1 for boundaries; `starts` and `ends` [words] in seconds. The units of a word
-    divide its time evenly; a boundary ends where the next word begins, one behind the last word with that word. A
+    divide its time evenly; a boundary ends where the next word begins, and a final one with the last word. A
     frame is `frame_s` seconds long, and ends are rounded to the nearest.
     """
     count = np.bincount(words[words >= 0], minlength=len(starts))

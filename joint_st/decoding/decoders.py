@@ -1,4 +1,4 @@
-"""The ways from a head's emissions to labels: what of it runs on the device, and what is left for the host."""
+"""Decoders, which turn a head's emissions into labels: a part that runs on the device, and a part for the host."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ class Decoder(Protocol):
 
     @property
     def name(self) -> str:
-        """Such as `greedy`, as it stands in tables."""
+        """Name in tables, such as `greedy`."""
         ...
 
     @property
     def tables(self) -> Any:
-        """A tree of arrays that `on_device` looks things up in; None if there are none."""
+        """Lookup tables of `on_device`, a tree of arrays; None if it needs none."""
         ...
 
     def on_device(
@@ -40,25 +40,26 @@ class Decoder(Protocol):
         mesh: jax.sharding.Mesh,
         tables: Any,
     ) -> tuple[Any, ...]:
-        """For each head and its emissions [B, T, ...], what is fetched from the device: arrays of `B` rows.
+        """Return, for each head and its emissions [B, T, ...], arrays of `B` rows to fetch from the device.
 
-        mask: valid frames [B, T]. mesh: that the batch is cut over. tables: `tables`, or others of the same shapes, on
-        every device. Runs inside a jitted function.
+        mask: valid frames [B, T]. mesh: the mesh that the batch is cut over. tables: `tables`, or others of the same
+        shapes, on every device. It runs inside a jitted function.
         """
         ...
 
     def on_host(self, fetched: Any) -> list[Any]:
-        """`B` arrays int32 [labels] from what was fetched of one head."""
+        """Return `B` arrays int32 [labels] from the fetched arrays of one head."""
         ...
 
     def join(self, pieces: Sequence[tuple[int, Any]]) -> Any:
-        """What was found in a recording, from what `on_host` gives of its pieces and the frame at which each begins."""
+        """Return the result for a recording, from the results of `on_host` for its pieces and the frame at which each
+        begins."""
         ...
 
 
 @dataclasses.dataclass(frozen=True)
 class Greedy:
-    """What each frame emits by itself, or after what the frames before it have."""
+    """Greedy decoding: each frame emits its likeliest label, given what the frames before it have emitted."""
 
     name = "greedy"
     tables = None
@@ -74,7 +75,7 @@ class Greedy:
         return join_labels([labels for _, labels in pieces])
 
     def n_best(self, heads, emissions, mask, mesh, tables, best) -> list[Ranked]:
-        """The one hypothesis that there is, which the search gives no score."""
+        """Return the single hypothesis, which has no score."""
         emitted = self.on_device(heads, emissions, mask, mesh, tables)
         flat = [one.reshape(len(one), 1, -1) for one in emitted]
         return [Ranked(close_up(one, one > 0), (one > 0).sum(axis=2, dtype=jnp.int32), None) for one in flat]
@@ -92,7 +93,7 @@ class Ranked(NamedTuple):
 
 
 class Tables(NamedTuple):
-    """What a beam search looks up, and what looks at its hypotheses afterwards."""
+    """The tables of a beam search and of the rescoring after it."""
 
     fusion: Fusion | None
     rescoring: Rescoring | None
@@ -100,12 +101,12 @@ class Tables(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Beam:
-    """The likeliest hypothesis found by `Head.beam`; where they are rescored, the best of all it has kept."""
+    """Beam search: the likeliest hypothesis of `Head.beam`, or the best of all kept ones after rescoring."""
 
     beam: int = 16
     """Prefixes kept after each frame."""
     candidates: int = 8
-    """Labels of a frame that may lengthen a prefix."""
+    """Number of labels of a frame that may extend a prefix."""
     fused: Fused | None = None
     """Language models and hot words."""
 
@@ -128,7 +129,7 @@ class Beam:
         return join_labels([labels for _, labels in pieces])
 
     def n_best(self, heads, emissions, mask, mesh, tables, best) -> list[NBest]:
-        """The `best` (N) likeliest hypotheses under each head, [B, N, ...], once they are rescored."""
+        """Return the `best` (N) likeliest hypotheses of each head, [B, N, ...], after rescoring."""
 
         def search(head, tables, emissions, mask):
             fusion, rescoring = tables or (None, None)
@@ -141,8 +142,8 @@ class Beam:
 
 
 class Hypotheses(NamedTuple):
-    """All N that a beam has kept of an utterance, with what a language model says of each, so that weights can be tried
-    afterwards."""
+    """All N hypotheses that a beam has kept for an utterance, with a language model's score of each, so that weights
+    can be tried afterwards."""
 
     labels: list[np.ndarray]
     """int32 [U] each."""
@@ -151,12 +152,12 @@ class Hypotheses(NamedTuple):
     log_probs: np.ndarray
     """Log probabilities by the rescoring model, float32 [N]."""
     counts: np.ndarray
-    """Words or labels, as of that model, float32 [N]."""
+    """Number of words or labels, as that model counts, float32 [N]."""
 
 
 @dataclasses.dataclass(frozen=True)
 class NBestScores:
-    """A decoder in whose place of labels stand `Hypotheses`. `beam` must be rescored."""
+    """A decoder that returns `Hypotheses` instead of labels. `beam` must have rescoring."""
 
     beam: Beam
 
@@ -191,7 +192,8 @@ class NBestScores:
 def search_heads(
     search: Callable, heads: Sequence[Head], tables: Any, emissions: Sequence[Emissions], mask, mesh
 ) -> list[Any]:
-    """`search(head, tables, emissions [B, T, ...], mask [B, T])` of every head; what it finds, [B, ...] each.
+    """Call `search(head, tables, emissions [B, T, ...], mask [B, T])` for every head; return the results, [B, ...]
+    each.
 
     Heads of one kind whose emissions suffice are searched at once, since most of the time goes into the steps from
     frame to frame.
@@ -206,25 +208,27 @@ def search_heads(
 
 
 def share_programs(kinds: Sequence[type[Head]]) -> bool:
-    """Whether what one head makes of emissions is what all of these kinds would."""
+    """Return whether one head can search the emissions of all heads, because their kinds agree and use nothing else."""
     return len(set(kinds)) == 1 and kinds[0].emissions_suffice
 
 
 def emitted_labels(emitted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The labels that frames emit, as of `Head.step`, int32 [T, E], one after the other, and the frame of each."""
+    """Return the labels that frames emit (int32 [T, E], see `Head.step`) in order, and the frame of each."""
     frames, _ = np.nonzero(emitted)
     return emitted[emitted != 0], frames
 
 
 def join_labels(pieces: Sequence[np.ndarray]) -> np.ndarray:
-    """Labels int32 of pieces, one after the other."""
+    """Join the labels of pieces, int32."""
     return np.concatenate([np.zeros(0, np.int32), *pieces])
 
 
 def fingerprint(decoder: Decoder, other_look_ahead_ms: float | None = None) -> str:
-    """Changes with all of a decoder that changes what it finds, the content of its language models included.
+    """Return a text that changes with everything that changes a decoder's results, including the content of its
+    language models.
 
-    other_look_ahead_ms: that of the streaming layers, where it is not the run's own (`Trained.other_look_ahead_ms`).
+    other_look_ahead_ms: the look-ahead of the streaming layers, if it is not the run's own
+    (`Trained.other_look_ahead_ms`).
     """
     ahead = "" if other_look_ahead_ms is None else f", look-ahead {other_look_ahead_ms:g} ms"
     if not isinstance(decoder, Beam):
@@ -234,5 +238,5 @@ def fingerprint(decoder: Decoder, other_look_ahead_ms: float | None = None) -> s
 
 
 def fuse(decoders: Sequence[Decoder], fused: Fused) -> list[Decoder]:
-    """The decoders with language models and hot words in those that take them."""
+    """Return the decoders, with language models and hot words added to those that can use them."""
     return [dataclasses.replace(one, fused=fused) if isinstance(one, Beam) else one for one in decoders]

@@ -1,4 +1,4 @@
-"""The model and the decoders as programs, one after the other, so that the time of each can be told."""
+"""The model and the decoders as separate programs, so that the time of each can be measured."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from joint_st.passes import PASSES
 
 
 class Clock:
-    """Wall seconds of decoding on this host, by what of it belongs to one decoder or head alone."""
+    """Wall seconds of decoding on this host: shared by all, or spent for one decoder or head alone."""
 
     def __init__(self) -> None:
         self.audio = 0.0
@@ -29,15 +29,15 @@ class Clock:
 
     @contextlib.contextmanager
     def running(self, decoder: str | None = None, head: str | None = None) -> Iterator[None]:
-        """Counts what is done inside for a decoder and a head; for all of them where none is named."""
+        """Count the time inside this context for a decoder and a head; for all of them if none is named."""
         began = time.perf_counter()
         yield
         self._spent[decoder, head] += time.perf_counter() - began
 
     def factor(self, decoder: str, head: str) -> float | None:
-        """Real-time factor: seconds of decoding by a second of audio; None where there was no audio.
+        """Return the real-time factor, seconds of decoding for one second of audio; None where there was no audio.
 
-        What several share counts whole for each of them, as if it were alone.
+        Work that several share counts fully for each of them, as if it were alone.
         """
         parts = ((d, h) for d in (None, decoder) for h in (None, head))
         return sum(self._spent.get(part, 0.0) for part in parts) / self.audio if self.audio else None
@@ -53,7 +53,7 @@ class Program:
     def __call__(
         self, *arrays: Any, clock: Clock | None = None, decoder: str | None = None, head: str | None = None
     ) -> Any:
-        """What the function makes of the arrays, trees of them; with a clock it is waited for."""
+        """Call the function with trees of arrays; with a clock, wait for the result."""
         if clock is None:
             return self._jitted(*arrays)
         shapes = tuple((leaf.shape, leaf.dtype) for leaf in jax.tree.leaves(arrays))
@@ -65,10 +65,10 @@ class Program:
 
 
 class Forward:
-    """What decoders find in audio: the streaming layers' part, that of each pass and its head, and each decoder's.
+    """Decodes audio in programs for the streaming layers, for each pass and its head, and for each decoder.
 
-    A decoder may search all heads at once, since most of its time goes into the steps from frame to frame: timed, its
-    search counts whole for each head.
+    A decoder may search all heads at once, since most of its time goes into the steps from frame to frame: the time of
+    its search counts fully for each head.
     """
 
     def __init__(
@@ -97,21 +97,21 @@ class Forward:
         self._tables = jax.device_put(tuple(decoder.tables for decoder in decoders), replicated(mesh))
 
     def program(self, function: Callable) -> Program:
-        """`function(model, *arrays)` as a program of weights and arrays."""
+        """Make `function(model, *arrays)` a program of weights and arrays."""
         return Program(lambda weights, *arrays: function(merge(self._structure, weights), *arrays))
 
     def emissions(self, weights: Weights, audio, lengths, clock: Clock | None = None) -> tuple[list, Any]:
-        """Emissions [B, T, ...] of the head on each pass, and the mask [B, T] of valid frames.
+        """Return the emissions [B, T, ...] of the head on each pass, and the mask [B, T] of valid frames.
 
-        audio: int16 [B, S]. lengths: int32 [B], samples. Called under `jax.set_mesh`.
+        audio: int16 [B, S]. lengths: int32 [B], samples. Call it under `jax.set_mesh`.
         """
         x, mask = self._embed(weights, audio, lengths, clock=clock)
         return [emit(weights, x, mask, clock=clock, head=name) for name, emit in self._emit.items()], mask
 
     def __call__(self, weights: Weights, audio, lengths, tables: tuple | None = None, clock: Clock | None = None):
-        """For each decoder, what its `on_device` gives for the head on each pass.
+        """Return, for each decoder, the result of its `on_device` for the head on each pass.
 
-        With `tables`, by decoder, the decoders use others than their own, without another compilation.
+        `tables` replaces the tables of decoders, without another compilation.
         """
         emissions, mask = self.emissions(weights, audio, lengths, clock)
         tables = self._tables if tables is None else tables

@@ -1,4 +1,4 @@
-"""What is transcribed: audio files, one after the other, and what comes through a pipe."""
+"""Inputs of a transcription: audio files, one after the other, or audio that comes through a pipe."""
 
 from __future__ import annotations
 
@@ -30,23 +30,23 @@ PIPE = "standard input"
 """Name of a pipe in messages."""
 
 RAW, FILE = "raw", "file"
-"""What may come through a pipe: samples alone, int16 (little-endian) and mono, or an audio file."""
+"""Forms of audio in a pipe: samples alone, int16 (little-endian) and mono, or an audio file."""
 
 LIVE = ("WAV",)
-"""Formats that can be decoded while they come; others are decoded once they are whole."""
+"""Formats that can be decoded while they come; others are decoded once they are complete."""
 
 
 class AudioFiles:
-    """Files to hear, one after the other. One that cannot be read is told on stderr and left out, unless it is the only
-    one."""
+    """Audio files to read one after the other. A file that cannot be read is reported on stderr and left out, unless it
+    is the only one."""
 
     def __init__(self, paths: Sequence[Path]):
         self.paths = tuple(paths)
         self.unread: list[Path] = []
-        """Those that could not be read, so far."""
+        """Number of files that could not be read so far."""
 
     def read(self, rate: int, tolerance: float) -> Iterator[tuple[Path, np.ndarray]]:
-        """Each file with its audio at `rate` Hz, int16 [samples]; see `whole_file`."""
+        """Yield each file with its audio at `rate` Hz, int16 [samples]; see `whole_file`."""
         for path in self.paths:
             try:
                 audio = whole_file(path, rate, tolerance)
@@ -60,9 +60,9 @@ class AudioFiles:
 
 
 def whole_file(path: Path, rate: int, tolerance: float) -> np.ndarray:
-    """The audio of a file at `rate` Hz, int16 [samples].
+    """Return the audio of a file at `rate` Hz, int16 [samples].
 
-    Raises `UnreadableAudio`, also where it is not as long as its own header says, but for `tolerance` seconds.
+    Raises `UnreadableAudio`, also where its length differs from its own header by more than `tolerance` seconds.
     """
     audio, own_rate, promised = read_audio(path)
     if promised is not None:
@@ -73,10 +73,10 @@ def whole_file(path: Path, rate: int, tolerance: float) -> np.ndarray:
 def piped_audio(
     pipe: BinaryIO, form: str | None, rate: int | None, target: int, chunk_ms: float, tolerance: float
 ) -> Iterator[np.ndarray]:
-    """int16 samples at `target` Hz of what comes through a pipe, a chunk of `chunk_ms` at a time where it can be.
+    """Yield int16 samples at `target` Hz from a pipe, in chunks of `chunk_ms` where the format allows it.
 
-    form: `RAW` or `FILE`; where it is None, what begins as a file of some format does is one. What it is taken for is
-    told on stderr. rate: of raw samples, `target` where it is None. Raises `UserError`.
+    form: `RAW` or `FILE`; None to tell it from the first bytes. What it is taken for is printed on stderr. rate: rate
+    of raw samples, by default `target`. Raises `UserError`.
     """
     head = _read(pipe, HEAD)
     kind = format_of(head)
@@ -106,7 +106,7 @@ def piped_audio(
 
 
 def raw_audio(pipe: BinaryIO, rate: int, target: int, chunk_ms: float) -> Iterator[np.ndarray]:
-    """int16 samples at `target` Hz from raw ones at `rate` Hz, as they come, a chunk at a time."""
+    """Yield int16 samples at `target` Hz from raw samples at `rate` Hz as they come, a chunk at a time."""
     size = 2 * max(round(rate * chunk_ms / 1000), 1)
 
     def chunks():
@@ -120,7 +120,7 @@ def raw_audio(pipe: BinaryIO, rate: int, target: int, chunk_ms: float) -> Iterat
 
 
 def _resampled(chunks: Iterable[np.ndarray], rate: int, target: int) -> Iterator[np.ndarray]:
-    """int16 chunks at `rate` Hz as such at `target` Hz."""
+    """Resample int16 chunks from `rate` Hz to `target` Hz."""
     if rate == target:
         yield from chunks
         return
@@ -131,8 +131,8 @@ def _resampled(chunks: Iterable[np.ndarray], rate: int, target: int) -> Iterator
 
 
 def _live(head: bytes, pipe: BinaryIO, target: int, chunk_ms: float, tolerance: float) -> Iterator[np.ndarray]:
-    """The samples of a WAV file while it comes."""
-    # A size of 0 is that of a program that cannot go back to write it.
+    """Yield the samples of a WAV file while it comes."""
+    # A program that cannot seek back to write the size leaves 0 there.
     head = head.replace(b"data\0\0\0\0", b"data\xff\xff\xff\xff", 1)
     reading, writing = os.pipe()
     threading.Thread(target=_pump, args=(head, pipe, writing), daemon=True).start()
@@ -153,7 +153,7 @@ def _live(head: bytes, pipe: BinaryIO, target: int, chunk_ms: float, tolerance: 
                 try:
                     check_length(PIPE, has, promised, tolerance, by="its header")
                 except UnreadableAudio as error:
-                    # What has come was heard already.
+                    # The samples that have come were decoded already.
                     print(f"joint-st: {PIPE}: {error.why}", file=sys.stderr)
     except soundfile.SoundFileError as error:
         raise UnreadableAudio(PIPE, getattr(error, "error_string", str(error)).rstrip(".")) from None
@@ -166,12 +166,12 @@ def _pump(head: bytes, pipe: BinaryIO, writing: int) -> None:
                 out.write(head)
                 out.flush()
                 head = pipe.read1(1 << 16) if hasattr(pipe, "read1") else pipe.read(1 << 16)
-        except (BrokenPipeError, ValueError):  # nobody listens any more
+        except (BrokenPipeError, ValueError):  # the consumer has stopped
             return
 
 
 def _read(pipe: BinaryIO, size: int) -> bytes:
-    """The next `size` bytes of a pipe, fewer where it ends."""
+    """Read the next `size` bytes of a pipe, fewer where it ends."""
     parts = []
     while size > 0 and (part := pipe.read(size)):
         parts.append(part)
@@ -180,7 +180,7 @@ def _read(pipe: BinaryIO, size: int) -> bytes:
 
 
 class _Joined:
-    """A pipe of which some bytes were read already."""
+    """A pipe from which some bytes were read already."""
 
     def __init__(self, head: bytes, pipe: BinaryIO):
         self._head = head

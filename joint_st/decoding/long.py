@@ -1,19 +1,19 @@
-"""Long recordings: heard in windows that overlap, which are put together where both hear a blank.
+"""Long recordings are decoded in overlapping windows, which are joined where both have a blank.
 
-Neither memory nor attention goes beyond a window, so a recording may be of any length. Neighbouring windows both hear
-their overlap; in the middle of it, with context on either side, the place is chosen that both take for the blankest,
-which is a pause in most speech. What the one heard behind it and the other before it is discarded. Since a blank
-stands at the seam, no label goes on across it, and the pieces can be decoded each by itself: by greedy decoding of
-CTC their labels, one after the other, are those of the stitched frames; a beam begins anew in each piece, and so does
-a head that remembers labels.
+Neither memory nor attention goes beyond a window, so a recording may be of any length. Neighbouring windows both cover
+their overlap. In its middle, with context on either side, the seam is put where both give the blank the highest
+probability, which is a pause in most speech. The frames of the first window after the seam and those of the second
+before it are discarded. Since there is a blank at the seam, no label continues across it, and the pieces can be decoded
+separately. With greedy decoding of CTC, their labels in order are those of the stitched frames; a beam, and a head that
+remembers labels, start again in each piece.
 
-Windows also keep full-context attention near the lengths it was trained on, so they are the shorter the shorter the
-utterances of the training were. WER % in full context of sentences of the dev set, joined without a pause between them
-into recordings of 2 minutes (`benchmarks/windows.py`): of the quickstart's model, trained on up to 4 s, 28.0 apart,
-43.4 in windows of 6 s, 43.7 of 8 s, 44.9 of 10 s, 47.8 of 15 s, 50.0 of 30 s, 52.6 of 60 s; of that of `read_speech` on
-`arctic`, trained on up to 12 s, 86.4 apart, and from 85.3 to 86.6 in windows of 8 to 60 s. The streaming head, whose
-context is limited, says nearly the same in all. Apart, utterances tell where a sentence ends: joined, the last word of
-one runs into the first of the next.
+Windows also keep full-context attention near the lengths on which it was trained, so the shorter the training
+utterances, the shorter the windows should be. WER % in full context of sentences of the dev set, joined without a pause
+between them into recordings of 2 minutes (`benchmarks/windows.py`): of the quickstart's model, trained on up to 4 s,
+28.0 apart, 43.4 in windows of 6 s, 43.7 of 8 s, 44.9 of 10 s, 47.8 of 15 s, 50.0 of 30 s, 52.6 of 60 s; of that of
+`read_speech` on `arctic`, trained on up to 12 s, 86.4 apart, and from 85.3 to 86.6 in windows of 8 to 60 s. The
+streaming head, whose context is limited, says nearly the same in all. Separate utterances show where a sentence ends;
+in joined ones the last word of a sentence runs into the first of the next.
 """
 
 from __future__ import annotations
@@ -37,38 +37,40 @@ from joint_st.heads.model import head_kinds
 from joint_st.models.functional import Weights
 
 LONGEST_SECONDS, SHORTEST_SECONDS = 30.0, 8.0
-"""Bounds of the windows' length where it is not given."""
+"""Bounds of the windows' default length."""
 CONTEXT_SECONDS = 4.0
-"""Neighbouring windows share twice as much, or half of a window shorter than 16 s; their seam is in its middle half."""
+"""Neighbouring windows overlap by twice this, or by half of a window shorter than 16 s; their seam is in the middle
+half of the overlap."""
 
 
 def default_window(config: Config) -> float:
-    """Seconds of the windows of a run: twice the longest utterance it was trained on, 8 at least and 30 at most."""
+    """Return the seconds of a run's windows: twice the longest utterance that it was trained on, at least 8 and at most
+    30."""
     return min(max(2 * config.data.max_seconds, SHORTEST_SECONDS), LONGEST_SECONDS)
 
 
 def make_windows(seconds: float, features: FeaturesConfig, context_seconds: float | None = None) -> Windows:
-    """Windows of so many seconds."""
+    """Make windows of a number of seconds."""
     context = min(CONTEXT_SECONDS, seconds / 4) if context_seconds is None else context_seconds
     return Windows.of_seconds(seconds, context, features)
 
 
 class _Heard(NamedTuple):
-    """Some windows, one for each device."""
+    """Emissions of some windows, one for each device."""
 
     emissions: list[Emissions]
     """[B, F, ...] of the head on each pass."""
     blanks: np.ndarray
-    """How sure of a blank each is, float32 [passes, B, F]."""
+    """Log probability of the blank in each frame, float32 [passes, B, F]."""
     begins: np.ndarray
-    """Frame of the recording at which each window begins, int32 [B]; only of those that are there."""
+    """Frame of the recording at which each window begins, int32 [number of windows]."""
 
 
 class LongRecordings:
-    """Decodes recordings of any length; compiled once, when the first comes. Called under `jax.set_mesh(mesh)`.
+    """Decodes recordings of any length; it compiles once, for the first recording. Call it under `jax.set_mesh(mesh)`.
 
-    The windows of one recording are heard by all devices at once. Where there are several hosts, all call it with the
-    same recordings, and find the same.
+    All devices share the windows of one recording. With several hosts, all call it with the same recordings and get the
+    same results.
     """
 
     def __init__(
@@ -98,20 +100,21 @@ class LongRecordings:
 
     @functools.cached_property
     def _hear_windows(self) -> Callable:
-        """The emissions of the head on each pass, as of `Forward.emissions`."""
+        """Return the emissions of the head on each pass, as `Forward.emissions` does."""
         return self._forward.emissions
 
     @functools.cached_property
     def _blanks(self) -> dict[str, Callable]:
-        """By pass, `(weights, emissions)`: how sure of a blank each frame is, float32 [B, F]."""
+        """Return by pass a function of `(weights, emissions)`: the log probability of the blank in each frame, float32
+        [B, F]."""
         return self._by_pass(
             lambda name: self._forward.program(lambda model, emissions: model.head(name).blank_scores(emissions))
         )
 
     @functools.cached_property
     def _decode_pieces(self) -> dict[str, list[Callable]]:
-        """By pass, of each decoder, `(weights, emissions, first, count)`: what it finds in `count` frames [B] from
-        `first` [B] on."""
+        """Return by pass a function of `(weights, emissions, first, count)`: what each decoder finds in `count` [B]
+        frames from `first` [B] on."""
 
         def program(name, decoder):
             tables = jax.device_put(decoder.tables, replicated(self._mesh))
@@ -126,18 +129,18 @@ class LongRecordings:
         return self._by_pass(lambda name: [program(name, decoder) for decoder in self._decoders])
 
     def _by_pass(self, make: Callable) -> dict:
-        """`make(name)` for each pass; once for all where one program serves all heads."""
+        """Call `make(name)` for each pass, or once for all where one program serves all heads."""
         if self._one_program:
             return dict.fromkeys(self._passes, make(self._passes[0]))
         return {name: make(name) for name in self._passes}
 
     @property
     def longest(self) -> int:
-        """Samples of a window: recordings up to this length need no second one."""
+        """Samples of a window; recordings up to this length need only one."""
         return self.windows.size
 
     def __call__(self, weights: Weights, audio: np.ndarray, clock: Clock | None = None) -> dict[str, dict[str, Any]]:
-        """What a decoder finds (mostly labels, int32 [U]), by decoder and pass, of audio int16 [samples]; `clock` as of
+        """Return what each decoder finds on each pass (mostly labels, int32 [U]) in audio int16 [samples]; `clock`: see
         `recognise`."""
         found = {decoder.name: {name: [] for name in self._passes} for decoder in self._decoders}
         frames = self._features.frames(len(audio))
@@ -156,7 +159,7 @@ class LongRecordings:
         }
 
     def _hear(self, weights: Weights, audio: np.ndarray, clock: Clock | None) -> Iterator[_Heard]:
-        """All windows in order, some at a time."""
+        """Yield the emissions of all windows in order, some at a time."""
         for rows, lengths, begins in self.windows.groups(audio, self._mesh.size):
             batch = self._put({"audio": rows, "lengths": lengths})
             emissions, _ = self._hear_windows(weights, batch["audio"], batch["lengths"], clock)
@@ -175,10 +178,10 @@ class LongRecordings:
         found: dict,
         clock: Clock | None,
     ) -> np.ndarray:
-        """Adds what each decoder finds in some windows of each pass to `found`, behind the frame at which it begins.
+        """Add to `found` what each decoder finds in some windows of each pass, with the frame at which it begins.
 
-        first: frame of the recording from which on these windows are kept, by pass. after: the windows behind them,
-        or None where the recording ends. Returns the frame from which on those are kept.
+        first: frame of the recording from which these windows are kept, by pass. after: the next windows, or None where
+        the recording ends. Returns the frame from which the next windows are kept.
         """
         begins, blanks = heard.begins, heard.blanks
         if after is not None:
@@ -203,7 +206,7 @@ class LongRecordings:
         return ends
 
     def _put(self, batch: dict[str, np.ndarray]) -> dict[str, jax.Array]:
-        """A row for each device, which all hosts have, where it belongs."""
+        """Put rows, one for each device, which every host has, onto their devices."""
         held, of = rows_here(self._mesh)
         return put_batch(
             {name: np.concatenate([np.split(rows, of)[part] for part in held]) for name, rows in batch.items()},

@@ -1,4 +1,4 @@
-"""From a prepared dataset to what the heads say of each utterance, by one decoder or several."""
+"""Decodes the utterances of a prepared dataset with all heads and one or several decoders."""
 
 from __future__ import annotations
 
@@ -28,18 +28,18 @@ from joint_st.passes import PASSES
 
 @dataclasses.dataclass(frozen=True)
 class Recognised:
-    """What the heads say of utterance `index` of a prepared dataset."""
+    """The hypotheses of the heads for utterance `index` of a prepared dataset."""
 
     index: int
     seconds: float
     hypotheses: dict[str, dict[str, Any]]
-    """Text by decoder and pass, or what was spelled in its place."""
+    """Text by decoder and pass, or the result of `spell`."""
 
 
 def common_buckets(config: Config, datasets: list[Dataset], longest: int | None = None) -> Buckets:
-    """Buckets that serve several datasets, so that they share compiled programs.
+    """Choose buckets for several datasets, so that they share compiled programs.
 
-    longest: samples, a whole number of frames; longer utterances fit no bucket.
+    longest: samples of the longest bucket, a whole number of frames; longer utterances fit no bucket.
     """
     lengths = np.concatenate([dataset.lengths for dataset in datasets])
     return Buckets.choose(
@@ -66,15 +66,15 @@ def recognise(
     name: str = "",
     spell: Callable[[Any], Any] | None = None,
 ) -> Iterator[Recognised]:
-    """Every readable utterance of `dataset` once, the longest first.
+    """Yield every readable utterance of `dataset` once, the longest first.
 
-    Where there are several hosts, each reads and computes its part of a batch, and gets what all have found.
+    With several hosts, each reads and computes its part of a batch, and gets all results.
 
-    forward: a `Forward` of the same decoders and passes. long: decodes, with the same, what fits no bucket, which is an
-    error without it. clock: told how long decoding takes, from the waveforms on the device to labels on the host:
-    the features, the model, the decoders, padding included; not compilation, nor reading audio or spelling labels out.
-    name: titles a progress bar. spell: from what a decoder gives of an utterance to its hypothesis, where that is not
-    the text of its labels.
+    forward: a `Forward` of the same decoders and passes. long: decodes utterances that fit no bucket with the same
+    decoders; without it they are an error. clock: measures how long decoding takes, from the waveforms on the device to
+    labels on the host: the features, the model, the decoders, padding included; without compilation, reading audio or
+    turning labels into text. name: title of a progress bar. spell: turns a decoder's result into a hypothesis, if that
+    is not the text of its labels.
     """
     if long is not None:
         yield from _recognise_long(long, weights, dataset, buckets, mesh, clock, name, spell)
@@ -115,7 +115,7 @@ def recognise(
 def _recognise_long(
     long: LongRecordings, weights: Weights, dataset: Dataset, buckets: Buckets, mesh, clock, name, spell
 ):
-    """The utterances that fit no bucket, the longest first."""
+    """Yield the utterances that fit no bucket, the longest first."""
     rows = np.flatnonzero(dataset.lengths > buckets.bounds[-1])
     rows = rows[np.argsort(-dataset.lengths[rows], kind="stable")]
     what, hidden = f"{name}, long recordings".lstrip(", "), None if current().is_first else True
@@ -135,7 +135,7 @@ def _recognise_long(
 
 
 def _on_all_hosts(here: bool, mesh: jax.sharding.Mesh) -> bool:
-    """Whether something is so on every host; all must ask at once."""
+    """Return whether a condition holds on every host; all hosts must call it together."""
     if not current().several:
         return here
     held, of = rows_here(mesh)

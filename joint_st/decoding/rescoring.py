@@ -1,9 +1,9 @@
-"""Rescoring: the hypotheses of a beam, put in order again by what a language model says of each as a whole.
+"""Rescoring: a language model scores each hypothesis of a beam as a whole, and they are sorted again.
 
     score = score of the search + weight * log probability + bonus * length
 
-A model that is too slow to be asked for each frame, or that is over other units than the one fused, still chooses among
-what the search has found. Lengths are in the model's own units: words for a model over words, labels for others.
+A model that is too slow to be used in each frame, or that has other tokens than the fused one, can still choose among
+the hypotheses of the search. Lengths count the model's own tokens: words for a model over words, labels for others.
 """
 
 from __future__ import annotations
@@ -20,23 +20,23 @@ from joint_st.ops.prefix_beam import NBest
 
 
 class RescoringWeights(NamedTuple):
-    """How much the model counts; natural logarithms. They are data of a compiled search, not constants in it."""
+    """Weights of the model, for natural logarithms. They are arguments of a compiled search, not constants in it."""
 
     weight: Any = 0.5
-    """Factor of the model's log probability, penalties of the unknown included."""
+    """Factor of the model's log probability, penalties of unknown words included."""
     bonus: Any = 0.0
-    """For each word, or label where the model is over labels."""
+    """Added for each word, or each label if the model is over labels."""
     unknown_penalty: Any = 10.0
-    """Taken off the log probability of each word, or label, that the model does not know."""
+    """Subtracted from the log probability of each word, or label, that the model does not know."""
 
 
 class Judged(NamedTuple):
-    """What a language model says of hypotheses."""
+    """A language model's scores of hypotheses."""
 
     log_probs: jax.Array
     """Log probability of each hypothesis and its end, less the penalties of unknown words, float32 [..., N]."""
     counts: jax.Array
-    """Words, or labels, in each, float32 [..., N]."""
+    """Number of words, or labels, in each hypothesis, float32 [..., N]."""
 
 
 class Rescoring(NamedTuple):
@@ -46,12 +46,13 @@ class Rescoring(NamedTuple):
     weights: RescoringWeights
 
     def judge(self, labels: jax.Array, lengths: jax.Array) -> Judged:
-        """What the model says of `labels` int32 [B, N, T], `lengths` [B, N] of them; all at once, label by label."""
-        # Log probability and length at once: a neural model, on which the weights do nothing, takes one step for both.
+        """Score `labels` int32 [B, N, T], `lengths` [B, N] of them; all hypotheses at once, label by label."""
+        # Log probability and length are computed together, so that a neural model, to which the weights mean nothing,
+        # takes one step for both.
         weights = jnp.array([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]).at[0, 2].set(self.weights.unknown_penalty)
 
         def one(labels, length):
-            """Log probability and length of one hypothesis, scored as a beam of one prefix."""
+            """Return log probability and length of one hypothesis, scored as a beam of one prefix."""
 
             def read(carry, label_at):
                 label, place = label_at
@@ -69,9 +70,9 @@ class Rescoring(NamedTuple):
         return jax.vmap(jax.vmap(one))(labels, lengths)
 
     def rescore(self, found: NBest) -> NBest:
-        """The hypotheses by their new scores, the best first; those that are none stay last."""
+        """Sort the hypotheses by their new scores, the best first; empty places of the beam stay last."""
         judged = self.judge(found.labels, found.lengths)
-        # Minus infinity marks what is no hypothesis.
+        # Minus infinity marks an empty place of the beam.
         scores = found.scores + self.weights.weight * judged.log_probs + self.weights.bonus * judged.counts
         order = jnp.argsort(scores, axis=1, descending=True)
         return NBest(

@@ -1,4 +1,4 @@
-"""Streams of audio decoded while they come, many in one batch, and a second pass over each."""
+"""Decodes streams of audio while they come, many in one batch, with a second pass over each."""
 
 from __future__ import annotations
 
@@ -22,33 +22,32 @@ from joint_st.passes import FULL_CONTEXT
 from joint_st.runs.trained import Trained
 
 FRAMES = 64
-"""What the second pass hears at once is padded to a multiple of this, so that a folder of utterances needs few
-compilations."""
+"""Frames of the second pass are padded to a multiple of this, so that a folder of utterances needs few compilations."""
 
 
 class _Window(NamedTuple):
-    """A window of the second pass, of which it is not yet known where it ends."""
+    """A window of the second pass whose end is not yet known."""
 
     emissions: Any
     """[1, F, ...], on the device."""
     blanks: np.ndarray
-    """How sure of a blank each frame is, float32 [F]."""
+    """Log probability of the blank in each frame, float32 [F]."""
     begin: int
-    """Frame of the stream at which it begins."""
+    """Frame of the stream at which the window begins."""
     first: int
-    """Frame of the stream from which on it is kept."""
+    """First frame of the stream that is kept from the window."""
 
 
 class SecondPass:
-    """The labels of one stream of any length, as `joint_st.decoding.long` finds them: in windows, parted at blanks.
+    """The second pass over one stream of any length, in windows joined at blanks as in `joint_st.decoding.long`.
 
-    A stream no longer than a window is heard as a whole. Memory and the time of a pass are bounded by a window.
+    A stream no longer than a window is decoded as a whole. Memory and the time of a pass are bounded by a window.
     """
 
     def __init__(self, hear: Callable, spell: Callable, windows: Windows, decoder: Decoder = Greedy()):
-        """hear: from embeddings [1, F, D] and a mask [1, F] to emissions [1, F, ...] and how sure of a blank each frame
-        is, [F]. spell: from emissions, a first frame and a count to what `decoder` fetches of these frames, one row of
-        it."""
+        """Begin a second pass. hear: function of embeddings [1, F, D] and a mask [1, F] that returns emissions [1, F,
+        ...] and the log probability of the blank in each frame, [F]. spell: function of emissions, a first frame and a
+        count that returns the row which `decoder` fetches for these frames."""
         self._hear = hear
         self._spell = spell
         self._windows = windows
@@ -62,22 +61,22 @@ class SecondPass:
 
     @property
     def kept(self) -> int:
-        """Frames whose embeddings are kept."""
+        """Number of frames whose embeddings are kept."""
         return sum(map(len, self._pieces))
 
     def add(self, embeddings: np.ndarray) -> None:
-        """Take in what the streaming layers put out for the next frames, [C, D]."""
+        """Add the outputs of the streaming layers for the next frames, [C, D]."""
         self._pieces.append(embeddings)
         self._length += len(embeddings)
         while self._length - self._begin > self._size:
             x = np.concatenate(self._pieces)
             self._next_window(x[: self._size])
             left = self._begin - (self._length - len(x))
-            # (A copy, so that the frames before it are let go.)
+            # (A copy, so that the memory of the frames before it is freed.)
             self._pieces = [x[left:].copy()]
 
     def end(self) -> Any:
-        """What the decoder finds in all of it (mostly labels, int32 [U]), once the stream has ended."""
+        """Return what the decoder finds in the whole stream (mostly labels, int32 [U]), once it has ended."""
         if self._length:
             self._next_window(np.concatenate(self._pieces))
             self._leave(self._length)
@@ -85,11 +84,11 @@ class SecondPass:
 
     @property
     def _begin(self) -> int:
-        """Frame at which the window that is waited for begins."""
+        """Return the frame at which the next window begins."""
         return self._windows.begin(self._count) // self._windows.samples_per_frame
 
     def _next_window(self, x: np.ndarray) -> None:
-        """Hear a window, and spell what is kept of the one before it."""
+        """Compute a window, and decode the kept part of the window before it."""
         frames = len(x)
         padded = -(-frames // FRAMES) * FRAMES
         mask = np.arange(padded)[None] < frames
@@ -102,7 +101,7 @@ class SecondPass:
         self._count += 1
 
     def _leave(self, end: int) -> None:
-        """Spell what is kept of the window at hand, which ends at a frame of the stream."""
+        """Decode the kept part of the current window, which ends at a frame of the stream."""
         window = self._before
         fetched = self._spell(window.emissions, np.int32(window.first - window.begin), np.int32(end - window.first))
         [found] = self._decoder.on_host(jax.tree.map(lambda x: np.asarray(x)[None], fetched))
@@ -111,19 +110,19 @@ class SecondPass:
 
 @dataclasses.dataclass
 class Heard:
-    """What one stream has said so far."""
+    """The labels of one stream so far."""
 
     labels: list[int] = dataclasses.field(default_factory=list)
-    """The labels: they are only ever added to."""
+    """The labels so far; later frames only add labels."""
     frames: list[int] = dataclasses.field(default_factory=list)
     """The frame of the utterance in which each label came."""
     length: int = 0
-    """Frames heard."""
+    """Number of frames so far."""
     second_pass: SecondPass | None = None
-    """What the full-context layers have heard of it so far."""
+    """Its second pass so far."""
 
     def add(self, emitted: np.ndarray) -> None:
-        """Take in what the next frames emit, int32 [C, E] as of `Head.step`."""
+        """Add what the next frames emit, int32 [C, E]; see `Head.step`."""
         labels, frames = emitted_labels(emitted)
         self.labels += labels.tolist()
         self.frames += (self.length + frames).tolist()
@@ -131,12 +130,13 @@ class Heard:
 
 
 class Streams:
-    """`count` streams in the rows of one batch, one model state for all; each begins, pauses and ends by itself.
+    """`count` streams in the rows of one batch, with one model state for all; each can begin, pause and end at any
+    time.
 
     Every turn takes up to `chunk_frames` frames of each stream. Both heads are decoded greedily, the full-context one
     in windows where a stream is longer than one (`window_seconds`, those of `default_window` where it is None), each as
-    soon as it is whole: so memory is bounded, whatever comes. What the full-context one gives is as `second_pass`, a
-    greedy decoder, has it.
+    soon as it is complete, so that memory is bounded. The result of the full-context head has the form that
+    `second_pass`, a greedy decoder, gives it.
     """
 
     def __init__(
@@ -151,17 +151,17 @@ class Streams:
         self._windows = make_windows(window_seconds or default_window(trained.config), features)
         self.samples_per_frame = features.samples_per_frame
         self.chunk_samples = chunk_frames * features.samples_per_frame
-        """Samples of a turn."""
+        """Samples of a chunk."""
         self._count = count
         self._width, self._dtype = trained.config.model.width, jnp.dtype(trained.config.model.compute_dtype)
         self._weights = jax.device_put(trained.weights, jax.devices()[0])
         structure = model_structure(trained.config, trained.symbols.sizes)
-        # Streams are on one device.
+        # All streams are on one device.
         mesh = make_mesh(ParallelConfig(), jax.devices()[:1])
 
         model = merge(structure, self._weights)
         self.look_ahead_ms = trained.look_ahead_ms
-        """Length of the blocks within which the streaming layers see ahead; turns are of whole blocks."""
+        """Length of the blocks within which the streaming layers see ahead, in ms; every turn has whole blocks."""
         self._state = model.init_stream(count)
 
         @jax.jit
@@ -196,7 +196,7 @@ class Streams:
         self._heard: dict[int, Heard] = {}
 
     def compile(self) -> None:
-        """Compile what a stream of any length needs while it comes, so that it waits for nothing once it has begun."""
+        """Compile everything that a stream of any length needs, so that it does not wait once it has begun."""
         self.turn({0: np.zeros(0, np.int16)})
         self.end(0)
         hear, spell, windows, _ = self._second_pass
@@ -205,10 +205,10 @@ class Streams:
         jax.block_until_ready(spell(emissions, np.int32(0), np.int32(whole)))
 
     def turn(self, pieces: Mapping[int, np.ndarray]) -> dict[int, Heard]:
-        """Hear the next samples, int16, of the streams with some numbers, and return what each of them has said.
+        """Feed the next samples, int16, of some streams by their numbers, and return the labels of each so far.
 
-        A piece is of `chunk_samples`, or shorter where its stream ends; streams without one pause. A number that
-        `end` has given back, or that comes for the first time, is a new stream.
+        A piece has `chunk_samples`, or fewer where its stream ends; streams without a piece pause. A number that is
+        used for the first time, or for the first time since its `end`, is a new stream.
         """
         audio = np.zeros((self._count, self.chunk_samples), np.int16)
         lengths = np.zeros(self._count, np.int32)
@@ -227,23 +227,23 @@ class Streams:
         return {row: self._heard[row] for row in pieces}
 
     def end(self, row: int) -> Heard:
-        """End a stream; its number may then be another's."""
+        """End a stream; its number can then be used for another one."""
         return self._heard.pop(row)
 
     def full_context(self, heard: Heard) -> Any:
-        """What the full-context layers find in what the streaming ones put out of a stream that has ended: labels,
-        int32 [U], or what the decoder of the second pass has in their place."""
+        """Return the full-context head's result for a stream that has ended: labels, int32 [U], or whatever the decoder
+        of the second pass returns."""
         return heard.second_pass.end()
 
 
 CHUNK_MS = 320
-"""Length of the chunks that streams are fed, where none is given and the look-ahead is no longer."""
+"""Length of the chunks that streams are fed, unless another is given or the look-ahead is longer."""
 
 
 def chunk_frames(chunk_ms: float | None, features: FeaturesConfig, block: int = 1) -> int:
-    """Frames of a chunk, whole blocks of `block` frames; about `CHUNK_MS` where its length is not given.
+    """Return the frames of a chunk, which has whole blocks of `block` frames; None: about `CHUNK_MS`, or one block.
 
-    Raises `UserError` where it is no whole number of frames or of blocks.
+    Raises `UserError` where it is not a whole number of frames or of blocks.
     """
     if chunk_ms is None:
         return -(-max(round(CHUNK_MS / features.frame_ms), 1) // block) * block
@@ -260,7 +260,7 @@ def chunk_frames(chunk_ms: float | None, features: FeaturesConfig, block: int = 
 
 
 def pieces(audio: np.ndarray | Iterable[np.ndarray], samples: int) -> Iterator[np.ndarray]:
-    """`audio` int16 (or pieces of it of any lengths) in pieces of `samples`, the last one shorter or empty."""
+    """Cut `audio` int16 (or pieces of it of any lengths) into pieces of `samples`; the last one is shorter or empty."""
     kept = np.zeros(0, np.int16)
     for more in [audio] if isinstance(audio, np.ndarray) else audio:
         kept = np.concatenate([kept, more])

@@ -1,7 +1,8 @@
-"""Decoding with more than labels: when each comes, how sure the head is of it, and which other hypotheses there were.
+"""Decoding with more than labels: their times, their probabilities, and alternative hypotheses.
 
-Times and probabilities come from `Head.label_spans` of the labels that a decoder has chosen, so that a beam's are found
-as greedy decoding's are, and say what the head heard: a language model chooses labels, and makes none surer.
+Times and probabilities come from `Head.label_spans` for the labels that a decoder has chosen, in the same way for a
+beam and for greedy decoding. They describe what the head heard: a language model chooses among labels, but makes none
+of them more certain.
 """
 
 from __future__ import annotations
@@ -18,16 +19,16 @@ from joint_st.distributed.mesh import over_batch
 
 
 class Alternative(NamedTuple):
-    """One of the hypotheses that were kept of an utterance."""
+    """One of the hypotheses that were kept for an utterance."""
 
     labels: np.ndarray
     """int32 [U]."""
     score: float
-    """Log probability in nats, with what is fused and what rescoring adds; greedily, that of the likeliest path."""
+    """Log probability in nats, including fusion and rescoring; for greedy decoding, that of the likeliest path."""
 
 
 class TimedLabels(NamedTuple):
-    """What was found in an utterance."""
+    """The decoded labels of an utterance with their times."""
 
     labels: np.ndarray
     """The best hypothesis, int32 [U]."""
@@ -38,16 +39,16 @@ class TimedLabels(NamedTuple):
     peaks: np.ndarray
     """Largest probability of each label in one of its frames, float32 [U]."""
     alternatives: tuple[Alternative, ...]
-    """The best hypotheses, the best first: of greedy decoding there is one."""
+    """The best hypotheses, the best first; greedy decoding has one."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Timed:
-    """A decoder that finds `TimedLabels` where `decoder` finds labels: the same ones."""
+    """A decoder that returns `TimedLabels`, with the same labels as `decoder`."""
 
     decoder: Greedy | Beam
     best: int = 1
-    """Hypotheses to give, at most those that a beam keeps."""
+    """Number of hypotheses to return, at most as many as a beam keeps."""
 
     @property
     def name(self) -> str:
@@ -71,7 +72,7 @@ class Timed:
     def on_host(self, fetched) -> list[TimedLabels]:
         rows = []
         for labels, lengths, scores, starts, ends, own in zip(*map(np.asarray, fetched), strict=True):
-            # Minus infinity marks what is no hypothesis; the first always is one.
+            # Minus infinity marks an empty place of the beam; the first place is never empty.
             there = [n for n in range(len(lengths)) if n == 0 or np.isfinite(scores[n])]
             kept = tuple(Alternative(labels[n, : lengths[n]], float(scores[n])) for n in there)
             spelled = slice(lengths[0])
@@ -79,7 +80,8 @@ class Timed:
         return rows
 
     def join(self, pieces: Sequence[tuple[int, TimedLabels]]) -> TimedLabels:
-        """Pieces are decoded each by itself, so that the best of the whole are those of all ways to choose from each."""
+        """Join pieces, which were decoded separately: the best hypotheses of the whole are the best combinations of
+        theirs."""
         alternatives = (Alternative(join_labels([]), 0.0),)
         for _, found in pieces:
             both = [
@@ -98,5 +100,5 @@ class Timed:
 
 
 def timed(decoders: Sequence[Greedy | Beam], best: int = 1) -> list[Timed]:
-    """The decoders, each with times, and with the `best` hypotheses where it has so many."""
+    """Return the decoders with times, and with up to `best` hypotheses each."""
     return [Timed(one, best) for one in decoders]

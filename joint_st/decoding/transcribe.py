@@ -1,4 +1,4 @@
-"""Text of audio by a run's checkpoint: of files, and of one stream while it comes."""
+"""Transcribes files, or one stream while it comes, with a run's checkpoint."""
 
 from __future__ import annotations
 
@@ -37,13 +37,13 @@ def transcribe_files(
     look_ahead_ms: float | None = None,
     checkpoint: str = "best",
 ) -> Iterator[tuple[Path, str]]:
-    """The text of each file that can be read, one after the other, by the head on the pass `head`; see `AudioFiles`.
+    """Yield the text of each readable file in order, by the head on the pass `head`; see `AudioFiles`.
 
-    Files longer than `window_seconds` are heard in windows of so many (`joint_st.decoding.long`, which has a length for
-    each run where it is None). look_ahead_ms: look-ahead of the streaming layers, one that the run was trained with; the
-    first of them where it is None. fusion: a language model and hot words for the beam search.
+    Files longer than `window_seconds` are decoded in windows of that length (None: the default of
+    `joint_st.decoding.long`). look_ahead_ms: look-ahead of the streaming layers, at most the longest that the run was
+    trained with (None: the first). fusion: a language model and hot words for the beam search.
 
-    Raises `UserError` where there is no such run or checkpoint, and for a file that cannot be read and is the only one.
+    Raises `UserError` where there is no such run or checkpoint, and where the only file cannot be read.
     """
     trained = load_trained(workdir, checkpoint).with_look_ahead(look_ahead_ms)
     if fusion:
@@ -73,7 +73,7 @@ def decode_files(
             if len(audio) > long.longest:
                 yield path, features.seconds(len(audio)), long(trained.weights, audio)[decoder.name][head]
                 continue
-            # One file is one row; the other devices of the mesh, if any, are given silence of length 0.
+            # One file is one row; the other devices of the mesh, if any, get rows of length 0.
             rows = np.zeros((trained.mesh.size, -(-max(len(audio), 1) // step) * step), np.int16)
             rows[0, : len(audio)] = audio
             lengths = np.zeros(trained.mesh.size, np.int32)
@@ -84,15 +84,15 @@ def decode_files(
 
 
 class Said(NamedTuple):
-    """A hypothesis, and when it was there."""
+    """A hypothesis, and the time at which it was known."""
 
     seconds: float
-    """Seconds of audio heard until then."""
+    """Seconds of audio until then."""
     head: str
-    """Whose hypothesis: `streaming` while the audio comes, `full_context` once it has ended."""
+    """Head of the hypothesis: `streaming` while the audio comes, `full_context` once it has ended."""
     text: str
     found: TimedLabels | None = None
-    """What a second pass with times has found."""
+    """Result of a second pass with times."""
 
 
 def listen(
@@ -108,13 +108,13 @@ def listen(
     trained: Trained | None = None,
     second_pass: Decoder = Greedy(),
 ) -> Iterator[Said]:
-    """Hypotheses of a file, or of what comes through a pipe: `stdin` says what, and `rate` how many samples a second,
-    as in `piped_audio`.
+    """Yield hypotheses for a file, or for audio that comes through a pipe; `stdin` and `rate` say what comes, as in
+    `piped_audio`.
 
-    One whenever the text has changed, and the second pass's at the end, when speed and delay are told on stderr. What
-    is longer than a window is heard in windows by the second pass, while it comes (`Streams`), which gives more than
-    text with the decoder `Timed`. chunk_ms: see `chunk_frames`. look_ahead_ms: as of `transcribe_files`. trained: the
-    checkpoint of the run, where it is loaded already.
+    A hypothesis comes whenever the text has changed, and that of the second pass at the end, when speed and delay are
+    printed on stderr. The second pass decodes longer audio in windows while it comes (`Streams`); with the decoder
+    `Timed` it returns more than text. chunk_ms: see `chunk_frames`. look_ahead_ms: see `transcribe_files`. trained: the
+    checkpoint of the run, if it is loaded already.
     """
     trained = (trained or load_trained(workdir, checkpoint)).with_look_ahead(look_ahead_ms)
     features = trained.config.model.features

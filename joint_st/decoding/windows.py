@@ -1,4 +1,4 @@
-"""A long recording as windows that overlap: memory, and attention over everything, stay within one window."""
+"""Cuts a long recording into overlapping windows, so that memory and full attention stay within one window."""
 
 from __future__ import annotations
 
@@ -15,16 +15,15 @@ from joint_st.config import FeaturesConfig
 Tree = TypeVar("Tree")
 
 PAUSE_SECONDS = 0.2
-"""A seam is a blank in the middle of the blankest stretch of this length."""
+"""A seam is a blank in the middle of the stretch of this length with the highest blank probability."""
 
 
 @dataclass(frozen=True)
 class Windows:
-    """Windows of `size` samples, of whose frames those of `context` samples on either side are not kept.
+    """Windows of `size` samples; the frames of `context` samples on either side are not kept.
 
     Both are whole numbers of frames of `samples_per_frame`. The first window keeps its beginning, so that it looks
-    ahead by two contexts, and the last one its end; what is said at the seams is heard with a context before it and
-    after it.
+    ahead by two contexts, and the last one keeps its end. Speech at a seam has a context before it and after it.
     """
 
     size: int
@@ -35,21 +34,21 @@ class Windows:
 
     @classmethod
     def of_seconds(cls, size: float, context: float, features: FeaturesConfig) -> Windows:
-        """Windows of about so many seconds, `context` on either side included."""
+        """Make windows of about the given seconds, including the context on either side."""
         frame = features.samples_per_frame
         size, context = (features.nearest_frames(seconds) * frame for seconds in (size, context))
         return cls(size, context, frame, max(features.nearest_frames(PAUSE_SECONDS), 1))
 
     @property
     def kept(self) -> int:
-        """Samples of each window, but the last, whose frames are kept."""
+        """Samples of each window (except the last) whose frames are kept."""
         return self.size - 2 * self.context
 
     def groups(self, audio: np.ndarray, together: int) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-        """The windows of audio int16 [samples], `together` of them at a time.
+        """Yield the windows of audio int16 [samples], `together` of them at a time.
 
-        Each group is int16 [together, size], zeros behind the end and where there are no more windows; the lengths
-        int32 [together]; and the frame at which each window that is there begins.
+        A group is int16 [together, size], with zeros after the end and for missing windows; the lengths int32
+        [together]; and the frame at which each existing window begins.
         """
         begins = self.begins(len(audio))
         for k in range(0, len(begins), together):
@@ -63,7 +62,8 @@ class Windows:
             yield rows, lengths, np.array(own) // self.samples_per_frame
 
     def stitch(self, frames: np.ndarray, samples: int) -> np.ndarray:
-        """What the frames of each window became, [windows, F, ...], as [T, ...] of audio of so many samples."""
+        """Join results for the frames of each window, [windows, F, ...], to [T, ...] for audio of a number of
+        samples."""
         begins = self.begins(samples)
         parts = []
         for k, begin in enumerate(begins):
@@ -73,26 +73,28 @@ class Windows:
         return np.concatenate(parts)[: -(-samples // self.samples_per_frame)]
 
     def begins(self, samples: int) -> list[int]:
-        """Sample at which each window of audio of so many samples begins; window `k` is kept from `k * kept` on."""
+        """Return the sample at which each window begins, for audio of a number of samples; window `k` is kept from
+        `k * kept` on."""
         begins = [0]
         while begins[-1] + self.size < samples:
             begins.append(self.begin(len(begins)))
         return begins
 
     def begin(self, k: int) -> int:
-        """Sample at which window `k` begins."""
+        """Return the sample at which window `k` begins."""
         return max(k * self.kept - self.context, 0)
 
     def seam(self, blanks: np.ndarray, after: np.ndarray, begin: int, after_begin: int) -> int:
-        """Frame of the recording at which a window is left for the next one, in the middle half of what both hear.
+        """Return the frame of the recording at which the next window takes over, in the middle half of the overlap.
 
-        blanks, after: log probability of the blank in the frames of either, float32 [F]. begin, after_begin: frame of
+        blanks, after: log probability of the blank in the frames of each, float32 [F]. begin, after_begin: frame of
         the recording at which each begins.
         """
         context = self.context // self.samples_per_frame
         low, high = after_begin + context // 2, after_begin + context + context // 2 + 1
         both = blanks[low - begin : high - begin] + after[low - after_begin : high - after_begin]
-        # The seam itself must be a blank, above all; its neighbours tell a pause from the blank between two labels.
+        # Above all, the seam itself must be a blank; its neighbours distinguish a pause from the blank between two
+        # labels.
         weights = np.ones(self.pause)
         weights[self.pause // 2] += self.pause
         around = np.convolve(both, weights[::-1], "valid")
@@ -100,7 +102,8 @@ class Windows:
 
 
 def cut_frames(tree: Tree, first: jax.Array, count: jax.Array) -> tuple[Tree, jax.Array]:
-    """The `count` [B] frames from `first` [B] on of arrays [B, T, ...], moved to the front, and their mask [B, T]."""
+    """Move the `count` [B] frames from `first` [B] on of arrays [B, T, ...] to the front; return also their mask [B,
+    T]."""
     size = jax.tree.leaves(tree)[0].shape[1]
     frames = jnp.arange(size)
     places = jnp.minimum(first[:, None] + frames, size - 1)

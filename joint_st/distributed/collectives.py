@@ -1,4 +1,4 @@
-"""The collectives of a compiled program: what its devices send each other, read from its optimised HLO.
+"""The collectives of a compiled program, which are what its devices send each other, read from its optimised HLO.
 
 collectives(jitted.lower(*arguments).compile().as_text())
 """
@@ -24,7 +24,7 @@ BETWEEN_SLICES = "xla_megascale_runtime"
 """The runtime that carries data between TPU slices: over the network of their hosts."""
 
 BITS = {"pred": 8, "token": 0}
-"""Bits of the types whose name does not say it; an `opaque` is not sent."""
+"""Bits of the types whose names do not contain them; an `opaque` is not sent."""
 
 CALLS = re.compile(r"\b(calls|to_apply|body|condition|branch_computations|true_computation|false_computation)=")
 
@@ -36,13 +36,14 @@ class Collective(NamedTuple):
     """Collectives of one kind among groups of one size, in one run of a program."""
 
     kind: str
-    """One of `KINDS`, or that and `between slices`."""
+    """One of `KINDS`, possibly followed by `between slices`."""
     devices: int
     """Devices in a group; between slices, slices."""
     count: int
-    """Number of runs: in loops as many as XLA states, once where it states none."""
+    """Number of runs: in loops as often as XLA states, once where it states nothing."""
     bytes: int
-    """Bytes of the whole arrays reduced, gathered, scattered or moved, on one device, over all runs of the instruction."""
+    """Bytes of the whole arrays reduced, gathered, scattered or moved, on one device, over all runs of the
+    instruction."""
 
 
 class Instruction(NamedTuple):
@@ -53,11 +54,12 @@ class Instruction(NamedTuple):
     count: int
     bytes: int
     operation: str
-    """The operation of the traced program that it comes from, by its `op_name`; empty where XLA made it up."""
+    """The operation of the traced program from which it comes, by its `op_name`; empty where XLA inserted it."""
 
 
 def collectives(hlo: str) -> list[Collective]:
-    """The collectives of a compiled program by kind and size of the group, those that move the most bytes first."""
+    """Return the collectives of a compiled program by kind and size of the group, those that move the most bytes
+    first."""
     sums: dict[tuple[str, int], list[int]] = {}
     for found in instructions(hlo):
         total = sums.setdefault((found.kind, found.devices), [0, 0])
@@ -68,9 +70,9 @@ def collectives(hlo: str) -> list[Collective]:
 
 
 def instructions(hlo: str) -> Iterator[Instruction]:
-    """Each collective instruction of a compiled program.
+    """Yield each collective instruction of a compiled program.
 
-    One that is started and awaited apart counts where it starts. All branches of a conditional count.
+    An asynchronous one counts where it starts. All branches of a conditional count.
     """
     computations, entry = _computations(hlo)
     header = re.search(r"num_partitions=(\d+)", hlo[: hlo.find("\n")])
@@ -99,9 +101,9 @@ def instructions(hlo: str) -> Iterator[Instruction]:
 
 
 def _between_slices(line: str, shape: str, times: int) -> Instruction:
-    """A collective over slices: XLA sends each device's part to the hosts, which do the rest.
+    """Read a collective over slices: XLA sends each device's part to the hosts, which do the rest.
 
-    Its target is written `{1,2}x{0:7}`: those slices, and of each these devices.
+    Its target is written `{1,2}x{0:7}`: the slices, and the devices of each slice.
     """
     kind = re.search(r'_xla_megascale_transfer_type="(\w+)"', line)[1].lower().replace("_", "-")
     listed = re.search(r'_xla_megascale_target="\{([\d,:]*)\}', line)[1].split(",")
@@ -112,7 +114,8 @@ def _between_slices(line: str, shape: str, times: int) -> Instruction:
 
 
 def _computations(hlo: str) -> tuple[dict[str, list[str]], str]:
-    """Lines of instructions that matter, by the name of their computation; and the name of the first to run."""
+    """Return the relevant lines of instructions by the name of their computation, and the name of the entry
+    computation."""
     found: dict[str, list[str]] = {}
     lines, entry = [], ""
     for line in hlo.splitlines():
@@ -128,7 +131,7 @@ def _computations(hlo: str) -> tuple[dict[str, list[str]], str]:
 
 
 def _shape_and_opcode(line: str) -> tuple[str, str]:
-    """`%x = (f32[8]{0}, u32[]) all-gather-start(...)` to its result's shape and its opcode."""
+    """Split `%x = (f32[8]{0}, u32[]) all-gather-start(...)` into its result's shape and its opcode."""
     right = line.split(" = ", 1)[1]
     end = right.find(" ")
     if right.startswith("("):
@@ -142,7 +145,7 @@ def _shape_and_opcode(line: str) -> tuple[str, str]:
 
 
 def _called(line: str) -> list[str]:
-    """Names of the computations an instruction runs."""
+    """Return the names of the computations that an instruction runs."""
     names = []
     for match in CALLS.finditer(line):
         rest = line[match.end() :]
@@ -152,9 +155,10 @@ def _called(line: str) -> list[str]:
 
 
 def _trips(line: str, computations: dict[str, list[str]]) -> int:
-    """How often a `while` runs, by what XLA states, or (on TPUs it states nothing) by the bound of its counter; else once.
+    """Return how often a `while` runs: as XLA states, or by the bound of its counter (on TPUs XLA states nothing), or
+    else once.
 
-    A counter begins at 0 and goes up by one, as that of a scan does.
+    A counter is assumed to begin at 0 and to go up by one, as a scan's does.
     """
     if known := re.search(r'"known_trip_count":\{"n":"?(\d+)', line):
         return int(known[1])
@@ -166,10 +170,10 @@ def _trips(line: str, computations: dict[str, list[str]]) -> int:
 
 
 def _group_size(line: str, everyone: int) -> int:
-    """Devices among which a collective runs; for a permutation, all.
+    """Return the number of devices in a collective's group; for a permutation, all.
 
-    XLA writes groups as lists, as a shape `[groups,devices]<=...`, or as axes of a mesh, `mesh['a'=2,'b'=4] {'b'}`, of
-    which a part may be taken: `'b':(1)2`. The order of the mesh's devices may stand between.
+    XLA writes groups as lists, as a shape `[groups,devices]<=...`, or as axes of a mesh, `mesh['a'=2,'b'=4] {'b'}`,
+    possibly only a part of an axis: `'b':(1)2`. The order of the mesh's devices may come between.
     """
     listed = re.search(r"replica_groups=\{\{([\d,]*)\}", line)
     if listed:
@@ -184,7 +188,7 @@ def _group_size(line: str, everyone: int) -> int:
 
 
 def _payload(shape: str, opcode: str, devices: int) -> int:
-    """Bytes of the whole arrays on one device."""
+    """Return the bytes of the whole arrays on one device."""
     arrays = re.findall(r"(\w+)\[([\d,<=]*)\]", shape)
     if opcode.endswith("-start") and opcode != "all-reduce-start":
         # The result of a start holds its operands, its results, and at times numbers of its own.

@@ -1,6 +1,6 @@
-"""Makes the C library keep memory instead of handing it back to the system, in huge pages, where the CPU computes.
+"""Makes the C library keep memory, in huge pages, instead of returning it to the system, where the CPU computes.
 
-XLA allocates the buffers of a step anew each time. By default glibc hands large ones back to the system, which then
+XLA allocates the buffers of a step again each time. By default glibc returns large ones to the system, which then
 clears them page by page for the next step (`benchmarks/host_memory.py`).
 """
 
@@ -16,8 +16,8 @@ TUNABLES = ":".join(
     f"glibc.malloc.{name}={value}"
     for name, value in {
         "hugetlb": 1,  # transparent huge pages
-        "mmap_max": 0,  # no mapping of its own for a large block, which would go back to the system when freed
-        "trim_threshold": 1 << 40,  # and the end of the heap stays too
+        "mmap_max": 0,  # a large block gets no mapping of its own, which would be returned when freed
+        "trim_threshold": 1 << 40,  # the end of the heap is not returned either
         "arena_max": 1,  # only the first heap may grow without bound
     }.items()
 )
@@ -26,7 +26,8 @@ ACCELERATORS = ("accel*", "nvidia[0-9]*", "vfio/[0-9]*")
 
 
 def settings(environment: MutableMapping[str, str], devices: Path = Path("/dev")) -> dict[str, str]:
-    """Environment variables to start again with: none where they are set, or where an accelerator computes."""
+    """Return the environment variables with which to start again; none if they are set, or if an accelerator
+    computes."""
     only_cpu = environment.get("JAX_PLATFORMS") == "cpu" or not any(
         True for pattern in ACCELERATORS for _ in devices.glob(pattern)
     )
@@ -36,7 +37,8 @@ def settings(environment: MutableMapping[str, str], devices: Path = Path("/dev")
 
 
 def keep_host_memory() -> None:
-    """Starts this process again under `settings`, which glibc reads only then. Call it before anything is imported."""
+    """Restart this process with `settings`, which glibc reads only at the start. Call it before anything is
+    imported."""
     added = settings(os.environ)
     if added:
         os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], {**os.environ, **added})

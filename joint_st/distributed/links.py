@@ -1,8 +1,8 @@
-"""A connection from each process to process 0, from before JAX starts until the end.
+"""A connection from each process to process 0, which lasts from before the start of JAX until the end.
 
-They show who is there, and who is gone: the system closes them with a process, however it ends, and ends them where a
-host does not answer any more. JAX's own service says neither which processes are missing nor, where process 0 hears
-of a dead one, anything before it aborts.
+The connections show which processes are there and which are gone: the system closes them when a process ends for
+whatever reason, and when a host no longer answers. JAX's own service does not say which processes are missing, and when
+process 0 learns of a dead one, it aborts without a message.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from joint_st.errors import UserError
 START_SECONDS = 300
 """Time limit for all processes to start."""
 PATIENCE_SECONDS = 10
-"""The other processes wait this much longer than process 0, which knows who is missing."""
+"""Seconds that the other processes wait longer than process 0, which knows the missing ones."""
 SILENT_SECONDS = 50
 """Seconds after which a silent process, or a host that acknowledges nothing, counts as dead."""
 LONGEST = 1 << 20
@@ -27,7 +27,7 @@ LONGEST = 1 << 20
 
 
 class Link:
-    """A connection that carries messages, small JSON objects, to another process and from it."""
+    """A connection to another process that carries messages, which are small JSON objects, in both directions."""
 
     def __init__(self, connection: socket.socket):
         self._connection = connection
@@ -41,18 +41,18 @@ class Link:
             ("TCP_KEEPCNT", times),
             ("TCP_USER_TIMEOUT", SILENT_SECONDS * 1000),
         ):
-            if hasattr(socket, option):  # Linux has them all
+            if hasattr(socket, option):  # Linux has all of these options
                 connection.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
 
     def send(self, message: dict) -> None:
-        """Sends a message; does nothing where the other process is gone."""
+        """Send a message; do nothing where the other process is gone."""
         try:
             self._connection.sendall(json.dumps(message).encode() + b"\n")
         except OSError:
             pass
 
     def receive(self, until: float | None = None) -> dict | None:
-        """The next message; None where the connection has ended. Raises `TimeoutError` at the time `until`.
+        """Return the next message; None where the connection has ended. Raises `TimeoutError` at the time `until`.
 
         until: a time of the clock `time.monotonic`.
         """
@@ -64,7 +64,7 @@ class Link:
             try:
                 more = self._connection.recv(1 << 16)
             except TimeoutError:
-                # Also how the system ends the connection to a host that does not answer.
+                # The system also raises this for a host that does not answer.
                 if until is not None:
                     raise
                 return None
@@ -80,20 +80,21 @@ class Link:
             return None
 
     def close(self) -> None:
-        """Ends the connection."""
+        """Close the connection."""
         self._connection.close()
 
 
 def rendezvous(spec: ProcessSpec, seconds: float = START_SECONDS) -> tuple[tuple[str, ...], dict[int, Link]]:
-    """Hosts by process, and the links of this process by the process at their other end, once all have started.
+    """Wait until all processes have started; return their hosts, and this process's links by the process at the other
+    end.
 
-    Raises `UserError` where some have not after so many seconds; it names them.
+    Raises `UserError`, which names the missing ones, if some have not started in time.
     """
     return _gather(spec, seconds) if spec.index == 0 else _join(spec, seconds)
 
 
 def _gather(spec: ProcessSpec, seconds: float) -> tuple[tuple[str, ...], dict[int, Link]]:
-    """Process 0: waits for the others."""
+    """On process 0, wait for the others."""
     until = time.monotonic() + seconds
     hosts, links, why = {0: socket.gethostname()}, {}, ""
     came = []
@@ -103,7 +104,7 @@ def _gather(spec: ProcessSpec, seconds: float) -> tuple[tuple[str, ...], dict[in
                 listener.settimeout(max(until - time.monotonic(), 0.001))
                 try:
                     link = Link(listener.accept()[0])
-                    # Whoever else finds the port must not keep the others waiting.
+                    # A stranger that connects to the port must not keep the others waiting.
                     hello = link.receive(time.monotonic() + 5)
                 except TimeoutError:
                     if time.monotonic() >= until:
@@ -137,7 +138,7 @@ def _gather(spec: ProcessSpec, seconds: float) -> tuple[tuple[str, ...], dict[in
 
 
 def _join(spec: ProcessSpec, seconds: float) -> tuple[tuple[str, ...], dict[int, Link]]:
-    """Another process: finds process 0, and hears from it that all are there."""
+    """On another process, find process 0, and wait until it says that all are there."""
     until = time.monotonic() + seconds + PATIENCE_SECONDS
     address, _, port = spec.coordinator.rpartition(":")
     me = f"process {spec.index} on {socket.gethostname()}"
@@ -151,14 +152,14 @@ def _join(spec: ProcessSpec, seconds: float) -> tuple[tuple[str, ...], dict[int,
             break
         if answer:
             break
-        link.close()  # by something that listened there before process 0
+        link.close()  # refused by something that listened there before process 0
     if not answer:
         raise UserError(
             f"{me}: process 0 did not answer at {spec.coordinator} for {seconds + PATIENCE_SECONDS:g} s; start it, "
             "and see that this address can be reached from here"
         )
     if "failed" in answer:
-        raise SystemExit(2)  # process 0 prints it
+        raise SystemExit(2)  # process 0 prints the reason
     return tuple(answer["hosts"]), {0: link}
 
 
@@ -181,12 +182,12 @@ def _listen(coordinator: str) -> socket.socket:
 
 
 def is_local(address: str) -> bool:
-    """Whether an address reaches no other machine."""
+    """Return whether an address cannot be reached from other machines."""
     return address == "localhost" or address.startswith("127.")
 
 
 def _misfit(spec: ProcessSpec, hello: dict, hosts: dict[int, str]) -> str:
-    """Why a process that came cannot be one of this job's; empty where it can."""
+    """Return why a process that connects cannot belong to this job; empty where it can."""
     index, host = hello["process"], hello["host"]
     if hello["processes"] != spec.count:
         return (
@@ -199,7 +200,7 @@ def _misfit(spec: ProcessSpec, hello: dict, hosts: dict[int, str]) -> str:
 
 
 def _list(indices: list[int]) -> str:
-    """`processes 1, 2-5`."""
+    """Return processes in words: `processes 1, 2-5`."""
     spans: list[list[int]] = []
     for index in indices:
         if spans and spans[-1][-1] == index - 1:

@@ -1,4 +1,4 @@
-"""The device mesh, and where a batch lies on it; `joint_st.distributed.sharding` says where the weights lie."""
+"""The device mesh, and how a batch is placed on it; `joint_st.distributed.sharding` places the weights."""
 
 from __future__ import annotations
 
@@ -17,16 +17,17 @@ from joint_st.config import AXES, Config, ParallelConfig, mesh_shape
 from joint_st.errors import UserError
 
 SHARING = ("data", "fsdp")
-"""The axes whose devices share a batch; those along the other axis, `tensor`, work on the same rows."""
+"""The axes whose devices share a batch; devices along the other axis, `tensor`, work on the same rows."""
 
 BATCH = PartitionSpec(SHARING)
 """A batch is cut along its first axis."""
 
 
 def make_mesh(config: ParallelConfig, devices: Sequence[jax.Device] | None = None) -> jax.sharding.Mesh:
-    """The mesh over `devices`, all there are by default; they need not be attached.
+    """Make the mesh over `devices`, by default all devices; they need not be attached.
 
-    Axes are `Auto`: the compiler places what is not said. Raises `UserError` where the devices do not fit the config.
+    Axes are `Auto`: the compiler places arrays without a stated sharding. Raises `UserError` where the devices do not
+    fit the config.
     """
     devices = available_devices(config) if devices is None else list(devices)
     return _mesh(arranged(config, devices))
@@ -37,10 +38,10 @@ def _mesh(devices: np.ndarray) -> jax.sharding.Mesh:
 
 
 def arranged(config: ParallelConfig, devices: Sequence[jax.Device]) -> np.ndarray:
-    """The devices by their place on the mesh, neighbours on it near each other: [data, fsdp, tensor].
+    """Arrange devices on the mesh so that neighbours are near each other: [data, fsdp, tensor].
 
-    Devices belong to the slice that they name (`slice_index`); where they name none, each process is a slice. Devices
-    of a TPU that is only compiled for name theirs where there is more than one.
+    Devices state their slice (`slice_index`); if they do not, each process is a slice. Devices of a TPU that is only
+    compiled for state it where there is more than one slice.
     """
     data, fsdp, tensor = mesh_shape(config, len(devices)).values()
     says = all(hasattr(device, "slice_index") for device in devices)
@@ -54,7 +55,7 @@ def arranged(config: ParallelConfig, devices: Sequence[jax.Device]) -> np.ndarra
         return mesh_utils.create_device_mesh((data, fsdp, tensor), devices, allow_split_physical_axes=True)
     if len(set(slices.values())) > 1:
         of = " and ".join(map(str, sorted(set(slices.values()), reverse=True)))
-        raise UserError(f"parallel.slices: {config.slices}, but they are not alike: of {of} devices")
+        raise UserError(f"parallel.slices: {config.slices}, but they differ: they have {of} devices")
     return mesh_utils.create_hybrid_device_mesh(
         (data // config.slices, fsdp, tensor),
         (config.slices, 1, 1),
@@ -65,10 +66,10 @@ def arranged(config: ParallelConfig, devices: Sequence[jax.Device]) -> np.ndarra
 
 
 def make_evaluation_mesh(config: Config) -> jax.sharding.Mesh:
-    """A mesh for a run's checkpoint on whatever machine: the most devices that an evaluation batch divides over.
+    """Make a mesh for a run's checkpoint on any machine: the most devices over which an evaluation batch divides.
 
-    Each holds all weights. Not more devices than the run's own mesh has, where that is a number; fewer where there are
-    fewer, as where JAX is already initialised with others.
+    Each device holds all weights. The mesh has at most as many devices as the run's own mesh, if that states a number,
+    and fewer if fewer are available, for instance because JAX is already initialised.
     """
     parallel = config.parallel
     try:
@@ -85,8 +86,8 @@ def make_evaluation_mesh(config: Config) -> jax.sharding.Mesh:
 
 
 def available_devices(config: ParallelConfig) -> list[jax.Device]:
-    """All devices; raises `UserError` where it is too late to make `config.cpu_devices` of the CPU."""
-    # JAX takes it only before its first look at the devices.
+    """Return all devices; raises `UserError` where it is too late to split the CPU into `config.cpu_devices`."""
+    # JAX accepts it only before it first looks at the devices.
     if config.cpu_devices not in (1, jax.config.jax_num_cpu_devices):
         try:
             jax.config.update("jax_num_cpu_devices", config.cpu_devices)
@@ -99,31 +100,31 @@ def available_devices(config: ParallelConfig) -> list[jax.Device]:
 
 
 def describe(mesh: jax.sharding.Mesh) -> str:
-    """How many devices of which kind, and the axes of the mesh that have more than one."""
+    """Describe the number and kind of devices, and the axes of the mesh that have more than one."""
     devices = mesh.devices.flatten()
     sizes = ", ".join(f"{axis} {size}" for axis, size in mesh.shape.items() if size > 1)
     return f"{len(devices)} × {devices[0].device_kind}" + (f": {sizes}" if sizes else "")
 
 
 def batch_devices(mesh: jax.sharding.Mesh) -> int:
-    """Devices that a batch is cut over."""
+    """Return the number of devices over which a batch is cut."""
     return int(np.prod([mesh.shape[axis] for axis in SHARING]))
 
 
 def batch_sharding(mesh: jax.sharding.Mesh) -> NamedSharding:
-    """Sharding of every array of a batch."""
+    """Return the sharding of every array of a batch."""
     return NamedSharding(mesh, BATCH)
 
 
 def replicated(mesh: jax.sharding.Mesh) -> NamedSharding:
-    """Sharding of an array that every device holds whole."""
+    """Return the sharding of an array that every device holds completely."""
     return NamedSharding(mesh, PartitionSpec())
 
 
 def put_batch(batch: Any, mesh: jax.sharding.Mesh) -> Any:
-    """This host's rows of a batch, as its part of arrays over the whole mesh.
+    """Put this host's rows of a batch into arrays over the whole mesh.
 
-    batch: a tree of NumPy arrays of the rows that `rows_here` says. Returns one of the same structure.
+    batch: a tree of NumPy arrays with the rows of `rows_here`. Returns a tree of the same structure.
     """
     sharding, (held, of) = batch_sharding(mesh), rows_here(mesh)
 
@@ -135,17 +136,18 @@ def put_batch(batch: Any, mesh: jax.sharding.Mesh) -> Any:
 
 
 def rows_here(mesh: jax.sharding.Mesh) -> tuple[tuple[int, ...], int]:
-    """Which parts of a batch cut into how many equal ones this host's devices hold."""
+    """Return which of how many equal parts of a batch this host's devices hold."""
     return host_parts(batch_sharding(mesh))
 
 
 def over_batch(function, mesh: jax.sharding.Mesh, *, differentiable: bool = False, whole: int = 0):
-    """`function` of arrays with a batch axis first, run on each device's rows alone: it can cause no collective.
+    """Run `function` of arrays, whose first axis is the batch, on each device's rows alone, so that it cannot cause a
+    collective.
 
-    Nor can its gradient where it is `differentiable`: JAX then follows which arrays are the same along the axis
-    `tensor`, and otherwise would add up gradients over it. Loops in such a function start from arrays of the batch.
+    With `differentiable`, its gradient cannot cause one either: JAX then tracks which arrays are equal along the axis
+    `tensor`, over which it would otherwise sum gradients. Loops in such a function must start from arrays of the batch.
 
-    whole: the first arguments that have no batch axis, such as tables, which every device gets as they are.
+    whole: number of leading arguments without a batch axis, such as tables, which every device gets completely.
     """
 
     def run(*arguments):
@@ -157,9 +159,9 @@ def over_batch(function, mesh: jax.sharding.Mesh, *, differentiable: bool = Fals
 
 
 def ambient_mesh(rows: int | None = None) -> jax.sharding.AbstractMesh | None:
-    """The mesh of `jax.set_mesh`, in a function that is traced; `None` where there is none, or one device.
+    """Return the mesh of `jax.set_mesh` in a traced function; `None` where there is none, or only one device.
 
-    Also `None` where it does not divide `rows`, if given.
+    It is also `None` where the mesh does not divide `rows`, if given.
     """
     mesh = jax.sharding.get_abstract_mesh()
     if mesh.empty or mesh.size == 1 or not set(AXES) <= set(mesh.axis_names):
@@ -168,9 +170,11 @@ def ambient_mesh(rows: int | None = None) -> jax.sharding.AbstractMesh | None:
 
 
 def host_parts(sharding: jax.sharding.NamedSharding) -> tuple[tuple[int, ...], int]:
-    """The parts, ascending, that this host holds of an array cut along its first axis, and how many there are in all.
+    """Return the parts, ascending, of an array cut along its first axis that this host holds, and how many parts there
+    are.
 
-    They need not be neighbours: a mesh follows the wires between the devices. Hosts may hold the same ones.
+    The parts need not be neighbours, since a mesh follows the connections between devices, and hosts may hold the same
+    ones.
     """
     size = sharding.num_devices
     first = {device: index[0].indices(size)[:2] for device, index in sharding.devices_indices_map((size,)).items()}
@@ -181,7 +185,7 @@ def host_parts(sharding: jax.sharding.NamedSharding) -> tuple[tuple[int, ...], i
 
 
 def shared_devices(devices: Sequence[jax.Device], count: int) -> list[jax.Device]:
-    """`count` of the devices, as many on each host. Raises `UserError` where they do not divide over the hosts."""
+    """Return `count` devices, equally many on each host. Raises `UserError` where they do not divide over the hosts."""
     hosts = sorted({device.process_index for device in devices})
     if count % len(hosts):
         raise UserError(
@@ -192,7 +196,7 @@ def shared_devices(devices: Sequence[jax.Device], count: int) -> list[jax.Device
 
 
 def fetch(tree):
-    """Arrays over the whole mesh as NumPy arrays on every host; all hosts must ask at once."""
+    """Return arrays over the whole mesh as NumPy arrays on every host; all hosts must call it together."""
     if jax.process_count() == 1:
         return jax.device_get(tree)
     from jax.experimental.multihost_utils import process_allgather
@@ -201,9 +205,9 @@ def fetch(tree):
 
 
 def keep_compiled(folder: str) -> None:
-    """Keep this process's compiled programs in `folder`, so that a second start is quick; nowhere where it is empty.
+    """Keep this process's compiled programs in `folder`, so that a second start is quick; empty for no cache.
 
-    Every later process on machines of this kind finds them there.
+    Later processes on machines of this kind find them there.
     """
     if not folder:
         return

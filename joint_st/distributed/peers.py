@@ -1,6 +1,6 @@
-"""This process and the others of its job: names, waiting for each other, small values sent to process 0.
+"""This process and the other processes of its job: names, barriers, and small values sent to process 0.
 
-All of it goes through JAX's key-value store; no device computes.
+Everything goes through JAX's key-value store; no device computes.
 """
 
 from __future__ import annotations
@@ -14,20 +14,20 @@ from typing import Protocol
 from joint_st.errors import UserError
 
 FOREVER_SECONDS = 10**6
-"""Time limit of waits that need none: the watch notices a process that dies meanwhile."""
+"""Time limit of waits that need no limit, because the watch notices a process that dies meanwhile."""
 
 
 class Store(Protocol):
-    """Values that all processes see, and meeting points."""
+    """Values that all processes see, and barriers."""
 
     def set(self, key: str, value: str) -> None:
-        """Keeps a value."""
+        """Store a value."""
 
     def get(self, key: str, seconds: float) -> str | None:
-        """The value as soon as there is one; None where there is none after so many seconds."""
+        """Return the value as soon as there is one; None where there is none in time."""
 
     def wait(self, name: str, seconds: float) -> bool:
-        """True once all processes wait under this name; False where some do not after so many seconds."""
+        """Return True once all processes wait under this name; False where some do not come in time."""
 
 
 class Peers:
@@ -55,22 +55,23 @@ class Peers:
         return self.index == 0
 
     def name(self, index: int | None = None) -> str:
-        """`process 3 on host-b`, as messages call a process; this one by default."""
+        """Return the name of a process in messages, `process 3 on host-b`; this process by default."""
         index = self.index if index is None else index
         return f"process {index} on {self.hosts[index]}"
 
     def wait(self, what: str, seconds: float = FOREVER_SECONDS) -> None:
-        """Returns when all processes have come here; `what` says in an error what they have done by then.
+        """Return when all processes have come here; `what` describes this point in an error.
 
-        Raises `UserError` where some have not come in time.
+        Raises `UserError` where some do not come in time.
         """
         if self.several and not self.store.wait(f"{next(self._numbers)} {what}", seconds):
             raise UserError(f"{self.name()}: waited {seconds:g} s for the other processes ({what}); check their logs")
 
     def gather(self, what: str, value: str, seconds: float) -> list[str]:
-        """On process 0, the value of every process, in order; elsewhere an empty list. `what` names the value in errors.
+        """Return on process 0 the value of every process, in order; elsewhere an empty list. `what` names the value in
+        errors.
 
-        Raises `UserError` on process 0 where one is missing after so many seconds; it names whose.
+        Raises `UserError` on process 0, which names the process, where a value does not come in time.
         """
         if not self.several:
             return [value]
@@ -88,7 +89,7 @@ class Peers:
 
     @contextlib.contextmanager
     def process_zero_first(self, what: str) -> Iterator[None]:
-        """A block that process 0 runs first, then all the others: they find what it has made.
+        """Run a block on process 0 first, then on all the others, which find what it has made; a context.
 
         Nothing inside may wait for another process.
         """
@@ -103,11 +104,11 @@ _current = Peers()
 
 
 def current() -> Peers:
-    """This process's peers; itself alone unless the command was started as one of several."""
+    """Return this process's peers; it is alone unless the command was started as one of several."""
     return _current
 
 
 def set_current(peers: Peers) -> None:
-    """Sets what `current` returns, once, at the start."""
+    """Set what `current` returns, once, at the start."""
     global _current
     _current = peers

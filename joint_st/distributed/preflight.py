@@ -1,6 +1,7 @@
-"""Checks before the first compilation: mistakes that would hang a job on several hosts, or spoil it in silence.
+"""Checks before the first compilation for mistakes that would make a job on several hosts hang or give wrong results
+silently.
 
-Each raises `UserError` on process 0, in one line that names the process and the host that differ; that ends all
+Each raises `UserError` on process 0 with one line that names the process and the host that differ, which ends all
 processes (`joint_st.distributed.watch`). No device computes.
 """
 
@@ -24,18 +25,18 @@ from joint_st.distributed.peers import Peers
 from joint_st.errors import UserError
 
 ANSWER_SECONDS = 120
-"""Time limit for every process to tell what it has."""
+"""Time limit for every process to answer."""
 DATA_SECONDS = 3600
 """Time limit for every process to read its data, once process 0 has."""
 SEEN_SECONDS = 60
-"""Time limit for a file written on one host to appear on the others: network file systems cache its absence."""
+"""Time limit for a file written on one host to appear on the others, because network file systems cache its absence."""
 MEETING = ".preflight"
 """Folder in the directory of a run into which each process writes."""
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 
 
 def check_code(peers: Peers, versions: dict[str, str] | None = None) -> None:
-    """Checks that all have the same sources of this package, and the same versions of `PACKAGES`."""
+    """Check that all have the same sources of this package, and the same versions of `PACKAGES`."""
     own = json.dumps(versions or _versions())
     for index, told in enumerate(peers.gather("versions of its packages", own, ANSWER_SECONDS)):
         for name, version in json.loads(told).items():
@@ -49,7 +50,7 @@ def check_code(peers: Peers, versions: dict[str, str] | None = None) -> None:
 
 
 def check_config(peers: Peers, config: Config | LmConfig) -> None:
-    """Checks that all have the same resolved config."""
+    """Check that all have the same resolved config."""
     own = json.dumps(config.model_dump(mode="json"))
     for index, told in enumerate(peers.gather("config", own, ANSWER_SECONDS)):
         if told == own:
@@ -67,7 +68,7 @@ def check_config(peers: Peers, config: Config | LmConfig) -> None:
 
 
 def check_directory(peers: Peers, root: Path, seen_seconds: float = SEEN_SECONDS) -> None:
-    """Checks that all hosts see the directory that process 0 has made for the run, and can write in it."""
+    """Check that all hosts see the directory that process 0 has made for the run, and can write to it."""
     if not peers.several:
         return
     problem, folder = "", root / MEETING
@@ -92,7 +93,7 @@ def check_directory(peers: Peers, root: Path, seen_seconds: float = SEEN_SECONDS
 
 
 def check_data(peers: Peers, fingerprint: str, what: str) -> None:
-    """Checks that all have prepared the same data, by a fingerprint; `what` names the data's fields of the config."""
+    """Check by a fingerprint that all have opened the same data; `what` names the config's fields of the data."""
     for index, told in enumerate(peers.gather(f"fingerprint of {what}", fingerprint, DATA_SECONDS)):
         if told != fingerprint:
             raise UserError(
@@ -103,7 +104,7 @@ def check_data(peers: Peers, fingerprint: str, what: str) -> None:
 
 
 def _problem(peers: Peers, root: Path, token: str | None, seen_seconds: float) -> str:
-    """Why this process, which is not the first, cannot take part in the run at `root`; empty where it can."""
+    """Return why this process, which is not the first, cannot take part in the run at `root`; empty where it can."""
     folder = root / MEETING
     try:
         storage.check_access(root)
@@ -119,7 +120,7 @@ def _problem(peers: Peers, root: Path, token: str | None, seen_seconds: float) -
 
 
 def _appears(path: Path, text: str, seconds: float) -> bool:
-    """Whether a file holds `text`, now or soon."""
+    """Return whether a file holds `text`, now or soon."""
     until = time.monotonic() + seconds
     while True:
         try:
@@ -139,7 +140,7 @@ def _versions() -> dict[str, str]:
 
 
 def sources() -> str:
-    """A fingerprint of the package's files."""
+    """Return a fingerprint of the package's files."""
     root, digest = Path(joint_st.__file__).parent, hashlib.sha256()
     for path in sorted(root.rglob("*.py")):
         digest.update(path.relative_to(root).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")

@@ -1,4 +1,4 @@
-"""Which process of how many this is: by the options of the command, or by the environment of the cluster."""
+"""Finds which process of how many this is, from the options of the command or the environment of the cluster."""
 
 from __future__ import annotations
 
@@ -23,21 +23,23 @@ class ProcessSpec(NamedTuple):
     count: int
     """Processes in the job."""
     index: int
-    """Number of this one, from 0."""
+    """Number of this process, from 0."""
     cluster: str = ""
-    """One of `CLUSTERS` where it was detected; empty where the options say it."""
+    """One of `CLUSTERS` if it was detected; empty if the options state the process."""
 
 
 def device_detection(spec: ProcessSpec, hosts: Sequence[str]) -> str:
-    """How JAX finds the devices of a process, as `jax.distributed.initialize` takes it; `hosts` are all processes'.
+    """Return how JAX shall find the devices of a process, for `jax.distributed.initialize`; `hosts` are those of all
+    processes.
 
-    Detected by Slurm or Open MPI, it would take one GPU for each process, also where that is alone on its host.
+    With its detection of Slurm or Open MPI, JAX would take one GPU for each process even if that is alone on its host.
     """
     return spec.cluster if spec.cluster and hosts.count(hosts[spec.index]) > 1 else "deactivate"
 
 
 def stated_process(coordinator: str | None, processes: int | None, process: int | None) -> ProcessSpec | None:
-    """The process that the three options name; None without them. Raises `UserError` where only some are given."""
+    """Return the process that the three options name; None without them. Raises `UserError` where only some are
+    given."""
     given = (coordinator, processes, process)
     if given == (None, None, None):
         return None
@@ -53,12 +55,13 @@ def stated_process(coordinator: str | None, processes: int | None, process: int 
 
 
 def detected_process(seconds: int, environment: Mapping[str, str] = os.environ) -> ProcessSpec | None:
-    """The process that the cluster says this is; None where it runs alone, as in a shell on a login node.
+    """Return which process this is according to the cluster; None where it runs alone, for instance in a shell on a
+    login node.
 
-    seconds: time limit for looking up the host of process 0. Raises `UserError` where there is a cluster that does
-    not answer, or does not say enough.
+    seconds: time limit for looking up the host of process 0. Raises `UserError` where a cluster does not answer, or
+    does not say enough.
     """
-    # A shell inside an allocation has the allocation's variables, and is one task all the same.
+    # A shell inside an allocation has the allocation's variables, although it is a single task.
     if environment.get("SLURM_STEP_NUM_TASKS") == "1":
         return None
     try:

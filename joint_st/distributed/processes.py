@@ -19,16 +19,16 @@ from joint_st.distributed.watch import EXIT_FAILED, EXIT_LOST, Watch
 from joint_st.errors import Stalled, UserError, printable, refusal
 
 HEARTBEAT_SECONDS = 100
-"""JAX itself ends a job in which a process has been silent for so long, though its connections stand."""
+"""JAX itself ends a job in which a process has been silent for this long, even if its connections still exist."""
 END_SECONDS = 600
-"""Time limit for all processes to leave once one has."""
+"""Time limit for all processes to end once one has."""
 
 
 @contextlib.contextmanager
 def processes(coordinator: str | None, count: int | None, index: int | None) -> Iterator[None]:
-    """A block that runs as one process of several: of those that the arguments state or the cluster says, or alone.
+    """Run a block as one process of several, as the arguments or the cluster state, or alone; a context.
 
-    Inside, `peers.current()` says which one it is. Where it fails on one process, all end; see `watch`.
+    Inside, `peers.current()` says which process it is. If it fails on one process, all end; see `watch`.
     """
     spec = stated_process(coordinator, count, index) or detected_process(START_SECONDS)
     if spec is None or spec.count == 1:
@@ -44,7 +44,7 @@ def processes(coordinator: str | None, count: int | None, index: int | None) -> 
         watch.fail(_named(peers, str(error)), EXIT_LOST if isinstance(error, Stalled) else EXIT_FAILED)
     except KeyboardInterrupt:
         watch.fail(_named(peers, "interrupted"), 130)
-    except SystemExit:  # all of them leave, with everything saved
+    except SystemExit:  # all of them end, with everything saved
         peers.wait("the end")
         _leave(watch)
         raise
@@ -53,7 +53,7 @@ def processes(coordinator: str | None, count: int | None, index: int | None) -> 
             watch.fail(_named(peers, "interrupted"), 130)
         if isinstance(error, OSError) and refusal(error):
             watch.fail(_named(peers, printable(refusal(error))))
-        # Where another process is gone, collectives fail here.
+        # Collectives fail here if another process is gone.
         if not watch.other_failed(10):
             traceback.print_exc()
         watch.fail(_named(peers, f"{type(error).__name__}: {' '.join(str(error).split())[:500]}"))
@@ -68,7 +68,7 @@ def _start(spec: ProcessSpec) -> Watch:
     peers = Peers(spec.index, hosts)
     watch = Watch(peers, links)
     local = is_local(spec.coordinator.rpartition(":")[0])
-    # XLA takes SIGTERM for itself otherwise, and keeps it where nobody asks.
+    # Otherwise XLA handles SIGTERM itself, and nothing here sees it.
     jax.config.update("jax_enable_preemption_service", False)
     try:
         jax.distributed.initialize(
@@ -89,7 +89,7 @@ def _start(spec: ProcessSpec) -> Watch:
 
 
 def _keep_output_clean() -> None:
-    """Keeps the messages of Gloo, which carries the collectives of CPUs, off stdout, where the results go."""
+    """Keep the messages of Gloo, which carries the collectives of CPUs, away from stdout, where the results go."""
     sys.stdout.flush()
     own, nowhere = os.dup(1), os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 1)
@@ -104,5 +104,6 @@ def _leave(watch: Watch) -> None:
 
 
 def _named(peers: Peers, message: str) -> str:
-    """The message with this process in front, unless it begins with one, as those of `preflight` do."""
+    """Return the message with this process in front, unless it begins with a process already, as those of `preflight`
+    do."""
     return message if re.match(r"process \d+ on ", message) else f"{peers.name()}: {message}"

@@ -1,9 +1,9 @@
-"""The sharding of the weights, and of all that has their shape, over the mesh.
+"""The sharding over the mesh of the weights, and of everything that has their shape.
 
-Every weight has a logical axis for each of its dimensions, and every logical axis lies along an axis of the mesh or
-along none (`RULES`). Those of the encoder's layers stand here (`WEIGHTS`); heads, and whatever else has symbols for an
-axis, declare their own, which come as `own` (`joint_st.models.functional.own_axes`). What an optimizer keeps of a
-weight, and its moving average, lie as the weight does: their paths end as its path does.
+Every weight has a logical axis for each of its dimensions, and every logical axis is mapped to an axis of the mesh or
+to none (`RULES`). The axes of the encoder's layers are listed here (`WEIGHTS`); heads, and other modules with an axis
+over symbols, declare their own, which are passed as `own` (`joint_st.models.functional.own_axes`). An optimizer's state
+of a weight, and its moving average, are cut like the weight, because their paths end like its path.
 """
 
 from __future__ import annotations
@@ -51,7 +51,8 @@ WEIGHTS = {
     r"lstm\.layers\.inputs\.bias": ("gates",),
     r"bias|scale": ("vector",),
 }
-"""Logical axes by how the dotted path of a weight ends; the first that fits counts. Those in a stack have one more."""
+"""Logical axes by the end of a weight's dotted path; the first that fits counts. Weights in a stack have one axis
+more."""
 
 
 Axes = Mapping[str, tuple[str, ...]]
@@ -59,9 +60,10 @@ Axes = Mapping[str, tuple[str, ...]]
 
 
 def logical_axes(path: str, own: Axes) -> tuple[str, ...] | None:
-    """Logical axes of the weight at a dotted path, or of what an optimizer keeps of it; `None` where it is neither.
+    """Return the logical axes of the weight at a dotted path, or of an optimizer's state of it; `None` for anything
+    else.
 
-    own: those that modules of the model declare.
+    own: axes that modules of the model declare.
     """
     for name, axes in own.items():
         if path == name or path.endswith(f".{name}"):
@@ -73,9 +75,9 @@ def logical_axes(path: str, own: Axes) -> tuple[str, ...] | None:
 
 
 def partition_spec(path: str, shape: tuple[int, ...], mesh: jax.sharding.Mesh, own: Axes) -> PartitionSpec:
-    """How the array of `shape` at a dotted path is cut. own: axes that modules of the model declare.
+    """Return how the array of `shape` at a dotted path is cut. own: axes that modules of the model declare.
 
-    A dimension that its axis of the mesh does not divide stays whole, and so does an array that belongs to no weight.
+    A dimension that its axis of the mesh does not divide is not cut, nor is an array that belongs to no weight.
     """
 
     def cuts(axis, size):
@@ -86,35 +88,35 @@ def partition_spec(path: str, shape: tuple[int, ...], mesh: jax.sharding.Mesh, o
 
 
 def rows_apart(x: jax.Array) -> jax.Array:
-    """`x` [B, ...], of which each device has its rows, whole: the compiler never cuts it otherwise."""
+    """Return `x` [B, ...] with each device holding complete rows, so that the compiler does not cut it otherwise."""
     return jax.lax.with_sharding_constraint(x, BATCH) if ambient_mesh(len(x)) else x
 
 
 def gathered(weights: Any, own: Axes) -> Any:
-    """The weights of a model, those outside its stacks brought together again along the axis `fsdp`.
+    """Return the weights of a model, with those outside its stacks gathered along the axis `fsdp`.
 
-    own: axes that modules of the model declare. This and `gathered_layer` are for functions that are traced under a
-    mesh; elsewhere they change nothing.
+    own: axes that modules of the model declare. This and `gathered_layer` have an effect only in functions that are
+    traced under a mesh.
     """
 
     def gather(path, x, cut):
-        # Gradients come together too and are cut by the optimizer: if they were cut at once, that of the embedding
-        # would have the compiler cut the text's embeddings likewise, and gather all rows of all devices for it.
+        # Gradients are gathered too and cut by the optimizer. If they were cut at once, the embedding's gradient would
+        # make the compiler cut the text's embeddings in the same way, and gather the rows of all devices for that.
         return x if _is_stacked(_dotted(path)) else jax.lax.with_sharding_constraint(x, _without_fsdp(cut))
 
     return _where_cut(gather, weights, own)
 
 
 def gathered_layer(layer: Any, dtype) -> Any:
-    """One layer of a stack, its weights brought together again along the axis `fsdp`, where it is used.
+    """Return one layer of a stack, with its weights gathered along the axis `fsdp` where it is used.
 
-    They travel as `dtype`; their gradients are scattered at once.
+    They are sent as `dtype`; their gradients are scattered at once.
     """
     return _where_cut(lambda path, x, cut: _gather(x if dtype is None else x.astype(dtype), cut), layer, {})
 
 
 def _where_cut(function, tree: Any, own: Axes) -> Any:
-    """`function` of the path, the array and the cut of each weight in `tree` that is cut along `fsdp`."""
+    """Call `function` with the path, the array and the cut of each weight in `tree` that is cut along `fsdp`."""
     mesh = ambient_mesh()
     if not gathers():
         return tree
@@ -142,23 +144,24 @@ def _without_fsdp(cut: PartitionSpec) -> PartitionSpec:
 
 
 def forget_gathered(function):
-    """`function`, which keeps for its gradient all it computes but weights that it gathers: those it gathers again."""
+    """Return `function` such that everything it computes is kept for its gradient except gathered weights, which are
+    gathered again."""
     if not gathers():
         return function
-    # In a scan the passes are loops of their own, so nothing needs to be kept from being computed in common.
+    # In a scan, forward and backward passes are separate loops, so common subexpressions need not be prevented.
     return jax.checkpoint(
         function, prevent_cse=False, policy=lambda primitive, *_, **__: primitive.name != "sharding_constraint"
     )
 
 
 def gathers() -> bool:
-    """Whether the mesh of `jax.set_mesh`, in a function that is traced, cuts weights along `fsdp`."""
+    """Return whether the mesh of `jax.set_mesh` cuts weights along `fsdp`, in a traced function."""
     mesh = ambient_mesh()
     return mesh is not None and mesh.shape["fsdp"] > 1
 
 
 def placed(tree: Any, mesh: jax.sharding.Mesh, own: Axes) -> Any:
-    """The shape, type and `NamedSharding` of each array, or shape of one, of weights or of a training state.
+    """Return the shape, type and `NamedSharding` of each array (or shape) of weights or of a training state.
 
     own: axes that modules of the model declare.
     """
@@ -171,7 +174,7 @@ def placed(tree: Any, mesh: jax.sharding.Mesh, own: Axes) -> Any:
 
 
 def shardings(tree: Any) -> Any:
-    """The sharding of each array, or `placed` shape of one, of weights or of a training state."""
+    """Return the sharding of each array (or `placed` shape) of weights or of a training state."""
     return jax.tree.map(lambda x: x.sharding, tree)
 
 

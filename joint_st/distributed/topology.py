@@ -1,4 +1,4 @@
-"""TPU slices that need not be here: their names, what their chips hold, and devices to compile for.
+"""TPU slices that need not be attached: their names, the memory of their chips, and devices to compile for.
 
 A name is a generation and the chips along each side, `v5e:16x16` or `v5p:8x8x16`. Google's own names of v4 and v5p
 slices count cores, two to a chip: v5p-2048 is `v5p:8x8x16`. The two cores compute as one device ("megacore").
@@ -28,7 +28,7 @@ class Chip(NamedTuple):
     hbm: int
     """Bytes of HBM, as published."""
     usable: int
-    """Bytes of HBM that libtpu leaves to a program, as its compiler states them when a program does not fit."""
+    """Bytes of HBM that libtpu leaves for a program, as its compiler states when a program does not fit."""
     peak_flops: float
     """bfloat16 operations a second, as published."""
     pod: int
@@ -42,19 +42,19 @@ class Chip(NamedTuple):
 CHIPS = {
     "v4": Chip(32 * GIB, int(30.75 * GIB), 275e12, 4096, 3, MappingProxyType({"chip_config_name": "megacore"})),
     "v5e": Chip(16 * GIB, int(15.75 * GIB), 197e12, 256, 2),
-    # 95 "GB" are published, which are gibibytes: libtpu leaves a little more than 95 of them.
+    # The published 95 "GB" are gibibytes: libtpu leaves a little more than 95 of them.
     "v5p": Chip(96 * GIB, int(95.74 * GIB), 459e12, 8960, 3, MappingProxyType({"chip_config_name": "megacore"})),
     "v6e": Chip(32 * GIB, int(31.25 * GIB), 918e12, 256, 2),
 }
 
 ENVIRONMENT = {
-    "TPU_SKIP_MDS_QUERY": "1",  # there is no machine to be asked about
-    "TPU_ACCELERATOR_TYPE": "v5litepod-8",  # any: without, libtpu warns that it does not know the machine's
+    "TPU_SKIP_MDS_QUERY": "1",  # there is no machine whose metadata could be queried
+    "TPU_ACCELERATOR_TYPE": "v5litepod-8",  # any value; without one, libtpu warns that it does not know the machine's
     "TPU_WORKER_HOSTNAMES": "localhost",
     "TPU_STDERR_LOG_LEVEL": "3",
     "TPU_MIN_LOG_LEVEL": "3",
     "TPU_LOG_DIR": "disabled",
-    "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",  # no chip is opened, so others may compile, or use one, at the same time
+    "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",  # no chip is opened, so other processes may compile or use a chip meanwhile
 }
 """Environment variables that libtpu reads when it is loaded."""
 
@@ -68,9 +68,9 @@ class Topology(NamedTuple):
     """Chips in one slice."""
 
     def devices(self, slices: int = 1) -> list[jax.Device]:
-        """A device for each chip of so many such slices, good to compile for.
+        """Return a device to compile for, for each chip of a number of such slices.
 
-        Raises `UserError` without libtpu, and where it has no such slice.
+        Raises `UserError` without libtpu, and where libtpu has no such slice.
         """
         if importlib.util.find_spec("libtpu") is None:
             raise UserError(f"--topology {self.name}: needs the package libtpu; pip install 'joint_st[tpu]'")
@@ -89,7 +89,7 @@ class Topology(NamedTuple):
 
 
 def parse_topology(name: str) -> Topology:
-    """The slice of a name; raises `UserError` for one that no pod has."""
+    """Parse the name of a slice; raises `UserError` for a slice that no pod has."""
     match = re.fullmatch(r"(\w+):(\d+(?:x\d+)*)", name)
     if not match:
         raise UserError(f"--topology {name}: written GENERATION:CHIPSxCHIPS, as in v5e:16x16 or v5p:8x8x16")

@@ -1,8 +1,8 @@
-"""One process fails, all end: soon, with a status that is not zero, and with one line that says which and why.
+"""When one process fails, all end soon, with a non-zero status and one line that says which process failed and why.
 
-Process 0 prints the line, for its output is what people look at. Each process watches its links in threads, because
-its main thread may wait for a collective that will never be. Over each link something is said every few seconds: a
-process that is stopped, or whose host hangs, keeps its connections and falls silent.
+Process 0 prints the line, since people look at its output. Each process watches its links in threads, because its main
+thread may wait for a collective that never completes. A heartbeat goes over each link every few seconds, because a
+process that is stopped, or whose host hangs, keeps its connections open but falls silent.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from joint_st.distributed.peers import Peers
 
 AGAIN = "the same command, started on all again, goes on from the last checkpoint"
 EXIT_FAILED = 2
-"""Exit status where a process failed."""
+"""Exit status if a process failed."""
 EXIT_LOST = 75
-"""Exit status where a process or its host is gone: the same command, started again, goes on."""
+"""Exit status if a process or its host is gone: the same command, started again, continues."""
 BEAT_SECONDS = 5
-"""Time between two signs of life."""
+"""Seconds between two heartbeats."""
 GRACE_SECONDS = 5
-"""Time for process 0, which probably fails as another one did, to bring its files in order."""
+"""Seconds that process 0, which probably fails as well, gets to bring its files in order."""
 
 
 class Watch:
@@ -47,22 +47,22 @@ class Watch:
         threading.Thread(target=self._beat, name="beat", daemon=True).start()
 
     def other_failed(self, seconds: float) -> bool:
-        """Whether another process has failed or is gone; waits so many seconds for the news."""
+        """Return whether another process has failed or is gone; waits up to `seconds` for that news."""
         return self._heard.wait(seconds)
 
     def fail(self, line: str, status: int = EXIT_FAILED) -> NoReturn:
-        """Ends this process and the others, which say `line` unless another one failed before."""
+        """End this process and the others, with the message `line` unless another process failed before."""
         if not self._claim():
             threading.Event().wait()  # for the thread that ends this process
         if self._peers.is_first:
             self._announce(line, status)
         self._links[0].send({"failed": line, "status": status})
         self._heard.wait(3 * GRACE_SECONDS)
-        # Printed here only where process 0 has not printed it.
+        # Printed here only if process 0 has not printed it.
         _exit(status, "" if self._told else line)
 
     def close(self) -> None:
-        """Ends the watch: all processes are done, and from here on they leave one after the other."""
+        """End the watch: all processes are done, and may now end one after the other."""
         self._claim()
         self._closed.set()
         for link in self._links.values():
@@ -97,7 +97,7 @@ class Watch:
             _exit(status, "" if message else line)
 
     def _claim(self) -> bool:
-        """Whether the caller is to end this process: true for the first caller only."""
+        """Return whether the caller shall end this process: true for the first caller only."""
         with self._lock:
             first, self._ending = not self._ending, True
             return first
@@ -105,7 +105,7 @@ class Watch:
     def _announce(self, line: str, status: int) -> NoReturn:
         for link in self._links.values():
             link.send({"failed": line, "status": status})
-        # JAX aborts, with much to read, those who are still there when process 0 is not.
+        # When process 0 has ended, JAX aborts the processes that still run, with long messages.
         until = time.monotonic() + GRACE_SECONDS
         for link in self._links.values():
             with contextlib.suppress(TimeoutError):
@@ -115,7 +115,7 @@ class Watch:
 
 
 def _exit(status: int, line: str) -> NoReturn:
-    # At once: what Python and JAX do at a common exit may wait for the other processes.
+    # Exit immediately: a regular exit of Python and JAX may wait for the other processes.
     if line:
         print(f"joint-st: error: {line}", file=sys.stderr)
     for stream in (sys.stdout, sys.stderr):
@@ -124,7 +124,7 @@ def _exit(status: int, line: str) -> NoReturn:
 
 
 def _delay_aborts() -> None:
-    """Delays aborts by 6 s, so that the watch can report what happened and exit with its own status.
+    """Delay aborts by 6 s, so that the watch can report what happened and exit with its own status.
 
     JAX aborts a process at once when process 0 is gone. The handler of SIGABRT becomes the C function `sleep`, which
     handlers may call and which takes the signal's number, 6, for its seconds; then the process aborts.

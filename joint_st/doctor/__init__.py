@@ -1,1 +1,1 @@
-"""`joint-st doctor`: what can be known to go wrong with a run before it costs anything."""
+"""`joint-st doctor`: finds what would go wrong with a run before it costs anything."""

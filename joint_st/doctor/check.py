@@ -1,4 +1,4 @@
-"""One thing that was looked at, how it was found, and what to do about it; all of them as a table."""
+"""A check: what was looked at, what was found, and what to do about it; and the table of all checks."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Check:
     found: str
     """What was found, in one line."""
     do: str = ""
-    """What to do about it; empty where it is well."""
+    """What to do about it; empty where nothing is wrong."""
 
     def lines(self) -> Iterator[str]:
         """Yield the rows of the table."""
@@ -38,13 +38,13 @@ class Check:
 
 
 def from_error(name: str, error: Exception) -> Check:
-    """Return a problem that is told as errors of the user's are: what and where, then, after `;`, what to do."""
+    """Return a problem from an error whose message says what and where, then, after `;`, what to do."""
     if isinstance(error, OSError) and error.filename is not None:
         return Check("problem", name, f"{error.filename}: {error.strerror}", "correct the path, or the rights to it")
     found, _, do = str(error).rpartition("; ")
     if not isinstance(error, UserError):
         return Check(
-            "problem", name, f"{type(error).__name__}: {error}", "report this: doctor should have said it better"
+            "problem", name, f"{type(error).__name__}: {error}", "please report this; doctor should explain it"
         )
     return Check("problem", name, found or do, do if found else "correct it")
 
@@ -54,9 +54,10 @@ Look = Callable[[], Iterable[Check]]
 
 
 def looked(name: str, look: Look, seconds: float) -> Iterator[Check]:
-    """Yield what a look finds, or a problem where it takes longer than so many seconds.
+    """Yield what a look finds, or a problem where it takes longer than `seconds`.
 
-    It runs on a thread of its own, which is left behind then: a file system that does not answer cannot be interrupted.
+    It runs on a thread of its own, which is abandoned in that case, because a file system that does not answer cannot
+    be interrupted.
     """
     found: queue.SimpleQueue[Check | None] = queue.SimpleQueue()
 

@@ -1,4 +1,4 @@
-"""What a config reads: where each source lies, and a few of its utterances, decoded."""
+"""Checks of what a config reads: the place of each source, and a few of its utterances, decoded."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def sources(config: Config) -> Iterator[tuple[str, Source]]:
 
 
 def variables(config: Config) -> Iterator[Check]:
-    """Variables of the environment that paths of the config name."""
+    """Check the environment variables in paths of the config."""
     named = Counter()
     for _, source in sources(config):
         written = " ".join(str(value) for value in source.model_dump().values())
@@ -51,7 +51,7 @@ def variables(config: Config) -> Iterator[Check]:
 
 
 def look(name: str, source: Source, config: Config) -> Iterator[Check]:
-    """What a source holds, and a decoded sample of it."""
+    """Check what a source holds, and decode a sample of it."""
     if absent := _absent(source):
         yield Check("ok", name, absent)
         return
@@ -90,7 +90,7 @@ def look(name: str, source: Source, config: Config) -> Iterator[Check]:
 
 
 def _absent(source: Source) -> str:
-    """Why a source need not be there yet; empty where it must be, or is."""
+    """Return why a source need not exist yet; empty where it must, or does."""
     name, folder = getattr(source, "name", ""), getattr(source, "data_dir", None)
     if source.kind != "tfds" or not built_here(name) or folder:
         return ""
@@ -104,7 +104,7 @@ def _absent(source: Source) -> str:
 def _utterance(
     corpus: Corpus, row: int, normalize: Normalizer, config: Config, audio: bool
 ) -> tuple[list[Check], int, float]:
-    """What is wrong with one utterance; its rate in Hz and its length in seconds."""
+    """Return what is wrong with one utterance, its rate in Hz and its length in seconds."""
     where = f"utterance {row}"
     try:
         stated = corpus.entry(row)
@@ -117,7 +117,7 @@ def _utterance(
         return [from_error("", error)], 0, 0.0
     problems = []
     if not normalize(utterance.text):
-        what = f"{where}: nothing is left of {utterance.text[:60]!r} by data.normalizer {normalize}"
+        what = f"{where}: data.normalizer {normalize} leaves nothing of {utterance.text[:60]!r}"
         problems.append(
             Check("problem" if not audio else "warning", "", what, "correct the text, or take another normalizer")
         )
@@ -132,7 +132,7 @@ def _utterance(
 
 
 def other_paths(config: Config) -> Iterator[Check]:
-    """What else the config reads: a tokenizer, another run's weights."""
+    """Check what else the config reads: a tokenizer, another run's weights."""
     from joint_st.config import load
     from joint_st.data.tokenizers import load_tokenizer
     from joint_st.runs.directory import existing_run

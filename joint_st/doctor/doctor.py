@@ -1,8 +1,9 @@
 """`joint-st doctor`: looks at everything that a run needs, prints it as one table, and says whether there is a problem.
 
-It reads a few utterances, and of a run all files once for their checksums; it writes small files that it removes, and
-computes nothing. The accelerators of this machine are opened by a process of its own that has a minute for it; where the
-machine is one of several with TPUs, none is opened, since JAX would wait there for the others. Each look has a time limit.
+It reads a few utterances, and all files of a run once for their checksums. It writes small files, which it removes, and
+computes nothing. A separate process with a time limit of a minute opens the accelerators of this machine; if the
+machine is one of several with TPUs, none is opened, since JAX would wait there for the others. Each look has a time
+limit.
 """
 
 from __future__ import annotations
@@ -22,9 +23,9 @@ from joint_st.errors import UserError
 from joint_st.runs.directory import RunDirectory
 
 QUICK, LONG = 20.0, 90.0
-"""Seconds in which a look has to find something: at this machine or a folder, at a corpus or a whole run."""
+"""Time limits in seconds of a look at this machine or a folder, and of one at a corpus or a whole run."""
 READ = 900.0
-"""Seconds in which one checkpoint has to be read whole, for its checksums."""
+"""Time limit in seconds for reading one checkpoint completely, for its checksums."""
 META_SECONDS = 5
 """Time limit for the cluster to say which of its processes this is."""
 
@@ -41,11 +42,12 @@ def doctor(
     start_seconds: float = 60,
     json_file: Path | None = None,
 ) -> bool:
-    """Print every check as it is made, and return whether none is a problem.
+    """Print every check as it is made, and return whether there is no problem.
 
     make_config: loads the config, and may raise `UserError`; None where only the machine is looked at. is_run: whether
-    it is a run's own, in `workdir`. topology: the slice that is meant, where it is not this machine. process: as the
-    options of the command say. start_seconds: time limit for the other hosts to come, for their clocks.
+    it is the config of the run in `workdir`. topology: the slice to train on, if that is not this machine. process: as
+    the options of the command say. start_seconds: time limit for the other hosts to connect, so that clocks can be
+    compared.
     """
     checks = []
     for check in _checks(make_config, is_run, workdir, topology, process, start_seconds):
@@ -78,7 +80,7 @@ def _checks(
     yield from opened
     if make_config is None:
         return
-    # From here on JAX is asked for shapes alone, in this process, which touches no accelerator.
+    # From here on this process asks JAX for shapes only, which touches no accelerator.
     os.environ["JAX_PLATFORMS"] = "cpu"
     config, told = _kept("config", make_config)
     yield from told
@@ -141,7 +143,7 @@ def _devices(
 
 
 def _kept(name: str, make: Callable[[], Found]) -> tuple[Found | None, Sequence[Check]]:
-    """What `make` returns, or the problem that it raised."""
+    """Return what `make` returns, or the problem that it raised."""
     try:
         return make(), ()
     except (UserError, OSError) as error:

@@ -1,4 +1,4 @@
-"""This machine: versions, devices, processes, clock."""
+"""Checks of this machine: versions, devices, processes, clock."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from joint_st.doctor.check import Check
 DEVICE_SECONDS = 60
 """Time limit for a process of its own to open the devices of this machine."""
 SKEW_SECONDS = 30
-"""Clocks may differ by this much: leases and `written before` are told by them."""
+"""Seconds by which clocks may differ, since leases and the age of files depend on them."""
 
 
 class Devices(NamedTuple):
@@ -39,7 +39,7 @@ class Devices(NamedTuple):
 
 
 def versions() -> Iterator[Check]:
-    """Whether what is installed is what the package was made for."""
+    """Check that the installed packages are those for which this package was made."""
     own = importlib.metadata.version("joint_st")
     yield Check("ok", "joint_st", f"{joint_st.__version__}, sources {sources()}, in {Path(joint_st.__file__).parent}")
     if own != joint_st.__version__:
@@ -51,7 +51,7 @@ def versions() -> Iterator[Check]:
 
 
 def _requirements(there: dict[str, str]) -> Iterator[Check]:
-    """Packages that are not of the versions that the package asks for."""
+    """Yield packages whose versions do not satisfy the requirements."""
     for requirement in importlib.metadata.requires("joint_st") or []:
         match = re.fullmatch(r"([\w.-]+)((?:[<>=!~]=?[\d.]+,?)*)", requirement.partition(";")[0].strip())
         if not match or "extra" in requirement:
@@ -78,7 +78,7 @@ def _meets(version: str, bound: str) -> bool:
 
 
 def accelerators(folder: Path = Path("/dev")) -> list[str]:
-    """Files below /dev that show accelerators; none is opened."""
+    """Return files below /dev that show accelerators; none is opened."""
     return sorted(str(path) for pattern in ACCELERATORS for path in folder.glob(pattern))
 
 
@@ -91,16 +91,16 @@ print(json.dumps([len(devices), devices[0].device_kind, devices[0].platform, sta
 
 
 def devices(spec: ProcessSpec | None) -> tuple[list[Check], Devices | None]:
-    """The devices that JAX would compute on, opened by a process of its own, which leaves them again.
+    """Return the devices on which JAX would compute. A separate process opens them, and releases them when it ends.
 
-    On a host of several (`spec`) with TPUs none is opened: JAX waits there for the other hosts, and a job that runs has
-    its chips for itself.
+    On one of several hosts (`spec`) with TPUs none is opened, because JAX would wait for the other hosts, and a running
+    job uses its chips exclusively.
     """
     found = accelerators()
     if spec and spec.count > 1 and any("nvidia" not in name for name in found) and _platforms() != "cpu":
         told = f"{len(found)} chips here ({found[0]} ...), not opened: this is process {spec.index} of {spec.count}"
         return [Check("ok", "devices", f"{told}, and JAX would wait for the others")], None
-    # A quarter of a GPU's memory is not to be taken from whoever uses it.
+    # Do not preallocate a GPU's memory, which another process may be using.
     environment = {**os.environ, "XLA_PYTHON_CLIENT_PREALLOCATE": "false", "TF_CPP_MIN_LOG_LEVEL": "3"}
     try:
         done = subprocess.run(
@@ -137,10 +137,10 @@ def _platforms() -> str:
 
 
 def clocks(spec: ProcessSpec, seconds: float) -> Iterator[Check]:
-    """How much the clocks of a job's hosts differ, over connections of their own: JAX is not started.
+    """Check how much the clocks of a job's hosts differ, over separate connections; JAX is not started.
 
-    It is measured between two times of process 0, so it is known to half of what a message takes. Raises `UserError`
-    where some processes do not come.
+    The error is at most half of the time that a message takes, since a clock is read between two readings of process
+    0's. Raises `UserError` where some processes do not come.
     """
     hosts, links = rendezvous(spec, seconds)
     until = time.monotonic() + 30
@@ -160,7 +160,9 @@ def clocks(spec: ProcessSpec, seconds: float) -> Iterator[Check]:
     worst = max(skews, key=lambda index: abs(skews[index]), default=None)
     found = "this host alone" if worst is None else f"{spec.count} hosts, at most {abs(skews[worst]):.2f} s apart"
     if worst is not None and abs(skews[worst]) > SKEW_SECONDS:
-        found = f"process {worst} on {hosts[worst]} is {skews[worst]:+.1f} s from process 0 on {hosts[0]}"
+        found = (
+            f"process {worst} on {hosts[worst]} has a clock {skews[worst]:+.1f} s off that of process 0 on {hosts[0]}"
+        )
         yield Check("problem", "clocks", found, "start chrony or ntpd there")
         return
     yield Check("ok", "clocks", found)
@@ -178,7 +180,8 @@ def _answer(link: Link, until: float) -> None:
 
 
 def _skew(link: Link, until: float) -> float | None:
-    """Seconds by which the clock at the other end is ahead, by the quickest of a few answers; None without one."""
+    """Return the seconds by which the clock at the other end is ahead, from the quickest of a few answers; None without
+    an answer."""
     measured = []
     for _ in range(5):
         began = time.time()
@@ -195,7 +198,7 @@ def _skew(link: Link, until: float) -> float | None:
 
 
 def memory() -> Check:
-    """How much memory this host has free."""
+    """Check how much memory this host has free."""
     facts = {}
     for line in Path("/proc/meminfo").read_text().splitlines() if Path("/proc/meminfo").exists() else ():
         name, _, rest = line.partition(":")
@@ -212,7 +215,7 @@ def memory() -> Check:
 
 
 def environment() -> Iterator[Check]:
-    """Variables that change what a run does."""
+    """Check environment variables that change what a run does."""
     for name in ("HOME", "TMPDIR"):
         folder = os.environ.get(name)
         if folder and not os.access(folder, os.W_OK | os.X_OK):
@@ -222,5 +225,5 @@ def environment() -> Iterator[Check]:
 
 
 def stated(options: tuple[str | None, int | None, int | None], seconds: int) -> ProcessSpec | None:
-    """Which process of several this is, as `joint_st.distributed.process_spec` finds it."""
+    """Return which process of several this is, as `joint_st.distributed.process_spec` finds it."""
     return stated_process(*options) or detected_process(seconds)

@@ -1,4 +1,4 @@
-"""What a model takes: how large a checkpoint is, and what a device holds of the state, without computing anything."""
+"""Sizes of a model: how large a checkpoint is, and how much of the state a device holds, without computing anything."""
 
 from __future__ import annotations
 
@@ -26,7 +26,8 @@ class Size(NamedTuple):
 
 
 def size(config: Config, device_count: int, labels: int | None = None, units: int | None = None) -> Size:
-    """The size of a config's state over so many devices, by its shapes. labels, units: of a run's inventories."""
+    """Return the size of a config's state over a number of devices, from its shapes. labels, units: sizes of a run's
+    inventories."""
     import jax
     from jax.sharding import AbstractMesh, AxisType
 
@@ -51,7 +52,7 @@ def size(config: Config, device_count: int, labels: int | None = None, units: in
 
 
 def fits(config: Config, device_count: int, of_each: int | None, where: str) -> Iterator[Check]:
-    """Whether the mesh of a config fits so many devices. of_each: their memory in bytes, where it is known."""
+    """Check that the mesh of a config fits a number of devices. of_each: memory of each in bytes, where it is known."""
     check_devices(config, device_count)
     shape = " × ".join(f"{axis} {n}" for axis, n in mesh_shape(config.parallel, device_count).items())
     yield Check("ok", "parallel", f"{shape} on {device_count} devices of {where}")

@@ -1,4 +1,5 @@
-"""Folders that a run writes into: whether they can be, by a small file that is removed, and what room there is."""
+"""Checks of folders that a run writes to: whether a small file can be written and removed, and how much room there
+is."""
 
 from __future__ import annotations
 
@@ -17,9 +18,9 @@ from joint_st.doctor.machine import SKEW_SECONDS
 
 
 def access(name: str, folder: Path) -> Iterator[Check]:
-    """Whether a file can be written, read back and removed in a folder, or, where there is none, in the one above it.
+    """Check that a file can be written, read back and removed in a folder, or in the nearest existing one above it.
 
-    The folder is not made. Also how the clock of whoever keeps the file differs from this host's.
+    The folder is not made. The clock of the file's server is compared with this host's, too.
     """
     place = folder
     if not storage.is_remote(folder):
@@ -52,7 +53,7 @@ def access(name: str, folder: Path) -> Iterator[Check]:
         return
     took = time.monotonic() - began
     if read != content:
-        yield Check("problem", name, f"{folder}: what was written is read back otherwise", "do not use this place")
+        yield Check("problem", name, f"{folder}: what was read back is not what was written", "do not use this place")
         return
     new = "" if place == folder or str(place) == str(folder) else f", which {place} will hold"
     yield Check("ok", name, f"{folder}{new}: written, read back and removed in {1000 * took:.0f} ms")
@@ -60,7 +61,7 @@ def access(name: str, folder: Path) -> Iterator[Check]:
     ahead = kept - wall
     if kept and not -SKEW_SECONDS < ahead < took + SKEW_SECONDS:
         yield Check(
-            "problem", "clocks", f"{folder}: its clock is {ahead:+.0f} s from this host's", "start chrony or ntpd"
+            "problem", "clocks", f"{folder}: its clock is {ahead:+.0f} s off this host's", "start chrony or ntpd"
         )
 
 
@@ -71,10 +72,10 @@ def _no_gcsfs() -> bool:
 
 
 def room(name: str, folder: Path, needed: int, why: str) -> Check:
-    """Whether a folder has room for so many bytes."""
+    """Check that a folder has room for a number of bytes."""
     said = f"{_size(needed)} for {why}"
     if storage.is_remote(folder):
-        return Check("ok", name, f"{said}; a bucket has no end")
+        return Check("ok", name, f"{said}; a bucket has no limit")
     place = folder.absolute()
     while not place.exists():
         place = place.parent
@@ -93,7 +94,7 @@ def room(name: str, folder: Path, needed: int, why: str) -> Check:
 
 
 def caches(index_cache: str, compilation_cache: str) -> Iterator[tuple[str, Path]]:
-    """Yield the folders of caches that a run writes, by what names them."""
+    """Yield the folders of caches that a run writes, with the field or variable that names each."""
     remote = index_cache and storage.is_remote(index_cache)
     yield (
         "data.index_cache",

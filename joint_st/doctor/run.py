@@ -1,4 +1,4 @@
-"""A run that is there already: whether it can be read back, and whether it may go on."""
+"""Checks of an existing run: whether it can be read back, and whether it may continue."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from joint_st.runs.trained import read_symbols
 
 
 def inventories(run: RunDirectory, config: Config) -> Iterator[Check]:
-    """Whether its tokenizer, text units and languages can be read."""
+    """Check that its tokenizer, text units and languages can be read."""
     sizes = read_symbols(config, run).sizes
     yield Check("ok", "inventories", f"{sizes.labels} labels, {sizes.units} text units, {sizes.languages} languages")
 
 
 def checkpoints(run: RunDirectory, config: Config) -> Iterator[Check]:
-    """Which checkpoints are complete, and whether they were trained on text of this version's normaliser."""
+    """Check which checkpoints are complete, and whether they were trained on text of this version's normaliser."""
     steps = run.checkpoint_steps
     if not steps:
-        do = "the command begins anew; a run that should have one was copied in part"
+        do = "the command starts from the beginning; if the run should have one, it was copied only in part"
         yield Check("warning", "checkpoints", f"{run.checkpoints}: no complete checkpoint", do)
         return
     for step in steps:
@@ -33,7 +33,7 @@ def checkpoints(run: RunDirectory, config: Config) -> Iterator[Check]:
             what = f"copy {folder} again, or remove it" + (f"; --checkpoint {others[-1]} is another" if others else "")
             yield Check("problem", "checkpoints", damage, what)
         elif checksums.is_there(folder):
-            yield Check("ok", "checkpoints", f"{folder}: complete, its files are what was written")
+            yield Check("ok", "checkpoints", f"{folder}: complete, and its files match their checksums")
         else:
             yield Check("ok", "checkpoints", f"{folder}: complete; not verified, since it has no {checksums.FILE}")
     facts = read_facts(run.checkpoints / str(steps[-1]))
@@ -44,12 +44,12 @@ def checkpoints(run: RunDirectory, config: Config) -> Iterator[Check]:
 
 
 def may_go_on(run: RunDirectory, config: Config) -> Iterator[Check]:
-    """Whether the run in --workdir is one that the config may go on with."""
+    """Check that the config may continue the run in --workdir."""
     check_same(run, config)
     yield Check("ok", "--workdir", f"{run.root}: goes on from step {run.checkpoint_steps[-1]}")
 
 
 def existing(workdir: Path) -> RunDirectory | None:
-    """The run in a directory that has a checkpoint; None where there is none to go on from."""
+    """Return the run in a directory if it has a checkpoint; None where there is nothing to continue."""
     run = RunDirectory(workdir)
     return run if run.config.exists() and run.has_checkpoint else None

@@ -3,10 +3,10 @@
 An utterance is drawn with all its counts, so that a hard utterance's errors and words stay together
 (Bisani and Ney, "Bootstrap estimates for confidence intervals in ASR performance evaluation", ICASSP 2004).
 
-Where a system was trained with several seeds, both the seeds and the utterances are drawn, independently of each
-other, and every drawn seed counts on every drawn utterance (Owen, "The pigeonhole bootstrap", Annals of Applied
-Statistics 2007). What utterances and seeds do to errors each by itself is so accounted for, the seeds' share smaller
-by 1 / S for S seeds, as in every bootstrap of few draws; what they do only together is counted up to three times.
+Where a system was trained with several seeds, both the seeds and the utterances are drawn, independently of each other,
+and every drawn seed counts on every drawn utterance (Owen, "The pigeonhole bootstrap", Annals of Applied Statistics
+2007). This accounts for the separate effects of utterances and seeds on errors; the seeds' effect is underestimated by
+a factor of 1 - 1 / S for S seeds, as in every bootstrap of few draws. Their interaction is counted up to three times.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Difference(NamedTuple):
 
     @property
     def verdict(self) -> str:
-        """Which rate is lower, where the p-value is below 0.05."""
+        """Return which rate is lower, where the p-value is below 0.05."""
         if self.p_value >= 1 - LEVEL:
             return UNDECIDED
         return A_LOWER if self.difference < 0 else B_LOWER
@@ -87,7 +87,7 @@ def paired_difference(
     """Compare two systems on the same utterances; None where the denominators are all 0.
 
     numerators_a, numerators_b: errors [N] of each system in each utterance. denominators: [N], words of the references.
-    Both systems are resampled alike, so that what makes an utterance hard for both cancels.
+    Both systems are resampled alike, so that the difficulty of an utterance for both cancels.
     """
     a, b, denominators = np.asarray(numerators_a), np.asarray(numerators_b), np.asarray(denominators)
     if not denominators.any():
@@ -96,7 +96,7 @@ def paired_difference(
     drawn = resamples(len(gaps), samples, seed)
     resampled = np.concatenate([_rates(gaps[i], denominators[i]) for i in drawn])
     low, high = _interval(resampled)
-    # The difference itself counts as a resample, so that chance is never quite excluded.
+    # The difference itself counts as a resample, so that a p-value is never 0.
     beyond = 1 + min(np.count_nonzero(resampled <= 0), np.count_nonzero(resampled >= 0))
     return Difference(
         float(gaps.sum() / denominators.sum()),
@@ -113,8 +113,8 @@ def rates_over_seeds(
     """Return the mean over seeds of K rates `sum(numerators) / sum(denominators)`; None where the denominators are all
     0.
 
-    numerators: [K, S, N], say the errors of K heads under S seeds in N utterances. denominators: [K, N], say the words
-    of the references. Utterances and seeds are resampled, for all K alike.
+    numerators: [K, S, N], such as the errors of K heads under S seeds in N utterances. denominators: [K, N], such as
+    the words of the references. Utterances and seeds are resampled, for all K alike.
     """
     numerators, denominators = np.asarray(numerators), np.asarray(denominators)
     above, below = numerators.mean(axis=1).sum(axis=-1), denominators.sum(axis=-1)
@@ -129,8 +129,8 @@ def relative_changes(
     """Return K changes of A's rate relative to B's: -0.4 where A makes 40 % fewer errors; None where B makes none.
 
     numerators_a, numerators_b: errors [K, S, N] of two systems under the same S seeds in the same N utterances, so that
-    the denominators cancel. Both are resampled alike: what makes an utterance hard, or a seed bad, for both cancels
-    too. Resamples in which B makes no error have no change and are left out.
+    the denominators cancel. Both are resampled alike, so that the difficulty of an utterance, or a bad seed, for both
+    cancels too. Resamples in which B makes no error have no change and are left out.
     """
     a, b = np.asarray(numerators_a), np.asarray(numerators_b)
     sums = _resampled_sums(np.concatenate([a, b]), samples, seed)
@@ -154,7 +154,7 @@ def _resampled_sums(counts: np.ndarray, samples: int, seed: int) -> np.ndarray:
     """
     kinds, seeds, utterances = counts.shape
     flat = counts.reshape(kinds * seeds, utterances).astype(np.float64)
-    # Other draws than the utterances': a stream of its own.
+    # Seeds are drawn from a separate stream, so that their draws differ from the utterances'.
     generator = np.random.default_rng([seed, 1])
     found = []
     for drawn in resamples(utterances, samples, seed):

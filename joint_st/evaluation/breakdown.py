@@ -1,8 +1,8 @@
-"""Error rates by what the source states of each utterance: who speaks, in which language, how long, in what noise.
+"""Error rates by what the source states about each utterance: speaker, language, duration, noise.
 
 A manifest states them with the keys `speaker`, `language`, `duration`, `noise` (the name of the noise or of the
 recording's condition) and `snr` (signal-to-noise ratio in dB), a TFDS dataset with features of the same names; the
-duration is that of the audio. Which of the words were heard in training is told apart in every group, by subset.
+duration is that of the audio. Every group has the subsets of words heard in training and in text alone.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ SNR_STEP = 5
 """Width in dB of the bins of signal-to-noise ratios; what lies outside -10..30 dB is in the two outer bins."""
 
 UNSTATED = "not stated"
-"""Name of the group of utterances whose source does not state it, where it does for others."""
+"""Name of the group of utterances whose source does not state it, although it does so for others."""
 
 
 class _Group(NamedTuple):
-    """A group: its place among the others, and its name."""
+    """A group: its rank among the others, and its name."""
 
     place: tuple
     name: str
@@ -39,9 +39,9 @@ def break_down(
     """Return the rows of `make_rows` for every group of utterances, each with `by` and `group` before the rest.
 
     by: one of `BY`. `duration` makes four groups of about as many utterances of each split (its quartiles); `noise`
-    groups by the condition's name and by bins of the signal-to-noise ratio, as far as either is stated. Groups come in
-    order (names by the alphabet, numbers ascending) within each split, head and decoder. A split whose source states it
-    of no utterance has no rows: see `unstated`.
+    groups by the condition's name and by bins of the signal-to-noise ratio, as far as they are stated. Groups are
+    sorted (names by the alphabet, numbers ascending) within each split, head and decoder. A split whose source states
+    it for no utterance has no rows: see `unstated`.
     """
     groups = _groups(utterances, by)
     stated = {utterance.split for utterance, group in zip(utterances, groups) if group}
@@ -122,7 +122,7 @@ def _groups(utterances: Sequence[ScoredUtterance], by: str) -> list[_Group | Non
 
 
 def _once(utterances: Sequence[ScoredUtterance]) -> list[ScoredUtterance]:
-    """Return each utterance once, however many heads and decoders heard it."""
+    """Return each utterance once, even if several heads and decoders have decoded it."""
     first: dict[str, tuple[str, str]] = {}
     for utterance in utterances:
         first.setdefault(utterance.split, (utterance.head, utterance.decoder))
@@ -142,7 +142,7 @@ def _by_name(attribute: str):
 
 def _by_duration(utterances):
     seconds = [utterance.seconds for utterance in _once(utterances)]
-    # Where utterances are equally long, quartiles may coincide, and there are fewer groups.
+    # If many utterances are equally long, quartiles coincide, and there are fewer groups.
     edges = np.unique(np.quantile(seconds, [0, 0.25, 0.5, 0.75, 1]))
     inner = edges[1:-1]
 
@@ -174,7 +174,7 @@ BY: dict[str, Callable] = {
     "duration": _by_duration,
     "noise": _by_noise,
 }
-"""What results can be broken down by: functions from the utterances of a split to the group of each."""
+"""Criteria of breakdowns: functions from the utterances of a split to the group of each."""
 
 _KEYS = {"speaker": ("speaker",), "language": ("language",), "duration": ("duration",), "noise": ("noise", "snr")}
 

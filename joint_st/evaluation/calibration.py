@@ -1,16 +1,17 @@
-"""Whether confidences are right: of the words that a run is 80 % sure of, are 80 % correct?
+"""Calibration of confidences: are 80 % of the words with confidence 80 % correct?
 
-A word of a hypothesis is correct where the alignment with the reference has the same word. Two numbers are told of
+A word of a hypothesis is correct where the alignment with the reference has the same word. Two numbers describe
 confidences: the expected calibration error (ECE; Naeini et al., AAAI 2015) over 15 bins of as many words each (equal
 mass, as Nguyen and O'Connor, EMNLP 2015, argue for), 0 where each bin's mean confidence is its share of correct words;
 and the area under the ROC curve (AUC), the probability that a correct word has a higher confidence than a wrong one,
-0.5 by chance. One says whether confidences can be read as probabilities, the other whether they tell right from wrong.
+0.5 by chance. The first says whether confidences can be read as probabilities, the second whether they separate correct
+from wrong words.
 
-An ECE of few words is above 0 by chance, though the confidences were right: `ece_by_chance` is what it would be on
-average.
+With few words, an ECE is above 0 by chance even if the confidences are right: `ece_by_chance` is its mean value in that
+case.
 
-A temperature (Guo et al., ICML 2017; `joint_st.word_times.confidence`) is fitted by the likelihood of what was correct,
-on one half of the data, and judged on the other. No speaker is in both halves.
+A temperature (Guo et al., ICML 2017; `joint_st.word_times.confidence`) is fitted by maximum likelihood on one half of
+the data, and judged on the other. No speaker is in both halves.
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ class JudgedWords(NamedTuple):
 
 
 class Quality(NamedTuple):
-    """How good confidences are, with 95 % intervals of the bootstrap over utterances.
+    """Quality of confidences, with 95 % intervals of the bootstrap over utterances.
 
     Chance adds to an ECE, and once more to that of a resample, so the interval of the ECE is the reflected one (basic
     bootstrap): as far below the value as the resamples lie above it. That of the AUC is the percentile one.
@@ -72,8 +73,8 @@ class Bin(NamedTuple):
 def expected_calibration_error(confidences: np.ndarray, correct: np.ndarray, bins: int = BINS) -> float:
     """Return the mean over words of the distance of their bin's mean confidence from its share of correct words.
 
-    confidences, correct: [M]; the bins hold as many words each, or one more. Words of one confidence count alike,
-    whatever their order.
+    confidences, correct: [M]; the bins hold as many words each, or one more. Words with equal confidence are averaged,
+    so that their order does not matter.
     """
     order = np.argsort(confidences, kind="stable")
     return _ece(*_level(confidences[order], correct[order]), bins)
@@ -122,10 +123,11 @@ def judge(words: JudgedWords, samples: int = 1000, seed: int = 0) -> Quality | N
 
 
 def fit_temperature(confidences: np.ndarray, correct: np.ndarray) -> float:
-    """Return the temperature that makes what was correct likeliest, from `COLDEST` to `HOTTEST`; 1 without words.
+    """Return the temperature with the highest likelihood of which words are correct, from `COLDEST` to `HOTTEST`; 1
+    without words.
 
-    confidences, correct: [M]. With p the confidence to the power of 1 / T, the sum of log(p) over correct words and of
-    log(1 - p) over the others is greatest; it is concave in 1 / T, so thirds of an interval find it.
+    confidences, correct: [M]. With p the confidence to the power of 1 / T, it maximises the sum of log(p) over correct
+    words and of log(1 - p) over the others. The sum is concave in 1 / T, so a ternary search finds the maximum.
     """
     if not len(confidences):
         return 1.0
@@ -145,15 +147,15 @@ def fit_temperature(confidences: np.ndarray, correct: np.ndarray) -> float:
 def first_half(names: Sequence[str], sizes: Sequence[int]) -> np.ndarray:
     """Return which of N utterances belong to the half that a temperature is fitted on, bool [N].
 
-    names: of the speakers (or of the utterances where no speaker is known), all utterances of one in one half; no order
-    of them matters. sizes: words of each. The halves are as even as can be without looking for the best cut.
+    names: speakers (or utterances where no speaker is known); all utterances of one are in the same half, and their
+    order does not matter. sizes: words of each utterance. The halves are about even, without a search for the best cut.
     """
     words: dict[str, int] = {}
     for name, size in zip(names, sizes, strict=True):
         words[name] = words.get(name, 0) + size
     halves = {True: 0, False: 0}
     first = set()
-    # By size, so that what is left for the end is small, then by what has nothing to do with the names.
+    # By size, so that small ones remain for the end, then by a hash, which has nothing to do with the names' order.
     for name in sorted(words, key=lambda name: (-words[name], hashlib.sha256(name.encode()).digest())):
         half = halves[True] <= halves[False]
         halves[half] += words[name]
@@ -163,11 +165,11 @@ def first_half(names: Sequence[str], sizes: Sequence[int]) -> np.ndarray:
 
 
 def calibrated(words: JudgedWords, temperature: float) -> JudgedWords:
-    """Return the words with their confidences tempered."""
+    """Return the words with calibrated confidences."""
     return words._replace(confidences=tempered(words.confidences, temperature))
 
 
-# What follows takes words sorted by confidence.
+# The functions below take words sorted by confidence.
 
 
 def _groups(sure: np.ndarray) -> np.ndarray:

@@ -1,8 +1,8 @@
-"""Whether one run's word error rate is lower than another's: the paired bootstrap on the same utterances.
+"""Tests whether one run's word error rate is lower than another's, by the paired bootstrap on the same utterances.
 
-The p-value is of the two-sided hypothesis that both rates are alike, and agrees with the 95 % interval of their
-difference: below 0.05 the interval leaves out 0 (but for the rounding of few resamples). Each row stands for itself:
-no p-value is corrected for there being several.
+The p-value belongs to the two-sided hypothesis that both rates are equal, and agrees with the 95 % interval of their
+difference: below 0.05 the interval excludes zero (except for rounding with few resamples). No p-value is corrected for
+the number of rows.
 """
 
 from __future__ import annotations
@@ -65,11 +65,11 @@ class Side:
         return f"{self.run.root}, step {self.step}"
 
     def fill(self, keys: Sequence[Key], data: Mapping[str, Source], decoders: Sequence[Decoder]) -> None:
-        """Fill `utterances` from the run's evaluations, or by evaluating where these lack some.
+        """Fill `utterances` from the run's evaluations, or by a new evaluation if these lack some.
 
-        data: sources by split, or empty for the config's own. What is stored counts where the checkpoint, the decoder
-        and the normaliser are those of now, and if it is of the utterances of `data`, their texts and their samples; or,
-        where there is no `data`, of the sources that the config names.
+        data: sources by split, or empty for the config's own. Stored hypotheses are used if the checkpoint, the decoder
+        and the normaliser are the current ones, and if they belong to the utterances of `data` with the same texts and
+        samples; without `data`, to the sources that the config names.
         """
         sources = {split: (data or self.config.data.test)[split] for split, _, _ in keys}
         how = (default_window(self.config), self.config.model.look_ahead_ms[0])
@@ -77,7 +77,7 @@ class Side:
         found, why = stored_utterances(self.run, self.step, keys, wanted, sources=not data)
         for split, source in data.items():
             if not why and contents(found[split, PASSES[0], decoders[0].name]) != self._contents_of(source):
-                why = f"what is stored is of other utterances, texts or audio than --data {split}=... has now"
+                why = f"what is stored was made with other utterances, texts or audio than --data {split}=... has now"
         if why:
             self.evaluate(sources, decoders, why)
         else:
@@ -92,7 +92,7 @@ class Side:
         self.utterances = by_key(self.evaluated.utterances)
 
     def _contents_of(self, source: Source) -> Counter:
-        """What `contents` has of the utterances of a source that can be read; all of its audio is decoded."""
+        """Return the `contents` of a source's readable utterances; all of its audio is decoded."""
         symbols, config = read_symbols(self.config, self.run), self.config
         normalize = normalizer(config.data.normalizer)
         dataset = open_paired([source], config.data, config.model.features, normalize, symbols.labels, training=False)
@@ -121,9 +121,10 @@ def compare_runs(
 ) -> list[dict]:
     """Compare a checkpoint of each run on named sources, the test splits of both by default, and print the rows.
 
-    Hypotheses in the runs' `evaluations` are used where they are of the same utterances, decoded alike (`Side.fill`);
-    otherwise the checkpoints are evaluated, and the results stored there. Raises `UserError` where the runs normalise texts differently or have no
-    split in common, and where they were not evaluated on the same utterances.
+    Hypotheses in the runs' `evaluations` are used if they belong to the same utterances, decoded in the same way
+    (`Side.fill`); otherwise the checkpoints are evaluated, and the results stored there. Raises `UserError` where the
+    runs normalise texts differently or have no split in common, and where they were not evaluated on the same
+    utterances.
     """
     a, b = (Side(workdir, checkpoint) for workdir, checkpoint in zip((run_a, run_b), checkpoints, strict=True))
     if a.normalizer != b.normalizer:
@@ -141,9 +142,9 @@ def compare_runs(
         for side in (a, b):
             if not side.evaluated:
                 sources = {split: (data or side.config.data.test)[split] for split in splits}
-                side.evaluate(sources, decoders, "what the two runs have stored is not of the same utterances")
+                side.evaluate(sources, decoders, "the stored results of the two runs are for different utterances")
     rows = [row for key in keys for row in compare_utterances(key, a, b)]
-    # First, so that nothing is lost with the terminal.
+    # Written first, so that nothing is lost with the terminal.
     problems = keep_all([(json_file, lambda path: write_rows(rows, path))] if json_file else [])
     problems += [problem for side in (a, b) if side.evaluated for problem in keep_all(side.evaluated.files())]
     rich.print(make_comparison_table(rows, a.name, b.name))
@@ -152,7 +153,7 @@ def compare_runs(
 
 
 def _differ(key: Key, a: Side, b: Side) -> bool:
-    """Whether the sides are not of the same utterances, texts and samples, as far as the samples are known."""
+    """Return whether the sides differ in utterances, texts or samples, as far as the samples are known."""
     ours, theirs = contents(a.utterances[key]), contents(b.utterances[key])
     return ours != theirs
 

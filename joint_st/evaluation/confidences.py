@@ -35,8 +35,8 @@ class Heard(NamedTuple):
     def normalised(self, normalizer: Normalizer) -> tuple[str, dict]:
         """Return the normalised text and, as fields of a `ScoredUtterance`, its words and the n-best list.
 
-        Words have `word`, `start`, `end` (seconds) and `confidence`. There are none where the normaliser makes
-        something else of the text than of its words one by one.
+        Words have `word`, `start`, `end` (seconds) and `confidence`. There are none if normalising the whole text gives
+        another result than normalising its words one by one.
         """
         text = normalizer(self.text)
         words = [span._replace(text=word) for span in self.words for word in normalizer(span.text).split()]
@@ -74,7 +74,7 @@ class Confidences:
     rows: list[dict]
     """Rows of the table (see `make_confidence_rows`)."""
     bins: dict[tuple, JudgedWords]
-    """The words behind the rows."""
+    """The words from which the rows were computed."""
     fitted: list[Temperature]
     """Temperatures that were found."""
 
@@ -94,9 +94,9 @@ def fit(
 ) -> Fit:
     """Fit a temperature for each head and decoder on one half of all splits together, and judge it on the other.
 
-    The halves have no speaker in common; where the source of an utterance states none, it counts as a speaker. Where
-    the words to fit on are all correct, or none is, no temperature is likelier than all others: then there is none,
-    which is told on stderr. fingerprints: of the decoders, by name.
+    The halves have no speaker in common; an utterance whose source states no speaker counts as a speaker of its own.
+    Where the words to fit on are all correct, or none is, no temperature has the highest likelihood: then there is
+    none, which is reported on stderr. fingerprints: fingerprints of the decoders, by name.
     """
     groups: dict[tuple[str, str], list[ScoredUtterance]] = defaultdict(list)
     for one in utterances:
@@ -104,7 +104,7 @@ def fit(
     temperatures, rows, bins = [], [], {}
     for (head, decoder), own in groups.items():
         names = [one.speaker or f"{one.split}/{one.id}" for one in own]
-        # By the words of the references, so that the cut is the same for all heads and decoders.
+        # Cut by the words of the references, so that the halves are the same for all heads and decoders.
         first = first_half(names, [len(one.reference.split()) for one in own])
         fitted = judged_words(one for one, mine in zip(own, first) if mine)
         splits = ", ".join(dict.fromkeys(one.split for one in own))
@@ -138,10 +138,10 @@ def make_confidence_rows(
     seed: int,
     bins: dict[tuple, JudgedWords],
 ) -> list[dict]:
-    """Return rows for each split, head and decoder: of the confidences as they are, and, where there is a temperature
-    (by head and decoder), of the tempered ones.
+    """Return rows for each split, head and decoder: one for the raw confidences, and one for the calibrated ones where
+    there is a temperature (by head and decoder).
 
-    The confidences of the utterances are as they are. `correct` is the share of correct words among those of the
+    The confidences of the utterances are the raw ones. `correct` is the share of correct words among those of the
     hypotheses, `confidence` their mean confidence; see `joint_st.evaluation.calibration` for the rest. The words behind
     the rows go into `bins`.
     """
@@ -205,8 +205,8 @@ def judge_confidences(
 ) -> tuple[list[ScoredUtterance], Confidences]:
     """Return the utterances with calibrated confidences, and how good the confidences are.
 
-    judged: utterances of other data to fit temperatures on; without any, those that the run has are taken.
-    fingerprints: of the decoders, by name.
+    judged: utterances of other data on which to fit temperatures; without any, the run's own temperatures are used.
+    fingerprints: fingerprints of the decoders, by name.
     """
     how = {"step": step, "samples": samples, "seed": seed}
     fitted = fit(judged, fingerprints, **how)
@@ -223,7 +223,7 @@ def judge_confidences(
 
 
 def make_confidence_table(rows: Sequence[dict], title: str) -> Table:
-    """Return the rows as a table for `rich.print`; per cent but for the temperature T and the AUC."""
+    """Return the rows as a table for `rich.print`; in per cent except for the temperature T and the AUC."""
     shared = len({row["decoder"] for row in rows}) == 1
     short = {} if shared else short_names(row["decoder"] for row in rows)
     lines = [title + (f", decoder {rows[0]['decoder']}" if shared else "")]
@@ -238,7 +238,7 @@ def make_confidence_table(rows: Sequence[dict], title: str) -> Table:
         if row["auc"] is not None:
             auc = [f"{row['auc']:.3f}", f"{row['auc_low']:.3f}-{row['auc_high']:.3f}"]
         table.add_row(
-            # The line below says the same of the tempered confidences.
+            # The line below says the same for the calibrated confidences.
             *(["", ""] if row["calibrated"] else [escape(row["split"]), row["head"]]),
             *([] if shared else ["" if row["calibrated"] else short.get(row["decoder"], row["decoder"])]),
             f"{row['temperature']:.2f}" if row["calibrated"] else "-",

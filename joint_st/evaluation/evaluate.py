@@ -68,13 +68,25 @@ class Scorer:
         self._forward = Forward(config, sizes, mesh)
 
     def __call__(self, weights, name: str) -> dict[str, float]:
-        """Return `{name}_{head}_wer` and `{name}_{head}_cer` of each head, as fractions.
+        """Return four numbers of each head, as fractions, under names such as `{name}_{head}_wer`.
 
-        Raises `UserError` where the dataset has no words.
+        `wer`, `cer`; `length_ratio`: characters of the hypotheses per character of the references; `blank_share`:
+        frames on which the head emits no label. Raises `UserError` where the dataset has no words.
         """
-        found = list(
-            recognise(self._forward, weights, self._dataset, self._buckets, self._mesh, self._config, name=name)
-        )
+
+        def spell(labels):
+            return self._dataset.tokenizer.decode(labels), len(labels)
+
+        features = self._config.model.features
+        arguments = self._forward, weights, self._dataset, self._buckets, self._mesh, self._config
+        emitted, frames, found = Counter(), 0, []
+        for one in recognise(*arguments, name=name, spell=spell):
+            texts = {}
+            for decoder, by_head in one.hypotheses.items():
+                texts[decoder] = {head: text for head, (text, _) in by_head.items()}
+                emitted.update({head: count for head, (_, count) in by_head.items()})
+            frames += features.frames(features.samples(one.seconds))
+            found.append(dataclasses.replace(one, hypotheses=texts))
         if not found:
             raise UserError(f"data.{nothing_read(name, self._dataset)}")
         scored = score_recognised(found, self._dataset, name)
@@ -83,7 +95,11 @@ class Scorer:
             errors = total(u.errors[ALL] for u in scored if u.head == head)
             if errors.wer is None:
                 raise UserError(f"data.{name}: its transcripts have no words, so there is no WER; correct its sources")
-            rates |= {f"{name}_{head}_wer": errors.wer, f"{name}_{head}_cer": errors.cer}
+            lengths = [(len(u.hypothesis), len(u.reference)) for u in scored if u.head == head]
+            own = {"wer": errors.wer, "cer": errors.cer}
+            own["length_ratio"] = sum(heard for heard, _ in lengths) / sum(there for _, there in lengths)
+            own["blank_share"] = max(1 - emitted[head] / frames, 0.0)
+            rates |= {f"{name}_{head}_{rate}": value for rate, value in own.items()}
         return rates
 
 
@@ -98,12 +114,12 @@ class Evaluation:
     config: Config
     utterances: list[ScoredUtterance]
     clocks: dict[str, Clock]
-    """Time that decoding took, by split."""
+    """Time of decoding, by split."""
     unread: list[str]
-    """Splits of which nothing could be read, each with the reason."""
+    """Splits in which nothing could be read, each with the reason."""
     table: Path
-    """File of the rows; beside it lie the utterances, as `.jsonl`, the word errors, as `.errors.json`, what all was made
-    from, as `.origin.json`, and what is known of confidences, as `.confidence.json` and `.reliability.png`."""
+    """File of the rows; beside it lie the utterances, as `.jsonl`, the word errors, as `.errors.json`, the origin of
+    the results, as `.origin.json`, and the quality of confidences, as `.confidence.json` and `.reliability.png`."""
     origin: Origin
     confidences: Confidences | None = None
     """How good the confidences of words are; None where there are none."""
@@ -137,7 +153,7 @@ class Evaluation:
         yield self.table.with_suffix(SUFFIX), lambda path: storage.write_whole(path, self.origin.content(lines))
         if not self.confidences:
             return
-        # Here, because they bring Matplotlib, which training does without.
+        # Imported here, because they import Matplotlib, which training does not need.
         from joint_st.evaluation.reliability import reliability_figure
         from joint_st.figures import save_figure
 
@@ -148,7 +164,7 @@ class Evaluation:
 
     @property
     def name(self) -> str:
-        """What a title calls it."""
+        """Name in titles."""
         return f"confidences of words: {self.run.root}, step {self.step}"
 
     @property
@@ -186,21 +202,21 @@ def evaluate_runs(
 ) -> list[dict]:
     """Evaluate runs on named sources, each on its own test splits by default; print one table and return its rows.
 
-    The rows of several runs begin with `run`, their directory. by: of `joint_st.evaluation.breakdown.BY`, further
-    tables to print. errors: whether to print confusions and the most-missed words. The table, each utterance's
+    The rows of several runs begin with `run`, their directory. by: names in `joint_st.evaluation.breakdown.BY`, for
+    further tables to print. errors: whether to print confusions and the most-missed words. The table, each utterance's
     hypotheses, the word errors and the breakdowns are also written into each run's `evaluations`, the first two also
     where asked. Everything but the audio comes from the runs' directories. Where there are several processes, all
     compute, and process 0 writes and prints.
 
-    fusion: a language model and hot words for the beam search. tune: find their weights on these sources, on the
-    config's dev set where there are none, in a single process; None leaves them as given. window_seconds: longer
-    recordings are heard in windows of so many; None leaves that to each run. look_ahead_ms: look-ahead of the streaming
-    layers, one that the runs were trained with; None takes the first of each run.
+    fusion: a language model and hot words for the beam search. tune: find their weights on these sources (if empty, on
+    the config's dev set) in a single process; None keeps the given weights. window_seconds: longer recordings are
+    decoded in windows of that length; None leaves it to each run. look_ahead_ms: look-ahead of the streaming layers, at
+    most the longest that the runs were trained with; None uses the first of each run.
 
-    nbest: with 1 or more, words have times and confidences, judged in a table of their own, and that many hypotheses
-    are kept (greedy decoding has one). calibrate: find the temperature of the confidences on one half of these sources,
-    of the config's dev set where there are none, by each checkpoint, head and decoder, and store it in the run; None
-    takes those that the run has.
+    nbest: with 1 or more, words have times and confidences, which get their own table, and that many hypotheses are
+    kept (greedy decoding has one). calibrate: find the temperature of the confidences for each checkpoint, head and
+    decoder on one half of these sources (if empty, of the config's dev set), and store it in the run; None uses the
+    run's temperatures.
     """
     workdirs = list(dict.fromkeys(workdirs))
     found, problems = [], []
@@ -209,7 +225,7 @@ def evaluate_runs(
             workdir, checkpoints, data, passes, decoders, fusion, tune, window_seconds, nbest, calibrate, look_ahead_ms
         ):
             found.append(evaluation)
-            # At once: whatever comes later, this is not lost.
+            # Written at once, so that it is not lost if something fails later.
             if current().is_first and evaluation.utterances:
                 problems += keep_all(evaluation.files())
 
@@ -288,7 +304,7 @@ def evaluate_checkpoints(
     """Yield the evaluations of checkpoints of the run in `workdir`, each step once; only the first one compiles.
 
     Nothing is written. Longer recordings are decoded in windows of `window_seconds`, or of `default_window` where it is
-    None. nbest, calibrate, look_ahead_ms: as of `evaluate_runs`.
+    None. nbest, calibrate, look_ahead_ms: see `evaluate_runs`.
     """
     peers = current()
     if peers.several:
@@ -299,7 +315,7 @@ def evaluate_checkpoints(
     config = trained.config
     keep_compiled(config.training.compilation_cache)
     splits = trained.splits(data)
-    # First, so that a file that cannot be read is told before a corpus is built.
+    # Read first, so that an unreadable file is reported before a corpus is built.
     fused = fusion.open(trained.tokenizer, trained.normalizer) if fusion else None
     with peers.process_zero_first("prepare the splits"):
         datasets = {

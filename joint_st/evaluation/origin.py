@@ -1,9 +1,9 @@
-"""What a stored result was made from, which decides whether its hypotheses may stand in for decoding again.
+"""The origin of a stored result, which decides whether its hypotheses can be used instead of decoding again.
 
-Beside the utterances of an evaluation, and beside a layer analysis, lies `.origin.json`: the checkpoint, the normaliser,
-the source of each split and what each decoder is. With each utterance stands a hash of its samples. Names alone (of
-splits, decoders, steps) say nothing: a source may have changed under its name. None of it is a place, but for sources as
-the config has them, and so a run that was moved keeps its results.
+Beside the utterances of an evaluation, and beside a layer analysis, lies `.origin.json`: the checkpoint, the
+normaliser, the source of each split and what each decoder is. Each utterance has a hash of its samples. Names alone (of
+splits, decoders, steps) prove nothing, since a source may have changed under its name. Except for the config's sources,
+nothing in it is a path, so a run that was moved keeps its results.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ class Origin:
     sources: Mapping[str, dict]
     """Source of each split, as a config has it."""
     decoders: Mapping[str, str]
-    """All of each decoder that changes what it finds, by its name."""
+    """Fingerprint of each decoder, by its name."""
     window_seconds: float
-    """Length of the windows in which longer recordings were heard."""
+    """Length of the windows in which longer recordings were decoded."""
     look_ahead_ms: float = 0.0
-    """Look-ahead of the streaming layers."""
+    """Look-ahead of the streaming layers in ms."""
     found: str = ""
-    """Hash of the file of what was found."""
+    """Hash of the file of results."""
 
     @classmethod
     def of(
@@ -52,17 +52,17 @@ class Origin:
         window_seconds: float,
         look_ahead_ms: float = 0.0,
     ) -> Origin:
-        """What a result of a checkpoint would be made from; decoders: as the field."""
+        """Return the origin that a result of a checkpoint would have; decoders: as in the field."""
         sources = {split: described(source) for split, source in sources.items()}
         return cls(identity(run, step), normalizer, sources, dict(decoders), window_seconds, look_ahead_ms)
 
     def content(self, found: str) -> str:
-        """What is stored of it beside a file of what was found."""
+        """Return the content of the file that is stored beside a result."""
         own = dataclasses.replace(self, found=_hash(found.encode(errors="backslashreplace")))
         return json.dumps(dataclasses.asdict(own), indent=1)
 
     def difference(self, other: Origin, key: tuple[str, str, str], sources: bool = True) -> str:
-        """What keeps another one's utterances of a key from standing for these, in words; empty where nothing does.
+        """Return in words why another origin's utterances of a key cannot be used for this one; empty where they can.
 
         key: split, head and decoder.
         sources: whether the splits have to be of the same source.
@@ -84,12 +84,12 @@ class Origin:
 
 
 def described(source: Source) -> dict:
-    """A source as a config has it, in JSON."""
+    """Return a source as in a config, in JSON."""
     return source.model_dump(mode="json")
 
 
 def read_origin(file: Path) -> Origin | None:
-    """The origin of what a file has; None where it is not known, or the file is not what was stored."""
+    """Return the origin of a file's results; None where it is not known, or where the file has changed."""
     try:
         origin = Origin(**json.loads(file.with_suffix(SUFFIX).read_bytes()))
         return origin if origin.found == _hash(file.read_bytes()) else None
@@ -102,12 +102,13 @@ def _hash(data: bytes) -> str:
 
 
 def identity(run: RunDirectory, step: int) -> str:
-    """Changes with all of a checkpoint; empty where it has no checksums."""
+    """Return a text that changes with any file of a checkpoint; empty where it has no checksums."""
     return checksums.identity(run.checkpoints / str(step))
 
 
 def is_of(table: Path, run: RunDirectory, step: int, sources: Mapping[str, Source]) -> bool:
-    """Whether the utterances beside a table are of a checkpoint and of sources, by split, as far as it says of what."""
+    """Return whether the utterances beside a table belong to a checkpoint and to sources (by split), as far as the
+    origin says."""
     if not table.with_suffix(SUFFIX).is_file():  # an earlier version wrote it
         return True
     found = read_origin(table.with_suffix(".jsonl"))

@@ -1,4 +1,5 @@
-"""Which error rate ranks checkpoints and weights of decoding: that of words, or of characters where words have no spaces."""
+"""The error rate that ranks checkpoints and weights of decoding: of words, or of characters in scripts without
+spaces."""
 
 from __future__ import annotations
 
@@ -20,10 +21,10 @@ _UNSPACED = re.compile(
 
 
 def ranking_metric(config: EvaluationConfig, references: Iterable[str]) -> Metric:
-    """What ranks hypotheses for normalised references, as `evaluation.rank_by` says.
+    """Return the metric that ranks hypotheses, given normalised references and `evaluation.rank_by`.
 
-    Automatically, it is the character error rate where most letters are of scripts that put no space between words: a
-    sentence is then one word, or a few by chance, and its word error rate says next to nothing.
+    `auto` takes the character error rate if most letters are in scripts without spaces between words: a sentence is
+    then one word, or a few by chance, and the word error rate says almost nothing.
     """
     if config.rank_by != "auto":
         return config.rank_by

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from joint_st.evaluation.calibration import JudgedWords, expected_calibration_error, reliability
 
 BLUE, VERMILION, GREY = "#0072B2", "#D55E00", "#767676"
-"""Colours of Okabe and Ito, which the colour-blind tell apart."""
+"""Colours of Okabe and Ito, which colour-blind people can tell apart."""
 
 STATES = {"before": ("as they are", VERMILION, "s"), "after": ("calibrated", BLUE, "o")}
 """Label, colour and marker of each state."""
@@ -20,8 +20,8 @@ COLUMNS = 4
 
 
 def reliability_figure(words: Mapping[tuple, JudgedWords]) -> Figure:
-    """Draw a panel for each split, head and decoder: a point for each bin of as many words, on the diagonal where the
-    confidences are right.
+    """Draw a panel for each split, head and decoder: a point for each bin of as many words, which lies on the diagonal
+    if the confidences are right.
 
     words: by (split, head, decoder, `before` or `after`).
     """

@@ -1,4 +1,4 @@
-"""Results of an evaluation: scored utterances, the rows of a table made of them, and the files of both."""
+"""Results of an evaluation: scored utterances, the rows of a table made from them, and the files of both."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from joint_st.evaluation.wer import ALL, EQUAL, Errors, Op, align_words, count_e
 from joint_st.json_files import parse_json
 from joint_st.tables import escape
 
-if TYPE_CHECKING:  # they bring JAX, which those who only read results do without
+if TYPE_CHECKING:  # they import JAX, which reading results does not need
     from joint_st.decoding.forward import Clock
 
 
@@ -32,11 +32,11 @@ Key = tuple[str, str, str]
 
 
 Numbered = tuple[str, int]
-"""An id, and how often it came before: evaluations stored long ago may have several utterances of one id."""
+"""An id and the number of its earlier occurrences, since old evaluations may have several utterances with one id."""
 
 
 def numbered(ids: Iterable[str]) -> list[Numbered]:
-    """Return each id with how often it came before, so that no two are alike."""
+    """Return each id with the number of its earlier occurrences, so that all are different."""
     seen: dict[str, int] = defaultdict(int)
     found = []
     for id in ids:
@@ -47,7 +47,7 @@ def numbered(ids: Iterable[str]) -> list[Numbered]:
 
 @dataclass(frozen=True)
 class ScoredUtterance:
-    """A hypothesis beside its reference, both normalised, and the errors in it."""
+    """A hypothesis and its reference, both normalised, and its errors."""
 
     id: str
     split: str
@@ -92,7 +92,7 @@ class ScoredUtterance:
         """Return the utterance as a dictionary for JSON: the errors of all words, then, in `subsets`, the same counts
         of each subset.
 
-        What the source states of the utterance (speaker, language, noise, snr) is there where it does. `ops` is the
+        It has speaker, language, noise and snr as far as the source states them. `ops` is the
         alignment: `[kind, reference word, hypothesis word]` each.
         """
         stated = {name: getattr(self, name) for name in ("speaker", "language", "noise", "snr", "samples")}
@@ -112,9 +112,9 @@ class ScoredUtterance:
         }
 
     def with_details(self, hypothesis_words: list[dict], nbest: list[dict]) -> ScoredUtterance:
-        """Return the same with the words of the hypothesis, which of them are correct being filled in."""
+        """Return the same with the words of the hypothesis, and mark which of them are correct."""
         correct = [op.kind == EQUAL for op in self.ops if op.hypothesis is not None]
-        # The last frame may reach beyond the end of the audio.
+        # The last frame may extend beyond the end of the audio.
         words = [
             word | {"end": round(min(word["end"], self.seconds), 6), "correct": right}
             for word, right in zip(hypothesis_words, correct, strict=bool(hypothesis_words))
@@ -137,8 +137,8 @@ def score(
 ) -> list[ScoredUtterance]:
     """Score hypotheses, one for each reference; the texts are normalised already.
 
-    subset_of: the subset of the vocabulary that a reference word is in, or None if it is in none. entries: what the
-    source states of the utterances, where that is known. samples: hashes of their samples, where these are known.
+    subset_of: the subset of the vocabulary that a reference word is in, or None if it is in none. entries: the source's
+    statements about the utterances, if known. samples: hashes of their samples, if known.
     """
     return [
         ScoredUtterance(
@@ -219,7 +219,8 @@ def make_rates(errors: Sequence[Errors], samples: int = 1000, seed: int = 0) -> 
 def make_table(rows: Sequence[dict]) -> Table:
     """Return the rows as a table for `rich.print`, about 80 columns wide; rates in per cent, subsets below splits.
 
-    The title has what all rows share (mostly the decoder), and what the decoders of a table are fused with.
+    The title has what all rows share (mostly the decoder), and what the decoders of a table are fused with. Where
+    there are subsets, the caption says what they are, and how many words are in none.
     """
     shared = [name for name in ("decoder", "normalizer", "step") if len({row[name] for row in rows}) == 1]
     title = ", ".join(f"{name} {rows[0][name]}" for name in shared)
@@ -227,11 +228,18 @@ def make_table(rows: Sequence[dict]) -> Table:
         title += f", look-ahead {' or '.join(f'{length:g}' for length in lengths)} ms"
     short = {} if "decoder" in shared else short_names(row["decoder"] for row in rows)
     title = "\n".join([title, *(f"{label}: {name}" for name, label in short.items() if label != name)])
-    table = Table(title=escape(title), title_justify="left", box=box.SIMPLE_HEAD, padding=0)
+    table = Table(
+        title=escape(title),
+        title_justify="left",
+        caption=escape(_about_subsets(rows)) or None,
+        caption_justify="left",
+        box=box.SIMPLE_HEAD,
+        padding=0,
+    )
     texts = ["head", *(name for name in ("decoder", "normalizer", "step") if name not in shared)]
     if any("run" in row for row in rows):
         table.add_column("run", overflow="fold")
-    # In a narrow terminal names are folded before any number is cut.
+    # In a narrow terminal, names are wrapped before any number is cut.
     for name in ("split", *texts):
         table.add_column(name, overflow="fold")
     timed = any("real_time_factor" in row for row in rows)
@@ -249,6 +257,27 @@ def make_table(rows: Sequence[dict]) -> Table:
             *([_factor(row)] if timed else []),
         )
     return table
+
+
+def _about_subsets(rows: Sequence[dict]) -> str:
+    """Return what the subsets of words are, and how many of each split are in none; "" where there are no subsets."""
+    words: dict[str, dict[tuple, dict[str, int]]] = defaultdict(lambda: defaultdict(dict))
+    for row in rows:
+        one = row.get("run"), row["step"], row["head"], row["decoder"]
+        words[row["split"]][one][row["subset"]] = row["words"]
+    known = {split: [own for own in tables.values() if len(own) > 1] for split, tables in words.items()}
+    if not any(known.values()):
+        return ""
+    lines = ["heard: words that training audio has; text_only: that training text alone has"]
+    for split, tables in known.items():
+        # Runs with other training texts have other counts.
+        rest = sorted({2 * own[ALL] - sum(own.values()) for own in tables})
+        if rest and rest[-1]:
+            counts = " to ".join(map(str, dict.fromkeys((rest[0], rest[-1]))))
+            lines.append(
+                f"{split}: {counts} of {tables[0][ALL]} words are in neither, and count in its first row alone"
+            )
+    return "\n".join(lines)
 
 
 def _factor(row: dict) -> str:
@@ -295,7 +324,7 @@ def as_json(rows: Sequence[dict] | dict) -> str:
 
 
 def keep_all(files: Iterable[tuple[Path, Callable[[Path], None]]]) -> list[str]:
-    """Have files written, as many as possible; what is wrong with each of the others, in a line."""
+    """Write as many files as possible; return a line about each that could not be written."""
     return [problem for path, write in files if (problem := storage.keep(write, path))]
 
 
@@ -327,7 +356,7 @@ _Counts = pydantic.create_model("_Counts", **{name: Count for name in Errors.__s
 
 
 class _Record(_Counts):
-    """What of `ScoredUtterance.record` is read again, as far as numbers are counted with it and text is shown."""
+    """The fields of `ScoredUtterance.record` that are read again, to count with them or to show their text."""
 
     model_config = pydantic.ConfigDict(extra="allow")
 

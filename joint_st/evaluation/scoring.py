@@ -1,4 +1,4 @@
-"""`joint-st score`: the WER of any system's transcripts, and whether one system's is lower than another's."""
+"""`joint-st score`: the WER of any system's transcripts, and tests of whether one system's is lower than another's."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ SAMPLES = 10_000
 
 
 class Rules(NamedTuple):
-    """How files are read, and what is done about ids that do not meet."""
+    """How files are read, and what is done about ids without a partner."""
 
     form: str | None = None
     """Format of the hypotheses; None to tell it from each file."""
@@ -72,10 +72,10 @@ def score_files(
 ) -> dict[str, list[dict]]:
     """Score the transcripts in files against those of a reference, print tables, and return their rows.
 
-    rules: the defaults of `Rules` where they are None. `systems`: a row for each file, as of `joint_st.evaluation.report.make_rates`. `differences`: a row for each pair of
-    files, by the paired bootstrap on the same utterances. Rates are fractions. Raises `UserError` where files cannot be
-    read, where ids are there twice, are missing or are no reference's, unless `rules` say what to do, and where the
-    references have no words.
+    rules: `Rules()` by default. `systems`: a row for each file, as of `joint_st.evaluation.report.make_rates`.
+    `differences`: a row for each pair of files, by the paired bootstrap on the same utterances. Rates are fractions.
+    Raises `UserError` where files cannot be read, where ids occur twice, are missing or have no reference, unless
+    `rules` say what to do, and where the references have no words.
     """
     normalize, rules = normalizer(normalizer_name), rules or Rules()
     keys = (rules.reference_key,) if rules.reference_key else REFERENCE_KEYS
@@ -109,13 +109,13 @@ def score_files(
     pairs = list(itertools.combinations(range(len(systems)), 2))
     differences = [_difference(systems[i], systems[k], str(normalize), samples) for i, k in pairs]
     found = {"systems": rows, "differences": differences}
-    # First, so that nothing is lost where the table cannot be printed.
+    # Written first, so that nothing is lost if the table cannot be printed.
     if json_file:
         write_rows(found, json_file)
     empty = sum(not errors.words for errors in systems[0].errors)
     title = f"reference {reference} ({expected.how}), normalizer {normalize}"
     if empty:
-        title += f"\n{empty} of {len(references)} references have no words under it: what is heard there is inserted"
+        title += f"\n{empty} of {len(references)} references have no words under it: all words of their hypotheses are insertions"
     rich.print(make_score_table(title, labels, systems, rows))
     if differences:
         names = [(labels[i], labels[k]) for i, k in pairs]
@@ -135,7 +135,7 @@ def _score(
     others = [id for id in texts if id not in references]
     problems = []
     if missing and not rules.missing_as_empty:
-        nothing = "; a CTM has no line where nothing was heard" if file.form == "ctm" else ""
+        nothing = "; a CTM has no line for an utterance without words" if file.form == "ctm" else ""
         problems.append(f"lacks {named(missing)} of {expected.path}{nothing}: --missing-as-empty scores them as empty")
     if others and not rules.ignore_others:
         problems.append(f"has {named(others)} that {expected.path} lacks: --ignore-others leaves them out")
@@ -191,7 +191,8 @@ def make_score_table(title: str, labels: Sequence[str], systems: Sequence[System
 
 
 def make_difference_table(names: Sequence[tuple[str, str]], rows: Sequence[dict]) -> Table:
-    """Return the differences as a table for `rich.print`; rates in per cent. names: of the systems of each row."""
+    """Return the differences as a table for `rich.print`; rates in per cent. names: names of the systems of each
+    row."""
     table = Table(title="paired bootstrap", title_justify="left", box=box.SIMPLE_HEAD, padding=0)
     for name in ("A", "B"):
         table.add_column(name)

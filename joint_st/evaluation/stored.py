@@ -1,4 +1,4 @@
-"""Stored evaluations: which of their hypotheses may stand in for decoding again."""
+"""Stored evaluations, whose hypotheses can be used instead of decoding again."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def origin_of(
     window_seconds: float,
     look_ahead_ms: float = 0.0,
 ) -> Origin:
-    """What an evaluation of a checkpoint would be made from."""
+    """Return the origin that an evaluation of a checkpoint would have."""
     fingerprints = {decoder.name: fingerprint(decoder) for decoder in decoders}
     return Origin.of(run, step, normalizer, sources, fingerprints, window_seconds, look_ahead_ms)
 
@@ -33,10 +33,10 @@ def origin_of(
 def stored_utterances(
     run: RunDirectory, step: int, keys: Sequence[Key], wanted: Origin, sources: bool = True
 ) -> tuple[dict[Key, list[ScoredUtterance]], str]:
-    """What the evaluations of a checkpoint have of some keys, and why there is not all of it; "" where there is.
+    """Return the stored utterances of a checkpoint for some keys, and why some are missing; "" where none is.
 
-    Each key's utterances come from the newest evaluation that has it and was made from what is wanted; a key that no
-    evaluation has is left out. sources: whether its split has to be of the same source.
+    A key's utterances come from the newest evaluation that has it and the wanted origin; a key without one is left out.
+    sources: whether the split must have the same source.
     """
     found: dict[Key, list[ScoredUtterance]] = {}
     why = "no evaluation is stored"
@@ -52,19 +52,19 @@ def stored_utterances(
             if key not in there or key in found:
                 continue
             if difference := wanted.difference(origin, key, sources):
-                why = f"what is stored is of {difference}"
+                why = f"what is stored was made with {difference}"
             else:
                 found[key] = there[key]
     return found, "" if set(found) == set(keys) else why
 
 
 def contents(utterances: Iterable[ScoredUtterance]) -> Counter:
-    """How often there is each id with its reference and the hash of its samples."""
+    """Count the triples of id, reference and hash of the samples."""
     return Counter((one.id, one.reference, one.samples) for one in utterances)
 
 
 HASHES = 10_000
-"""Utterances whose hashes are sent to process 0 at once."""
+"""Number of utterances whose hashes are sent to process 0 together."""
 
 HASHES_SECONDS = 600
 """Time limit for every process to send them."""

@@ -1,4 +1,4 @@
-"""Streaming as a user meets it: how soon words appear, how often they change, and how much time it takes."""
+"""Streaming as a user experiences it: how soon words appear, how often they change, and how much time it takes."""
 
 from __future__ import annotations
 
@@ -60,8 +60,8 @@ def evaluate_streams(
 ) -> list[dict]:
     """Stream the utterances of named sources, the run's test splits by default, `streams` at a time in one batch.
 
-    Prints the table, writes it where asked, and returns its rows. chunk_ms: see `chunk_frames`. look_ahead_ms: one that
-    the run was trained with, the first of them where it is None. window_seconds: see `Streams`.
+    Prints the table, writes it where asked, and returns its rows. chunk_ms: see `chunk_frames`. look_ahead_ms: at
+    most the longest that the run was trained with (None: the first). window_seconds: see `Streams`.
     """
     trained = load_trained(workdir, checkpoint).with_look_ahead(look_ahead_ms)
     config = trained.config
@@ -100,7 +100,8 @@ def evaluate_streams(
 
 
 def stream_dataset(streams: Streams, trained: Trained, dataset: Dataset, count: int) -> Iterator[Streamed]:
-    """Yield each utterance of a dataset, `count` streams side by side: where one ends, the next begins in its place."""
+    """Yield each utterance of a dataset, decoded as `count` parallel streams; when one ends, the next begins in its
+    place."""
     waiting = readable(dataset)
     running: dict[int, tuple[int, Iterator[np.ndarray], list[str]]] = {}
     rate = dataset.features.sample_rate
@@ -152,7 +153,7 @@ def account(dataset, n: int, heard: Heard, partials: Sequence[str], final: str, 
         whole = known[last_labels(heard.labels, trained.tokenizer.decode)] if heard.labels else np.zeros(0)
         first = float(known[0] - starts[0]) if heard.labels else None
         words = streaming.split()
-        if len(words) == len(whole):  # the normaliser left every word where it was
+        if len(words) == len(whole):  # the normaliser kept the number of words
             for tag, a, b, i, j in Levenshtein.opcodes(reference.split(), words).as_list():
                 if tag == "equal":
                     delays += (whole[i:j] - ends[a:b]).tolist()

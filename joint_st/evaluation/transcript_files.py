@@ -8,8 +8,8 @@
 | `stm` | `recording channel speaker start end [<label>] words of it` | NIST sclite, TED-LIUM |
 | `kaldi` | `utterance-id words of it` | Kaldi's and icefall's `text` |
 
-Lines of `;;` are comments in trn, CTM and STM. What a file is follows from its ending, or from its content where every
-line can only be one of them; a CTM, an STM and Kaldi's text look alike, and have to be named.
+Lines of `;;` are comments in trn, CTM and STM. The format follows from a file's ending, or from its content where that
+is unambiguous; a CTM, an STM and Kaldi's text look alike, so that their format has to be given.
 """
 
 from __future__ import annotations
@@ -48,12 +48,12 @@ class Said(NamedTuple):
     line: int
     """Number of its line, from 1."""
     start: float = 0.0
-    """Seconds from the beginning of the recording; of words of a CTM and segments of an STM."""
+    """Seconds from the beginning of the recording, for words of a CTM and segments of an STM."""
     end: float = 0.0
 
 
 class TranscriptFile(NamedTuple):
-    """What is in a file."""
+    """The content of a file."""
 
     path: Path
     form: str
@@ -64,7 +64,7 @@ class TranscriptFile(NamedTuple):
     """In the order of the file; words of a CTM by recording and time."""
 
     def texts(self) -> dict[str, str]:
-        """Return the text of each utterance in the order of the file; raises `UserError` that names ids that are there
+        """Return the text of each utterance in the order of the file; raises `UserError` that names ids which occur
         twice."""
         texts: dict[str, str] = {}
         lines: dict[str, int] = {}
@@ -102,10 +102,10 @@ def read_transcripts(
 ) -> TranscriptFile:
     """Read a file.
 
-    form: one of `FORMATS`; None to tell it by the ending or the content. keys: of the text in JSON lines, the first that
-    the first line has. id_key: of the id; else `id`, or `audio_filepath` without its ending, with `@offset` where there
-    is one, relative to `folder` where it is in it. flag: that says the format, for messages. Raises `UserError` that
-    names the line which is none of the format.
+    form: one of `FORMATS`; None to tell it from the ending or the content. keys: keys of the text in JSON lines, of
+    which the first that the first line has is used. id_key: key of the id; by default `id`, or `audio_filepath` without
+    its ending, with `@offset` if there is an offset, relative to `folder` if it is inside. flag: the option for the
+    format, for messages. Raises `UserError` that names a line in another format.
     """
     lines = list(_lines(path))
     how = form
@@ -137,7 +137,7 @@ def _lines(path: Path) -> Iterator[tuple[int, str]]:
 
 
 def _form(path: Path, lines: list[tuple[int, str]], flag: str) -> tuple[str, str]:
-    """Return the format, and how it was told."""
+    """Return the format, and how it was found."""
     if path.suffix.lower() in ENDINGS:
         form = ENDINGS[path.suffix.lower()]
         return form, form
@@ -270,8 +270,8 @@ def _name_recordings(said: list[Said]) -> list[Said]:
 def by_segment(reference: TranscriptFile, hypothesis: TranscriptFile) -> tuple[dict[str, str], dict[str, str]]:
     """Return reference and hypothesis of each segment of an STM, from the words of a CTM.
 
-    A word belongs to the segment that its middle is in (of several the one whose middle is nearest), or to the nearest
-    one of its recording. What falls into ignored segments is left out. Recordings that the STM lacks are segments
+    A word belongs to the segment that contains its middle (of several, the one whose middle is nearest), or to the
+    nearest segment of its recording. Words in ignored segments are left out. Recordings that the STM lacks are segments
     without a reference, under their own names.
     """
     segments = defaultdict(list)
@@ -302,7 +302,7 @@ def by_segment(reference: TranscriptFile, hypothesis: TranscriptFile) -> tuple[d
             words[name(nearest)].append(word.text)
     heard = {one.id for one in hypothesis.said}
     texts = {id: " ".join(own) for id, own in words.items()}
-    # A segment in which nothing was heard is no missing one, if there is something of its recording.
+    # A segment without words is not missing if the CTM has words of its recording.
     for id, own in segments.items():
         if id in heard:
             texts |= {name(one): "" for one in own if one.text != IGNORED and name(one) not in texts}

@@ -1,11 +1,11 @@
-"""Weights of fusion and of rescoring, found on a development split.
+"""Finds the weights of fusion and of rescoring on a development split.
 
-A hypothesis's score is linear in the weights, so once a beam's hypotheses are known with what a language model says of
-each, a whole grid of weights is tried on them at once, and a larger one where the best lies at its edge. For rescoring
-that is all. Fusion finds other hypotheses with other weights: the search is repeated with those found, and its
-hypotheses are added to the ones before, until the grid says nothing new, as in minimum error rate training (Och,
-"Minimum Error Rate Training in Statistical Machine Translation", 2003). What counts then is the WER of the searches.
-The bonus of hot words is found by searches alone, from coarse steps to fine ones.
+A hypothesis's score is linear in the weights, so once a beam's hypotheses and a language model's scores of them are
+known, a whole grid of weights is tried on them at once, and a larger grid if the best point is at its edge. This
+suffices for rescoring. Fusion finds other hypotheses with other weights: the search is repeated with the best weights,
+and its hypotheses are added to the earlier ones, until the grid's best point no longer changes, as in minimum error
+rate training (Och, "Minimum Error Rate Training in Statistical Machine Translation", 2003). The WER of the searches
+then decides. The bonus of hot words is found by searches alone, from coarse steps to fine ones.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from joint_st.passes import PASSES
 from joint_st.runs.trained import Trained
 
 ROUNDS = 12
-"""Most searches for the weights of a fused language model."""
+"""Largest number of searches for the weights of a fused language model."""
 
 GRID_STEP = 0.05
 """Step of the weight in a grid; the steps of the bonus are twice as large for labels, and four times for words."""
@@ -46,7 +46,7 @@ LARGEST = 20.0
 """Largest weight that a grid may grow to."""
 
 STRETCH = 1.5
-"""Factor by which the best point is moved outwards where the search stands still."""
+"""Factor by which the best point is moved outwards when the search no longer moves."""
 
 SCALES = (2.0, 1.0, 0.5)
 """Steps of the trials for the bonus of hot words, the coarsest first, in units of the finest."""
@@ -63,13 +63,13 @@ def tuned(
     sources: Mapping[str, Source],
     reported: Mapping[str, Dataset],
 ) -> Fused:
-    """Return `fusion` with the weights of the lowest WER, both heads' errors together; of equal ones the smallest.
+    """Return `fusion` with the weights of the lowest WER over both heads; the smallest of equally good ones.
 
-    It is the CER where that ranks checkpoints (`joint_st.evaluation.ranking`).
+    If the CER ranks checkpoints (`joint_st.evaluation.ranking`), it is used instead.
 
     First the fused language model's weight and bonus are found, then the bonus of hot words, then those of rescoring.
-    sources: by name; the dev set of the run's config where there are none. reported: datasets that are evaluated with
-    the weights found. Raises `UserError` where these share an utterance with the sources, and where there is nothing to
+    sources: sources by name; if empty, the dev set of the run's config. reported: datasets that are evaluated with the
+    weights found. Raises `UserError` where these share an utterance with the sources, and where there is nothing to
     tune on.
     """
     references = References(development_sets(trained, sources, reported, "--tune"), trained.config.evaluation)
@@ -87,10 +87,10 @@ def tuned(
 def development_sets(
     trained: Trained, sources: Mapping[str, Source], reported: Mapping[str, Dataset], option: str
 ) -> dict[str, Dataset]:
-    """Return the datasets of named sources, or of the dev set of the run's config where there are none.
+    """Return the datasets of named sources, or of the dev set of the run's config if none is named.
 
-    Raises `UserError`, in the words of `option`, where there are neither, and where an utterance of theirs is also in
-    one of the datasets that are reported.
+    Raises `UserError`, which mentions `option`, where there are neither, and where one of their utterances is also in a
+    reported dataset.
     """
     config = trained.config
     sources = {name: [source] for name, source in sources.items()} or {"dev": list(config.data.dev)}
@@ -129,14 +129,15 @@ def _tune_lm(fused: Fused, beam: Beam, trained: Trained, references: References)
                 key = labels.tobytes()
                 if key not in of_row:
                     of_row[key] = [without, log_prob, count, search.errors(name, index, labels)]
-                # The beam may have lost some of its alignments in another search.
+                # Another search may have pruned some of its alignments.
                 of_row[key][0] = max(of_row[key][0], without)
                 tried[point] += of_row[key][-1] if n == 0 else 0
         references.print_rate(tried[point], f"--lm-weight {point[0]:g} --insertion-bonus {point[1]:g}")
         *point, _ = best_on_grid(*Lists.of(known.values()), _bonus_steps(fusion.lm))
         point = tuple(point)
         if point in tried:
-            # The beam has nothing else to offer there. It may beyond: what it has lost no weights can bring back.
+            # The beam has no other hypotheses there, but may have some further out: no weights can bring back what it
+            # has pruned.
             point = tuple(round(STRETCH * x, 6) for x in _fewest(tried))
         if point in tried:
             break
@@ -203,7 +204,7 @@ class References:
 
 
 class _Search:
-    """What a decoder finds for every utterance and head; compiled once, and run with tables of any weights."""
+    """A search over every utterance and head; compiled once, and run with tables of any weights."""
 
     def __init__(self, decoder: Beam | NBestScores, trained: Trained, references: References):
         self.decoder = decoder
@@ -246,7 +247,7 @@ def _bonus_steps(lm) -> int:
 
 
 def _fewest(tried: Mapping[Point, int]) -> Point:
-    """Return the point with the fewest errors; of equal ones the smallest."""
+    """Return the point with the fewest errors; the smallest of equally good ones."""
     return min(tried, key=lambda point: (tried[point], tuple(map(abs, point))))
 
 
@@ -273,8 +274,8 @@ def best_on_grid(scores, log_probs, counts, errors, bonus_steps: int) -> tuple[f
     """Return the weight and the bonus with which the best-scored hypotheses of `lists` have the fewest errors, and
     their number.
 
-    bonus_steps: steps from one bonus to the next, in units of `GRID_STEP`. Of equal points the smallest is taken; where
-    it lies at the upper edge of the weights, or at either edge of the bonuses, a grid twice as wide is tried.
+    bonus_steps: steps from one bonus to the next, in units of `GRID_STEP`. The smallest of equally good points is
+    taken; if it is at the upper edge of the weights, or at either edge of the bonuses, a grid twice as wide is tried.
     """
     rows, wide = np.arange(len(errors)), 1
     while True:
@@ -296,8 +297,9 @@ def climb(
 ) -> Point:
     """Return the point with the fewest errors found by trying all neighbours of the best one, until none is better.
 
-    It starts with the coarsest of `SCALES` times `steps` and goes on with the finer ones. So the point lies within what
-    was tried, unless there were `most` trials before, or it lies at `least`. Of equal points the smallest is taken.
+    It starts with the coarsest of `SCALES` times `steps` and continues with finer ones. The point has neighbours on all
+    sides that were tried, unless there were `most` trials before, or it is at `least`. The smallest of equally good
+    points is taken.
     """
     tried: dict[Point, int] = {}
     best = tuple(float(max(x, low)) for x, low in zip(start, least))
@@ -316,5 +318,5 @@ def climb(
 
 
 def _utterances(dataset: Dataset) -> set[tuple[str, str]]:
-    """Return each utterance by its name and its text, since names alone are the same in many corpora."""
+    """Return each utterance by its name and its text, since many corpora use the same names."""
     return {(dataset.id(i), dataset.text(i)) for i in range(len(dataset))}

@@ -5,15 +5,15 @@ the words joined by single spaces (as jiwer counts both). The words are aligned 
 `align_words`, the characters by RapidFuzz at the same costs.
 
 Errors are attributed to subsets of the vocabulary (say, words heard in training) by the reference word that
-they belong to, so that subsets which share no word share no error either, and all errors are somebody's:
+they belong to, so that disjoint subsets share no error, and every error belongs to some word:
 
 - a substitution or deletion belongs to its reference word;
-- an insertion belongs to the reference word before it, or to the first one where it stands before all;
+- an insertion belongs to the reference word before it, or to the first one if it comes before all;
 - character errors come from an alignment of the characters. A character belongs to its word, the space after
   a word to that word. An inserted character belongs to the word of the character before it, or, at the start
   of a word, to that word.
 
-An empty reference has words 0; all of its hypothesis are insertions, which belong to no subset.
+An empty reference has 0 words; all words of its hypothesis are insertions, which belong to no subset.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ def total(errors: Iterable[Errors]) -> Errors:
 
 
 def _errors_by_word(reference: list[str], hypothesis: list[str]) -> list[Errors]:
-    """Return the errors that belong to each reference word, or to a nameless one of 0 words where the reference is
+    """Return the errors that belong to each reference word, or to an unnamed one of 0 words if the reference is
     empty."""
     words = max(len(reference), 1)
     insertions, deletions, substitutions, character_errors = ([0] * words for _ in range(4))
@@ -105,7 +105,7 @@ def _errors_by_word(reference: list[str], hypothesis: list[str]) -> list[Errors]
         substitutions[position] += op.kind == SUBSTITUTE
         position += 1
 
-    # The space after a word is the word's, and an insertion stands at the character it comes before.
+    # The space after a word belongs to the word, and an insertion is at the character before which it comes.
     owners = [word for word, spelling in enumerate(reference) for _ in range(len(spelling) + 1)] or [0]
     for _, position, _ in Levenshtein.editops(" ".join(reference), " ".join(hypothesis)).as_list():
         character_errors[owners[position]] += 1
@@ -126,17 +126,17 @@ class Op(NamedTuple):
     kind: str
     """`equal`, `substitute`, `delete` or `insert`."""
     reference: str | None
-    """Word of the reference; None where it has none, an insertion."""
+    """Word of the reference; None for an insertion."""
     hypothesis: str | None
-    """Word of the hypothesis; None where it has none, a deletion."""
+    """Word of the hypothesis; None for a deletion."""
 
 
 def align_words(reference: Sequence[str], hypothesis: Sequence[str]) -> list[Op]:
     """Return the steps from the reference's words to the hypothesis's, in order; each word of either is in exactly one.
 
-    The alignment is RapidFuzz's, of least cost, where an insertion, a deletion and a substitution cost 1 each. Where a
-    substitution could as well come before an insertion as after it (`so anna`, recognised as `so an na`), it comes
-    before, so that the errors in one word are not charged to its neighbour.
+    It is RapidFuzz's alignment of least cost, with cost 1 for each insertion, deletion and substitution. If a
+    substitution can come before or after an insertion (`so anna`, recognised as `so an na`), it comes before, so that
+    the errors in one word are not attributed to its neighbour.
     """
     ops: list[Op] = []
     edits = Levenshtein.opcodes(reference, hypothesis).as_list()
@@ -146,7 +146,7 @@ def align_words(reference: Sequence[str], hypothesis: Sequence[str]) -> list[Op]
             # RapidFuzz inserts first where it could substitute first at the same cost.
             inserted = heard_end - heard
             continue
-        # Substituted are the first words of the hypothesis, and what is left over of them is inserted.
+        # The first words of the hypothesis are substitutions, and the rest are insertions.
         said = hypothesis[heard - inserted : heard_end]
         words = reference[start:end]
         if tag == "delete":

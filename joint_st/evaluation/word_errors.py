@@ -69,7 +69,7 @@ def make_word_error_tables(found: dict[str, Sequence[dict]], shown: int = SHOWN)
         for group, rows in groups.items():
             more = f", {shown} of {len(rows)}" if len(rows) > shown else ""
             heading = f"{title}: {', '.join(group)}{more}"
-            # As wide as its title, which would be folded otherwise.
+            # As wide as its title, which would be wrapped otherwise.
             table = Table(
                 title=escape(heading), title_justify="left", box=box.SIMPLE_HEAD, padding=0, min_width=len(heading) + 2
             )

@@ -1,4 +1,5 @@
-"""What a pass of the encoder is read out by: one file a kind, and the joint model of encoder and heads."""
+"""Heads, which turn a pass of the encoder into labels, in one file for each kind; and the joint model of encoder and
+heads."""
 
 from joint_st.heads.base import Emissions, Head, LabelSpans, PrefixScores, head_kind, register_head
 

@@ -1,13 +1,13 @@
-"""What every kind of head offers: how a pass of the encoder is read out, in training and in decoding.
+"""The interface of every kind of head, which turns a pass of the encoder into labels, in training and in decoding.
 
-Decoding takes two stages. What a head makes of the embeddings of a pass alone, its *emissions*, is computed once, for
-all frames at a time: a tree of arrays [B, T, ...], the logits of CTC, or a transducer's projected frames. The search
-goes through the emissions: greedily from frame to frame by `step`, which hears whole utterances, pieces of them and
-streams alike, or by `beam`, which a kind may lack.
+Decoding takes two stages. First, the *emissions* are computed from the embeddings of a pass, once and for all frames
+together: a tree of arrays [B, T, ...], such as the logits of CTC, or a transducer's projected frames. Then a search
+goes through the emissions: greedily from frame to frame by `step`, which serves whole utterances, pieces of them and
+streams, or by `beam`, which a kind may lack.
 
-A kind without a method that it may lack says so in a `UserError` of one line. Decoding calls these methods on each
-device's rows alone (`joint_st.distributed.mesh.over_batch`), with the head as an argument; a loss that maps a function
-likewise has to hand it the head, or the weights, as an argument too.
+An optional method that a kind lacks raises a `UserError` with one line. Decoding calls these methods on each device's
+rows alone (`joint_st.distributed.mesh.over_batch`), with the head as an argument; a loss that maps a function in the
+same way must pass it the head, or the weights, as an argument too.
 """
 
 from __future__ import annotations
@@ -27,84 +27,86 @@ from joint_st.ops.prefix_beam import NBest
 Kind = TypeVar("Kind", bound="type[Head]")
 
 Emissions = Any
-"""A tree of arrays [B, T, ...]: what a head makes of T frames."""
+"""A tree of arrays [B, T, ...] that a head computes from T frames."""
 State = Any
-"""A tree of arrays [B, ...]: what a head remembers of the frames before."""
+"""A tree of arrays [B, ...] that a head remembers from earlier frames."""
 
 HEADS = Kinds("joint_st.heads")
 
 
 class PrefixScores(Protocol):
-    """What a beam search may add to the scores of prefixes: a tree of arrays whose methods read their labels alone.
+    """Scores that a beam search adds to those of prefixes: a tree of arrays, whose methods depend on the prefixes'
+    labels alone.
 
-    `joint_st.decoding.fusion` has language models and hot words.
+    Language models and hot words are in `joint_st.decoding.fusion`.
     """
 
     def start(self) -> Any:
-        """The state of the empty prefix: a tree of arrays."""
+        """Return the state of the empty prefix: a tree of arrays."""
         ...
 
     def lengthen(self, states: Any, labels: jax.Array) -> tuple[jax.Array, Any]:
-        """What each label [K] adds to the score of each of W prefixes, float32 [W, K], and the states then.
+        """Return what each label [K] adds to the score of each of W prefixes, float32 [W, K], and the states after it.
 
-        states: a tree of [W, ...]; the states then are one of [W, K, ...], or [W, 1, ...] where the label makes no
-        difference.
+        states: a tree of [W, ...]; the new states have [W, K, ...], or [W, 1, ...] where they do not depend on the
+        label.
         """
         ...
 
     def finish(self, states: Any) -> jax.Array:
-        """What the end adds to the score of each prefix, float32 [W]."""
+        """Return what the end adds to the score of each prefix, float32 [W]."""
         ...
 
 
 class LabelSpans(NamedTuple):
-    """When each label of some sequences comes, and how sure the head is of it."""
+    """Times and probabilities of each label in a batch of label sequences."""
 
     starts: jax.Array
     """First frame of each label, int32 [B, U]; 0 in the padding."""
     ends: jax.Array
-    """The frame after its last, int32 [B, U]; 0 in the padding."""
+    """The frame after the last one of each label, int32 [B, U]; 0 in the padding."""
     scores: jax.Array
     """Mean probability of each label given the audio over its frames, 0 to 1, float32 [B, U]; 0 in the padding."""
     peaks: jax.Array
-    """Largest probability of each label in one of its frames, as `scores`."""
+    """Largest probability of each label in one of its frames, in the same form as `scores`."""
     log_prob: jax.Array
-    """Log probability in nats of the likeliest way to emit the labels, float32 [B]; without labels, to emit none."""
+    """Log probability in nats of the likeliest way to emit the labels (or to emit nothing, without labels), float32
+    [B]."""
     feasible: jax.Array
-    """Whether the frames can emit the labels at all, bool [B]; of one that cannot, the rest is 0."""
+    """Whether the frames can emit the labels at all, bool [B]; where they cannot, the other fields are 0."""
 
 
 class Head(nnx.Module, abc.ABC):
-    """Reads labels out of the embeddings of one pass of the encoder. Label 0 is the blank, and is in no text.
+    """Turns the embeddings of one pass of the encoder into labels. Label 0 is the blank, which is in no text.
 
-    A kind of head is one file in this folder, found by its place, whose class is decorated with `@register_head`; its
-    section of the config is registered as `heads.KIND`.
+    A kind of head is one file in this folder, whose class is decorated with `@register_head`; its section of the config
+    is registered as `heads.KIND`.
     """
 
     kind: ClassVar[str]
     """Name of the kind in the config: `heads.streaming`, `heads.full_context`."""
 
     emissions_suffice: ClassVar[bool] = False
-    """Whether no method that takes emissions reads a weight: then one program serves the heads of all passes, and a
-    beam searches them at once."""
+    """Whether methods that take emissions read no weights: then one program serves the heads of all passes, and a beam
+    search runs on them together."""
 
     @abc.abstractmethod
     def __init__(self, config: HeadsConfig, width: int, labels: int, *, rngs: nnx.Rngs):
-        """A head over an inventory of `labels`, the blank at 0 included, on embeddings of `width` (D) numbers."""
+        """Make a head over an inventory of `labels`, the blank at 0 included, on embeddings of `width` (D) numbers."""
 
     # Training.
 
     @staticmethod
     @abc.abstractmethod
     def weights(label_lengths: jax.Array, frames_needed: jax.Array, frames: jax.Array, valid: jax.Array) -> jax.Array:
-        """Weights of the loss, float32 [B]: the number of labels, or 0 where the head cannot emit them.
+        """Return the weights of the loss, float32 [B]: the number of labels, or 0 where the head cannot emit them.
 
         label_lengths, frames_needed (with CTC's topology), frames: int32 [B]. valid: bool [B].
         """
 
     @abc.abstractmethod
     def loss(self, x: jax.Array, mask: jax.Array, labels: jax.Array, label_lengths: jax.Array, mesh) -> jax.Array:
-        """Negative log likelihood in nats per label, float32 [B]; 0 where the labels cannot be emitted.
+        """Return the negative log likelihood in nats per label, float32 [B]; 0 where the labels cannot be emitted.
 
         x: embeddings [B, T, D]. mask: valid frames [B, T]. labels: int32 [B, L], `label_lengths` [B] of them.
         """
@@ -112,36 +114,38 @@ class Head(nnx.Module, abc.ABC):
     @classmethod
     @abc.abstractmethod
     def output_layers(cls) -> tuple[str, ...]:
-        """Dotted paths, below the head, of the weights of output layers, which Muon leaves to AdamW."""
+        """Return the dotted paths, below the head, of the weights of output layers, which Muon leaves to AdamW."""
 
     @abc.abstractmethod
     def logical_axes(self) -> dict[str, tuple[str, ...]]:
-        """The logical axes (`joint_st.distributed.sharding.RULES`) of each weight, by its dotted path below the head."""
+        """Return the logical axes (`joint_st.distributed.sharding.RULES`) of each weight, by its dotted path below the
+        head."""
 
     # Decoding.
 
     @abc.abstractmethod
     def emissions(self, x: jax.Array) -> Emissions:
-        """What the head makes of embeddings [B, T, D], frame by frame: those of a piece are a piece of those of all."""
+        """Compute the emissions of embeddings [B, T, D], frame by frame: the emissions of a piece are a piece of those
+        of the whole."""
 
     @abc.abstractmethod
     def blank_scores(self, emissions: Emissions) -> jax.Array:
-        """Log probability that each frame emits nothing, float32 [B, T]."""
+        """Return the log probability that each frame emits nothing, float32 [B, T]."""
 
     @abc.abstractmethod
     def init_state(self, batch: int) -> State:
-        """The state of greedy decoding before the first frame, for `batch` utterances."""
+        """Return the state of greedy decoding before the first frame, for `batch` utterances."""
 
     @abc.abstractmethod
     def step(self, emissions: Emissions, mask: jax.Array, state: State) -> tuple[jax.Array, State]:
-        """What each of the next T frames emits, greedily, and the state after those that are valid.
+        """Return what each of the next T frames emits greedily, and the state after the valid ones.
 
-        mask: valid frames [B, T], the first ones of each row. The labels are int32 [B, T, E], in their order, 0 where
-        a frame emits fewer than E; a frame that is not valid emits none and changes no state.
+        mask: valid frames [B, T], the first ones of each row. The labels are int32 [B, T, E] in order, with 0 where a
+        frame emits fewer than E; an invalid frame emits none and does not change the state.
         """
 
     def greedy(self, emissions: Emissions, mask: jax.Array) -> jax.Array:
-        """What each frame of whole utterances, or of pieces by themselves, emits greedily, int32 [B, T, E]."""
+        """Return what each frame of whole utterances, or of independent pieces, emits greedily, int32 [B, T, E]."""
         return self.step(emissions, mask, self.init_state(len(mask)))[0]
 
     def beam(
@@ -154,21 +158,23 @@ class Head(nnx.Module, abc.ABC):
         candidates: int,
         best: int,
     ) -> NBest:
-        """The `best` (N) likeliest sequences of labels of each utterance, [B, N, ...], with what `scores` adds.
+        """Return the `best` (N) likeliest sequences of labels of each utterance, [B, N, ...], including what `scores`
+        adds.
 
-        beam: hypotheses kept after each frame. candidates: labels of a frame that may lengthen one.
+        beam: hypotheses kept after each frame. candidates: labels of a frame that may extend a hypothesis.
         """
         raise UserError(f"heads.{self.kind}: has no beam search; decode it greedily (--decoder greedy)")
 
     def label_spans(
         self, emissions: Emissions, mask: jax.Array, labels: jax.Array, label_lengths: jax.Array
     ) -> LabelSpans:
-        """When labels int32 [B, U], `label_lengths` [B] of them, come, whoever found them, and how sure of each it is.
+        """Return the times and probabilities of given labels int32 [B, U], `label_lengths` [B] of them.
 
-        Times and confidences of words follow from this alone. mask: valid frames [B, T], the first ones of each row.
+        The times and confidences of words are computed from this alone. mask: valid frames [B, T], the first ones of
+        each row.
         """
         raise UserError(
-            f"heads.{self.kind}: cannot say when its labels come, nor how sure it is of them; align by a layer "
+            f"heads.{self.kind}: gives no times and no probabilities of its labels; align by a layer "
             "(--by -1), and transcribe and evaluate without times and confidences"
         )
 
@@ -178,7 +184,7 @@ class Head(nnx.Module, abc.ABC):
 
 
 def register_head(name: str):
-    """Decorator of a class of heads: makes it the kind `name`."""
+    """Register a class of heads as the kind `name`; a decorator."""
 
     def add(kind: Kind) -> Kind:
         kind.kind = name
@@ -188,12 +194,12 @@ def register_head(name: str):
 
 
 def head_kind(name: str) -> type[Head]:
-    """The class of a kind of heads; its file is imported when it is first asked for."""
+    """Return the class of a kind of heads, whose file is imported on first use."""
     return HEADS[name]
 
 
 def replace_rows(rows: jax.Array, state: State, other: State) -> State:
-    """A state of a head, with that of `other` in `rows` [B] (bool)."""
+    """Return a state of a head, with `rows` [B] (bool) taken from `other`."""
 
     def choose(old, new):
         return jnp.where(rows.reshape(-1, *[1] * (old.ndim - 1)), new, old)

@@ -18,13 +18,13 @@ BLANK = 0
 
 @register_head("ctc")
 class CtcHead(Head, Projection):
-    """Logits [B, T, V] in float32, blank at 0, of embeddings [B, T, D]; they are its emissions.
+    """A CTC head. Its emissions are logits [B, T, V] in float32 of embeddings [B, T, D], with the blank at 0.
 
-    Greedy decoding takes each frame's likeliest symbol; a label comes in the first frame of a run of it. The state is
+    Greedy decoding takes each frame's likeliest symbol; a label is emitted in the first frame of a run. The state is
     the symbol of the last frame, int32 [B].
 
-    Labels come where the likeliest path has them; the path of greedy decoding is the likeliest of its own labels. The
-    probability of a label in one of its frames is its posterior there.
+    The times of labels are those of the likeliest path; for labels of greedy decoding, that is the path of greedy
+    decoding. The probability of a label in one of its frames is its posterior there.
     """
 
     emissions_suffice = True
@@ -79,10 +79,10 @@ class CtcHead(Head, Projection):
 
 
 def collapse(symbols: jax.Array, mask: jax.Array, last: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """The label that comes in each frame, int32 [B, T], 0 where none does, and the symbol of the last valid frame [B].
+    """Return the label that each frame emits, int32 [B, T], 0 for none, and the symbol of the last valid frame [B].
 
-    symbols: of each frame, int32 [B, T]. mask: valid frames [B, T], the first ones of each row. last: the symbol of the
-    frame before, int32 [B]. Of a run of a symbol the first frame has the label, and blanks have none.
+    symbols: symbol of each frame, int32 [B, T]. mask: valid frames [B, T], the first ones of each row. last: the symbol
+    of the frame before, int32 [B]. The first frame of a run of a symbol emits the label; blanks emit none.
     """
     before = jnp.concatenate([last[:, None], symbols], axis=1)
     emitted = jnp.where(mask & (symbols != before[:, :-1]), symbols, BLANK)

@@ -1,5 +1,5 @@
 """The joint model, encoder and heads in one module; and the model as a structure and a dictionary of weights, which is
-how it travels through jitted functions:
+how it is passed to jitted functions:
 
     structure = model_structure(config, sizes)
     model = merge(structure, weights)          # `joint_st.models.functional.merge`, inside a jitted function
@@ -47,16 +47,16 @@ class JointModel(JointEncoder):
         self.condition(conditionings(conditioning or ConditioningConfig()), sizes, rngs=rngs)
 
     def head(self, name: str) -> Head:
-        """The head on the pass `name`, one of `PASSES`."""
+        """Return the head on the pass `name`, one of `PASSES`."""
         return getattr(self, f"{name}_head")
 
     def init_stream(self, batch: int):
-        """State of a stream, of its encoder and of its head, before its first sample, for `batch` utterances."""
+        """Return the state of the encoder and of the head before the first sample of `batch` streams."""
         return self.init_state(batch), self.head(STREAMING).init_state(batch)
 
     def stream_step(self, audio, lengths, state):
-        """What the streaming head emits, greedily, in the next piece of audio, int32 [B, C, E] (see `Head.step`); the
-        embeddings [B, C, D] that it read, their mask [B, C], and the state after it. The arguments are those of
+        """Return what the streaming head emits greedily in the next piece of audio, int32 [B, C, E] (see `Head.step`),
+        the embeddings [B, C, D] that it read, their mask [B, C], and the next state. The arguments are those of
         `JointEncoder.step`.
         """
         of_encoder, of_head = state
@@ -66,34 +66,34 @@ class JointModel(JointEncoder):
         return emitted, x, mask, (of_encoder, of_head)
 
     def replace_stream(self, rows, state, other):
-        """The state of streams, with that of `other` in `rows` [B] (bool)."""
+        """Return the state of streams, with `rows` [B] (bool) taken from `other`."""
         return self.replace_state(rows, state[0], other[0]), replace_rows(rows, state[1], other[1])
 
 
 def head_kinds(config: HeadsConfig) -> dict[str, type[Head]]:
-    """The class of the head on each pass."""
+    """Return the class of the head on each pass."""
     return {name: head_kind(getattr(config, name)) for name in PASSES}
 
 
 def init_weights(config: Config, sizes: SymbolSizes, seed: int | jax.Array) -> Weights:
-    """Initial weights. Jit it with output shardings, so that none exists unsharded."""
+    """Make the initial weights. Jit it with output shardings, so that no weight ever exists unsharded."""
     rngs = nnx.Rngs(jax.random.key(seed))
     model = JointModel(config.model, sizes, config.heads, config.conditioning, rngs=rngs)
     return nnx.to_pure_dict(nnx.state(model))
 
 
 def weight_shapes(config: Config, sizes: SymbolSizes) -> Weights:
-    """Shapes and types of the weights; nothing is computed."""
+    """Return shapes and types of the weights; nothing is computed."""
     return jax.eval_shape(lambda: init_weights(config, sizes, 0))
 
 
 def weight_axes(config: Config, sizes: SymbolSizes) -> Axes:
-    """The logical axes that heads, and what else has symbols for an axis, declare for their weights."""
+    """Return the logical axes that heads, and other modules with an axis over symbols, declare for their weights."""
     return own_axes(_abstract(config.model, sizes, config.heads, config.conditioning))
 
 
 def model_structure(config: Config, sizes: SymbolSizes) -> nnx.GraphDef:
-    """The model without its weights; nothing is computed."""
+    """Return the model without its weights; nothing is computed."""
     return nnx.graphdef(_abstract(config.model, sizes, config.heads, config.conditioning))
 
 
@@ -101,5 +101,5 @@ def model_structure(config: Config, sizes: SymbolSizes) -> nnx.GraphDef:
 def _abstract(
     config: ModelConfig, sizes: SymbolSizes, heads: HeadsConfig, conditioning: ConditioningConfig
 ) -> JointModel:
-    """The model with shapes in the place of weights."""
+    """Return the model with shapes instead of weights."""
     return nnx.eval_shape(lambda: JointModel(config, sizes, heads, conditioning, rngs=nnx.Rngs(0)))

@@ -26,13 +26,13 @@ log = logging.getLogger(__name__)
 START, END, UNKNOWN = "<s>", "</s>", "<unk>"
 
 NEVER = -99.0
-"""Stands in the format for the logarithm of 0."""
+"""Number that stands for the logarithm of 0 in this format."""
 
 MOST_BACKOFF = 99.0
-"""Largest log10 back-off weight; any model's are far below."""
+"""Largest log10 back-off weight that is accepted; those of real models are far below."""
 
 MOST = 10_000_000
-"""Most n-grams of a model: each takes some 600 bytes while it is read, and at most 24 on the device."""
+"""Largest number of n-grams of a model: each takes some 600 bytes while it is read, and at most 24 on the device."""
 
 _UNKNOWN_AS_WRITTEN = ("<UNK>", "[UNK]")
 
@@ -51,10 +51,10 @@ class Arpa:
     """A back-off model."""
 
     ngrams: tuple[dict[tuple[str, ...], NGramScores], ...]
-    """N-grams by order, from 1 on. Single tokens include `<s>`, `</s>` and `<unk>`, and where an n-gram is, there is
-    also the one without its last token."""
+    """N-grams by order, from 1 on. Single tokens include `<s>`, `</s>` and `<unk>`, and every n-gram's context, without
+    its last token, is an n-gram too."""
     repeated: int = dataclasses.field(default=0, compare=False)
-    """How many n-grams of the file repeat an earlier one, which counts."""
+    """Number of n-grams in the file that repeat an earlier one; the earlier one counts."""
 
     @property
     def order(self) -> int:
@@ -68,7 +68,7 @@ class Arpa:
     def log10_prob(self, token: str, before: Sequence[str]) -> float:
         """Log10 probability of a token after others, the first of which may be `<s>`.
 
-        A token that the model lacks has that of `<unk>`.
+        A token that the model lacks has the probability of `<unk>`.
         """
         known = [word if (word,) in self.ngrams[0] else UNKNOWN for word in (*before, token)]
         ngram, weight = tuple(known[-self.order :]), 0.0
@@ -86,9 +86,10 @@ class Arpa:
 def read_arpa(path: Path | str) -> Arpa:
     """Read an ARPA file, plain or gzipped (`.gz`).
 
-    Where an n-gram stands there more than once, as after lower-casing, the first counts, as in KenLM, and a warning says
-    how many repeat one. A model without `<unk>` gets one of probability 0. Raises `UserError` where there is no such file,
-    where it is broken (a probability is no number, or above 1), and where it has more than `MOST` n-grams.
+    If an n-gram occurs more than once, for instance after lower-casing, the first counts, as in KenLM, and a warning
+    says how many repeat one. A model without `<unk>` gets one of probability 0. Raises `UserError` where there is no
+    such file, where it is broken (a probability is not a number, or above 1), and where it has more than `MOST`
+    n-grams.
     """
     path = Path(path)
     if not path.is_file():
@@ -120,7 +121,7 @@ def write_arpa(model: Arpa, path: Path | str) -> None:
 @contextlib.contextmanager
 def _open(path: Path, mode: str) -> Iterator[TextIO]:
     opened = gzip.open if path.suffix == ".gz" else open
-    # Lines end in a line feed alone: a token may hold other characters that Python takes for ends of lines.
+    # Lines end with a line feed only, because a token may hold other characters that Python takes for line ends.
     with opened(path, mode, encoding="utf-8", newline="\n") as file:
         yield file
 
@@ -143,17 +144,17 @@ def _parse(path: Path, file: TextIO) -> Arpa:
                 ngram, entry = _ngram(line, order)
                 if ngrams[-1].setdefault(ngram, entry) is not entry:
                     repeated[ngram] += 1
-                elif len(ngrams[-1]) > sizes.get(order, 0):  # before it fills the memory
+                elif len(ngrams[-1]) > sizes.get(order, 0):  # stop before it fills the memory
                     raise UserError(f"{path}: has more {order}-grams than the {sizes.get(order, 0)} that it announces")
             elif line.startswith("ngram "):
                 n, size = line[6:].split("=")
                 sizes[int(n)] = int(size)
         except _NoScore as error:
-            raise UserError(f"{path}: line {number}: {error}: {line[:60]!r}; estimate the model anew") from None
+            raise UserError(f"{path}: line {number}: {error}: {line[:60]!r}; estimate the model again") from None
         except ValueError:
             raise UserError(f"{path}: line {number} is not of an ARPA file: {line[:60]!r}") from None
     else:
-        raise UserError(f"{path}: no whole ARPA file: it lacks \\end\\")
+        raise UserError(f"{path}: an incomplete ARPA file: it lacks \\end\\")
     found = {n: len(of_order) for n, of_order in enumerate(ngrams, 1)}
     for ngram, times in repeated.items():
         found[len(ngram)] += times
@@ -163,7 +164,7 @@ def _parse(path: Path, file: TextIO) -> Arpa:
         raise UserError(f"{path}: has no {missing[0]}, so it says nothing of sentences; estimate it with them")
     ngrams[0].setdefault((UNKNOWN,), NGramScores(NEVER, 0.0))
     if ngram := without_context(ngrams):
-        raise UserError(f"{path}: {' '.join(ngram)!r} is there, and {' '.join(ngram[:-1])!r} is not")
+        raise UserError(f"{path}: has {' '.join(ngram)!r}, but not {' '.join(ngram[:-1])!r}")
     if total := sum(repeated.values()):
         example = " ".join(next(iter(repeated)))
         log.warning("%s: %d n-grams, such as %r, repeat an earlier one, which counts", path, total, example)
@@ -171,7 +172,7 @@ def _parse(path: Path, file: TextIO) -> Arpa:
 
 
 def without_context(ngrams: Sequence[dict[tuple[str, ...], NGramScores]]) -> tuple[str, ...] | None:
-    """The first n-gram whose first tokens alone are none, by order; None where there is no such one."""
+    """Return the first n-gram, by order, whose context is not an n-gram itself; None where there is none."""
     for shorter, of_order in zip(ngrams, ngrams[1:]):
         for ngram in of_order:
             if ngram[:-1] not in shorter:
@@ -180,7 +181,7 @@ def without_context(ngrams: Sequence[dict[tuple[str, ...], NGramScores]]) -> tup
 
 
 class _NoScore(Exception):
-    """A number that is neither a probability nor a back-off weight."""
+    """Raised for a number that is neither a probability nor a back-off weight."""
 
 
 def _ngram(line: str, order: int) -> tuple[tuple[str, ...], NGramScores]:
@@ -195,19 +196,19 @@ def _ngram(line: str, order: int) -> tuple[tuple[str, ...], NGramScores]:
     if math.isnan(backoff) or backoff > MOST_BACKOFF:
         raise _NoScore(f"a log10 back-off weight of {backoff:g}, which must be at most {MOST_BACKOFF:g}")
     tokens = tuple(UNKNOWN if token in _UNKNOWN_AS_WRITTEN else token for token in rest)
-    # With some tools' "-inf", the difference of two would be NaN.
+    # Some tools write "-inf", and the difference of two of them would be NaN.
     return tokens, NGramScores(max(log_prob, NEVER), max(backoff, NEVER))
 
 
 def _number(text: str) -> float:
-    """A number as other programs write it; Python alone would also take `1_0` and digits of other scripts."""
+    """Parse a number as other programs write it; Python alone would also accept `1_0` and digits of other scripts."""
     if "_" in text or not text.isascii():
         raise ValueError
     return float(text)
 
 
 SPACE = WORD
-"""Stands for a space where tokens are separated by spaces; SentencePiece writes it where a word begins."""
+"""Character that stands for a space inside a token; SentencePiece writes it where a word begins."""
 
 
 def spellings(tokenizer: Tokenizer) -> list[str]:

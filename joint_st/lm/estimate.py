@@ -4,12 +4,12 @@ Chen and Goodman, "An empirical study of smoothing techniques for language model
 form in which KenLM estimates (Heafield et al., "Scalable modified Kneser-Ney language model estimation", ACL 2013):
 
 - an n-gram of the highest order counts as often as it occurs, and so does one that begins with `<s>`; any other one
-  counts with the number of different tokens that come before it;
-- of an n-gram that counts 1, 2, or 3 and more, `D1`, `D2` or `D3` is taken off, of each order from how many n-grams
-  count 1, 2, 3 and 4 (`t1` to `t4`): `Dk = k - (k + 1) * t1 / (t1 + 2 * t2) * t(k + 1) / t(k)`. Where there are too few
-  n-grams to say so, as among the single characters of a text, they are 0.5, 1 and 1.5;
-- what was taken off after a context goes to the tokens as the shorter context tells them apart, and of single tokens
-  evenly to all, `<unk>` and `</s>` among them.
+  counts with the number of different tokens that precede it;
+- from a count of 1, 2, or 3 and more, `D1`, `D2` or `D3` is subtracted. The discounts of an order follow from the
+numbers of n-grams that count 1, 2, 3 and 4 (`t1` to `t4`): `Dk = k - (k + 1) * t1 / (t1 + 2 * t2) * t(k + 1) / t(k)`.
+If there are too few n-grams for that, as among the single characters of a text, they are 0.5, 1 and 1.5;
+- what was subtracted after a context is shared among the tokens in proportion to their probabilities after the shorter
+context; for single tokens it is shared evenly among all, including `<unk>` and `</s>`.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ def _counts(sentences: Iterable[Sequence[str]], order: int) -> list[Counter]:
         if END in sentence:
             raise UserError(f"the texts hold {END!r}, which a language model keeps for itself; remove it")
         for n in range(1, order + 1):
-            # From the second token on for the orders below: `<s>` alone is never predicted.
+            # Lower orders count from the second token on, since `<s>` alone is never predicted.
             first = 1 if n == 1 else 0
             counts[n - 1].update(tokens[i : i + n] for i in range(first, len(tokens) - n + 1))
     return counts

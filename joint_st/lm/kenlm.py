@@ -1,10 +1,10 @@
-"""Tries in KenLM's binary form (github.com/kpu/kenlm, version 5 of it) as lists of n-grams.
+"""Reads tries in KenLM's binary form (github.com/kpu/kenlm, version 5 of the format) as lists of n-grams.
 
 `read_ngrams` reads a file in either form, this one or ARPA's.
 
 A *trie* leads from the last word of an n-gram back to its first one, bit-packed, a level an order, with probabilities
-and back-off weights as they are or as indices of a table (`-q`, `-b`). It holds some n-grams that the ARPA file did
-not, where that has a longer one that ends in them, with the probability that follows by back-off: they change nothing.
+and back-off weights as numbers or as indices into a table (`-q`, `-b`). It holds some n-grams that the ARPA file lacks,
+because a longer n-gram ends with them; their probability is the one that back-off gives, so they change nothing.
 
 KenLM's default form, *probing* hash tables, has hashes in place of n-grams and is refused.
 """
@@ -32,7 +32,7 @@ _Order = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
 def is_kenlm(path: Path) -> bool:
-    """Whether a file is in KenLM's binary form."""
+    """Return whether a file is in KenLM's binary form."""
     with open(path, "rb") as file:
         return file.read(len(MAGIC)) == MAGIC
 
@@ -40,13 +40,13 @@ def is_kenlm(path: Path) -> bool:
 def read_kenlm(path: Path) -> Arpa:
     """Read a trie that `build_binary` made.
 
-    Raises `UserError` for other versions and kinds, where the words are left out, where the file is cut short, and
-    where it has more than `MOST` n-grams.
+    Raises `UserError` for other versions and kinds, for a file without words, for one that is cut short, and for more
+    than `MOST` n-grams.
     """
     data = np.fromfile(path, np.uint8)
     raw = data.data
     if bytes(raw[: len(_VERSION)]) != _VERSION or len(data) < _FIXED_AT + _FIXED.size:
-        raise UserError(f"{path}: not of version 5 of KenLM's binary form; build it anew, or give the ARPA file")
+        raise UserError(f"{path}: not of version 5 of KenLM's binary form; build it again, or give the ARPA file")
     order, _, kind, has_words, _ = _FIXED.unpack_from(raw, _FIXED_AT)
     counts_at = _FIXED_AT + _FIXED.size
     if len(data) < counts_at + 8 * order:
@@ -88,7 +88,7 @@ def _broken(path: Path) -> UserError:
 
 
 def _read_trie(data: np.ndarray, at: int, counts: tuple[int, ...], quantized: bool) -> tuple[list[_Order], int]:
-    """Return the n-grams by order, and where the words begin."""
+    """Return the n-grams by order, and the offset of the words."""
     size, order = counts[0], len(counts)
     at += 8 + 8 * size
     tables, prob_bits, backoff_bits = [], 31, 32
@@ -110,7 +110,7 @@ def _read_trie(data: np.ndarray, at: int, counts: tuple[int, ...], quantized: bo
         width = before_next + (0 if longest else counts[n].bit_length())
         starts = at * 8 + width * np.arange(count + 1)
         word = _bits(data, starts[:-1], size.bit_length())
-        # Differences of numbers that are beyond the count might overflow, and look as if they were in order.
+        # Differences of numbers beyond the count might overflow and look as if they were in order.
         inside = (first >= 0).all() and (first <= count).all()
         if len(first) and (not inside or first[0] or first[-1] != count or (np.diff(first) < 0).any()):
             raise ValueError("pointers out of order")
@@ -123,7 +123,7 @@ def _read_trie(data: np.ndarray, at: int, counts: tuple[int, ...], quantized: bo
             if not longest:
                 backoffs = tables[2 * (n - 2) + 1][_bits(data, value_at, backoff_bits)]
         else:
-            # All probabilities are negative, and without the sign's bit.
+            # All log probabilities are negative and stored without the sign bit.
             probs = -_bits(data, value_at, 31).astype(np.uint32).view(np.float32)
             if not longest:
                 backoffs = _bits(data, value_at + 31, 32).astype(np.uint32).view(np.float32)
@@ -135,12 +135,12 @@ def _read_trie(data: np.ndarray, at: int, counts: tuple[int, ...], quantized: bo
 
 
 def _check(orders: list[_Order]) -> None:
-    """Raise `ValueError` where a word is none of the model's, and where a score is none."""
+    """Raise `ValueError` where a word number or a score is invalid."""
     size = len(orders[0][0])
     for ngrams, probs, backoffs in orders:
         if ngrams.size and not (ngrams < size).all():
             raise ValueError("no such word")
-        if not ((probs <= 0).all() and (backoffs <= MOST_BACKOFF).all()):  # NaN is neither
+        if not ((probs <= 0).all() and (backoffs <= MOST_BACKOFF).all()):  # this is true for NaN too
             raise ValueError("no probability")
 
 

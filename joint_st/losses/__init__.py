@@ -1,4 +1,4 @@
-"""What is minimised: one file a loss."""
+"""The losses that training minimises, in one file each."""
 
 from joint_st.losses.base import Column, Found, Loss, Pass, Passes, make_losses, passes_of, register_loss
 

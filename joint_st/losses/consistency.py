@@ -1,4 +1,4 @@
-"""The best-alignment consistency of paired utterances (arXiv 2308.06125), and what is monitored with it."""
+"""The best-alignment consistency of paired utterances (arXiv 2308.06125), and the values monitored with it."""
 
 from __future__ import annotations
 
@@ -20,19 +20,51 @@ DISTANCE, NORM = "Consistency of speech and text", "Norms of the embeddings"
 
 @register_loss("consistency")
 class ConsistencyLoss(Loss):
-    """The distance of matched embeddings, a mean over frames and over the chosen depths.
+    """The distance between matched embeddings: a mean over frames and over the chosen depths.
 
-    Monitored, as means over the chosen depths too, are the distance under a random alignment, the norms of both sides
-    and the share of text frames that are matched: a distance alone can be made small by shrinking everything.
+    It also monitors, as means over the chosen depths, the distance under a random alignment, the norms of both sides
+    and the share of text frames that are matched, because a distance alone can be made small by shrinking everything.
     """
 
     columns = (
-        Column("consistency", DISTANCE, unit="distance per frame"),
-        Column("random_distance", DISTANCE, unit="distance per frame", weighted_by="consistency"),
-        Column("audio_norm", NORM, weighted_by="consistency"),
-        Column("text_norm", NORM, weighted_by="consistency"),
-        Column("coverage", "Share of text frames that are matched with audio", weighted_by="consistency"),
-        Column("unmatched", kind="count"),
+        Column(
+            "consistency",
+            DISTANCE,
+            unit="distance per frame",
+            description="Distance of the embeddings of speech and of its text under the alignment, a mean over frames "
+            "and chosen layers.",
+        ),
+        Column(
+            "random_distance",
+            DISTANCE,
+            unit="distance per frame",
+            weighted_by="consistency",
+            description="The same distance under a random monotonic alignment, for comparison.",
+        ),
+        Column(
+            "audio_norm",
+            NORM,
+            weighted_by="consistency",
+            description="Mean L2 norm of the embeddings of speech in the chosen layers.",
+        ),
+        Column(
+            "text_norm",
+            NORM,
+            weighted_by="consistency",
+            description="Mean L2 norm of the embeddings of text in the chosen layers.",
+        ),
+        Column(
+            "coverage",
+            "Share of text frames that are matched with audio",
+            weighted_by="consistency",
+            description="Share of text frames, from 0 to 1, with which the alignment matches at least one audio frame.",
+        ),
+        Column(
+            "unmatched",
+            kind="count",
+            description="Utterances without consistency loss, because the alignment does not exist for them: they have "
+            "no text units, fewer frames than the alignment needs, or no times of words where it needs these.",
+        ),
     )
 
     @property
@@ -45,7 +77,7 @@ class ConsistencyLoss(Loss):
         return {"consistency": self.section.weight * risen}
 
     def weights(self, batch, available):
-        """Weight of each utterance: its audio frames, or 0 where no alignment of the kind exists."""
+        """Return the weight of each utterance: its audio frames, or 0 where no alignment of the kind exists."""
         if not self.passes <= available:
             return {}
         alignment, paired = alignment_kind(self.section.alignment), batch["paired"]
@@ -62,7 +94,7 @@ class ConsistencyLoss(Loss):
         depth = audio.layers.shape[0]
         chosen = jnp.array([layer % depth for layer in section.layers] or range(1, depth))
         frames, of_text = audio.mask.sum(axis=1, dtype=jnp.int32), text_frames(batch, "paired")
-        # Drawn here, and not on each device, so that it does not depend on their number.
+        # Drawn here and not on each device, so that it does not depend on the number of devices.
         sizes = audio.mask.shape[1], text.mask.shape[1]
         random = random_monotonic(key, frames, of_text, *sizes)
         alignment, positions = alignment_kind(section.alignment), random
@@ -100,10 +132,10 @@ class ConsistencyLoss(Loss):
 
 
 def over_layers(config: ConsistencyConfig, audio, text, frames, text_frames, positions, random) -> dict[str, jax.Array]:
-    """Means over the layers of `audio` [L, B, T, D] and `text` [L, B, R, D]; layers are folded into the batch.
+    """Return means over the layers of `audio` [L, B, T, D] and `text` [L, B, R, D]; layers are folded into the batch.
 
-    positions: the text positions int [B, T] of an alignment that is drawn or given; of no account for others.
-    random: those of a random alignment.
+    positions: text positions int [B, T] of an alignment that is drawn or given; unused by others. random: text
+    positions of a random alignment.
     """
     layers, rows = audio.shape[:2]
 
@@ -139,7 +171,7 @@ def over_layers(config: ConsistencyConfig, audio, text, frames, text_frames, pos
 
 
 def mean_norm(x: jax.Array, lengths: jax.Array) -> jax.Array:
-    """Mean L2 norm over the first `lengths` [B] frames of `x` [B, T, D]; [B], float32."""
+    """Return the mean L2 norm over the first `lengths` [B] frames of `x` [B, T, D]; [B], float32."""
     squares = jnp.sum(jnp.square(x.astype(jnp.float32)), axis=-1)
     norms = jnp.where(length_mask(lengths, x.shape[1]), jnp.sqrt(squares), 0)
     return norms.sum(axis=1) / jnp.maximum(lengths, 1)

@@ -14,7 +14,16 @@ from joint_st.passes import PASSES
 class CrCtcLoss(Loss):
     """Equation 5 of the paper on either head, in nats per label, over the utterances that CTC can spell."""
 
-    columns = tuple(Column(f"{name}_cr", "Agreement of two maskings", unit="nats per label") for name in PASSES)
+    columns = tuple(
+        Column(
+            f"{name}_cr",
+            "Agreement of two maskings",
+            unit="nats per label",
+            description="Divergence of the posteriors under two maskings of one utterance, "
+            f"{name.replace('_', '-')} head.",
+        )
+        for name in PASSES
+    )
 
     @property
     def passes(self):
@@ -46,9 +55,11 @@ class CrCtcLoss(Loss):
 
 
 def divergence(a: jax.Array, b: jax.Array, mask: jax.Array) -> jax.Array:
-    """Half the sum, over the valid frames, of the divergences of the posteriors of two logits [B, T, V], float32 [B].
+    """Return half the sum over the valid frames of both divergences between the posteriors of two logits [B, T, V],
+    float32 [B].
 
-    Each is pulled towards the other as it stands: `KL(sg(a) || b) + KL(sg(b) || a)`, where `sg` stops the gradient.
+    Each is pulled towards the other, which is held constant: `KL(sg(a) || b) + KL(sg(b) || a)`, where `sg` stops the
+    gradient.
     """
     a, b = (jax.nn.log_softmax(x.astype(jnp.float32)) for x in (a, b))
 

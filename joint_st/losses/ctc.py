@@ -1,4 +1,4 @@
-"""CTC of the labels given audio, on the head of either pass."""
+"""The loss of the labels given the audio, on the head of either pass."""
 
 from __future__ import annotations
 
@@ -13,13 +13,25 @@ PANEL = "CTC of speech"
 class CtcLoss(Loss):
     """The loss of either head, in nats per label, over the utterances whose labels it can emit.
 
-    It is the mean over two maskings of each utterance where their agreement is trained too (`losses.cr_ctc`).
+    With `losses.cr_ctc`, it is the mean over two maskings of each utterance.
     """
 
     columns = (
-        Column("streaming_ctc", PANEL, unit="nats per label"),
-        Column("full_context_ctc", PANEL, unit="nats per label"),
-        Column("infeasible", kind="count"),
+        Column(
+            "streaming_ctc", PANEL, unit="nats per label", description="Loss of the labels given audio, streaming head."
+        ),
+        Column(
+            "full_context_ctc",
+            PANEL,
+            unit="nats per label",
+            description="Loss of the labels given audio, full-context head.",
+        ),
+        Column(
+            "infeasible",
+            kind="count",
+            description="Utterances without this loss, because they have more labels than CTC can emit in their frames: "
+            "one label in a frame, and a blank between two equal ones.",
+        ),
     )
 
     @property

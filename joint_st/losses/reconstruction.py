@@ -1,4 +1,4 @@
-"""Reconstruction of the labels from text units, spans of which are masked (JOIST, arXiv 2210.07353), on either head."""
+"""Reconstruction of the labels from text units with masked spans (JOIST, arXiv 2210.07353), on either head."""
 
 from __future__ import annotations
 
@@ -15,9 +15,24 @@ class ReconstructionLoss(Loss):
     """The loss of each head that has a weight, in nats per label, over texts with audio and without."""
 
     columns = (
-        Column("streaming_reconstruction", PANEL, unit="nats per label"),
-        Column("full_context_reconstruction", PANEL, unit="nats per label"),
-        Column("infeasible_sentences", kind="count"),
+        Column(
+            "streaming_reconstruction",
+            PANEL,
+            unit="nats per label",
+            description="Loss of the labels given masked text, streaming head.",
+        ),
+        Column(
+            "full_context_reconstruction",
+            PANEL,
+            unit="nats per label",
+            description="Loss of the labels given masked text, full-context head.",
+        ),
+        Column(
+            "infeasible_sentences",
+            kind="count",
+            description="Sentences of text without audio that have more labels than CTC can emit in their text frames "
+            "(units times repetitions). They are without this loss.",
+        ),
     )
 
     @property
@@ -70,5 +85,5 @@ class ReconstructionLoss(Loss):
         return tuple(name for name in PASSES if getattr(self.section, name))
 
     def _label_weight(self, one: Pass) -> float:
-        """Weight of each label of a pass."""
+        """Return the weight of each label of a pass."""
         return self.section.paired if one.part == "paired" else 1.0

@@ -1,7 +1,7 @@
 """The rows of text in a step: those of the paired batch, clean, masked or both, and those of the text-only batch.
 
-All of them pass through the text encoder and the shared layers at once. Each device puts its own rows together, so
-no row ever travels: over the whole mesh, the order of rows is by device first, then by pass.
+All of them pass through the text encoder and the shared layers at once. Each device concatenates its own rows, so that
+no row is sent to another device: over the whole mesh, rows are ordered by device first, then by pass.
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ class TextRows(NamedTuple):
 
 
 def add_repetitions(config: Config, parts: Sequence[str], batch: Arrays, key: jax.Array) -> Arrays:
-    """The batch with the text frames of each unit, `repetitions`, in some parts; and, for the paired rows, the audio
-    frames that each unit lasts, `unit_frames`, zeros where that is unknown."""
+    """Add to some parts of a batch the text frames of each unit, `repetitions`, and to the paired rows the audio frames
+    that each unit lasts, `unit_frames`, zeros where that is unknown."""
     batch, keys = dict(batch), dict(zip(("paired", "text"), jax.random.split(key)))
     for part in parts:
         units, lengths = batch[part]["units"], batch[part]["unit_lengths"]
@@ -58,7 +58,7 @@ def add_repetitions(config: Config, parts: Sequence[str], batch: Arrays, key: ja
 
 
 def frames_bound(config: Config, parts: Sequence[str], batch: Arrays) -> int:
-    """Text frames R that hold every row of some parts, a number known before anything is computed."""
+    """Return a number of text frames R that is enough for every row of some parts, and is known at compile time."""
     most = max(most_frames(config.text, batch[part]["units"].shape[1]) for part in parts)
     if config.text.repetition == "durations" and "paired" in parts:
         most = max(most, int(config.model.features.frames(batch["paired"]["audio"].shape[1])))
@@ -68,7 +68,7 @@ def frames_bound(config: Config, parts: Sequence[str], batch: Arrays) -> int:
 def gather_rows(
     passes: Sequence[Pass], masked: Sequence[bool], batch: Arrays, mesh, columns: Sequence[str] = ()
 ) -> TextRows:
-    """The rows of all passes, put together on each device, padded to common widths, with some further columns."""
+    """Concatenate the rows of all passes on each device, padded to common widths, with some further columns."""
 
     def together(name):
         arrays = [batch[one.part][name] for one in passes]
@@ -92,14 +92,14 @@ def gather_rows(
 
 
 def rows_on_device(rows: TextRows, one: Pass, mesh) -> slice:
-    """Where the rows of a pass lie among those of each device."""
+    """Return the place of a pass's rows among the rows of each device."""
     devices, k = batch_devices(mesh), rows.passes.index(one)
     first = sum(rows.sizes[:k]) // devices
     return slice(first, first + rows.sizes[k] // devices)
 
 
 def split_rows(rows: TextRows, values: jax.Array, mesh) -> dict[Pass, jax.Array]:
-    """What was found of the rows that `gather_rows` put together, `values` [rows, ...], by pass again."""
+    """Split `values` [rows, ...] for the rows of `gather_rows` by pass again."""
     own = [rows_on_device(rows, one, mesh) for one in rows.passes]
     cut = over_batch(lambda local: tuple(local[rows] for rows in own), mesh, differentiable=True)
     return dict(zip(rows.passes, cut(values)))

@@ -1,4 +1,4 @@
-"""CTC of the text units given audio, on what the audio encoder puts out."""
+"""CTC of the text units given the audio, on the outputs of the audio encoder."""
 
 from __future__ import annotations
 
@@ -13,7 +13,14 @@ from joint_st.ops.ctc import ctc_loss, ctc_weights
 class UnitCtcLoss(Loss):
     """CTC in nats per unit, over the utterances whose units their frames can emit."""
 
-    columns = (Column("unit_ctc", "CTC of speech", unit="nats per label"),)
+    columns = (
+        Column(
+            "unit_ctc",
+            "CTC of speech",
+            unit="nats per unit",
+            description="Loss of the text units given audio, on the output of the audio encoder.",
+        ),
+    )
 
     @property
     def passes(self):

@@ -23,26 +23,26 @@ def rotate(x: jax.Array, positions: np.ndarray) -> jax.Array:
 
 
 SMALLEST_TILE = 16
-"""Fewest frames of a tile: smaller ones cost more in overhead than they save."""
+"""Fewest frames of a tile; smaller tiles cost more in overhead than they save."""
 
 LONGEST_MASKED = 128
-"""Sequences of up to so many frames (5 s) are never cut into tiles: of the products of their layers, those between
-frames are a small part (`2 T D` of some `23 D²` a frame, a thirteenth at width 144)."""
+"""Sequences of up to this many frames (5 s) are never cut into tiles. The products between frames are a small part of
+their layers (`2 T D` beside about `23 D²` multiplications per frame, a thirteenth at width 144)."""
 
 
 def tile_frames(left_context: int, blocks: tuple[int, ...]) -> int:
-    """Frames of a tile of whole blocks, whatever their length, of about half the left context."""
+    """Return the frames of a tile: about half the left context, and whole blocks of each length."""
     whole = math.lcm(*blocks)
     return -(-max(SMALLEST_TILE, left_context // 2) // whole) * whole
 
 
 def tiles_pay(frames: int, left_context: int, tile: int) -> bool:
-    """Whether attention in tiles is faster than over all pairs of so many frames (`benchmarks/streaming_attention.py`)."""
+    """Return whether to compute attention over `frames` frames in tiles (see `benchmarks/streaming_attention.py`)."""
     return frames > LONGEST_MASKED and frames >= 2 * (tile + left_context)
 
 
 def masked_attention(q, k, v, mask, left_context: int, block: Block):
-    """Streaming attention over all pairs of frames, most of which are masked.
+    """Compute streaming attention over all pairs of frames, most of which are masked.
 
     `q`, `k`, `v` [B, T, H, E]; `mask` [B, T] -> [B, T, H, E]. Time and memory grow with T².
     """
@@ -51,7 +51,8 @@ def masked_attention(q, k, v, mask, left_context: int, block: Block):
 
 
 def tiled_attention(q, k, v, mask, left_context: int, block: Block, tile: int):
-    """The same in tiles of `tile` frames, whole blocks: queries of one see its keys and the `left_context` before it.
+    """Compute what `masked_attention` does in tiles of `tile` frames (whole blocks): the queries of a tile see its keys
+    and the `left_context` keys before it.
 
     Time and memory grow with T.
     """
@@ -59,12 +60,12 @@ def tiled_attention(q, k, v, mask, left_context: int, block: Block, tile: int):
     tiles, before = -(-frames // tile), -(-left_context // tile)
 
     def cut(x, before=0):
-        """`x` [B, T, ...] as tiles [B, N, tile, ...] that begin `before` tiles of zeros before it."""
+        """Return `x` [B, T, ...], with `before` tiles of zeros before it, as tiles [B, N, tile, ...]."""
         around = ((0, 0), (before * tile, tiles * tile - frames), *[(0, 0)] * (x.ndim - 2))
         return jnp.pad(x, around).reshape(x.shape[0], before + tiles, tile, *x.shape[2:])
 
     def window(x):
-        """What each tile sees of `x` [B, T, ...]: [B, N, left_context + tile, ...]."""
+        """Return the part of `x` [B, T, ...] that each tile sees, [B, N, left_context + tile, ...]."""
         x = cut(x, before)
         parts = [x[:, i : i + tiles] for i in range(before + 1)]
         parts[0] = parts[0][:, :, before * tile - left_context :]
@@ -74,7 +75,7 @@ def tiled_attention(q, k, v, mask, left_context: int, block: Block, tile: int):
     seen = window(mask)[:, :, None, :] & in_sight(places[left_context:], places, left_context, block, left_context)
 
     def rows(x):
-        """Tiles as rows of a batch. Those of an utterance stay together, so none leaves its device."""
+        """Return the tiles as rows of a batch. Those of an utterance stay together, so none leaves its device."""
         return x.reshape(-1, *x.shape[2:])
 
     y = attend(rows(cut(q)), rows(window(k)), rows(window(v)), rows(seen))
@@ -82,16 +83,17 @@ def tiled_attention(q, k, v, mask, left_context: int, block: Block, tile: int):
 
 
 def in_sight(queries: np.ndarray, keys: np.ndarray, left_context: int, block: Block, first: int = 0):
-    """Whether the query at each position [C] may see the key at each position [S], bool [C, S].
+    """Return whether the query at each position [C] sees the key at each position [S], bool [C, S].
 
-    It sees its block whole, and the `left_context` frames before the block. first: a position at which a block begins.
+    A query sees its whole block and the `left_context` frames before the block. first: position of the beginning of a
+    block.
     """
     ends = (first + ends_of_blocks(queries - first, block))[:, None]
     return (keys < ends) & (keys >= ends - block - left_context)
 
 
 def attend(q, k, v, allowed):
-    """`q` [B, C, H, E]; `k`, `v` [B, S, H, E]; `allowed` [B, C or 1, S] -> [B, C, H, E]."""
+    """Attend with `q` [B, C, H, E] to `k`, `v` [B, S, H, E]; `allowed` [B, C or 1, S]. Returns [B, C, H, E]."""
     return jax.nn.dot_product_attention(q, k, v, mask=allowed[:, None])
 
 
@@ -119,7 +121,7 @@ class Attention(Layer):
         self.look_ahead = None if left_context is None else blocks[0] - 1
         self.head_width = width // heads
         self.dtype = dtype
-        # Separate projections: a fused one, cut across the tensor axis of a mesh, brings all-to-alls.
+        # The projections are separate, because a fused one, cut along the mesh's tensor axis, causes all-to-alls.
         shape = (heads, self.head_width)
         self.query = nnx.LinearGeneral(width, shape, dtype=dtype, rngs=rngs)
         self.key = nnx.LinearGeneral(width, shape, dtype=dtype, rngs=rngs)
@@ -141,7 +143,7 @@ class Attention(Layer):
         return self._finish(masked_attention(q, k, v, mask, past, block), mask)
 
     def _finish(self, y, mask):
-        # A row that may see nothing returns the mean of the values: it lies in the padding, so it is cleared.
+        # A row that may attend to nothing gives the mean of the values. It is padding, so it is cleared.
         return zero_padding(self.out(y), mask)
 
     def init_state(self, batch):

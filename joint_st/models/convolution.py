@@ -14,7 +14,8 @@ from joint_st.ops.masks import zero_padding
 class DepthwiseConvolution(nnx.Module):
     """One filter of `kernel` frames per channel, over an input already padded: [B, T + kernel - 1, D] -> [B, T, D].
 
-    Written as shift and add: the gradient of XLA's grouped convolution inside a scan is many times slower on CPU.
+    It is written as shift and add, because the gradient of XLA's grouped convolution inside a scan is many times slower
+    on CPU.
     """
 
     def __init__(self, width: int, kernel: int, *, dtype, rngs: nnx.Rngs):
@@ -30,9 +31,9 @@ class DepthwiseConvolution(nnx.Module):
 
 
 class ConvolutionAhead(nnx.Module):
-    """One filter per channel over the `taps` frames after each frame, as far as they are in its block: [B, T, D] -> same.
+    """One filter per channel over the `taps` frames after each frame that are in its block: [B, T, D] -> [B, T, D].
 
-    `x` begins with a block, and is zero in the padding.
+    The input begins with a block, and is zero in the padding.
     """
 
     def __init__(self, width: int, taps: int, deviation: float, *, dtype, rngs: nnx.Rngs):
@@ -48,7 +49,7 @@ class ConvolutionAhead(nnx.Module):
         ends = ends_of_blocks(positions, block)
         filters = self.filters[...].astype(self.dtype)
         x = jnp.pad(x, ((0, 0), (0, taps), (0, 0)))
-        # What lies beyond the block is left out, not multiplied by zero: it may be anything, NaN included.
+        # Later frames beyond the block are replaced by zeros, not multiplied by zero, because they may be NaN.
         seen = (jnp.where((positions + i < ends)[:, None], x[:, i : i + frames], 0) for i in range(1, taps + 1))
         return sum((some * filters[i] for i, some in enumerate(seen)), start=jnp.zeros((), self.dtype))
 
@@ -56,15 +57,16 @@ class ConvolutionAhead(nnx.Module):
 class ConvolutionModule(Layer):
     """The conformer's convolution module (arXiv 2005.08100): gate, depthwise convolution, norm, swish, projection.
 
-    Causal, or centred on each frame (look-ahead `kernel // 2`). Layer norm takes the place of batch norm: it neither
+    It is causal, or centred on each frame (look-ahead `kernel // 2`). Layer norm replaces batch norm, because it neither
     mixes utterances nor looks ahead.
 
-    A causal one with blocks longer than one frame has filters for the `kernel // 2` frames ahead too, as many as a
-    centred one has, of which a frame uses those within its block. Dynamic chunk convolution (arXiv 2304.09325) likewise
-    sets to zero what lies beyond the chunk, but in a centred kernel: with chunks of one frame only half the kernel
-    would be left, where here the causal kernel stays whole. A convolution that stays causal whatever attention sees, as
-    WeNet's is, would leave each frame's nearest future to attention alone. Weights belong to a distance from the frame
-    in blocks of all lengths, so that one set of them can be trained with lengths drawn at random.
+    If it is causal and has blocks of several frames, it has further weights for the `kernel // 2` frames after each
+    frame, as a centred kernel does, and a frame uses those within its block. Dynamic chunk convolution (arXiv
+    2304.09325) also sets the frames after the chunk to zero, but it does so in a centred kernel: in chunks of one frame,
+    half of the kernel would be left, whereas here the whole causal kernel is. A convolution that is causal whatever
+    attention sees, which WeNet uses for dynamic chunks, would leave the nearest later frames to attention alone. Each
+    weight belongs to one distance from the frame in blocks of every length, so one set of weights can be trained with
+    lengths drawn at random.
     """
 
     def __init__(self, width: int, kernel: int, blocks: tuple[int, ...] = (1,), *, causal: bool, dtype, rngs: nnx.Rngs):
@@ -86,7 +88,7 @@ class ConvolutionModule(Layer):
         return zero_padding(self.value(x) * jax.nn.sigmoid(self.gate(x)), mask)
 
     def _finish(self, padded, mask, x, block: Block):
-        """padded: `x` [B, T, D] with the `kernel - 1` frames around it that the causal or centred filters span."""
+        """Return the output for `x` [B, T, D]. padded: `x` with the `kernel - 1` frames around it that filters span."""
         y = self.depthwise(padded)
         if self.ahead is not None:
             y = y + self.ahead(x, block)
@@ -113,8 +115,8 @@ class ConvolutionModule(Layer):
 def nonzero_bias(inputs: int):
     """Initializer of the biases of a layer in the front end: uniform in ±1/√inputs.
 
-    A time mask of SpecAugment sets the front end's input to zero. With biases that start at zero, whatever sees nothing
-    but masked frames would be exactly zero, and every layer norm multiplies the gradient of such a frame by
+    A time mask of SpecAugment sets the front end's input to zero. With biases that start at zero, outputs that depend
+    on masked frames only would be exactly zero, and every layer norm multiplies the gradient of such a frame by
     1/√epsilon = 1,000: a mask at an utterance's start made the gradient overflow within a few layers.
     """
     bound = inputs**-0.5

@@ -21,22 +21,23 @@ from joint_st.passes import FULL_CONTEXT
 
 
 class Encoded(NamedTuple):
-    """What the encoder makes of a batch of speech or of text."""
+    """The encoder's outputs for a batch of speech or of text."""
 
     streaming: jax.Array
-    """Embeddings [B, T, D] that the shared streaming layers put out."""
+    """Outputs [B, T, D] of the shared streaming layers."""
     full_context: jax.Array
-    """Embeddings [B, T, D] that the shared full-context layers put out."""
+    """Outputs [B, T, D] of the shared full-context layers."""
     mask: jax.Array
     """Valid frames [B, T]."""
     layers: jax.Array
-    """Embeddings [1 + L, B, T, D]: what entered the shared layers, then what each of them put out."""
+    """Embeddings [1 + L, B, T, D]: the input of the shared layers, then the output of each of them."""
     units: jax.Array | None = None
-    """Logits [B, T, units], float32, of the auxiliary CTC over text units; None for text, and in a model without text."""
+    """Logits [B, T, units], float32, of the auxiliary CTC over text units; None for text, and in a model without
+    text."""
 
 
 class EncodedAudio(NamedTuple):
-    """What the audio encoder makes of a batch."""
+    """The audio encoder's outputs for a batch."""
 
     x: jax.Array
     """Embeddings [B, T, D] that enter the shared layers."""
@@ -47,11 +48,11 @@ class EncodedAudio(NamedTuple):
 
 
 class JointEncoder(nnx.Module):
-    """Speech or text to embeddings of two passes; speech as a whole or in a stream.
+    """Encodes speech or text into embeddings of two passes; speech as a whole or as a stream.
 
-    The layers named `streaming` and `full_context` are shared: they exist once, here, and whatever modality comes in
-    passes through `shared`. Cascade as in arXiv 2010.14606: the full-context layers stand on the streaming ones.
-    There is a text encoder once `add_text` was called.
+    The layers named `streaming` and `full_context` are shared: they exist once, here, and both modalities pass through
+    `shared`. They form a cascade as in arXiv 2010.14606: the full-context layers take the outputs of the streaming
+    ones. There is a text encoder after a call of `add_text`.
     """
 
     def __init__(self, config: ModelConfig, *, rngs: nnx.Rngs):
@@ -65,8 +66,8 @@ class JointEncoder(nnx.Module):
     def add_text(self, units: int, *, rngs: nnx.Rngs) -> None:
         """Add the text encoder, and the projection by which an auxiliary CTC recognises text units in speech.
 
-        It comes after everything else, so that the rest of the model begins with the same weights with and without
-        text. units: size of their inventory.
+        This is done last, so that the rest of the model has the same initial weights with and without text. units: size
+        of the inventory of units.
         """
         config = self.config
         self.text = TextEncoder(
@@ -103,10 +104,10 @@ class JointEncoder(nnx.Module):
     def encode_audio(
         self, audio, lengths, augment: SpecAugmentConfig | None = None, key=None, block: Block | None = None
     ) -> EncodedAudio:
-        """Embeddings of `audio` int16 [B, S] with `lengths` [B] samples, and the logits of its text units.
+        """Return embeddings of `audio` int16 [B, S] with `lengths` [B] samples, and the logits of its text units.
 
-        block: length of the blocks within which streaming layers see ahead, in frames, here and below; that of the
-        config's first look-ahead where it is None.
+        block: length in frames of the blocks within which streaming layers see ahead, here and in the methods below;
+        None: the config's first.
         """
         augment_key, dropout_key = (None, None) if key is None else jax.random.split(key)
         mask = self.front_end.frame_mask(lengths, audio.shape[1])
@@ -115,10 +116,11 @@ class JointEncoder(nnx.Module):
         return EncodedAudio(zero_padding(x, mask), mask, units)
 
     def hear(self, x):
-        """From the audio layers' `x` [B, T, D] to what enters the shared layers, and the logits of the text units.
+        """Turn the audio layers' `x` [B, T, D] into the input of the shared layers; return the logits of the text units
+        too.
 
-        By `config.unit_conditioning` that is `x` itself, the embeddings that text would have weighted by how likely each
-        unit is (blank among them), or both added, as conditioning on intermediate CTC does (arXiv 2104.02724).
+        Depending on `config.unit_conditioning`, the input is `x` itself, the text embeddings of all units (and of the
+        blank) weighted by their posteriors, or the sum of both, as in self-conditioned CTC (arXiv 2104.02724).
         """
         if not hasattr(self, "unit_head"):
             return x, None
@@ -138,11 +140,12 @@ class JointEncoder(nnx.Module):
         augmented=None,
         block: Block | None = None,
     ) -> EncodedText:
-        """Embeddings of `units` [B, U] in `frames` text frames; see `TextEncoder` and `repetitions` in the same module."""
+        """Return embeddings of `units` [B, U] in `frames` text frames; see `TextEncoder` and `repetitions` in the same
+        module."""
         return self.text(units, repetitions, frames, augment, key, augmented, block)
 
     def condition(self, kinds: Mapping[str, tuple[type[Conditioning], Any]], sizes, *, rngs: nnx.Rngs) -> None:
-        """Add what conditions the embeddings that enter the shared layers: by name, a class and its section."""
+        """Add the conditionings of the embeddings that enter the shared layers: by name, a class and its section."""
         for name, (kind, section) in kinds.items():
             setattr(self, f"{name}_conditioning", kind(section, self.config.width, sizes, rngs=rngs))
         self.conditioned_by = tuple(kinds)
@@ -153,7 +156,8 @@ class JointEncoder(nnx.Module):
         return tuple(column for one in self._conditionings() for column in one.columns)
 
     def conditioned(self, x, mask, columns: Mapping[str, jax.Array] | None = None):
-        """Embeddings `x` [B, T, D] as they enter the shared layers; what `columns` do not say is not known."""
+        """Return embeddings `x` [B, T, D] with all conditionings applied; a column that is missing in `columns` is
+        unknown."""
         own = self._conditionings()
         if not own:
             return x
@@ -168,7 +172,7 @@ class JointEncoder(nnx.Module):
     def shared(
         self, x, mask, key=None, columns: Mapping[str, jax.Array] | None = None, block: Block | None = None
     ) -> Encoded:
-        """Both passes over embeddings `x` [B, T, D], of whichever modality; `columns` [B] condition them."""
+        """Run both passes over embeddings `x` [B, T, D] of either modality; `columns` [B] condition them."""
         x = self.conditioned(x, mask, columns)
         keys = (None, None) if key is None else jax.random.split(key)
         streaming = self.streaming.every_layer(x, mask, keys[0], block)
@@ -185,21 +189,22 @@ class JointEncoder(nnx.Module):
         columns: Mapping[str, jax.Array] | None = None,
         block: Block | None = None,
     ) -> Encoded:
-        """Both passes over `audio` int16 [B, S] with `lengths` [B] samples; `key` turns dropout and SpecAugment on."""
+        """Run both passes over `audio` int16 [B, S] with `lengths` [B] samples; `key` turns dropout and SpecAugment
+        on."""
         keys = (None, None) if key is None else jax.random.split(key)
         encoded = self.encode_audio(audio, lengths, augment, keys[0], block)
         return self.shared(encoded.x, encoded.mask, keys[1], columns, block)._replace(units=encoded.units)
 
     @property
     def look_ahead(self) -> int:
-        """Most frames beyond its own end that a frame of the streaming pass hears, in blocks of the first length.
+        """Look-ahead of the streaming pass in frames, in blocks of the config's first length.
 
-        All layers have the same blocks, so a frame hears no more through several of them than through one.
+        All layers have the same blocks, so several layers look no further ahead than one.
         """
         return max(self.audio.look_ahead, self.streaming.look_ahead)
 
     def init_state(self, batch: int):
-        """State of a stream before its first sample, for `batch` utterances."""
+        """Return the state before the first sample of `batch` streams."""
         return {
             "front_end": self.front_end.init_state(batch),
             "audio": self.audio.init_state(batch),
@@ -207,11 +212,11 @@ class JointEncoder(nnx.Module):
         }
 
     def step(self, audio, lengths, state):
-        """What the shared streaming layers put out for the next piece of audio, [B, C, D], its mask [B, C], and the
-        state after it.
+        """Return the outputs of the shared streaming layers for the next piece of audio, [B, C, D], their mask [B, C],
+        and the next state.
 
-        `audio` is int16 [B, C * samples_per_frame], whole blocks of the config's first look-ahead; `lengths` [B] of its
-        samples are valid, fewer only where an utterance ends.
+        `audio` is int16 [B, C * samples_per_frame], in whole blocks of the config's first length; `lengths` [B] of its
+        samples are valid, fewer than all only at the end of an utterance.
         """
         mask = self.front_end.frame_mask(lengths, audio.shape[1])
         audio = zero_padding(audio, length_mask(lengths, audio.shape[1]))
@@ -223,7 +228,8 @@ class JointEncoder(nnx.Module):
         return x, mask, after
 
     def replace_state(self, rows, state, other):
-        """`state`, with that of `other` in `rows` [B] (bool): some streams pause or begin anew while others go on."""
+        """Return `state` with `rows` [B] (bool) taken from `other`, so that some streams can pause or start again while
+        others continue."""
 
         def choose(batch_axis):
             def of(old, new):
@@ -236,15 +242,16 @@ class JointEncoder(nnx.Module):
         return {name: jax.tree.map(choose(axis), state[name], other[name]) for name, axis in axes.items()}
 
     def first_pass(self, audio, lengths, columns: Mapping[str, jax.Array] | None = None):
-        """What the shared streaming layers put out for whole utterances, [B, T, D], and the mask [B, T]."""
+        """Return the outputs of the shared streaming layers for whole utterances, [B, T, D], and the mask [B, T]."""
         encoded = self.encode_audio(audio, lengths)
         x = self.conditioned(encoded.x, encoded.mask, columns)
         return self.streaming(x, encoded.mask), encoded.mask
 
     def second_pass(self, x, mask):
-        """What the full-context layers put out, [B, T, D], over what the first pass, or a stream, put out, `x`."""
+        """Return the outputs of the full-context layers, [B, T, D], given `x`, the outputs of the first pass or of a
+        stream."""
         return self.full_context(x, mask)
 
     def pass_over(self, name: str, x, mask):
-        """Embeddings [B, T, D] of the pass `name`, one of `PASSES`, over what the first pass put out, `x`."""
+        """Return embeddings [B, T, D] of the pass `name`, one of `PASSES`, given `x`, the outputs of the first pass."""
         return self.second_pass(x, mask) if name == FULL_CONTEXT else x

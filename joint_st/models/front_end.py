@@ -1,4 +1,4 @@
-"""From int16 samples to encoder frames: log-mel, SpecAugment, causal subsampling by four."""
+"""The front end turns int16 samples into encoder frames: log-mel, SpecAugment, causal subsampling by four."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from joint_st.ops.spec_augment import spec_augment
 class FrontEnd(nnx.Module):
     """`audio` int16 [B, S] -> [B, T, D], where `T = S / samples_per_frame`.
 
-    Encoder frame `t` sees samples before `(t + 1) * samples_per_frame` only. An utterance whose length is no
-    multiple of that is continued with silence, so that the whole form and the step form agree to its last frame.
+    Encoder frame `t` depends only on samples before `(t + 1) * samples_per_frame`. An utterance whose length is not a
+    multiple of that is padded with silence, so that the whole form and the step form agree up to its last frame.
     """
 
     def __init__(self, features: FeaturesConfig, width: int, *, dtype, rngs: nnx.Rngs):
@@ -29,7 +29,7 @@ class FrontEnd(nnx.Module):
         self.out = nnx.Linear(width, width, bias_init=nonzero_bias(width), dtype=dtype, rngs=rngs)
 
     def _log_mel(self, audio, past, state):
-        """Features [B, F, mels] of `audio`, and what is kept of the level for those of the next piece."""
+        """Return features [B, F, mels] of `audio`, and the state of the level for the next piece."""
         f = self.features
 
         def of_rows(audio, past=None):
@@ -45,7 +45,7 @@ class FrontEnd(nnx.Module):
                 remove_offset=f.remove_offset,
             )
 
-        # On its own XLA gathers the rows of all devices for a Fourier transform.
+        # Otherwise XLA would gather the rows of all devices for a Fourier transform.
         mesh = ambient_mesh(len(audio))
         power = (over_batch(of_rows, mesh) if mesh else of_rows)(audio, *([] if past is None else [past]))
         after = {}
@@ -61,7 +61,7 @@ class FrontEnd(nnx.Module):
         return x, after
 
     def frame_mask(self, lengths: jax.Array, samples: int) -> jax.Array:
-        """Mask [B, T] of the encoder frames of utterances of `lengths` [B] samples, padded to `samples`."""
+        """Return the mask [B, T] of the encoder frames of utterances of `lengths` [B] samples, padded to `samples`."""
         return length_mask(self.features.frames(lengths), samples // self.features.samples_per_frame)
 
     def __call__(
@@ -71,7 +71,7 @@ class FrontEnd(nnx.Module):
         augment: SpecAugmentConfig | None = None,
         key: jax.Array | None = None,
     ) -> jax.Array:
-        """Whole-sequence form; masks of `augment` are drawn when `key` is given."""
+        """Compute whole utterances; masks of `augment` are drawn when `key` is given."""
         state = self.init_state(audio.shape[0])
         x, _ = self._log_mel(zero_padding(audio, length_mask(lengths, audio.shape[1])), None, state)
         if key is not None and augment is not None:
@@ -85,7 +85,7 @@ class FrontEnd(nnx.Module):
         return self.out(x), {"first": first, "second": second}
 
     def init_state(self, batch: int):
-        """State before the first sample, for `batch` utterances."""
+        """Return the state before the first sample of `batch` utterances."""
         f = self.features
         state = {
             "samples": jnp.zeros((batch, f.window - f.hop), jnp.int16),
@@ -99,7 +99,7 @@ class FrontEnd(nnx.Module):
         return state
 
     def step(self, audio: jax.Array, state):
-        """Frames [B, C, D] of the next `C * samples_per_frame` samples, and the state after them."""
+        """Return frames [B, C, D] of the next `C * samples_per_frame` samples, and the state after them."""
         features, level = self._log_mel(audio, state["samples"], state)
         y, after = self._subsample(features, state)
         after |= level

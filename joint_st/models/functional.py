@@ -1,4 +1,4 @@
-"""A model's weights as a dictionary, which is how they travel through jitted functions."""
+"""A model's weights as a dictionary, in which form they are passed to jitted functions."""
 
 from __future__ import annotations
 
@@ -14,13 +14,14 @@ Model = TypeVar("Model", bound=nnx.Module)
 
 
 def merge(structure: nnx.GraphDef[Model], weights: Weights) -> Model:
-    """The model of a structure and weights, those of which that are cut over devices gathered where they are used."""
+    """Return the model of a structure and weights; weights that are cut over devices are gathered where they are
+    used."""
     model = nnx.merge(structure, weights)
     return nnx.merge(structure, gathered(weights, own_axes(model))) if gathers() else model
 
 
 def own_axes(model: nnx.Module) -> Axes:
-    """The logical axes of the weights that modules of a model declare themselves, by their method `logical_axes`."""
+    """Return the logical axes of weights that modules of a model declare by their method `logical_axes`."""
     return {
         ".".join((*map(str, path), name)): axes
         for path, module in nnx.iter_modules(model)
@@ -30,5 +31,5 @@ def own_axes(model: nnx.Module) -> Axes:
 
 
 def count_weights(weights: Weights) -> int:
-    """Parameters of the model."""
+    """Return the number of parameters of the model."""
     return sum(leaf.size for leaf in jax.tree.leaves(weights))

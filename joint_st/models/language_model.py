@@ -1,6 +1,6 @@
-"""An autoregressive language model over labels: an LSTM, as a whole sequence and label by label.
+"""An autoregressive language model over labels: an LSTM, computed for whole sequences or label by label.
 
-The blank, label 0, is in no text: as an input it stands for the beginning, as an output for the end.
+The blank, label 0, is in no text: as an input it means the beginning, as an output the end.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from joint_st.models.projection import Projection
 from joint_st.ops.masks import length_mask
 
 OUTPUT_LAYERS = frozenset({"label_head.linear.kernel"})
-"""Dotted paths of the weights that read labels out, which Muon leaves to AdamW."""
+"""Dotted paths of the weights of the output layer, which Muon leaves to AdamW."""
 
 EDGE = 0
-"""The label before the first one and behind the last one."""
+"""The label before the first one and after the last one."""
 
 
 class LanguageModel(nnx.Module):
-    """Log probabilities [V] of the label that comes next; natural logarithms, float32."""
+    """An LSTM that gives the log probabilities [V] of the next label; natural logarithms, float32."""
 
     def __init__(self, config: LmModelConfig, vocabulary: int, *, rngs: nnx.Rngs):
         self.dropout = config.dropout
@@ -45,9 +45,9 @@ class LanguageModel(nnx.Module):
             self.label_head = Projection(config.width, vocabulary, rngs=rngs)
 
     def next_log_probs(self, labels: jax.Array, lengths: jax.Array, key: jax.Array | None = None) -> jax.Array:
-        """Log probabilities [B, L + 1, V] of the first label and of what follows each of `labels` [B, L].
+        """Return log probabilities [B, L + 1, V] of the first label and of what follows each of `labels` [B, L].
 
-        `lengths` [B] labels are valid; what stands beyond them changes nothing up to there. `key` draws dropout.
+        `lengths` [B] labels are valid; the padding does not change the results up to there. `key` draws dropout.
         """
         mask = length_mask(lengths + 1, labels.shape[1] + 1)
         inputs = jnp.pad(labels, ((0, 0), (1, 0)), constant_values=EDGE)
@@ -56,7 +56,7 @@ class LanguageModel(nnx.Module):
         return self._log_probs(self.lstm(x, mask, layers_key))
 
     def log_prob(self, labels: jax.Array, lengths: jax.Array, key: jax.Array | None = None) -> jax.Array:
-        """Log probability [B] of `labels` [B, L], `lengths` [B] of them, and of the end behind them."""
+        """Return the log probability [B] of `labels` [B, L], `lengths` [B] of them, and of the end after them."""
         inside = length_mask(lengths, labels.shape[1])
         targets = jnp.pad(jnp.where(inside, labels, EDGE), ((0, 0), (0, 1)), constant_values=EDGE)
         log_probs = self.next_log_probs(labels, lengths, key)
@@ -64,17 +64,18 @@ class LanguageModel(nnx.Module):
         return jnp.sum(jnp.where(length_mask(lengths + 1, targets.shape[1]), of_targets, 0), axis=1)
 
     def init_state(self, batch: int) -> Any:
-        """The state before anything is read: a tree of [layers, B, D]."""
+        """Return the state before the first label: a tree of [layers, B, D]."""
         return self.lstm.init_state(batch)
 
     def step(self, labels: jax.Array, state: Any) -> tuple[jax.Array, Any]:
-        """Log probabilities [B, V] of what comes after `labels` [B], `EDGE` at the beginning, and the state then."""
+        """Return log probabilities [B, V] of what follows `labels` [B] (`EDGE` at the beginning), and the next
+        state."""
         x = self.embed(labels)[:, None]
         x, state = self.lstm.step(x, jnp.ones(x.shape[:2], bool), state)
         return self._log_probs(x)[:, 0], state
 
     def logical_axes(self) -> Axes:
-        """The logical axes of the weights that are not in a layer."""
+        """Return the logical axes of the weights that are not in a layer."""
         return {"embed.embedding": ("vocabulary", "embed")} | ({"label_bias": ("vocabulary",)} if self.tied else {})
 
     def _log_probs(self, x):
@@ -87,22 +88,22 @@ class LanguageModel(nnx.Module):
 
 
 def init_lm(config: LmModelConfig, vocabulary: int, seed: int | jax.Array) -> Weights:
-    """Initial weights of a language model."""
+    """Make the initial weights of a language model."""
     return nnx.to_pure_dict(nnx.state(LanguageModel(config, vocabulary, rngs=nnx.Rngs(jax.random.key(seed)))))
 
 
 def lm_shapes(config: LmModelConfig, vocabulary: int) -> Weights:
-    """Shapes and types of the weights; nothing is computed."""
+    """Return shapes and types of the weights; nothing is computed."""
     return jax.eval_shape(lambda: init_lm(config, vocabulary, 0))
 
 
 def merge_lm(config: LmModelConfig, vocabulary: int, weights: Weights) -> LanguageModel:
-    """The model of some weights, inside a jitted function."""
+    """Return the model of some weights, inside a jitted function."""
     return merge(nnx.graphdef(_abstract(config, vocabulary)), weights)
 
 
 def lm_axes(config: LmModelConfig, vocabulary: int) -> Axes:
-    """The logical axes that the model and its modules declare."""
+    """Return the logical axes that the model and its modules declare."""
     return own_axes(_abstract(config, vocabulary))
 
 

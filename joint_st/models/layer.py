@@ -1,4 +1,4 @@
-"""What every layer of the encoder is, and how equal layers are stacked.
+"""The interface of every layer of the encoder, and stacks of equal layers.
 
 A *layer* maps `x` [B, T, D] and its mask [B, T] to [B, T, D]. Its whole-sequence form is the call. A streaming
 layer also has a step form, which takes the sequence in pieces of any length C and returns the same values:
@@ -9,11 +9,11 @@ layer also has a step form, which takes the sequence in pieces of any length C a
 `look_ahead` is the number of future frames the output at a frame depends on; `None` means the whole sequence, and
 such a layer has no step form. Values under a `False` mask, NaN included, never reach a valid frame.
 
-A streaming layer may see ahead within *blocks*: frames 0 to C - 1, C to 2 C - 1 and so on, for a length C. A frame then
-sees to the end of its block and no further, however many layers lie above each other, and pieces given to the step form
-are whole blocks. `blocks` holds the lengths that a layer is made for; 1 is the causal case. The first of them is that
-of the step form, and of the whole form where the call names no other. A length that is drawn at random comes as a
-traced number, so that no length needs a compilation of its own.
+A streaming layer can see ahead within *blocks*: frames 0 to C - 1, C to 2 C - 1 and so on, for a length C. A frame then
+sees to the end of its block and no further, however many layers there are, and the step form takes whole blocks.
+`blocks` has the lengths that a layer is made for; 1 is the causal case. The step form uses the first of them, and so does
+the whole-sequence form unless the call names another. A length that is drawn at random is a traced number, so that the
+lengths share one compilation.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ from joint_st.distributed.sharding import forget_gathered, gathered_layer, rows_
 
 State = Any
 Block = int | jax.Array
-"""Length of a block in frames: a number, or a scalar that is only known when the function runs."""
+"""Length of a block in frames: a number, or a traced scalar."""
 
 
 def ends_of_blocks(positions: np.ndarray, block: Block):
-    """The frame behind the last one of the block that each position lies in."""
+    """Return the end of the block (its last frame plus one) that each position is in."""
     return positions - positions % block + block
 
 
@@ -47,21 +47,21 @@ class Layer(nnx.Module):
     def __call__(
         self, x: jax.Array, mask: jax.Array, key: jax.Array | None = None, block: Block | None = None
     ) -> jax.Array:
-        """Whole-sequence form. `key` draws dropout; `None` means evaluation. `block`: one of `blocks`, the first where
-        it is `None`."""
+        """Compute whole sequences. `key` draws dropout; `None` means evaluation. `block`: one of `blocks`; `None` means
+        the first."""
         raise NotImplementedError
 
     def init_state(self, batch: int) -> State:
-        """State before the first frame, for `batch` utterances."""
+        """Return the state before the first frame of `batch` utterances."""
         raise NotImplementedError
 
     def step(self, x: jax.Array, mask: jax.Array, state: State) -> tuple[jax.Array, State]:
-        """Outputs [B, C, D] for the next C frames, whole blocks of `blocks[0]`, and the state after them."""
+        """Return outputs [B, C, D] for the next C frames, which are whole blocks, and the state after them."""
         raise NotImplementedError
 
     def check_steps(self, frames: int | None = None) -> None:
-        """Raise `NotImplementedError` where the layer looks beyond its blocks, and so has no step form; `ValueError`
-        where a piece of so many frames is not made of whole blocks."""
+        """Raise `NotImplementedError` where the layer looks beyond its block and therefore has no step form, and
+        `ValueError` where a piece of `frames` frames is not made of whole blocks."""
         block = self.blocks[0]
         if self.look_ahead is None or self.look_ahead >= block:
             raise NotImplementedError(f"{type(self).__name__} looks ahead ({self.look_ahead}): it has no step form")
@@ -70,7 +70,8 @@ class Layer(nnx.Module):
 
 
 def dropout(x: jax.Array, rate: float, key: jax.Array | None) -> jax.Array:
-    """`x` with a share `rate` of its values zeroed and the rest scaled up; `x` itself where `key` is `None`."""
+    """Set a share `rate` of the values of `x` to zero and scale up the rest; return `x` itself where `key` is
+    `None`."""
     if key is None or not rate:
         return x
     kept = jax.random.bernoulli(key, 1 - rate, x.shape)
@@ -80,8 +81,8 @@ def dropout(x: jax.Array, rate: float, key: jax.Array | None) -> jax.Array:
 class Stack(Layer):
     """`count` layers of one kind, one after the other, their parameters stacked along a first axis.
 
-    The layers are scanned, so compile time does not grow with their number. Weights that are cut over devices are
-    gathered layer by layer, and travel as `dtype`, the type that the layers compute in.
+    The layers are scanned, so that compile time does not grow with their number. Weights that are cut over devices are
+    gathered layer by layer, and sent as `dtype`, the type in which the layers compute.
     """
 
     def __init__(self, make: Callable[[nnx.Rngs], Layer], count: int, *, remat: bool, dtype=None, rngs: nnx.Rngs):
@@ -103,7 +104,7 @@ class Stack(Layer):
                 self.look_ahead = min(self.look_ahead, self.blocks[0] - 1)
 
     def every_layer(self, x, mask, key=None, block=None) -> jax.Array:
-        """Outputs of all layers [L, B, T, D]; the last is the stack's."""
+        """Return the outputs of all layers [L, B, T, D]; the last is the stack's output."""
         keys = None if key is None else jax.random.split(key, self.count)
 
         def body(x, layer_and_key):

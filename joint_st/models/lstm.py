@@ -14,7 +14,7 @@ FORGET_BIAS = 1.0
 
 
 class LstmLayer(Layer):
-    """`x + lstm(norm(x))`. The state is what the cells put out last and what they hold: [B, D] and [B, D], float32."""
+    """`x + lstm(norm(x))`. The state is the last output and the content of the cells: [B, D] and [B, D], float32."""
 
     def __init__(self, width: int, *, dropout: float, rngs: nnx.Rngs):
         self.width = width
@@ -40,7 +40,7 @@ class LstmLayer(Layer):
         return x + y, state
 
     def _run(self, x, state):
-        """What the cells put out at each position of `x` [B, C, D], and the state after the last."""
+        """Return the outputs of the cells at each position of `x` [B, C, D], and the state after the last."""
 
         def advance(state, of_input):
             output, cell = state

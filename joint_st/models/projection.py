@@ -7,7 +7,7 @@ from flax import nnx
 
 
 class Projection(nnx.Module):
-    """Logits [..., V] in float32 of embeddings [..., D]."""
+    """Maps embeddings [..., D] to logits [..., V] in float32."""
 
     def __init__(self, width: int, symbols: int, *, rngs: nnx.Rngs):
         self.linear = nnx.Linear(width, symbols, dtype=jnp.float32, rngs=rngs)
@@ -16,5 +16,5 @@ class Projection(nnx.Module):
         return self.linear(x.astype(jnp.float32))
 
     def logical_axes(self) -> dict[str, tuple[str, ...]]:
-        """The logical axes of its weights (`joint_st.distributed.sharding`), by their dotted paths below it."""
+        """Return the logical axes of its weights (`joint_st.distributed.sharding`), by their dotted paths below it."""
         return {"linear.kernel": ("embed", "vocabulary"), "linear.bias": ("vocabulary",)}

@@ -1,4 +1,5 @@
-"""The text encoder: units to text frames. Without layers of its own it is an embedding (JOIST, arXiv 2210.07353)."""
+"""The text encoder turns units into text frames. Without layers of its own it is an embedding (JOIST, arXiv
+2210.07353)."""
 
 from __future__ import annotations
 
@@ -23,7 +24,7 @@ from joint_st.ops.text_frames import (
 
 
 class EncodedText(NamedTuple):
-    """What the text encoder makes of a batch."""
+    """The text encoder's outputs for a batch."""
 
     x: jax.Array
     """Embeddings [B, R, D]."""
@@ -41,18 +42,18 @@ class TextEncoder(nnx.Module):
         self.blanks = blanks
         self.dtype = dtype
         self.embed = nnx.Embed(units, width, dtype=dtype, rngs=rngs)
-        # Both modalities come at one scale, that at which the audio encoder's last norm begins. A scale that is learnt
-        # grew in steps on text alone, and distances to the audio were then those of the norms.
+        # Both modalities enter at one scale, the initial scale of the audio encoder's last norm. A learnt scale grew
+        # during steps on text alone, and norms then dominated the distances to the audio.
         self.norm = nnx.LayerNorm(width, use_scale=False, use_bias=False, dtype=dtype, rngs=rngs)
         self.masked = nnx.Param(jax.random.normal(rngs.params(), (width,), jnp.float32))
         self.layers = layers
 
     def logical_axes(self) -> dict[str, tuple[str, ...]]:
-        """The logical axes (`joint_st.distributed.sharding`) of the weights that are not in a layer."""
+        """Return the logical axes (`joint_st.distributed.sharding`) of the weights that are not in a layer."""
         return {"embed.embedding": ("vocabulary", "embed"), "masked": ("vector",)}
 
     def table(self) -> jax.Array:
-        """The embedding of each unit before it is repeated, [units, D]."""
+        """Return the embedding of each unit before repetition, [units, D]."""
         return self.norm(self.embed.embedding[...].astype(self.dtype))
 
     def __call__(
@@ -65,11 +66,11 @@ class TextEncoder(nnx.Module):
         augmented: jax.Array | None = None,
         block: Block | None = None,
     ) -> EncodedText:
-        """Text frames of `units` [B, U], unit `u` taking `repetitions` [B, U] (0 in the padding) of `frames`.
+        """Return text frames of `units` [B, U]; unit `u` takes `repetitions` [B, U] (0 in the padding) of the `frames`.
 
-        `augment` says what is masked, substituted, and how much noise is added, only where it and `key` are given, and
-        in the rows `augmented` [B] alone where that is; `key` also draws dropout. block: length of the blocks within
-        which the layers see ahead, in text frames, which are about as long as those of speech.
+        `augment` says what is masked and substituted and how much noise is added. It has an effect only if `key` is
+        given, and only in the rows `augmented` [B], if given; `key` also draws dropout. block: length in text frames of
+        the blocks within which the layers see ahead.
         """
         span_key, noise_key, layers_key, other_key = (None,) * 4 if key is None else jax.random.split(key, 4)
         augments = key is not None and augment is not None
@@ -96,16 +97,16 @@ class TextEncoder(nnx.Module):
 
 
 def sinusoids(frames: int, width: int) -> np.ndarray:
-    """Sines and cosines of positions [R, D], float32 (arXiv 1706.03762)."""
+    """Return sines and cosines of positions [R, D], float32 (arXiv 1706.03762)."""
     half = -(-width // 2)
     angle = np.arange(frames)[:, None] * (10_000.0 ** (-np.arange(half) / half))
     return np.concatenate([np.sin(angle), np.cos(angle)], axis=-1)[:, :width].astype(np.float32)
 
 
 def repetitions(text: TextConfig, lengths: jax.Array, units: int, key: jax.Array | None = None) -> jax.Array:
-    """How often each unit of texts of `lengths` [B] is repeated, int32 [B, U], 0 in the padding.
+    """Return how often each unit of texts of `lengths` [B] is repeated, int32 [B, U], 0 in the padding.
 
-    Drawn where `text` says so and `key` is given, the mean of the range otherwise.
+    The numbers are drawn if `text` says so and `key` is given; otherwise they are the mean of the range.
     """
     if text.repetition in ("none", "fixed"):
         times = text.repeat_most if text.repetition == "fixed" else 1
@@ -116,7 +117,7 @@ def repetitions(text: TextConfig, lengths: jax.Array, units: int, key: jax.Array
 
 
 def most_frames(text: TextConfig, units: int) -> int:
-    """Text frames that `repetitions` of texts of up to `units` units never exceed."""
+    """Return a number of text frames that `repetitions` of texts of up to `units` units never exceed."""
     if text.repetition in ("none", "fixed"):
         return units * (text.repeat_most if text.repetition == "fixed" else 1)
     return frames_bound(units, text.repeat_least, text.repeat_most)

@@ -14,9 +14,9 @@ With `s = logaddexp(blank, label moved right by a column)`, one frame takes them
 and back in time likewise. The gradient for the logits of a frame is `softmax(logits)` minus the posterior
 probability of each symbol (equation 16 of the paper).
 
-Everything runs in float32. Scores are shifted after each frame so that their maximum is 0, and the shifts are
-summed apart: the size of the scores, and with it their rounding, does not grow with time. The posteriors of a
-frame are normalised among themselves, which removes what rounding its states have in common.
+Everything runs in float32. Scores are shifted after each frame so that their maximum is 0, and the shifts are summed
+separately, so that the size of the scores, and their rounding errors, do not grow with time. The posteriors of a frame
+are normalised among themselves, which removes what rounding its states have in common.
 
 Symbols are picked by products with one-hot vectors. On a CPU that takes as long as a gather and a
 scatter-add; a TPU is slow at scatter-adds, and a GPU adds in an order that changes from run to run.
@@ -44,7 +44,7 @@ def ctc_loss(
     label_lengths: jax.Array,
     blank: int = 0,
 ) -> tuple[jax.Array, jax.Array]:
-    """Negative log likelihood of each utterance's labels, and whether its frames can spell them at all.
+    """Return the negative log likelihood of each utterance's labels, and whether its frames can spell them at all.
 
     logits: float [B, T, V] of any precision, not normalised. logit_lengths: int [B], frames, at most T.
     labels: int [B, U], never the blank. label_lengths: int [B], at most U. blank: id of the blank, static.
@@ -60,7 +60,7 @@ def ctc_loss(
 
 
 def frames_needed(labels: _Array, label_lengths: _Array | None = None) -> _Array:
-    """The fewest frames that can spell the labels: one for each, and a blank between two that are equal.
+    """Return the fewest frames that can spell the labels: one for each, and a blank between two equal ones.
 
     labels: int [..., U], label_lengths: int [...], all U by default -> int32 [...]. NumPy arrays give a NumPy array
     and compile nothing; arrays of JAX give one of JAX.
@@ -74,7 +74,8 @@ def frames_needed(labels: _Array, label_lengths: _Array | None = None) -> _Array
 
 
 def ctc_weights(label_lengths: jax.Array, needed: jax.Array, frames: jax.Array, valid: jax.Array) -> jax.Array:
-    """What the loss of each utterance counts, float32 [B]: a label 1 each, and 0 where its frames cannot emit them.
+    """Return the weight of each utterance's loss, float32 [B]: its number of labels, or 0 where its frames cannot emit
+    them.
 
     label_lengths, needed (see `frames_needed`), frames: int32 [B]. valid: bool [B].
     """
@@ -83,7 +84,7 @@ def ctc_weights(label_lengths: jax.Array, needed: jax.Array, frames: jax.Array, 
 
 
 class _Lattice(NamedTuple):
-    """What the recursions need of a batch. Time comes first, as the scans want it."""
+    """The inputs of the recursions for a batch. Time is the first axis, as scans need it."""
 
     blank_log_probs: jax.Array
     """Log probabilities of the blank, [T, B]."""
@@ -110,7 +111,7 @@ class _Scores(NamedTuple):
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(4,))
 def _loss(logits, logit_lengths, labels, label_lengths, blank):
-    """Loss, float32 [B], finite where it has a meaning. An utterance of 0 frames has gradient 0."""
+    """Return the loss, float32 [B], finite where it has a meaning. An utterance of 0 frames has gradient 0."""
     ids = _padded(labels, label_lengths)
     lattice, _ = _lattice(logits, logit_lengths, ids, label_lengths, blank)
     loss, _ = _forward(lattice, keep=False)
@@ -147,13 +148,13 @@ _loss.defvjp(_loss_forward, _loss_backward)
 
 
 def _padded(labels, label_lengths):
-    """The labels with a column more, int [B, U + 1], and -1 (whose one-hot vector is 0) in the padding."""
+    """Return the labels with one more column, int [B, U + 1], and -1 (whose one-hot vector is 0) in the padding."""
     labels = jnp.pad(labels, ((0, 0), (0, 1)))
     return jnp.where(jnp.arange(labels.shape[1]) < label_lengths[:, None], labels, -1)
 
 
 def _lattice(logits, logit_lengths, ids, label_lengths, blank) -> tuple[_Lattice, jax.Array]:
-    """The lattice, and the logarithm of the sum of each frame's exponentiated logits, [B, T]."""
+    """Return the lattice, and the logarithm of the sum of each frame's exponentiated logits, [B, T]."""
     in_audio = jnp.arange(logits.shape[1]) < logit_lengths[:, None]
     logits = jnp.where(in_audio[..., None], logits, 0).astype(jnp.float32)
     # A logit of -inf is legal (a symbol ruled out) and would turn into NaN in the product below.
@@ -178,7 +179,7 @@ def _lattice(logits, logit_lengths, ids, label_lengths, blank) -> tuple[_Lattice
 
 
 def _forward(lattice: _Lattice, keep: bool) -> tuple[jax.Array, _Scores | None]:
-    """The loss [B] and, if kept, the scores of all beginnings that end in each state, [T, B, U + 1]."""
+    """Return the loss [B] and, if kept, the forward scores of each state, [T, B, U + 1]."""
 
     def advance(scores, frame):
         blank_log_prob, label_log_prob, in_audio = frame
@@ -196,12 +197,12 @@ def _forward(lattice: _Lattice, keep: bool) -> tuple[jax.Array, _Scores | None]:
     scores, (shifts, prefixes) = lax.scan(advance, start, _frames(lattice))
     ends = jnp.concatenate([scores.blank + lattice.blank_end, scores.label + lattice.label_end], axis=1)
     log_likelihood = jax.nn.logsumexp(ends, axis=1) + shifts.sum(axis=0)
-    # Rounding can leave a certain utterance a little above probability 1.
+    # Rounding can give an utterance a probability slightly above 1.
     return jnp.maximum(-log_likelihood, 0.0), prefixes
 
 
 def _backward(lattice: _Lattice) -> _Scores:
-    """The scores of all ways on from each state after each frame, [T, B, U + 1]."""
+    """Return the backward scores of each state after each frame, [T, B, U + 1]."""
     next_repeats = move_left(lattice.repeats, False)
 
     def retreat(scores, frame):
@@ -223,11 +224,11 @@ def _frames(lattice):
 
 
 def _shifted(blank, label) -> tuple[_Scores, jax.Array]:
-    """The scores moved so that each utterance's highest is 0, and by how much, [B]."""
+    """Return the scores shifted so that each utterance's highest is 0, and the shift, [B]."""
     highest = jnp.maximum(blank.max(axis=1), label.max(axis=1))
     return _Scores(blank - highest[:, None], label - highest[:, None]), highest
 
 
 def _select(condition, a: _Scores, b: _Scores) -> _Scores:
-    """Utterances [B] of `a` where the condition holds, of `b` elsewhere."""
+    """Return utterances [B] of `a` where the condition holds, and of `b` elsewhere."""
     return _Scores(*(jnp.where(condition[:, None], x, y) for x, y in zip(a, b)))

@@ -1,14 +1,14 @@
 """Forced alignment: the likeliest path of CTC (Graves et al., ICML 2006) that spells given labels, by Viterbi.
 
-The lattice is that of `joint_st.ops.ctc`, with a maximum in the place of each sum: of `U` labels, column `n` of the
-blank states has spelled `n` labels, column `n` of the label states spells label `n`. Two bits tell how each of the two
-states of a column was reached, and they are all that is kept of a frame:
+The lattice is that of `joint_st.ops.ctc`, with a maximum instead of each sum: for `U` labels, column `n` of the blank
+states has spelled `n` labels, column `n` of the label states spells label `n`. Two bits tell how each of the two states
+of a column was reached; nothing else is stored for a frame:
 
 - `FROM_LABEL`: of the states that enter the column, label `n - 1` scores higher than blank `n`;
 - `ENTERED`: label `n` begins here, and does not go on from the frame before.
 
-The label probabilities of a frame are gathered when the frame's turn comes, so that one byte is what an utterance of
-`T` frames needs for each of its `T (U + 1)` columns: 15 minutes and 10,000 labels are aligned in 230 MB.
+The label probabilities of a frame are gathered when the frame is processed, so that an utterance of `T` frames needs
+one byte for each of its `T (U + 1)` columns: 15 minutes and 10,000 labels are aligned in 230 MB.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ ENTERED = 2
 
 
 class ForcedAlignment(NamedTuple):
-    """The likeliest path of each utterance; -1 and zeros for one whose frames cannot spell its labels."""
+    """The likeliest path of each utterance; -1 and zeros for an utterance whose frames cannot spell its labels."""
 
     label: jax.Array
     """Which of the labels each frame spells, counted from 0, int32 [B, T]; -1 for a blank and in the padding."""
@@ -52,18 +52,18 @@ def forced_alignment(
     label_lengths: jax.Array,
     blank: int = 0,
 ) -> ForcedAlignment:
-    """The likeliest path through each utterance's frames that spells its labels.
+    """Return the likeliest path through each utterance's frames that spells its labels.
 
     logits: [B, T, V] of any precision; log probabilities are logits too. logit_lengths: int [B], frames, at most T.
     labels: int [B, U], never the blank. label_lengths: int [B], at most U. blank: id of the blank, static.
 
-    Not feasible is an utterance with fewer frames than `frames_needed`, without frames or labels, all of whose paths
-    have probability 0, or with NaN in its frames. What stands in the padding, NaN included, changes nothing.
+    An utterance is not feasible if it has fewer frames than `frames_needed`, no frames or no labels, if all of its
+    paths have probability 0, or if its frames contain NaN. What stands in the padding, NaN included, changes nothing.
     """
     fits = (label_lengths > 0) & (frames_needed(labels, label_lengths) <= logit_lengths)
     frames = jnp.where(fits, logit_lengths, 0)
     width = labels.shape[1]
-    # A column more, for the blank after the last label.
+    # One more column, for the blank after the last label.
     inside = jnp.arange(width + 1) < label_lengths[:, None]
     ids = jnp.where(inside, jnp.pad(labels, ((0, 0), (0, 1))), 0)
     repeats = jnp.pad(ids[:, 1:] == ids[:, :-1], ((0, 0), (1, 0)))
@@ -73,7 +73,7 @@ def forced_alignment(
     log_totals = jax.nn.logsumexp(jnp.maximum(logits.astype(jnp.float32), IMPOSSIBLE), axis=2)
 
     def log_probs(t):
-        """Log probability of the blank [B, 1] and of each label [B, U + 1] in frame `t`."""
+        """Return the log probability of the blank [B, 1] and of each label [B, U + 1] in frame `t`."""
         frame = lax.dynamic_index_in_dim(logits, t, axis=1, keepdims=False).astype(jnp.float32)
         frame = jnp.maximum(frame, IMPOSSIBLE) - lax.dynamic_slice_in_dim(log_totals, t, 1, axis=1)
         label = jnp.where(inside, jnp.take_along_axis(frame, ids, axis=1), IMPOSSIBLE)
@@ -132,7 +132,8 @@ def forced_alignment(
 
 
 def _spans(path, posterior, labels: int) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
-    """First frame, frame after the last, mean and largest posterior of each label, [B, U] each."""
+    """Return the first frame, the frame after the last, and the mean and largest posterior of each label, [B, U]
+    each."""
     batch, frames = path.shape
     row = jnp.arange(batch)[:, None]
     # Blanks are counted in a column of their own, which is cut off.

@@ -1,4 +1,4 @@
-"""Means over all frames so far: how loud a recording is, known without look-ahead."""
+"""Running means over all frames so far, which measure how loud a recording is without look-ahead."""
 
 from __future__ import annotations
 
@@ -18,14 +18,15 @@ class RunningMean(NamedTuple):
 
 
 def start_mean(batch: int, channels: int) -> RunningMean:
-    """State of a running mean before the first frame."""
+    """Return the state of a running mean before the first frame."""
     return RunningMean(jnp.zeros((batch, channels), jnp.float32), jnp.zeros(batch, jnp.float32))
 
 
 def running_mean(x: jax.Array, state: RunningMean, weight: float = 0.0) -> tuple[jax.Array, RunningMean]:
-    """The mean [B, F, C] of all frames up to and with each one of `x` [B, F, C], and the state after the last.
+    """Return the mean [B, F, C] of all frames up to and including each frame of `x` [B, F, C], and the state after the
+    last.
 
-    weight: frames of zeros that are taken to have come before the first; they draw the first means towards zero.
+    weight: frames of zeros that are assumed before the first one; they pull the first means towards zero.
     """
     totals = state.total[:, None] + jnp.cumsum(x, axis=1)
     counts = state.frames[:, None] + jnp.arange(1, x.shape[1] + 1)

@@ -14,21 +14,21 @@ FLOOR = 1e-6
 """Power added to the mel power before the logarithm; about 20 dB above the quantisation noise of int16."""
 
 LEAST_POWER = 1e-10
-"""Floor of the mel power where the floor follows the level: nothing of int16 lies below it."""
+"""Smallest floor of the mel power if the floor follows the level; no int16 signal has less power."""
 
 MEAN, SCALE = -6.0, 4.0
 """Fixed normalisation of the logarithm, so that speech at a usual level lies within about ±2."""
 
 
 def hertz_to_mel(hertz):
-    """The mel scale of O'Shaughnessy: `2595 log10(1 + f / 700)`."""
+    """Convert to the mel scale of O'Shaughnessy: `2595 log10(1 + f / 700)`."""
     return 2595.0 * np.log10(1.0 + np.asarray(hertz) / 700.0)
 
 
 def mel_matrix(sample_rate: int, fft: int, mels: int, low_hz: float, high_hz: float) -> np.ndarray:
-    """Triangular filters [fft // 2 + 1, mels], evenly spaced in mel, with a peak of 1.
+    """Return triangular filters [fft // 2 + 1, mels], evenly spaced in mel, with a peak of 1.
 
-    A filter so narrow that it lies between two bins of the transform is the nearest of them.
+    A filter that is so narrow that it lies between two bins of the transform takes the nearest bin.
     """
     edges = np.linspace(hertz_to_mel(low_hz), hertz_to_mel(high_hz), mels + 2)
     bins = hertz_to_mel(np.arange(fft // 2 + 1) * sample_rate / fft)[:, None]
@@ -41,7 +41,8 @@ def mel_matrix(sample_rate: int, fft: int, mels: int, low_hz: float, high_hz: fl
 
 
 def normalised_log(power: jax.Array, floor: jax.Array | float = FLOOR) -> jax.Array:
-    """The logarithm of power [B, F, mels] above a floor (a number, or [B, F, 1]), normalised by fixed numbers."""
+    """Return the logarithm of power [B, F, mels] above a floor (a number, or [B, F, 1]), normalised by fixed
+    numbers."""
     return (jnp.log(power + floor) - MEAN) / SCALE
 
 
@@ -57,10 +58,10 @@ def mel_power(
     past: jax.Array | None = None,
     remove_offset: bool = False,
 ) -> jax.Array:
-    """Power in mel channels [B, F, mels] in float32 of `audio` int16 [B, F * hop], full scale being 1.
+    """Return the power in mel channels [B, F, mels], float32, of `audio` int16 [B, F * hop], full scale being 1.
 
     `past` int16 [B, window - hop] holds the samples before `audio`; zeros when it is `None`. With `remove_offset` a
-    constant is subtracted from each window, so that what is left of it has no power at 0 Hz.
+    constant is subtracted from each window, so that the weighted window has no power at 0 Hz.
     """
     batch, samples = audio.shape
     if past is None:

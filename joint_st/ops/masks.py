@@ -7,17 +7,17 @@ import jax.numpy as jnp
 
 
 def length_mask(lengths: jax.Array, size: int) -> jax.Array:
-    """Mask [B, size] that is `True` on the first `lengths[b]` positions of row `b`."""
+    """Return a mask [B, size] that is `True` on the first `lengths[b]` positions of row `b`."""
     return jnp.arange(size) < lengths[:, None]
 
 
 def zero_padding(x: jax.Array, mask: jax.Array) -> jax.Array:
-    """`x` [B, T, ...] with zeros where `mask` [B, T] is `False`, whatever stood there, NaN included."""
+    """Return `x` [B, T, ...] with zeros where `mask` [B, T] is `False`, even in place of NaN."""
     return jnp.where(mask.reshape(mask.shape + (1,) * (x.ndim - mask.ndim)), x, 0)
 
 
 def close_up(values: jax.Array, kept: jax.Array, fill: int = 0) -> jax.Array:
-    """The kept ones of `values` [..., T], one after the other from the front, and `fill` behind them.
+    """Move the kept ones of `values` [..., T] to the front, in order, and put `fill` after them.
 
     kept: bool [..., T].
     """

@@ -1,23 +1,23 @@
-"""CTC prefix beam search: many prefixes at once, each with the sum of its alignments.
+"""CTC prefix beam search, which follows many prefixes at once, each with the sum of its alignments.
 
-A *prefix* is what an alignment spells once repeats are collapsed and blanks dropped. Two log probabilities are kept of
-each: that of its alignments which end in a blank, and that of those which end in its last label, since only after a
-blank does the same label once more lengthen it (Graves, "Supervised Sequence Labelling with Recurrent Neural
+A *prefix* is what an alignment spells once repeats are collapsed and blanks dropped. Two log probabilities are kept for
+each: that of its alignments that end in a blank, and that of those that end in its last label, because only after a
+blank does the same label extend the prefix again (Graves, "Supervised Sequence Labelling with Recurrent Neural
 Networks", 2012, section 7.5; as a beam search over frames, Hannun et al., arXiv 1408.2873, algorithm 1). With both
 known, a frame either leaves a prefix as it is, by a blank or by its last label again, or adds a label to it.
 
-What is pruned: a frame lets new prefixes begin only with its likeliest labels, and the likeliest prefixes are kept. A
-prefix that is kept gets all that the kept prefixes have to give, so its score is the logarithm of the sum over
-those alignments whose every prefix was in the beam.
+Pruning: a frame extends prefixes only by its likeliest labels, and the likeliest prefixes are kept. A kept prefix gets
+the contributions of all kept prefixes, so its score is the logarithm of the sum over those alignments whose prefixes
+were all in the beam.
 
-A prefix can come from two sides in one frame: from itself, and from its parent (itself without the last label) by
-its last label. These have to be added up, not to stand in the beam twice. So that this takes no search through all
-`W * K` new prefixes, each prefix carries a hash of its labels and the hash of its parent. Of the prefixes kept, at
-most one is the parent of a given one, and one label leads from the one to the other: comparing the hashes of `W`
-prefixes with the parents' hashes of `W` prefixes finds all there is to be merged.
+A prefix can come from two sides in one frame: from itself, and from its parent (itself without the last label) by its
+last label. These two must be added, and not be in the beam twice. To avoid a search through all `W * K` new prefixes,
+each prefix carries a hash of its labels and the hash of its parent. At most one kept prefix is the parent of a given
+one, and one label leads from the one to the other, so comparing the hashes of `W` prefixes with the parents' hashes of
+`W` prefixes finds everything that must be merged.
 
 Shallow fusion adds to a prefix's log probability a score that depends on its labels alone. All its alignments get the
-same, so both log probabilities of a prefix hold it, and a label more adds what it changes.
+same score, so both log probabilities of a prefix include it, and a further label adds the change.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from joint_st.ops.masks import close_up, length_mask, zero_padding
 
 _NO_LABEL = -1
 
-# Odd 32-bit numbers without a pattern: the multipliers of the two halves of a hash.
+# Multipliers of the two halves of a hash: odd 32-bit numbers without a pattern.
 _MULTIPLIERS = ((0x9E3779B1, 0x85EBCA6B), (0xC2B2AE3D, 0x27D4EB2F))
 
 
@@ -44,9 +44,9 @@ class NBest(NamedTuple):
     labels: jax.Array
     """Labels of each prefix, int32 [B, N, T]; the blank from its length on."""
     lengths: jax.Array
-    """Labels in each, int32 [B, N]."""
+    """Number of labels in each, int32 [B, N]."""
     scores: jax.Array
-    """Log probabilities in nats, with what is fused, float32 [B, N]; -inf, with no labels, where there are too few."""
+    """Log probabilities in nats, including fused scores, float32 [B, N]; -inf, with no labels, in empty places."""
 
 
 @functools.partial(jax.jit, static_argnames=("beam", "candidates", "best", "blank"))
@@ -60,15 +60,15 @@ def prefix_beam_search(
     best: int | None = None,
     blank: int = 0,
 ) -> NBest:
-    """The `best` (N) likeliest prefixes of each utterance among those kept; all W that are, if not said.
+    """Return the `best` (N) likeliest prefixes of each utterance; by default all W that are kept.
 
-    logits: float [B, T, V] of any precision, not normalised. lengths: int [B], frames, at most T; what stands beyond
-    them, NaN included, changes nothing, and an utterance of 0 frames has the empty prefix with score 0. beam: W,
-    prefixes kept after each frame. candidates: K, labels of a frame that may lengthen a prefix; all V - 1 where it is
-    more. blank: id of the blank. These four are static. Log probabilities are float32.
+    logits: float [B, T, V] of any precision, not normalised. lengths: int [B], frames, at most T; frames beyond them,
+    even NaN, change nothing, and an utterance of 0 frames has the empty prefix with score 0. beam: W, prefixes kept
+    after each frame. candidates: K, labels of a frame that may extend a prefix; all V - 1 where K is more. blank: id of
+    the blank. These four are static. Log probabilities are float32.
 
-    fusion: adds to the log probability of each prefix what a language model and hot words say of it, during the search
-    and in the scores; the candidates are still those of the logits alone. It is a tree of arrays with the methods of
+    fusion: adds the scores of a language model and hot words to the log probability of each prefix, during the search
+    and in the result; the candidates still depend on the logits alone. It is a tree of arrays with the methods of
     `joint_st.heads.PrefixScores`, or None.
 
     Raises `ValueError` where beam or candidates is below 1, or best not from 1 to beam.
@@ -89,13 +89,13 @@ def prefix_beam_search(
     return NBest(labels[..., :time], lengths, scores)
 
 
-# What follows is of one utterance.
+# The functions below are for one utterance.
 
 
 class _Beam(NamedTuple):
     """The prefixes kept, the likeliest first.
 
-    Log probabilities include what is fused with them, and are relative to the likeliest prefix's.
+    Log probabilities include fused scores, and are relative to that of the likeliest prefix.
     """
 
     blank: jax.Array
@@ -109,8 +109,7 @@ class _Beam(NamedTuple):
     parent: jax.Array
     """The hashes of all labels but the last, uint32 [W, 2]."""
     fused: Any
-    """What the last label adds to the fused score, [W], and the fusion's state, a tree of [W, ...]; () without
-    fusion."""
+    """The fused score that the last label adds, [W], and the fusion's state, a tree of [W, ...]; () without fusion."""
 
     def total(self) -> jax.Array:
         """Log probability [W] of all alignments."""
@@ -118,14 +117,15 @@ class _Beam(NamedTuple):
 
 
 def _search(logits, log_totals, candidates, in_audio, *, fusion, beam, best, blank):
-    """Labels [N, T], lengths [N] and scores [N] from logits [T, V], the logarithms of the sums of their exponentials
-    [T], the candidates' labels [T, K], and whether a frame is one [T]."""
+    """Return labels [N, T], lengths [N] and scores [N] from logits [T, V], the logarithms of the sums of their
+    exponentials [T], the candidates' labels [T, K], and which frames are valid [T]."""
 
     def advance(prefixes, frame):
         t, log_total, candidates, there = frame
 
         def log_probs(labels):
-            # (Gathered from all frames' logits: a copy of the frame's would cost more than all else, of many symbols.)
+            # (Gathered from the logits of all frames, because with many symbols a copy of the frame's logits would cost
+            # more than everything else.)
             return logits[t, labels] - log_total
 
         after, shift, parents, added = _advance(prefixes, log_probs, candidates, blank, fusion)
@@ -147,7 +147,7 @@ def _search(logits, log_totals, candidates, in_audio, *, fusion, beam, best, bla
 
 
 def _empty_prefix(beam: int, fusion: Any) -> _Beam:
-    """A beam of the empty prefix, as if after a blank; the other places are dead."""
+    """Return a beam of the empty prefix, as if after a blank; the other places have probability 0."""
     nowhere = jnp.full(beam, IMPOSSIBLE)
     no_hash = jnp.zeros((beam, 2), jnp.uint32)
     fused = () if fusion is None else jax.tree.map(lambda x: jnp.stack([x] * beam), (jnp.float32(0), fusion.start()))
@@ -155,10 +155,10 @@ def _empty_prefix(beam: int, fusion: Any) -> _Beam:
 
 
 def _advance(prefixes: _Beam, log_probs, candidates, blank, fusion):
-    """The beam after a frame, by how much its scores were shifted, where each prefix came from, and the label added.
+    """Return the beam after a frame, the shift of its scores, the origin of each prefix, and the label added.
 
-    log_probs: a function of symbols, to their log probabilities. candidates: labels [K]. Returns the beam, the shift
-    [], slots of the beam before int32 [W], and labels int32 [W], `_NO_LABEL` where none was added.
+    log_probs: function of symbols that returns their log probabilities. candidates: labels [K]. Returns the beam, the
+    shift [], slots of the previous beam int32 [W], and labels int32 [W], `_NO_LABEL` where none was added.
     """
     size, total = prefixes.last.size, prefixes.total()
     # (The blank is a candidate where there are too few labels.)
@@ -166,7 +166,7 @@ def _advance(prefixes: _Beam, log_probs, candidates, blank, fusion):
     last_log_probs = jnp.where(prefixes.last == _NO_LABEL, IMPOSSIBLE, log_probs(prefixes.last))
     ends_alike = candidates == prefixes.last[:, None]
 
-    # By a label more, [W, K].
+    # Extended by a label, [W, K].
     lengthened = jnp.where(ends_alike, prefixes.blank[:, None], total[:, None]) + candidate_log_probs
     gain, fused = 0.0, ()
     if fusion is not None:
@@ -174,7 +174,7 @@ def _advance(prefixes: _Beam, log_probs, candidates, blank, fusion):
         fused = fusion.lengthen(states, candidates)
         lengthened += fused[0]
 
-    # As before, [W]; what the parent gives is added here, and is then no prefix of its own.
+    # Unchanged, [W]; the parent's contribution is added here, and is then not a separate prefix.
     merged, parent = _parents(prefixes, _alive(total))
     doubled = prefixes.last[parent] == prefixes.last
     from_parent = jnp.where(doubled, prefixes.blank[parent], total[parent]) + last_log_probs + gain
@@ -194,7 +194,8 @@ def _advance(prefixes: _Beam, log_probs, candidates, blank, fusion):
     scores, new, origin, column, added = lax.optimization_barrier((scores, new, origin, column, added))
 
     def choose(more, same):
-        """Return [W, ...]: rows of `more` [W, K, ...] (or [W, 1, ...]) for lengthened prefixes, else of `same` [W, ...]."""
+        """Return [W, ...]: rows of `more` [W, K, ...] (or [W, 1, ...]) for lengthened prefixes, else of `same` [W,
+        ...]."""
         of_new = more[origin, jnp.minimum(column, more.shape[1] - 1)]
         return jnp.where(new.reshape(-1, *[1] * (same.ndim - 1)), of_new, same[origin])
 
@@ -210,12 +211,12 @@ def _advance(prefixes: _Beam, log_probs, candidates, blank, fusion):
 
 
 def _parents(prefixes: _Beam, alive) -> tuple[jax.Array, jax.Array]:
-    """Whether the parent of each prefix is in the beam too, bool [W], and in which slot, int32 [W].
+    """Return whether the parent of each prefix is in the beam too, bool [W], and in which slot, int32 [W].
 
-    Two prefixes are taken for the same where 64 bits of hash agree. In an utterance of `T` frames that happens to some
-    two different ones with probability `T * W * W / 2 ** 64`, 1e-14 for 1,000 frames and a beam of 16, and would then
-    add one's alignments to the other. Prefixes of probability 0 fill the beam while there are fewer than W others.
-    The same one may stand among them twice, so they are never merged.
+    Two prefixes count as the same if 64 bits of hash agree. In an utterance of `T` frames, two different ones agree
+    with probability `T * W * W / 2 ** 64`, 1e-14 for 1,000 frames and a beam of 16; the alignments of one would then be
+    added to the other. Prefixes of probability 0 fill the beam while there are fewer than W others. They may contain
+    the same one twice, so they are never merged.
     """
     same = (prefixes.parent[:, None] == prefixes.hash[None]).all(axis=2)
     same &= (alive & (prefixes.last != _NO_LABEL))[:, None] & alive
@@ -223,10 +224,10 @@ def _parents(prefixes: _Beam, alive) -> tuple[jax.Array, jax.Array]:
 
 
 def _lengthen(hashes: jax.Array, labels: jax.Array) -> jax.Array:
-    """Hashes uint32 [W, 2] of prefixes with a label [W] more, from those of the prefixes.
+    """Return the hashes uint32 [W, 2] of prefixes extended by a label [W], from the hashes of the prefixes.
 
-    Each step can be undone, for the label and for the hash: prefixes that differ in their last label alone, and those
-    that end alike after parents of different hashes, never collide.
+    Each step can be inverted, for the label and for the hash: prefixes that differ only in their last label, and
+    prefixes with the same last label after parents with different hashes, never collide.
     """
     inner, outer = jnp.asarray(_MULTIPLIERS, jnp.uint32)
     hashes = (hashes ^ (labels[:, None].astype(jnp.uint32) + 1) * inner) * outer
@@ -234,7 +235,7 @@ def _lengthen(hashes: jax.Array, labels: jax.Array) -> jax.Array:
 
 
 def _trace_back(slots, parents, added) -> jax.Array:
-    """What each frame added, int32 [N, T], to the prefixes that end in `slots` [N]."""
+    """Return the label that each frame added, int32 [N, T], to the prefixes that end in `slots` [N]."""
 
     def back(slots, frame):
         parents, added = frame

@@ -7,7 +7,8 @@ import jax.numpy as jnp
 
 
 def _covered(key: jax.Array, count: int, widest: jax.Array | int, length: jax.Array | int, size: int) -> jax.Array:
-    """`True` [size] on the union of `count` spans, each of a width up to `widest`, inside `length`."""
+    """Return a mask [size] that is `True` on the union of `count` spans, each of a width up to `widest`, inside
+    `length`."""
     width_key, start_key = jax.random.split(key)
     width = jnp.floor(jax.random.uniform(width_key, (count, 1)) * (widest + 1))
     start = jnp.floor(jax.random.uniform(start_key, (count, 1)) * (length - width + 1))
@@ -25,7 +26,7 @@ def spec_augment(
     time_masks: int,
     time_share: float,
 ) -> jax.Array:
-    """`features` [B, F, M] with zeros (the features' mean) under the masks.
+    """Return `features` [B, F, M] with zeros (the features' mean) under the masks.
 
     Each utterance draws `frequency_masks` bands up to `frequency_width` channels wide, and `time_masks` spans up
     to `time_share` of its own `lengths[b]` feature frames.

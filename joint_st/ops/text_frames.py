@@ -1,4 +1,4 @@
-"""From text units to text frames: how often each unit is repeated, and which spans of frames are masked.
+"""Turns text units into text frames: how often each unit is repeated, and which spans of frames are masked.
 
 Speech is several times longer than its phonemes; repeating units brings the lengths together and leaves CTC room
 for the labels (JOIST, arXiv 2210.07353).
@@ -14,16 +14,16 @@ import jax.numpy as jnp
 from joint_st.ops.masks import length_mask
 
 ROUNDED_TO = 8
-"""Bounds are rounded up to this many frames."""
+"""Bounds are rounded up to a multiple of this many frames."""
 
 DEVIATIONS = 4.0
-"""A bound on drawn repetitions lies so many standard deviations above their expected sum."""
+"""Standard deviations by which the bound on drawn repetitions exceeds their expected sum."""
 
 
 def frames_bound(units: int, least: int, most: int) -> int:
-    """Frames that hold `units` units, each repeated `least` to `most` times, uniformly drawn.
+    """Return a number of frames that holds `units` units, each repeated `least` to `most` times, drawn uniformly.
 
-    Where the numbers are drawn, a sum beyond the bound has a probability below 1e-4: `draw_repetitions` avoids it.
+    A drawn sum exceeds the bound with a probability below 1e-4, and `draw_repetitions` avoids it then.
     """
     mean, variance = (least + most) / 2, ((most - least + 1) ** 2 - 1) / 12
     bound = min(units * most, math.ceil(units * mean + DEVIATIONS * math.sqrt(units * variance)))
@@ -31,13 +31,14 @@ def frames_bound(units: int, least: int, most: int) -> int:
 
 
 def even_repetitions(lengths: jax.Array, units: int, least: int, most: int) -> jax.Array:
-    """Repetitions [B, U], 0 in the padding, whose running mean is as near below `(least + most) / 2` as can be."""
+    """Return repetitions [B, U], 0 in the padding, whose running mean is as close below `(least + most) / 2` as
+    possible."""
     ends = (jnp.arange(units + 1) * (least + most)) // 2
     return jnp.where(length_mask(lengths, units), jnp.diff(ends), 0).astype(jnp.int32)
 
 
 def draw_repetitions(key: jax.Array, lengths: jax.Array, units: int, least: int, most: int) -> jax.Array:
-    """Repetitions [B, U] drawn uniformly from `least`..`most` for each unit, 0 in the padding.
+    """Draw repetitions [B, U] uniformly from `least`..`most` for each unit, 0 in the padding.
 
     A row whose sum exceeds `frames_bound` gets `even_repetitions` instead, so that no unit is ever cut off.
     """
@@ -49,19 +50,19 @@ def draw_repetitions(key: jax.Array, lengths: jax.Array, units: int, least: int,
 
 
 def unit_of_frame(repetitions: jax.Array, frames: int) -> tuple[jax.Array, jax.Array]:
-    """Which unit each of `frames` text frames repeats, int32 [B, R] (0 in the padding), and the mask [B, R]."""
+    """Return which unit each of `frames` text frames repeats, int32 [B, R] (0 in the padding), and the mask [B, R]."""
     ends = jnp.cumsum(repetitions, axis=1)
     mask = length_mask(ends[:, -1], frames)
-    # The units that have ended by a frame: a count over a comparison, which vectorises; a search would not.
+    # The number of units that have ended by a frame, counted by comparisons, which vectorise; a search would not.
     unit = jnp.sum(ends[:, None, :] <= jnp.arange(frames)[None, :, None], axis=-1, dtype=jnp.int32)
     return jnp.where(mask, unit, 0), mask
 
 
 def durations(unit_ends: jax.Array, unit_lengths: jax.Array, frames: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Frames [B, U] that each unit lasts in `frames` [B] of audio, and whether that is known [B].
+    """Return the number of frames [B, U] that each unit lasts in `frames` [B] of audio, and whether that is known [B].
 
     `unit_ends` [B, U] are the frames (exclusive) at which units end, zeros where the times are unknown. The last unit
-    takes what follows it.
+    lasts until the end of the audio.
     """
     units = unit_ends.shape[1]
     position = jnp.arange(units)
@@ -73,9 +74,9 @@ def durations(unit_ends: jax.Array, unit_lengths: jax.Array, frames: jax.Array) 
 
 
 def position_by_durations(unit_frames: jax.Array, repetitions: jax.Array, frames: int) -> jax.Array:
-    """The text frame [B, T] that each of `frames` audio frames falls on, where unit `u` lasts `unit_frames` [B, U] frames.
+    """Return the text frame [B, T] of each of `frames` audio frames, if unit `u` lasts `unit_frames` [B, U] frames.
 
-    Within a unit, audio frames and the unit's repetitions run proportionally.
+    Within a unit, audio frames are mapped proportionally to the unit's repetitions.
     """
     unit, _ = unit_of_frame(unit_frames, frames)
 
@@ -89,10 +90,11 @@ def position_by_durations(unit_frames: jax.Array, repetitions: jax.Array, frames
 
 
 def draw_spans(key: jax.Array, mask: jax.Array, share: float, span: int) -> jax.Array:
-    """Frames [B, R] of masked spans: each frame is in one with probability `share`, spans are `span` frames or overlap.
+    """Draw the frames [B, R] of masked spans: each frame is masked with probability `share`; spans are `span` frames
+    long and may overlap.
 
-    Every frame begins a span with a probability `p` such that `1 - (1 - p) ** span = share`; spans may begin before
-    the first frame, so that its chance is no smaller.
+    Every frame begins a span with a probability `p` such that `1 - (1 - p) ** span = share`; spans may begin before the
+    first frame, so that it is masked with the same probability.
     """
     begin = 1 - (1 - share) ** (1 / span)
     rows, frames = mask.shape
@@ -102,9 +104,9 @@ def draw_spans(key: jax.Array, mask: jax.Array, share: float, span: int) -> jax.
 
 
 def draw_substitutes(key: jax.Array, units: jax.Array, share: float, size: int) -> jax.Array:
-    """`units` [B, U], each replaced with probability `share` by one drawn from 0 (CTC's blank) to `size - 1`.
+    """Replace each of `units` [B, U] with probability `share` by one drawn from 0 (CTC's blank) to `size - 1`.
 
-    Instead of unit 1, the unknown, blank is drawn once more; the unit itself is drawn now and then.
+    Instead of unit 1, the unknown unit, the blank is drawn; the unit itself may be drawn too.
     """
     where_key, which_key = jax.random.split(key)
     drawn = jax.random.randint(which_key, units.shape, 0, size, units.dtype)

@@ -1,1 +1,2 @@
-"""A run as one HTML page: results, curves, and utterances to hear and to look at, with neither server nor network."""
+"""A run as one HTML page: results, curves, and utterances to listen to and to look at, without a server or a
+network."""

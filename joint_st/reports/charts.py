@@ -1,4 +1,4 @@
-"""Charts as data: what the page draws of a run's metrics and of its layer analysis.
+"""Charts as data, which the page draws: a run's metrics and its layer analysis.
 
 A chart is a dictionary: `title`, `unit` (of y), `x` (its name), `series` of `name` and `points` [[x, y], ...], and
 `labels` where x counts named places rather than steps.
@@ -17,7 +17,7 @@ from joint_st.json_files import DAMAGED
 from joint_st.losses.base import Column
 
 MOST_POINTS = 1000
-"""Most points of a curve; of more, only every second, third, ... is drawn."""
+"""Most points of a curve; if there are more, only every second, third, ... is drawn."""
 
 
 def training_charts(metrics: Path, columns: Sequence[Column]) -> list[dict]:
@@ -55,7 +55,7 @@ def _curve(rows: Sequence[dict], name: str, factor: float) -> list[list[float]]:
     points = [[int(row["step"]), factor * float(row[name])] for row in rows if row.get(name)]
     points = [[step, short(value)] for step, value in points if math.isfinite(value)]
     every = -(-len(points) // MOST_POINTS)
-    # The last point is always among them.
+    # The last point is always drawn.
     return points[::-1][:: max(every, 1)][::-1]
 
 

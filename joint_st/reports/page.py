@@ -10,7 +10,7 @@ from pathlib import Path
 from joint_st import storage
 
 SCRIPTS = ("elements.js", "theme.js", "tables.js", "chart.js", "edits.js", "player.js", "map.js", "list.js", "main.js")
-"""Scripts in the order in which they run: each may use what those before it define."""
+"""Scripts in the order in which they run; each may use the definitions of the earlier ones."""
 
 
 def make_page(data: dict) -> str:
@@ -26,7 +26,7 @@ def make_page(data: dict) -> str:
         "data": embedded(data),
         "script": scripts,
     }
-    # Split once: what stands in a part is not looked at again.
+    # The template is split once, so that placeholders inside an inserted part are not replaced.
     pieces = (folder / "report.html").read_text(encoding="utf-8").split("{{")
     text = pieces[0]
     for piece in pieces[1:]:
@@ -45,7 +45,7 @@ def embedded(data) -> str:
 
 
 ESCAPES = {"<": "\\u003c", "\u2028": "\\u2028", "\u2029": "\\u2029"}
-"""What would end the script element or, in a script, a line."""
+"""Characters that would end the script element or, in a script, a line."""
 
 
 def write_page(text: str, path: Path) -> None:

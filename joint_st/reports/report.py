@@ -34,7 +34,7 @@ from joint_st.training.asr import columns
 MEGABYTE = 1_000_000
 
 MOST_WORDS = 100
-"""Most confusions, and most missed words, in the page."""
+"""Number of confusions, and of missed words, on the page."""
 
 
 def report_run(
@@ -89,7 +89,7 @@ def report_run(
 
 
 def _layer_charts(path: Path) -> list[dict]:
-    """The curves of a stored layer analysis. Raises `UserError` where it is not as it was written."""
+    """Return the curves of a stored layer analysis. Raises `UserError` where it is damaged."""
     rows = read_json(path, list[dict[str, JsonValue]])
     try:
         return layer_charts(rows)
@@ -165,7 +165,7 @@ LETTERS = {"equal": "=", "substitute": "s", "delete": "d", "insert": "i"}
 
 
 def _is_of(analysis: Path, trained: Trained, split: str, source: Source) -> bool:
-    """Whether a stored layer analysis is one of a checkpoint on a source."""
+    """Return whether a stored layer analysis belongs to a checkpoint and a source."""
     what = (trained.run, trained.step, str(trained.normalizer), {split: source})
     wanted = Origin.of(*what, {}, 0.0, trained.look_ahead_ms)
     found = read_origin(analysis)
@@ -175,9 +175,9 @@ def _is_of(analysis: Path, trained: Trained, split: str, source: Source) -> bool
 def split_utterances(
     trained: Trained, split: str, source: Source, decoder: Decoder
 ) -> tuple[list[ScoredUtterance], str]:
-    """Return the utterances of a split as `decoder` recognised them, head by head, and why there are none where so.
+    """Return the utterances of a split as `decoder` recognised them, head by head, or why there are none.
 
-    There are none unless the run's evaluations have them of both heads, of the same source and decoded alike.
+    There are none unless the run's evaluations have them for both heads, from the same source and decoder.
     """
     keys = [(split, name, decoder.name) for name in PASSES]
     how = (default_window(trained.config), trained.look_ahead_ms)
@@ -217,10 +217,10 @@ def utterance_facts(scored: Sequence[ScoredUtterance]) -> list[dict]:
 
 
 def choose(errors: Sequence[int], most: int) -> list[int]:
-    """Return the numbers of up to `most` utterances that have audio, the most telling first.
+    """Return the numbers of up to `most` utterances that have audio, the most informative first.
 
-    It takes in turn the one with the most errors, and one of those evenly spread over all. errors: [N], of each
-    utterance.
+    It takes in turn the one with the most errors, and one of those evenly spread over all. errors: number of errors in
+    each utterance, [N].
     """
     count = len(errors)
     worst = sorted(range(count), key=lambda n: -errors[n])

@@ -1,4 +1,4 @@
-"""Samples of utterances: audio, the times of the words, and how speech meets text in every layer."""
+"""Samples of utterances: audio, the times of the words, and how speech matches text in every layer."""
 
 from __future__ import annotations
 
@@ -100,8 +100,8 @@ def words(result: Aligned | Failed) -> dict:
 def layer_maps(example: ExamplePair) -> dict:
     """Return the distances of one utterance's audio frames from its text frames as images, and what is drawn on them.
 
-    There are up to four layers, spread over all. In an image time runs to the right, the text upwards, and dark is
-    near.
+    There are up to four layers, spread over all. In an image, time runs to the right and the text upwards, and dark
+    means a small distance.
     """
     count = len(example.layers)
     shown = np.linspace(0, count - 1, min(MOST_PANELS, count)).round().astype(int)
@@ -127,7 +127,7 @@ def layer_maps(example: ExamplePair) -> dict:
 
 
 def _grey(costs: np.ndarray) -> np.ndarray:
-    """Return costs [T, R] as an image, uint8 [R, T]; the nearest and the farthest per cent are cut off."""
+    """Return costs [T, R] as an image, uint8 [R, T]; the smallest and the largest per cent are clipped."""
     low, high = np.percentile(costs, [1, 99])
     grey = np.clip((costs - low) / max(high - low, 1e-6), 0, 1)
     return np.rint(255 * grey).astype(np.uint8).T[::-1]

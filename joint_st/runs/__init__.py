@@ -1,1 +1,1 @@
-"""What a run leaves on disk, and how to read it back: its files, its checkpoints, its trained model."""
+"""The files of a run on disk, and how to read them back: config, inventories, checkpoints, trained model."""

@@ -1,12 +1,13 @@
-"""Checkpoints of a run: asynchronous, the latest and the best by WER kept, complete or not there at all.
+"""Checkpoints of a run. They are saved asynchronously, the latest and the best by WER are kept, and an incomplete one
+never counts.
 
 A checkpoint holds two items: `state`, the arrays, and `facts`, a small JSON object (the step, the size of the
-vocabulary, the dev set's WER). Orbax writes into a temporary folder and renames it when it is whole (in a bucket, it
-ends with a file that says so), so a process killed during a save leaves the checkpoints before it untouched.
+vocabulary, the dev set's WER). Orbax writes into a temporary folder and renames it when it is complete (in a bucket, it
+writes a marker file last), so a process that is killed during a save leaves the earlier checkpoints untouched.
 
-Checksums of all files are among the last that are written before a checkpoint counts as complete, so that there is none
-that is complete and half summed up. On a disk each process sums up what it has written, behind the back of the training;
-a bucket has the sums of what is in it.
+Checksums of all files are written before a checkpoint counts as complete, so that no complete checkpoint lacks some. On
+a disk, each process computes the checksums of its own files in the background; a bucket stores the checksums of its
+files.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ from joint_st.runs import checksums
 from joint_st.runs.directory import COMPLETE, METRIC, best_steps, read_facts
 
 BLOCK = 4096
-"""Bytes that a file system rounds each array's file up by, at most."""
+"""Most bytes by which a file system rounds up the file of each array."""
 
 COMPARED_SECONDS = 3600
 """Time limit for every process to compare its part of a checkpoint's files with their checksums."""
@@ -42,7 +43,7 @@ _RANK = "metrics/metrics"
 """File of a checkpoint in which Orbax keeps the metric that it ranks by."""
 
 _LATER = (COMPLETE, "_CHECKPOINT_METADATA")
-"""Names of files that Orbax writes once more, or at last, when all else of a checkpoint is there."""
+"""Names of files that Orbax writes last, or again, when everything else of a checkpoint exists."""
 
 _DRAFT = ".orbax-checkpoint-tmp"
 """End of the names of Orbax's temporary folders."""
@@ -54,7 +55,7 @@ MAKE_ROOM = "make room, and the same command goes on from the last one that is c
 class Checkpoints:
     """The checkpoints under `directory`; a context manager that finishes pending saves on leaving.
 
-    Raises `UserError` where they are to be read only and there is no such directory.
+    Raises `UserError` where they are opened only for reading and there is no such directory.
     """
 
     def __init__(
@@ -87,7 +88,7 @@ class Checkpoints:
             best_mode="min",
             read_only=read_only,
             create=not read_only,
-            lightweight_initialize=read_only,  # or else it reads the metrics of all, and fails where those are damaged
+            lightweight_initialize=read_only,  # otherwise it reads all metrics, and fails where some are damaged
             async_options=None if read_only else self._summing_up(),
         )
         if not read_only:
@@ -102,7 +103,7 @@ class Checkpoints:
         return self
 
     def __exit__(self, kind, error, trace):
-        # A save that has failed fails here again, and must not hide why the block is left.
+        # A failed save raises here again, and must not hide the error that ended the block.
         with contextlib.suppress(Exception) if error else self._disk_errors():
             self._manager.close()
 
@@ -111,9 +112,10 @@ class Checkpoints:
         return self._manager.latest_step()
 
     def best(self) -> int | None:
-        """Step of the checkpoint with the lowest metric, the latest of several; the latest where none has one.
+        """Step of the checkpoint with the lowest metric (the latest of several); the latest where no checkpoint has a
+        metric.
 
-        Raises `UserError` where the facts of one are damaged.
+        Raises `UserError` where the facts of a checkpoint are damaged.
         """
         steps = sorted(self._manager.all_steps())
         for step in steps:
@@ -123,7 +125,7 @@ class Checkpoints:
         return found[-1] if found else None
 
     def choose(self, which: str) -> int:
-        """Step of checkpoint `which`: `best`, `latest` or a step. Raises `UserError` where there is none."""
+        """Return the step of checkpoint `which`: `best`, `latest` or a step. Raises `UserError` where there is none."""
         steps = sorted(self._manager.all_steps())
         if not steps:
             raise self._none()
@@ -137,10 +139,10 @@ class Checkpoints:
         raise UserError(f"{self.directory}: no checkpoint {which!r}; there are best, latest, {there}")
 
     def check(self, step: int) -> None:
-        """Raise `UserError` that names a file where the checkpoint of `step` is not what was saved.
+        """Raise `UserError` that names a file where the checkpoint of `step` has changed since it was saved.
 
-        It ends with the newest other one that is whole. Where there are several processes all ask at once, and each
-        reads a part of the files.
+        The message also names the newest other one that is intact. With several processes, all must call it together,
+        and each reads a part of the files.
         """
         peers = current()
         damage = checksums.damage(self._folder(step), part=lambda names: names[peers.index :: peers.count])
@@ -150,7 +152,7 @@ class Checkpoints:
         peers.wait("checkpoint compared", 2 * COMPARED_SECONDS)
 
     def _refusal(self, step: int, damage: str) -> UserError:
-        """The error for a damaged checkpoint, which begins with a file of it."""
+        """Return the error for a damaged checkpoint, whose message begins with a file of it."""
         others = (one for one in sorted(self._manager.all_steps(), reverse=True) if one != step)
         whole = next((one for one in others if self._is_whole(one)), None)
         if whole is None:
@@ -174,7 +176,7 @@ class Checkpoints:
 
     @contextlib.contextmanager
     def _refused(self, step: int) -> Iterator[None]:
-        """Turns what is wrong with the files of a checkpoint into the `UserError` of `_refusal`."""
+        """Turn an error about the files of a checkpoint into the `UserError` of `_refusal`; a context."""
         try:
             yield
         except UserError as error:
@@ -182,20 +184,21 @@ class Checkpoints:
 
     @contextlib.contextmanager
     def _reading(self, step: int) -> Iterator[None]:
-        """Turns what keeps the arrays of a checkpoint from being read into a `UserError`, where they were not verified."""
+        """Turn an error in reading the arrays of a checkpoint into a `UserError`, if its files were not verified; a
+        context."""
         try:
             yield
         except UserError:
             raise
         except Exception as error:
             if checksums.verifies() and checksums.is_there(self._folder(step)):
-                raise  # what was saved is there, so that this is a mistake of ours
+                raise  # the saved files are intact, so that this is a bug of ours
             why = " ".join(str(error).split())[:300]
             damage = f"{self._folder(step)}: cannot be read: {type(error).__name__}: {why}"
             raise self._refusal(step, damage) from error
 
     def _check_ranks(self) -> None:
-        """Raise `UserError` where Orbax could not read by what it ranks the checkpoints that there are."""
+        """Raise `UserError` where Orbax could not read the metrics by which it ranks the checkpoints."""
         if not self.directory.is_dir():
             return
         for folder in sorted(entry for entry in self.directory.iterdir() if entry.name.isdecimal()):
@@ -210,7 +213,8 @@ class Checkpoints:
                 raise UserError(f"{damage}; copy {folder} again, or remove it")
 
     def _summing_up(self) -> ocp.AsyncOptions:
-        """Has a checkpoint summed up before it becomes complete, each process what it has written itself."""
+        """Write the checksums of a checkpoint before it becomes complete; each process computes those of its own
+        files."""
         if jax.process_count() == 1:
             return ocp.AsyncOptions(post_finalization_callback=self._sum_up)
         wait = ocp.multihost.get_barrier_sync_fn()
@@ -223,12 +227,12 @@ class Checkpoints:
         return ocp.AsyncOptions(post_finalization_callback=self._sum_up, barrier_sync_fn=sum_up_and_wait)
 
     def _draft(self) -> Path:
-        """The folder of the checkpoint that is being saved."""
+        """Return the folder of the checkpoint that is being saved."""
         folder = self._folder(self._saving)
         return folder if storage.is_remote(folder) else folder.with_name(folder.name + _DRAFT)
 
     def _sum_up_own(self) -> None:
-        """Where there are several processes: sum up the arrays that this one has written on a disk."""
+        """With several processes, compute the checksums of the arrays that this one has written to a disk."""
         draft, peers = self._draft(), current()
         if storage.is_remote(draft) or peers.is_first:
             return
@@ -241,7 +245,7 @@ class Checkpoints:
         checksums.write(self._part(peers.index), found)
 
     def _part(self, index: int) -> Path:
-        """Folder of the checksums of one process, until they are in those of all."""
+        """Return the folder of one process's checksums, until they are merged."""
         return self._draft() / f"checksums.process_{index}"
 
     def _sum_up(self) -> None:
@@ -254,9 +258,9 @@ class Checkpoints:
         checksums.write(draft, found | dict(rest))
 
     def save(self, step: int, state: Any, facts: dict, rank: float | None) -> None:
-        """Begin to save `state` after `step` steps, in the background; `rank`, its metric, where it is known.
+        """Begin to save `state` after `step` steps, in the background. rank: its metric, if known.
 
-        Raises `UserError` where the disk is too full, or would not take the checkpoint before this one.
+        Raises `UserError` where the disk is too full, or where the save before this one has failed.
         """
         if step in self._manager.all_steps():
             return
@@ -272,7 +276,7 @@ class Checkpoints:
             )
 
     def wait(self) -> None:
-        """Return when pending saves are on disk; raises `UserError` where the disk would not take them."""
+        """Return when pending saves are on disk; raises `UserError` where one has failed."""
         with self._disk_errors():
             self._manager.wait_until_finished()
             self._manager.check_for_errors()
@@ -280,7 +284,7 @@ class Checkpoints:
     def _check_room(self, state) -> None:
         if storage.is_remote(self.directory):
             return
-        # In advance, because Orbax fills the terminal with one traceback per array when a write fails.
+        # Checked in advance, because Orbax fills the terminal with a traceback for each array when a write fails.
         needed = sum(leaf.nbytes + BLOCK for leaf in jax.tree.leaves(state))
         disk = shutil.disk_usage(self.directory)
         if disk.total and disk.free < needed:
@@ -290,7 +294,7 @@ class Checkpoints:
 
     @contextlib.contextmanager
     def _disk_errors(self):
-        """Turns what the operating system, or a bucket, refused into a `UserError`."""
+        """Turn a refusal of the operating system or of a bucket into a `UserError`; a context."""
         try:
             with storage.as_user_error(self.directory):
                 yield
@@ -308,19 +312,20 @@ class Checkpoints:
             raise UserError(f"{self.directory}: a checkpoint could not be saved: {why}{free}; {advice}") from error
 
     def facts(self, step: int) -> dict:
-        """The facts saved with `step`. Raises `UserError` where they are damaged."""
+        """Return the facts saved with `step`. Raises `UserError` where they are damaged."""
         with self._refused(step):
             return read_facts(self._folder(step))
 
     def restore(self, step: int, like: Any) -> Any:
-        """The state of `step`; `like` holds the shapes, types and shardings to restore onto."""
+        """Restore the state of `step`; `like` holds the shapes, types and shardings to restore onto."""
         with self._reading(step):
             return self._manager.restore(step, args=ocp.args.Composite(state=ocp.args.StandardRestore(like))).state
 
     def restore_part(self, step: int, like: dict) -> dict:
-        """Only the parts of the state that `like` names, as after `NamedTuple._asdict`: `{"average": ...}`.
+        """Restore only the parts of the state that `like` names, in the form of `NamedTuple._asdict`:
+        `{"average": ...}`.
 
-        Raises `UserError` where such a part holds other arrays than `like`: the code that made it was another.
+        Raises `UserError` where such a part holds other arrays than `like`, because other code saved it.
         """
         with self._reading(step), self._reader() as manager:
             stored = manager.item_metadata(step)["state"].tree
@@ -328,12 +333,13 @@ class Checkpoints:
             return _restored(manager, step, like)
 
     def shapes(self, step: int, part: str) -> dict[str, tuple[int, ...]]:
-        """The shape of each array that is stored in a part of the state (`params`, `average`), by its dotted name."""
+        """Return the shape of each array that is stored in a part of the state (`params`, `average`), by its dotted
+        name."""
         with self._reading(step), self._reader() as manager:
             return _shapes(manager.item_metadata(step)["state"].tree[part])
 
     def restore_arrays(self, step: int, part: str, like: dict[str, jax.ShapeDtypeStruct]) -> dict[str, jax.Array]:
-        """Some arrays of a part of the state by their dotted names; `like` holds their types and shardings."""
+        """Restore some arrays of a part of the state by their dotted names; `like` holds their types and shardings."""
         tree: dict = {}
         for name, x in like.items():
             *parents, last = name.split(".")
@@ -346,16 +352,16 @@ class Checkpoints:
         return named_leaves(found)
 
     def _reader(self) -> ocp.CheckpointManager:
-        """A manager that restores single arrays."""
+        """Return a manager that restores single arrays, even if metrics of other checkpoints are damaged."""
         return ocp.CheckpointManager(
             self.directory,
-            options=ocp.CheckpointManagerOptions(read_only=True),
+            options=ocp.CheckpointManagerOptions(read_only=True, lightweight_initialize=True),
             item_handlers={"state": ocp.PyTreeCheckpointHandler()},
         )
 
 
 def named_leaves(tree: Any) -> dict[str, Any]:
-    """Arrays, or shapes of arrays, by their dotted names, in the order of the tree."""
+    """Return arrays, or shapes of arrays, by their dotted names, in the order of the tree."""
     leaves = jax.tree_util.tree_leaves_with_path(tree, is_leaf=lambda x: hasattr(x, "shape"))
     return {jax.tree_util.keystr(path, simple=True, separator="."): x for path, x in leaves}
 
@@ -373,7 +379,8 @@ def _restored(manager: ocp.CheckpointManager, step: int, like: dict) -> dict:
 
 
 def _check_same_arrays(stored: dict, like: dict, where: Path) -> None:
-    """Orbax leaves out, without a word, arrays that are stored and not asked for."""
+    """Raise `UserError` where the stored arrays differ from the expected ones; Orbax silently ignores stored arrays
+    that are not requested."""
     there, here = _shapes(stored), _shapes(like)
     for name in sorted(there.keys() | here.keys()):
         if there.get(name) != here.get(name):

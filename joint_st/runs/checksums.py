@@ -1,8 +1,8 @@
-"""Checksums of what never changes once a run has it: a checkpoint, and the inventories beside the checkpoints.
+"""Checksums of the files of a run that never change: its checkpoints and its inventories.
 
-They lie in `checksums.json` of the folder they are for: the size and the MD5 of each file, which Google Cloud Storage
-keeps of its own objects too, so that a run may be copied between a disk and a bucket and is still the same. Whoever reads
-a file of such a folder compares it first; a folder without them counts as whole, and is said to be unverified, once.
+They are in `checksums.json` of their folder: the size and the MD5 of each file. Google Cloud Storage keeps the same for
+its objects, so that a run can be copied between a disk and a bucket. A file of such a folder is compared before it is
+read; a folder without checksums counts as intact, and is reported once as unverified.
 """
 
 from __future__ import annotations
@@ -31,30 +31,30 @@ _told: set[str] = set()
 
 
 def verify(on: bool) -> None:
-    """Whether files are compared before they are read, in this process; they are, unless a command's flag says not."""
+    """Set whether this process compares files before it reads them."""
     global _verifies
     _verifies = on
 
 
 def verifies() -> bool:
-    """Whether files are compared before they are read."""
+    """Return whether files are compared before they are read."""
     return _verifies
 
 
 def write(folder: Path, files: Checksums) -> None:
-    """Store the checksums of a folder's files in it."""
+    """Store the checksums of a folder's files in the folder."""
     listed = {name: list(files[name]) for name in sorted(files)}
     content = {"kind": _KIND, "files": listed, "files_md5": _own(listed)}
     storage.write_whole(folder / FILE, json.dumps(content, indent=1, ensure_ascii=False))
 
 
 def is_there(folder: Path) -> bool:
-    """Whether a folder has checksums."""
+    """Return whether a folder has checksums."""
     return (folder / FILE).exists()
 
 
 def identity(folder: Path) -> str:
-    """Changes with all that a folder's checksums are of; empty where it has none."""
+    """Return a text that changes with any file of a folder that has checksums; empty where it has none."""
     try:
         return storage.checksum((folder / FILE).read_bytes())
     except FileNotFoundError:
@@ -62,7 +62,7 @@ def identity(folder: Path) -> str:
 
 
 def read(folder: Path) -> Checksums | None:
-    """The checksums in a folder; None where it has none. Raises `UserError` where they are damaged themselves."""
+    """Read the checksums in a folder; None where it has none. Raises `UserError` where they are damaged themselves."""
     file = folder / FILE
     try:
         content = json.loads(file.read_bytes())
@@ -80,20 +80,21 @@ def read(folder: Path) -> Checksums | None:
 
 
 def _own(listed: Mapping[str, list]) -> str:
-    """The checksum of a list of checksums."""
+    """Return the checksum of a list of checksums."""
     return storage.checksum(json.dumps(listed, ensure_ascii=True).encode())
 
 
 def _outside(name: str) -> bool:
-    """Whether a path leads out of the folder it is relative to."""
+    """Return whether a path leads out of the folder to which it is relative."""
     return name.startswith("/") or ".." in name.split("/")
 
 
 def damage(folder: Path, names: Collection[str] | None = None, part: Callable[[list], list] = list) -> str:
-    """What is wrong with some files of a folder (all by default), in words that begin with a file; empty where nothing is.
+    """Return what is wrong with some files of a folder (by default all), in words that begin with a file; empty where
+    nothing is.
 
-    Files that the checksums do not name are left out, and all are where there are no checksums, which is said once.
-    part: chooses which of them this process compares.
+    Files without checksums are skipped; if the folder has no checksums at all, that is reported once. part: chooses the
+    files that this process compares.
     """
     if not _verifies:
         return ""
@@ -118,7 +119,7 @@ def damage(folder: Path, names: Collection[str] | None = None, part: Callable[[l
 
 
 def tell_unverified(folder: Path) -> None:
-    """Say once for each run that what a folder of it holds cannot be verified."""
+    """Report once for each run that the files of a folder cannot be verified."""
     run = folder.parent.parent if folder.parent.name == CHECKPOINTS else folder
     if str(run) not in _told:
         _told.add(str(run))

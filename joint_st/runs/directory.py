@@ -1,4 +1,4 @@
-"""The files of a run, and whether an existing run may go on with a config."""
+"""The files of a run, and checks whether an existing run may continue with a config."""
 
 from __future__ import annotations
 
@@ -38,22 +38,22 @@ CHANGEABLE = (
     "data.test.",
     "parallel.",
 )
-"""Fields (and, with a dot at the end, sections) that may change when a run goes on: none of them changes what
-a step computes, but for `training.steps`, which also stretches the learning rate's decay."""
+"""Fields (and, with a dot at the end, sections) that may change when a run continues: none of them changes what a step
+computes, except `training.steps`, which also stretches the learning rate's decay."""
 
 COMPLETE = "commit_success.txt"
-"""What Orbax writes last into a checkpoint in a bucket; on a disk a folder gets its name when it is complete."""
+"""File that Orbax writes last into a checkpoint in a bucket; on a disk, a folder is renamed when it is complete."""
 
 FACTS = "facts/metadata"
 """File of a checkpoint's facts."""
 
 METRIC = "wer"
-"""Name of the metric that ranks checkpoints, where they say no other; lower is better."""
+"""Name of the metric that ranks checkpoints, unless they state another one; lower is better."""
 
 
 @dataclasses.dataclass(frozen=True)
 class RunDirectory:
-    """Where a run keeps what. Everything in it is relative to it, so a run can be moved."""
+    """The places of a run's files. Everything in the directory is relative to it, so a run can be moved."""
 
     root: Path
 
@@ -74,17 +74,17 @@ class RunDirectory:
 
     @property
     def vocabulary(self) -> Path:
-        """The words heard in training, and those of its texts alone."""
+        """File of the words heard in training, and of those in its texts alone."""
         return self.root / "vocabulary.json"
 
     @property
     def languages(self) -> Path:
-        """Languages of the training data."""
+        """File of the languages of the training data."""
         return self.root / "languages.json"
 
     @property
     def metrics(self) -> Path:
-        """A row of numbers every `training.log_every` steps."""
+        """File with a row of metrics every `training.log_every` steps."""
         return self.root / "metrics.csv"
 
     @property
@@ -99,7 +99,7 @@ class RunDirectory:
 
     @property
     def calibration(self) -> Path:
-        """Temperatures of confidences, by checkpoint, head and decoder."""
+        """File of the temperatures of confidences, by checkpoint, head and decoder."""
         return self.root / "calibration.json"
 
     def evaluation(
@@ -110,25 +110,26 @@ class RunDirectory:
         heads: Iterable[str] = (),
         look_ahead_ms: float | None = None,
     ) -> Path:
-        """Table of some splits under the checkpoint of `step`; beside it, as `.jsonl`, the utterances.
+        """Return the file of the table of some splits for the checkpoint of `step`; the utterances are beside it, as
+        `.jsonl`.
 
-        Greedy decoding alone, as at the end of training, has a file that no other decoder writes. heads: where not
-        all were evaluated, those that were. look_ahead_ms: where it is not the run's own.
+        Greedy decoding alone, as at the end of training, has a file that no other decoder writes. heads: the evaluated
+        heads, if not all. look_ahead_ms: the look-ahead, if it is not the run's own.
         """
         decoders = [] if list(decoders) == ["greedy"] else decoders
         ahead = [] if look_ahead_ms is None else [f"look_ahead_{look_ahead_ms:g}"]
         name = "_".join([f"step_{step}", *splits, *decoders, *heads, *ahead]).replace("/", "_").replace(" ", "_")
         path, long = (self.evaluations / f"{one}.json" for one in (storage.bounded(name), name))
-        # Names were not always bounded.
+        # Earlier versions did not bound the length of names.
         return long if path != long and len(os.fsencode(long.name)) < 256 and long.is_file() else path
 
     def analysis(self, step: int, split: str) -> Path:
-        """Table of a layer analysis on a split; beside it lie its figures."""
+        """Return the file of the table of a layer analysis on a split; its figures are beside it."""
         return self.root / "analysis" / f"{storage.bounded(f'step_{step}_{split}'.replace('/', '_'))}.json"
 
     @property
     def has_checkpoint(self) -> bool:
-        """Whether there is a complete checkpoint to go on from."""
+        """Whether there is a complete checkpoint to continue from."""
         return bool(self.checkpoint_steps)
 
     @property
@@ -142,31 +143,32 @@ class RunDirectory:
         return sorted(int(entry.name) for entry in found)
 
     def best_steps(self) -> list[int]:
-        """Steps of the checkpoints with the lowest WER (CER, where that ranks them), several where they tie; of the latest
-        where none has one.
+        """Steps of the checkpoints with the lowest WER (or CER, if that ranks them), several if they tie; the latest if
+        none has a rate.
 
-        Read from the files, without JAX: who asks may run beside processes that need the accelerator. Raises
-        `UserError` where the facts of one are damaged.
+        They are read from the files without JAX, because the caller may run beside processes that need the accelerator.
+        Raises `UserError` where the facts of one are damaged.
         """
         return best_steps(self.checkpoints, self.checkpoint_steps)
 
     def clear(self) -> None:
-        """Remove what was derived from the config, so that another may take its place."""
+        """Remove everything that was derived from the config, so that another config can replace it."""
         for folder in (self.tokenizer, self.units):
             storage.remove_folder(folder)
         for path in (self.vocabulary, self.languages, self.calibration, self.metrics, self.root / checksums.FILE):
             path.unlink(missing_ok=True)
 
     def inventories(self) -> Iterator[Path]:
-        """The files of its inventories, which never change: tokenizer, text units, vocabulary, languages."""
+        """Return the files of its inventories, which never change: tokenizer, text units, vocabulary, languages."""
         for folder in (self.tokenizer, self.units):
             yield from folder.iterdir() if folder.is_dir() else ()
         yield from (path for path in (self.vocabulary, self.languages) if path.is_file())
 
     def sum_up_inventories(self, *drafts: Path) -> None:
-        """Store the checksums of its inventories: those in place, and those in folders that will get their place here.
+        """Store the checksums of its inventories, both those in place and those in draft folders that will be moved
+        here.
 
-        Called when all but the last are in place, so that there is no run whose inventories are whole and not summed up.
+        It is called when all but the last are in place, so that no run has complete inventories without checksums.
         """
         found = {path.relative_to(self.root).as_posix() for path in self.inventories()}
         files = dict(storage.checksums(self.root, found))
@@ -175,13 +177,14 @@ class RunDirectory:
         checksums.write(self.root, files)
 
     def check_inventories(self) -> None:
-        """Raise `UserError` where a file of its inventories is not what was written when they were made."""
+        """Raise `UserError` where a file of its inventories has changed since it was written."""
         if damage := checksums.damage(self.root):
             raise UserError(f"{damage}; copy it again from where the run is whole")
 
 
 def read_facts(checkpoint: Path) -> dict:
-    """What is stored with a checkpoint, a folder, beside its arrays; raises `UserError` where that is damaged."""
+    """Read the facts that are stored in a checkpoint's folder beside its arrays; raises `UserError` where they are
+    damaged."""
     if damage := checksums.damage(checkpoint, [FACTS]):
         raise UserError(damage)
     file = checkpoint / FACTS
@@ -197,9 +200,9 @@ def read_facts(checkpoint: Path) -> dict:
 
 
 def best_steps(checkpoints: Path, steps: Sequence[int], metric: str = METRIC) -> list[int]:
-    """Those of some steps with the lowest metric, several where they tie; the latest where none has one.
+    """Return the steps with the lowest metric, several if they tie; the latest if none has a metric.
 
-    metric: its name, where the facts of a checkpoint do not say which it is.
+    metric: name of the metric, if the facts of a checkpoint do not state it.
     """
     facts = {step: read_facts(checkpoints / str(step)) for step in steps}
     found = {step: own.get(own.get("ranked_by", metric)) for step, own in facts.items()}
@@ -208,11 +211,11 @@ def best_steps(checkpoints: Path, steps: Sequence[int], metric: str = METRIC) ->
 
 
 def open_run(workdir: Path, config: Config | LmConfig) -> RunDirectory:
-    """Makes the directory of a run, or checks that the run there may go on with `config`; stores the config.
+    """Make the directory of a run, or check that the run there may continue with `config`; store the config.
 
-    A run that has no checkpoint yet, because a mistake or an accident ended it, begins anew with whatever config.
-    Raises `UserError` that names the field in which the two configs differ, and both values; or where the directory
-    is in a bucket that cannot be read or written.
+    A run that ended before its first checkpoint starts again, with any config. Raises `UserError` that names the field
+    in which the two configs differ, and both values; or where the directory is in a bucket that cannot be read or
+    written to.
     """
     run = RunDirectory(storage.path(workdir))
     storage.check_access(run.root)
@@ -229,7 +232,7 @@ def open_run(workdir: Path, config: Config | LmConfig) -> RunDirectory:
 
 
 def existing_run(workdir: Path) -> RunDirectory:
-    """The run in a directory; raises `UserError` where there is none."""
+    """Return the run in a directory; raises `UserError` where there is none."""
     run = RunDirectory(storage.path(workdir))
     storage.check_access(run.root)
     if not run.config.is_file():
@@ -242,9 +245,9 @@ def existing_run(workdir: Path) -> RunDirectory:
 def refuse_links(run: RunDirectory) -> None:
     """Raise `UserError` where a file or folder of a run is a link that leads out of it.
 
-    A run may come from anyone, and its links as they were packed: what is read or written through one would be any file
-    of this machine. The run's directory itself may be a link, and so may the folder of checkpoints, which are read as
-    arrays alone, and which often lie on a larger disk.
+    A run may come from anyone, and a link in it could make any file of this machine be read or written. The run's
+    directory itself may be a link, and so may the folder of checkpoints, which are only read as arrays and are often on
+    a larger disk.
     """
     if storage.is_remote(run.root):
         return
@@ -265,19 +268,21 @@ def _changeable(path: str) -> bool:
 
 
 _PLACES = ("data.train", "data.dev", "data.text.", "data.index_cache", "data.tokenizer.path", "training.")
-"""Beginnings of fields that may be edited when a run has moved: what its weights compute does not depend on them."""
+"""Beginnings of fields that may be edited when a run has moved, since what its weights compute does not depend on
+them."""
 
 
 def fixed_fields(config: Config | LmConfig) -> dict[str, Any]:
-    """The fields that say what a run's weights compute, by dotted path, as JSON has them; checkpoints keep them."""
+    """Return the fields that determine what a run's weights compute, by dotted path, as in JSON; checkpoints store
+    them."""
     fixed = (leaf for leaf in leaves(config) if not _changeable(leaf.path) and not leaf.path.startswith(_PLACES))
     return {leaf.path: to_jsonable_python(leaf.value) for leaf in fixed}
 
 
 def check_config(run: RunDirectory, config: Config | LmConfig, facts: dict) -> None:
-    """Raise `UserError` where the config of a run is no longer the one that a checkpoint was trained with.
+    """Raise `UserError` where the config of a run is no longer the one with which a checkpoint was trained.
 
-    facts: those of the checkpoint. Fields that only one of them has are of another version, and do not count.
+    facts: facts of the checkpoint. Fields that only one of the two has come from another version and are ignored.
     """
     if not checksums.verifies():
         return
@@ -291,7 +296,7 @@ def check_config(run: RunDirectory, config: Config | LmConfig, facts: dict) -> N
 
 
 def check_same(run: RunDirectory, config: Config | LmConfig) -> None:
-    """Raises `UserError` that names a field, not one of `CHANGEABLE`, in which the stored config is another one."""
+    """Raise `UserError` that names a field, other than `CHANGEABLE` ones, in which the stored config differs."""
     before = {leaf.path: leaf.value for leaf in leaves(load(run.config, type(config)))}
     now = {leaf.path: leaf.value for leaf in leaves(config)}
     differing = [

@@ -1,9 +1,9 @@
-"""One training at a time in the directory of a run: a lock on a disk, in a bucket a lease.
+"""Lets one training at a time work in the directory of a run, by a lock on a disk or a lease in a bucket.
 
-The system lets go of a lock when its process ends, however it ends. A lease is a file that its holder writes anew every
-few seconds; who wants it takes it over once it was silent for longer, by the bucket's own clock, or at once where the
-holder was a process of this machine that is no more. So a job that was preempted never finds its run held by itself.
-Where there are several processes, process 0 holds it for all.
+The system releases a lock when its process ends for whatever reason. A lease is a file that its holder rewrites every
+few seconds. Another process takes it over if it was not rewritten for longer, by the bucket's own clock, or at once if
+the holder was a process of this machine that has ended. A preempted job therefore never finds its run held by itself.
+With several processes, process 0 holds it for all.
 """
 
 from __future__ import annotations
@@ -32,30 +32,30 @@ NAME = ".lock"
 """File in the directory of a run."""
 
 WAIT_SECONDS = 5.0
-"""Time to wait for a lock on a disk: a process that was killed may take a while to leave."""
+"""Time to wait for a lock on a disk, because a process that was killed may take a while to end."""
 
 BEAT_SECONDS = 10.0
-"""Time between two beats of a lease."""
+"""Seconds between two renewals of a lease."""
 
 SILENT_SECONDS = 30.0
-"""A lease that was silent for so long is nobody's."""
+"""Seconds without renewal after which a lease is free."""
 
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
-"""What a file system answers that has no locks."""
+"""Errors of a file system without locks."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Holder:
-    """Who holds a run, as its file says."""
+    """The holder of a run, as its file states it."""
 
     host: str
     process: int
     since: str
     """Date and time."""
     place: str = ""
-    """Where the process runs: the boot of its machine, and its namespace of processes."""
+    """The boot of the process's machine, and its namespace of processes."""
     began: str = ""
-    """When the process began, in the system's own units: another one may have its number later."""
+    """Start time of the process in the system's units, since a later process may get the same number."""
     token: str = ""
 
     @classmethod
@@ -72,21 +72,21 @@ class Holder:
 
     @classmethod
     def read(cls, content: bytes) -> Holder | None:
-        """Whom a file names; None where it is empty or damaged."""
+        """Read the holder from a file; None where it is empty or damaged."""
         try:
             return cls(**json.loads(content))
         except (ValueError, TypeError):
             return None
 
     def content(self) -> bytes:
-        """What a file says that names it."""
+        """Return the content of the file that names it."""
         return json.dumps(dataclasses.asdict(self)).encode()
 
     def __str__(self) -> str:
         return printable(f"process {self.process} on {self.host}, since {self.since}")
 
     def is_gone(self) -> bool:
-        """Whether it is known to be no more: a process of this machine that has ended."""
+        """Return whether it is known to have ended, which can be told for a process of this machine."""
         return bool(self.place) and self.place == _place() and self.began != _began(self.process)
 
 
@@ -99,7 +99,7 @@ def _place() -> str:
 
 
 def _began(process: int) -> str:
-    """When a process of this machine began; empty where there is none, or it has ended and is only not yet buried."""
+    """Return when a process of this machine began; empty where there is none, or where it is a zombie."""
     try:
         fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
     except OSError:
@@ -111,14 +111,14 @@ class Hold(Protocol):
     """The right to train in a run's directory."""
 
     def check(self) -> None:
-        """Raise `UserError` where another process has it now."""
+        """Raise `UserError` where another process has taken it."""
 
     def release(self) -> None:
-        """Let go of it."""
+        """Release it."""
 
 
 def one_at_a_time(train: Callable) -> Callable:
-    """Have a training, `train(config, workdir)`, hold its run from its beginning to its end."""
+    """Make a training, `train(config, workdir)`, hold its run from its beginning to its end; a decorator."""
 
     @functools.wraps(train)
     def held(config, workdir: Path) -> None:
@@ -133,9 +133,9 @@ _held: dict[str, Hold] = {}
 
 @contextlib.contextmanager
 def holding(root: Path) -> Iterator[None]:
-    """A block in which this process, or process 0 of its job, holds the run in `root`, a folder that is made.
+    """Hold the run in `root`, a folder that is created, by this process or by process 0 of its job; a context.
 
-    Raises `UserError` where another one holds it, which it names.
+    Raises `UserError` that names another holder.
     """
     if not current().is_first:
         yield
@@ -151,7 +151,7 @@ def holding(root: Path) -> Iterator[None]:
 
 
 def check_held(root: Path) -> None:
-    """Raise `UserError` where this process held the run in `root`, and another one does now."""
+    """Raise `UserError` where this process held the run in `root` and another one has taken it."""
     if hold := _held.get(str(root)):
         hold.check()
 
@@ -164,7 +164,7 @@ def _refusal(root: Path, holder: Holder | None) -> UserError:
 
 
 class Lock:
-    """The lock of a file, which the system lets go of with this process."""
+    """The lock of a file, which the system releases when this process ends."""
 
     def __init__(self, root: Path):
         if root.exists() and not root.is_dir():
@@ -178,7 +178,7 @@ class Lock:
                 os.close(self._descriptor)
                 raise _refusal(root, holder)
             time.sleep(0.1)
-        with contextlib.suppress(OSError):  # a full disk: then it does not say who holds it
+        with contextlib.suppress(OSError):  # on a full disk the file does not say who holds the lock
             os.ftruncate(self._descriptor, 0)
             os.pwrite(self._descriptor, Holder.this().content(), 0)
 
@@ -203,16 +203,16 @@ class Lock:
                 return True
         except FileNotFoundError:
             pass
-        # Whoever held it has removed the file, and the directory that it had made, because nothing came into it.
+        # The former holder has removed the file and the empty directory that it had made.
         os.close(self._descriptor)
         self._descriptor = self._open()
         return False
 
     def check(self) -> None:
-        """Nobody else can have it."""
+        """Do nothing: nobody else can take a lock."""
 
     def release(self) -> None:
-        """Let go of it. The file stays, but where this process has made the directory, and nothing came into it."""
+        """Release it. The file stays, unless this process has made the directory and nothing else is in it."""
         with contextlib.suppress(OSError):
             os.ftruncate(self._descriptor, 0)
             if self._made and os.listdir(self._root) == [NAME]:
@@ -222,7 +222,7 @@ class Lock:
 
 
 class Lease:
-    """A file in a bucket that this process writes again and again, from a thread, as long as it lives."""
+    """A file in a bucket that a thread of this process rewrites regularly as long as the process lives."""
 
     def __init__(self, root: Path):
         self._root = root
@@ -236,7 +236,7 @@ class Lease:
         threading.Thread(target=self._beat_on, name="lease", daemon=True).start()
 
     def _acquire(self) -> int:
-        """Return the generation of the file once it names this process."""
+        """Acquire the lease, and return the generation of its file."""
         seen, told = 0, False
         while True:
             if generation := storage.replace_generation(self._path, self._holder.content(), 0):
@@ -245,7 +245,7 @@ class Lease:
             if found is None:
                 continue
             holder = Holder.read(found.content)
-            if holder and holder.token == self._holder.token:  # the answer to our request was lost
+            if holder and holder.token == self._holder.token:  # the answer to our own request was lost
                 return found.generation
             if found.age > SILENT_SECONDS or holder and holder.is_gone():
                 storage.remove_generation(self._path, found.generation)
@@ -255,12 +255,12 @@ class Lease:
             seen = found.generation
             if not told and found.age > 2 * BEAT_SECONDS:
                 told = True
-                print(f"{self._root}: waits, for {holder} may still work in it", file=sys.stderr)
+                print(f"{self._root}: waits, because {holder} may still work in it", file=sys.stderr)
             time.sleep(min(1.0, BEAT_SECONDS / 4))
 
     def _beat_on(self) -> None:
         while not self._ended.wait(BEAT_SECONDS):
-            with contextlib.suppress(Exception):  # a service that does not answer may answer the next one
+            with contextlib.suppress(Exception):  # a service that does not answer may answer the next request
                 self._beat()
 
     def _beat(self) -> None:
@@ -278,15 +278,16 @@ class Lease:
             self._generation, self._beaten = generation, time.monotonic()
 
     def check(self) -> None:
-        """Raise `UserError` where this process was silent for so long that another one has taken the run."""
+        """Raise `UserError` where this process did not rewrite the file for so long that another one has taken the
+        run."""
         if not self._lost and time.monotonic() - self._beaten > SILENT_SECONDS:
             self._beat()
         if self._lost:
             by = "it is no longer held by this process" if self._lost is self._holder else f"{self._lost} has taken it"
-            raise UserError(f"{self._root}: {by}, since this one was silent for a while; this one saves no more")
+            raise UserError(f"{self._root}: {by}, because this one was silent for a while; this one saves nothing more")
 
     def release(self) -> None:
-        """Remove the file, if it is still this process's."""
+        """Remove the file if it still names this process."""
         self._ended.set()
         with self._write, contextlib.suppress(Exception):
             if not self._lost:

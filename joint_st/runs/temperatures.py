@@ -15,7 +15,7 @@ from joint_st.runs.directory import RunDirectory
 
 @dataclass(frozen=True)
 class Temperature:
-    """A temperature, and what it was fitted for and on."""
+    """A temperature, what it was fitted for, and the data on which it was fitted."""
 
     step: int
     """Step of the checkpoint."""
@@ -24,16 +24,16 @@ class Temperature:
     decoder: str
     """Name of the decoder, with language models and their weights."""
     fingerprint: str
-    """Changes with all of the decoder, the content of its language models included."""
+    """Text that changes with everything in the decoder, including the content of its language models."""
     temperature: float
     fitted_on: str
     """Names of the data."""
     words: int
-    """Number of words that it was fitted on."""
+    """Number of words on which it was fitted."""
 
     @property
     def key(self) -> tuple[int, str, str]:
-        """What it was fitted for: step, head, fingerprint of the decoder."""
+        """Return what it was fitted for: step, head, fingerprint of the decoder."""
         return self.step, self.head, self.fingerprint
 
 
@@ -49,12 +49,12 @@ def read_temperatures(run: RunDirectory) -> dict[tuple[int, str, str], Temperatu
     except (*NOT_JSON, TypeError) as error:
         why = " ".join(str(error).split())[:100]
         raise UserError(
-            f"{run.calibration}: damaged ({why}); remove it, and fit anew: joint-st evaluate {run.root} --calibrate"
+            f"{run.calibration}: damaged ({why}); remove it, and fit again: joint-st evaluate {run.root} --calibrate"
         ) from None
 
 
 def store_temperatures(run: RunDirectory, fitted: Sequence[Temperature], path: Path | None = None) -> None:
-    """Add temperatures to those of a run, in the place of older ones for the same; `path`: write them there instead."""
+    """Add temperatures to those of a run, replacing older ones with the same keys. path: write them there instead."""
     found = read_temperatures(run) | {one.key: one for one in fitted}
     rows = [asdict(found[key]) for key in sorted(found)]
     storage.write_whole(path or run.calibration, json.dumps(rows, indent=2, ensure_ascii=False) + "\n")

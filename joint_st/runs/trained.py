@@ -1,4 +1,4 @@
-"""A trained model, or a trained language model, read from the directory of its run alone."""
+"""Loads a trained model, or a trained language model, from the directory of its run alone."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ LM_METRIC = "perplexity"
 
 @dataclasses.dataclass(frozen=True)
 class Trained:
-    """A checkpoint and all that is needed to use it."""
+    """A checkpoint and everything that is needed to use it."""
 
     run: RunDirectory
     config: Config
@@ -43,12 +43,13 @@ class Trained:
     weights: Weights
     """The moving average of the weights, on the mesh."""
     other_look_ahead_ms: float | None = None
-    """The look-ahead of `with_look_ahead`, where it is not the first that the run was trained with."""
+    """The look-ahead that `with_look_ahead` has set, if it is not the first that the run was trained with."""
 
     def with_look_ahead(self, milliseconds: float | None) -> Trained:
-        """The same with another look-ahead, which comes first in its config; with the run's own first one where it is None.
+        """Return the same model with another look-ahead, which then comes first in its config; None: the run's own.
 
-        Raises `UserError` where it is longer than any that the run was trained with, or no whole number of frames.
+        Raises `UserError` where it is longer than every look-ahead that the run was trained with, or not a whole number
+        of frames.
         """
         model = self.config.model
         trained_with, frame = model.look_ahead_ms, model.features.frame_ms
@@ -66,7 +67,7 @@ class Trained:
 
     @property
     def look_ahead_ms(self) -> float:
-        """Length of the blocks within which the streaming layers see ahead when it decodes."""
+        """Look-ahead of the streaming layers in decoding, in ms."""
         return self.config.model.look_ahead_ms[0]
 
     @property
@@ -80,16 +81,16 @@ class Trained:
         return self.symbols.units
 
     def splits(self, data: dict[str, Source] | None) -> dict[str, Source]:
-        """The named sources of the option --data where there are any, the run's test splits otherwise.
+        """Return the named sources of the option --data, or the run's test splits if there are none.
 
-        Raises `UserError` where there are neither.
+        Raises `UserError` where there are neither sources nor splits.
         """
         if not (data or self.config.data.test):
             raise UserError(f"{self.run.config}: data.test names no split; give --data NAME=SOURCE")
         return dict(data or self.config.data.test)
 
     def split(self, data: dict[str, Source] | None) -> tuple[str, Source]:
-        """Name and source of the one split of --data, or of the run's first test split.
+        """Return the name and the source of the single split of --data, or of the run's first test split.
 
         Raises `UserError` where there is none, and where --data names several.
         """
@@ -100,7 +101,7 @@ class Trained:
 
 
 def read_symbols(config: Config, run: RunDirectory) -> Symbols:
-    """The inventories that a run's directory holds. Raises `UserError` where they are damaged."""
+    """Read the inventories in a run's directory. Raises `UserError` where they are damaged."""
     run.check_inventories()
     units = load_units(run.units) if config.data.units.kind != "none" else None
     return Symbols(load_tokenizer(run.tokenizer), units, load_languages(run.root))
@@ -108,7 +109,7 @@ def read_symbols(config: Config, run: RunDirectory) -> Symbols:
 
 @dataclasses.dataclass(frozen=True)
 class TrainedLm:
-    """A language model's checkpoint and all that is needed to use it."""
+    """A language model's checkpoint and everything that is needed to use it."""
 
     run: RunDirectory
     config: LmConfig
@@ -120,14 +121,15 @@ class TrainedLm:
 
 
 def in_own_places(config: Config) -> Config:
-    """The config of a run that may be anyone's, with the caches of whoever reads it.
+    """Return the config of a run that may come from anyone, with the caches of the user who reads it.
 
-    A compilation cache holds programs, which are run as they are: one that a run names would be its author's code. And
-    what is written into a cache goes where its config says, anywhere on this machine.
+    A compilation cache holds programs, which are executed: a cache that a run names would execute its author's code.
+    Also, files of a cache are written wherever the config says, which may be anywhere on this machine.
     """
     training, data = config.training, config.data
     if training.compilation_cache:
-        # The one that this process has already, as when training evaluates at its end; else that in the home.
+        # The cache that this process uses already, as when training evaluates at its end; otherwise the one in the home
+        # directory.
         own = jax.config.jax_compilation_cache_dir or type(training).model_fields["compilation_cache"].default
         training = training.model_copy(update={"compilation_cache": own})
     data = data.model_copy(update={"index_cache": ""})
@@ -135,10 +137,10 @@ def in_own_places(config: Config) -> Config:
 
 
 def load_trained(workdir: Path, checkpoint: str = "best") -> Trained:
-    """The model of checkpoint `best`, `latest` or a step of the run in `workdir`.
+    """Load the model of checkpoint `best`, `latest` or a step of the run in `workdir`.
 
-    Raises `UserError` where there is no such run or checkpoint, and where it was trained on text of
-    another normaliser than its config names.
+    Raises `UserError` where there is no such run or checkpoint, and where it was trained on text of another normaliser
+    than the one in its config.
     """
     run = existing_run(workdir)
     config = in_own_places(load(run.config))
@@ -161,7 +163,7 @@ def load_trained(workdir: Path, checkpoint: str = "best") -> Trained:
 
 
 def load_lm(workdir: Path, checkpoint: str = "best") -> TrainedLm:
-    """The language model of checkpoint `best`, `latest` or a step of the run in `workdir`.
+    """Load the language model of checkpoint `best`, `latest` or a step of the run in `workdir`.
 
     Raises `UserError` where there is no such run or checkpoint.
     """
@@ -182,11 +184,12 @@ def load_lm(workdir: Path, checkpoint: str = "best") -> TrainedLm:
 
 
 def trained_checkpoints(run: RunDirectory, metric: str = METRIC) -> Checkpoints:
-    """The checkpoints of a run, to be read only; raises `UserError` where there are none."""
+    """Open the checkpoints of a run for reading; raises `UserError` where there are none."""
     return Checkpoints(run.checkpoints, read_only=True, metric=metric)
 
 
 def _restore_average(checkpoints: Checkpoints, step: int, shapes: Any, sharding: jax.sharding.Sharding) -> Weights:
-    """The moving average of the weights at `step`; `shapes` says which arrays there are, `sharding` where they go."""
+    """Restore the moving average of the weights at `step`, with `shapes` for all arrays and `sharding` for their
+    placement."""
     like = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), shapes)
     return checkpoints.restore_part(step, {"average": like})["average"]

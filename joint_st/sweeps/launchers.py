@@ -1,9 +1,9 @@
-"""Trainings started by a script that launches them elsewhere: on a Slurm cluster, a TPU VM, a cloud.
+"""Starts trainings through scripts that launch them elsewhere: on a Slurm cluster, a TPU VM, a cloud.
 
 A launch script takes its options, then `--` and the command; `launch/sky.yaml` is a task of SkyPilot. Some return when
 the command has ended, some as soon as it is queued. Where one ended with status 0 and its run is not finished, the run
 counts as submitted: no sweep starts it again until it is finished, or until `--resubmit`. The process that holds the
-run's lock while the script runs writes that down, so that a sweep that is killed meanwhile submits nothing twice.
+run's lock while the script runs records that, so that a sweep that is killed meanwhile submits nothing twice.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ SILENT_SECONDS = 600
 """A submitted run that has written nothing for this many seconds may not be alive."""
 
 _ONCE_BY_NAME = ("slurm", "gke")
-"""Scripts that end with status 0 and do nothing where a job of the given name exists already."""
+"""Scripts that do nothing and end with status 0 if a job with the given name exists already."""
 
 _LAST_BYTES = 65536
 """Number of bytes at the end of a log in which its last line is looked for."""
@@ -48,7 +48,7 @@ class Launcher:
     """Options of the script; `{run}` in them becomes the run's name, in letters, digits and hyphens as clouds want
     them."""
     workdir: str = ""
-    """Path of the sweep's directory as launched runs see it, where that differs."""
+    """Path of the sweep's directory as launched runs see it, if it differs."""
 
     def __call__(self, job: Job) -> list[str]:
         """Return the command that launches the training of a job."""

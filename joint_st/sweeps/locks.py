@@ -22,7 +22,7 @@ def lock(path: Path) -> int | None:
 
 
 def is_locked(path: Path) -> bool:
-    """Whether some process holds the lock of `path`."""
+    """Return whether some process holds the lock of `path`."""
     if not path.exists():
         return False
     descriptor = lock(path)

@@ -48,7 +48,7 @@ def draw(rows: Sequence[dict]) -> Figure:
                     _arms(ax, part, subset, named=subset == names[0])
                 ax.set_title(words_of(subset))
         figure.suptitle("\n".join(title_of(part) for part in blocks), fontsize=7, x=0.01, ha="left")
-        # Above the axes, where no rate can be.
+        # Above the axes, so that it covers no rate.
         figure.legend(*grid[0, 0].get_legend_handles_labels(), loc="outside upper right", ncols=len(MARKS))
     return figure
 

@@ -98,7 +98,7 @@ def print_table(
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_text(make(rows), encoding="utf-8")
     if plot_file:
-        from joint_st.sweeps.plot import save_plot  # brings Matplotlib, which takes a while
+        from joint_st.sweeps.plot import save_plot  # imports Matplotlib, which takes a while
 
         save_plot(rows, plot_file)
     for table in make_tables(rows):

@@ -36,7 +36,7 @@ Command = Callable[[Job], Sequence[str]]
 
 @dataclass
 class Outcome:
-    """Jobs that did not end with an evaluation, by what became of them."""
+    """Jobs that did not end with an evaluation, by outcome."""
 
     failed: list[tuple[Job, str]] = field(default_factory=list)
     """Jobs that failed, each with its problem in one line."""
@@ -77,15 +77,15 @@ def run_jobs(
     others.
 
     A job that another process trains is left to it. So is one that was submitted, unless `resubmit` is set and it has
-    written nothing for `SILENT_SECONDS`. SIGINT, SIGTERM and SIGHUP are passed on as SIGTERM, upon which a training
-    saves a checkpoint and ends; a second one of them kills. command: makes the command that trains a job, on this
-    machine or by a launcher.
+    written nothing for `SILENT_SECONDS`. SIGINT, SIGTERM and SIGHUP are passed on as SIGTERM, on which a training saves
+    a checkpoint and ends; a second signal kills it. command: makes the command that trains a job, on this machine or by
+    a launcher.
     """
     outcome = Outcome()
     todo = []
     for job in jobs:
         if look(job).finished:
-            # Its config may ask for more steps one day.
+            # Its config may be given more steps later.
             job.submission.unlink(missing_ok=True)
         else:
             todo.append(job)
@@ -122,8 +122,8 @@ def _forgotten_submissions(jobs: Sequence[Job]) -> dict[str, float]:
 def _run_all(
     jobs, workers: int, command: Command, forgotten: dict[str, float], signals: Signals, bar, outcome: Outcome
 ) -> list[Job]:
-    """Run the jobs, put what became of them into the outcome, and return those that were not run: locked jobs and,
-    after a signal, the rest.
+    """Run the jobs, record their outcomes, and return those that were not run: locked jobs and, after a signal, the
+    rest.
 
     forgotten: times of submissions, by name, that no longer count.
     """
@@ -192,7 +192,7 @@ def _has_ended(started: Started) -> bool:
 
 
 def _account(started: Started, signals: Signals, outcome: Outcome) -> None:
-    """Print how a process ended, and put a job that did not end well into the outcome."""
+    """Print how a process ended, and record a job that failed."""
     job, status = started.job, started.process.returncode
     minutes = f"{(time.monotonic() - started.began) / 60:.1f} min"
     state = look(job)
@@ -232,7 +232,7 @@ class Signals:
         self.first = 0
 
     def __enter__(self) -> Signals:
-        # One that is ignored stays so: `nohup` and shell scripts arrange that for what runs in the background.
+        # A signal that is ignored stays ignored: `nohup` and shell scripts do that for background processes.
         asking = [number for number in self.ASKING if signal.getsignal(number) != signal.SIG_IGN]
         self._before = {number: signal.signal(number, self._note) for number in asking}
         return self

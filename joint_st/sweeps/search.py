@@ -32,8 +32,8 @@ def grid(values: Mapping[str, Iterable]) -> list[dict[str, Any]]:
 def sample(seed: int, count: int, draws: Mapping[str, Draw]) -> list[dict[str, Any]]:
     """Return `count` random combinations of values at some dotted paths.
 
-    Each value depends on the seed, its place and its path alone: a larger count, or one more path, leaves all others as
-    they were, and so their runs finished.
+    Each value depends on the seed, its place and its path alone: a larger count, or one more path, leaves all other
+    values, and therefore finished runs, as they were.
     """
     return [{path: draw(Random(f"{seed} {i} {path}")) for path, draw in draws.items()} for i in range(count)]
 
@@ -59,9 +59,9 @@ def choice(*values: Any) -> Draw:
 
 
 def arm_name(overrides: Mapping[str, Any]) -> str:
-    """Return a name for an arm from its overrides: `width=64+peak_learning_rate=0.003`; `base` where that is nothing.
+    """Return a name for an arm from its overrides: `width=64+peak_learning_rate=0.003`; `base` if there are none.
 
-    A path is cut to its last words, as many as tell it from the others; what a name cannot hold becomes `_`.
+    A path is cut to as few last words as distinguish it from the others; characters that a name cannot hold become `_`.
     """
     paths = [path.split(".") for path in overrides]
     names = []

@@ -1,4 +1,4 @@
-"""How far the runs of a sweep are, by what is on disk, and a table of it that a terminal keeps up to date."""
+"""Progress of the runs of a sweep, read from disk, and a table of it that is kept up to date on a terminal."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class State:
     evaluation: Path | None
     """Table of the best checkpoint on the config's test splits; None until the run is finished."""
     conflict: str = ""
-    """Why its training cannot continue: what is on disk was trained with another config, or is damaged."""
+    """Why its training cannot continue: the run on disk has another config, or is damaged."""
     damaged: bool = False
 
     @property
@@ -65,7 +65,7 @@ def look(job: Job) -> State:
     if steps[-1] < job.config.training.steps or load(run.config).data.test != job.config.data.test:
         return State(steps[-1], None)
     tables = [(step, run.evaluation(step, job.config.data.test)) for step in best]
-    # Written in this order, each as a whole.
+    # They are written in this order, each atomically.
     whole = [
         table
         for step, table in tables
@@ -104,7 +104,7 @@ def check_conflicts(jobs: tuple[Job, ...]) -> None:
 REFRESH_SECONDS = 2.0
 
 _LAST_BYTES = 2**19
-"""Number of bytes at the end of `metrics.csv` in which the latest numbers are looked for."""
+"""Number of bytes at the end of `metrics.csv` that are searched for the latest numbers."""
 
 OVER = ("finished", "failed", "another config", "damaged")
 """States that no longer change by themselves."""
@@ -139,7 +139,7 @@ class Numbers:
 
 
 def progress(job: Job) -> Progress:
-    """Return how far a job is, from what is on disk."""
+    """Return how far a job is, from its files."""
     state, numbers, steps = look(job), read_numbers(job.directory.metrics), job.config.training.steps
     if state.conflict:
         return Progress(job.name, "damaged" if state.damaged else "another config", state.steps, steps)
@@ -149,7 +149,7 @@ def progress(job: Job) -> Progress:
         return Progress(job.name, _waiting(job, state.steps), state.steps, steps, dev_wer=numbers.dev_wer)
     if state.steps >= steps:
         return Progress(job.name, "evaluating", state.steps, steps, dev_wer=numbers.dev_wer)
-    # Each start of a training stores the config anew.
+    # Each start of a training stores the config again.
     if storage.modified(job.directory.metrics) <= storage.modified(job.directory.config) or not numbers.step:
         return Progress(job.name, "starting", state.steps, steps, dev_wer=numbers.dev_wer)
     left = _seconds_left(job, numbers.step)
@@ -157,7 +157,7 @@ def progress(job: Job) -> Progress:
 
 
 def _has_begun(job: Job) -> bool:
-    """Whether a submitted job has written something, not long ago."""
+    """Return whether a submitted job has written something recently."""
     known = submission(job)
     return bool(known) and last_sign(job) > max(known.time, time.time() - SILENT_SECONDS)
 

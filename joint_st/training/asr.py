@@ -1,4 +1,4 @@
-"""Train a joint model, from a config to a trained and evaluated run; this file reads from top to bottom."""
+"""Trains a joint model, from a config to a trained and evaluated run; read this file from top to bottom."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from joint_st.errors import UserError
 from joint_st.evaluation.evaluate import Scorer, evaluate_run
 from joint_st.evaluation.ranking import Metric, ranking_metric
 from joint_st.losses.base import Column, make_losses
+from joint_st.passes import PASSES
 from joint_st.runs.lock import one_at_a_time
 from joint_st.training.compile_subprocess import Steps, compile_in_subprocess
 from joint_st.training.loop import (
@@ -40,31 +41,62 @@ from joint_st.training.step import COLUMNS as STEP_COLUMNS
 from joint_st.training.step import SKIPPED, make_train_step
 
 COLUMNS = (
-    Column("epoch", kind="count"),
-    Column("dev_streaming_wer", "Word error rate, dev set", unit="%"),
-    Column("dev_full_context_wer", "Word error rate, dev set", unit="%"),
-    Column("dev_streaming_cer", "Character error rate, dev set", unit="%"),
-    Column("dev_full_context_cer", "Character error rate, dev set", unit="%"),
+    Column("epoch", kind="count", description="Passes over the utterances so far, as the mixture draws them."),
+    *(
+        Column(
+            f"dev_{head}_{rate}",
+            f"{words.capitalize()} error rate, dev set",
+            unit="%",
+            description=f"{words.capitalize()} error rate on the dev set, greedy, {head.replace('_', '-')} head.",
+        )
+        for rate, words in (("wer", "word"), ("cer", "character"))
+        for head in PASSES
+    ),
+    *(
+        Column(
+            f"dev_{head}_length_ratio",
+            "Length of hypotheses relative to references, dev set",
+            unit="%",
+            description=f"Characters of the {head.replace('_', '-')} head's hypotheses per character of the dev set's "
+            "references; far below 100 % the head emits too little.",
+        )
+        for head in PASSES
+    ),
+    *(
+        Column(
+            f"dev_{head}_blank_share",
+            "Frames that emit no label, dev set",
+            unit="%",
+            description=f"Share of the dev set's frames on which the {head.replace('_', '-')} head emits no label: blanks, "
+            "and repetitions of the label before.",
+        )
+        for head in PASSES
+    ),
     *STEP_COLUMNS,
-    Column("learning_rate", "Learning rate"),
-    Column("unreadable", kind="count"),
-    Column("audio_seconds_per_second", "Speed", unit="seconds of audio per second"),
+    Column("learning_rate", "Learning rate", description="Learning rate of the last step of the row."),
+    Column("unreadable", kind="count", description="Utterances of the row's batches whose audio could not be read."),
+    Column(
+        "audio_seconds_per_second",
+        "Speed",
+        unit="seconds of audio per second",
+        description="Audio trained on, per second of wall time, over all devices; evaluations and saving not counted.",
+    ),
 )
 """Columns of `metrics.csv` after `step`, before those of the losses."""
 
 
 def columns(config: Config) -> tuple[Column, ...]:
-    """All columns of `metrics.csv` after `step`."""
+    """Return all columns of `metrics.csv` after `step`."""
     skipped = (SKIPPED,) if config.optimizer.skip_above else ()
     return (*COLUMNS, *skipped, *(column for loss in make_losses(config) for column in loss.columns))
 
 
 @one_at_a_time
 def train_asr(config: Config, workdir: Path) -> None:
-    """Train `config` in `workdir`, or go on with the run there, then evaluate its test splits.
+    """Train `config` in `workdir`, or continue the run there, then evaluate its test splits.
 
-    Raises `UserError` for mistakes of the user and for a loss that is not finite; exits with status 143 after
-    SIGTERM, all saved.
+    Raises `UserError` for mistakes of the user and for a loss that is not finite; exits with status 143 after SIGTERM,
+    once everything is saved.
     """
     began = time.perf_counter()
     fields = "data.train, data.dev, data.text"
@@ -106,7 +138,7 @@ def train_asr(config: Config, workdir: Path) -> None:
 
 
 def make_reporting(config: Config, data: TrainingData) -> Reporting:
-    """Columns that the training script adds to those that a step reports."""
+    """Return the columns that the training script adds to those of the step."""
     training, features = config.training, config.model.features
 
     def host_columns(done: int, window: Window):
@@ -116,7 +148,7 @@ def make_reporting(config: Config, data: TrainingData) -> Reporting:
         return {"epoch": epoch, "audio_seconds_per_second": speed}, pace
 
     def complete(batch: Batch, metrics: dict) -> None:
-        # Not `data.unreadable`, which counts on one host, and already in the batches read ahead.
+        # Not `data.unreadable`, which counts on one host only, and includes batches that are read ahead.
         if "paired" in batch.rows:
             planned = np.count_nonzero(batch.rows["paired"] >= 0)
             metrics["unreadable"] = (planned - metrics["utterances"][0], 1)
@@ -134,7 +166,7 @@ def make_reporting(config: Config, data: TrainingData) -> Reporting:
 
 
 def check_same_ranking(session: Session, step: int, metric: Metric) -> None:
-    """Raise `UserError` where a run goes on from `step`, and its checkpoints were ranked by another error rate."""
+    """Raise `UserError` where a run continues from `step`, and its checkpoints were ranked by another error rate."""
     before = session.checkpoints.facts(step).get("ranked_by", "wer") if step else metric
     if before != metric:
         raise UserError(
@@ -146,9 +178,10 @@ def check_same_ranking(session: Session, step: int, metric: Metric) -> None:
 def make_evaluation(
     config: Config, data: TrainingData, mesh: jax.sharding.Mesh, metric: Metric
 ) -> Callable[[dict], DevResult] | None:
-    """The dev set's error rates under some weights, with figures where a logger shows them; None without a dev set.
+    """Return the evaluation of the dev set, a function of weights, with figures if a logger shows them; None without a
+    dev set.
 
-    metric: that of the full-context head ranks the checkpoint.
+    metric: error rate whose value on the full-context head ranks the checkpoint.
     """
     if not data.dev:
         return None
@@ -163,7 +196,7 @@ def make_evaluation(
         )
         found = DevResult(rates[f"dev_full_context_{metric}"], rates, shown)
         if analyse:
-            from joint_st.analysis.figures import figure_to_image  # brings Matplotlib, which takes a while
+            from joint_st.analysis.figures import figure_to_image  # imports Matplotlib, which takes a while
 
             report = analyse(weights)
             images = {name: figure_to_image(figure) for name, figure in report.figures().items()}
@@ -174,7 +207,7 @@ def make_evaluation(
 
 
 def _steps_left(config: Config, data: TrainingData, done: int) -> Steps | None:
-    """The kinds of steps after `done`, for the subprocess that compiles them."""
+    """Return the kinds of steps after `done`, for the subprocess that compiles them."""
     if done >= config.training.steps:
         return None
     return Steps(config, data.symbols.sizes, data.buckets, data.text_buckets if done < data.text_first else None)

@@ -1,4 +1,4 @@
-"""Compiling the step for every shape of its batches, before the first one runs or while it runs."""
+"""Compiles the step for every shape of its batches, before the first step or in the background."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ BucketsOfParts = dict[str, Buckets]
 def batch_shapes(
     buckets: BucketsOfParts, shape: Shape, mesh: jax.sharding.Mesh
 ) -> dict[str, dict[str, jax.ShapeDtypeStruct]]:
-    """Shapes, types and places of the arrays of a batch of some shape, over all hosts."""
+    """Return shapes, types and shardings of the arrays of a batch of some shape, over all hosts."""
     sharding = batch_sharding(mesh)
     return {
         part: {
@@ -35,7 +35,7 @@ def batch_shapes(
 
 
 def shapes_of_batches(buckets: BucketsOfParts) -> Iterator[Shape]:
-    """All shapes that batches of these buckets have."""
+    """Return all shapes of batches of these buckets."""
     each = (range(len(buckets[part])) if part in buckets else [None] for part in Shape._fields)
     return itertools.starmap(Shape, itertools.product(*each))
 
@@ -43,7 +43,8 @@ def shapes_of_batches(buckets: BucketsOfParts) -> Iterator[Shape]:
 class Programs:
     """A step compiled for each shape of its batches.
 
-    One after the other: XLA's compiler is parallel in itself, and several at once took longer and far more memory.
+    They are compiled one after the other: XLA's compiler is parallel in itself, and several at once took longer and far
+    more memory.
     """
 
     def __init__(self, mesh: jax.sharding.Mesh):
@@ -61,7 +62,7 @@ class Programs:
         return len(self._programs)
 
     def __getitem__(self, shape: Shape) -> Callable:
-        """The program for a shape; waits until it is there."""
+        """Return the program for a shape; wait until it is compiled."""
         return self._programs[shape].result()
 
     def add(
@@ -71,9 +72,9 @@ class Programs:
         buckets: BucketsOfParts,
         before: Callable[[Shape], None] = lambda shape: None,
     ) -> None:
-        """Begin to compile the jitted `step` of `state` for all its shapes, behind what is being compiled already.
+        """Queue the compilation of the jitted `step` of `state` for all its shapes.
 
-        before: called when a program was traced, before it is compiled.
+        before: function to call when a program was traced, before it is compiled.
         """
         like = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), state)
 
@@ -87,7 +88,7 @@ class Programs:
             self._programs[shape] = self._compiler.submit(compiled, shape)
 
     def wait(self) -> None:
-        """Until all that was added is compiled."""
+        """Wait until everything in the queue is compiled."""
         shown = {"desc": "compiling", "unit": "shape", "leave": False, "disable": None, "delay": 1}
         for program in tqdm.tqdm(self._programs.values(), **shown):
             program.result()

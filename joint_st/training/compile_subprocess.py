@@ -1,7 +1,7 @@
-"""Compile the steps of a run in a subprocess, into the cache of compiled programs, which this process reads.
+"""Compiles the steps of a run in a subprocess, into the cache of compiled programs, which this process reads.
 
-XLA's compiler takes and frees millions of small blocks. In the one heap of a process that keeps its memory
-(`joint_st.distributed.host_memory`), what is left between them makes every later search for a large block long: the
+XLA's compiler allocates and frees millions of small blocks. In a process that keeps its memory in one heap
+(`joint_st.distributed.host_memory`), the fragments that remain make every later search for a large block slow: the
 quickstart's joint step took 388 ms in a process that had compiled it, and 233 ms in another, on 2 CPU cores
 (`benchmarks/host_memory.py`).
 """
@@ -47,21 +47,22 @@ class Steps(NamedTuple):
     """The buckets of batches of text alone; None where no such batches come first."""
 
     def each(self) -> Iterator[tuple[bool, Shape]]:
-        """Whether a program takes speech, and the shape of its batches, in the order of their use."""
+        """Yield for each program whether it takes speech, and the shape of its batches, in the order of their use."""
         for buckets in filter(None, (self.text_buckets, self.buckets)):
             for shape in shapes_of_batches(buckets):
                 yield "paired" in buckets, shape
 
     @property
     def digest(self) -> str:
-        """Fingerprint of all that the compiled programs depend on."""
+        """Return a fingerprint of everything that the compiled programs depend on."""
         config = self.config.model_copy(update={"name": "", "seed": 0})
         versions = sources(), jax.__version__, sys.version, os.environ.get("XLA_FLAGS", "")
         return hashlib.sha256(repr((versions, self._replace(config=config))).encode()).hexdigest()[:24]
 
 
 class CompileSubprocess:
-    """A subprocess that compiles `steps`. It ends with the `with` block, and with this process, however that ends."""
+    """A subprocess that compiles `steps`. It ends with the `with` block, and with this process, for whatever reason
+    that ends."""
 
     def __init__(self, steps: Steps):
         self._left = False
@@ -112,16 +113,26 @@ class CompileSubprocess:
 
 
 def compile_in_subprocess(steps: Steps | None) -> CompileSubprocess | contextlib.nullcontext:
-    """Begin to compile `steps` in a subprocess, where that pays; a context of the subprocess, or of None.
+    """Begin to compile `steps` in a subprocess where that pays; a context that gives the subprocess or None.
 
-    It pays on the CPU, where this process keeps its memory and has a cache of compiled programs on its disk that lacks
-    these. A file there says for which steps it has them. None for `steps`: there is nothing to compile.
+    It pays on the CPU if this process keeps its memory and its cache of compiled programs, on a disk, lacks these. A
+    file in the cache records for which steps it has them. steps: None if there is nothing to compile.
+    A section that a config file itself defines is unknown to another process: this one compiles then.
     """
     folder = jax.config.jax_compilation_cache_dir
     keeps_memory = os.environ.get(VARIABLE) == TUNABLES and jax.default_backend() == "cpu"
     if not steps or not keeps_memory or current().several or not folder or _known(folder, steps).exists():
         return contextlib.nullcontext()
-    return CompileSubprocess(steps)
+    return CompileSubprocess(steps) if _can_be_sent(steps) else contextlib.nullcontext()
+
+
+def _can_be_sent(steps: Steps) -> bool:
+    """Return whether another process can find all classes of the config."""
+    try:
+        pickle.dumps(steps)
+    except (pickle.PicklingError, AttributeError):
+        return False
+    return True
 
 
 def _known(folder: str, steps: Steps) -> Path:
@@ -131,7 +142,7 @@ def _known(folder: str, steps: Steps) -> Path:
 def main() -> None:
     """Compile the steps that come in on standard input, and print a line for each once it is in the cache."""
     steps = pickle.load(sys.stdin.buffer)
-    # Ends when the process that started this one does.
+    # This process ends when the one that started it does.
     threading.Thread(target=lambda: os._exit(0 if sys.stdin.buffer.read() else 1), daemon=True).start()
     config = steps.config
     keep_compiled(config.training.compilation_cache)

@@ -1,8 +1,8 @@
-"""Leaving at SIGTERM with everything saved, as clusters ask of jobs they are about to end.
+"""Ends a run at SIGTERM with everything saved, since clusters send SIGTERM to jobs that they are about to end.
 
-Where there are several processes, one of them may be asked alone. All have to stop after the same step then. None
-knows how far the others are, so each tells the step that it may have begun, begins no later one until all have told,
-and all stop after the latest. Until somebody is asked, this costs nothing but a thread that waits.
+With several processes, only one of them may get the signal, but all have to stop after the same step. None knows how
+far the others are, so each publishes the step that it may have begun, begins no later step until all have published
+theirs, and all stop after the latest. Until a process gets the signal, this costs nothing but a waiting thread.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ from joint_st.distributed.peers import FOREVER_SECONDS, Peers, current
 
 
 class Interruption:
-    """A context in which SIGTERM, instead of ending the process, ends training after the step `stops_after` says."""
+    """A context in which SIGTERM does not end the process; instead training ends after the step given by
+    `stops_after`."""
 
     def __init__(self, peers: Peers | None = None):
         self._peers = peers or current()
@@ -28,7 +29,7 @@ class Interruption:
 
     @property
     def stopped(self) -> bool:
-        """Whether training was told to stop, by SIGTERM."""
+        """Whether SIGTERM has asked training to stop."""
         return self._stopped
 
     def __enter__(self):
@@ -40,13 +41,14 @@ class Interruption:
 
     def __exit__(self, *exception):
         signal.signal(signal.SIGTERM, self._before)
-        # Who is asked from here on must not wait for an answer, nor a thread for a question.
+        # From here on, a signal must not wait for an answer, nor a thread for a signal.
         if self._peers.several:
             self._tell()
             self._peers.store.set("stop", self._peers.name())
 
     def stops_after(self, done: int) -> bool:
-        """Whether to stop now that `done` steps are begun: the same answer in all processes. Ask after every step."""
+        """Return whether to stop now that `done` steps are begun, the same answer in all processes. Call it after every
+        step."""
         if not self._peers.several:
             self._stopped = self._requested.is_set()
             return self._stopped
@@ -59,12 +61,12 @@ class Interruption:
         return self._stopped
 
     def _pass_on(self) -> None:
-        """Where this process is asked, tell the others."""
+        """Tell the others if this process gets the signal."""
         self._requested.wait()
         self._peers.store.set("stop", self._peers.name())
 
     def _agree(self) -> None:
-        """When any process is asked, find the step after which all stop."""
+        """When any process gets the signal, find the step after which all stop."""
         store = self._peers.store
         if store.get("stop", FOREVER_SECONDS) is None:
             return
@@ -81,4 +83,4 @@ class Interruption:
 
 
 EXIT_STATUS = 128 + signal.SIGTERM
-"""What a process ended by SIGTERM leaves, so that a scheduler knows the job is not done."""
+"""Exit status of a process ended by SIGTERM, so that a scheduler knows that the job is not done."""

@@ -1,4 +1,4 @@
-"""Train a language model, from a config to a trained run; this file reads from top to bottom."""
+"""Trains a language model, from a config to a trained run; read this file from top to bottom."""
 
 from __future__ import annotations
 
@@ -54,21 +54,28 @@ from joint_st.training.step import SKIPPED, TrainState, fresh_state, jitted_init
 from joint_st.training.weights import Start, starting_state
 
 COLUMNS = (
-    Column("epoch", kind="count"),
-    Column("loss", "Loss", unit="nats per label"),
-    Column("gradient_norm", "Norm of the gradient"),
-    Column("learning_rate", "Learning rate"),
-    Column("texts", kind="count"),
-    Column("labels_per_second", "Speed", unit="labels per second"),
-    Column("dev_perplexity", "Perplexity, dev set"),
-    Column("dev_word_perplexity", "Perplexity, dev set"),
+    Column("epoch", kind="count", description="Passes over the texts so far."),
+    Column(
+        "loss", "Loss", unit="nats per label", description="Mean negative log probability of a label, end included."
+    ),
+    Column("gradient_norm", "Norm of the gradient", description="L2 norm of the gradient, before it is clipped."),
+    Column("learning_rate", "Learning rate", description="Learning rate of the last step of the row."),
+    Column("texts", kind="count", description="Texts that the steps of the row took."),
+    Column(
+        "labels_per_second",
+        "Speed",
+        unit="labels per second",
+        description="Labels trained on, per second of wall time, over all devices.",
+    ),
+    Column("dev_perplexity", "Perplexity, dev set", description="Perplexity per label on the dev set."),
+    Column("dev_word_perplexity", "Perplexity, dev set", description="Perplexity per word on the dev set."),
 )
 """Columns of `metrics.csv` after `step`."""
 
 
 @dataclasses.dataclass(frozen=True)
 class LmData:
-    """What a language model is trained on, and the plan of its batches."""
+    """The training texts of a language model, and the plan of its batches."""
 
     tokenizer: Tokenizer
     texts: Dataset
@@ -77,22 +84,22 @@ class LmData:
 
     @property
     def fingerprint(self) -> str:
-        """Fingerprint of the lengths of the training texts, and so of the batch plan."""
+        """Return a fingerprint of the lengths of the training texts, and so of the batch plan."""
         return hashlib.sha256(self.texts.label_lengths.tobytes()).hexdigest()[:16]
 
     @property
     def fingerprint_of_all(self) -> str:
-        """Fingerprint of the lengths of the dev set too."""
+        """Return a fingerprint that includes the lengths of the dev set."""
         of_dev = self.dev.label_lengths.tobytes() if self.dev else b""
         return hashlib.sha256(self.texts.label_lengths.tobytes() + of_dev).hexdigest()[:16]
 
 
 @one_at_a_time
 def train_lm(config: LmConfig, workdir: Path) -> None:
-    """Train `config` in `workdir`, or go on with the run there.
+    """Train `config` in `workdir`, or continue the run there.
 
-    Raises `UserError` for mistakes of the user and for a loss that is not finite; exits with status 143 after
-    SIGTERM, all saved.
+    Raises `UserError` for mistakes of the user and for a loss that is not finite; exits with status 143 after SIGTERM,
+    once everything is saved.
     """
     began = time.perf_counter()
     run, mesh, data = open_training(config, workdir, check_lm_devices, open_lm_data, "data.train, data.dev")
@@ -122,11 +129,11 @@ def train_lm(config: LmConfig, workdir: Path) -> None:
 
 
 def open_lm_data(config: LmConfig, run: RunDirectory, normalize: Normalizer) -> LmData:
-    """The texts of a run; its tokenizer is made where it has none yet."""
+    """Open the texts of a run; its tokenizer is made if it has none yet."""
     data, began, indexes = config.data, time.perf_counter(), Indexes(config.data.index_cache, normalize)
     if not (run.tokenizer / DESCRIPTION).exists():
         texts = () if data.tokenizer.path else normalised_texts(data.train, indexes)
-        # Elsewhere until it is whole: the process may be killed at any moment.
+        # Written elsewhere until it is complete, because the process may be killed at any moment.
         with storage.draft_folder(run.root / ".texts") as draft:
             make_tokenizer(data.tokenizer, texts).save(draft / "tokenizer")
             run.sum_up_inventories(draft / "tokenizer")
@@ -137,35 +144,35 @@ def open_lm_data(config: LmConfig, run: RunDirectory, normalize: Normalizer) -> 
     dev = open_lm_texts(data.dev, *made_with, "data.dev", indexes=indexes) if data.dev else None
     texts = open_lm_texts(data.train, *made_with, "data.train", held_out=dev, indexes=indexes)
     plan = label_plan(texts, data, config.seed, shuffle=True)
-    _ = plan[0]  # kept, and part of what is timed
+    _ = plan[0]  # kept for the job, and part of the measured time
     log(indexes.describe(time.perf_counter() - began))
     return LmData(tokenizer, texts, plan, dev)
 
 
 def lm_optimizer(config: LmConfig) -> optax.GradientTransformation:
-    """The optimizer of a language model."""
+    """Make the optimizer of a language model."""
     return make_optimizer(config.optimizer, config.training.steps, output_layers=OUTPUT_LAYERS)
 
 
 def init_lm_state(config: LmConfig, vocabulary: int, seed: jax.Array) -> TrainState:
-    """The state before the first step, with weights drawn from the seed."""
+    """Make the state before the first step, with weights drawn from the seed."""
     return fresh_state(init_lm(config.model, vocabulary, seed), lm_optimizer(config), seed)
 
 
 def lm_state_shapes(config: LmConfig, vocabulary: int, mesh) -> TrainState:
-    """Shapes, types and places on `mesh` of the state; nothing is computed."""
+    """Return shapes, types and shardings on `mesh` of the state; nothing is computed."""
     axes = lm_axes(config.model, vocabulary)
     return placed_shapes(lambda seed: init_lm_state(config, vocabulary, seed), mesh, axes)
 
 
 def make_lm_init(config: LmConfig, vocabulary: int, mesh) -> Callable[[], TrainState]:
-    """`() -> TrainState`, jitted, made where it lies on `mesh`."""
+    """Return a jitted function `() -> TrainState`, whose result is sharded over `mesh`."""
     axes = lm_axes(config.model, vocabulary)
     return jitted_init(lambda seed: init_lm_state(config, vocabulary, seed), config.seed, mesh, axes)
 
 
 def open_lm_state(config: LmConfig, tokenizer: Tokenizer, mesh, checkpoints: Checkpoints) -> Start:
-    """What the run begins with: its latest complete checkpoint, another run's weights, or fresh ones."""
+    """Return the starting state: from the latest complete checkpoint, from another run's weights, or fresh."""
     return starting_state(
         config,
         checkpoints,
@@ -176,11 +183,11 @@ def open_lm_state(config: LmConfig, tokenizer: Tokenizer, mesh, checkpoints: Che
 
 
 def make_lm_step(config: LmConfig, vocabulary: int, mesh):
-    """Jitted `(state, batch) -> (state, metrics)`; the state given is donated.
+    """Return a jitted function `(state, batch) -> (state, metrics)`, to which the state is donated.
 
     The loss is the mean negative log probability of a label in nats, the end of a text counted as one. Metrics are
-    pairs (sum, count), divided only where they are shown, and `text_loss` [B], which names the texts behind one that
-    is not finite.
+    pairs (sum, count), divided only where they are shown, and `text_loss` [B], which shows the texts that cause a loss
+    that is not finite.
     """
     places = shardings(lm_state_shapes(config, vocabulary, mesh))
     optimizer = lm_optimizer(config)
@@ -214,7 +221,7 @@ def print_lm_summary(config: LmConfig, run: RunDirectory, data: LmData, begun: S
 
 
 def make_reporting(config: LmConfig, data: LmData) -> Reporting:
-    """Columns that the training script adds to those that a step reports."""
+    """Return the columns that the training script adds to those of the step."""
 
     def host_columns(done: int, window: Window):
         speed = window.total("labels") / window.seconds
@@ -230,7 +237,7 @@ def make_reporting(config: LmConfig, data: LmData) -> Reporting:
 
 
 def make_evaluation(config: LmConfig, data: LmData, mesh: jax.sharding.Mesh) -> Callable[[dict], DevResult] | None:
-    """The dev set's perplexity under some weights; None without a dev set."""
+    """Return the evaluation of the dev set's perplexity, a function of weights; None without a dev set."""
     if not data.dev:
         return None
     perplexity = Perplexity(config, data.dev, mesh)
@@ -244,9 +251,9 @@ def make_evaluation(config: LmConfig, data: LmData, mesh: jax.sharding.Mesh) -> 
 
 
 class Perplexity:
-    """Perplexity of a language model on some texts, per label and per word, under changing weights; compiled once.
+    """Computes the perplexity of a language model on some texts, per label and per word; compiled once for any weights.
 
-    The end of a text is to be foretold too: it counts as one more label, and as one more word.
+    The end of a text is predicted too, and counts as one more label and as one more word.
     """
 
     def __init__(self, config: LmConfig, texts: Dataset, mesh: jax.sharding.Mesh):
@@ -265,7 +272,7 @@ class Perplexity:
         self._log_prob = log_prob
 
     def __call__(self, weights) -> tuple[float, float]:
-        """Perplexity per label and per word."""
+        """Return the perplexity per label and per word."""
         total = 0.0
         for batch in text_batches(self._texts, self._plan, parts=rows_here(self._mesh), prefetch=self._prefetch):
             text = batch.arrays["text"]

@@ -1,4 +1,4 @@
-"""Where metrics go: `metrics.csv` always, TensorBoard and Weights & Biases when asked for."""
+"""Loggers of metrics: `metrics.csv` always, TensorBoard and Weights & Biases on request."""
 
 from __future__ import annotations
 
@@ -20,31 +20,32 @@ from joint_st.runs.directory import RunDirectory
 
 
 class Logger(Protocol):
-    """Takes rows of metrics; `None` values are not known at that step."""
+    """A destination of rows of metrics; `None` values are unknown at that step."""
 
     def log(self, step: int, row: dict[str, float | None]) -> None:
         """Record `row` of metrics after `step` steps."""
 
     def log_images(self, step: int, images: Mapping[str, np.ndarray]) -> None:
-        """Record images, uint8 [H, W, 3], after `step` steps, where it can show them."""
+        """Record images, uint8 [H, W, 3], after `step` steps, if the logger can show them."""
 
     def flush(self) -> None:
-        """Return when what a resumed run rests on is stored: it does not write those rows again."""
+        """Return when all rows so far are stored; a resumed run does not write them again."""
 
     def close(self) -> None:
-        """Flush and let go."""
+        """Flush and close."""
 
 
 class CsvLogger:
-    """One row a call that has some of `columns`, other keys left out; readable while the run goes on."""
+    """Writes one row for each call with some of `columns`, without other keys; the file can be read while the run
+    continues."""
 
     def __init__(self, path: Path, columns: tuple[str, ...], *, resume_at: int):
-        """Rows after step `resume_at` are removed: the run will write them again."""
+        """Remove rows after step `resume_at`, which the run will write again."""
         self._columns = ("step", *columns)
         kept = []
         if path.exists():
             try:
-                # A line without its end was cut short with the machine.
+                # A line without its end was cut when the machine went down.
                 lines = io.StringIO(path.read_bytes().decode(), newline="")
                 whole = [line for line in lines if line.endswith("\n")]
                 kept = [row for row in csv.DictReader(whole) if int(row["step"]) <= resume_at]
@@ -78,7 +79,7 @@ class CsvLogger:
 
 
 class TensorBoardLogger:
-    """Scalars as TensorBoard events under `directory`; in a bucket they appear at each `flush`."""
+    """Writes scalars as TensorBoard events under `directory`; in a bucket they appear at each `flush`."""
 
     def __init__(self, directory: Path, *, resume_at: int):
         try:
@@ -123,7 +124,7 @@ class WandbLogger:
         identity = directory / "wandb_id"
         if not identity.exists():
             identity.write_text(wandb.util.generate_id())
-        # What it keeps on a disk beside what it sends.
+        # Folder in which it keeps files on a disk, in addition to what it sends.
         folder = tempfile.mkdtemp(prefix="joint_st_wandb_") if storage.is_remote(directory) else directory
         self._run = wandb.init(
             dir=folder, name=name, config=config, id=identity.read_text(), resume="allow", project="joint_st"
@@ -147,7 +148,7 @@ class WandbLogger:
 def open_loggers(
     config: Config | LmConfig, run: RunDirectory, columns: tuple[str, ...], *, resume_at: int
 ) -> list[Logger]:
-    """The CSV of a run, of some columns, and the loggers its config asks for, at step `resume_at`."""
+    """Open the CSV of a run, with some columns, and the loggers in its config, at step `resume_at`."""
     loggers: list[Logger] = [CsvLogger(run.metrics, columns, resume_at=resume_at)]
     if "tensorboard" in config.training.loggers:
         loggers.append(TensorBoardLogger(run.root / "tensorboard", resume_at=resume_at))

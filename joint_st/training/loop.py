@@ -1,4 +1,4 @@
-"""What both training scripts share: opening a run, the steps themselves, their metrics, saving, and the end."""
+"""The parts that both training scripts share: opening a run, the steps, their metrics, saving, and the end."""
 
 from __future__ import annotations
 
@@ -34,6 +34,7 @@ from joint_st.training.loggers import open_loggers
 from joint_st.training.metrics import Window
 from joint_st.training.setup import log
 from joint_st.training.step import UNLISTED, TrainState
+from joint_st.training.symptoms import Symptoms
 
 AnyConfig = TypeVar("AnyConfig", Config, LmConfig)
 Data = TypeVar("Data")
@@ -46,9 +47,10 @@ def open_training(
     open_data: Callable[[AnyConfig, RunDirectory, Normalizer], Data],
     fields: str,
 ) -> tuple[RunDirectory, jax.sharding.Mesh, Data]:
-    """The directory of a run, the mesh it computes on and its data, once all processes agree on them.
+    """Open the directory of a run, its mesh and its data, and check that all processes agree on them.
 
-    check_devices: raises `UserError` where the config does not fit so many devices. fields: those that name data.
+    check_devices: function that raises `UserError` if the config does not fit a number of devices. fields: fields of
+    the config that name data.
     """
     peers = current()
     check_config(peers, config)
@@ -81,7 +83,7 @@ class Session:
 def open_session(
     config: Config | LmConfig, run: RunDirectory, mesh: jax.sharding.Mesh, metric: str
 ) -> Iterator[Session]:
-    """A run while it trains, under its mesh; its checkpoints are ranked by `metric`. SIGTERM is heeded inside."""
+    """Open a run for training under its mesh, with checkpoints ranked by `metric` and SIGTERM handled; a context."""
     training = config.training
     kept = {"keep_latest": training.keep_latest, "keep_best": training.keep_best}
     with (
@@ -94,7 +96,7 @@ def open_session(
 
 
 def check_same_data(session: Session, step: int, fingerprint: str, fields: str) -> None:
-    """Raise `UserError` where a run goes on from `step` with other data than those it was trained on."""
+    """Raise `UserError` where a run continues from `step` with other data than it was trained on."""
     if step and session.checkpoints.facts(step)["data"] != fingerprint:
         raise UserError(
             f"{fields}: their utterances are not those that {session.run.root} was trained on, so it cannot "
@@ -103,7 +105,7 @@ def check_same_data(session: Session, step: int, fingerprint: str, fields: str) 
 
 
 class DevResult(NamedTuple):
-    """What an evaluation during training found."""
+    """The result of an evaluation during training."""
 
     rank: float
     """Number by which the checkpoint is ranked; lower is better."""
@@ -112,34 +114,36 @@ class DevResult(NamedTuple):
     shown: str
     """The result in words, for the terminal."""
     more: dict[str, float] = {}
-    """Further numbers, which loggers other than `metrics.csv` take."""
+    """Further numbers for loggers other than `metrics.csv`."""
     images: Mapping[str, np.ndarray] = {}
     """Figures, uint8 [H, W, 3], by name."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Reporting:
-    """What a training script adds to the metrics that its step reports."""
+    """Additions of a training script to the metrics of its step."""
 
     columns: tuple[Column, ...]
     """Columns of `metrics.csv` after `step`."""
     schedule: optax.Schedule
     """Learning rate by step."""
     host_columns: Callable[[int, Window], tuple[dict[str, float], str]]
-    """`(steps done, window)` to columns that are computed on the host, and the pace in words."""
+    """Function of `(steps done, window)` that returns columns computed on the host, and the pace in words."""
     nonfinite_rows: Callable[[Batch, dict[str, np.ndarray]], list[str]]
-    """A batch and the losses of its rows to the ids of those that are not finite; of all of them where none is."""
+    """Function of a batch and the losses of its rows that returns the ids of rows with losses that are not finite, or
+    of all rows if there are none."""
     complete: Callable[[Batch, dict], None] = lambda batch, metrics: None
-    """Adds to the metrics of a batch what only the host knows."""
+    """Function that adds metrics of a batch that only the host knows."""
 
 
 class Recorder:
-    """Takes in the metrics of every step, writes rows of them, and shows how far the run is."""
+    """Collects the metrics of every step, writes rows of them, and shows the progress of the run."""
 
     def __init__(
         self, config: Config | LmConfig, run: RunDirectory, reporting: Reporting, start: int, saved: dict | None
     ):
-        """start: steps done before. saved: `window` of the checkpoint that the run goes on from, None without one."""
+        """Begin to record. start: steps done before. saved: `window` of the checkpoint from which the run continues,
+        None without one."""
         self._reporting = reporting
         self._training = config.training
         self._start = start
@@ -147,6 +151,7 @@ class Recorder:
         self._counts = {column.name for column in reporting.columns if column.kind == "count"}
         self._known = {column.name for column in reporting.columns} | UNLISTED
         self.window = Window(saved)
+        self._symptoms = Symptoms()
         names = tuple(column.name for column in reporting.columns)
         self.loggers = open_loggers(config, run, names, resume_at=start) if current().is_first else []
         self._bar = tqdm.tqdm(
@@ -159,7 +164,7 @@ class Recorder:
         )
 
     def add(self, batch: Batch, metrics: dict, checkpoints: Checkpoints) -> None:
-        """Take in the metrics of the step that took `batch`; raises `UserError` if it was not finite."""
+        """Add the metrics of the step that took `batch`; raises `UserError` if its loss was not finite."""
         done, last = batch.number + 1, self._training.steps
         rows = {name: metrics[name] for name in ("utterance_loss", "text_loss") if name in metrics}
         metrics = jax.device_get({name: metrics[name] for name in metrics.keys() - rows.keys()})
@@ -178,15 +183,16 @@ class Recorder:
             if name in self.window and name not in row:
                 row[name] = self.window.total(name) if name in self._counts else self.window.mean(name)
         self.log(done, row)
+        self._symptoms.add_loss(row["loss"])
         shown = f"loss {row['loss']:.3f}, lr {row['learning_rate']:.2e}, {pace}"
         self._bar.set_postfix_str(shown)
-        if self._bar.disable:  # no terminal: a log of lines
+        if self._bar.disable:  # without a terminal, log lines
             left = (time.perf_counter() - self._began) / (done - self._start) * (last - done) / 60
             log(f"step {done}/{last}: {shown}, {left:.0f} min left")
         self.window.clear()
 
     def advance(self) -> None:
-        """Show that a step more was begun."""
+        """Show that one more step was begun."""
         self._bar.update()
 
     def log(self, done: int, row: dict) -> None:
@@ -195,21 +201,23 @@ class Recorder:
             logger.log(done, row)
 
     def log_dev(self, done: int, found: DevResult) -> None:
-        """Write and show what an evaluation found after `done` steps."""
+        """Write and show the result of an evaluation after `done` steps."""
         self.log(done, found.rates)
         if current().is_first:
             tqdm.tqdm.write(f"step {done}: dev {found.shown}", file=sys.stderr)
+            for line in self._symptoms.found(done, found.rank, found.shown, found.rates):
+                tqdm.tqdm.write(f"step {done}: {line}", file=sys.stderr)
         for logger in self.loggers if found.images else ():
             logger.log(done, found.more)
             logger.log_images(done, found.images)
 
     def flush(self) -> None:
-        """Return when all rows are stored that a resumed run would not write again."""
+        """Return when all rows that a resumed run would not write again are stored."""
         for logger in self.loggers:
             logger.flush()
 
     def close(self) -> None:
-        """End the bar and the loggers."""
+        """Close the progress bar and the loggers."""
         self._bar.close()
         for logger in self.loggers:
             logger.close()
@@ -217,20 +225,20 @@ class Recorder:
 
 @dataclasses.dataclass(frozen=True)
 class Saving:
-    """When a run is evaluated and saved, and with what."""
+    """When a run is evaluated and saved, and how."""
 
     metric: str
     """Name of the number by which checkpoints are ranked."""
     facts: dict
-    """What is stored with every checkpoint."""
+    """Facts that are stored with every checkpoint."""
     evaluate: Callable[[dict], DevResult] | None
-    """The dev set under some weights; None without one."""
+    """Evaluation of the dev set under some weights; None without a dev set."""
 
 
 def run_steps(
     session: Session, state: TrainState, batches: Iterable[Batch], reporting: Reporting, saving: Saving
 ) -> TrainState:
-    """Make the steps that are left, with metrics, evaluations and checkpoints on the way; returns the last state."""
+    """Run the remaining steps with metrics, evaluations and checkpoints; return the last state."""
     training, checkpoints, start = session.config.training, session.checkpoints, int(state.step)
     saved = checkpoints.facts(start)["window"] if start else None
     recorder = Recorder(session.config, session.run, reporting, start, saved)
@@ -260,7 +268,7 @@ def run_steps(
 
 
 def save(done: int, state: TrainState, recorder: Recorder, saving: Saving, session: Session) -> None:
-    """Save the state after `done` steps, evaluated first where it is time."""
+    """Save the state after `done` steps, and evaluate it first if an evaluation is due."""
     training = session.config.training
     rank, row_so_far = None, recorder.window.to_json()
     if saving.evaluate and (done % training.evaluate_every == 0 or done == training.steps):
@@ -275,11 +283,12 @@ def save(done: int, state: TrainState, recorder: Recorder, saving: Saving, sessi
 
 
 MOST_SKIPPED_IN_ROW = 10
-"""Skipped steps in a row after which a run ends: the level of the gradient has changed, or the run diverges."""
+"""Skipped steps in a row after which a run ends, because the level of the gradient has changed or the run diverges."""
 
 
 def check_spikes(batch: Batch, metrics: dict, checkpoints: Checkpoints) -> None:
-    """Say that a step was skipped for its gradient (`optimizer.skip_above`); raise `UserError` after ten in a row."""
+    """Report that a step was skipped because of its gradient (`optimizer.skip_above`); raise `UserError` after ten in a
+    row."""
     in_row = int(metrics["skipped_in_row"][0]) if "skipped_in_row" in metrics else 0
     if not in_row:
         return
@@ -295,14 +304,14 @@ def check_spikes(batch: Batch, metrics: dict, checkpoints: Checkpoints) -> None:
 
 
 def _kept(checkpoints: Checkpoints) -> str:
-    """Which checkpoint a run that has to end can go back to, in words."""
+    """Return in words which checkpoint a run that has to end can return to."""
     checkpoints.wait()
     good = checkpoints.latest()
     return f"the checkpoint of step {good} is good" if good is not None else "no checkpoint was saved yet"
 
 
 def check_finite(batch: Batch, metrics: dict, rows: dict, checkpoints: Checkpoints, nonfinite_rows: Callable) -> None:
-    """Raise `UserError` that names the step and its utterances where it made something that is not finite."""
+    """Raise `UserError` that names the step and its utterances where a result is not finite."""
     loss, gradient, weights = (float(metrics[name][0]) for name in ("loss", "gradient_norm", "weights_norm"))
     if not math.isfinite(loss):
         what = f"the loss is {loss}"
@@ -321,18 +330,18 @@ def check_finite(batch: Batch, metrics: dict, rows: dict, checkpoints: Checkpoin
 
 
 def nonfinite_ids(dataset, rows: np.ndarray, losses: np.ndarray) -> list[str]:
-    """Ids of the rows [B] of a data set (-1 for none) whose losses are not finite."""
+    """Return the ids of the rows [B] of a data set (-1 for none) whose losses are not finite."""
     found = (rows >= 0) & ~np.isfinite(losses[: len(rows)])
     return [dataset.id(int(n)) for n in rows[found]]
 
 
 def ids(dataset, rows: np.ndarray) -> list[str]:
-    """Ids of the rows [B] of a data set, -1 for none."""
+    """Return the ids of the rows [B] of a data set, -1 for none."""
     return [dataset.id(int(n)) for n in rows[rows >= 0]]
 
 
 def end_training(session: Session, state: TrainState, start: int, began: float) -> None:
-    """Say how training ended, once all is saved; exit with status 143 after SIGTERM."""
+    """Report how training ended, once everything is saved; exit with status 143 after SIGTERM."""
     done = int(state.step)
     if session.interruption.stopped:
         session.checkpoints.wait()

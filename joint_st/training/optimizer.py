@@ -13,7 +13,8 @@ from joint_st.config import OptimizerConfig
 
 
 def schedule(config: OptimizerConfig, steps: int, held: int = 0) -> optax.Schedule:
-    """Learning rate by step: linear warm-up to the peak, then a cosine down to `final_share` of it at `steps`.
+    """Return the learning rate by step: linear warm-up to the peak, then a cosine down to `final_share` of it at
+    `steps`.
 
     It stays at the peak through the first `held` steps.
     """
@@ -25,15 +26,16 @@ def schedule(config: OptimizerConfig, steps: int, held: int = 0) -> optax.Schedu
 
 
 def is_matrix(path, leaf) -> bool:
-    """Whether weight decay applies: kernels and filters, not biases and norms, whose stacks have two axes as well."""
+    """Return whether weight decay applies: to kernels and filters, not to biases and norms, whose stacks have two axes
+    as well."""
     del leaf
     return str(getattr(path[-1], "key", path[-1])) in ("kernel", "filters")
 
 
 def muon_dimensions(path, leaf, output_layers: frozenset[str] = frozenset()):
-    """Which axes of a weight Muon takes as rows and columns; `None` for what AdamW updates.
+    """Return the axes of a weight that Muon takes as rows and columns; `None` for weights that AdamW updates.
 
-    Kernels of the layers are matrices behind the axis of the stack; heads of attention count as one axis. Output
+    Kernels of the layers are matrices after the axis of the stack; attention heads count as one axis. Output
     layers, named by their dotted paths, are left to AdamW, as is usual.
     """
     names = [str(getattr(part, "key", part)) for part in path]
@@ -49,10 +51,12 @@ def muon_dimensions(path, leaf, output_layers: frozenset[str] = frozenset()):
 def make_optimizer(
     config: OptimizerConfig, steps: int, held: int = 0, output_layers: frozenset[str] = frozenset()
 ) -> optax.GradientTransformation:
-    """Clip by global norm, then AdamW (arXiv 1711.05101) or Muon (scaled to AdamW's step, arXiv 2502.16982).
+    """Make the optimizer: clipping by global norm, then AdamW (arXiv 1711.05101) or Muon (scaled to AdamW's step, arXiv
+    2502.16982).
 
-    With Muon, what is no matrix of a layer is updated by AdamW with Nesterov's momentum. Weight decay is on
-    matrices only. `steps` and `held` are the schedule's; `output_layers` are left to AdamW, by their dotted paths.
+    With Muon, AdamW with Nesterov's momentum updates everything that is not a matrix of a layer. Weight decay is on
+    matrices only. `steps` and `held` are arguments of the schedule; `output_layers`, by their dotted paths, are left to
+    AdamW.
     """
     rate = schedule(config, steps, held)
     common = {"weight_decay": config.weight_decay}
@@ -75,7 +79,7 @@ def make_optimizer(
 
 
 class SpikeState(NamedTuple):
-    """The optimizer's state where spikes, steps of a far larger gradient than usual, are skipped.
+    """The optimizer's state for skipping spikes, which are steps with a far larger gradient than usual.
 
     It is saved with the run, so that resuming is exact.
     """
@@ -92,11 +96,11 @@ class SpikeState(NamedTuple):
 
 
 def skip_spikes(update: optax.GradientTransformation, above: float, window: int) -> optax.GradientTransformation:
-    """`update`, but nothing moves in a step whose gradient's norm is beyond `above` times the running median.
+    """Wrap `update`, so that nothing changes in a step whose gradient's norm is above `above` times the running median.
 
-    The median is over the norms of the `window` steps last taken; a skipped one does not enter it. Nothing is skipped
-    before a quarter of the window is filled. A norm that is not finite is no spike: it ends the run. Learning rates
-    follow the steps of the run, skipped ones too.
+    The median is taken over the norms of the last `window` steps that were not skipped. Nothing is skipped before a
+    quarter of the window is filled. A norm that is not finite does not count as a spike: it ends the run. Learning
+    rates follow the steps of the run, including skipped ones.
     """
 
     def init(params):
@@ -136,11 +140,11 @@ def skip_spikes(update: optax.GradientTransformation, above: float, window: int)
 
 
 def decay_mask(params):
-    """`is_matrix` of every weight."""
+    """Return `is_matrix` of every weight."""
     return jax.tree_util.tree_map_with_path(is_matrix, params)
 
 
 def moving_average(average, params, step: jax.Array, decay: float):
-    """The average after `step` (0-based): its decay grows as (1 + step) / (10 + step), up to `decay`."""
+    """Return the average after `step` (0-based); its decay grows as (1 + step) / (10 + step), up to `decay`."""
     decay = jnp.minimum(decay, (1 + step) / (10 + step)).astype(jnp.float32)
     return jax.tree.map(lambda a, p: a + (1 - decay) * (p - a), average, params)

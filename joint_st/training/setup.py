@@ -1,4 +1,4 @@
-"""What a run opens before its first step: its inventories, its data and their plans, its state."""
+"""Opens what a run needs before its first step: its inventories, its data and their plans, its state."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from joint_st.training.weights import Start, starting_state
 
 @dataclasses.dataclass(frozen=True)
 class TrainingData:
-    """What a run trains on, and the plans of its batches."""
+    """The training data of a run, and the plans of its batches."""
 
     symbols: Symbols
     paired: Dataset
@@ -43,20 +43,20 @@ class TrainingData:
     text: Dataset | None
     text_plan: BatchPlan | None
     text_first: int
-    """Batches at the beginning that are of text alone."""
+    """Number of text-only batches at the beginning."""
 
     @property
     def text_buckets(self) -> dict[str, Buckets]:
-        """The buckets of batches of text alone; empty where there are no such batches."""
+        """The buckets of text-only batches; empty where there are none."""
         return {"text": self.text_plan.buckets} if self.text_plan else {}
 
     @property
     def buckets(self) -> dict[str, Buckets]:
-        """The buckets of each part of all other batches."""
+        """The buckets of each part of the other batches."""
         return {"paired": self.plan.buckets} | self.text_buckets
 
     def batches(self, config: Config, mesh: jax.sharding.Mesh, start: int) -> Iterator[Batch]:
-        """Batches from number `start` on, this host's rows."""
+        """Yield batches from number `start` on, with this host's rows."""
         return batches(
             self.paired,
             self.plan,
@@ -72,7 +72,7 @@ class TrainingData:
 
     @property
     def fingerprint(self) -> str:
-        """Fingerprint of the lengths of utterances and sentences, and so of the batch plan."""
+        """Return a fingerprint of the lengths of utterances and sentences, and so of the batch plan."""
         digest = hashlib.sha256(self.paired.lengths.tobytes() + self.paired.label_lengths.tobytes())
         if self.symbols.units:
             digest.update(self.paired.unit_lengths.tobytes())
@@ -82,12 +82,12 @@ class TrainingData:
 
     @property
     def fingerprint_of_all(self) -> str:
-        """Fingerprint of the lengths of the dev set too."""
+        """Return a fingerprint that includes the lengths of the dev set."""
         return self.fingerprint + (self.dev.fingerprint if self.dev else "")
 
 
 def open_data(config: Config, run: RunDirectory, normalize: Normalizer) -> TrainingData:
-    """Everything a run reads, as its config and its directory say."""
+    """Open everything that a run reads, according to its config and its directory."""
     began, indexes = time.perf_counter(), Indexes(config.data.index_cache, normalize)
     symbols = open_symbols(config, run, indexes)
 
@@ -108,18 +108,18 @@ def open_data(config: Config, run: RunDirectory, normalize: Normalizer) -> Train
         text_plan(text, config.data, config.seed) if text else None,
         config.training.text_first_steps,
     )
-    _ = data.plan[0], data.text_plan and data.text_plan[0]  # kept, and part of what is timed
+    _ = data.plan[0], data.text_plan and data.text_plan[0]  # kept for the job, and part of the measured time
     log(indexes.describe(time.perf_counter() - began))
     return data
 
 
 def open_symbols(config: Config, run: RunDirectory, indexes: Indexes | None = None) -> Symbols:
-    """The run's inventories; made with the vocabulary from the training texts where it has none yet.
+    """Open the run's inventories; if it has none yet, make them and the vocabulary from the training texts.
 
-    indexes: those of the job, where it has opened its sources already.
+    indexes: the indexes of the job, if it has opened its sources already.
     """
     if not (run.tokenizer / DESCRIPTION).exists():
-        # Elsewhere until all are whole, the tokenizer last: the process may be killed at any moment.
+        # Written elsewhere until all are complete, the tokenizer last, because the process may be killed at any moment.
         with storage.draft_folder(run.root / ".texts") as draft:
             symbols, vocabulary = learn_from_texts(config, indexes or open_indexes(config))
             symbols.labels.save(draft / "tokenizer")
@@ -136,7 +136,7 @@ def open_symbols(config: Config, run: RunDirectory, indexes: Indexes | None = No
 
 
 def open_state(config: Config, symbols: Symbols, mesh, checkpoints: Checkpoints) -> Start:
-    """What the run begins with: its latest complete checkpoint, another run's weights, or fresh ones."""
+    """Return the starting state: from the latest complete checkpoint, from another run's weights, or fresh."""
     return starting_state(
         config,
         checkpoints,
@@ -168,7 +168,7 @@ def print_summary(config: Config, run: RunDirectory, data: TrainingData, begun: 
 
 
 def print_start(config: Config | LmConfig, run: RunDirectory, begun: Start) -> None:
-    """Print which run starts, or from where it goes on, and whose weights it takes."""
+    """Print which run starts, or from which step it continues, and whose weights it takes."""
     start, steps = int(begun.state.step), config.training.steps
     if start > steps:
         begin = f"has {start} steps behind it, more than training.steps {steps}: nothing is left to train"
@@ -182,6 +182,6 @@ def print_start(config: Config | LmConfig, run: RunDirectory, begun: Start) -> N
 
 
 def log(line: str) -> None:
-    """Print one line of progress, on stderr with the bars; by process 0 where there are several."""
+    """Print one line of progress on stderr, above the progress bars; of several processes, only process 0 prints."""
     if current().is_first:
         print(line, file=sys.stderr, flush=True)

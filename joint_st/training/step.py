@@ -22,14 +22,20 @@ from joint_st.passes import PASSES
 from joint_st.training.optimizer import SpikeState, make_optimizer, moving_average
 
 COLUMNS = (
-    Column("loss", "Loss, all objectives"),
-    Column("gradient_norm", "Norm of the gradient"),
-    Column("utterances", kind="count"),
-    Column("sentences", kind="count"),
+    Column("loss", "Loss, all objectives", description="What is minimised: the weighted sum of all losses."),
+    Column("gradient_norm", "Norm of the gradient", description="L2 norm of the gradient, before it is clipped."),
+    Column("utterances", kind="count", description="Utterances with audio that the steps of the row took."),
+    Column("sentences", kind="count", description="Sentences of text without audio that the steps of the row took."),
 )
-"""What a step reports of every run; the losses have columns of their own."""
+"""Columns that a step reports in every run; the losses have further ones."""
 
-SKIPPED = Column("skipped_steps", "Steps skipped", kind="count")
+SKIPPED = Column(
+    "skipped_steps",
+    "Steps skipped",
+    kind="count",
+    description="Steps that changed no weights, because their gradient's norm was more than `optimizer.skip_above` "
+    "times the median.",
+)
 """The column of skipped steps, whose gradient was far above the median (`optimizer.skip_above`)."""
 
 UNLISTED = frozenset(
@@ -39,63 +45,67 @@ UNLISTED = frozenset(
 
 
 class TrainState(NamedTuple):
-    """All that a run is besides its configuration, and so what a checkpoint holds."""
+    """The complete state of a run besides its configuration, which a checkpoint holds."""
 
     step: jax.Array
     """Steps done, int32 scalar; also the number of the next batch."""
     seed: jax.Array
-    """Seed of the run, uint32 scalar: not a constant of the step, so that runs of other seeds share its compilation."""
+    """Seed of the run, uint32 scalar; it is not a constant of the step, so that runs with other seeds share its
+    compilation."""
     params: dict
     average: dict
-    """Moving average of `params`: what is evaluated."""
+    """Moving average of `params`, which is evaluated."""
     optimizer: optax.OptState
 
 
 def fresh_state(params: dict, optimizer: optax.GradientTransformation, seed: jax.Array) -> TrainState:
-    """The state before the first step, of some weights."""
+    """Return the state before the first step, with some weights."""
     return TrainState(jnp.zeros((), jnp.int32), seed, params, jax.tree.map(jnp.copy, params), optimizer.init(params))
 
 
 def joint_optimizer(config: Config) -> optax.GradientTransformation:
-    """The optimizer of a joint model."""
+    """Make the optimizer of a joint model."""
     training = config.training
     return make_optimizer(config.optimizer, training.steps, training.text_first_steps, output_layers(config))
 
 
 def output_layers(config: Config) -> frozenset[str]:
-    """Dotted paths of the weights that read symbols out, as the heads say, and the projection to text units."""
+    """Return the dotted paths of the output layers of the heads and of the projection to text units."""
     heads = {f"{name}_head.{path}" for name, kind in head_kinds(config.heads).items() for path in kind.output_layers()}
     return frozenset(heads | {"unit_head.linear.kernel"})
 
 
 def init_state(config: Config, sizes: SymbolSizes, seed: jax.Array) -> TrainState:
-    """The state before the first step, with weights drawn from the seed."""
+    """Make the state before the first step, with weights drawn from the seed."""
     return fresh_state(init_weights(config, sizes, seed), joint_optimizer(config), seed)
 
 
 def state_shapes(config: Config, sizes: SymbolSizes, mesh) -> TrainState:
-    """Shapes, types and places on `mesh` of the state; nothing is computed."""
+    """Return shapes, types and shardings on `mesh` of the state; nothing is computed."""
     return placed_shapes(lambda seed: init_state(config, sizes, seed), mesh, weight_axes(config, sizes))
 
 
 def make_init(config: Config, sizes: SymbolSizes, mesh):
-    """`() -> TrainState`, jitted, made where it lies on `mesh`, so that no weight exists unsharded."""
+    """Return a jitted function `() -> TrainState` whose result is sharded over `mesh`, so that no weight exists
+    unsharded."""
     return jitted_init(lambda seed: init_state(config, sizes, seed), config.seed, mesh, weight_axes(config, sizes))
 
 
 def placed_shapes(init, mesh, own: Axes) -> TrainState:
-    """Shapes, types and places on `mesh` of what `init(seed)` would make. own: axes that its modules declare."""
+    """Return shapes, types and shardings on `mesh` of the result of `init(seed)`. own: axes that its modules
+    declare."""
     return placed(jax.eval_shape(init, jax.ShapeDtypeStruct((), jnp.uint32)), mesh, own)
 
 
 def jitted_init(init, seed: int, mesh, own: Axes):
-    """`() -> init(seed)`, jitted, its result made where it lies on `mesh`. own: axes that its modules declare."""
+    """Return `() -> init(seed)`, jitted, with its result sharded over `mesh`. own: axes that its modules declare."""
     jitted = jax.jit(init, out_shardings=shardings(placed_shapes(init, mesh, own)))
     return lambda: jitted(np.uint32(seed))
 
 
 def updated(state: TrainState, gradient, optimizer: optax.GradientTransformation, decay: float):
-    """The state after a step along a gradient, and the metrics of both. `decay` is the moving average's."""
+    """Return the state after a step along a gradient, and the metrics of both. `decay` is that of the moving
+    average."""
     updates, optimizer_state = optimizer.update(gradient, state.optimizer, state.params)
     params = optax.apply_updates(state.params, updates)
     average = moving_average(state.average, params, state.step, decay)
@@ -111,11 +121,11 @@ def updated(state: TrainState, gradient, optimizer: optax.GradientTransformation
 
 
 BLOCK_KEY = 0x626C6F63
-"""What is folded into a step's key for the draw of its look-ahead; keys are split into far fewer."""
+"""Number folded into a step's key to draw its look-ahead; larger than the number of keys that a key is split into."""
 
 
 def draw_block(config: Config, key: jax.Array) -> jax.Array | None:
-    """The length in frames of a step's blocks, one of those that the config names; None where it names a single one."""
+    """Return the length in frames of a step's look-ahead blocks, drawn from those of the config; None if it has one only."""
     blocks = config.model.blocks
     if len(blocks) == 1:
         return None
@@ -131,7 +141,8 @@ def run_passes(
     mesh,
     block: jax.Array | None = None,
 ) -> Passes:
-    """Each of the wanted passes of a batch, once; the texts of all of them together. keys: four. block: of `draw_block`."""
+    """Run each of the wanted passes of a batch once, with the texts of all of them together. keys: four random keys.
+    block: see `draw_block`."""
     audio = {}
     for k, one in enumerate(AUDIO_PASSES):
         if one in wanted:
@@ -153,12 +164,12 @@ def run_passes(
 def make_train_step(
     config: Config, sizes: SymbolSizes, mesh, *, speech: bool = True, losses: tuple[Loss, ...] | None = None
 ):
-    """Jitted `(state, batch) -> (state, metrics)`; the state given is donated.
+    """Return a jitted function `(state, batch) -> (state, metrics)`, to which the state is donated.
 
     Without `speech`, batches are of text alone. The losses are the config's unless others are given.
 
     Metrics are pairs (sum, count), divided only where they are shown, and `utterance_loss` [B] and `text_loss` [B'],
-    which name the utterances and sentences behind a loss that is not finite.
+    which show the utterances and sentences that cause a loss that is not finite.
     """
     losses = make_losses(config) if losses is None else losses
     structure = model_structure(config, sizes)
@@ -170,7 +181,7 @@ def make_train_step(
     weighted_by = {column.name: column.weighted_by for loss in losses for column in loss.columns}
 
     def part_loss(params, part: Arrays, key, totals, scales, block):
-        """This part's share of the batch's loss; shares add up to it, whatever the counts in each part."""
+        """Return this part's share of the batch's loss; the shares add up to it for any counts in the parts."""
         model = merge(structure, params)
         keys = jax.random.split(key, 4)
         passes = run_passes(config, model, wanted, part, keys, mesh, block)
@@ -194,7 +205,7 @@ def make_train_step(
         return sum(shares), (sums, monitored, per_row)
 
     def cut(x):
-        """An array [B, ...] as [parts, B / parts, ...], each device's rows staying on it."""
+        """Reshape an array [B, ...] to [parts, B / parts, ...], with each device keeping its rows."""
         x = jnp.swapaxes(x.reshape(x.shape[0] // parts, parts, *x.shape[1:]), 0, 1)
         return jax.lax.with_sharding_constraint(
             x, jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(None, *BATCH))

@@ -1,4 +1,4 @@
-"""Where the weights of a run come from: its own latest checkpoint, else another run, else its seed."""
+"""The initial weights of a run come from its own latest checkpoint, else from another run, else from its seed."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ from joint_st.runs.directory import RunDirectory, existing_run
 from joint_st.runs.trained import trained_checkpoints
 
 SHOWN = 3
-"""Names of weights in a message; of the others, how many."""
+"""Number of weights that a message names; the others are counted."""
 
 CHOICE_SECONDS = 600
 """Time within which process 0 must have chosen a checkpoint of the other run."""
 
 
 class Start(NamedTuple):
-    """What a run begins with."""
+    """The starting state of a run."""
 
     state: Any
     """The `TrainState`, on the mesh."""
@@ -39,7 +39,7 @@ class Start(NamedTuple):
     """Directory and step of the run whose weights were taken, `{"run": ..., "step": ...}`; None where there were none.
     Checkpoints store it as `init`."""
     summary: str = ""
-    """What was taken, in words; empty where nothing was."""
+    """The taken weights in words; empty where none were taken."""
 
 
 def starting_state(
@@ -49,12 +49,12 @@ def starting_state(
     shapes: Callable[[SymbolSizes], Any],
     fresh: Callable[[], Any],
 ) -> Start:
-    """The state to start from: the run's latest complete checkpoint; else with weights of the run that `training.init`
-    names; else fresh from the seed.
+    """Return the state to start from: the run's latest complete checkpoint, else a state with weights of the run that
+    `training.init` names, else a fresh one from the seed.
 
-    shapes: shapes, types and places on the mesh of the `TrainState` for inventories of some sizes. fresh: makes the
-    state before the first step, where it lies on the mesh. No weight ever exists unsharded. Raises `UserError` where
-    the weights of the other run are not those that this one needs.
+    shapes: function of the sizes of inventories that returns shapes, types and shardings of the `TrainState`. fresh:
+    function that makes the state before the first step, sharded over the mesh. No weight ever exists unsharded. Raises
+    `UserError` where the weights of the other run do not fit this one.
     """
     latest = checkpoints.latest()
     if latest is not None:
@@ -80,7 +80,7 @@ def _taken(init: InitConfig, other: RunDirectory, source: Checkpoints, step, sym
     origins = _matched(init, other, source.shapes(step, part), needed, _foreign(other, symbols, needed, shapes))
     state = fresh()
     drawn = {name: x for name, x in named_leaves(state.params).items() if name not in origins}
-    state = state._replace(params=None, average=None)  # frees what is replaced, before the others need the room
+    state = state._replace(params=None, average=None)  # frees the replaced arrays before the others need the memory
     found = source.restore_arrays(step, part, {there: here[name] for name, there in origins.items()})
     weights = drawn | {name: found[there] for name, there in origins.items()}
     params = jax.tree.unflatten(jax.tree.structure(like), [weights[name] for name in here])
@@ -99,7 +99,7 @@ def _matched(
     here: Mapping[str, tuple[int, ...]],
     foreign: Mapping[str, tuple[str, str]],
 ) -> dict[str, str]:
-    """What each weight that is taken is called in the other run, by its name in this one.
+    """Return the other run's name of each weight that is taken, by its name in this run.
 
     stored, here: shapes by name, in the other run and in this one. foreign: as `_foreign` returns it.
     """
@@ -123,7 +123,7 @@ def _matched(
         elif not _fits_any(name, init.allow):
             refused.append((name not in foreign, name, before, now))
     if refused:
-        refused.sort()  # what follows from other inventories first: it explains the most
+        refused.sort()  # differences that follow from other inventories come first, because they explain most
         _, name, before, now = refused[0]
         more = f" (and {len(refused) - 1} more weights)" if len(refused) > 1 else ""
         reason, remedy = foreign.get(name, ("", ""))
@@ -142,10 +142,10 @@ def _foreign(
     here: Mapping[str, tuple[int, ...]],
     shapes: Callable[[SymbolSizes], Any],
 ) -> dict[str, tuple[str, str]]:
-    """Why a weight of the other run means something else here, and what to do, by the name of the weight.
+    """Return, by the name of a weight, why it has another meaning in this run, and what to do.
 
-    Those are the weights with an axis over an inventory of symbols in which the two runs differ. Which have one, their
-    shapes tell: they change with the size of the inventory.
+    These are the weights with an axis over an inventory of symbols in which the two runs differ. They are found by
+    their shapes, which change with the size of the inventory.
     """
     differing = {}
     if Spelling(load_tokenizer(other.tokenizer)).symbols != Spelling(symbols.labels).symbols:
@@ -165,7 +165,8 @@ def _foreign(
 
 
 def agreed(choose: Callable[[], int], peers: Peers) -> int:
-    """What `choose` returns on process 0, on all of them: a run that is still trained has new checkpoints meanwhile."""
+    """Return on all processes what `choose` returns on process 0, because a run that is still trained gets new
+    checkpoints."""
     if not peers.several:
         return choose()
     if peers.is_first:
@@ -177,7 +178,7 @@ def agreed(choose: Callable[[], int], peers: Peers) -> int:
 
 
 def _check_patterns(field: str, patterns: Iterable[str], names: Iterable[str], other: RunDirectory) -> None:
-    """Raises `UserError` for a pattern that fits no weight: most likely it is misspelt."""
+    """Raise `UserError` for a pattern that fits no weight, since it is most likely misspelt."""
     names = list(names)
     for pattern in patterns:
         if not any(_fits(name, pattern) for name in names):
@@ -191,7 +192,8 @@ def _check_patterns(field: str, patterns: Iterable[str], names: Iterable[str], o
 
 
 def _fits(name: str, pattern: str) -> re.Match | None:
-    """Whether a pattern fits a dotted name, or the beginning of it up to a dot; what each `*` fits are its groups."""
+    """Return the match of a pattern with a dotted name, or with its beginning up to a dot; the groups are the texts of
+    each `*`."""
     return re.match("(.*)".join(map(re.escape, pattern.split("*"))) + r"(?=\.|$)", name)
 
 
@@ -200,7 +202,7 @@ def _fits_any(name: str, patterns: Iterable[str]) -> bool:
 
 
 def _renamed(name: str, pairs: Mapping[str, str]) -> str:
-    """The name in this run of a weight of the other one."""
+    """Return the name in this run of a weight of the other one."""
     for old, new in pairs.items():
         if match := _fits(name, old):
             pieces = iter((*match.groups(), ""))

@@ -1,1 +1,1 @@
-"""When each word and each text unit of an utterance is spoken: forced alignment of speech and text by a trained run."""
+"""Finds when each word and each text unit of an utterance is spoken, by forced alignment with a trained run."""

@@ -1,4 +1,5 @@
-"""`joint-st align`: when each word of a known text is spoken, written to a file, and how good these times are."""
+"""`joint-st align`: finds when each word of a known text is spoken, writes it to a file, and measures how good these
+times are."""
 
 from __future__ import annotations
 

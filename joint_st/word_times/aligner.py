@@ -1,4 +1,4 @@
-"""From a corpus of utterances and their texts to the times of the words, by a trained run."""
+"""Aligns a corpus of utterances with their texts by a trained run, which gives the times of the words."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ class AlignmentJob:
     """Row of the utterance in the corpus."""
     id: str
     written: str
-    """The text as the source has it."""
+    """The text as in the source."""
     text: str
     """The normalised text."""
     language: str
@@ -128,7 +128,7 @@ def plan(
             np.array([len(job.units) for job in short]),
             count=buckets,
             multiple=step,
-            # Fewer where there are few: `batch_size` divides over the devices, and so does this.
+            # Fewer rows if there are few jobs; like `batch_size`, this number divides over the devices.
             batch_size=min(batch_size, _up(len(short), devices)),
         )
         order = BatchPlan(lengths, shapes, shuffle=False)
@@ -180,7 +180,7 @@ class Aligner:
             mask = length_mask(frames, jax.tree.leaves(emissions)[0].shape[1])
             return locate(merge(structure, weights).head(head), emissions, mask, *labels)
 
-        # The path itself stays where it is.
+        # The path itself stays on the device.
         units = over_batch(lambda *batch: forced_alignment(*batch)[1:], trained.mesh)
         self._align = {"labels": jax.jit(labels), "units": jax.jit(lambda weights, *batch: units(*batch))}
 
@@ -205,7 +205,8 @@ class Aligner:
         return [results[i] for i in range(len(corpus))]
 
     def _jobs(self, corpus: Corpus, failed: dict[int, Aligned | Failed]) -> list[AlignmentJob]:
-        """Return the jobs that can be aligned as far as one can tell without the audio; the others go into `failed`."""
+        """Return the jobs that can be aligned, as far as that is known without the audio; the others go into
+        `failed`."""
         entries = []
         rows = tqdm.trange(len(corpus), desc="reading texts", unit=" utterances", leave=False, disable=None, delay=1)
         for i in rows:

@@ -27,9 +27,9 @@ from joint_st.word_times.text import as_written
 class EmbeddingAligner(Aligner):
     """Aligns utterances of up to `WINDOW_SECONDS` by embeddings at depth `layer` of a run's checkpoint.
 
-    layer: 0 is what enters the shared layers, `k` what the k-th of them puts out, -1 the last. Raises `UserError` where
-    there is no such layer, or no text encoder. A span's confidence is the mean cosine of the frames' embeddings with
-    those they are matched with, 0 where it is negative.
+    layer: 0 is the input of the shared layers, `k` the output of the k-th of them, -1 that of the last. Raises
+    `UserError` where there is no such layer, or no text encoder. A span's confidence is the mean cosine of the frames'
+    embeddings and the matched text embeddings, 0 where it is negative.
     """
 
     def __init__(self, trained: Trained, layer: int = -1):
@@ -117,7 +117,7 @@ def frames_of_units(unit: np.ndarray, similarity: np.ndarray, units: int) -> Fra
     """Return the frames of each of `units` text units, given the unit that each frame is matched with, int [T],
     non-decreasing.
 
-    A unit without frames begins and ends where the alignment passes it by, with score 0.
+    A unit without frames begins and ends where the alignment skips it, with score 0.
     """
     order = np.arange(units)
     starts, ends = np.searchsorted(unit, order, "left"), np.searchsorted(unit, order, "right")

@@ -1,14 +1,14 @@
-"""How sure a run is of each word that it has heard.
+"""The confidence of a run in each word that it has recognised.
 
 The confidence of a word is the product over its labels of the largest probability that each has in one of its frames,
 given the audio (`joint_st.heads.LabelSpans.peaks`; with CTC, posteriors of frames on the likeliest path), to the power
 of 1 / T. The temperature T divides log probabilities: 1 until one is fitted, above 1 where words are right more often
 than the product says, below 1 where less often. It belongs to a checkpoint, a head and a decoder (`joint-st evaluate
---calibrate`), and changes no order, so that the area under the ROC curve stays.
+--calibrate`), and does not change the order of words, so that the area under the ROC curve stays the same.
 
-Why this one: of the dev set of the quickstart (6 speakers; full context, greedily, 74 % of 1,321 words correct), the log
-loss on half of the speakers with a temperature fitted on the others, and there the calibration error (%) before and
-after, and the AUC (`benchmarks/confidence.py`):
+This measure was chosen on the dev set of the quickstart (6 speakers; full context, greedy decoding, 74 % of 1,321 words
+correct). The table shows the log loss on half of the speakers, with a temperature fitted on the others, and on the same
+half the calibration error (%) before and after, and the AUC (`benchmarks/confidence.py`):
 
     product of labels' peaks                      0.355    4.1    4.5    0.894
     product of labels' means over frames          0.389   12.9    7.7    0.880
@@ -19,8 +19,8 @@ after, and the AUC (`benchmarks/confidence.py`):
     mean of their Tsallis entropies (1 / 3)       0.482   18.9   18.9    0.899
 
 The entropies are those of Laptev and Ginsburg (arXiv 2212.08703), which NeMo has. A beam of 16 gives the same picture;
-of the streaming head the product of means is as good (0.515; 0.519 for that of peaks). The product of peaks needs the
-least correction, and so does the least harm where no temperature is known.
+for the streaming head the product of means is as good (0.515; 0.519 for that of peaks). The product of peaks needs the
+least correction, and therefore does the least harm where no temperature is known.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ from __future__ import annotations
 import numpy as np
 
 LEAST = 1e-6
-"""Confidences are kept from 0 and from 1 by this, so that no logarithm is infinite."""
+"""Smallest distance of confidences from 0 and from 1, so that no logarithm is infinite."""
 
 
 def word_confidence(scores: np.ndarray, frames: np.ndarray) -> float:
-    """Return the product of the probabilities of a word's labels [labels]; the `frames` of each do not count."""
+    """Return the product of the probabilities of a word's labels [labels]; the `frames` of each are ignored."""
     return float(np.prod(scores, dtype=np.float64))
 
 

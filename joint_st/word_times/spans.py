@@ -1,4 +1,5 @@
-"""The times of words and units in an utterance: alignments, transcripts, and how they follow from frames of labels."""
+"""The times of words and units in an utterance: alignments, transcripts, and how they are computed from frames of
+labels."""
 
 from __future__ import annotations
 
@@ -17,9 +18,9 @@ class Span(NamedTuple):
     start: float
     """Time in seconds from the beginning of the utterance."""
     end: float
-    """Time in seconds at which it is over."""
+    """Time in seconds at which it ends."""
     confidence: float
-    """How sure the model is of it, 0 to 1. In an alignment of a known text: its mean posterior probability over the
+    """Confidence, 0 to 1. In an alignment of a known text: its mean posterior probability over the
     frames that spell it; the blanks between them do not count. In a transcript: see `joint_st.word_times.confidence`.
     """
     word: int
@@ -32,14 +33,14 @@ class Span(NamedTuple):
 
 
 class TimedText(Protocol):
-    """What `joint_st.word_times.writers` writes: an alignment or a transcript."""
+    """The interface of alignments and transcripts that `joint_st.word_times.writers` writes."""
 
     id: str
     seconds: float
     """Length of the audio in seconds."""
     words: tuple[Span, ...]
     written: tuple[Span, ...]
-    """The words as a reader wants them."""
+    """The words as written for a reader."""
     units: tuple[Span, ...] | None
 
     def record(self) -> dict:
@@ -63,8 +64,8 @@ class Aligned:
     words: tuple[Span, ...]
     """Every word of `text`, in order."""
     written: tuple[Span, ...]
-    """The words as the source writes them, with case and punctuation, where they can be told apart, else `words`; the
-    field `word` is the first normalised word that each one means."""
+    """The words as the source writes them, with case and punctuation, if they can be matched with the normalised words,
+    otherwise `words`; the field `word` is the number of the first normalised word of each."""
     units: tuple[Span, ...] | None = None
     """Text units (mostly phonemes) without boundaries between words; None where the run has no head for units, or where
     there are more units than frames can hold."""
@@ -100,7 +101,7 @@ class Failed:
 
 
 class CannotAlign(Exception):
-    """Raised where an utterance cannot be aligned; its one line says why, and does not name the utterance."""
+    """Raised where an utterance cannot be aligned; the message, one line, says why, and does not name the utterance."""
 
 
 class Frames(NamedTuple):
@@ -127,12 +128,12 @@ def word_spans(
     seconds: float,
     confidence: Callable[[np.ndarray, np.ndarray], float] = mean_posterior,
 ) -> tuple[Span, ...]:
-    """Return the spans of the words that have labels, each from the first frame of its first label to the last of its
-    last.
+    """Return the spans of the words that have labels, each from the first frame of its first label to the last frame of
+    its last label.
 
     word: the word each label belongs to, int [U], -1 for boundaries. frame_s: seconds of a frame. seconds: length of
-    the audio; the last frame may reach beyond it. confidence: of a word, from the probabilities of its labels and the
-    number of frames of each.
+    the audio; the last frame may reach beyond it. confidence: function that computes a word's confidence from the
+    probabilities of its labels and the number of frames of each.
     """
     spans = []
     for n, text in enumerate(words):

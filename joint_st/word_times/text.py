@@ -18,8 +18,7 @@ from joint_st.word_times.spans import CannotAlign, Span
 def labels_of(text: str, normalizer: Normalizer, tokenizer: Tokenizer) -> tuple[str, np.ndarray]:
     """Return the normalised text and its labels, int32 [U].
 
-    Raises `CannotAlign` where no words are left of the text, and where it has characters that the tokenizer cannot
-    spell.
+    Raises `CannotAlign` where the normalised text has no words, or characters that the tokenizer cannot spell.
     """
     if not text.strip():
         raise CannotAlign("its text is empty; write what is said")
@@ -98,7 +97,7 @@ class OnePair:
 
 
 def read_text(given: str) -> str:
-    """Return the text in the file `given`, or `given` itself where it is no file.
+    """Return the text in the file `given`, or `given` itself if it is not a file.
 
     Raises `UserError` where `given` looks like the path of a file that does not exist, and where the file is not UTF-8.
     """

@@ -1,4 +1,4 @@
-"""What a run hears in audio, word by word: when each is said, how sure the run is, and what else it may have been."""
+"""Transcripts of audio, word by word, with times, confidences and alternatives."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from joint_st.word_times.writers import Destination
 
 @dataclass(frozen=True)
 class Transcript:
-    """What was heard in a file."""
+    """The transcript of a file."""
 
     id: str
     audio: str
@@ -40,7 +40,7 @@ class Transcript:
     """`full_context` or `streaming`."""
     decoder: str
     language: str
-    """BCP 47 tag without its region, where all that the run was trained on is of one language; empty otherwise."""
+    """BCP 47 tag without its region, if all training data of the run are in one language; empty otherwise."""
     words: tuple[Span, ...]
     """Every word of `text`, in order."""
     alternatives: tuple[tuple[str, float], ...]
@@ -72,7 +72,7 @@ class Transcript:
 
 
 class Words:
-    """From the labels that a decoder finds to words with times and confidences, and to texts."""
+    """Turns the labels of a decoder into words with times and confidences, and into texts."""
 
     def __init__(self, symbols: Symbols, frame_seconds: float):
         self._spelling = Spelling(symbols.labels)
@@ -90,7 +90,8 @@ class Words:
         return tuple(span._replace(confidence=float(tempered(span.confidence, temperature))) for span in spans)
 
     def alternatives(self, found: TimedLabels) -> tuple[tuple[str, float], ...]:
-        """Return the texts of all hypotheses with their scores; one that several spell has the best of them."""
+        """Return the texts of all hypotheses with their scores; a text that several hypotheses spell has the best of
+        their scores."""
         texts: dict[str, float] = {}
         for one in found.alternatives:
             texts.setdefault(self._spelling.tokenizer.decode(one.labels), one.score)
@@ -114,8 +115,9 @@ def transcribe_to(
     """Write the transcript of each file that can be read to `output` or standard output, in one of the formats of
     `joint_st.word_times.writers`.
 
-    best: number of hypotheses to list, at most those that a beam keeps. The rest is as of
-    `joint_st.decoding.transcribe.transcribe_files`. Says on stderr whether confidences are calibrated.
+    best: number of hypotheses to list, at most as many as a beam keeps. See
+    `joint_st.decoding.transcribe.transcribe_files` for the other arguments. Prints on stderr whether confidences are
+    calibrated.
     """
     destination = Destination(form, output, None if len(files.paths) == 1 else "transcripts")
     trained = load_trained(workdir, checkpoint).with_look_ahead(look_ahead_ms)
@@ -134,7 +136,7 @@ def transcribe_to(
             else:
                 kept.append(one)
     finally:
-        # What was heard before something ended the command is not lost.
+        # The transcripts so far are not lost if something ends the command.
         if kept:
             destination.write(kept)
 
@@ -150,7 +152,7 @@ def transcript(
     decoder: str,
     temperature: Temperature | None,
 ) -> Transcript:
-    """Return what was found in a file as a transcript."""
+    """Return the result for a file as a transcript."""
     degrees = temperature.temperature if temperature else None
     languages = {tag.partition("-")[0] for tag in trained.symbols.languages if tag}
     return Transcript(
@@ -168,7 +170,7 @@ def transcript(
 
 
 def ids_of(files: Sequence[Path]) -> dict[Path, str]:
-    """Return the name of each file without its ending, or its whole path where files share that."""
+    """Return the name of each file without its ending, or its whole path if several files have the same name."""
     stems = Counter(file.stem for file in dict.fromkeys(files))
     return {file: storage.printable(file.stem if stems[file.stem] == 1 else file) for file in files}
 
@@ -200,7 +202,7 @@ def listen_to(
 ) -> Iterator[str]:
     """Yield a line of JSON for each new hypothesis of a stream; see `joint_st.decoding.transcribe.listen`.
 
-    While audio comes, a line has `seconds` (of audio heard until then), `head` and `text`. The last one, of the second
+    While audio comes, a line has `seconds` (of audio until then), `head` and `text`. The last one, of the second
     pass, is the `record` of a transcript: only then are words, their times and confidences final.
     """
     trained = load_trained(workdir, checkpoint).with_look_ahead(look_ahead_ms)

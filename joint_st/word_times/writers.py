@@ -1,4 +1,4 @@
-"""Alignments and transcripts in the formats of other tools, and where they are written.
+"""Writes alignments and transcripts in the formats of other tools.
 
 The formats: JSON, an utterance a line; NIST's CTM, a word a line; Praat's TextGrid, in its long text form; and
 subtitles, as SubRip (SRT) and WebVTT.
@@ -175,7 +175,7 @@ class Destination:
     """A file, a folder or standard output to which alignments or transcripts are written in one of `FORMATS`.
 
     `split` names a set of many utterances; it is None for a single file and its text. Raises `UserError` where the
-    format needs a folder and `output` is none.
+    format needs a folder and `output` is not one.
     """
 
     def __init__(self, form: str, output: Path | None, split: str | None = None):
@@ -190,7 +190,7 @@ class Destination:
 
     @property
     def is_stdout(self) -> bool:
-        """Whether they go to standard output, which nothing else may then be printed to."""
+        """Whether they go to standard output, to which nothing else may then be printed."""
         return self._output is None
 
     def write(self, results: Sequence[TimedText]) -> None:

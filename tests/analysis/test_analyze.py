@@ -42,7 +42,7 @@ def run(corpora, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def rows(run):
-    """What the command writes where it is asked to."""
+    """The rows that the command writes with --json."""
     file = run.with_name("layers.json")
     assert main(["analyze", str(run), "--json", str(file)]) == 0
     return json.loads(file.read_text())
@@ -140,7 +140,7 @@ def test_fewer_utterances_are_spread_over_the_split(run, spoken):
         analysis = LayerAnalysis(config, dataset, trained.mesh, trained.symbols.sizes, utterances=3)
         report = analysis(trained.weights)
         again = analysis(trained.weights)
-    assert report.rows == again.rows, "nothing is drawn anew"
+    assert report.rows == again.rows, "nothing is drawn again"
     assert report.facts["utterances"] == 3
     assert {example.id for example in report.examples} <= {dataset.id(n) for n in (0, 4, 7)}
     example = report.examples[0]

@@ -47,7 +47,7 @@ def make_example(**changes) -> ExamplePair:
 
 
 def drawn(figure):
-    """The axes that hold data, not legends."""
+    """Return the axes that hold data, not legends."""
     return [ax for ax in figure.axes if ax.axison]
 
 

@@ -10,7 +10,8 @@ FACTS = {"alignment": "skip", "cost": "squared_l2", "utterances": 3, "infeasible
 
 
 def make_measured(**changes) -> Measured:
-    """One layer, three pairs of 10, 30 and 50 frames; the last cannot be aligned, and the first has no wrong text."""
+    """Return one layer, three pairs of 10, 30 and 50 frames; the last cannot be aligned, and the first has no wrong
+    text."""
     numbers = {
         "texts": ["a", "b", "c"],
         "frames": np.array([[10, 20], [30, 20], [50, 50]]),

@@ -23,7 +23,7 @@ def distance(a, t, cost):
 
 
 def alignments(best, frames, positions):
-    """All monotonic maps of frames to positions, from the first to the last; `step` moves by one at most."""
+    """Yield all monotonic maps of frames to positions, from the first to the last; `step` moves by one at most."""
     for path in itertools.combinations_with_replacement(range(positions), frames):
         steps = np.diff(path)
         if path[0] == 0 and path[-1] == positions - 1 and not (best == "step" and steps.max(initial=0) > 1):

@@ -7,7 +7,7 @@ from joint_st.analysis.scores import absolute_boundary_errors, ranks, retrieve, 
 
 
 def rank_by_sorting(queries, items, texts):
-    """Sorts the items from near to far, and looks for the first with the query's text."""
+    """Sort the items from near to far, and find the first with the query's text."""
     found = []
     for query, text in zip(queries, texts):
         cosines = [query @ item / np.linalg.norm(query) / np.linalg.norm(item) for item in items]

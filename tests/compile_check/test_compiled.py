@@ -1,4 +1,4 @@
-"""The step of a small model compiled for eight chips, what is said of it, and matrix products counted by hand."""
+"""The step of a small model compiled for eight chips, the report about it, and matrix products counted by hand."""
 
 import dataclasses
 import functools
@@ -116,7 +116,7 @@ def test_the_compilers_refusal_is_of_all_memory():
 
 
 def compiled(config, *, state: float, temporaries: float, usable: float, chips: int = 8) -> Compiled:
-    """The result for some config, its sizes in GiB."""
+    """Return the result for some config, its sizes in GiB."""
     parts = [int(share * state * GIB) for share in (0.25, 0.25, 0.5)]
     return Compiled(
         mesh={"data": chips // config.parallel.fsdp, "fsdp": config.parallel.fsdp, "tensor": 1},
@@ -158,7 +158,7 @@ def test_a_state_that_is_too_large_is_cut_first(tmp_path):
 
 
 def test_an_impossible_change_is_not_proposed(tmp_path):
-    """Fewest parts that bring the temporaries into what the state leaves, and divide text and speech on each chip."""
+    """The fewest parts whose temporaries fit beside the state, and that divide text and speech on each chip."""
     text = {"data.units.kind": "phonemes", "data.text_batch_size": 48, "losses.reconstruction.full_context": 0.5}
     config = tiny_config(tmp_path, text | {"data.batch_size": 96, "model.remat": True})
     first, *_ = changes(config, compiled(config, state=1, temporaries=40, usable=16))
@@ -237,7 +237,8 @@ def test_devices_of_a_mapped_function_add_up():
 
 @pytest.mark.parametrize("remat, times", [(False, 3), (True, 4)])
 def test_a_layer_takes_what_its_weights_say(remat, times, tmp_path):
-    """Forward two for each weight of a matrix and frame, and attention; backward twice that, and again with remat."""
+    """Two operations for each weight of a matrix and frame, plus attention; twice that backward, and the forward part
+    again with remat."""
     width, frames, rows = 16, 12, 2
     config = ModelConfig(
         width=width,

@@ -59,5 +59,5 @@ def test_the_longest_batch_is_as_the_config_says(tmp_path):
     assert speech.label_bounds == (200,)  # 20 a second
     assert speech.unit_bounds == (40,)  # fewer than 18 a second: longer texts take part with their audio alone
     assert (text.bounds, text.label_bounds) == ((40,), (48,))
-    said = "12 × 10 s of speech with 200 labels, 40 units; 4 texts of 40 units, 48 labels"
+    said = "12 × 10 s of speech with 200 labels, 40 text units; 4 texts of 40 text units, 48 labels"
     assert describe_batch(config, heaviest(config)) == said

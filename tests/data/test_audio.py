@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from joint_st.data.audio import UnreadableAudio, audio_seconds, read_audio, resample, to_int16
+from joint_st.data.audio import UnreadableAudio, audio_seconds, in_measure, read_audio, resample, to_int16
 from joint_st.errors import UserError
 
 
@@ -13,7 +13,7 @@ def sine(rate, seconds=1.0, hertz=440.0, amplitude=0.5):
 
 
 def signal_to_noise(found, expected):
-    """In dB."""
+    """Return the signal-to-noise ratio in dB."""
     found, expected = np.asarray(found, float), np.asarray(expected, float)
     return 10 * np.log10(np.sum(expected**2) / np.sum((found - expected) ** 2))
 
@@ -114,6 +114,35 @@ def test_an_offset_or_a_length_beyond_all_numbers_reads_what_there_is(tmp_path):
     soundfile.write(tmp_path / "a.wav", np.ones(800, np.int16), 8000)
     assert len(read_audio(tmp_path / "a.wav", 1e308).audio) == 0
     assert len(read_audio(tmp_path / "a.wav", 0.05, 1e308).audio) == 400
+
+
+def test_more_audio_than_a_file_of_its_size_can_hold_is_refused(tmp_path):
+    """The positions of an Ogg file's pages may say so; libsndfile has then filled the gap with 30 million samples."""
+    place = tmp_path / "gap.ogg"
+    soundfile.write(place, np.random.default_rng(0).normal(0, 0.1, 160_000), 16_000, format="OGG", subtype="OPUS")
+    content = bytearray(place.read_bytes())
+    page = content.index(b"OggS", content.index(b"OggS", 4) + 4)
+    content[page + 6 : page + 14] = (-(2**60)).to_bytes(8, "little", signed=True)
+    content[page + 22 : page + 26] = bytes(4)
+    content[page + 22 : page + 26] = crc_of_ogg(content[page : content.index(b"OggS", page + 4)])
+    place.write_bytes(content)
+    with pytest.raises(UnreadableAudio, match=r"gap\.ogg: [\d,]{20,} samples in 31,\d+ bytes: its header is broken"):
+        audio_seconds(place)
+    block = np.zeros((1 << 18, 1), np.float32)
+    blocks = in_measure(place, (block for _ in range(10_000)))
+    with pytest.raises(UnreadableAudio, match=r"316,\d+,\d+ samples in 31,\d+ bytes"):
+        for _ in blocks:
+            pass
+
+
+def crc_of_ogg(page: bytes) -> bytes:
+    """The checksum of a page whose field for it is zero."""
+    crc = 0
+    for byte in page:
+        crc ^= byte << 24
+        for _ in range(8):
+            crc = (crc << 1 ^ 0x04C11DB7 * (crc >> 31)) & 0xFFFFFFFF
+    return crc.to_bytes(4, "little")
 
 
 def test_a_broken_ogg_file_of_which_nothing_is_decoded_is_not_sought_in(tmp_path):

@@ -15,7 +15,7 @@ CHARACTERS = Characters(" 'abcdefghijklmnopqrstuvwxyz")
 
 @pytest.fixture
 def source(tmp_path):
-    """One utterance of every fate, at 8 kHz, in a manifest and in a text file."""
+    """One utterance for every reason to keep or drop it, at 8 kHz, in a manifest and in a text file."""
     fates = [
         ("good", 1.0, "Hello!"),
         ("short", 0.05, "a"),
@@ -51,12 +51,12 @@ def test_training_leaves_out_what_cannot_be_trained_on_and_counts_it(source, tmp
         "too short": 1,
         "too long": 1,
         "with empty text": 1,
-        "too short for CTC": 2,
+        "with more labels than CTC can emit in their frames": 2,
         "unreadable": 1,
         "without audio": 1,
     }
     assert prepared.seconds == 2.5 and prepared.text(0) == "hello"
-    for part in ("3 utterances", "1 too long", "2 too short for CTC", "1 unreadable"):
+    for part in ("3 utterances", "1 too long", "2 with more labels than CTC can emit in their frames", "1 unreadable"):
         assert part in prepared.describe()
     assert f"gone: {tmp_path}/gone.wav: no such file" in caplog.text
 

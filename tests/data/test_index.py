@@ -1,4 +1,4 @@
-"""The index of a data set: what it says, when it is made anew, and what it does where its file is spoilt."""
+"""The index of a data set: its content, when it is made again, and what happens if its file is damaged."""
 
 import dataclasses
 import json
@@ -56,14 +56,14 @@ def config(sources, tmp_path, **fields):
 
 
 def opened(data, normalize=ENGLISH, tokenizer=CHARACTERS, units=None, training=False):
-    """The utterances of `data.train`, and how many files of the index were made for them."""
+    """Return the utterances of `data.train`, and how many files of the index were made for them."""
     indexes = Indexes(data.index_cache, normalize)
     made_with = data, FeaturesConfig(), normalize, tokenizer, units
     return open_paired(data.train, *made_with, training=training, indexes=indexes), indexes.cache.made
 
 
 def contents(dataset):
-    """All that a data set says of its rows."""
+    """Return everything that a data set knows about its rows."""
     names = ("rows", "label_lengths", "unit_lengths", "frames_needed", "unit_frames_needed", "timed", "words")
     columns = {name: getattr(dataset, name).tolist() for name in names}
     if dataset.features:
@@ -319,7 +319,7 @@ def test_a_folder_that_cannot_be_written_is_named_once_and_another_serves(source
         found, made = opened(config(sources, tmp_path))
     assert made == 2 and contents(found) == expected
     (told,) = [r.getMessage() for r in caplog.records]
-    assert told.startswith(f"{tmp_path}/cache: what is known of the data cannot be kept here (") and "\n" not in told
+    assert told.startswith(f"{tmp_path}/cache: the index of the data cannot be kept here (") and "\n" not in told
     assert told.endswith(f"data.index_cache; for now it is in {tmp_path}/spare, for this process alone")
     assert list((tmp_path / "spare").iterdir()) == []
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "cache"))
@@ -395,7 +395,7 @@ def test_an_id_that_is_written_twice_is_refused(tmp_path):
 
 
 def test_a_length_beyond_all_arrays_is_no_length(tmp_path):
-    """A duration in samples is found before anything is planned by it; what is left is read."""
+    """A duration given in samples is detected before anything is planned with it; the rest is read."""
     soundfile.write(tmp_path / "a.wav", np.zeros(16000, np.int16), 16000)
     lines = [{"audio_filepath": "a.wav", "id": "x", "duration": 160_000}, {"audio_filepath": "a.wav", "id": "y"}]
     assert ids_of(tmp_path / "m.jsonl", lines) == ["y"]

@@ -1,4 +1,4 @@
-"""What `joint-st data inspect` says, against numbers known beforehand."""
+"""The output of `joint-st data inspect`, compared with known numbers."""
 
 import json
 import shutil
@@ -35,7 +35,7 @@ def test_counts_hours_drops_and_padding(data):
     tokenizer, words, counts, plan, test = inspect(Config(data=data))
     # e f h i n o r t u v w and the space, with the blank and the unknown character.
     assert tokenizer == "tokenizer: characters, 14 labels, the CTC blank included"
-    assert words == "words: 3 heard in training, 2 only read"
+    assert words == "words: 3 in training audio, 2 in training text alone"
     assert counts.startswith("train: 2 utterances, 0.00 h; dropped ")
     assert "1 too short" in counts and "1 with empty text" in counts
     assert "2 × 2 s" in plan and "1 steps per epoch, 25.0% padding" in plan
@@ -46,10 +46,10 @@ def test_units_and_batches_of_text(data):
     units = UnitsConfig(kind="characters")
     config = Config(data=data.model_copy(update={"units": units, "text_batch_size": 2}))
     _, units, _, _, rates, _, _, _, texts, plan = inspect(config)
-    assert units == "units: characters, 14, padding and unknown included"
-    assert rates.strip() == "8.0 units per utterance, 5.3 per second"  # 7 and 9 in 1 and 2 s
-    assert texts == "text: 2 texts, 6.0 units each; dropped none"
-    assert "2 × 8 units, 8 labels (1 batches)" in plan and "25.0% padding" in plan
+    assert units == "text units: characters, 14, padding and unknown included"
+    assert rates.strip() == "8.0 text units per utterance, 5.3 per second"  # 7 and 9 in 1 and 2 s
+    assert texts == "text: 2 texts, 6.0 text units each; dropped none"
+    assert "2 × 8 text units, 8 labels (1 batches)" in plan and "25.0% padding" in plan
 
 
 def test_decoding_finds_all_that_is_not_as_stated(data, tmp_path, capsys):
@@ -74,7 +74,7 @@ def test_decoding_finds_all_that_is_not_as_stated(data, tmp_path, capsys):
 
 
 def test_a_saved_tokenizer_is_named_and_what_it_cannot_spell_is_counted(data, tmp_path, caplog):
-    """The kind is that of the tokenizer that is there, whatever the config would make."""
+    """The kind is that of the saved tokenizer, even if the config would make another one."""
     texts = ["one two", "two thre", "wxyz"] * 9
     make_tokenizer(TokenizerConfig(kind="sentencepiece", vocabulary_size=16), texts).save(tmp_path / "pieces")
     Characters("ehortw ").save(tmp_path / "characters")
@@ -87,9 +87,7 @@ def test_a_saved_tokenizer_is_named_and_what_it_cannot_spell_is_counted(data, tm
             # Of `one two`, `two three`, `one`: n twice, and the rows that are left have one of them.
             assert "; 1 unknown characters in 1" in counts
             [said] = {record.getMessage() for record in caplog.records}
-            assert said.endswith(
-                ": 2 characters in 2 texts are none of the tokenizer's, and become unknown labels: 'n' 2"
-            )
+            assert said.endswith(": 2 characters in 2 texts are not in the tokenizer, and become unknown labels: 'n' 2")
         else:
             assert "unknown" not in counts and not caplog.records
 
@@ -106,5 +104,5 @@ def test_texts_of_a_language_without_phonemes_are_named_and_the_others_go_on(dat
     messages = {record.getMessage() for record in caplog.records}
     assert (
         len(messages) == 1
-        and "2 texts are left without units, the first of them e: a language of the data" in messages.pop()
+        and "2 texts are left without text units, the first of them e: a language of the data" in messages.pop()
     )

@@ -147,6 +147,7 @@ def test_augmented_speech_fits_its_bucket_and_is_a_function_of_seed_step_and_row
     assert len(example.audio) == natural.lengths[3]  # evaluation draws nothing
 
 
+@pytest.mark.slow
 def test_a_run_trains_on_kinds_of_its_own(kinds, tmp_path, corpora):
     from joint_st.training.asr import train_asr
     from tests.tiny import tiny_config

@@ -185,7 +185,8 @@ def test_audio_much_longer_than_stated_is_unreadable_and_a_little_longer_is_cut(
 
 
 def test_whether_audio_is_read_depends_on_no_neighbour(manifest):
-    """Neither on the bucket: what is longer or shorter than stated is left out, a little longer is cut to that."""
+    """It does not depend on the bucket either: audio that differs from its stated length is left out, or cut if it is
+    only a little longer."""
     lines = [json.loads(line) for line in manifest.read_text().splitlines()]
     lines[10]["duration"] += 0.5
     lines[15]["duration"] -= 0.25
@@ -202,7 +203,7 @@ def test_whether_audio_is_read_depends_on_no_neighbour(manifest):
 
 
 def test_a_run_that_fails_between_batches_ends(manifest):
-    """Threads that are ahead must not keep the interpreter alive, nor write anything."""
+    """Threads that read ahead must not keep the interpreter alive, nor write anything."""
     program = f"""
         import sys
         sys.path.insert(0, {str(manifest.parent)!r})

@@ -1,4 +1,4 @@
-"""The input pipeline holds no corpus in memory: reading a larger one takes no more of it."""
+"""The input pipeline holds no corpus in memory: reading a larger one takes no more memory."""
 
 import json
 import subprocess
@@ -32,7 +32,7 @@ print(json.dumps({"growth": peaks[1] - peaks[0], "read": 2 * samples}))
 
 
 def test_reading_on_takes_no_more_memory(tmp_path):
-    """150 MB of audio; what the last two thirds add to the peak is a small part of what they are."""
+    """The last two thirds of 150 MB of audio add only a small part of their size to the peak."""
     soundfile.write(tmp_path / "noise.wav", np.random.default_rng(0).integers(-9000, 9000, 480_000, np.int16), 16_000)
     line = {"audio_filepath": "noise.wav", "duration": 30.0, "text": "a"}
     (tmp_path / "corpus.jsonl").write_text("".join(json.dumps({**line, "id": f"{i}"}) + "\n" for i in range(156)))

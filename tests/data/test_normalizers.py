@@ -133,7 +133,7 @@ def test_names_and_versions_are_what_runs_have_stored():
 
 
 def test_version_1_is_as_it_was():
-    """Runs of its days were trained and scored with it, mistakes and all."""
+    """Older runs were trained and scored with it, including its mistakes."""
     odd = "3½ \u0130 ❤\ufe0f x\u200by Don’t"
     assert normalizer("basic v1")(odd) == "31 2 i\u0307 \ufe0f xy don't"
     assert normalizer("english v1")(odd) == "thirty one two i xy don't"

@@ -27,7 +27,7 @@ def choose(dataset):
 
 
 def computed(lengths, bounds, batch_size):
-    """What a pass over buckets of these bounds computes, counted one utterance at a time."""
+    """Return what a pass over buckets of these bounds computes, counted one utterance at a time."""
     total = 0
     for k, bound in enumerate(bounds):
         below = bounds[k - 1] if k else -1

@@ -22,7 +22,7 @@ CHARACTERS = Characters(" 'abcdefghijklmnopqrstuvwxyz")
 
 
 def open_all(corpora, units=None, **fields):
-    """The tiny corpus with phonemes: paired data, its plan, and text-only data with its plan."""
+    """Return the tiny corpus with phonemes: paired data, its plan, and text-only data with its plan."""
 
     def split(name):
         return TfdsSource(name="spoken_grammar/tiny", split=name, data_dir=str(corpora))
@@ -126,7 +126,7 @@ def test_texts_come_from_any_source_and_audio_is_not_touched(tmp_path):
     spelled = ["".join(units.symbols[i] for i in texts.load(n).units) for n in range(len(texts))]
     assert spelled == ["wʌn tuː", "θɹiː", "dɾaɪ"]  # the last in its own language
     assert texts.dropped == {"empty": 1} and texts.unit_lengths.tolist() == [6, 3, 3]
-    assert texts.describe() == "3 texts, 4.0 units each; dropped 1 empty"
+    assert texts.describe() == "3 texts, 4.0 text units each; dropped 1 empty"
     assert [texts.id(n) for n in range(3)] == ["a-0", "a-2", "absent"]
     (tmp_path / "a.txt").write_text("!!\n?\n")
     with pytest.raises(UserError, match=r"data.text: no text of a is left \(2 empty\)"):

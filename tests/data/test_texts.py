@@ -83,7 +83,7 @@ def test_a_tokenizer_that_is_loaded_learns_nothing(config, tmp_path):
 
 
 def test_sentences_of_no_stated_language_are_spoken_as_the_config_says(tmp_path):
-    """And not as English, whatever the config says."""
+    """They are not spoken as English unless the config says so."""
     (tmp_path / "t.txt").write_text("wein\n")
     sources = {"train": (TextSource(path=str(tmp_path / "t.txt")),), "text": ()}
     spoken = {}

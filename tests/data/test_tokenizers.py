@@ -42,7 +42,7 @@ def test_characters_round_trip(text):
 
 
 def test_wordpieces_are_what_the_package_makes(wordpieces):
-    """Trained again without any of our options on ids: the same pieces, ours one id later for the blank."""
+    """Training without our options for ids gives the same pieces; ours have ids larger by one because of the blank."""
     model = io.BytesIO()
     sentencepiece.SentencePieceTrainer.train(
         sentence_iterator=iter(sentences()),

@@ -1,4 +1,4 @@
-"""A source, a mixture and an augmentation of a test's own: each a section of the configuration and what it makes."""
+"""A source, a mixture and an augmentation of a test's own: each is a section of the configuration and its class."""
 
 import contextlib
 import math
@@ -38,7 +38,7 @@ def kinds():
         """By the name of the corpus."""
 
     class Slower(AugmentationConfig):
-        """Each utterance as it is, or `factor` times as long."""
+        """Leaves an utterance as it is, or makes it `factor` times as long."""
 
         kind: Literal["slower"] = "slower"
         factor: int = 2

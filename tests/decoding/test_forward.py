@@ -1,4 +1,4 @@
-"""What the time of decoding is counted for, and that compilation is not counted."""
+"""How the time of decoding is counted, without compilation."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What comes through a pipe: raw samples, or a file that is decoded as it would be from a disk."""
+"""Input through a pipe: raw samples, or a file that is decoded as it would be from a disk."""
 
 from __future__ import annotations
 

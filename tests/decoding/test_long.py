@@ -1,4 +1,4 @@
-"""Long recordings against what is heard of them in one window, and of their parts."""
+"""Long recordings, compared with their results in one window, and with those of their parts."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class LocalModel:
 
 
 class LocalHead(CtcHead):
-    """CTC whose logits are what the passes put out."""
+    """CTC whose logits are the outputs of the passes."""
 
     def __init__(self):
         pass
@@ -67,7 +67,7 @@ def local(monkeypatch):
 
 
 def speech(frames: int, seed: int) -> np.ndarray:
-    """A symbol a frame, blanks (0) between words of up to 5 frames, of which neighbours may be the same."""
+    """Return a symbol a frame, blanks (0) between words of up to 5 frames, of which neighbours may be the same."""
     rng = np.random.default_rng(seed)
     symbols = []
     while len(symbols) < frames:
@@ -115,7 +115,8 @@ def test_windows_are_of_the_length_of_what_was_trained_on():
 
 
 def test_seams_are_in_pauses():
-    """A seam is in the blankest stretch that both windows hear, though one hears another blanker."""
+    """A seam is in the stretch with the highest blank probability in both windows together, even if one of them prefers
+    another."""
     windows = Windows(100 * FRAME, 20 * FRAME, FRAME, pause=3)
     own, after = np.full((2, 100), -5.0, np.float32)
     # Overlap: frames 160 to 199 of the recording; its middle half: 170 to 190.

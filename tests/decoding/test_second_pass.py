@@ -1,4 +1,4 @@
-"""The second pass over streams: in windows where they are long, and never with more than a window at hand."""
+"""The second pass over streams: in windows if they are long, and never with more than one window in memory."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def hear(x, mask):
 
 
 def spell(symbols, first, count):
-    """The symbols of `count` frames from `first` on, repeats collapsed."""
+    """Return the symbols of `count` frames from `first` on, repeats collapsed."""
     piece = symbols[None, first : first + count]
     return np.asarray(collapse(piece, np.ones(piece.shape, bool), np.zeros(1, int))[0])[0][:, None]
 
@@ -63,7 +63,7 @@ def recording(spoken, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def model(trained):
-    """A model of few steps that says more than it would: its full-context head hears fewer blanks."""
+    """A hardly trained model, changed to emit more labels: its full-context head gives fewer blanks."""
     model = load_trained(trained, "best")
     weights = jax.tree.map(lambda x: x, model.weights)
     bias = weights["full_context_head"]["linear"]["bias"]
@@ -73,7 +73,8 @@ def model(trained):
 
 @pytest.fixture(scope="module")
 def expected(model, recording) -> list[int]:
-    """Labels of windows of 3 s, cut by hand from what the streaming layers put out for the whole recording at once."""
+    """Return the labels of windows of 3 s, cut by hand from the outputs of the streaming layers for the whole
+    recording."""
     features = model.config.model.features
     frame = features.samples_per_frame
     whole = merge(model_structure(model.config, model.symbols.sizes), model.weights)
@@ -106,7 +107,7 @@ def test_a_stream_is_the_windows_of_what_the_streaming_layers_put_out(model, rec
 
 
 def test_the_command_takes_windows(trained, model, recording, expected, capsys, monkeypatch):
-    """Without the option this recording is no longer than a window, and a stream of it says what the file says."""
+    """Without the option this recording fits into one window, and as a stream it gives the same text as the file."""
     monkeypatch.setattr(transcribe, "load_trained", lambda *of: model)
 
     def last_text(*options):

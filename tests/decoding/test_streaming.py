@@ -1,4 +1,4 @@
-"""Streams say what the whole says, whatever their chunks and their neighbours are."""
+"""Streams give the same text as whole files, for any chunks and any neighbours."""
 
 from __future__ import annotations
 

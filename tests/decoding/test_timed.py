@@ -75,7 +75,7 @@ def test_labels_are_the_decoders_and_times_and_peaks_those_of_the_likeliest_path
 
 
 def test_a_head_of_another_kind_says_when_its_labels_come():
-    """A transducer's labels come in single frames, as its own `label_spans` has them; nothing else changes."""
+    """A transducer emits labels in single frames, as its own `label_spans` says; nothing else changes."""
 
     class TimedToy(ToyHead):
         def label_spans(self, emissions, mask, labels, label_lengths):

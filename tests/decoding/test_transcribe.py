@@ -50,7 +50,7 @@ def test_files_say_what_an_evaluation_heard(trained, spoken, heard, capsys):
 
 
 def test_other_rates_channels_and_lengths(trained, spoken, heard, tmp_path, capsys):
-    """Stereo says the same; an empty file says nothing; a long one at another rate is read."""
+    """Stereo gives the same text, an empty file gives none, and a long file at another rate is read."""
     first = sorted(spoken.glob("*.wav"))[0]
     audio, rate = soundfile.read(first, dtype="int16")
     assert rate == 16_000

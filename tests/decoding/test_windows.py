@@ -1,4 +1,4 @@
-"""What is computed frame by frame does not depend on windows."""
+"""Values that are computed frame by frame do not depend on windows."""
 
 import numpy as np
 import pytest

@@ -35,7 +35,8 @@ class FakeStore:
 
 
 def on_all(function, count: int = 3, **options) -> list:
-    """What `function(peers)` returns, or the exception it raises, on each of `count` processes; they are threads."""
+    """Return what `function(peers)` returns, or the exception it raises, on each of `count` processes; they are
+    threads."""
     store, hosts = FakeStore(count), tuple(f"host-{'abcdefgh'[index]}" for index in range(count))
 
     def run(index):

@@ -1,4 +1,4 @@
-"""`joint-st` with a step that compiles at once; all else is as it is.
+"""`joint-st` with a step that compiles at once; everything else is unchanged.
 
 python -m tests.distributed.small_step train CONFIG ...
 """
@@ -15,7 +15,7 @@ from joint_st.training.step import TrainState
 
 
 def init_state(config, sizes, seed):
-    """A weight for each of the first labels."""
+    """Return a weight for each of the first labels."""
     weights = {"w": jnp.zeros(4)}
     return TrainState(jnp.zeros((), jnp.int32), seed, weights, weights, ())
 

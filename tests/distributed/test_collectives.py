@@ -139,7 +139,7 @@ def test_loops_and_what_is_called():
 
 
 def on_eight_devices():
-    """Programs of which it is known what they send."""
+    """Compile programs whose traffic is known."""
     import jax
     import jax.numpy as jnp
     from jax.sharding import AxisType, PartitionSpec

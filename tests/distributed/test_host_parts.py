@@ -9,7 +9,8 @@ from joint_st.errors import UserError
 
 
 def sharding(hosts: str, mine: str, copies: int = 1):
-    """The sharding of a batch over devices of `hosts`, in this order, seen from the host `mine`; `copies` devices hold each part."""
+    """Return the sharding of a batch over devices of `hosts`, in this order, seen from the host `mine`; `copies`
+    devices hold each part."""
     devices = [f"{host}{place}" for place, host in enumerate(hosts)]
     size = len(devices)
     return SimpleNamespace(

@@ -1,4 +1,4 @@
-"""Who is there, and who is gone."""
+"""Connections between processes: which are there, and which are gone."""
 
 import json
 import socket
@@ -21,7 +21,7 @@ def address():
 
 
 def meeting(places, seconds=20):
-    """What `rendezvous` returns or raises in each of some threads."""
+    """Return what `rendezvous` returns or raises in each of some threads."""
 
     def one(place):
         try:
@@ -52,7 +52,7 @@ def test_all_meet_and_hear_of_an_end(address):
 
 
 def test_the_port_is_free_again_while_the_links_stand(address):
-    """JAX's service listens there next."""
+    """JAX's service listens on this port afterwards."""
     found = meeting([ProcessSpec(address, 2, index) for index in (0, 1)])
     socket.create_server(("127.0.0.1", int(address.split(":")[1]))).close()
     found[1][1][0].send({"still": "there"})

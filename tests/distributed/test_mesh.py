@@ -1,4 +1,4 @@
-"""Which devices make the mesh, how they are arranged, and what is said where they do not fit."""
+"""Which devices form the mesh, how they are arranged, and the errors if they do not fit."""
 
 import re
 from types import SimpleNamespace
@@ -14,7 +14,7 @@ from joint_st.errors import UserError
 
 
 def devices(count: int, slices: int = 1, **more) -> list[SimpleNamespace]:
-    """Devices that say of which slice they are, the slices' devices mixed."""
+    """Devices that state their slice, with the slices' devices mixed."""
     shared = {"platform": "tpu", "device_kind": "toy", "process_index": 0} | more
     return [SimpleNamespace(id=i, slice_index=i % slices, **shared) for i in range(count)]
 
@@ -95,7 +95,7 @@ def test_where_devices_say_no_slice_it_is_a_process():
         (
             {"slices": 2},
             devices(6) + devices(4, slices=2)[1::2],
-            "parallel.slices: 2, but they are not alike: of 6 and 2 devices",
+            "parallel.slices: 2, but they differ: they have 6 and 2 devices",
         ),
     ],
 )

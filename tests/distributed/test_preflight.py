@@ -1,4 +1,4 @@
-"""What usually hangs a job on several hosts is told in one line that names the host."""
+"""Mistakes that usually make a job on several hosts hang are reported in one line that names the host."""
 
 import time
 
@@ -15,13 +15,13 @@ from tests.tiny import tiny_config
 
 @pytest.fixture(autouse=True)
 def hurry(monkeypatch):
-    """Nobody waits long for an answer that does not come."""
+    """Shorten all waits for answers that do not come."""
     for name in ("ANSWER_SECONDS", "DATA_SECONDS"):
         monkeypatch.setattr(preflight, name, 0.5)
 
 
 def assert_told(found, message):
-    """Process 0 tells, and the others never get past."""
+    """Check that process 0 reports it, and that the others do not continue."""
     assert isinstance(found[0], UserError) and str(found[0]) == message
     assert all(isinstance(other, UserError) for other in found[1:])
 
@@ -83,7 +83,7 @@ def test_another_directory(tmp_path):
 
 
 def test_an_older_check_of_the_directory_is_no_proof(tmp_path):
-    """What a job that was killed has left."""
+    """A job that was killed has left its files."""
     for name in "ab":
         (tmp_path / name / ".preflight").mkdir(parents=True)
         (tmp_path / name / ".preflight" / "0").write_text("old")
@@ -119,7 +119,7 @@ def test_a_process_that_does_not_answer():
 
 
 def test_process_0_is_the_first():
-    """The others begin when it is done, and none goes on before all have come."""
+    """The others begin when it is done, and none continues before all have come."""
     log = []
 
     def work(peers):

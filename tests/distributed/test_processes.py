@@ -1,4 +1,4 @@
-"""Two processes of four devices each train as one process of eight does; what befalls one of them ends both."""
+"""Two processes of four devices each train as one process of eight does; a failure of one of them ends both."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Pair:
             self.processes.append(subprocess.Popen([*command, *place], env=environment(), **pipes))
 
     def when(self, event) -> Pair:
-        """Waits for an event that comes while both run."""
+        """Wait for an event that comes while both run."""
         deadline = time.monotonic() + 1200
         while not event():
             ended = [process for process in self.processes if process.poll() is not None]
@@ -50,7 +50,7 @@ class Pair:
         return self
 
     def end(self, **facts) -> SimpleNamespace:
-        """Waits for both: their `statuses`, `out` and `err`, and the facts given."""
+        """Wait for both; return their `statuses`, `out` and `err`, and the given facts."""
         outputs = [process.communicate(timeout=1200) for process in self.processes]
         statuses = [process.returncode for process in self.processes]
         out, err = map(list, zip(*outputs))
@@ -58,12 +58,12 @@ class Pair:
 
 
 def keep(folder: Path, *ended: SimpleNamespace) -> None:
-    """Writes down how pairs have ended, for all workers."""
+    """Record how pairs have ended, for all workers."""
     (folder / "ended.json").write_text(json.dumps([vars(one) for one in ended]))
 
 
 def kept(folder: Path) -> list[SimpleNamespace]:
-    """What `keep` has written."""
+    """Return what `keep` has written."""
     return [SimpleNamespace(**one) for one in json.loads((folder / "ended.json").read_text())]
 
 
@@ -73,14 +73,14 @@ def saved(run: Path) -> list[int]:
 
 
 def rows(run: Path) -> list[dict[str, float]]:
-    """The rows of `metrics.csv`, empty fields and the speed left out."""
+    """Return the rows of `metrics.csv`, empty fields and the speed left out."""
     with open(run / "metrics.csv", newline="") as file:
         found = list(csv.DictReader(file))
     return [{k: float(v) for k, v in row.items() if v and k != "audio_seconds_per_second"} for row in found]
 
 
 def assert_same(run: Path, other: Path, tolerance: float):
-    """The same rows of metrics, and the same weights after the last step, up to the order of float32 sums."""
+    """Check that metrics and final weights are the same, up to the order of float32 sums."""
     assert [row.keys() for row in rows(run)] == [row.keys() for row in rows(other)]
     for one, two in zip(rows(run), rows(other)):
         for name in one:
@@ -146,7 +146,7 @@ def test_process_0_prints_and_the_other_is_silent(together):
 
 
 def untimed(text: str) -> str:
-    """The text of a file of an evaluation, without how long decoding took."""
+    """Return the text of a file of an evaluation, without how long decoding took."""
     return re.sub(r'"real_time_factor": [0-9.e-]+', "", text)
 
 
@@ -165,7 +165,7 @@ def test_it_is_the_run_of_one_process(together, alone):
 
 
 def test_its_checkpoint_goes_on_on_one_process_and_another_mesh(together, alone, tmp_path):
-    """With the batches that would have come."""
+    """It continues with the batches that would have come."""
     run = shutil.copytree(together[0], tmp_path / "run")
     shutil.rmtree(run / "checkpoints" / "6")
     done = joint_st("train", run, "--data.test", "{}")
@@ -187,7 +187,7 @@ def test_evaluate_on_two_processes(together, tmp_path):
 
 
 def test_long_recordings_are_heard_by_both(together, tmp_path):
-    """In windows of two seconds, of which most recordings take several."""
+    """They are decoded in windows of two seconds, and most recordings need several."""
     run, _ = together
     files = [tmp_path / name for name in ("pair.jsonl", "one.jsonl")]
     windows = "--window-seconds", "2", "--jsonl"
@@ -219,7 +219,7 @@ def small(config, once) -> Path:
 
 @pytest.fixture(scope="session")
 def story(small, once) -> tuple[Path, SimpleNamespace, SimpleNamespace, SimpleNamespace]:
-    """A run that is broken off twice: process 1 is killed, then asked to end."""
+    """A run that is interrupted twice: process 1 is killed, then gets SIGTERM."""
 
     def make(folder):
         run = folder / "run"

@@ -1,4 +1,4 @@
-"""Where every weight, and what an optimizer keeps of it, lies on a mesh."""
+"""How every weight, and an optimizer's state of it, is cut over a mesh."""
 
 import math
 import re
@@ -148,7 +148,7 @@ def test_the_average_and_the_optimizer_lie_as_the_weights_do(kind):
     [({"fsdp": 8}, 1 / 8, 0.135), ({"data": 2, "fsdp": 4}, 1 / 4, 0.26), ({"fsdp": 4, "tensor": 2}, 1 / 8, 0.17)],
 )
 def test_a_device_holds_its_share(sizes, least, most):
-    """Vectors and filters, which are not cut, are next to nothing of a model of some size."""
+    """Vectors and filters, which are not cut, are a negligible part of a model of realistic size."""
     config = override(CONFIG, {**JOINT, "model.width": 256, "model.heads": 4, "model.feed_forward": 4})
     shapes = jax.tree.leaves(state_shapes(config, SymbolSizes(30, 40), mesh(**sizes)))
     whole = sum(x.size for x in shapes)

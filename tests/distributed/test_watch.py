@@ -1,4 +1,4 @@
-"""Who says nothing any more ends the job; who says that it is there does not."""
+"""A process that falls silent ends the job; one that sends heartbeats does not."""
 
 import socket
 import threading

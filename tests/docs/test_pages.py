@@ -83,6 +83,14 @@ def clone(once, corpora, spoken, tmp_path_factory) -> tuple[Path, dict[str, str]
             (folder / "corpus" / f"{split}.jsonl").write_text(manifest)
         done = joint_st("train", "configs/quickstart.py", cwd=folder)
         assert done.returncode == 0, done.stderr
+        # The scripts that copy a checkout to other machines ask git what it is.
+        (folder / ".gitignore").write_text("runs/\n")
+        for command in (
+            ["init"],
+            ["add", "--all"],
+            ["-c", "user.name=a", "-c", "user.email=a@b", "commit", "-m", "all"],
+        ):
+            subprocess.run(["git", *command], cwd=folder, check=True, capture_output=True)
 
     os.environ["TFDS_DATA_DIR"] = str(corpora)  # for `make`
     try:

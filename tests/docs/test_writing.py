@@ -1,4 +1,4 @@
-"""What the README and the pages say: results come from files, links lead somewhere, and pages are short."""
+"""The README and the pages: results come from files, links lead somewhere, and pages are short. The language of all text."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from tests.tiny import CHECKOUT
 
 README = CHECKOUT / "README.md"
 MOST_WORDS = 1_200
-REFERENCE = {"glossary.md"}
-"""Pages that are looked things up in, and may be longer."""
+REFERENCE = {"comparison.md", "glossary.md"}
+"""Pages in which one looks things up; they may be longer."""
 
 NOT_PROSE = re.compile(
     r"^(?P<fence>`{3,}|~{3,}).*?^(?P=fence)\s*$|<!-- results: [\w.]+ -->.*?<!-- end -->|<!--.*?-->|\{\{.*?\}\}|`[^`\n]*`",
@@ -119,7 +119,7 @@ def test_messages_that_the_pages_quote_are_in_the_source():
 
 
 def _strings(path) -> str:
-    """The texts of a file, each in a line; where one has a value put in, it is cut."""
+    """Return the texts of a file, each in a line; a text with inserted values is cut at them."""
     found = []
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Constant) and isinstance(node.value, str):
@@ -172,6 +172,85 @@ def test_commands_and_what_they_print():
     assert [(one.command, one.output) for one in found] == [("one \\\n  --two", ("first", "...", "last")), ("next", ())]
     assert missing(("a ... c", "d"), "x\na b c\nd\n") is None
     assert missing(("d", "a"), "a\nd\n") == "a"
+
+
+FRAGMENT = re.compile(r"(Of|As)\b")
+NO_VERB = re.compile(r"(Of|As|A|An|The|What|Whether|How|Why|Which|Who|Whom)\b")
+"""Beginnings of a docstring that does not say by a verb what a function does."""
+NOUNS = {"property", "cached_property", "fixture", "fault"}
+"""Decorators of functions whose docstrings say what a thing is, or what happens to it."""
+UNUSED = re.compile(r"^- Prefer the common word\. These are not used: (.*?)(?=\n\n|\n- )", re.DOTALL | re.MULTILINE)
+"""The words in the guide of CONTRIBUTING.md that are not used here."""
+FOLDERS = ("joint_st", "configs", "benchmarks", "docs", ".ci")
+
+
+def _python_files(*folders):
+    return [file for folder in folders for file in sorted((CHECKOUT / folder).rglob("*.py"))]
+
+
+def _documented(file):
+    """Yield what has a docstring in a file, with the docstring."""
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            if text := ast.get_docstring(node):
+                yield node, text
+
+
+def _decorators(node) -> set[str]:
+    """Return the last names of a function's decorators."""
+    called = [one.func if isinstance(one, ast.Call) else one for one in node.decorator_list]
+    return {ast.unparse(one).rpartition(".")[2] for one in called}
+
+
+def test_docstrings_begin_with_what_they_are_about():
+    found = [
+        f"{file.relative_to(CHECKOUT)}:{getattr(node, 'lineno', 1)}: {text.splitlines()[0]}"
+        for file in _python_files(*FOLDERS, "tests")
+        for node, text in _documented(file)
+        if FRAGMENT.match(text)
+    ]
+    assert found == []
+
+
+def test_docstrings_of_functions_begin_with_a_verb():
+    found = [
+        f"{file.relative_to(CHECKOUT)}:{node.lineno}: {text.splitlines()[0]}"
+        for file in _python_files("joint_st")
+        for node, text in _documented(file)
+        if isinstance(node, ast.FunctionDef) and NO_VERB.match(text) and not _decorators(node) & NOUNS
+    ]
+    assert found == []
+
+
+def _unused_words() -> list[str]:
+    guide = UNUSED.search((CHECKOUT / "CONTRIBUTING.md").read_text(encoding="utf-8"))
+    return re.findall(r"\*([^*]+)\*", guide[1])
+
+
+def test_words_that_the_guide_does_not_use_are_not_used():
+    """Strings and docstrings of Python, whole pages and scripts; names in backticks do not count."""
+    words = _unused_words()
+    assert len(words) > 5
+    unused = re.compile(rf"\b({'|'.join(map(re.escape, words))})\b", re.IGNORECASE)
+    texts = {file: _strings(file) for file in _python_files(*FOLDERS)}
+    for pattern in (
+        "docs/*.md",
+        "README.md",
+        "CHANGELOG.md",
+        "SECURITY.md",
+        "launch/*.sh",
+        "joint_st/reports/page/*.html",
+    ):
+        texts |= {file: file.read_text(encoding="utf-8") for file in sorted(CHECKOUT.glob(pattern))}
+    texts[CHECKOUT / "CONTRIBUTING.md"] = (
+        (CHECKOUT / "CONTRIBUTING.md").read_text(encoding="utf-8").split("## Language")[0]
+    )
+    found = [
+        f"{file.relative_to(CHECKOUT)}: {match[0]}"
+        for file, text in texts.items()
+        for match in unused.finditer(re.sub(r"`[^`]*`", "", text))
+    ]
+    assert found == []
 
 
 def _results():

@@ -27,7 +27,7 @@ CHEAP = (
 
 @pytest.fixture
 def no_devices(monkeypatch):
-    """No process of its own looks at the devices: that takes seconds."""
+    """Start no process that looks at the devices, which takes seconds."""
     monkeypatch.setattr(machine, "devices", lambda spec: ([], machine.Devices(1, "cpu", "cpu", None)))
 
 

@@ -33,7 +33,7 @@ def test_interval_equals_scipy():
 
 
 def test_interval_of_equal_lengths_is_the_normal_one():
-    """With words all alike, the rate is a mean: 1.96 standard errors to each side."""
+    """If all utterances have equally many words, the rate is a mean: 1.96 standard errors to each side."""
     errors = np.random.default_rng(2).poisson(3.0, 2000)
     low, high = rate_interval(errors, np.full(2000, 10), samples=10_000)
     half = 1.96 * errors.std() / 10 / np.sqrt(2000)
@@ -89,7 +89,7 @@ def test_paired_difference_equals_scipy():
 
 
 def test_pairing_finds_what_two_intervals_hide():
-    """One error less in a fourth of the utterances: the intervals overlap, the difference is not 0."""
+    """With one error less in a quarter of the utterances, the intervals overlap, but the difference excludes zero."""
     errors, words = counts(6)
     better = np.where(np.arange(len(errors)) % 4 == 0, np.maximum(errors - 1, 0), errors)
     assert rate_interval(better, words)[1] > rate_interval(errors, words)[0]
@@ -110,7 +110,7 @@ def seeds_and_utterances(seed, seeds=4, utterances=60, rate=0.5):
 
 
 def drawn_slowly(statistic, seeds, utterances, samples=4000):
-    """The statistic of so many draws of seeds and of utterances, one after the other: its 95 % interval."""
+    """Return the statistic of so many draws of seeds and of utterances, one after the other: its 95 % interval."""
     rng = np.random.default_rng(11)
     values = []
     for _ in range(samples):
@@ -136,7 +136,7 @@ def test_seeds_and_utterances_drawn_one_by_one():
 
 
 def test_variances_of_seeds_and_of_utterances_add_up():
-    """Where each adds to the errors by itself, the interval is 1.96 roots of what each drawing alone has."""
+    """If their effects are additive, the interval is 1.96 times the root of the sum of the separate variances."""
     rng = np.random.default_rng(7)
     of_seeds, of_utterances = rng.normal(0, 0.2, 30), rng.normal(0, 3.0, 900)
     errors = 10 + of_seeds[:, None] + of_utterances
@@ -181,7 +181,7 @@ def test_no_words_or_no_errors_over_seeds():
 
 
 def paired_counts(effect, seed=0, utterances=400):
-    """Errors of A and B and words [N]: what makes an utterance hard is shared, and B errs the more."""
+    """Errors of A and B and words [N]: both share the difficulty of an utterance, and B makes more errors."""
     rng = np.random.default_rng(seed)
     words = rng.integers(4, 20, utterances)
     hard = rng.beta(1, 4, utterances)

@@ -14,7 +14,7 @@ HOW = {"normalizer": "english v1", "step": 7, "samples": 50}
 
 
 def scored(entries, seconds=None, head="streaming", split="test", seed=0):
-    """An utterance for each entry, of 1 to 6 words, some of them wrong."""
+    """Return an utterance for each entry, of 1 to 6 words, some of them wrong."""
     rng = np.random.default_rng(seed)
     references = [" ".join(rng.choice(["so", "we", "call", "anna"], rng.integers(1, 7))) for _ in entries]
     return score(
@@ -102,7 +102,7 @@ def test_the_table_has_a_line_a_group(by):
 
 
 def test_utterances_of_one_id_are_two():
-    """Older evaluations may hold them: neither is lost, whoever counts."""
+    """Older evaluations may contain them; both are counted everywhere."""
     from joint_st.reports.report import utterance_facts
 
     records = [

@@ -28,7 +28,8 @@ def words(seed, count, ties=False, power=1.0):
 
 
 def slow_error(confidences, correct, bins):
-    """By the definition: words sorted, dealt into bins one after the other, the first ones one larger."""
+    """Compute it by the definition: sort the words and put them into bins, of which the first ones have one word
+    more."""
     rows = sorted(zip(confidences.tolist(), correct.tolist()))
     total, at = 0.0, 0
     for k in range(bins):
@@ -80,7 +81,8 @@ def test_the_area_under_the_curve_is_that_of_all_pairs_and_of_scikit_learn(ties)
 
 @pytest.mark.parametrize("power", [0.3, 1.0, 2.5])
 def test_a_temperature_makes_up_for_a_power_and_is_the_likeliest(power):
-    """Words correct with probability c^(1/T): T is found, and no temperature of a fine grid has a higher likelihood."""
+    """For words that are correct with probability c^(1/T), T is found, and no temperature of a fine grid has a higher
+    likelihood."""
     confidences, correct = words(0, 20_000, power=power)
     found = fit_temperature(confidences, correct)
     assert found == pytest.approx(1 / power, rel=0.05)
@@ -104,7 +106,7 @@ def test_temperatures_of_odd_words_are_finite():
 
 
 def test_intervals_are_those_of_resampled_utterances():
-    """By brute force: utterances drawn with the same generator, all their words scored anew each time."""
+    """Compared with brute force: utterances drawn with the same generator, all their words scored again each time."""
     confidences, correct = words(1, 300)
     utterance = np.sort(np.random.default_rng(2).integers(0, 40, 300))
     quality = judge(JudgedWords(confidences, correct, utterance), samples=200, seed=7)

@@ -1,4 +1,4 @@
-"""`joint-st compare` of two runs: what it says of hypotheses that are known, and where it finds them."""
+"""`joint-st compare` of two runs with known hypotheses: its results, and where it finds the hypotheses."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ HEADS = ("streaming", "full_context")
 
 @pytest.fixture
 def runs(trained, tmp_path, monkeypatch):
-    """Two copies of a run, with a test split that is not there any more; neither may be evaluated."""
+    """Two copies of a run whose test split no longer exists, so that neither can be evaluated."""
     monkeypatch.setattr(compare, "evaluate_checkpoints", lambda *arguments: pytest.fail("evaluated"))
     copies = [shutil.copytree(trained, tmp_path / name) for name in ("a", "b")]
     for copy in copies:
@@ -43,7 +43,8 @@ STEP = ["--checkpoint", "24"]
 
 
 def write(run, references, hypotheses, name="step_24_test", heard=frozenset({"we"}), ids=None, step=24, **changes):
-    """An evaluation of split `test` of the run's config at step 24; both heads say the same. changes: of its origin."""
+    """Write an evaluation of split `test` at step 24 with equal hypotheses of both heads. changes: changes of its
+    origin."""
     config = load(run)
     utterances = []
     for head in HEADS:
@@ -66,7 +67,7 @@ def write(run, references, hypotheses, name="step_24_test", heard=frozenset({"we
 
 
 def texts(seed=0, utterances=60):
-    """References, and what a good and a bad system make of them."""
+    """References, and the hypotheses of a good and of a bad system."""
     rng = np.random.default_rng(seed)
     references = [" ".join(rng.choice(["we", "anna"], rng.integers(2, 8))) for _ in range(utterances)]
 
@@ -182,7 +183,7 @@ def test_the_newest_evaluation_of_the_checkpoint_counts(runs):
         assert [one.hypothesis for one in found[keys[0]]] == bad and why == ""
         assert stored(24, [*keys, ("dev", "streaming", "greedy")])[1]
         (run / "evaluations" / "step_24_test_other.jsonl").rename(run / "other")
-        assert stored(24, keys) == ({}, f"what is stored is of {told}")
+        assert stored(24, keys) == ({}, f"what is stored was made with {told}")
         (run / "other").rename(run / "evaluations" / "step_24_test_other.jsonl")
     assert not stored(24, keys, sources=False)[1]
     write(run, references, good)
@@ -203,7 +204,7 @@ def test_what_is_not_stored_is_evaluated_and_then_is(trained, spoken, tmp_path, 
     assert "evaluated" not in capsys.readouterr().err
     assert json.loads(table.read_text()) == rows
     data = {"t": ManifestSource(path=str(spoken / "test.jsonl"))}
-    # Other recordings under the same ids, with the same texts: both are evaluated anew.
+    # Other recordings under the same ids, with the same texts: both are evaluated again.
     shutil.copytree(spoken, tmp_path / "noisy")
     for file in (tmp_path / "noisy").glob("*.wav"):
         audio, rate = soundfile.read(file, dtype="int16")
@@ -212,7 +213,10 @@ def test_what_is_not_stored_is_evaluated_and_then_is(trained, spoken, tmp_path, 
     assert main([*noisy, "--json", str(table)]) == 0
     err = capsys.readouterr().err
     assert (
-        err.count("evaluated, since what is stored is of other utterances, texts or audio than --data t=... has") == 2
+        err.count(
+            "evaluated, since what is stored was made with other utterances, texts or audio than --data t=... has"
+        )
+        == 2
     )
     assert main([*noisy, "--json", str(table)]) == 0
     assert "evaluated" not in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""Confidences in an evaluation: what is fitted, judged, stored and used again."""
+"""Confidences in an evaluation: fitting, judging, storing and using them again."""
 
 from __future__ import annotations
 
@@ -137,7 +137,7 @@ def test_words_are_those_of_the_normalised_text():
 
 @pytest.fixture
 def talkative(trained, tmp_path, monkeypatch) -> Path:
-    """A run of few steps that says more than it would: its heads hear fewer blanks."""
+    """A hardly trained run, changed to emit more labels: its heads give fewer blanks."""
 
     def load(run, *which):
         model = load_trained(run, *which)
@@ -153,7 +153,7 @@ def talkative(trained, tmp_path, monkeypatch) -> Path:
 
 @pytest.fixture
 def halved(talkative, spoken, tmp_path, capsys) -> tuple[str, str]:
-    """Four utterances to evaluate, and four to calibrate on: of what is heard in these, every second word is right."""
+    """Four utterances to evaluate, and four to calibrate on, in which every second recognised word is correct."""
     read = [json.loads(line) for line in (spoken / "test.jsonl").read_text().splitlines()]
     files = [str(spoken / line["audio_filepath"]) for line in read]
     assert main(["transcribe", str(talkative), *files[4:], "--format", "json"]) == 0

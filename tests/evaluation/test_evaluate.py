@@ -1,4 +1,4 @@
-"""`joint-st evaluate` of a small trained run: what it writes and prints, recomputed from what it heard."""
+"""`joint-st evaluate` of a small trained run: what it writes and prints, recomputed from its hypotheses."""
 
 from __future__ import annotations
 
@@ -228,7 +228,7 @@ def test_runs_checkpoints_heads_and_breakdowns_in_one_call(evaluated, spoken, tm
 
 
 def test_long_recordings_are_heard_in_windows(evaluated, spoken, tmp_path, capsys):
-    """In windows of 3 s, short utterances say what they said, and long ones what `transcribe` says."""
+    """With windows of 3 s, short utterances have the same text as before, and long ones that of `transcribe`."""
     run, rows, utterances = evaluated
     lines = tmp_path / "lines.jsonl"
     arguments = ["--data", f"test={spoken / 'test.jsonl'}", "--checkpoint", "24", "--jsonl", str(lines)]

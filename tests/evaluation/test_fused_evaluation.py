@@ -26,7 +26,7 @@ def run(trained, tmp_path_factory):
 
 
 def evaluate(run, tmp_path, *arguments) -> tuple[set[str], dict]:
-    """The decoders of the table, and the hypotheses by decoder, head and id."""
+    """Return the decoders of the table, and the hypotheses by decoder, head and id."""
     table, lines = tmp_path / "table.json", tmp_path / "lines.jsonl"
     assert main(["evaluate", str(run), *map(str, arguments), "--json", str(table), "--jsonl", str(lines)]) == 0
     utterances = [json.loads(line) for line in lines.read_text().splitlines()]
@@ -44,7 +44,7 @@ def test_models_are_of_the_training_texts(run):
 
 @pytest.fixture(scope="module")
 def plain(run, spoken, tmp_path_factory):
-    """What the beam alone says."""
+    """The hypotheses of the beam alone."""
     folder = tmp_path_factory.mktemp("plain")
     names, said = evaluate(run, folder, "--data", f"test={spoken / 'test.jsonl'}", "--decoder", "beam", "--beam", 4)
     assert names == {"beam 4"}
@@ -91,7 +91,7 @@ def splits(spoken, tmp_path) -> dict[str, str]:
 
 
 def tried(said: str) -> dict[str, float]:
-    """WERs (%) while weights were looked for, by the options."""
+    """Return the WERs (%) of the trials during tuning, by their options."""
     lines = [line.split(": WER ")[1] for line in said.splitlines() if line.startswith("mine: WER ")]
     return {line.partition(" % with ")[2]: float(line.split()[0]) for line in lines}
 
@@ -127,7 +127,7 @@ def test_weights_are_found_on_a_split_that_is_not_reported(run, spoken, splits, 
 
 
 def test_hot_words_are_tuned_beside_a_model_that_rescores(run, splits, tmp_path, capsys, monkeypatch):
-    """The searches for their bonus do not rescore; what is found afterwards does."""
+    """The searches for their bonus do not rescore; the search afterwards does."""
     monkeypatch.setattr(tuning, "SCALES", (2.0,))
     what = ["--beam", 3, "--hot-words", run / "hot.txt", "--rescore", run / "label.arpa", "--data"]
     capsys.readouterr()

@@ -1,4 +1,4 @@
-"""Which error rate ranks checkpoints and weights of decoding."""
+"""The error rate that ranks checkpoints and weights of decoding."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_weights_are_tuned_by_characters_there(capsys):
 
 
 def test_the_best_checkpoint_is_that_of_the_rate_that_ranks(tmp_path):
-    """Which the checkpoints say themselves; those of earlier days are ranked by WER."""
+    """Checkpoints state it themselves; older ones are ranked by WER."""
     run = RunDirectory(tmp_path)
     facts = {
         1: {"wer": 0.9},

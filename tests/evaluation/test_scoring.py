@@ -1,4 +1,5 @@
-"""`joint-st score`: numbers against jiwer and against SciPy's bootstrap, formats against each other, mistakes in a line."""
+"""`joint-st score`: numbers against jiwer and against SciPy's bootstrap, formats against each other, mistakes in a
+line."""
 
 from __future__ import annotations
 
@@ -17,7 +18,7 @@ from joint_st.evaluation.bootstrap import paired_difference
 
 
 def texts(seed=0, utterances=60):
-    """References by id, written as people do, and what a good and a bad system make of them."""
+    """References by id, as people write them, and the hypotheses of a good and of a bad system."""
     rng = np.random.default_rng(seed)
     references = {
         f"u{i}": " ".join(rng.choice(["We", "anna,", "said", "20", "café."], rng.integers(1, 8)))
@@ -54,7 +55,7 @@ def kaldi(path, rows):
 
 
 def ctm(path, rows):
-    """Words a second apart, the file's lines in no order."""
+    """Write words a second apart, with the file's lines in random order."""
     lines = [f"{id} 1 {k}.5 0.4 {w} 0.9\n" for id, text in rows.items() for k, w in enumerate(text.split())]
     np.random.default_rng(0).shuffle(lines)
     path.write_text("".join(lines))
@@ -128,7 +129,7 @@ def test_every_format_gives_the_same_and_three_systems_three_pairs(tmp_path):
 
 
 def test_ids_of_manifests_and_other_keys(tmp_path):
-    """NeMo's files have no ids: the path of the audio is one, with the offset; `text` is the reference."""
+    """NeMo's files have no ids: the path of the audio with the offset serves as one; `text` is the reference."""
     lines = [
         {"audio_filepath": str(tmp_path / "wavs/a.wav"), "text": "one two", "pred_text": "one too"},
         {"audio_filepath": "wavs/b.flac", "offset": 1.5, "text": "three", "pred_text": "three"},
@@ -197,7 +198,9 @@ def test_missing_other_and_double_ids_are_named_and_can_be_allowed(tmp_path, cap
     printed = capsys.readouterr().out
     assert "A: 2 utterances are missing and count as empty" in printed
     assert "A: 1 utterances without a reference are left out" in printed
-    assert "a CTM has no line where nothing was heard" in refused(ref, ctm(tmp_path / "x.ctm", {"a": "one", "b": "x"}))
+    assert "a CTM has no line for an utterance without words" in refused(
+        ref, ctm(tmp_path / "x.ctm", {"a": "one", "b": "x"})
+    )
     twice = tmp_path / "twice.trn"
     twice.write_text("one two (a)\nthree (b)\none (a)\nfour (c)\n")
     assert f"{twice}: 1 id (a) twice (a in lines 1 and 3)" in refused(ref, twice)

@@ -133,7 +133,7 @@ def test_white_space_is_no_error():
 
 
 def test_sums_are_divided_once():
-    """The WER of a set is no mean of its utterances' WERs."""
+    """The WER of a set is not the mean of its utterances' WERs."""
     wrong, long = count_errors("so", "to"), count_errors("so anna went to oslo", "so anna went to oslo")
     assert total([wrong[ALL], long[ALL]]).wer == 1 / 6
 

@@ -140,7 +140,7 @@ def test_what_a_kind_lacks_is_one_line():
     class Bare(Head):
         kind = "bare"
 
-    for method, said in (("beam", "no beam search"), ("label_spans", "cannot say when")):
+    for method, said in (("beam", "no beam search"), ("label_spans", "no times and no probabilities")):
         arguments = [None] * (3 if method == "beam" else 4)
         sizes = {"beam": 1, "candidates": 1, "best": 1} if method == "beam" else {}
         with pytest.raises(UserError, match=f"heads.bare: .*{said}") as error:

@@ -1,4 +1,4 @@
-"""A head that keeps state over labels goes everywhere that CTC goes, without a word of it in the package."""
+"""A head that keeps state over labels works everywhere that CTC does, without being mentioned in the package."""
 
 from __future__ import annotations
 
@@ -123,14 +123,14 @@ def embeddings(model, audio: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def by_hand(model, audio: np.ndarray) -> dict[str, list[int]]:
-    """What the reference finds in the embeddings of both passes over whole audio, int16 [samples]."""
+    """Return what the reference finds in the embeddings of both passes over whole audio, int16 [samples]."""
     joint = merge(model_structure(model.config, model.symbols.sizes), model.weights)
     return {name: reference(joint.head(name), x) for name, x in embeddings(model, audio).items()}
 
 
 @pytest.fixture(scope="module")
 def model(run, files):
-    """The run's model with heads that say much: a model of few steps says next to nothing."""
+    """The run's model with heads that emit many labels, since a hardly trained model emits almost none."""
     model = load_trained(run, "latest")
     random, weights = np.random.default_rng(0), jax.tree.map(lambda x: x, model.weights)
     audio = soundfile.read(files[0], dtype="int16")[0]
@@ -150,13 +150,14 @@ def model(run, files):
 
 @pytest.fixture
 def loaded(model, monkeypatch):
-    """Commands take the model that says much."""
+    """Make commands load the model that emits many labels."""
     for module in (transcribe, evaluate, streams):
         monkeypatch.setattr(module, "load_trained", lambda *of: model)
 
 
+@pytest.mark.slow
 def test_a_resumed_run_is_the_run(run, corpora, tmp_path):
-    """From the checkpoint before the last on, the weights come to be those of the run that was never stopped."""
+    """Continued from the checkpoint before the last, the weights become those of the run that was never stopped."""
     whole = saved_arrays(run, STEPS)
     assert any("streaming_head.embed.embedding" in path for path in whole)
     (run / "checkpoints" / str(STEPS)).rename(tmp_path / str(STEPS))
@@ -182,7 +183,8 @@ def test_files_and_streams_say_what_the_reference_finds(model, loaded, run, file
 
 
 def test_a_long_recording_is_heard_in_windows(model, files):
-    """One window finds what the reference does of the whole; several find something, at seams between labels."""
+    """One window gives the reference's result for the whole; several windows give some labels, with seams between
+    labels."""
     audio = np.concatenate([soundfile.read(file, dtype="int16")[0] for file in files])
     with jax.set_mesh(model.mesh):
         sizes = model.symbols.sizes
@@ -212,13 +214,13 @@ def test_what_it_lacks_is_one_line(run, files, capsys, tmp_path):
     assert main(["transcribe", str(run), str(files[0]), "--decoder", "beam", "--checkpoint", "latest"]) == 2
     assert "heads.toy: has no beam search" in (error := capsys.readouterr().err) and error.count("\n") == 1
     assert main(["align", str(run), str(files[0]), "a word", "--checkpoint", "latest"]) == 2
-    assert "heads.toy: cannot say when its labels come" in (error := capsys.readouterr().err)
+    assert "heads.toy: gives no times and no probabilities of its labels" in (error := capsys.readouterr().err)
     assert error.count("\n") == 1
     lacking = ["transcribe", str(run), str(files[0]), "--format", "json"], ["evaluate", str(run), "--confidence"]
     manifest = files[0].with_name("test.jsonl")
     for command, more in zip(lacking, ([], ["--data", f"t={manifest}"])):
         assert main([*command, *more, "--checkpoint", "latest"]) == 2
-        assert "heads.toy: cannot say when its labels come" in (error := capsys.readouterr().err)
+        assert "heads.toy: gives no times and no probabilities of its labels" in (error := capsys.readouterr().err)
         assert error.splitlines()[-1].startswith("joint-st: error: ") and "Traceback" not in error
     with pytest.raises(UserError, match="heads.streaming"):
         tiny_config(tmp_path, {"heads.streaming": "none of them"})

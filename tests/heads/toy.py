@@ -110,7 +110,7 @@ class ToyHead(Head):
 
 
 def reference(head: ToyHead, x: np.ndarray) -> list[int]:
-    """The labels of one utterance [T, D], greedily, in NumPy."""
+    """Return the labels of one utterance [T, D], greedily, in NumPy."""
     embed, kernel, bias = (
         np.asarray(p[...], np.float32) for p in (head.embed.embedding, head.out.linear.kernel, head.out.linear.bias)
     )

@@ -28,7 +28,7 @@ def checkout(tmp_path_factory) -> Path:
 
 @pytest.fixture(autouse=True)
 def own_processes_end(no_process_outlives_the_test):
-    """What a script has started may outlive it where its test fails."""
+    """End processes of a script that outlive it if its test fails."""
 
 
 @pytest.fixture

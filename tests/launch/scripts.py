@@ -13,7 +13,7 @@ STUBS = Path(__file__).parent / "stubs"
 
 
 def git(folder, *arguments) -> str:
-    """What a git command prints."""
+    """Return the output of a git command."""
     return subprocess.run(["git", "-C", str(folder), *arguments], check=True, capture_output=True, text=True).stdout
 
 
@@ -38,7 +38,7 @@ class Scripts:
         }
 
     def start(self, script: str, *arguments) -> subprocess.Popen:
-        """The script as a process, in which SIGINT can be caught however the tests were started."""
+        """Return the script as a process, in which SIGINT can be caught however the tests were started."""
         return subprocess.Popen(
             [str(self.checkout / "launch" / script), *map(str, arguments)],
             env=self.environment,
@@ -50,7 +50,7 @@ class Scripts:
         )
 
     def run(self, script: str, *arguments, timeout: float = 100) -> subprocess.CompletedProcess:
-        """The script, run to its end."""
+        """Run the script to its end and return it."""
         process = self.start(script, *arguments)
         try:
             output, errors = process.communicate(timeout=timeout)
@@ -60,7 +60,7 @@ class Scripts:
         return subprocess.CompletedProcess(process.args, process.returncode, output, errors)
 
     def calls(self, name: str = "calls") -> list[str]:
-        """What a stand-in noted, a call a line."""
+        """Return the calls that a stand-in recorded, one in each line."""
         file = self.folder / name
         return file.read_text().splitlines() if file.exists() else []
 

@@ -1,4 +1,4 @@
-"""What each script runs, compared with `golden/*.txt`. After a change that is meant, renew those and read the diff:
+"""What each script runs, compared with `golden/*.txt`. After an intended change, renew them and read the diff:
 
 JOINT_ST_RENEW_GOLDEN=1 python -m pytest -n 0 tests/launch/test_golden.py
 """

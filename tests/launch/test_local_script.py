@@ -92,7 +92,7 @@ def test_no_second_training_on_the_same_run(scripts):
 
 
 def test_a_lock_that_is_given_back_in_a_moment_is_waited_for(scripts):
-    """What a killed start has left behind may hold it for half a second or so."""
+    """Processes that a killed start has left behind may hold it for half a second or so."""
     scripts.do.write_text("touch ready-$WORKER; sleep 1\n")
     train = ("local.sh", "-n", 2, "--", "joint-st", "train", "c.py", "--workdir", "one")
     process = scripts.start(*train)

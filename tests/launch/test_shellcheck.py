@@ -1,4 +1,4 @@
-"""Every script of `launch/` as shellcheck wants it, with its help."""
+"""Every script of `launch/` passes shellcheck and has a help."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_help(name):
 
 
 def cases(line: str) -> list[str]:
-    """The options of a line like `--one | --two) ...`."""
+    """Return the options of a line like `--one | --two) ...`."""
     pattern, found, _ = line.strip().partition(")")
     words = pattern.split(" | ")
     return words if found and all(word.startswith("-") and not {" ", "*"} & set(word) for word in words) else []

@@ -1,4 +1,4 @@
-"""`launch/sky.yaml`: its fields, what its commands do, and what SkyPilot makes of it where that is installed."""
+"""`launch/sky.yaml`: its fields, what its commands do, and how SkyPilot reads it if that is installed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""`launch/tpu_vm.sh` against a cloud of files: what it asks for, what it runs there, and how it gets over losses."""
+"""`launch/tpu_vm.sh` against a cloud of files: what it requests, what it runs there, and how it recovers from
+losses."""
 
 from __future__ import annotations
 
@@ -18,7 +19,7 @@ def launch(scripts, *options, command=TRAIN, timeout=1000):
 
 
 def verbs(scripts) -> list[str]:
-    """The calls of gcloud, without those that only ask."""
+    """Return the calls of gcloud, without those that only ask."""
     calls = [call.split() for call in scripts.calls()]
     return [f"{call[2]} {call[3]}" for call in calls if call[3] != "describe"]
 
@@ -147,7 +148,7 @@ def test_a_request_that_fails_is_not_repeated(scripts):
     assert "no such type in this zone" in result.stdout + result.stderr
     assert result.stderr.endswith("error: the request for pod failed (see above)\n")
     assert verbs(scripts) == ["queued-resources create"]
-    # The next line finds it, deletes it, and asks anew.
+    # The next line finds it, deletes it, and asks again.
     (scripts.folder / "granted").unlink()
     assert launch(scripts).returncode == 0
     assert verbs(scripts)[1:3] == ["queued-resources delete", "queued-resources create"]

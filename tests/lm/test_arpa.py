@@ -86,7 +86,7 @@ def test_a_model_without_the_unknown_token_gets_an_impossible_one(written):
         ("ngram 2=3", "ngram 2=2", "has more 2-grams than the 2 that it announces"),
         ("-2\ta a", "-2\ta", "line 18 is not of an ARPA file: '-2\\ta'"),
         ("-2\ta a", "two\ta a", "line 18"),
-        ("-0.25\t<s> a", "-0.25\t<s> b", "'<s> a b' is there, and '<s> a' is not"),
+        ("-0.25\t<s> a", "-0.25\t<s> b", "has '<s> a b', but not '<s> a'"),
         ("</s>", "</S>", "has no </s>"),
         (
             "-0.375\ta b",
@@ -109,7 +109,7 @@ def test_broken_files(written, before, after, message):
 
 
 def test_ngrams_that_repeat_one_are_counted_and_the_first_counts(written, caplog):
-    """Lower-casing a file can do that; KenLM reads it so, too."""
+    """Lower-casing a file can cause that; KenLM reads it in the same way."""
     again = TEXT.replace("-2\ta a", "-2\ta a\n-1\ta b\n-3\ta b").replace("-1.5\tb", "-1.5\tb\t-0.125\n-0.1\tb")
     written.write_text(again.replace("ngram 1=5", "ngram 1=6").replace("ngram 2=3", "ngram 2=5"))
     model = read_arpa(written)

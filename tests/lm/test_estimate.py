@@ -12,7 +12,7 @@ from joint_st.lm.estimate import FALLBACK, estimate
 
 
 def made_up(sentences: int, words: int = 40) -> list[list[str]]:
-    """Sentences of words that come as often as those of a language do, some after some others."""
+    """Return sentences whose words have frequencies as in a language, and depend on the word before."""
     rng = random.Random(0)
     vocabulary = [f"w{i}" for i in range(words)]
     weights = [1 / (i + 1) for i in range(words)]

@@ -29,7 +29,8 @@ def model() -> Arpa:
 
 
 def check_same(found: Arpa, model: Arpa):
-    """All n-grams of the model, and none beside them that says something else; so sentences have their scores."""
+    """Check that all n-grams of the model are there, that others change nothing, and that sentences have their
+    scores."""
     assert found.order == model.order
     for theirs, ours in zip(found.ngrams, model.ngrams):
         assert theirs.keys() >= ours.keys()
@@ -87,7 +88,7 @@ def test_what_cannot_be_read_is_told_in_a_line(tmp_path, monkeypatch):
 
 
 def test_a_byte_that_is_another_gives_a_model_or_a_line(tmp_path):
-    """Never a traceback, nor a probability that is none."""
+    """It never gives a traceback, nor an invalid probability."""
     whole, broken, refused = (FOLDER / "trie.bin").read_bytes(), tmp_path / "broken.bin", 0
     for at in range(80, len(whole), 13):
         broken.write_bytes(whole[:at] + bytes([whole[at] ^ 0xFF]) + whole[at + 1 :])

@@ -1,4 +1,4 @@
-"""Agreement of two maskings: what it is by hand, which side it moves, and that CTC is then the mean of both."""
+"""Agreement of two maskings: its value by hand, which side it moves, and that CTC is then the mean of both."""
 
 from __future__ import annotations
 

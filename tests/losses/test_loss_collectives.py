@@ -1,4 +1,4 @@
-"""The dynamic programs in the losses, CTC and the alignment, and their gradients let the devices send nothing."""
+"""The dynamic programs in the losses, CTC and the alignment, and their gradients make the devices send nothing."""
 
 from __future__ import annotations
 
@@ -29,7 +29,8 @@ ROWS, FRAMES, TEXT_FRAMES, DEPTH, WIDTH = 8, 12, 16, 3, 4
 
 
 def sent(mesh) -> tuple[dict[str, int], bool]:
-    """How often each kind of collective runs in the losses and their gradients by what the model puts out.
+    """Return how often each kind of collective runs in the losses and their gradients with respect to the model's
+    outputs.
 
     And whether there is a loop in them, as every dynamic program is one.
     """
@@ -82,7 +83,7 @@ def sent(mesh) -> tuple[dict[str, int], bool]:
 
 
 def without_dynamic_programs(patch) -> None:
-    """The losses are sums instead."""
+    """Replace the losses by sums."""
     patch.setattr(ctc, "ctc_loss", lambda logits, *_: (logits.sum((1, 2)), None))
 
     def distance(a, b, *_, **__):

@@ -23,7 +23,7 @@ def example(width: int, seed: int = 0):
 
 
 def check_layer(layer, width: int, tolerance: float = 2e-5):
-    """All of the contract."""
+    """Check the whole contract."""
     check_padding(layer, width, tolerance)
     check_look_ahead(layer, width)
     check_step(layer, width, tolerance)

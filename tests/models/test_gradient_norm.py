@@ -1,4 +1,4 @@
-"""Frames that hold nothing (masks, digital silence, padding) leave the norm of the gradient as it is without them.
+"""Empty frames (masks, digital silence, padding) do not change the norm of the gradient.
 
 A layer norm multiplies the gradient of a frame that is exactly zero by 1/√epsilon = 1,000, layer after layer. All cases
 go through one compiled function: the mask and the audio are its arguments.
@@ -45,7 +45,7 @@ LABELS = np.array([[1, 2, 3, 4, 5, 1], [3, 1, 2, 5, 4, 2]], np.int32)
 
 
 def loss_of(head, x, mask):
-    """The loss of both utterances, weighted as the training step weights them."""
+    """Return the loss of both utterances, weighted as the training step weights them."""
     lengths = jnp.full(2, LABELS.shape[1])
     weights = head.weights(lengths, frames_needed(LABELS), mask.sum(axis=1), mask.any(axis=1))
     value, _ = ctc_loss(head.emissions(x), mask.sum(axis=1), LABELS, lengths)
@@ -90,7 +90,7 @@ def speech():
 
 
 def hidden(start: int, stop: int):
-    """A time mask over feature frames (10 ms) `start` to `stop` of both utterances."""
+    """Return a time mask over feature frames (10 ms) `start` to `stop` of both utterances."""
     return np.tile((np.arange(4 * FRAMES) >= start) & (np.arange(4 * FRAMES) < stop), (2, 1))
 
 
@@ -124,7 +124,7 @@ def test_padding_leaves_the_norm_of_the_gradient(norm_of_speech, frames):
 
 
 def test_without_biases_a_time_mask_drowns_the_gradient(norm_of_speech):
-    """What the tests above would say if the front end's biases began at zero."""
+    """The tests above would fail if the front end's biases began at zero."""
     without = norm_of_speech(*speech(), biases=0.0)
     assert np.isfinite(without)
     assert not norm_of_speech(*speech(), hidden(0, 40), biases=0.0) < 1000 * without

@@ -32,7 +32,7 @@ def make(units=0, **fields):
 
 @jax.jit
 def run(model, audio, lengths, key=None):
-    """What the encoder puts out, with logits in the place of the passes' embeddings."""
+    """Return the encoder's outputs, with logits instead of the passes' embeddings."""
     encoded = model(audio, lengths, None, key)
     return encoded._replace(**{name: model.head(name).emissions(getattr(encoded, name)) for name in PASSES})
 
@@ -77,7 +77,7 @@ def test_the_passes_one_after_the_other_are_those_of_the_whole(model, audio):
 
 @pytest.mark.parametrize("frames", [1, 4])
 def test_a_stream_emits_what_the_whole_does(audio, frames):
-    """Also where another stream has been in its row before, and where it pauses for a turn."""
+    """This holds even if another stream was in its row before, and if it pauses for a turn."""
     samples, lengths = audio
     model = make()
     bias = model.head("streaming").linear.bias
@@ -193,6 +193,7 @@ def test_a_key_turns_augmentation_and_dropout_on(audio):
     assert not np.allclose(run(dropping, *audio).streaming, run(dropping, *audio, key).streaming)
 
 
+@pytest.mark.slow
 def test_remat_changes_no_value(audio):
     plain, remat = make(), make(remat=True)
 

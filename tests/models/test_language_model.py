@@ -1,4 +1,4 @@
-"""The language model: its layers, its step form, and that its probabilities are some."""
+"""The language model: its layers, its step form, and that its probabilities sum to one."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ VOCABULARY = 4
 
 @functools.cache
 def make(**changes):
-    """A model whose weights are far from those of a fresh one, which says about the same of all labels."""
+    """Return a model whose weights are far from initial ones, which give about the same probability to all labels."""
     config = LmModelConfig(**{"width": 6, "layers": 2} | changes)
     weights = jax.jit(lambda: jax.tree.map(lambda x: 1.7 * x, init_lm(config, VOCABULARY, 0)))()
     return merge_lm(config, VOCABULARY, weights)

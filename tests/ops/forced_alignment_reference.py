@@ -11,7 +11,7 @@ def log_softmax(logits):
 
 
 def viterbi(log_probs, labels, blank=0):
-    """The path of label indices (-1: blank) and its log probability, state by state, in float64."""
+    """Return the path of label indices (-1: blank) and its log probability, state by state, in float64."""
     states = [blank, *itertools.chain.from_iterable((label, blank) for label in labels)]
     scores, back = {0: log_probs[0, blank], 1: log_probs[0, states[1]]}, []
     for frame in log_probs[1:]:

@@ -1,4 +1,4 @@
-"""Alignments the slow and obvious way, in float64: by enumeration, and by the literal recursions."""
+"""Alignments computed in slow and obvious ways, in float64: by enumeration, and by the literal recursions."""
 
 import itertools
 
@@ -9,7 +9,7 @@ from joint_st.ops.matching import alignment_loss
 
 
 def loss_and_gradient(*batch, alignment, cost="squared_l2", temperature=1.0, given=None, key=None):
-    """The `AlignmentLoss`, and the gradient of the sum of its values for audio and for text."""
+    """Return the `AlignmentLoss`, and the gradient of the sum of its values for audio and for text."""
     return _loss_and_gradient(batch, temperature, given, key, alignment=alignment, cost=cost)
 
 
@@ -37,7 +37,7 @@ def distances(audio, text, cost="squared_l2"):
 
 
 def monotonic_maps(frames, positions):
-    """All non-decreasing maps from the first position to the last; to any position, of one frame."""
+    """Return all non-decreasing maps from the first position to the last; to any position, of one frame."""
     maps = itertools.combinations_with_replacement(range(positions), frames)
     return [m for m in maps if frames == 1 or (m[0], m[-1]) == (0, positions - 1)]
 
@@ -48,7 +48,7 @@ def step_maps(frames, positions):
 
 
 def warping_paths(frames, positions):
-    """All paths of cells from the first pair to the last."""
+    """Yield all paths of cells from the first pair to the last."""
 
     def onward(i, j):
         if (i, j) == (frames - 1, positions - 1):

@@ -15,7 +15,7 @@ def log_softmax(logits: np.ndarray) -> np.ndarray:
 
 
 def every_alignment(logits: np.ndarray, blank: int = 0) -> dict[tuple[int, ...], float]:
-    """Log probability of all that the logits [T, V] can spell."""
+    """Return the log probability of everything that the logits [T, V] can spell."""
     log_probs = log_softmax(logits)
     found = defaultdict(lambda: -math.inf)
     for path in itertools.product(range(logits.shape[1]), repeat=len(logits)):
@@ -26,7 +26,8 @@ def every_alignment(logits: np.ndarray, blank: int = 0) -> dict[tuple[int, ...],
 
 
 def beam_of_prefixes(logits: np.ndarray, beam: int, candidates: int, blank: int = 0) -> list[tuple[tuple, float]]:
-    """The prefixes of logits [T, V] that are left after the last frame, the likeliest first, with log probabilities.
+    """Return the prefixes of logits [T, V] that are left after the last frame, the likeliest first, with log
+    probabilities.
 
     A new prefix begins only with one of a frame's likeliest labels.
     """

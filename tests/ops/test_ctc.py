@@ -27,7 +27,7 @@ def losses_and_gradient(logits, *rest):
 
 
 def random_batch(seed, batch, frames, vocabulary, labels, scale=2.0):
-    """A feasible batch with many repeats among few labels, of ragged lengths."""
+    """Return a feasible batch with many repeats among few labels, of ragged lengths."""
     rng = np.random.default_rng(seed)
     logits = rng.normal(0, scale, (batch, frames, vocabulary)).astype(np.float32)
     ids = rng.integers(1, vocabulary, (batch, labels)).astype(np.int32)

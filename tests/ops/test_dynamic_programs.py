@@ -1,4 +1,4 @@
-"""Every dynamic program on inputs that hypothesis looks for, against its slow reference: ties, certain and ruled-out
+"""Every dynamic program on inputs that hypothesis generates, against its slow reference: ties, certain and impossible
 symbols, equal embeddings, lengths of 0, texts that do not fit.
 
 One shape for each program, so that each is compiled once.
@@ -48,7 +48,7 @@ def utterances(draw):
 
 
 def spelling(frames: int, text: tuple[int, ...]) -> np.ndarray:
-    """The paths [N, frames] that spell a text."""
+    """Return the paths [N, frames] that spell a text."""
     paths = np.unique(PATHS[:, :frames], axis=0)
     spelled = [tuple(s for s, _ in itertools.groupby(path) if s) for path in paths.tolist()]
     return paths[[one == text for one in spelled]]

@@ -17,7 +17,7 @@ def collapsed(path, blank=0):
 
 
 def symbols(label, labels, blank=0):
-    """The path of symbols that a path of label indices [T] stands for."""
+    """Return the path of symbols that a path of label indices [T] stands for."""
     return [int(labels[n]) if n >= 0 else blank for n in label]
 
 
@@ -36,7 +36,7 @@ def check_spans(found, row, frames, log_probs, labels):
 
 
 def test_the_path_is_the_likeliest_of_all_that_spell_the_labels():
-    """Every utterance of 5 frames and 3 symbols, whatever its labels; those that no path spells are flagged."""
+    """All utterances of 5 frames and 3 symbols with all labels are tried; those that no path spells are flagged."""
     frames, blank = 5, 2
     texts = [text for n in range(1, 5) for text in itertools.product((0, 1), repeat=n)]
     labels = np.zeros((len(texts), 4), np.int32)

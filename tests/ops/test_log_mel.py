@@ -13,7 +13,7 @@ def log_mel(audio, **options):
 
 
 def reference(audio):
-    """One utterance int16 [S], window by window, with the transform as a sum."""
+    """Return one utterance int16 [S], window by window, with the transform as a sum."""
     padded = np.concatenate([np.zeros(120), audio / 32768.0])
     taper = np.hanning(201)[:-1]
     basis = np.exp(-2j * np.pi * np.outer(np.arange(129), np.arange(256)) / 256)

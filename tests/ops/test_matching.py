@@ -28,7 +28,7 @@ REFERENCE = {"skip": skip_distance, "step": step_distance, "dtw": dtw_distance}
 
 
 def tiny():
-    """Every pair of lengths up to 5, with NaN in the padding."""
+    """Return every pair of lengths up to 5, with NaN in the padding."""
     rng = np.random.default_rng(0)
     audio_lengths, text_lengths = (1 + np.indices((5, 5)).reshape(2, -1)).astype(np.int32)
     audio, text = rng.normal(size=(2, 25, 5, 3)).astype(np.float32)
@@ -38,7 +38,8 @@ def tiny():
 
 
 def ragged(seed=0, dimensions=8):
-    """More audio than text, less of it, and about as much. Both sides wander alike, as real ones do."""
+    """Return utterances with more, less and about as much audio as text. Both sides change in similar ways, as real
+    ones do."""
     rng = np.random.default_rng(seed)
     audio = rng.normal(size=(4, 40, dimensions)).cumsum(axis=1).astype(np.float32)
     text = rng.normal(size=(4, 50, dimensions)).cumsum(axis=1).astype(np.float32)
@@ -56,7 +57,7 @@ def close_and_far_from_zero():
 
 
 def extras(alignment, batch):
-    """What an alignment needs beside the embeddings."""
+    """Return what an alignment needs beside the embeddings."""
     if alignment == "random":
         return {"key": jax.random.key(0)}
     if alignment == "given":

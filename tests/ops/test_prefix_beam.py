@@ -9,7 +9,7 @@ from tests.ops.prefix_beam_reference import beam_of_prefixes, every_alignment
 
 
 def prefixes(found, row: int) -> list[tuple[tuple[int, ...], float]]:
-    """The n-best list of an utterance, without what only fills it."""
+    """Return the n-best list of an utterance without empty places."""
     labels, lengths, scores = (np.asarray(part[row]) for part in found)
     there = [i for i in range(len(scores)) if scores[i] > -np.inf]
     assert there == list(range(len(there))) and not lengths[len(there) :].any()
@@ -87,7 +87,7 @@ def test_fewer_are_the_first_of_many_and_precision_is_float32():
 
 
 def test_what_is_ruled_out_is_never_spelled():
-    """Logits of -inf: blanks alone spell nothing; a label that is certain is spelled, once without blanks."""
+    """With logits of -inf, blanks alone spell nothing, and a certain label is spelled once without blanks."""
     logits = np.full((3, 5, 4), -np.inf, np.float32)
     logits[0, :, 0] = 1.0
     logits[1, :, 2] = 1.0

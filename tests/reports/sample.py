@@ -54,7 +54,7 @@ def _spoil(text: str, n: int) -> str:
 
 
 def content(folder: Path, count: int = 60) -> dict:
-    """The data of a page of `count` utterances."""
+    """Return the data of a page of `count` utterances."""
     run = RunDirectory(folder)
     run.metrics.write_text("step,loss,dev_streaming_wer,odd\n10,2.5,,\n20,1.5,,7\n20,,0.25,\n")
     trained = SimpleNamespace(
@@ -69,7 +69,7 @@ def content(folder: Path, count: int = 60) -> dict:
 
 
 def sample(reference: str, word_seconds: float = 0.4) -> dict:
-    """A tone for each word, one after the other, aligned exactly, and a map of one layer."""
+    """Return a tone for each word, one after the other, aligned exactly, and a map of one layer."""
     said = reference.split()
     times = np.arange(int(len(said) * word_seconds * RATE)) / RATE
     audio = (9000 * np.sin(2 * np.pi * 300 * (1 + (times // word_seconds)) * times)).astype(np.int16)

@@ -1,4 +1,4 @@
-"""The page opened from disk in a headless Chromium, used by pointer and keyboard, heard and watched."""
+"""The page opened from disk in a headless Chromium, used by pointer and keyboard, with its sound and animation."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def page(tmp_path_factory):
 
 
 def prefer(chrome, scheme: str):
-    """What the system asks pages for: light or dark colours, and no moving about."""
+    """Set the system's preferences: light or dark colours, and reduced motion."""
     wishes = {"prefers-color-scheme": scheme, "prefers-reduced-motion": "reduce"}
     features = [{"name": name, "value": value} for name, value in wishes.items()]
     chrome.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
@@ -71,7 +71,7 @@ def prefer(chrome, scheme: str):
 
 @pytest.fixture(autouse=True)
 def unfiltered(page):
-    """Nothing typed, chosen or played by the test before."""
+    """Undo what the test before has typed, chosen or played."""
     page.execute_script(
         "player.audio.pause(); byId('find').value = '';"
         "byId('kind').value = 'all'; byId('group').value = ''; byId('heard').checked = false;"
@@ -81,7 +81,7 @@ def unfiltered(page):
 
 
 def column(page, number: int) -> list[str]:
-    """What stands in a column of the rows that are drawn, from top to bottom."""
+    """Return the texts in a column of the drawn rows, from top to bottom."""
     script = """
         return [...document.querySelectorAll('.row')].sort((a, b) => a.dataset.place - b.dataset.place)
             .map(row => row.querySelectorAll('[role=gridcell]')[arguments[0]].textContent)"""

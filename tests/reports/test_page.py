@@ -1,4 +1,4 @@
-"""What stands behind the page: its texts, curves, sounds and images, and that no text can break it."""
+"""The data of the page: its texts, curves, sounds and images, and that no text can break it."""
 
 from __future__ import annotations
 

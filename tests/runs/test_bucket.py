@@ -97,7 +97,7 @@ def test_a_checkpoint_that_the_bucket_does_not_take(cloud, bucket, of):
 
 
 def test_inventories(cloud, bucket, corpora, tmp_path):
-    """Made once, read back, and made again where a process died between two of their files."""
+    """They are made once, read back, and made again if a process died between two of their files."""
     config = tiny_config(corpora, {"data.tokenizer.kind": "sentencepiece", "data.tokenizer.vocabulary_size": 40})
     config = config.model_copy(update={"data": config.data.model_copy(update={"units": load_units(config)})})
     here, there = RunDirectory(tmp_path), RunDirectory(storage.path(f"gs://{bucket}/run"))
@@ -126,7 +126,7 @@ def load_units(config):
 
 
 def rows(text: str) -> list[dict[str, str]]:
-    """The rows of `metrics.csv`, but for the one column that measures time."""
+    """Return the rows of `metrics.csv`, but for the one column that measures time."""
     found = list(csv.DictReader(io.StringIO(text)))
     for row in found:
         del row["audio_seconds_per_second"]
@@ -135,7 +135,7 @@ def rows(text: str) -> list[dict[str, str]]:
 
 @pytest.mark.slow
 def test_killed_while_it_saves_and_gone_on_as_on_a_disk(cloud, bucket, trained, spoken, tmp_path, capsys):
-    """The same weights and metrics to the last bit, and the same evaluation and transcripts."""
+    """Weights, metrics, evaluation and transcripts are the same to the last bit."""
     run, config = f"gs://{bucket}/runs/one", tmp_path / "config.json"
     save(load(trained), config)
     command = [sys.executable, "-m", "joint_st", "train", str(config), "--workdir", run]

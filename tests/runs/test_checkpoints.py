@@ -1,4 +1,4 @@
-"""Checkpoints: what is in one, which are kept, and what is told when the disk takes no more."""
+"""Checkpoints: what is in one, which are kept, and the error when the disk is full."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def test_a_part_of_other_arrays_is_refused(saved, change, message):
 
 
 def test_what_is_saved_is_the_state_of_its_step(tmp_path):
-    """Although the arrays are given away to the next step while they are written."""
+    """This holds although the arrays are donated to the next step while they are written."""
     size, count = 2**19, 8
 
     @jax.jit
@@ -151,7 +151,7 @@ def test_a_write_that_fails_in_the_background_is_told_by_the_next_call(tmp_path)
 
 
 def on_eight_devices(folder):
-    """What one device saved is restored onto eight, whole on each or cut over them; and is saved there."""
+    """Return what one device saved is restored onto eight, whole on each or cut over them; and is saved there."""
     mesh = jax.make_mesh((8,), ("data",))
     with Checkpoints(folder, keep_latest=9) as checkpoints:
         for spec in (PartitionSpec(), PartitionSpec("data")):

@@ -58,7 +58,7 @@ DAMAGES = {
 
 
 def damaged(folder, unverified=False):
-    """Each damage of each file in turn: (the file, the damage); files are as they were after it."""
+    """Yield each damage of each file in turn: (the file, the damage); files are as they were after it."""
     for file in sorted(path for path in (folder / str(STEP)).rglob("*") if path.is_file()):
         if file.name == checksums.FILE and unverified:
             continue
@@ -74,7 +74,7 @@ def damaged(folder, unverified=False):
 
 
 def read(folder, which=str(STEP)):
-    """What `load_trained` does with a checkpoint: its facts and a part of its state."""
+    """Load a checkpoint as `load_trained` does; return its facts and a part of its state."""
     with Checkpoints(folder, read_only=True) as checkpoints:
         step = checkpoints.choose(which)
         checkpoints.check(step)
@@ -105,7 +105,7 @@ def test_every_file_of_a_checkpoint_is_verified(saved, capsys):
 
 
 def test_without_checksums_damage_is_told_in_one_line_or_does_not_matter(saved, capsys):
-    """An earlier version saved none: nothing is compared, yet no file that cannot be read ends in a traceback."""
+    """An earlier version saved none: nothing is compared, but an unreadable file still gives no traceback."""
     (saved / str(STEP) / checksums.FILE).unlink()
     refused = 0
     for file, name in damaged(saved, unverified=True):
@@ -144,6 +144,14 @@ def test_the_newest_that_is_whole_is_named_also_where_several_are_damaged(saved)
         read(saved, "2")
 
 
+def test_another_checkpoints_metric_does_not_matter(saved):
+    """Orbax would read the metrics of all checkpoints to restore one."""
+    (saved / "2" / "metrics" / "metrics").write_bytes(b"\xff")
+    facts, part = read(saved)
+    assert facts == {"step": 3, "wer": 0.4}
+    np.testing.assert_array_equal(part["average"]["a"], state_of(3).average["a"])
+
+
 def test_training_says_from_which_step_it_can_go_on(saved):
     (saved / "3" / "facts" / "metadata").write_text("{}")
     with Checkpoints(saved, keep_latest=3) as checkpoints, pytest.raises(UserError) as caught:
@@ -169,7 +177,7 @@ def test_the_flag_skips_all_of_it(saved):
 
 
 def test_a_bucket_compares_by_its_own_checksums(cloud, bucket, whole, tmp_path):
-    """This holds for what was saved there, copied there from a disk, and copied back."""
+    """This holds for a run that was saved there, one copied there from a disk, and one copied back."""
     there = storage.path(f"gs://{bucket}/run/checkpoints")
     cloud.upload(whole, bucket, "copied/checkpoints")
     with Checkpoints(there, keep_latest=3) as checkpoints:
@@ -198,7 +206,7 @@ def test_checksums_lead_nowhere_else(tmp_path, name):
 
 
 def test_the_inventories_and_the_config_of_a_run_are_verified(trained, tmp_path, capsys):
-    """Commands refuse each in one line; what a config says of weights is what they were trained with."""
+    """Commands refuse each damage in one line; a config's fields about weights are those of the training."""
     run = RunDirectory(shutil.copytree(trained, tmp_path / "run"))
     files = sorted(run.inventories())
     assert {file.name for file in files} == {"tokenizer.json", "vocabulary.json", "languages.json"}

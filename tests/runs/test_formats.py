@@ -1,6 +1,7 @@
 """Runs of earlier formats: those with a migration are read, all others refused by name.
 
-`format_N` holds a run as it was when format N was the newest: `python -m tests.runs.test_formats FOLDER` made it.
+`format_N` holds a run in format N, written when that was the newest: `python -m tests.runs.test_formats FOLDER` made
+it.
 """
 
 from __future__ import annotations
@@ -133,7 +134,7 @@ def test_a_run_of_format_1_is_refused_with_the_version_that_reads_it(tmp_path, c
     run = shutil.copytree(FORMAT_1, tmp_path / "run")
     expected = (
         f"{run}/config.json: a run of format 1, which joint_st 0.1.0 reads, and this version does not: use that version, "
-        "or train anew"
+        "or train again"
     )
     for path in (run, run / "config.json"):
         with pytest.raises(UserError) as caught:

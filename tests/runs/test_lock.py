@@ -1,4 +1,5 @@
-"""Two trainings in the directory of one run: the second is refused in one line, and a dead one holds nothing."""
+"""Two trainings in the directory of one run: the second is refused in one line, and a process that has ended holds
+nothing."""
 
 from __future__ import annotations
 
@@ -120,7 +121,7 @@ def test_a_lease_of_a_host_that_vanished_ends_by_itself(cloud, bucket, capsys):
     began = time.monotonic()
     with holding(root):
         assert 1 < time.monotonic() - began < 6
-    assert "waits, for process 7 on host-b, since" in capsys.readouterr().err
+    assert "waits, because process 7 on host-b, since" in capsys.readouterr().err
     # One that was damaged too.
     cloud.put(bucket, "run/.lock", b'{"host')
     with holding(root):
@@ -135,7 +136,7 @@ def test_one_that_was_silent_for_long_saves_nothing_once_another_has_the_run(clo
     other = dataclasses.replace(Holder.this(), host="host-b", process=8)
     cloud.put(bucket, "run/.lock", other.content())
     until = time.monotonic() + 10
-    with pytest.raises(UserError, match="process 8 on host-b, since .* has taken it, since this one was silent"):
+    with pytest.raises(UserError, match="process 8 on host-b, since .* has taken it, because this one was silent"):
         while time.monotonic() < until:
             lease.check()
             time.sleep(0.05)

@@ -107,7 +107,7 @@ def test_evaluation_takes_the_devices_there_are(tmp_path, asked, batch, devices)
 
 
 def on_eight_devices(run: Path, manifest: Path, expected: list[dict]):
-    """A run of one device, evaluated on eight; and the devices that other batches divide over."""
+    """Evaluate a run of one device on eight, and check over how many devices other batches divide."""
     assert jax.device_count() == 8
     model = load_trained(run)
     assert all(len(leaf.sharding.device_set) == 8 for leaf in jax.tree.leaves(model.weights))

@@ -1,4 +1,4 @@
-"""A sweep of runs that a stand-in trains at once."""
+"""Fixtures of sweeps whose runs a stand-in trains at once."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def fake_command(job) -> list[str]:
 
 
 def write_sweep(folder: Path, runs: str, more: str = "") -> Path:
-    """A sweep file with the body of its `runs()`, and the base config beside it."""
+    """Return a sweep file with the body of its `runs()`, and the base config beside it."""
     (folder / "base.py").write_text(BASE)
     file = folder / "few.py"
     body = "\n".join(f"    {line}" for line in runs.splitlines())
@@ -49,4 +49,4 @@ def fake():
 
 @pytest.fixture(autouse=True)
 def own_processes_end(no_process_outlives_the_test):
-    """A sweep's runs outlive it where it is killed, and so does a stand-in that waits where its test fails."""
+    """End the runs of a sweep that was killed, and stand-ins that still wait because a test has failed."""

@@ -1,8 +1,7 @@
-"""Stands in for `joint-st train BASE --workdir RUN --path=value ...`: leaves what a training leaves, at once.
+"""Stands in for `joint-st train BASE --workdir RUN --path=value ...`: it writes the files of a training at once.
 
-What it does depends on the arm: one called `fails...` does; `waits...` is long, saves at SIGTERM, and finishes when
-it goes on; `deaf...` is long and does not listen to SIGTERM; `long...` has saved, is long, and finishes when it goes
-on.
+What it does depends on the arm: one called `fails...` does; `waits...` is long, saves at SIGTERM, and finishes when it
+is continued; `deaf...` is long and ignores SIGTERM; `long...` has saved, is long, and finishes when it is continued.
 """
 
 from __future__ import annotations

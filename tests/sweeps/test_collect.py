@@ -1,4 +1,4 @@
-"""The table of a sweep, recomputed from what its runs heard."""
+"""The table of a sweep, recomputed from the hypotheses of its runs."""
 
 from __future__ import annotations
 
@@ -146,7 +146,7 @@ def test_each_test_split_has_rows_and_tables_of_its_own(tmp_path, capsys):
 
 
 def rewritten(tmp_path, change) -> str | list[dict]:
-    """The rows of two runs, or what is said, when the utterances of the second are changed."""
+    """Return the rows of two runs, or the error, after a change of the second one's utterances."""
     file = write_sweep(tmp_path, "yield Run('a')\nyield Run('b')", 'REFERENCE = "a"')
     sweep = load_sweep(file, tmp_path / "out")
     for job in sweep.jobs:
@@ -183,7 +183,7 @@ def test_evaluations_without_subsets_are_refused(tmp_path):
 
 
 def test_subsets_that_differ_are_not_compared(tmp_path):
-    """An arm that heard other words has its own rates, and no change of them relative to another's."""
+    """An arm with other words heard has its own rates, and no change relative to another arm."""
     a, b = rewritten(tmp_path, lambda r: {**r, "subsets": {"heard": r["subsets"]["heard"]}})
     assert a["relative_to"] == {} and "wer_text_only" in a and "wer_text_only" not in b
     assert list(b["relative_to"]["a"]) == ["all", "heard", "streaming_all", "streaming_heard"]

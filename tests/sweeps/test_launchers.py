@@ -1,4 +1,4 @@
-"""Runs through launch scripts: what they are told, what counts as submitted, and that nothing is submitted twice."""
+"""Runs through launch scripts: their arguments, what counts as submitted, and that nothing is submitted twice."""
 
 from __future__ import annotations
 
@@ -55,12 +55,12 @@ def place(tmp_path, monkeypatch):
 
 
 def through(file: Path, script: str, *options: str) -> list[str]:
-    """The arguments of a sweep through a script."""
+    """Return the arguments of a sweep through a script."""
     return ["sweep", str(file), "--workdir", "out", "--launcher", script, *options]
 
 
 def run(arguments: list[str]) -> int:
-    """The exit status of the command."""
+    """Return the exit status of the command."""
     try:
         return main(arguments)
     except SystemExit as ended:
@@ -68,7 +68,7 @@ def run(arguments: list[str]) -> int:
 
 
 def start(*arguments: str) -> subprocess.Popen:
-    """A sweep in a process of its own."""
+    """Return a sweep in a process of its own."""
     command = [sys.executable, "-m", "joint_st", *through(*arguments)]
     return subprocess.Popen(command, env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
 

@@ -26,7 +26,7 @@ sys.stdin.read()
 
 
 def take(path, *more) -> subprocess.Popen:
-    """A process that takes the lock where it can, says so, and waits."""
+    """Return a process that takes the lock where it can, says so, and waits."""
     command = [sys.executable, "-c", TAKE, str(path), *more]
     return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment())
 

@@ -1,4 +1,4 @@
-"""The runs of a sweep: what is run, what is skipped, what goes on, and what becomes of signals and failures."""
+"""The runs of a sweep: what is run, skipped or continued, and the effects of signals and failures."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ sys.exit(run_sweep(Path(sys.argv[1]), workdir=sys.argv[2], workers=int(sys.argv[
 
 @pytest.fixture(autouse=True)
 def signals_as_in_a_terminal():
-    """Also where the tests run in the background, whose processes begin with some signals ignored."""
+    """Restore the default handling of signals, because background processes begin with some signals ignored."""
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGHUP)}
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
@@ -46,7 +46,7 @@ def signals_as_in_a_terminal():
 
 
 def start(file: Path, out: Path, workers: int = 1) -> subprocess.Popen:
-    """A sweep in a process of its own."""
+    """Return a sweep in a process of its own."""
     command = [sys.executable, "-c", PROGRAM, str(file), str(out), str(workers)]
     return subprocess.Popen(command, env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
 
@@ -59,7 +59,7 @@ def wait_for(event) -> None:
 
 
 def starts(out: Path) -> dict[str, int]:
-    """How often each run was started."""
+    """Return how often each run was started."""
     return {
         str(file.parent.relative_to(out)): file.read_text().count("started") for file in sorted(out.rglob("starts"))
     }

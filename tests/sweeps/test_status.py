@@ -1,4 +1,4 @@
-"""How far runs are, told from directories with known times."""
+"""Progress of runs, found from directories with known times."""
 
 from __future__ import annotations
 
@@ -39,18 +39,18 @@ def locked(job):
 
 @pytest.fixture(autouse=True)
 def _now():
-    """Take the time anew for each test: the module may have been read long before."""
+    """Take the time again for each test, because the module may have been imported long before."""
     global NOW
     NOW = time.time()
 
 
 def set_time(path, seconds: float) -> None:
-    """When it was written, relative to now."""
+    """Set the time of the last write, relative to now."""
     os.utime(path, (NOW + seconds, NOW + seconds))
 
 
 def begin(job, at: float) -> None:
-    """What a training leaves before its first step."""
+    """Write the files that a training has before its first step."""
     job.directory.root.mkdir(parents=True)
     save(job.config, job.directory.config)
     set_time(job.directory.config, at - 30)

@@ -1,4 +1,4 @@
-"""Sweep files: what they become, and what is said to mistakes in them."""
+"""Sweep files: their runs, and the errors about mistakes in them."""
 
 from __future__ import annotations
 

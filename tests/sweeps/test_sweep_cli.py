@@ -60,7 +60,7 @@ def test_a_mistake_is_one_line_and_status_2(tmp_path, capsys, arguments, line):
 
 
 def test_it_imports_no_jax(tmp_path):
-    """It waits for processes that may need the whole accelerator, which a process with JAX in it takes."""
+    """It waits for processes that may need the whole accelerator, which a process that imports JAX would occupy."""
     program = "import sys, joint_st.sweeps.run_sweep; print([name for name in sys.modules if 'jax' in name])"
     done = subprocess.run([sys.executable, "-c", program], env=environment(), capture_output=True, text=True)
     assert done.stdout == "[]\n"

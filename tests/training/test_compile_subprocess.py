@@ -6,7 +6,8 @@ import jax
 import pytest
 from jax.experimental.compilation_cache import compilation_cache
 
-from joint_st.config import override
+from joint_st.config import LossConfig, override, register
+from joint_st.config.registry import unregister
 from joint_st.data.batch import Shape
 from joint_st.data.buckets import Buckets
 from joint_st.data.symbols import SymbolSizes
@@ -65,6 +66,22 @@ def test_it_is_for_a_process_that_keeps_its_memory_and_has_a_cache_without_them(
         assert isinstance(process, CompileSubprocess)
     (cache / f"steps-{steps.digest}").touch()
     assert isinstance(compile_in_subprocess(steps), contextlib.nullcontext)
+
+
+def test_a_config_with_a_section_of_its_own_file_is_compiled_here(steps, cache, monkeypatch):
+    monkeypatch.setenv(VARIABLE, TUNABLES)
+
+    @register("losses.local")
+    class LocalConfig(LossConfig):
+        """A section that no module has, as those that a config file defines."""
+
+        weight: float = 0.0
+
+    try:
+        own = steps._replace(config=override(steps.config, {"losses.local.weight": 0.5}))
+        assert isinstance(compile_in_subprocess(own), contextlib.nullcontext)
+    finally:
+        unregister("losses.local")
 
 
 def test_nobody_waits_for_a_process_that_fails(steps, monkeypatch):

@@ -1,4 +1,4 @@
-"""One process is asked to end: all stop after the same step."""
+"""When one process gets SIGTERM, all stop after the same step."""
 
 import random
 import signal
@@ -35,7 +35,7 @@ class Lockstep:
 
 
 def stops(asked: dict[int, int], start: int = 0, count: int = 3) -> list[int]:
-    """The step after which each process stops, if processes `asked` are, each after a step of its own."""
+    """Return the step after which each process stops, if processes `asked` are, each after a step of its own."""
     lockstep = Lockstep(count)
     for index in range(count):
         lockstep._begun[index] = start

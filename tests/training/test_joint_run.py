@@ -1,4 +1,4 @@
-"""A run on speech and text, from a config to what it leaves on disk, stopped and gone on with."""
+"""A run on speech and text, from a config to its files on disk, stopped and continued."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The step with text beside speech: what each loss is by hand, who takes part, and which side is moved."""
+"""The step with text in addition to speech: each loss by hand, which rows take part, and which side is moved."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def whole():
 
 
 class ByHand:
-    """What the model makes of single rows."""
+    """The model's outputs for single rows."""
 
     def __init__(self, steps: Steps, params):
         self._structure = model_structure(steps.config, steps.sizes)
@@ -100,13 +100,13 @@ class ByHand:
         return nnx.merge(self._structure, self._params)
 
     def speech(self, batch, row):
-        """What is made of the audio of one row, with logits in place of the passes, cut to its frames."""
+        """Return the outputs for the audio of one row, with logits instead of the passes, cut to its frames."""
         batch = batch["paired"]
         frames = -(-batch["audio_lengths"][row] // FRAME)
         return self._cut(self._speech(batch["audio"][row][None], batch["audio_lengths"][row][None]), frames)
 
     def text(self, units):
-        """The same of units, each repeated twice."""
+        """Return the same for units, each repeated twice."""
         padded = np.pad(units, (0, 8 - len(units)))
         repetitions = 2 * (np.arange(8) < len(units)).astype(np.int32)
         return self._cut(self._text(padded[None], repetitions[None]), 2 * len(units))
@@ -198,13 +198,13 @@ def test_parts_add_up_to_the_whole_batch(whole):
     expected, expected_metrics = whole(state, batch)
     found, metrics = Steps({**JOINT, "training.accumulation": 4})(state, batch)
     close(found.optimizer[1][0].mu, expected.optimizer[1][0].mu, 1e-6)
-    for name in WATCHED:  # a random alignment is drawn anew in each part
+    for name in WATCHED:  # a random alignment is drawn again in each part
         metrics.pop(name), expected_metrics.pop(name)
     close(metrics, expected_metrics)
 
 
 def gradient(state, steps):
-    """The first moments after a step from fresh ones: the clipped gradient, but for a factor."""
+    """Return the first moments after a step from fresh ones: the clipped gradient, but for a factor."""
     return steps(state, joint_batch())[0].optimizer[1][0].mu
 
 
@@ -219,6 +219,7 @@ ALONE = {
 """Consistency of what enters the shared layers alone, at depth 0, and CTC beside it."""
 
 
+@pytest.mark.slow
 def test_consistency_moves_the_sides_asked_for():
     """A side that is not asked for has the gradient that the other losses give it, and nothing of consistency's."""
     found = {}
@@ -238,6 +239,7 @@ def test_consistency_moves_the_sides_asked_for():
     assert not differ("full_context", "both", "text") and not differ("full_context", "both", "audio")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "changes",
     [
@@ -317,7 +319,7 @@ def test_runs_of_other_seeds_share_their_compilation(whole):
 
 
 def on_eight_devices():
-    """Rows are put together and told apart without travelling."""
+    """Check that rows are concatenated and split without being sent."""
     assert jax.device_count() == 8
     batch, config = joint_batch(), override(CONFIG, JOINT)
     mesh, wanted = make_mesh(config.parallel), passes_of(make_losses(config))

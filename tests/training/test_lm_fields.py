@@ -46,7 +46,7 @@ def read(config: LmConfig, folder) -> list:
 
 
 def step(config: LmConfig, folder) -> list:
-    """The training step as it is compiled, and its first weights."""
+    """Return the training step as it is compiled, and its first weights."""
     rows, lengths = jax.ShapeDtypeStruct((4, 5), jnp.int32), jax.ShapeDtypeStruct((4,), jnp.int32)
     batch = {"text": {"labels": rows, "label_lengths": lengths, "valid": jax.ShapeDtypeStruct((4,), jnp.bool_)}}
     mesh = make_mesh(config.parallel)

@@ -1,4 +1,4 @@
-"""Metrics arrive where they are sent, and rows of steps that will be run again are removed."""
+"""Loggers store the metrics that they get, and rows of steps that will be run again are removed."""
 
 import csv
 import io

@@ -48,7 +48,7 @@ def muon():
 
 
 def orthogonalised(matrix):
-    """The Newton-Schulz iteration of Muon, on one matrix, as its author wrote it down."""
+    """Return the Newton-Schulz iteration of Muon, on one matrix, as its author wrote it down."""
     x = matrix / np.linalg.norm(matrix)
     for _ in range(5):
         gram = x @ x.T

@@ -1,4 +1,4 @@
-"""A run that was stopped goes on from its last complete checkpoint as if nothing had been."""
+"""A run that was stopped continues from its last complete checkpoint as if it had not been stopped."""
 
 from __future__ import annotations
 
@@ -66,14 +66,14 @@ def wait_for(process, event) -> None:
 
 
 def finish(process) -> str:
-    """What a process that ends well writes to stderr."""
+    """Wait for a process to end with status 0; return its stderr."""
     output = process.communicate()[1]
     assert process.returncode == 0, output
     return output
 
 
 def rows(run: Path) -> list[dict[str, str]]:
-    """The rows of `metrics.csv`, but for the one column that measures time."""
+    """Return the rows of `metrics.csv`, but for the one column that measures time."""
     with open(run / "metrics.csv", newline="") as file:
         found = list(csv.DictReader(file))
     for row in found:
@@ -96,7 +96,7 @@ def assert_same(run: Path, trained: Path):
 
 
 def test_a_run_in_one_go(trained):
-    """What the comparisons below rest on."""
+    """The comparisons below depend on it."""
     assert saved(trained)[-2:] == [20, STEPS] and len(saved(trained)) <= 3
     found = rows(trained)
     assert [int(row["step"]) for row in found if row["loss"]] == [5, 10, 15, 20, STEPS]
@@ -105,6 +105,7 @@ def test_a_run_in_one_go(trained):
     assert int(saved_arrays(trained, STEPS)["step"]) == STEPS
 
 
+@pytest.mark.slow
 @pytest.mark.slow
 def test_killed_while_it_saves_and_at_any_moment(trained, tmp_path):
     run, chance, left = tmp_path / "run", random.Random(time.time_ns()), 0
@@ -125,6 +126,7 @@ def test_killed_while_it_saves_and_at_any_moment(trained, tmp_path):
     assert_same(run, trained)
 
 
+@pytest.mark.slow
 def test_sigterm_saves_and_says_so(trained, tmp_path):
     run = tmp_path / "run"
     process = start(trained, run)
@@ -194,7 +196,7 @@ def test_another_config_is_refused(trained, capsys):
 
 
 def plan_of(config):
-    """The prepared training set and the batch plan of a run."""
+    """Return the prepared training set and the batch plan of a run."""
     data, features = config.data, config.model.features
     prepared = open_paired(
         data.train, data, features, normalizer(data.normalizer), train_tokenizer(config), training=True
@@ -243,7 +245,7 @@ def test_nan_names_the_step_and_the_utterance(trained, tmp_path, monkeypatch, ca
 
 
 def test_weights_that_explode_stop_the_run_before_they_are_saved(trained, tmp_path, capsys):
-    """The loss of such a step is finite still."""
+    """The loss of such a step is still finite."""
     run = tmp_path / "run"
     options = ["--optimizer.peak_learning_rate", "1e30", "--training.checkpoint_every", "1", "--data.dev", ""]
     assert main(["train", str(trained), "--workdir", str(run), *options]) == 2

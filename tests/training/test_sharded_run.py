@@ -26,7 +26,7 @@ def named(tree) -> dict[str, np.ndarray]:
 
 
 def check_restored(run: Path, config: Config, saved: dict[str, np.ndarray]) -> None:
-    """The state is restored as it was saved, onto the mesh of another config."""
+    """Check that the state is restored as it was saved, onto the mesh of another config."""
     model, mesh = load_trained(run), make_mesh(config.parallel)
     with jax.set_mesh(mesh), Checkpoints(run / "checkpoints") as checkpoints:
         state = open_state(config, model.symbols, mesh, checkpoints).state

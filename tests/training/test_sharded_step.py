@@ -29,7 +29,7 @@ MESHES = (
 
 
 def mesh_of(data: int = 1, fsdp: int = 1, tensor: int = 1) -> jax.sharding.Mesh:
-    """A mesh of the first devices."""
+    """Return a mesh of the first devices."""
     config = ParallelConfig(data=data, fsdp=fsdp, tensor=tensor)
     return make_mesh(config, jax.devices()[: data * fsdp * tensor])
 
@@ -49,7 +49,7 @@ def sharded_step(fresh, mesh: jax.sharding.Mesh, accumulation: int = 1):
             state, metrics = compiled(state, batch)
         for array, shape in zip(jax.tree.leaves(state), jax.tree.leaves(shapes)):
             assert array.sharding.is_equivalent_to(shape.sharding, array.ndim)
-    metrics.pop("random_distance")  # alignments at random are drawn anew for each part of a batch
+    metrics.pop("random_distance")  # alignments at random are drawn again for each part of a batch
     return held, compiled.as_text(), jax.device_get((state, metrics))
 
 

@@ -1,4 +1,4 @@
-"""Steps whose gradient spikes are skipped: which ones, what they leave as it was, and how such a run ends."""
+"""Steps whose gradient spikes are skipped: which ones, what stays unchanged, and how such a run ends."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One training step: what the loss is, who takes part in it, and what a step does to the weights."""
+"""One training step: its loss, which rows take part in it, and what it does to the weights."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ class Steps:
             return jax.device_get(self.jitted(given_away, put_batch(batch, self.mesh)))
 
     def warm(self):
-        """The state after one step: the learning rate of the first is 0."""
+        """Return the state after one step: the learning rate of the first is 0."""
         return self(self.init(), make_batch(9))[0]
 
 
@@ -201,7 +201,7 @@ def test_a_batch_of_nothing_feasible_has_no_loss_and_no_gradient(whole):
     close(moments, jax.tree.map(lambda m: 0.9 * m, before))
 
 
-@pytest.mark.parametrize("parts", [2, 4])
+@pytest.mark.parametrize("parts", [2, pytest.param(4, marks=pytest.mark.slow)])
 def test_parts_add_up_to_the_whole_batch(whole, parts):
     state, batch = whole.warm(), make_batch()
     cut = Steps({"training.accumulation": parts})
@@ -288,7 +288,7 @@ def test_the_optimizer_is_adamw_on_clipped_gradients_with_decay_on_matrices_alon
 
 
 def test_every_weight_of_the_model_is_a_matrix_a_bias_or_a_norm(whole):
-    """The names that weight decay goes by."""
+    """Weight decay depends on their names."""
     names = {path[-1].key for path, _ in jax.tree_util.tree_leaves_with_path(whole.init().params)}
     assert names == {"kernel", "filters", "bias", "scale"}
 
@@ -297,7 +297,7 @@ COLLECTIVES = ("all-reduce", "all-gather", "reduce-scatter", "all-to-all", "coll
 
 
 def computations(hlo: str) -> dict[str, list[str]]:
-    """The lines of each computation of an HLO module, by name."""
+    """Return the lines of each computation of an HLO module, by name."""
     found, lines = {}, []
     for line in hlo.splitlines():
         if line.endswith("{") and " = " not in line:

@@ -1,4 +1,4 @@
-"""`joint-st train-lm`: it learns, goes on bit for bit where it stopped, and holds the dev set out."""
+"""`joint-st train-lm`: it learns, continues bit for bit where it stopped, and holds the dev set out."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def test_it_learns_and_the_best_is_that_of_the_lowest_perplexity(place, trained_
     assert losses[-1] < 0.5 * losses[0] and len(losses) == 5
     rated = {int(row["step"]): float(row["dev_perplexity"]) for row in found if row["dev_perplexity"]}
     assert sorted(rated) == [9, 18, STEPS]
-    # Computed anew from what the run holds, one text after the other.
+    # Computed again from what the run holds, one text after the other.
     trained = load_lm(trained_lm)
     assert trained.step == min(rated, key=rated.get)
     model = merge_lm(trained.config.model, trained.tokenizer.size, trained.weights)

@@ -32,12 +32,12 @@ def source(tmp_path_factory) -> Path:
 
 
 def drawn(**kind) -> dict[str, np.ndarray]:
-    """The weights that a run has from its seed."""
+    """Return the weights that a run has from its seed."""
     return arrays(init_state(SYMBOLS.sizes, CONFIG.seed, **kind).params)
 
 
 def taking(source, **init) -> Config:
-    """A config that takes weights of `source`; `init` are the further fields of `training.init`."""
+    """Return a config that takes weights of `source`; `init` are the further fields of `training.init`."""
     return override(CONFIG, {"training.init": {"run": str(source), **init}})
 
 
@@ -90,7 +90,7 @@ def test_parts_are_taken_or_left_as_patterns_say(source, tmp_path):
 
 
 def test_parts_are_renamed(source, tmp_path):
-    """Audio and shared layers change places, and biases are called otherwise."""
+    """Audio and shared layers are exchanged, and biases have other names."""
     pairs = {
         "audio.*.bias": "shared.*.bias",
         "audio": "shared",

@@ -1,4 +1,5 @@
-"""Runs of a model of six parts that is made in no time; some of its weights have an axis over labels, units or languages."""
+"""Runs of a model of six parts that is made in no time; some of its weights have an axis over labels, units or
+languages."""
 
 from __future__ import annotations
 
@@ -48,7 +49,7 @@ def init_state(sizes: SymbolSizes, seed, **kind) -> TrainState:
 
 
 def begin(config: Config, folder: Path, symbols: Symbols = SYMBOLS, **kind) -> Start:
-    """What a run in `folder` begins with."""
+    """Return the starting state of a run in `folder`."""
     run, mesh = open_run(folder, config), make_mesh(config.parallel)
 
     def shapes(sizes):
@@ -64,7 +65,8 @@ def begin(config: Config, folder: Path, symbols: Symbols = SYMBOLS, **kind) -> S
 def save_run(
     folder: Path, seeds: dict[int, int], wers: dict[int, float], symbols: Symbols = SYMBOLS, config: Config = CONFIG
 ) -> Path:
-    """A run with a checkpoint at each step of `seeds`: weights of that seed, their average of the one after it."""
+    """Return a run with a checkpoint at each step of `seeds`: weights of that seed, their average of the one after
+    it."""
     run = open_run(folder, config)
     symbols.labels.save(run.tokenizer)
     symbols.units.save(run.units)
@@ -82,7 +84,7 @@ def arrays(tree) -> dict[str, np.ndarray]:
 
 
 def assert_from(found: dict, expected: dict, part: str = "", names=None) -> None:
-    """Bit for bit; `part` is how names of `expected` begin."""
+    """Check that weights are equal bit for bit; names of `expected` begin with `part`."""
     names = found if names is None else names
     assert names
     for name in names:

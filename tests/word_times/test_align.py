@@ -1,4 +1,4 @@
-"""`joint-st align` of a small trained run, recomputed from what the model says of the utterances."""
+"""`joint-st align` of a small trained run, recomputed from the model's outputs for the utterances."""
 
 from __future__ import annotations
 
@@ -78,7 +78,8 @@ def damaged(corpora, spoken, tmp_path) -> tuple:
 
 
 def test_times_errors_and_what_cannot_be_aligned(model, trained, damaged, tmp_path, capsys):
-    """Times are those of the likeliest path, errors those of the true ones; what fails is told, the rest goes on."""
+    """Times come from the likeliest path, errors are differences from the true ones; failures are reported, and the
+    rest is aligned."""
     manifest, failing, utterances = damaged
     file = tmp_path / "times.jsonl"
     with pytest.raises(SystemExit) as exit:
@@ -179,7 +180,7 @@ def test_units_come_from_their_own_head_and_long_audio_is_heard_in_windows(model
 
 
 def test_an_utterance_of_a_language_without_phonemes_is_left_out_alone(model):
-    """Where the run hears phonemes; a language may be named, or be a code of three letters."""
+    """This concerns runs that recognise phonemes; a language may be an English name or a code of three letters."""
 
     class Entries:
         languages = ("", "English", "Klingon", "zh-CN", "eng")

@@ -36,7 +36,8 @@ def joint(trained):
 
 
 def best_by_hand(costs: np.ndarray) -> np.ndarray:
-    """The text position of each frame under the cheapest path from the first to the last, any step forward; O(T U²)."""
+    """Return the text position of each frame under the cheapest path from the first to the last, any step forward; O(T
+    U²)."""
     frames, positions = costs.shape
     total, came = np.full((frames, positions), np.inf), np.zeros((frames, positions), int)
     total[0, 0] = costs[0, 0]

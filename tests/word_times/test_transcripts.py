@@ -33,7 +33,7 @@ def run(trained, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def model(run):
-    """A model of few steps that says more than it would: its heads hear fewer blanks."""
+    """A hardly trained model, changed to emit more labels: its heads give fewer blanks."""
     model = load_trained(run)
     weights = jax.tree.map(lambda x: x, model.weights)
     for head in ("streaming_head", "full_context_head"):
@@ -43,7 +43,7 @@ def model(run):
 
 @pytest.fixture(autouse=True)
 def loaded(model, monkeypatch):
-    """Commands take the model that says more."""
+    """Make commands load the model that emits more labels."""
     for module in (transcribe, transcripts):
         monkeypatch.setattr(
             module, "load_trained", lambda run, *_: dataclasses.replace(model, run=RunDirectory(Path(run)))

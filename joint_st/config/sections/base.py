@@ -1,4 +1,4 @@
-"""What all sections are, sections of several kinds, and how sections say that their fields clash."""
+"""The base class of all sections, sections of which there are several kinds, and errors about fields that clash."""
 
 from __future__ import annotations
 
@@ -26,7 +26,8 @@ class Section(pydantic.BaseModel):
     @pydantic.model_validator(mode="before")
     @classmethod
     def _one_for_several(cls, values: Any) -> Any:
-        """Refuses one section where a tuple or a dictionary of them is expected; else its fields are taken for them."""
+        """Refuse a single section where a tuple or a dictionary of sections is expected; pydantic would iterate over
+        its fields."""
         if not isinstance(values, dict):
             return values
         for name, field in cls.model_fields.items():
@@ -38,18 +39,18 @@ class Section(pydantic.BaseModel):
 
 
 def _bare(value: Any) -> str:
-    """What one section is called that stands where several are expected; empty for other values."""
+    """Return what to call a single section that stands where several are expected; empty for other values."""
     if isinstance(value, ByKind):
         return value.group().__name__.removesuffix("Config").lower()
     return "section" if isinstance(value, Section) else ""
 
 
 class ByKind(Section):
-    """A section of which there are several kinds, which their field `kind` tells apart.
+    """A section of which there are several kinds, told apart by their field `kind`.
 
     A class that derives directly from this one is a group, which fields of other sections name as their type. A class
-    that derives from a group is one of its kinds: from then on it works in config files, on the command line, in sweeps
-    and in the JSON of a run, also where it is defined in a file of the user's or in a test.
+    that derives from a group is one of its kinds: it then works in config files, on the command line, in sweeps and in
+    the JSON of a run, even if a user's file or a test defines it.
     """
 
     kind: Any
@@ -71,44 +72,45 @@ class ByKind(Section):
 
     @classmethod
     def __get_pydantic_core_schema__(cls, source: Any, handler: pydantic.GetCoreSchemaHandler) -> Any:
-        if not cls.__dict__.get("registered"):  # a kind, or a group that has none yet
+        if not cls.__dict__.get("registered"):  # a kind, or a group without kinds so far
             return handler(source)
         choices = {name: handler.generate_schema(section) for name, section in cls.registered.items()}
         return pydantic_core.core_schema.tagged_union_schema(choices, "kind")
 
     @classmethod
     def is_group(cls) -> bool:
-        """Whether fields name this class, and not one of its kinds, as their type."""
+        """Return whether this class is a group, which fields name as their type, and not a kind."""
         return ByKind in cls.__bases__
 
     @classmethod
     def group(cls) -> type[ByKind]:
-        """The group that a kind belongs to."""
+        """Return the group that a kind belongs to."""
         return next(base for base in cls.__mro__ if ByKind in base.__bases__)
 
     @classmethod
     def forget(cls) -> None:
-        """Takes a kind out of its group again; for tests."""
+        """Remove a kind from its group again; for tests."""
         (name,) = get_args(cls.model_fields["kind"].annotation)
         del cls.registered[name]
         _rebuild_holders(cls.group())
 
     @classmethod
     def read(cls, text: str) -> dict[str, Any]:
-        """Plain data of what was written short, `KIND` or `KIND:REST`. Groups are asked."""
+        """Return plain data of a section written short, as `KIND` or `KIND:REST`. Called on groups."""
         name, _, rest = text.partition(":")
         section = cls.registered.get(name)
         return {"kind": name, **(section.read_rest(rest) if section and rest else {})}
 
     @classmethod
     def read_rest(cls, text: str) -> dict[str, Any]:
-        """Fields as `REST` says them: the value of the first one, unless a kind reads it otherwise. Kinds are asked."""
+        """Return the fields that `REST` stands for: by default the value of the first one. Called on kinds, which may
+        override it."""
         first = next(name for name in cls.model_fields if name != "kind")
         return {first: text}
 
 
 def _rebuild_holders(section: type[Section]) -> None:
-    """Has every section that holds this one, at any depth, follow a change of it."""
+    """Rebuild every section that holds this one, at any depth, after it has changed."""
     for other in _derived(Section):
         if any(section in _mentioned(field.annotation) for field in other.model_fields.values()):
             other.model_rebuild(force=True)
@@ -122,20 +124,20 @@ def _derived(section: type[Section]) -> Iterator[type[Section]]:
 
 
 def _mentioned(annotation: Any) -> Iterator[Any]:
-    """The types of which a type is made, itself among them."""
+    """Return the types that a type is composed of, itself included."""
     yield annotation
     for argument in get_args(annotation):
         yield from _mentioned(argument)
 
 
 def clash(path: str, message: str) -> pydantic_core.PydanticCustomError:
-    """An error about the field at `path` below the section that raises it."""
+    """Return an error about the field at `path` below the section that raises it."""
     return pydantic_core.PydanticCustomError("clash", "{message}", {"path": path, "message": message})
 
 
 @dataclasses.dataclass(frozen=True)
 class OneOf:
-    """What a field of text may hold: the name of a kind. Annotates the type: `Annotated[str, OneOf(KINDS)]`."""
+    """Annotation of a text field that holds the name of a kind: `Annotated[str, OneOf(KINDS)]`."""
 
     kinds: Kinds
 

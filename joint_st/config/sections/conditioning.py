@@ -1,4 +1,5 @@
-"""What conditions the shared layers in addition to speech and text; `joint_st.models.conditioning` has the kinds."""
+"""Sections of what conditions the shared layers in addition to speech and text; the kinds are in
+`joint_st.models.conditioning`."""
 
 from __future__ import annotations
 
@@ -8,11 +9,11 @@ from joint_st.config.sections.base import Section
 
 @group("conditioning")
 class ConditioningConfig(Section):
-    """What is added to the embeddings that enter the shared layers; each kind has a section of its own."""
+    """Conditionings of the embeddings that enter the shared layers; each kind has a section of its own."""
 
 
 class ConditionConfig(Section):
-    """What the sections of all kinds have in common."""
+    """Fields that the sections of all kinds have in common."""
 
     on: bool = False
     """Whether the model is conditioned on this column."""

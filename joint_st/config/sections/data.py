@@ -16,7 +16,8 @@ NORMALIZERS = {"none": 1, "basic": 2, "english": 2}
 
 
 def newest_normalizer(name: str) -> str:
-    """The name of a normaliser with its newest version, `english v2` of `english`; other names as they are."""
+    """Return the name of a normaliser with its newest version, `english v2` for `english`; other names are returned as
+    they are."""
     return f"{name} v{NORMALIZERS[name]}" if name in NORMALIZERS else name
 
 
@@ -28,7 +29,7 @@ class Source(ByKind):
 
     @classmethod
     def read(cls, text: str) -> dict[str, Any]:
-        """The plain data of a source written short: `KIND:...`, or the path of a manifest."""
+        """Return the plain data of a source written short: `KIND:...`, or the path of a manifest."""
         if text.partition(":")[0] in cls.registered and ":" in text:
             return super().read(text)
         return {"kind": "manifest", "path": text}
@@ -71,21 +72,21 @@ class TextSource(Source):
     path: str
     """The file, in UTF-8. `~` and `$VARIABLES` are expanded."""
     language: str = ""
-    """BCP 47 tag of the language the sentences are in; empty: that of `data.units.language`."""
+    """BCP 47 tag of the language of the sentences; empty: that of `data.units.language`."""
 
 
 class MixtureConfig(ByKind):
-    """In which proportions and which order the rows of a data set are drawn; `joint_st/data/mixture.py` has the kinds."""
+    """Proportions and order in which the rows of a data set are drawn; the kinds are in `joint_st/data/mixture.py`."""
 
 
 class EveryRow(MixtureConfig):
-    """Every row once an epoch, shuffled within its bucket."""
+    """Draws every row once an epoch, shuffled within its bucket."""
 
     kind: Literal["every_row"] = "every_row"
 
 
 class AugmentationConfig(ByKind):
-    """What is done to speech when it is loaded to train on; `joint_st/data/augmentation.py` has the kinds."""
+    """A change of speech when it is loaded for training; the kinds are in `joint_st/data/augmentation.py`."""
 
 
 class Identity(AugmentationConfig):
@@ -99,9 +100,9 @@ class Gain(AugmentationConfig):
 
     kind: Literal["gain"] = "gain"
     low_db: float = -20.0
-    """Least gain in dB."""
+    """Smallest gain in dB."""
     high_db: float = 6.0
-    """Most gain in dB. Samples beyond full scale are clipped, as a recorder would."""
+    """Largest gain in dB. Samples beyond full scale are clipped, as a recorder would clip them."""
 
     @pydantic.model_validator(mode="after")
     def _range(self):
@@ -142,14 +143,15 @@ class TokenizerConfig(Section):
 
 
 class UnitsConfig(Section):
-    """The text units that the text encoder reads. Without them there is no text encoder, and only speech is trained on."""
+    """The text units that the text encoder reads. Without them there is no text encoder, and only speech is trained
+    on."""
 
     kind: Literal["none", "phonemes", "characters", "sentencepiece"] = "none"
     """`phonemes` by espeak-ng, in each utterance's language; `sentencepiece` is trained on the training texts."""
     vocabulary_size: int = Field(default=256, ge=8)
     """Wordpieces, padding and unknown included (`sentencepiece` only)."""
     language: str = "en-us"
-    """BCP 47 tag, of a language that espeak-ng has, for utterances that do not say theirs (`phonemes` only)."""
+    """BCP 47 tag of the language of utterances that do not state theirs; espeak-ng must have it (`phonemes` only)."""
 
 
 class DataConfig(Section):
@@ -174,11 +176,12 @@ class DataConfig(Section):
     text_mixture: MixtureConfig = EveryRow()
     """Which sentences of `text` are drawn, and how often."""
     augmentation: tuple[AugmentationConfig, ...] = ()
-    """What is done to the utterances of `train` when they are loaded, one after the other; each time anew."""
+    """Augmentations of the utterances of `train`, applied one after the other when an utterance is loaded, and drawn
+    again each time."""
     index_cache: str = ""
-    """Folder, on a disk or in a bucket (`gs://`), in which runs share what they have found out about their sources;
-    a folder in the home when empty. What lies in it can be computed again. A source is read again when its own file
-    has changed, and not when audio is replaced under an unchanged manifest."""
+    """Folder, on a disk or in a bucket (`gs://`), in which runs share the indexes of their sources; a folder in the
+    home directory when empty. Its content can be computed again. A source is read again when its own file has changed,
+    and not when audio is replaced under an unchanged manifest."""
     min_seconds: float = Field(default=0.1, ge=0)
     """Shorter utterances are dropped from training, and counted."""
     max_seconds: float = Field(default=20.0, gt=0)
@@ -189,8 +192,8 @@ class DataConfig(Section):
     buckets: int = Field(default=3, ge=1)
     """Length buckets: each is one fixed shape, compiled once."""
     text_batch_size: int = Field(default=0, ge=0)
-    """Sentences of `text` in each step, in addition to the paired batch: in the longest text bucket, over all devices.
-    0: no text-only batches."""
+    """Sentences of `text` in each step, in addition to the paired batch, for a batch of the longest text bucket over
+    all devices. 0: no text-only batches."""
     max_text_units: int = Field(default=512, ge=1)
     """Sentences of `text` with more units are left out, and counted; paired utterances take part with their audio
     alone."""
@@ -201,11 +204,12 @@ class DataConfig(Section):
     prefetch_batches: int = Field(default=4, ge=1)
     """Batches each host keeps ready."""
     length_tolerance: float = Field(default=0.3, ge=0)
-    """Seconds by which decoded audio may be longer or shorter than its source, or its file's header, says; beyond, the
-    utterance cannot be read. What is longer by less is cut to what the source says."""
+    """Seconds by which decoded audio may be longer or shorter than its source or its file's header states. An utterance
+    beyond that counts as unreadable; a smaller surplus is cut off."""
     read_timeout_seconds: float = Field(default=600.0, gt=0)
-    """Where a batch has not been read for so long, as from a network disk whose server is gone, the command ends, with
-    status 75, and names the host and what it reads; the same command goes on from the last checkpoint."""
+    """If no batch could be read for this long, for instance because the server of a network disk is gone, the command
+    ends with status 75 and names the host and what it was reading; the same command continues from the last
+    checkpoint."""
     strict: bool = False
     """Stop at the first utterance that cannot be read, instead of counting it and going on."""
 

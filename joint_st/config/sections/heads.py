@@ -1,4 +1,4 @@
-"""What each pass of the encoder is read out by; `joint_st.heads` has the kinds."""
+"""The heads on the passes of the encoder; the kinds are in `joint_st.heads`."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""What is learnt: one section a loss, each a group of weights and choices; `joint_st.losses` computes them.
+"""The losses: one section each, with weights and choices; `joint_st.losses` computes them.
 
-They stand here in the order in which losses are added up.
+The order here is the order in which losses are added up.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from joint_st.kinds import ALIGNMENTS
 class LossesConfig(Section):
     """The losses of a run; each has a section of its own, and takes part where one of its weights is above 0."""
 
-    if TYPE_CHECKING:  # the fields are those that register themselves
+    if TYPE_CHECKING:  # the fields are the sections that register themselves
 
         def __getattr__(self, name: str) -> Any: ...
 
@@ -42,7 +42,7 @@ class LossesConfig(Section):
 
 
 class LossConfig(Section):
-    """What the sections of all losses have in common."""
+    """Fields and methods that the sections of all losses have in common."""
 
     @property
     def enabled(self) -> bool:
@@ -51,7 +51,7 @@ class LossConfig(Section):
 
     @property
     def needs_units(self) -> tuple[tuple[str, float], ...]:
-        """The fields, by their path below the section, with their values, that only mean something with text units."""
+        """Return the fields that only have a meaning with text units: their values by their paths below the section."""
         return ()
 
     @property
@@ -60,13 +60,13 @@ class LossConfig(Section):
         return False
 
     def check(self, config) -> None:
-        """Raise `clash`, with the whole path of a field, where the section does not fit the rest of a `Config`."""
+        """Raise `clash` with the full path of a field where the section does not fit the rest of a `Config`."""
 
 
 @register("losses.ctc")
 class CtcLossConfig(LossConfig):
-    """CTC of the labels given audio, on either head, in nats per label: the mean over the labels of all utterances
-    whose frames can emit them."""
+    """CTC of the labels given the audio, on either head: the mean in nats over the labels of all utterances whose
+    frames can emit them."""
 
     streaming: float = Field(default=0.3, ge=0)
     """Weight on the streaming head."""
@@ -82,8 +82,9 @@ class CtcLossConfig(LossConfig):
 class CrCtcConfig(LossConfig):
     """Makes the posteriors of CTC agree under two maskings of an utterance (CR-CTC, arXiv 2410.05101).
 
-    The audio passes twice, under masks and dropout drawn apart, and `losses.ctc` is the mean of both. The paper has two
-    and a half times as many time masks (`spec_augment.time_masks`), and half as many utterances in a batch.
+    The audio passes twice through the encoder, with separately drawn masks and dropout, and `losses.ctc` is the mean of
+    both. The paper has two and a half times as many time masks (`spec_augment.time_masks`), and half as many utterances
+    in a batch.
     """
 
     weight: float = Field(default=0.0, ge=0)
@@ -96,7 +97,7 @@ class CrCtcConfig(LossConfig):
 
 @register("losses.unit_ctc")
 class UnitCtcConfig(LossConfig):
-    """CTC of the text units given audio, on what the audio encoder puts out, in nats per unit."""
+    """CTC of the text units given the audio, on the outputs of the audio encoder, in nats per unit."""
 
     weight: float = Field(default=0.0, ge=0)
     """Weight of the loss."""
@@ -120,7 +121,7 @@ class ReconstructionConfig(LossConfig):
     full_context: float = Field(default=0.0, ge=0)
     """Weight on the full-context head."""
     paired: float = Field(default=1.0, ge=0)
-    """Weight of a label of paired text, where one of `data.text` has 1."""
+    """Weight of a label of paired text, relative to a label of `data.text`, which has weight 1."""
 
     @property
     def enabled(self) -> bool:
@@ -155,10 +156,10 @@ class ConsistencyConfig(LossConfig):
     gradient: Literal["both", "audio", "text"] = "both"
     """Side that the gradient of the loss reaches: the embeddings of both, of audio or of text."""
     layers: tuple[int, ...] = ()
-    """Depths at which embeddings are compared: 0 is what enters the shared layers, `k` what the k-th of them puts
-    out; -1 is the last. Empty: the output of every shared layer."""
+    """Depths at which embeddings are compared: 0 is the input of the shared layers, `k` the output of the k-th of them,
+    -1 that of the last. Empty: the output of every shared layer."""
     text: Literal["masked", "clean"] = "clean"
-    """Whether the text compared has its spans masked; `clean` takes a pass of its own."""
+    """Whether the text that is compared has masked spans; `clean` costs an extra pass."""
 
     @property
     def needs_units(self):

@@ -1,4 +1,4 @@
-"""The model, and what it makes of waveforms and of text units."""
+"""The model, its features of waveforms, and how text units become frames."""
 
 from __future__ import annotations
 
@@ -30,10 +30,12 @@ class FeaturesConfig(Section):
     high_hz: float = Field(default=7_600.0, gt=0)
     """Upper edge of the last mel channel."""
     level: Literal["none", "level", "channel"] = "none"
-    """Subtract the mean of log-mel over all frames so far, which knows no look-ahead: `level` the mean of all channels
-    together, so that loudness counts for little; `channel` the mean of each, so that the colour of the microphone does."""
+    """Subtract the mean of log-mel over all frames so far, which needs no look-ahead. `level` takes the mean of all
+    channels together, so that loudness matters little; `channel` the mean of each channel, so that the colour of the
+    microphone matters little too."""
     level_weight: float = Field(default=10.0, ge=0)
-    """Frames at the model's usual level that are taken to have come before the first: they steady the first means."""
+    """Frames at the model's usual level that are assumed to come before the first one, which steadies the first
+    means."""
     remove_offset: bool = False
     """Subtract a constant from each window, so that a constant offset (DC) of the recording has no effect."""
     floor_db: float = Field(default=0.0, ge=0)
@@ -86,23 +88,25 @@ class FeaturesConfig(Section):
         return self.frames_ms(1)
 
     def frames(self, samples: Any) -> Any:
-        """Encoder frames of so many samples, an int or an array of ints; the last one may be there in part."""
+        """Return the encoder frames of a number of samples, an int or an array of ints; the last frame may be
+        incomplete."""
         return -(-samples // self.samples_per_frame)
 
     def frames_ms(self, frames: int) -> float:
-        """Milliseconds of so many encoder frames."""
+        """Return the milliseconds of a number of encoder frames."""
         return 1000 * frames * self.samples_per_frame / self.sample_rate
 
     def nearest_frames(self, seconds: float) -> int:
-        """The whole number of encoder frames nearest to so many seconds."""
+        """Return the whole number of encoder frames nearest to a number of seconds."""
         return round(seconds * self.sample_rate / self.samples_per_frame)
 
     def seconds(self, samples: float) -> float:
-        """Seconds of so many samples; works on arrays too."""
+        """Return the seconds of a number of samples; works on arrays too."""
         return samples / self.sample_rate
 
     def samples(self, seconds: float) -> int:
-        """Samples of a stated duration; a last one begun counts, but for what rounding adds (0.3 s: 4800.000000000001)."""
+        """Return the samples of a stated duration, rounded up, except for what floating point adds (0.3 s:
+        4800.000000000001)."""
         return math.ceil(seconds * self.sample_rate - 1e-3)
 
 
@@ -120,25 +124,27 @@ class SpecAugmentConfig(Section):
 
 
 class TextConfig(Section):
-    """From units to the frames that the text encoder makes of them: repetition, masked spans (arXiv 2210.07353)."""
+    """How the text encoder turns units into frames: repetition and masked spans (arXiv 2210.07353)."""
 
     repetition: Literal["none", "fixed", "random", "durations"] = "random"
-    """How often each unit is repeated, so that text is about as long as speech: not, `repeat_most` times, a number of
-    times drawn for each unit, or for as many frames as it lasts in the paired audio (where its source states the
-    times of words; drawn elsewhere). Outside training, drawn numbers become the mean of their range."""
+    """How often each unit is repeated, so that text is about as long as speech. `none`: not at all; `fixed`:
+    `repeat_most` times; `random`: a number drawn for each unit; `durations`: for as many frames as it lasts in the
+    paired audio, where its source states the times of words, and drawn elsewhere. Outside training, drawn numbers
+    become the mean of their range."""
     repeat_least: int = Field(default=1, ge=1)
     """Fewest repetitions drawn."""
     repeat_most: int = Field(default=3, ge=1)
-    """Most repetitions drawn; the number of a fixed repetition."""
+    """Most repetitions drawn; the number of repetitions if they are fixed."""
     mask_share: float = Field(default=0.15, ge=0, lt=1)
     """Share of text frames masked in training."""
     mask_span: int = Field(default=5, ge=1)
     """Frames of one masked span, counted after repetition."""
     substituted_share: float = Field(default=0.0, ge=0, lt=1)
-    """Share of units replaced in training by one drawn from all, or by CTC's blank: what an auxiliary CTC
-    recognises is not always what was said."""
+    """Share of units that are replaced in training by a random unit or by CTC's blank, because an auxiliary CTC does
+    not always recognise what was said."""
     noise: float = Field(default=0.0, ge=0)
-    """Standard deviation of Gaussian noise added in training to the text's embeddings, whose own is 1."""
+    """Standard deviation of Gaussian noise added in training to the text's embeddings, which have a standard deviation
+    of 1."""
 
     @pydantic.model_validator(mode="after")
     def _range(self):
@@ -148,7 +154,7 @@ class TextConfig(Section):
 
 
 class ModelConfig(Section):
-    """Dimensions of the encoder: audio and shared streaming layers wait for little or nothing; full-context ones see all."""
+    """Dimensions of the encoder: audio and shared streaming layers see no or few later frames; full-context ones see all."""
 
     features: FeaturesConfig = FeaturesConfig()
     width: int = Field(default=144, ge=2)
@@ -158,27 +164,27 @@ class ModelConfig(Section):
     feed_forward: int = Field(default=4, ge=1)
     """Width of a feed-forward module over the width of the layer."""
     kernel: int = Field(default=9, ge=1)
-    """Frames the depthwise convolution spans; odd."""
+    """Frames that the depthwise convolution spans; an odd number."""
     left_context: int = Field(default=64, ge=1)
     """Frames of the past that attention sees in a streaming layer, besides the frame itself or its block."""
     look_ahead_ms: tuple[float, ...] = (0.0,)
-    """Look-ahead of the streaming layers (those of `audio_layers`, `text_layers`, `streaming_layers`): length of the blocks
+    """Look-ahead of the streaming layers (`audio_layers`, `text_layers` and `streaming_layers`): the length of the blocks
     within which their attention and convolution see ahead, in whole encoder frames. A frame waits until its block is
-    complete; 0: for nothing. Of several lengths, each step of the training draws one; decoding takes the first, or
-    that of `--look-ahead-ms`. Text has blocks of as many text frames."""
+    complete; with 0 it waits for nothing. If there are several lengths, each training step draws one of them, and
+    decoding uses the first, or that of `--look-ahead-ms`. For text, blocks have as many text frames."""
     audio_layers: int = Field(default=2, ge=0)
     """Streaming conformer layers of the audio encoder alone."""
     text_layers: int = Field(default=0, ge=0)
-    """Streaming conformer layers of the text encoder alone; with none it is an embedding, as JOIST's."""
+    """Streaming conformer layers of the text encoder alone; without any it is an embedding, as in JOIST."""
     text_positions: Literal["none", "sinusoidal"] = "none"
     """Absolute positions added to the text's embeddings; all layers' attention has relative ones anyway."""
     text_blanks: bool = False
     """Embed a repeated unit once and CTC's blank for its other frames: text then looks like the posteriors of a CTC of
     units, which peak once for each unit."""
     unit_conditioning: Literal["none", "add", "replace"] = "none"
-    """What enters the shared layers of speech: the audio encoder's embeddings; these plus the text's embeddings of the
-    units that the auxiliary CTC (`losses.unit_ctc`) recognises, weighted by its posteriors; or the latter only. This is
-    self-conditioned CTC (arXiv 2104.02724)."""
+    """What enters the shared layers for speech. `none`: the audio encoder's embeddings; `add`: these plus the text
+    embeddings of the units that the auxiliary CTC (`losses.unit_ctc`) recognises, weighted by its posteriors;
+    `replace`: the latter only. This is self-conditioned CTC (arXiv 2104.02724)."""
     streaming_layers: int = Field(default=2, ge=1)
     """Shared streaming conformer layers."""
     full_context_layers: int = Field(default=2, ge=1)
@@ -193,7 +199,7 @@ class ModelConfig(Section):
     @pydantic.field_validator("look_ahead_ms", mode="before")
     @classmethod
     def _one_length(cls, value: Any) -> Any:
-        """A single number stands for a tuple of it."""
+        """Accept a single number in place of a tuple."""
         return (value,) if isinstance(value, (int, float)) else value
 
     @pydantic.model_validator(mode="after")
@@ -212,5 +218,5 @@ class ModelConfig(Section):
 
     @property
     def blocks(self) -> tuple[int, ...]:
-        """Frames of the blocks within which streaming layers see ahead, one length for each of `look_ahead_ms`."""
+        """The lengths of `look_ahead_ms` in frames; 1 for no look-ahead."""
         return tuple(max(round(length / self.features.frame_ms), 1) for length in self.look_ahead_ms)

@@ -1,4 +1,4 @@
-"""How long and on what a model is trained, and how it is evaluated."""
+"""How long and on which devices a model is trained, and how it is evaluated."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ class OptimizerConfig(Section):
     """AdamW or Muon, with linear warm-up and cosine decay."""
 
     kind: Literal["adamw", "muon"] = "adamw"
-    """`muon` makes the updates of the layers' matrices orthogonal (the rest is AdamW's): fewer steps, each longer."""
+    """`muon` makes the updates of the layers' matrices orthogonal and leaves the rest to AdamW: fewer steps, each of
+    them longer."""
     peak_learning_rate: float = Field(default=2e-3, gt=0)
     """Learning rate at the end of the warm-up."""
     warmup_steps: int = Field(default=100, ge=0)
@@ -31,8 +32,8 @@ class OptimizerConfig(Section):
     """Largest global norm of the gradient."""
     skip_above: float = Field(default=0.0, ge=0)
     """Skip a step whose gradient's norm, before clipping, is more than this many times the median of those before it;
-    10 is a usual value. The weights and the optimizer's moments stay as they were, the learning rate moves on. After ten
-    skipped steps in a row the run ends. 0: no step is skipped."""
+    10 is a usual value. The weights and the optimizer's moments stay as they were, the learning rate moves on. After
+    ten skipped steps in a row the run ends. 0: no step is skipped."""
     skip_window: int = Field(default=128, ge=8)
     """Number of steps, the last ones taken, whose median norm `skip_above` compares with. No step is skipped before a
     quarter of them are there."""
@@ -43,9 +44,10 @@ class OptimizerConfig(Section):
 class InitConfig(Section):
     """Initial weights from another run, in place of weights drawn from the seed.
 
-    The optimizer begins anew, and the moving average with the weights taken. Once a run has a checkpoint of its own, it
-    goes on from that. Weights have dotted names, those of this run (`streaming.layers.modules.0.inner.kernel`); a
-    pattern fits a whole name or the beginning of one up to a dot, and `*` in it stands for any characters.
+    The optimizer starts fresh, and the moving average starts from the weights taken. Once a run has a checkpoint of its
+    own, it continues from that. Weights have dotted names, those of this run
+    (`streaming.layers.modules.0.inner.kernel`); a pattern fits a whole name or the beginning of one up to a dot, and
+    `*` in it stands for any characters.
     """
 
     run: str = ""
@@ -55,8 +57,8 @@ class InitConfig(Section):
     average: bool = True
     """Take the moving average of its weights, which is what is evaluated, and not the weights of the step itself."""
     rename: dict[str, str] = {}
-    """What weights of the other run are called in this one, pattern by pattern; the first that fits counts. What a `*`
-    fits is put in place of the `*` of the new name: `{"encoder.*.kernel": "audio.*.kernel"}`."""
+    """New names of the other run's weights in this one, pattern by pattern; the first that fits counts. The text that a
+    `*` stands for replaces the `*` of the new name: `{"encoder.*.kernel": "audio.*.kernel"}`."""
     include: tuple[str, ...] = ()
     """Patterns of the weights that are taken; empty: all of them."""
     exclude: tuple[str, ...] = ()
@@ -80,7 +82,7 @@ class InitConfig(Section):
 
 
 class LoopConfig(Section):
-    """The loop: how long, how often, what is kept."""
+    """Length of the training, and how often it logs, evaluates and saves."""
 
     steps: int = Field(default=1_000, ge=1)
     """Optimizer steps."""
@@ -98,19 +100,20 @@ class LoopConfig(Section):
     loggers: tuple[Literal["tensorboard", "wandb"], ...] = ()
     """Where metrics go besides `metrics.csv`; each needs the extra of its name."""
     compilation_cache: str = "~/.cache/joint_st/compiled"
-    """Folder of compiled programs, shared by runs, so that a second launch starts quickly; it may be in a bucket
-    (`gs://bucket/compiled`), for machines that come and go. Empty: none."""
+    """Folder of compiled programs that runs share, so that a second launch starts quickly. It may be in a bucket
+    (`gs://bucket/compiled`), for machines that come and go. Empty: no cache."""
     init: InitConfig = InitConfig()
 
 
 class TrainingConfig(LoopConfig):
-    """The loop: how long, how often, what is kept."""
+    """Length of the training, and how often it logs, evaluates and saves."""
 
     text_first_steps: int = Field(default=0, ge=0)
-    """Steps at the beginning, of `steps`, that take batches of text alone: they cost less, and speech then meets
-    layers that can spell. The learning rate decays only after them."""
+    """The first steps, counted in `steps`, which take batches of text alone. They cost less, and speech then enters
+    layers that can already spell. The learning rate decays only after them."""
     accumulation: int = Field(default=1, ge=1)
-    """Parts a batch is cut into, one after the other, to save memory; gradients are weighted by counts."""
+    """Parts into which a batch is cut to save memory, computed one after the other; gradients are weighted by
+    counts."""
 
 
 class EvaluationConfig(Section):
@@ -121,25 +124,27 @@ class EvaluationConfig(Section):
     bootstrap_samples: int = Field(default=1_000, ge=100)
     """Resamples of the utterances behind each 95 % confidence interval."""
     rank_by: Literal["auto", "wer", "cer"] = "auto"
-    """Error rate by which the best checkpoint and the weights of `--tune` are chosen, on the full-context head and on both:
-    of words, or of characters. `auto`: of characters where most letters of the transcripts are of scripts that put no
-    space between words, as Chinese, Japanese, Thai and Khmer are."""
+    """Error rate of words or of characters by which the best checkpoint (on the full-context head) and the weights of
+    `--tune` (on both heads) are chosen. `auto`: characters if most letters of the transcripts are in scripts without
+    spaces between words, such as Chinese, Japanese, Thai and Khmer."""
 
 
 class ParallelConfig(Section):
-    """The mesh of devices: `data` × `fsdp` × `tensor` of them, all there are. One of the three may be -1, the rest."""
+    """The mesh of devices: `data` × `fsdp` × `tensor` must be all devices. One of the three may be -1, which takes the
+    rest."""
 
     data: int = Field(default=-1, ge=-1)
     """Devices (times `fsdp`) that share a batch, and hold the same weights."""
     fsdp: int = Field(default=1, ge=-1)
-    """Devices (times `data`) that share a batch, and hold a part each of the weights, their moving average and the
-    optimizer's state: less memory, but the weights of a layer travel each time it is computed."""
+    """Devices (times `data`) that share a batch, and each hold a part of the weights, their moving average and the
+    optimizer's state. This takes less memory, but the weights of a layer are sent each time it is computed."""
     tensor: int = Field(default=1, ge=-1)
     """Devices that compute each layer together: its attention heads and its feed-forward width are cut over them."""
     slices: int = Field(default=1, ge=1)
     """TPU slices, joined by the data-centre network, that `data` spans; `fsdp` and `tensor` stay within one."""
     cpu_devices: int = Field(default=1, ge=1)
-    """Devices a CPU counts as, where it computes: a step of a small model keeps about one core busy per device."""
+    """Number of devices that a CPU counts as, where it computes: a step of a small model keeps about one core busy per
+    device."""
 
     @pydantic.model_validator(mode="after")
     def _some(self):

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 
 def built_here(name: str) -> bool:
-    """Whether this package builds the corpus of that name."""
+    """Return whether this package builds the corpus of that name."""
     return name.partition(":")[0].partition("/")[0] == "spoken_grammar"
 
 
 def build_if_absent(name: str, data_dir: str = "") -> None:
-    """Builds a corpus under `data_dir` if it is one of ours and not there yet; does nothing for other names.
+    """Build a corpus under `data_dir` if this package defines it and it does not exist yet; do nothing for other names.
 
     `name` as in TFDS: `corpus` or `corpus/config`. `data_dir` as in `joint_st.config.TfdsSource`.
     """

@@ -1,7 +1,7 @@
 """Text normalisers, each with a name and a version that is stored in a run.
 
-A change in what a normaliser returns takes a new version: WERs of two versions do not compare. Earlier versions stay,
-for the runs that were trained with them.
+A change in what a normaliser returns needs a new version, because WERs of two versions are not comparable. Earlier
+versions stay, for the runs that were trained with them.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from joint_st.errors import UserError
 
 @dataclass(frozen=True)
 class Normalizer:
-    """A function of text that leaves what it returned unchanged when applied again."""
+    """A function of text that changes nothing when it is applied to its own result."""
 
     name: str
     version: int
@@ -44,9 +44,9 @@ NORMALIZERS = {
 
 
 def normalizer(name: str) -> Normalizer:
-    """The normaliser of a name and version, `english v1`, or the newest version of a name, `english`.
+    """Return the normaliser of a name and version, `english v1`, or the newest version of a name, `english`.
 
-    Raises `UserError` naming the nearest where there is none.
+    Raises `UserError` that names the nearest where there is none.
     """
     if found := NORMALIZERS.get(newest_normalizer(name)):
         return found

@@ -1,6 +1,6 @@
-"""Versions of the normalisers that only runs of earlier days name. What they return never changes.
+"""Earlier versions of the normalisers, for older runs. What they return never changes.
 
-Version 1 is not idempotent on some texts, leaves words that are a mark alone, and writes `3½` as `31 2`.
+Version 1 is not idempotent on some texts, keeps words that consist of a mark alone, and writes `3½` as `31 2`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from joint_st.data.normalizers.numbers import spell
 
 
 def basic_1(text: str) -> str:
-    """NFKC, lower case, no punctuation but apostrophes inside words; any script."""
+    """Apply NFKC, lower the case, and drop punctuation except apostrophes inside words; any script."""
     text = text.translate(_APOSTROPHES)
     text = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).lower())
     text = text.translate(_KEPT)
@@ -23,7 +23,7 @@ def basic_1(text: str) -> str:
 
 
 def english_1(text: str) -> str:
-    """`basic_1`, then only a-z, apostrophes and spaces; whole numbers in words."""
+    """Apply `basic_1`, then keep only a-z, apostrophes and spaces; whole numbers become words."""
     text = re.sub(r"(?<=\d),(?=\d{3}(?!\d))", "", text)
     text = unicodedata.normalize("NFKD", basic_1(text)).translate(_LATIN)
     text = re.sub(r"\d+", lambda match: f" {spell(match[0])} ", text, flags=re.ASCII)
@@ -31,7 +31,7 @@ def english_1(text: str) -> str:
 
 
 class _Kept(dict):
-    """Characters to what `basic_1` makes of them, filled in as they come up."""
+    """Maps characters to what `basic_1` makes of them; filled as they occur."""
 
     def __missing__(self, code: int) -> int | None:
         kind = unicodedata.category(chr(code))

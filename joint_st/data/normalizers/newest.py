@@ -1,5 +1,5 @@
-"""The newest version of each normaliser. One that changes what it returns takes a new version, and the old one goes to
-`joint_st.data.normalizers.earlier`.
+"""The newest version of each normaliser. If a normaliser's results change, it gets a new version, and the old one moves
+to `joint_st.data.normalizers.earlier`.
 """
 
 from __future__ import annotations
@@ -11,16 +11,16 @@ from joint_st.data.normalizers.numbers import fraction, spell
 
 
 def none(text: str) -> str:
-    """White space collapsed to single spaces, nothing else."""
+    """Collapse white space to single spaces, and nothing else."""
     return " ".join(text.split())
 
 
 def basic(text: str) -> str:
-    """NFKC, lower case, no punctuation but apostrophes inside words; any script.
+    """Apply NFKC, lower the case, and drop punctuation except apostrophes inside words; any script.
 
-    Fractions, exponents and numbers in circles are words of their own beside digits (`3½`, `3 1 2`). Zero-width spaces
-    separate words, as they do in Khmer. Soft hyphens, joiners, variation selectors and enclosing marks disappear, and so
-    does a combining mark that stands on no letter or number.
+    Fractions, exponents and numbers in circles are separated from digits (`3½` becomes `3 1 2`). Zero-width spaces
+    separate words, as they do in Khmer. Soft hyphens, joiners, variation selectors and enclosing marks disappear, and
+    so does a combining mark that stands on no letter or number.
     """
     text = _APART.sub(" ", text.translate(_BEFORE))
     # The small letter of the Turkish İ is i, without a second dot. Twice NFKC: lower case can leave a letter and a mark
@@ -34,7 +34,7 @@ def basic(text: str) -> str:
 
 
 def english(text: str) -> str:
-    """`basic`, then only a-z, apostrophes and spaces.
+    """Apply `basic`, then keep only a-z, apostrophes and spaces.
 
     Accents are dropped (`café`, `cafe`). Whole numbers become cardinals (`1984` and `1,984`, `one thousand nine hundred
     eighty four`), or digits one by one with a leading zero or from 10^12 on; a fraction that is one character is said
@@ -54,7 +54,7 @@ def _say_fraction(found: re.Match) -> str:
 
 
 class _Before(dict):
-    """Characters to what `basic` makes of them before NFKC, filled in as they come up."""
+    """Maps characters to what `basic` makes of them before NFKC; filled as they occur."""
 
     def __missing__(self, code: int) -> int | None:
         character = chr(code)
@@ -71,7 +71,7 @@ class _Before(dict):
 
 
 class _After(dict):
-    """Characters to what `basic` makes of them after NFKC, filled in as they come up."""
+    """Maps characters to what `basic` makes of them after NFKC; filled as they occur."""
 
     def __missing__(self, code: int) -> int | None:
         after = _BEFORE[code]
@@ -83,17 +83,19 @@ class _After(dict):
 
 _APOSTROPHES = "'’ʼ‘`´＇"
 _SPACES = "\u200b\u3164\uffa0™℠"
-"""The zero-width space, Hangul fillers that stand for a space, and signs that NFKC would glue to a name as letters."""
+"""Characters that become spaces: the zero-width space, Hangul fillers, and signs that NFKC would attach to a name as
+letters."""
 _UNSEEN = {*map(chr, (0x034F, *range(0x180B, 0x1810), *range(0xFE00, 0xFE10), *range(0xE0100, 0xE01F0)))}
-"""Marks that are not seen: the grapheme joiner and variation selectors."""
+"""Invisible marks: the grapheme joiner and variation selectors."""
 _BEFORE, _AFTER = _Before(), _After()
 
-# What is neither a letter nor a number, an apostrophe or a space by then is a mark.
+# Everything that is not a letter, a number, an apostrophe or a space at this point is a mark.
 _BARE_MARKS = re.compile(r"(?<![^ '])[^\w ']+")
 
 
 def _places_apart() -> re.Pattern:
-    """Where a number of a kind that NFKC writes as digits (exponents, fractions, circles) meets another number."""
+    """Yield the places where a number that NFKC writes as digits (exponent, fraction, circled) touches another
+    number."""
     raised, lowered, first, last = "", "", "", ""
     # Up to the Chinese characters of the first plane, and digits with a full stop or a comma.
     for character in map(chr, (*range(0xB0, 0x3400), *range(0x1F100, 0x1F10B))):

@@ -12,14 +12,14 @@ PARTS = "_ _ half third quarter fifth sixth seventh eighth ninth tenth".split()
 
 
 def spell(digits: str) -> str:
-    """ASCII digits as a cardinal without `and`; one by one with a leading zero or from 10^12 on."""
+    """Spell ASCII digits as a cardinal without `and`; digit by digit with a leading zero or from 10^12 on."""
     if len(digits) > 12 or (digits[0] == "0" and digits != "0"):
         return " ".join(SMALL[int(digit)] for digit in digits)
     return cardinal(int(digits))
 
 
 def cardinal(number: int) -> str:
-    """A number below 10^12 in words."""
+    """Spell a number below 10^12."""
     for size, name in LARGE:
         if number >= size:
             rest = f" {cardinal(number % size)}" if number % size else ""
@@ -30,7 +30,7 @@ def cardinal(number: int) -> str:
 
 
 def fraction(upper: int, lower: int, *, after_whole: bool) -> str:
-    """A fraction up to ninths over tenths in words: `three quarters`, or `and three quarters` after a whole number."""
+    """Spell a fraction with a denominator up to ten: `three quarters`, or `and three quarters` after a whole number."""
     if upper == 1:
         return f"and a {PARTS[lower]}" if after_whole else f"one {PARTS[lower]}"
     return f"{'and ' * after_whole}{SMALL[upper]} {PARTS[lower]}s"

@@ -1,7 +1,7 @@
-"""Where utterances come from: manifests, TFDS datasets, files of sentences.
+"""Sources of utterances: manifests, TFDS datasets, files of sentences.
 
-A kind of source is its section of the configuration, and the module of this package that is named as the kind, which
-says by `@opens(KIND)` what opens it.
+A kind of source has a section of the configuration, and a module of this package with the kind's name, which declares
+by `@opens(KIND)` what opens it.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ __all__ = ["Concatenated", "Corpus", "open_source", "opens", "read_whole"]
 
 
 def open_source(config: Source) -> Corpus:
-    """The corpus that a section of the configuration names; raises `UserError` where there is none."""
+    """Open the corpus that a section of the configuration names; raises `UserError` where there is none."""
     if config.kind not in OPENERS:
-        # Only now, so that a run on manifests does not pay for TFDS.
+        # Imported here, so that a run on manifests does not have to import TFDS.
         importlib.import_module(f"{__name__}.{config.kind}")
     return OPENERS[config.kind](config)

@@ -1,4 +1,5 @@
-"""What every source of utterances offers, what opens each kind of source, and several of them as one."""
+"""The interface of every source of utterances, the registry of kinds of sources, and several sources joined into
+one."""
 
 from __future__ import annotations
 
@@ -13,11 +14,12 @@ from joint_st.data.utterance import Entry, Utterance
 Opener = TypeVar("Opener", bound=Callable[[Any], Any])
 
 OPENERS: dict[str, Callable[[Any], Corpus]] = {}
-"""What opens the section of a source, by its kind."""
+"""Functions that open the section of a source, by its kind."""
 
 
 def opens(kind: str) -> Callable[[Opener], Opener]:
-    """Declares a class or a function as what opens sources of a kind: it takes their section, and gives a `Corpus`."""
+    """Register a class or a function that opens sources of a kind: it takes their section and returns a `Corpus`; a
+    decorator."""
 
     def declare(opener: Opener) -> Opener:
         OPENERS[kind] = opener
@@ -31,22 +33,22 @@ class Corpus(Protocol):
 
     name: str
     place: str
-    """Where it lies, with all of its section that changes its rows. Empty where nothing about it can be kept."""
+    """Place of the source, with all fields of its section that change its rows; empty where no index can be kept."""
     version: str
-    """Changes whenever what lies there does."""
+    """Text that changes whenever the content of the place does."""
 
     def __len__(self) -> int: ...
 
     def entry(self, i: int) -> Entry:
-        """Utterance `i` without its audio."""
+        """Return utterance `i` without its audio."""
         ...
 
     def where(self, i: int) -> str:
-        """Where utterance `i` is written, for messages."""
+        """Return the place of utterance `i` in its file, for messages."""
         ...
 
     def __getitem__(self, i: int) -> Utterance:
-        """Utterance `i`, its audio at the source's own rate.
+        """Return utterance `i`, with its audio at the source's own rate.
 
         Raises `joint_st.data.audio.UnreadableAudio` where the audio cannot be decoded.
         """
@@ -54,10 +56,10 @@ class Corpus(Protocol):
 
 
 def read_whole(corpus: Corpus, i: int, id: str, seconds: float, tolerance: float) -> Utterance:
-    """Utterance `i` of a corpus, which calls it `id` and states `seconds`, all of it.
+    """Return utterance `i` of a corpus, which calls it `id` and states `seconds`, with all of its audio.
 
-    Raises `UnreadableAudio` where its audio cannot be decoded, and where it is longer or shorter than stated, or than
-    its own file promises, by more than `tolerance` seconds.
+    Raises `UnreadableAudio` where its audio cannot be decoded, or differs by more than `tolerance` seconds from the
+    length that the source states or its own file promises.
     """
     utterance = corpus[i]
     if utterance.sample_rate:
@@ -69,12 +71,12 @@ def read_whole(corpus: Corpus, i: int, id: str, seconds: float, tolerance: float
 
 
 class Concatenated:
-    """Corpora one after the other, as one."""
+    """Several corpora, one after the other, as one corpus."""
 
     place = version = ""
 
     def __init__(self, corpora: Sequence[Corpus], sizes: Sequence[int] | None = None):
-        """sizes: of the corpora, where they are known without asking them."""
+        """Join corpora. sizes: sizes of the corpora, if they are known already."""
         self.corpora = tuple(corpora)
         self.name = "+".join(dict.fromkeys(corpus.name for corpus in self.corpora))
         self._ends = list(itertools.accumulate(map(len, self.corpora) if sizes is None else sizes))
@@ -95,7 +97,7 @@ class Concatenated:
         return self.corpora[which][row]
 
     def locate(self, i: int) -> tuple[int, int]:
-        """Which corpus utterance `i` is in, and its number there."""
+        """Return which corpus utterance `i` is in, and its number there."""
         if not 0 <= i < len(self):
             raise IndexError(f"utterance {i} of {len(self)}")
         which = bisect.bisect_right(self._ends, i)

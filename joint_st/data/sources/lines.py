@@ -1,4 +1,4 @@
-"""Random access to the lines of a text file, holding eight bytes a line in memory."""
+"""Random access to the lines of a text file, which takes eight bytes of memory a line."""
 
 from __future__ import annotations
 
@@ -23,18 +23,19 @@ NO_TEXT = (
     (b"\xff\xfe", "in UTF-16", "convert it to UTF-8"),
     (b"\xfe\xff", "in UTF-16", "convert it to UTF-8"),
 )
-"""How files begin that are often given where lines of text are wanted, what they are, and what to do about it."""
+"""First bytes of files that are often given where lines of text are expected, what such files are, and what to do about
+it."""
 
 
 class Lines:
-    """The lines of a UTF-8 file that hold more than white space; they are found when first asked for."""
+    """The lines of a UTF-8 file that hold more than white space; they are found on first use."""
 
     def __init__(self, path: Path):
         self.path = path
 
     @functools.cached_property
     def _offsets(self) -> np.ndarray:
-        """Where each line begins, int64 [lines]."""
+        """Offset of each line, int64 [lines]."""
         offsets = array("q")
         position = 0
         with open(self.path, "rb") as file:
@@ -50,7 +51,7 @@ class Lines:
         return np.asarray(offsets, np.int64)
 
     def _check_kind(self, head: bytes) -> None:
-        """Raise `UserError` for a file that begins as those do that hold no lines of UTF-8."""
+        """Raise `UserError` for a file whose first bytes show that it is not text in UTF-8."""
         for magic, what, how in NO_TEXT:
             if head.startswith(magic):
                 raise UserError(f"{storage.printable(self.path)}: {what}; {how}")
@@ -59,7 +60,7 @@ class Lines:
         return len(self._offsets)
 
     def __getitem__(self, i: int) -> str:
-        """Line `i` without the white space around it."""
+        """Return line `i` without the white space around it."""
         with open(self.path, "rb") as file:
             file.seek(self._offsets[i])
             line = file.readline()
@@ -69,7 +70,7 @@ class Lines:
             raise UserError(f"{self.where(i)}: not UTF-8 ({error.reason}); convert the file") from None
 
     def where(self, i: int) -> str:
-        """`file:line` for messages; counts the lines before it anew."""
+        """Return `file:line` for messages; this counts the lines before it each time."""
         with open(self.path, "rb") as file:
             before = file.read(int(self._offsets[i])).count(b"\n")
         return f"{storage.printable(self.path)}:{before + 1}"

@@ -31,7 +31,7 @@ OF_RESULTS = {"noise", "snr"}
 """Keys by which results are broken down."""
 
 OTHER_NAMES = {"channel_selector": "channel", "lang": "language", "source_lang": "language"}
-"""Keys of NeMo's that mean what some of `KNOWN` do."""
+"""NeMo's names of keys that `KNOWN` has under another name."""
 
 FOREIGN = {
     **dict.fromkeys(("start", "start_time", "begin", "begin_time", "segment_start"), "write it as offset, in seconds"),
@@ -45,34 +45,35 @@ FOREIGN = {
     **dict.fromkeys(("features", "feature_file"), "give audio"),
     **dict.fromkeys(("speed", "tempo", "gain", "volume"), "apply it to the audio"),
 }
-"""Keys by which other tools hear something else than the audio as it is, and what to do about each."""
+"""Keys by which other tools would read something else than the audio as it is, and what to do about each."""
 
 INSTEAD = ("audio", "audio_path", "audio_file", "audio_filename", "path", "file", "wav", "filename", "wav_path")
-"""Keys that other tools have for `audio_filepath`."""
+"""Names that other tools use for `audio_filepath`."""
 
 SLACK_SECONDS = 1.0
-"""A word may be this much later than the end of its utterance: durations are rounded."""
+"""Seconds by which a word may end after its utterance, because durations are rounded."""
 
 LONG_SECONDS = 300.0
-"""Durations beyond this are compared with what the file's header says: they may be samples or milliseconds."""
+"""Durations beyond this are compared with the file's header, because they may be samples or milliseconds."""
 
 LONGEST_SECONDS = 24 * 3600.0
 """Longer audio is refused."""
 
 HALF_PAIR = re.compile("[\ud800-\udfff]")
-"""Half a surrogate pair, which JSON may hold, and UTF-8 cannot."""
+"""Half a surrogate pair, which JSON can hold and UTF-8 cannot."""
 
 
 @opens("manifest")
 class Manifest:
     """The utterances of a manifest.
 
-    `audio_filepath` is relative to the manifest's folder or absolute, `duration` and `offset` are in seconds.
-    Without `offset` the whole file is the utterance; with it, `duration` seconds from there, or the rest.
-    `channel` (or `channel_selector`): the channel to hear, counted from 0, or a list of those to average; all, without.
-    `word_starts` and `word_ends`: seconds from the beginning of the utterance, one each for every word of `text`.
-    `speaker`, `language` (or `lang`), `noise` (its name, or the condition's) and `snr` (dB): evaluations are broken
-    down by them. Keys by which other tools hear something else are refused, other keys are named once in the log.
+    `audio_filepath` is relative to the manifest's folder or absolute, `duration` and `offset` are in seconds. Without
+    `offset` the whole file is the utterance; with it, `duration` seconds from there, or the rest of the file. `channel`
+    (or `channel_selector`): the channel to take, counted from 0, or a list of channels to average; by default all.
+    `word_starts` and `word_ends`: seconds from the beginning of the utterance, a number for every word of `text`.
+    `speaker`, `language` (or `lang`), `noise` (its name, or that of the condition) and `snr` (dB): evaluations can be
+    broken down by them. Keys by which other tools would read other audio are refused; other keys are named once in the
+    log.
     """
 
     def __init__(self, config: ManifestSource):
@@ -88,11 +89,11 @@ class Manifest:
         return len(self._lines)
 
     def where(self, i: int) -> str:
-        """The file and the line of an utterance."""
+        """Return the file and the line of an utterance."""
         return self._lines.where(i)
 
     def entry(self, i: int) -> Entry:
-        """Utterance `i` without its audio; the file says its length where the manifest does not."""
+        """Return utterance `i` without its audio; where the manifest has no length, the audio file is asked."""
         fields = self._fields(i)
         self._note_unknown(fields)
         path = self._path(fields)
@@ -117,7 +118,7 @@ class Manifest:
         )
 
     def _seconds(self, fields: dict, path: Path) -> float:
-        """Length of an utterance as its manifest states it, or its file. Raises `UnreadableAudio`."""
+        """Return the length of an utterance as its manifest or its audio file states it. Raises `UnreadableAudio`."""
         if why := storage.why_no_file(path):
             raise UnreadableAudio(path, why)
         seconds = fields.get("duration")
@@ -157,8 +158,8 @@ class Manifest:
         return self._folder / fields["audio_filepath"]
 
     def _ids(self, fields: dict) -> tuple[str, str]:
-        """The line's own id; or its audio's path without the ending, with offset and channel where it has them, and
-        the same with the ending and the duration."""
+        """Return the id and a longer one: the line's own id, or the path of its audio without the ending, with offset
+        and channel if it has them; the longer one has the ending and the duration too."""
         if fields.get("id") is not None:
             return storage.printable_text(str(fields["id"])), ""
         path = self._path(fields)
@@ -175,12 +176,12 @@ class Manifest:
         return short, full
 
     def _fields(self, i: int) -> dict:
-        """The keys and values of line `i`, those with a meaning checked; `None` counts as absent."""
+        """Return the keys and values of line `i`; keys with a meaning are checked, and `None` counts as absent."""
         try:
             fields = json.loads(self._lines[i])
         except json.JSONDecodeError as error:
             raise self._broken(i, f"not JSON ({error.msg} at column {error.colno}); fix the line") from None
-        except (ValueError, RecursionError) as error:  # numbers of thousands of digits, lists in lists in lists
+        except (ValueError, RecursionError) as error:  # numbers with thousands of digits, deeply nested lists
             raise self._broken(i, f"not JSON that can be read ({str(error).split(';')[0]}); fix the line") from None
         if not isinstance(fields, dict):
             raise self._broken(i, f"a {type(fields).__name__}; each line must be a JSON object")
@@ -208,7 +209,7 @@ class Manifest:
         return fields
 
     def _take_names_of_others(self, i: int, fields: dict) -> None:
-        """Renames keys of NeMo's, and refuses what would be another utterance to another tool."""
+        """Rename NeMo's keys, and refuse keys that make another utterance of it in another tool."""
         for key, advice in FOREIGN.items():
             if fields.get(key):
                 raise self._broken(i, f"{key}: a key of other tools, which has no meaning here; {advice}")
@@ -226,7 +227,7 @@ class Manifest:
             fields[own] = value
 
     def _read_channel(self, i: int, fields: dict) -> None:
-        """Makes a tuple of the channels that are heard: an empty one, where that is all, is `average`."""
+        """Turn the channels into a tuple, which is empty for all of them (`average`)."""
         value = fields.pop("channel", None)
         if value is None:
             return
@@ -248,7 +249,7 @@ class Manifest:
             )
 
     def _note_unknown(self, fields: dict) -> None:
-        """Names keys that mean nothing here in the log, each once."""
+        """Name keys that have no meaning here in the log, each once."""
         new = fields.keys() - KNOWN - OF_RESULTS - self._unknown
         if new:
             self._unknown |= new

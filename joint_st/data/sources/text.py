@@ -14,7 +14,7 @@ from joint_st.data.utterance import Entry, Utterance
 
 @opens("text")
 class Sentences:
-    """A text file as utterances of no audio."""
+    """A text file as utterances without audio."""
 
     def __init__(self, config: TextSource):
         path = existing(config.path)
@@ -42,7 +42,7 @@ class Sentences:
         )
 
     def where(self, i: int) -> str:
-        """The file and the line of a sentence."""
+        """Return the file and the line of a sentence."""
         return self._lines.where(i)
 
     def _id(self, i: int) -> str:

@@ -39,19 +39,19 @@ KNOWN = {"id", "audio", "sample_rate", "num_samples", "text", "language", "speak
 class Tfds:
     """The utterances of one split.
 
-    Features: `text`, and for speech `audio` (int16 [samples]) and `sample_rate` (Hz); optionally `id`,
-    `language`, `speaker`, `noise` (its name, or the condition's), `snr` (dB), `num_samples`, which spares the index a
-    look at the audio, and `word_starts` and `word_ends`, the first sample of each word and the one after its last
-    (seconds where they are floats). An utterance without samples is text alone. A record can only be read whole,
-    audio included, so the entries of a split are gathered once and kept on disk.
+    Features: `text`, and for speech `audio` (int16 [samples]) and `sample_rate` (Hz); optionally `id`, `language`,
+    `speaker`, `noise` (its name, or that of the condition), `snr` (dB), `num_samples`, and `word_starts` and
+    `word_ends`, the first sample of each word and the one after its last (seconds if they are floats). An utterance
+    without samples is text alone. A record can only be read as a whole, audio included, so the entries of a split are
+    gathered once and kept on disk.
     """
 
     def __init__(self, config: TfdsSource):
-        # Here, because the builders of our own import TFDS, which takes a while.
+        # Imported here, because our own builders import TFDS, which takes a while.
         from joint_st.data.corpora import build_if_absent
 
         data_dir = str(expand(config.data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"))
-        if not config.data_dir:  # a folder that the config of someone's run names is not written into
+        if not config.data_dir:  # do not write into a folder that the config of someone else's run names
             build_if_absent(config.name, data_dir)
         where = f"{config.name} in {data_dir}"
         builder = _builder(config.name, data_dir)
@@ -86,7 +86,7 @@ class Tfds:
 
     @functools.cached_property
     def _entries(self) -> EntryFile:
-        """Made when they are first asked for: that reads all records, audio included."""
+        """The entries, gathered on first use, which reads all records, audio included."""
         return _entry_file(f"{self.place} {self.version}", self._read_entries())
 
     def __len__(self) -> int:
@@ -96,7 +96,7 @@ class Tfds:
         return self._entries[i]
 
     def where(self, i: int) -> str:
-        """The split and the record of an utterance."""
+        """Return the split and the record of an utterance."""
         return f"{self.name} {self._split}, record {i}"
 
     def _read_entries(self) -> Iterator[Entry]:
@@ -139,9 +139,9 @@ class Tfds:
 
 
 class EntryFile:
-    """Entries in a file of lines, `[id, seconds, text, language, speaker, noise, snr, timed_words]` each.
+    """Entries in a file of lines; each is `[id, seconds, text, language, speaker, noise, snr, timed_words]`.
 
-    In memory, they take eight bytes each.
+    An entry takes eight bytes of memory.
     """
 
     def __init__(self, path: Path):
@@ -156,11 +156,11 @@ class EntryFile:
 
 
 def _entry_file(key: str, entries: Iterable[Entry]) -> EntryFile:
-    """The entries stored under `key`, which must change whenever the entries do; written where absent."""
+    """Open the entries stored under `key`, which must change whenever the entries do; they are written if absent."""
     digest = hashlib.sha256(f"{FORMAT} {key}".encode()).hexdigest()[:32]
     path = cache_folder("index") / f"{digest}.jsonl"
     if not path.exists():
-        # Elsewhere until it is whole: runs that start together may all write it.
+        # Written elsewhere until it is complete, because runs that start together may all write it.
         with tempfile.TemporaryDirectory(dir=path.parent) as folder:
             whole = Path(folder) / path.name
             with open(whole, "w", encoding="utf-8") as file:
@@ -172,7 +172,7 @@ def _entry_file(key: str, entries: Iterable[Entry]) -> EntryFile:
 
 
 def _word_times(example: dict) -> tuple[np.ndarray, np.ndarray] | None:
-    """Starts and ends in seconds; whole numbers are samples."""
+    """Return starts and ends in seconds; whole numbers are samples."""
     if not {"word_starts", "word_ends", "sample_rate"} <= example.keys():
         return None
     times = [np.asarray(example[key]) for key in ("word_starts", "word_ends")]
@@ -191,13 +191,13 @@ def _builder(name: str, data_dir: str) -> Any:
     except ValueError:
         raise UserError(f"{name}: no name of a TFDS dataset; write name, name/config or name:1.0.0") from None
     _refuse_foreign_features(Path(data_dir) / builder_name.name)
-    # Straight from the files: the code that made a dataset may need TensorFlow, its files do not.
+    # Read directly from the files: the code that made a dataset may need TensorFlow, its files do not.
     try:
         return builder_from_files(name, data_dir=data_dir)
     except ImportError:
         raise UserError(
             f"{name} in {data_dir}: it has features that need TensorFlow; "
-            "store speech as an int16 Tensor with its sample_rate beside it"
+            "store speech as an int16 Tensor, and its rate as the feature sample_rate"
         ) from None
     except DatasetNotFoundError:
         hint = f"; build it with `joint-st data build {name} --data-dir {data_dir}`" if built_here(name) else ""
@@ -205,7 +205,8 @@ def _builder(name: str, data_dir: str) -> Any:
 
 
 def _refuse_foreign_features(folder: Path) -> None:
-    """Raises `UserError` where a dataset names features that are not TFDS's own: TFDS imports whatever module they name."""
+    """Raise `UserError` where a dataset names features that are not TFDS's own, because TFDS imports whatever module
+    they name."""
     for file in (*folder.glob("*/features.json"), *folder.glob("*/*/features.json")):
         for name in _classes(parse_json(file.read_bytes(), JsonValue, str(file))):
             if not name.startswith("tensorflow_datasets."):
@@ -213,7 +214,7 @@ def _refuse_foreign_features(folder: Path) -> None:
 
 
 def _classes(features: Any) -> Iterator[str]:
-    """The names of classes in the description of features, as of today and as of old."""
+    """Yield the names of classes in the description of features, in today's and in older forms."""
     if isinstance(features, dict):
         for key, value in features.items():
             if key in ("pythonClassName", "python_class_name", "type") and isinstance(value, str) and "." in value:
@@ -232,7 +233,7 @@ def _present(data_dir: str) -> str:
 
 
 def _plain(value) -> Any:
-    """Bytes as text, sequences of scalars as arrays, sequences of bytes as lists of text."""
+    """Return bytes as text, sequences of scalars as arrays, and sequences of bytes as lists of text."""
     if isinstance(value, bytes):
         return value.decode("utf-8")
     if isinstance(value, dict):

@@ -21,16 +21,16 @@ __all__ = ["BOUNDARY", "PADDING", "TOGETHER", "UNKNOWN", "Units", "load_units", 
 
 
 TOGETHER = 1_000
-"""Texts whose units are computed at once; to keep their phonemes one by one would take far longer."""
+"""Number of texts whose units are computed together; storing phonemes one by one would take far longer."""
 
 
 def make_units(config: UnitsConfig, examples: Iterable[tuple[str, str]], gather: Gather | None = None) -> Units | None:
-    """Units made from (normalised text, language tag or "") of each training text; None where the kind is `none`.
+    """Make the units from (normalised text, language tag or "") of each training text; None where the kind is `none`.
 
-    gather: in place of going through the examples, where it is known what they hold.
+    gather: what a pass over the examples has found, if there was one already.
 
-    Texts of a language that espeak-ng does not have have no phonemes. Raises `UserError` where there is no text, or none
-    that has phonemes, and where SentencePiece cannot make so many pieces.
+    Texts in a language that espeak-ng lacks have no phonemes. Raises `UserError` where there is no text, or none
+    that has phonemes, and where SentencePiece cannot make that many pieces.
     """
     if config.kind == "none":
         return None
@@ -53,7 +53,7 @@ def _gather(examples: Iterable[tuple[str, str]]) -> Gather:
 
 
 def load_units(folder: Path | str) -> Units:
-    """The units that `save` wrote into `folder`; raises `UserError` where there are none."""
+    """Load the units that `save` wrote into `folder`; raises `UserError` where there are none."""
     path = storage.path(folder) / FILE
     if not path.is_file():
         raise UserError(f"{path}: no such file; is this the folder of a run that has units?")
@@ -64,7 +64,7 @@ def load_units(folder: Path | str) -> Units:
 
 
 class _OfPhonemes(pydantic.BaseModel):
-    """What phonemes are saved as."""
+    """The file format of phonemes."""
 
     kind: Literal["phonemes"]
     symbols: list[Annotated[str, pydantic.Field(min_length=1)]]
@@ -80,7 +80,7 @@ class _OfPhonemes(pydantic.BaseModel):
 
 
 class _Spelled(pydantic.BaseModel):
-    """What units that spell are saved as, beside their tokenizer."""
+    """The file format of units that spell; their tokenizer is saved beside it."""
 
     kind: Literal["characters", "sentencepiece"]
 

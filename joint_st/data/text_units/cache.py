@@ -1,4 +1,4 @@
-"""Phonemes that were computed, kept on disk for all runs on this machine."""
+"""A cache of computed phonemes on disk, for all runs on this machine."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from joint_st.data.paths import cache_folder
 log = logging.getLogger(__name__)
 
 FORMAT = 1
-"""Changes with what is kept and how it is computed; files of another number are not read."""
+"""Number of the format; it changes with what is stored and how it is computed, and files of another format are not
+read."""
 WAIT_SECONDS = 20.0
 """Time to wait for another process that is writing."""
 
@@ -23,8 +24,8 @@ WAIT_SECONDS = 20.0
 class PhonemeCache:
     """A table from (voice, text) to phonemes, for several threads and processes.
 
-    It lies in memory alone where the file cannot be used: on a network file system that does not lock, on a full
-    disk, where the file is damaged.
+    It is kept in memory alone where the file cannot be used: on a network file system without locks, on a full disk, or
+    if the file is damaged.
     """
 
     def __init__(self, path: Path):
@@ -38,7 +39,7 @@ class PhonemeCache:
             self._give_up(error)
 
     def get(self, voice: str, text: str) -> str | None:
-        """What was kept; None where nothing was."""
+        """Return the stored phonemes; None where there are none."""
         with self._lock:
             if (found := self._memory.get((voice, text))) is not None:
                 return found
@@ -46,7 +47,7 @@ class PhonemeCache:
             return rows[0][0] if rows else None
 
     def put(self, rows: Iterable[tuple[str, str, str]]) -> None:
-        """Keeps rows of (voice, text, phonemes), all at once."""
+        """Store rows of (voice, text, phonemes) in one transaction."""
         rows = list(rows)
 
         def insert(database):
@@ -60,13 +61,13 @@ class PhonemeCache:
 
     def _open(self) -> sqlite3.Connection:
         database = sqlite3.connect(self._path, WAIT_SECONDS, check_same_thread=False)
-        # What a crash of the machine spoils can be computed again, and a commit need not wait for the disk.
+        # A commit need not wait for the disk, since data that a crash destroys can be computed again.
         database.execute("PRAGMA synchronous = OFF")
         database.execute(CREATE)
         return database
 
     def _guard(self, action: Callable[[sqlite3.Connection], Any]) -> Any:
-        """`action` of the database, or None where there is none, or none any more."""
+        """Return `action` of the database; None where there is no usable database."""
         if self._database is None:
             return None
         try:
@@ -89,7 +90,7 @@ INSERT = "INSERT OR REPLACE INTO phonemes VALUES (?, ?, ?)"
 
 
 def phoneme_cache(version: str) -> PhonemeCache:
-    """The cache of a version of espeak-ng, one in this process."""
+    """Return the cache of a version of espeak-ng, of which this process has one."""
     return _cache(cache_folder("phonemes") / f"{version}-{FORMAT}.sqlite")
 
 

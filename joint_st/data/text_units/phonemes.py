@@ -22,24 +22,24 @@ log = logging.getLogger(__name__)
 
 
 class Phonemes:
-    """One unit for each phoneme of an inventory, and one for the boundary between words.
+    """Text units: one for each phoneme of an inventory, and one for the boundary between words.
 
-    A phoneme is what espeak-ng writes as one, a diphthong or an affricate too. Stress is left out.
+    A phoneme is what espeak-ng writes as one, including diphthongs and affricates. Stress is left out.
     """
 
     def __init__(self, inventory: Iterable[str], language: str, version: str):
         self.symbols = (*SPECIAL, *inventory)
         self.size = len(self.symbols)
         self.language = language
-        """Tag of texts that do not say theirs."""
+        """Language tag of texts that do not state theirs."""
         self.version = version
-        """Version of espeak-ng that the inventory is of."""
+        """Version of espeak-ng that made the inventory."""
         self._ids = {symbol: i for i, symbol in enumerate(self.symbols)}
         self._voices: dict[str, str | NoPhonemes] = {}
 
     @classmethod
     def make(cls, language: str, gather: Gather) -> Phonemes:
-        """With the phonemes of the texts as inventory; those of a language that has none are passed over.
+        """Make units whose inventory is the phonemes of the texts; texts in a language without phonemes are skipped.
 
         Raises `UserError` where no text has phonemes, and where there are none of `language`.
         """
@@ -56,7 +56,7 @@ class Phonemes:
 
     @classmethod
     def load(cls, description: dict) -> Phonemes:
-        """What `save` described; warns where espeak-ng is of another version."""
+        """Load what `save` wrote; warns where espeak-ng has another version."""
         units = cls(description["symbols"], description["language"], description["version"])
         if units.version != phonemizer().version and current().is_first:
             log.warning(
@@ -68,7 +68,7 @@ class Phonemes:
 
     @property
     def digest(self) -> str:
-        # What is spoken follows the espeak-ng of this machine, not the one that the inventory is of.
+        # Pronunciations come from the espeak-ng of this machine, not from the one that made the inventory.
         spoken_by = (phonemizer().version, cache.FORMAT)
         return hashlib.sha256(json.dumps((self.symbols, self.language, spoken_by)).encode()).hexdigest()[:16]
 
@@ -85,11 +85,11 @@ class Phonemes:
     def prepare(self, examples: Iterable[tuple[str, str]]) -> None:
         keys = {key for example in examples if (key := self._key(*example)) is not None}
         missing = [key for key in keys if self._cache.get(*key) is None]
-        missing.sort()  # by voice: to change it takes as long as to speak some sentences
+        missing.sort()  # sorted by voice, because changing it takes as long as speaking some sentences
         self._compute(missing)
 
     def _phonemes(self, examples: Sequence[tuple[str, str]]) -> set[str]:
-        """All phonemes of some texts."""
+        """Return all phonemes of some texts."""
         self.prepare(examples)
         return {symbol for example in examples for word in self._spoken(*example) for symbol in word}
 
@@ -106,7 +106,7 @@ class Phonemes:
         return phoneme_cache(phonemizer().version)
 
     def _units(self, text: str, language: str) -> list[tuple[str, int]]:
-        """Each unit's symbol and word; a word that has no phonemes has no boundary either."""
+        """Return the symbol and the word of each unit; a word without phonemes has no boundary either."""
         units: list[tuple[str, int]] = []
         for i, word in enumerate(self._spoken(text, language)):
             if word and units:
@@ -115,7 +115,7 @@ class Phonemes:
         return units
 
     def _spoken(self, text: str, language: str) -> list[list[str]]:
-        """The phonemes of each word of `text.split()`; nothing where there are none of the language."""
+        """Return the phonemes of each word of `text.split()`; empty where the language has none."""
         key = self._key(text, language)
         if key is None:
             return []
@@ -125,7 +125,7 @@ class Phonemes:
         return [word.split() for word in packed.split("\n")]
 
     def _compute(self, keys: list[tuple[str, str]]) -> list[str]:
-        """The phonemes of each (voice, text), kept from now on: a line for each word, spaces between phonemes."""
+        """Compute and store the phonemes of each (voice, text): a line for each word, spaces between phonemes."""
         spoken = [phonemizer().words(text, voice) for voice, text in keys]
         packed = ["\n".join(" ".join(word) for word in words) for words in spoken]
         if keys:
@@ -133,9 +133,9 @@ class Phonemes:
         return packed
 
     def _key(self, text: str, language: str) -> tuple[str, str] | None:
-        """Voice and text under which the phonemes are kept; None where there are none of the language."""
+        """Return the voice and text under which phonemes are stored; None where the language has none."""
         voice = self._voice(language)
-        # JSON may hold halves of surrogate pairs, which no file and no library takes.
+        # JSON may hold halves of surrogate pairs, which neither files nor libraries accept.
         return None if isinstance(voice, NoPhonemes) else (voice, text.encode("utf-8", "replace").decode())
 
     def _voice(self, language: str) -> str | NoPhonemes:

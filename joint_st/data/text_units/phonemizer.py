@@ -1,4 +1,4 @@
-"""From words to phonemes in IPA, by espeak-ng, and from a BCP 47 tag to one of its voices."""
+"""Turns words into phonemes in IPA by espeak-ng, and a BCP 47 tag into one of its voices."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ RETRIEVAL = 1
 UTF8 = 1
 IPA = 0x02
 SEPARATOR = "\t"
-"""Between phonemes; espeak-ng itself puts spaces between words."""
+"""Separator of phonemes; espeak-ng itself puts spaces between words."""
 STRESS = "ˈˌ"
 LANGUAGE_SWITCH = re.compile(r"\([a-z][\w-]*\)")
-"""`(en)` before, `(fr)` after a word that is pronounced as in another language."""
+"""`(en)` before and `(fr)` after a word that is pronounced as in another language."""
 
 PUNCTUATION = string.punctuation + "¡¿«»‹›„“”‘’…–—।。，、！？"
 
@@ -39,14 +39,14 @@ WRONG = {
     "tai/th": ("Thai", "its vowels are read as consonants"),
     "sit/my": ("Burmese", "its vowels are read as consonants"),
 }
-"""Voices whose phonemes are of no use: their language, and why."""
+"""Voices whose phonemes are wrong: their language, and why."""
 
 Words = list[tuple[str, ...]]
-"""The phonemes of each word."""
+"""Phonemes of each word."""
 
 
 class NoPhonemes(UserError):
-    """There are no phonemes of a language."""
+    """Raised where there are no phonemes of a language."""
 
 
 class Voice(NamedTuple):
@@ -88,17 +88,18 @@ class Phonemizer:
         self._lock = threading.Lock()
         self._voice = ""
         self.calls = 0
-        """How often the library was asked."""
+        """Number of calls of the library."""
         self.version = self._library.espeak_Info(None).decode()
         self.voices = tuple(self._list_voices())
 
     def words(self, text: str, voice: str) -> Words:
-        """The phonemes of each word of `text.split()`, without stress; none where espeak-ng has none for it.
+        """Return the phonemes of each word of `text.split()`, without stress; empty for a word that espeak-ng cannot
+        pronounce.
 
         The text is spoken as a whole, so that a word sounds as it does among its neighbours. Where espeak-ng joins
-        words (`of a`), the text is cut in front of the word that was joined. What is not made of letters alone
-        (`cafe1`, `&`) is spoken by itself, and so is what espeak-ng takes for several words, as Chinese without
-        spaces: their phonemes are put together.
+        words (`of a`), the text is cut before the word that was joined. A word that is not made of letters alone
+        (`cafe1`, `&`) is spoken by itself, and so is one that espeak-ng takes for several words, such as Chinese
+        without spaces; its phonemes are put together.
         """
         words = text.split()
         found: Words = []
@@ -111,14 +112,14 @@ class Phonemizer:
         return found
 
     def _longest(self, words: list[str]) -> Words:
-        """Phonemes of the first of `words`, and of as many after it as come out one by one."""
+        """Return the phonemes of the first of `words`, and of as many after it as espeak-ng keeps apart."""
         odd = next((i for i, word in enumerate(words) if not _of_letters(word)), len(words))
         words = words[: max(odd, 1)]
         spoken = self._speak(words)
         if len(spoken) == len(words):
             return spoken
         best, fits, fails = [], 0, len(words)
-        while fails - fits > 1:  # a joint stays where words follow it: halve the range it is in
+        while fails - fits > 1:  # words may still be joined where others follow: halve the range that has the joint
             middle = (fits + fails) // 2
             spoken = self._speak(words[:middle])
             if len(spoken) == middle:
@@ -128,9 +129,9 @@ class Phonemizer:
         return best or [tuple(phoneme for word in self._speak(words[:1]) for phoneme in word)]
 
     def _speak(self, words: list[str]) -> Words:
-        """The words that espeak-ng makes of some."""
+        """Return the words into which espeak-ng divides some words."""
         self.calls += 1
-        # NUL would end the text; what is no character at all has no bytes.
+        # NUL would end the text; code points that are not characters have no bytes.
         spoken = " ".join(words).replace("\0", " ").encode("utf-8", "ignore")
         rest = ctypes.c_char_p(spoken)
         clauses = []
@@ -142,7 +143,8 @@ class Phonemizer:
         return [word for word in separated if word]
 
     def _list_voices(self):
-        """All voices with their languages: a byte of priority and a tag that ends with NUL each, then NUL."""
+        """Return all voices with their languages. (A language is a byte of priority and a tag that ends with NUL; NUL
+        ends the list.)"""
         listed = self._library.espeak_ListVoices(None)
         for i in range(1 << 16):
             if not listed[i]:
@@ -157,7 +159,7 @@ class Phonemizer:
 
 
 def _of_letters(word: str) -> bool:
-    """Whether a word is letters and their marks, apart from apostrophes, and punctuation around it."""
+    """Return whether a word consists of letters and their marks, apart from apostrophes and punctuation around it."""
     inner = word.strip(PUNCTUATION).replace("'", "").replace("’", "")
     return inner.isalpha() or {"L"} <= {unicodedata.category(character)[0] for character in inner} <= {"L", "M"}
 
@@ -167,16 +169,17 @@ _NO_STRESS = str.maketrans("", "", STRESS)
 
 @functools.cache
 def phonemizer() -> Phonemizer:
-    """The one of this process."""
+    """Return the phonemizer of this process."""
     return Phonemizer()
 
 
 def find_voice(tag: str, default: str, voices: Sequence[Voice]) -> str:
-    """The identifier of the voice for a tag (`en`, `de-AT`, `zh-HK`), a code of three letters (`eng`) or a language's
-    English name; empty means `default`.
+    """Return the identifier of the voice for a tag (`en`, `de-AT`, `zh-HK`), a code of three letters (`eng`) or a
+    language's English name; empty means `default`.
 
-    A tag without a region takes the default's, if that is of the same language. Otherwise the tag's last parts are
-    dropped until a voice has it (RFC 4647, 3.4). Raises `NoPhonemes` where none has, and where its phonemes are wrong.
+    A tag without a region takes the region of the default if that has the same language. Otherwise the last parts of
+    the tag are dropped until a voice matches (RFC 4647, 3.4). Raises `NoPhonemes` where none matches, and where the
+    voice's phonemes are wrong.
     """
     wanted = bcp_47(tag) or bcp_47(default)
     if bcp_47(default).split("-")[0] == wanted:

@@ -1,4 +1,4 @@
-"""What all kinds of units offer, and those that spell: characters or wordpieces, whatever the language."""
+"""The interface of all kinds of text units, and the units that spell in any language: characters or wordpieces."""
 
 from __future__ import annotations
 
@@ -21,52 +21,52 @@ FILE = "units.json"
 
 
 class Gather(Protocol):
-    """Goes through the training texts, or knows what a pass over them has found."""
+    """A pass over the training texts, or the stored outcome of one."""
 
     def __call__(self, digest: str, symbols_of: Callable[[Sequence[tuple[str, str]]], set[str]]) -> set[str]:
-        """All that `symbols_of` finds in (text, language tag) of the texts, some at a time.
+        """Return all that `symbols_of` finds in (text, language tag) of the texts, which it gets in chunks.
 
-        digest: changes whenever `symbols_of` may find something else in a text.
+        digest: a text that changes whenever `symbols_of` may find something else in a text.
         """
         ...
 
 
 class Units(Protocol):
-    """Text to units; texts are normalised before they come here. It pickles, and serves many threads."""
+    """Turns normalised text into units. It can be pickled and used by many threads."""
 
     size: int
-    """How many units there are, padding and unknown included. Padding is the blank of the auxiliary CTC of units."""
+    """Number of units, padding and unknown included. Padding is the blank of the auxiliary CTC of units."""
     symbols: tuple[str, ...]
     """How each unit is written [size]."""
 
     @property
     def digest(self) -> str:
-        """Changes whenever `encode` may return something else for some text and language."""
+        """Text that changes whenever `encode` may return something else for some text and language."""
         ...
 
     def encode(self, text: str, language: str = "") -> np.ndarray:
-        """Units int32 [U], none of them padding. `language`: BCP 47 tag, empty where unknown."""
+        """Return units int32 [U], none of them padding. `language`: BCP 47 tag, empty where unknown."""
         ...
 
     def words(self, text: str, language: str = "") -> np.ndarray:
-        """Which word of `text.split()` each unit belongs to, int32 [U]; -1 for boundaries between words."""
+        """Return which word of `text.split()` each unit belongs to, int32 [U]; -1 for boundaries between words."""
         ...
 
     def refusal(self, language: str) -> str:
-        """Why texts in a language have no units at all; empty where they may have."""
+        """Return why texts in a language have no units at all; empty where they may have some."""
         ...
 
     def prepare(self, examples: Iterable[tuple[str, str]]) -> None:
-        """Computes, and keeps on disk, what `encode` will need for each (text, language)."""
+        """Compute, and store on disk, what `encode` will need for each (text, language)."""
         ...
 
     def save(self, folder: Path | str) -> None:
-        """Writes what `load_units` reads into a folder, which is made."""
+        """Write what `load_units` reads into a folder, which is created."""
         ...
 
 
 def write_description(folder: Path | str, description: dict) -> None:
-    """Writes `units.json` into a folder, which is made."""
+    """Write `units.json` into a folder, which is created."""
     Path(folder).mkdir(parents=True, exist_ok=True)
     text = json.dumps(description, ensure_ascii=False, indent=1)
     (Path(folder) / FILE).write_text(text + "\n", encoding="utf-8")
@@ -102,7 +102,7 @@ class Spelling:
         return np.where(boundary, -1, np.minimum(word, len(text.split()) - 1)).astype(np.int32)
 
     def label_words(self, labels: Iterable[int]) -> tuple[list[str], np.ndarray]:
-        """The words of the text of labels [U], however they cut it, and the word of each label, int32 [U].
+        """Return the words of the text that labels [U] spell, and the word of each label, int32 [U].
 
         The words are those of `tokenizer.decode(labels).split()`; a label that spells a boundary alone has -1, and one
         that reaches over a boundary counts for the word it begins in.
@@ -125,11 +125,11 @@ class Spelling:
         return words, np.array(owners, np.int32)
 
     def refusal(self, language: str) -> str:
-        """Nothing is refused: any language can be spelled."""
+        """Return an empty text: any language can be spelled."""
         return ""
 
     def prepare(self, examples: Iterable[tuple[str, str]]) -> None:
-        """Nothing: spelling needs no preparation."""
+        """Do nothing: spelling needs no preparation."""
 
     def save(self, folder: Path | str) -> None:
         self.tokenizer.save(folder)

@@ -1,8 +1,8 @@
-"""Shallow fusion: what language models and hot words add to the score of a prefix while the beam search runs.
+"""Shallow fusion: language models and hot words change the score of a prefix while the beam search runs.
 
-All of it is a function of the labels of a prefix alone. Each part keeps a state of each prefix, from which follows by
-how much a label more changes the score, so that the search carries a few integers a prefix (or, of a neural model, its
-hidden state), and all tables lie on the device as arrays.
+The change depends on the labels of a prefix alone. Each part keeps a state for each prefix, which determines how one
+more label changes the score. The search therefore carries a few integers for each prefix (or the hidden state of a
+neural model), and all tables are arrays on the device.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from joint_st.decoding.fusion.word_lm import WordLM
 
 
 class Weights(NamedTuple):
-    """How much each part counts; natural logarithms. They are data of a compiled search, not constants in it."""
+    """Weights of the parts, for natural logarithms. They are arguments of a compiled search, not constants in it."""
 
     lm: Any = 0.5
-    """Factor of the language model's log probability, penalties of the unknown included."""
+    """Factor of the language model's log probability, penalties of unknown words included."""
     insertion_bonus: Any = 0.0
-    """For each word, or label where the model is over labels."""
+    """Added for each word, or each label if the model is over labels."""
     unknown_penalty: Any = 10.0
-    """Taken off the log probability of each word, or label, that the language model does not know."""
+    """Subtracted from the log probability of each word, or label, that the language model does not know."""
     hot_word_bonus: Any = 5.0
-    """For each hot word."""
+    """Added for each hot word."""
 
 
 class Fusion(NamedTuple):
@@ -38,20 +38,20 @@ class Fusion(NamedTuple):
     weights: Weights
 
     def start(self) -> tuple:
-        """The state of the empty prefix: a tree of arrays, numbers [] in most parts."""
+        """Return the state of the empty prefix: a tree of arrays, which are scalars [] in most parts."""
         return tuple(part.start() for part, _ in self._parts())
 
     def lengthen(self, states: tuple, labels: jax.Array) -> tuple[jax.Array, tuple]:
-        """What each label [K] adds to the score of each prefix, float32 [W, K], and the states then.
+        """Return what each label [K] adds to the score of each prefix, float32 [W, K], and the states after it.
 
-        states: a tree of [W, ...]; the states then are one of [W, K, ...], or [W, 1, ...] where the label makes no
-        difference.
+        states: a tree of [W, ...]; the new states have [W, K, ...], or [W, 1, ...] where they do not depend on the
+        label.
         """
         found = [part.lengthen(state, labels, *weights) for (part, weights), state in zip(self._parts(), states)]
         return sum(gain for gain, _ in found), tuple(after for _, after in found)
 
     def finish(self, states: tuple) -> jax.Array:
-        """What the end adds to the score of each prefix, float32 [W]."""
+        """Return what the end adds to the score of each prefix, float32 [W]."""
         return sum(part.finish(state, *weights) for (part, weights), state in zip(self._parts(), states))
 
     def _parts(self) -> list[tuple[Any, tuple]]:

@@ -1,4 +1,4 @@
-"""Language models and hot words, from their files to tables for the labels of a tokenizer."""
+"""Reads language models and hot words into tables for the labels of a tokenizer."""
 
 from __future__ import annotations
 
@@ -28,29 +28,29 @@ from joint_st.runs.directory import RunDirectory
 from joint_st.runs.trained import load_lm
 
 Level = Literal["word", "label"]
-"""What the tokens of a language model are."""
+"""What the tokens of a language model are: words or labels."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Fused:
-    """What is fused with a run's logits and what rescores the hypotheses, and how tables name it."""
+    """The parts that are fused with a run's logits or rescore the hypotheses, and their names in tables."""
 
     fusion: Fusion | None
     lm: str = ""
-    """Such as `word 3-gram lm.arpa`; "" where there is none."""
+    """Name such as `word 3-gram lm.arpa`; "" where there is none."""
     hot_words: str = ""
-    """Such as `hot.txt`; "" where there are none."""
+    """Name such as `hot.txt`; "" where there are none."""
     tuned: str = ""
-    """Names of the splits that the weights were found on; "" where they were given."""
+    """Names of the splits on which the weights were found; "" where the user gave them."""
     rescoring: Rescoring | None = None
     rescorer: str = ""
-    """Such as `label LSTM lm step 800`; "" where there is none."""
+    """Name such as `label LSTM lm step 800`; "" where there is none."""
     digest: str = ""
-    """Changes with the content of the files."""
+    """Text that changes with the content of the files."""
 
     @property
     def names(self) -> list[str]:
-        """The parts, each with its weights."""
+        """Names of the parts, each with its weights."""
         names = []
         if self.lm:
             names.append(f"{self.lm} weight {self.fusion.weights.lm:g} bonus {self.fusion.weights.insertion_bonus:g}")
@@ -62,17 +62,17 @@ class Fused:
         return names + [f"tuned on {self.tuned}"] * bool(self.tuned)
 
     def with_weights(self, weights: Weights) -> Fused:
-        """The same with other weights of fusion."""
+        """Return the same with other weights of fusion."""
         return dataclasses.replace(self, fusion=self.fusion._replace(weights=weights))
 
     def with_rescoring(self, weights: RescoringWeights) -> Fused:
-        """The same with other weights of rescoring."""
+        """Return the same with other weights of rescoring."""
         return dataclasses.replace(self, rescoring=self.rescoring._replace(weights=weights))
 
 
 @dataclasses.dataclass(frozen=True)
 class FusionFiles:
-    """What is to be fused and to rescore, before it is known with which run."""
+    """Files of what to fuse and what to rescore with, independent of a run."""
 
     lm: Path | None
     """An ARPA file, a KenLM trie, or the directory of a language model's run."""
@@ -88,11 +88,11 @@ class FusionFiles:
     """What the tokens of `rescore` are; None: see `find_level`."""
 
     def open(self, tokenizer: Tokenizer, normalizer: Normalizer) -> Fused:
-        """Reads the files for a run's labels.
+        """Read the files for a run's labels.
 
-        A line on stderr says what each n-gram model is. Raises `UserError` where a file is missing, broken, too large, or
-        of another tokenizer, where most of its words cannot be spelled, where one cannot tell whether it is of words or of
-        labels, and where hot words cannot be spelled.
+        Describes each n-gram model in a line on stderr. Raises `UserError` where a file is missing, broken, too large,
+        or made for another tokenizer, where most of its words or a hot word cannot be spelled, and where it is unclear
+        whether a model is over words or over labels.
         """
         lm, hot_words, rescoring, names = None, None, None, {}
         if self.lm is not None:
@@ -112,7 +112,7 @@ class FusionFiles:
 
 
 def digest_of(paths: Iterable[Path]) -> str:
-    """Changes with the content of some files; of the run of a language model, with its checkpoints."""
+    """Return a text that changes with the content of files, or with the checkpoints of a language model's run."""
     digest = hashlib.sha256()
     for path in paths:
         if path.is_dir():
@@ -128,7 +128,8 @@ def digest_of(paths: Iterable[Path]) -> str:
 def open_lm(
     path: Path, tokenizer: Tokenizer, normalizer: Normalizer, level: Level | None = None, option: str = "--lm-level"
 ) -> tuple[LabelLM | WordLM | NeuralLM, str]:
-    """A language model for a run's labels, and how tables name it; as of `FusionFiles.open`. option: sets `level`."""
+    """Open a language model for a run's labels, and return its name in tables too; see `FusionFiles.open`. option: the
+    option that sets `level`."""
     if path.is_dir():
         if level == "word":
             raise UserError(f"{option} word: {path} is a neural model, which is over labels; leave it out")
@@ -146,10 +147,10 @@ def open_lm(
 
 
 def find_level(model: Arpa, path: Path, tokenizer: Tokenizer, option: str) -> Level:
-    """Whether a model is of words or of a run's labels, where that is beyond doubt; raises `UserError` elsewhere.
+    """Return whether a model is over words or over a run's labels; raises `UserError` where that is unclear.
 
-    It is of labels where a token has the space that labels have and words do not, or where no label of the run has one;
-    and of words where several labels spell one of its tokens, or one is longer than any label.
+    It is over labels if a token contains the space that labels have and words do not, or if no label of the run has
+    one. It is over words if a token takes several labels to spell, or is longer than any label.
     """
     labels, tokens = set(symbols(tokenizer)), model.tokens
     if any(SPACE in token for token in tokens):
@@ -208,7 +209,7 @@ def _label_lm(model: Arpa, path: Path, tokenizer: Tokenizer) -> tuple[LabelLM, s
     missing = [label for label in own if label not in tokens]
     if 2 * len(missing) > len(own):
         raise UserError(
-            f"{path}: {len(missing)} of the run's {len(own)} labels, such as {missing[0]!r}, are not in it; make it of more "
+            f"{path}: {len(missing)} of the run's {len(own)} labels, such as {missing[0]!r}, are not in it; make it from more "
             "text, or of labels of the run's own tokenizer"
         )
     lacks = f"; it lacks {len(missing)} of the run's, such as {missing[0]!r}" if missing else ""

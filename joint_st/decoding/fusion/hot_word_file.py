@@ -1,4 +1,4 @@
-"""Files of hot words: a word or a phrase a line, and after it ` :W` where it counts for W bonuses instead of one."""
+"""Files of hot words: a word or a phrase a line; with ` :W` after it, it counts for W bonuses instead of one."""
 
 from __future__ import annotations
 
@@ -14,14 +14,15 @@ from joint_st.errors import UserError
 MOST_WEIGHT = 100.0
 """Most bonuses that a phrase may count for."""
 NAMED = 10
-"""Lines that are left out and named; all are counted."""
+"""Number of left-out lines that are named; all are counted."""
 
 
 def read_hot_words(path: Path, normalizer: Normalizer) -> dict[str, float]:
-    """The normalised phrases of a file, and how many bonuses each counts for; the largest where it stands there twice.
+    """Return the normalised phrases of a file, and how many bonuses each counts for (the largest number of a repeated
+    phrase).
 
-    Names on stderr the lines of which the normaliser leaves nothing. Raises `UserError` where there is no such file, it
-    is no text, a weight is none, and where it holds no word.
+    Names on stderr the lines that are empty once normalised. Raises `UserError` where there is no such file, where it
+    is not text or has no word, and for an invalid weight.
     """
     if not path.is_file():
         raise UserError(f"{path}: no such file")
@@ -50,7 +51,7 @@ def read_hot_words(path: Path, normalizer: Normalizer) -> dict[str, float]:
 
 
 def _split(line: str, place: str) -> tuple[str, float]:
-    """A line without its weight, and the weight; 1 where it has none."""
+    """Return a line without its weight, and the weight; 1 where it has none."""
     found = re.fullmatch(r"(.*\S)\s+:(\S+)\s*", line)
     if not found:
         return line, 1.0

@@ -1,9 +1,9 @@
-"""A bonus for words that are said to be likely, and for phrases of them.
+"""Hot words: a bonus for words and phrases that the user expects.
 
-Each occurrence of a hot phrase, as whole words, is worth one bonus, or as many as its weight says. A share of it counts while the phrase is being
-spelled, that of its letters spelled so far, so that the beam keeps it; it is taken back where the spelling diverges.
-The automaton is that of Aho and Corasick ("Efficient string matching", 1975) over letters, with a space before each
-phrase; its table has a row for each state and a column for each label.
+Each occurrence of a hot phrase, as whole words, gets one bonus, or as many as its weight says. While the phrase is
+being spelled, a share of the bonus counts in proportion to the letters spelled so far, so that the beam keeps it; the
+share is taken back if the spelling diverges. The automaton is Aho and Corasick's ("Efficient string matching", 1975)
+over letters, with a space before each phrase; its table has a row for each state and a column for each label.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ class HotWords(NamedTuple):
     after: jax.Array
     """The state after each state and label, int32 [S, V]."""
     gains: jax.Array
-    """What that adds to the score, in bonuses, float32 [S, V]."""
+    """Change of the score, in bonuses, float32 [S, V]."""
     ends: jax.Array
-    """What the end of the text adds, float32 [S]."""
+    """Change of the score at the end of the text, in bonuses, float32 [S]."""
     first: jax.Array
     """The state of the empty prefix, int32 []."""
 
@@ -39,8 +39,8 @@ class HotWords(NamedTuple):
     def of(
         cls, phrases: Iterable[str], spellings: Sequence[str], weights: Mapping[str, float] = MappingProxyType({})
     ) -> HotWords:
-        """phrases: normalised, words separated by single spaces. spellings: what each label [V] adds to a text. weights:
-        how many bonuses phrases count for, where it is not one.
+        """Build the automaton. phrases: normalised, words separated by single spaces. spellings: what each label [V]
+        adds to a text. weights: bonuses of the phrases that do not count for one.
 
         Raises `UserError` where a phrase cannot be spelled, and where there are too many.
         """
@@ -55,7 +55,7 @@ class HotWords(NamedTuple):
         back = _fall_back(children, shares, over)
 
         def advance(state: int, letter: str) -> tuple[int, float]:
-            """The state after a letter, and what the phrases are worth that were over before it."""
+            """Return the state after a letter, and the worth of the phrases that ended before it."""
             done = over[state] if letter == " " else 0.0
             while state and letter not in children[state]:
                 state = back[state]
@@ -75,24 +75,25 @@ class HotWords(NamedTuple):
         return cls(after, gains, ends, np.int32(children[0].get(" ", 0)))
 
     def start(self) -> jax.Array:
-        """The state [] of the empty prefix."""
+        """Return the state [] of the empty prefix."""
         return jnp.asarray(self.first)
 
     def lengthen(self, states, labels, bonus):
-        """By how much each label [K] changes the score of each prefix, float32 [W, K], and the states then [W, K]."""
+        """Return how much each label [K] changes the score of each prefix, float32 [W, K], and the states after it [W,
+        K]."""
         cell = states[:, None], labels[None]
         return bonus * self.gains[cell], self.after[cell]
 
     def finish(self, states, bonus):
-        """By how much the end changes the score of each prefix, float32 [W]."""
+        """Return how much the end changes the score of each prefix, float32 [W]."""
         return bonus * self.ends[states]
 
 
 def _trie(
     phrases: Sequence[str], weights: Mapping[str, float]
 ) -> tuple[list[dict[str, int]], list[float], list[float]]:
-    """The letters that lead from each state to others; the share of a phrase's worth that is spelled in each state; and
-    what the phrase is worth that ends there."""
+    """Return the letters that lead from each state to others, the share of a phrase's worth that each state has
+    spelled, and the worth of the phrase that ends in it."""
     children, shares, over = [{}], [0.0], [0.0]
     for phrase in phrases:
         state, worth = 0, weights.get(phrase, 1.0)
@@ -109,9 +110,9 @@ def _trie(
 
 
 def _fall_back(children: list[dict[str, int]], shares: list[float], over: list[float]) -> list[int]:
-    """The state of the longest proper suffix of each one; completes `shares` and `over`.
+    """Return the state of the longest proper suffix of each state; completes `shares` and `over`.
 
-    A state's share is the largest of its own and of its suffixes'; all phrases that end there are over.
+    A state's share is the largest among its own and its suffixes'; all phrases that end there count.
     """
     back = [0] * len(children)
     queue = deque(children[0].values())

@@ -1,4 +1,4 @@
-"""A language model over the labels themselves: every label is a token."""
+"""An n-gram language model over the labels themselves: every label is a token."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from joint_st.lm.arpa import Arpa
 
 
 class LabelLM(NamedTuple):
-    """The state of a prefix is that of the n-gram model after it."""
+    """Scores labels; the state of a prefix is the state of the n-gram model after it."""
 
     ngram: NGram
     tokens: jax.Array
@@ -22,20 +22,21 @@ class LabelLM(NamedTuple):
 
     @classmethod
     def of(cls, model: Arpa, symbols: Sequence[str]) -> LabelLM:
-        """symbols: how the model writes each label [V]; one that it lacks is its `<unk>`."""
+        """Make it from a model. symbols: how the model writes each label [V]; a label that it lacks is its `<unk>`."""
         ngram, ids = NGram.of(model)
         return cls(ngram, np.array([ids.get(symbol, ngram.unknown) for symbol in symbols], np.int32))
 
     def start(self) -> jax.Array:
-        """The state [] of the empty prefix."""
+        """Return the state [] of the empty prefix."""
         return jnp.int32(self.ngram.start)
 
     def lengthen(self, states, labels, weight, bonus, unknown_penalty):
-        """By how much each label [K] changes the score of each prefix, float32 [W, K], and the states then [W, K]."""
+        """Return how much each label [K] changes the score of each prefix, float32 [W, K], and the states after it [W,
+        K]."""
         tokens = self.tokens[labels]
         log_probs, after = self.ngram.step(states[:, None], tokens)
         return weight * (log_probs - unknown_penalty * (tokens == self.ngram.unknown)) + bonus, after
 
     def finish(self, states, weight, bonus, unknown_penalty):
-        """By how much the end changes the score of each prefix, float32 [W]."""
+        """Return how much the end changes the score of each prefix, float32 [W]."""
         return weight * self.ngram.step(states, self.ngram.end)[0]

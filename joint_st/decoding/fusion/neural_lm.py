@@ -1,8 +1,8 @@
 """A neural language model over the labels, fused label by label.
 
-The model is one step behind: the state of a prefix is the model's before it has read the last label, and that label.
-So a frame takes one step of all prefixes together, which says at once how likely every label more is, and the state
-after a label more is the one just computed, whichever label it is: nothing is computed for prefixes that are not kept.
+The model is one step behind: the state of a prefix is the model's state before the last label, together with that
+label. A frame therefore takes one step of the model for all prefixes, which scores every next label, and the state
+after a next label is the one just computed, whichever label it is. Nothing is computed for prefixes that are not kept.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ from joint_st.models.language_model import EDGE, LanguageModel, merge_lm
 @functools.partial(jax.tree_util.register_dataclass, data_fields=["weights"], meta_fields=["config", "vocabulary"])
 @dataclasses.dataclass(frozen=True)
 class NeuralLM:
-    """The state of a prefix: the model's, a tree of [layers, D], and the label it is to read next, int32 []."""
+    """Scores labels; the state of a prefix is the model's, a tree of [layers, D], and the label that it reads next,
+    int32 []."""
 
     weights: Weights
     config: LmModelConfig
@@ -30,14 +31,14 @@ class NeuralLM:
     """V, the blank included."""
 
     def start(self):
-        """The state of the empty prefix."""
+        """Return the state of the empty prefix."""
         state = self._model().init_state(1)
         return jax.tree.map(lambda x: x[:, 0], state), jnp.int32(EDGE)
 
     def lengthen(self, states, labels, weight, bonus, unknown_penalty):
-        """By how much each label [K] changes the score of each prefix, float32 [W, K], and the states then.
+        """Return how much each label [K] changes the score of each prefix, float32 [W, K], and the states after it.
 
-        The model's are the same after every label: a tree of [W, 1, layers, D]; the labels are int32 [W, K].
+        The model's states are the same after every label, a tree of [W, 1, layers, D]; the labels are int32 [W, K].
         """
         log_probs, after = self._read(states)
         gains = weight * (log_probs[:, labels] - unknown_penalty * (labels == UNKNOWN)) + bonus
@@ -45,11 +46,12 @@ class NeuralLM:
         return gains, (jax.tree.map(lambda x: x[:, None], after), last)
 
     def finish(self, states, weight, bonus, unknown_penalty):
-        """By how much the end changes the score of each prefix, float32 [W]."""
+        """Return how much the end changes the score of each prefix, float32 [W]."""
         return weight * self._read(states)[0][:, EDGE]
 
     def _read(self, states):
-        """Log probabilities [W, V] of what comes after the last labels, and the model's states [W, layers, D] then."""
+        """Return log probabilities [W, V] of what follows the last labels, and the model's states [W, layers, D] after
+        them."""
         state, last = states
         log_probs, after = self._model().step(last, jax.tree.map(lambda x: jnp.swapaxes(x, 0, 1), state))
         return log_probs, jax.tree.map(lambda x: jnp.swapaxes(x, 0, 1), after)

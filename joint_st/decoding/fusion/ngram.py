@@ -1,9 +1,9 @@
 """A back-off n-gram model as an automaton on the device.
 
-A state is a context of which the model says something: it has a token after it, or a back-off weight. The state of a
-history is the longest suffix of it that is one. What a state has no arc for is looked for in the state of its longest
-proper suffix, at the price of the back-off weight; the state of no context has an arc for every token. All contexts
-along the way are searched at once, and the longest that has the arc counts.
+A state is a context that the model knows: it has a token after it, or a back-off weight. The state of a history is its
+longest suffix that is a known context. If a state has no arc for a token, the state of its longest proper suffix is
+tried, and the back-off weight is added; the state of the empty context has an arc for every token. All contexts along
+the way are searched at once, and the longest that has the arc counts.
 """
 
 from __future__ import annotations
@@ -24,20 +24,20 @@ from joint_st.lm.arpa import END, START, UNKNOWN, Arpa
 @functools.partial(jax.tree_util.register_dataclass, data_fields=["first", "symbols", "targets"], meta_fields=["steps"])
 @dataclasses.dataclass(frozen=True)
 class Arcs:
-    """For each of S states, arcs by symbol, sorted; A in all, and one more that is no one's."""
+    """The arcs of S states, sorted by symbol within each state; A in all, and a last one that belongs to no state."""
 
     first: jax.Array
-    """Where the arcs of each state begin, int32 [S + 1]."""
+    """Index of each state's first arc, int32 [S + 1]."""
     symbols: jax.Array
     """int32 [A + 1]."""
     targets: jax.Array
-    """States that they lead to, int32 [A + 1]."""
+    """States to which the arcs lead, int32 [A + 1]."""
     steps: int
-    """Number of steps of the binary search among the arcs of the state that has the most."""
+    """Steps of the binary search among the arcs of a state, enough for the state that has the most."""
 
     @classmethod
     def of(cls, arcs: Mapping[tuple[int, int], int], states: int) -> tuple[Arcs, np.ndarray]:
-        """From targets by state and symbol; also the order [A] in which the arcs were put."""
+        """Make them from targets by state and symbol; return also the order [A] of the sorted arcs."""
         keys = np.array(list(arcs), np.int64).reshape(-1, 2)
         order = np.lexsort((keys[:, 1], keys[:, 0]))
         counts = np.bincount(keys[:, 0], minlength=states)
@@ -47,7 +47,7 @@ class Arcs:
         return cls(first, *columns, steps=int(counts.max(initial=0)).bit_length()), order
 
     def find(self, states: jax.Array, symbols: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """Whether each state has an arc of each symbol, and the arc's index; both broadcast."""
+        """Return whether each state has an arc for each symbol, and the arc's index; both broadcast."""
         states, symbols = jnp.broadcast_arrays(states, symbols)
         end = self.first[states + 1]
 
@@ -71,13 +71,14 @@ class NGram:
     """An n-gram model; logarithms are natural."""
 
     arcs: Arcs
-    """What follows each state, by token."""
+    """Arcs from each state, by token."""
     log_probs: jax.Array
     """Log probabilities of the arcs, float32 [A + 1]."""
     shorter: jax.Array
-    """State of the longest proper suffix of each state's context, int32 [S]; 0, without context, leads to itself."""
+    """State of the longest proper suffix of each state's context, int32 [S]; state 0, the empty context, leads to
+    itself."""
     backoffs: jax.Array
-    """Log weights of going there, float32 [S]."""
+    """Back-off log weights, added on the way to `shorter`, float32 [S]."""
     order: int
     start: int
     """The state after `<s>`."""
@@ -88,7 +89,7 @@ class NGram:
 
     @classmethod
     def of(cls, model: Arpa) -> tuple[NGram, dict[str, int]]:
-        """The automaton of a model, in NumPy arrays, and the tokens by name."""
+        """Build the automaton of a model in NumPy arrays; return also the tokens by name."""
         tokens = {token: i for i, (token,) in enumerate(model.ngrams[0])}
         contexts = {(): 0}
         for of_order in model.ngrams:
@@ -123,7 +124,7 @@ class NGram:
         return automaton, tokens
 
     def step(self, states: jax.Array, tokens: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """Log probability of each token after each state, and the state then; both broadcast."""
+        """Return the log probability of each token after each state, and the next state; both broadcast."""
         states, tokens = jnp.broadcast_arrays(states, tokens)
         chain, weights = [states], [jnp.zeros(states.shape)]
         for _ in range(self.order - 1):

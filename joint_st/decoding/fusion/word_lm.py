@@ -1,7 +1,8 @@
 """A language model over words, for labels that spell them.
 
-A word counts when it is over: at the label that begins the next one, or at the end. Until then, its labels lead through
-a trie of the words that the model knows; once they lead out of it, the word is unknown, and its penalty counts at once.
+A word is scored when it ends: at the label that begins the next word, or at the end. Until then, its labels lead
+through a trie of the words that the model knows; once they leave the trie, the word is unknown, and its penalty counts
+immediately.
 """
 
 from __future__ import annotations
@@ -18,15 +19,16 @@ from joint_st.errors import UserError
 from joint_st.lm.arpa import Arpa
 
 _ROOT, _UNKNOWN = 0, 1
-"""Nodes of the trie: between words, and within one that is none of the model's."""
+"""Special nodes of the trie: between words, and within a word that the model does not know."""
 
 
 class WordLM(NamedTuple):
-    """The state of a prefix is that of the n-gram model after its whole words, and the node that its last one is at."""
+    """Scores words; the state of a prefix is the n-gram model's after its complete words, and the trie's node of its
+    last word."""
 
     ngram: NGram
     trie: Arcs
-    """By node and label."""
+    """Arcs of the trie by node and label."""
     words: jax.Array
     """The token of the word that ends at each node, int32 [N]; `<unk>` where none does."""
     begins: jax.Array
@@ -34,9 +36,9 @@ class WordLM(NamedTuple):
 
     @classmethod
     def of(cls, model: Arpa, spellings: Sequence[str]) -> WordLM:
-        """spellings: what each label [V] adds to a text, with a space only at the front.
+        """Make it from a model. spellings: what each label [V] adds to a text, with a space only at the front.
 
-        Raises `UserError` where a label has one elsewhere, and where most words of the model cannot be spelled.
+        Raises `UserError` where a label has a space elsewhere, and where most words of the model cannot be spelled.
         """
         if odd := [spelling for spelling in spellings if " " in spelling[1:]]:
             raise UserError(f"the run's tokenizer has the piece {odd[0]!r}: a word LM needs words to begin with pieces")
@@ -47,7 +49,7 @@ class WordLM(NamedTuple):
         if len(unspellable) > len(words):
             raise UserError(
                 f"{len(unspellable)} of its {len(model.tokens)} words, such as {unspellable[0]!r}, cannot be spelled by the "
-                "run's tokenizer; make it of texts that are normalised as the run's"
+                "run's tokenizer; make it from texts that are normalised like the run's"
             )
         if not words:
             raise UserError("holds no word")
@@ -61,11 +63,11 @@ class WordLM(NamedTuple):
         return cls(ngram, Arcs.of(arcs, len(children))[0], tokens, begins)
 
     def start(self) -> tuple[jax.Array, jax.Array]:
-        """The state [], [] of the empty prefix."""
+        """Return the state [], [] of the empty prefix."""
         return jnp.int32(self.ngram.start), jnp.int32(_ROOT)
 
     def lengthen(self, states, labels, weight, bonus, unknown_penalty):
-        """Scores and states after each label, as `LabelLM.lengthen` gives them; the bonus is for a word."""
+        """Return scores and states after each label, as `LabelLM.lengthen` does; the bonus is for a word."""
         contexts, nodes = states
         of_word, after_word = self._end_word(states, weight, bonus, unknown_penalty)
         begins = self.begins[labels]
@@ -77,16 +79,17 @@ class WordLM(NamedTuple):
         return gain, (jnp.where(begins, after_word[:, None], contexts[:, None]), after)
 
     def finish(self, states, weight, bonus, unknown_penalty):
-        """Scores of the end of the text, as `LabelLM.finish` gives them."""
+        """Return scores of the end of the text, as `LabelLM.finish` does."""
         of_word, after_word = self._end_word(states, weight, bonus, unknown_penalty)
         return of_word + weight * self.ngram.step(after_word, self.ngram.end)[0]
 
     def _end_word(self, states, weight, bonus, unknown_penalty):
-        """What the end of each prefix's last word adds to its score [W], and the n-gram model's state then [W]."""
+        """Return what the end of each prefix's last word adds to its score [W], and the n-gram model's state after it
+        [W]."""
         contexts, nodes = states
         word = self.words[nodes]
         log_prob, after = self.ngram.step(contexts, word)
-        # Of a word that only begins as a known one does, the penalty is still to be paid.
+        # A word that is only the beginning of a known one still has to get the penalty.
         unpaid = (word == self.ngram.unknown) & (nodes != _UNKNOWN)
         score = weight * (log_prob - unknown_penalty * unpaid) + bonus
         inside = nodes != _ROOT
@@ -94,13 +97,13 @@ class WordLM(NamedTuple):
 
 
 def unspellable_words(model: Arpa, spellings: Sequence[str]) -> list[str]:
-    """The words of a model that labels cannot spell; the search never finds them."""
+    """Return the words of a model that the labels cannot spell; the search never finds them."""
     letters = set("".join(spellings))
     return [word for word in model.tokens if not letters.issuperset(word)]
 
 
 def _trie(words: Iterable[str]) -> tuple[dict[int, dict[str, int]], dict[int, str]]:
-    """The letters that lead from each node to others, and the words by the nodes that they end at."""
+    """Return the letters that lead from each node to others, and the words by the nodes at which they end."""
     children, ends = {_ROOT: {}, _UNKNOWN: {}}, {}
     for word in words:
         node = _ROOT
@@ -112,7 +115,7 @@ def _trie(words: Iterable[str]) -> tuple[dict[int, dict[str, int]], dict[int, st
 
 
 class _Labels:
-    """Labels by their letters: those that are over here, and where each letter leads."""
+    """Labels by their letters: the labels that end here, and where each letter leads."""
 
     def __init__(self) -> None:
         self.over: list[int] = []
@@ -120,7 +123,7 @@ class _Labels:
 
 
 def _labels_by_letters(spellings: Sequence[str]) -> tuple[_Labels, _Labels]:
-    """The labels that begin a word, without their space, and those that do not; neither has the blank."""
+    """Return the labels that begin a word, without their space, and those that do not; the blank is in neither."""
     first, later = _Labels(), _Labels()
     for label, spelling in enumerate(spellings):
         here = first if spelling.startswith(" ") else later
@@ -132,7 +135,7 @@ def _labels_by_letters(spellings: Sequence[str]) -> tuple[_Labels, _Labels]:
 
 
 def _along(children: dict[int, dict[str, int]], node: int, labels: _Labels) -> Iterator[tuple[int, int]]:
-    """The labels whose letters lead from a node to another one, and that one."""
+    """Yield the labels whose letters lead from a node to another one, and that node."""
     pairs = [(node, labels)]
     while pairs:
         node, labels = pairs.pop()

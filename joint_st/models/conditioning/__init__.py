@@ -1,6 +1,6 @@
-"""What a column of the batch, such as the language, adds to the embeddings that enter the shared layers.
+"""Conditionings: they change the embeddings that enter the shared layers by columns of the batch, such as the language.
 
-A kind of conditioning is one file in this folder, found by its place, whose class is decorated with
+A kind of conditioning is one file in this folder, whose class is decorated with
 `@register_conditioning`; its section of the config is registered as `conditioning.NAME`.
 """
 
@@ -22,22 +22,22 @@ CONDITIONINGS = Kinds("joint_st.models.conditioning")
 
 
 class Conditioning(nnx.Module, abc.ABC):
-    """Changes the embeddings of every row, of speech and of text alike, by what some columns say of the row."""
+    """Changes the embeddings of every row, of speech and of text alike, depending on some columns of the row."""
 
     columns: ClassVar[tuple[str, ...]]
-    """The fields of a batch that it reads, [B] each; 0 stands for what is not known."""
+    """The fields of a batch that it reads, [B] each; 0 means unknown."""
 
     @abc.abstractmethod
     def __init__(self, section: Any, width: int, sizes: Any, *, rngs: nnx.Rngs):
-        """`section` is its own of the config, `sizes` are those of the inventories (`SymbolSizes`)."""
+        """Make it from its `section` of the config and the `sizes` of the inventories (`SymbolSizes`)."""
 
     @abc.abstractmethod
     def __call__(self, x: jax.Array, columns: Mapping[str, jax.Array]) -> jax.Array:
-        """Embeddings [B, T, D] of embeddings `x` [B, T, D]."""
+        """Return the changed embeddings [B, T, D] of `x` [B, T, D]."""
 
 
 def register_conditioning(name: str):
-    """Decorator of a class: makes it the conditioning of the section `conditioning.NAME`."""
+    """Register a class as the conditioning of the section `conditioning.NAME`; a decorator."""
 
     def add(kind: Kind) -> Kind:
         return CONDITIONINGS.register(name)(kind)
@@ -46,6 +46,6 @@ def register_conditioning(name: str):
 
 
 def conditionings(config: ConditioningConfig) -> dict[str, tuple[type[Conditioning], Any]]:
-    """The class and the section of each conditioning that is on, in the order of their sections."""
+    """Return the class and the section of each conditioning that is on, in the order of their sections."""
     sections = {name: getattr(config, name) for name in registered("conditioning")}
     return {name: (CONDITIONINGS[name], section) for name, section in sections.items() if section.on}

@@ -4,7 +4,7 @@
 a text frame by the cheapest monotonic alignment, and pulls the matched pairs together.
 
 - `loss`: `align` and `alignment_loss`, the two functions for the rest of the package;
-- `alignments/`: one file an alignment, found by its place; `base` says what it declares;
+- `alignments/`: one file for each alignment; `base` says what it declares;
 - `cost`: distances between embeddings.
 """
 

@@ -1,4 +1,4 @@
-"""What an alignment declares: which frames of speech and text it matches, when it can, and what it needs for that.
+"""The interface of an alignment: which frames of speech and text it matches, when it can, and what it needs for that.
 
 An alignment is one file in `alignments/`, whose class is decorated with `@ALIGNMENTS.register(NAME)` and derives from
 one of the three below. Its name is then a value of `losses.consistency.alignment`, of `alignment_loss` and, where it
@@ -34,12 +34,12 @@ class Sides(NamedTuple):
     """Valid text positions of utterances that are feasible, bool [B, R]."""
 
     def held(self) -> Sides:
-        """These sides without a gradient through the embeddings."""
+        """Return these sides without a gradient through the embeddings."""
         return self._replace(audio=lax.stop_gradient(self.audio), text=lax.stop_gradient(self.text))
 
 
 class Given(NamedTuple):
-    """What some alignments need in addition to the embeddings."""
+    """Inputs that some alignments need in addition to the embeddings."""
 
     temperature: float | jax.Array = 1.0
     """Temperature of `soft` and `optimal_transport`, in units of the cost."""
@@ -50,7 +50,7 @@ class Given(NamedTuple):
 
 
 class Matched(NamedTuple):
-    """What an alignment matches, and how far it is apart."""
+    """The matched pairs of an alignment and their distance."""
 
     total: jax.Array
     """Sum over frames of the distance to what they are matched with, float32 [B]."""
@@ -64,11 +64,11 @@ class AlignmentKind(abc.ABC):
     """A way to match audio frames with text positions; held constant for the gradient."""
 
     cheapest: ClassVar[bool] = False
-    """Whether it is the cheapest under the cost, so that one can ask of a trained model how it matches speech and text."""
+    """Whether it minimises the cost, so that it shows how a trained model matches speech and text."""
     needs_key: ClassVar[bool] = False
     """Whether it is drawn at random."""
     needs_positions: ClassVar[bool] = False
-    """Whether text positions have to be given, as they follow from the true times of words."""
+    """Whether text positions have to be given; they follow from the true times of words."""
     covers_text: ClassVar[bool] = False
     """Whether every text position is matched with some frame."""
 
@@ -77,11 +77,12 @@ class AlignmentKind(abc.ABC):
         """Match the frames of each utterance."""
 
     def feasible(self, audio_lengths: jax.Array, text_lengths: jax.Array) -> jax.Array:
-        """Whether there is such an alignment of so many frames with so many text positions, bool [B]."""
+        """Return whether an alignment of these numbers of frames and text positions exists, bool [B]."""
         return (audio_lengths > 0) & (text_lengths > 0)
 
     def draw(self, key: jax.Array, audio_lengths: jax.Array, text_lengths: jax.Array, frames: int, positions: int):
-        """Text positions drawn with `key`, int32 [B, T], of an alignment that needs one; `T` is `frames`, `R` positions."""
+        """Draw text positions with `key`, int32 [B, T], for an alignment that needs a key; `T` is `frames`, `R`
+        positions."""
         raise NotImplementedError
 
 
@@ -90,7 +91,7 @@ class PathAlignment(AlignmentKind):
 
     @abc.abstractmethod
     def runs(self, sides: Sides, key: jax.Array | None) -> tuple[jax.Array, jax.Array]:
-        """The first and the last text position that each frame is matched with, int32 [B, T] each."""
+        """Return the first and the last text position that each frame is matched with, int32 [B, T] each."""
 
     def match(self, sides, given):
         first, last = self.runs(sides.held(), given.key)
@@ -102,12 +103,14 @@ class PlannedAlignment(AlignmentKind):
     """Every frame is matched with every text position to some degree, the degrees of a frame adding up to 1.
 
     The value is the expected distance. Its gradient is that of the quantity that the plan minimises, which is the
-    expectation with the plan held constant; that of the expectation would push unlikely pairs apart.
+    gradient of the expectation with the plan held constant; the full gradient of the expectation would push unlikely
+    pairs apart.
     """
 
     @abc.abstractmethod
     def plan(self, costs: jax.Array, sides: Sides, temperature: float | jax.Array) -> jax.Array:
-        """The degree to which each frame is matched with each position, float32 [B, T, R], exactly 0 in the padding.
+        """Return the degree to which each frame is matched with each position, float32 [B, T, R], exactly 0 in the
+        padding.
 
         costs: float32 [B, T, R].
         """
@@ -121,11 +124,11 @@ class PlannedAlignment(AlignmentKind):
 
 
 def one_position(position: jax.Array, sides: Sides) -> tuple[jax.Array, jax.Array]:
-    """The runs of frames that are matched with one text position each."""
+    """Return the runs of frames that are matched with one text position each."""
     position = jnp.clip(position, 0, sides.text.shape[1] - 1)
     return position, position
 
 
 def masked_sum(costs: jax.Array, mask: jax.Array) -> jax.Array:
-    """Sum over the second axis where `mask` [B, T] is `True`, float32 [B]."""
+    """Sum over the second axis where `mask` [B, T] is `True`; float32 [B]."""
     return jnp.sum(jnp.where(mask, costs, 0.0), axis=1)

@@ -1,7 +1,7 @@
 """Distances between embeddings of audio frames, [B, T, D], and of text frames, [B, R, D].
 
-Every cost is the squared L2 distance of embeddings that were first brought to a common form (`comparable`), so the
-rest of the package knows one distance only. Nothing of size [B, T, R, D] is ever made.
+Every cost is the squared L2 distance of embeddings that were first transformed (`comparable`), so that the rest of the
+package needs one distance only. No array of size [B, T, R, D] is ever made.
 """
 
 from __future__ import annotations
@@ -21,14 +21,15 @@ EPSILON = 1e-6
 """Number added to the variance in layer normalisation."""
 
 SMALLEST_SQUARE = 1e-12
-"""Squared norms are not taken below this, so that a zero vector has a finite gradient under `cosine`."""
+"""Smallest squared norm, so that a zero vector has a finite gradient under `cosine`."""
 
 CHUNK = 8
 """Dimensions that `pairwise_costs` adds up at a time."""
 
 
 def comparable(x: jax.Array, mask: jax.Array, cost: str) -> jax.Array:
-    """Embeddings [B, T, D] as float32, zero where `mask` [B, T] is `False`, whose squared L2 distance is `cost`.
+    """Transform embeddings [B, T, D] such that their squared L2 distance is `cost`; float32, zero where `mask` [B, T]
+    is `False`.
 
     `cosine` is 1 - cos(a, t), half the squared distance of the unit vectors: a form that stays accurate when the
     two are close. `normalized_l2` is the squared distance after layer normalisation without scale and offset.
@@ -44,33 +45,35 @@ def comparable(x: jax.Array, mask: jax.Array, cost: str) -> jax.Array:
 
 
 def matched_costs(audio: jax.Array, text: jax.Array, position: jax.Array) -> jax.Array:
-    """‖a_i - t_position(i)‖², float32 [B, T]: differences first, so nothing cancels. position: int [B, T]."""
+    """Return ‖a_i - t_position(i)‖², float32 [B, T], by subtracting first, so that nothing cancels. position: int [B,
+    T]."""
     difference = audio - jnp.take_along_axis(text, position[..., None], axis=1)
     return jnp.sum(difference * difference, axis=-1)
 
 
 def path_costs(audio: jax.Array, text: jax.Array, text_mask: jax.Array, *, relative: bool) -> jax.Array:
-    """‖a_i - t_j‖² by one matrix product, float32 [T, B, R], to find a path with; not for the value of a loss.
+    """Return ‖a_i - t_j‖² by one matrix product, float32 [T, B, R], for finding a path; not for the value of a loss.
 
     The product cancels where embeddings are close compared with their size. Moving both sides by the mean of the
     text leaves distances as they are and removes what all embeddings have in common, which is most of it.
 
-    relative: leave out ‖a_i‖² and subtract the least of each frame: the same best path where each frame is
-    matched exactly once, and the sums along paths stay small.
+    relative: leave out ‖a_i‖² and subtract the least cost of each frame. The best path is the same if each frame is
+    matched exactly once, and sums along paths stay small.
     """
     audio, text = centred(audio, text, text_mask)
     products = jnp.einsum("btd,brd->tbr", audio, text, precision="highest")
     costs = jnp.sum(text * text, axis=-1) - 2.0 * products
     if relative:
-        # An utterance without text must not make NaN of its neighbours' gradients.
+        # An utterance without text must not turn the gradients of its neighbours into NaN.
         return costs - jnp.min(jnp.where(text_mask, costs, UNREACHABLE), axis=-1, keepdims=True)
     return jnp.maximum(costs + jnp.sum(audio * audio, axis=-1).T[..., None], 0.0)
 
 
 def pairwise_costs(audio: jax.Array, text: jax.Array) -> jax.Array:
-    """‖a_i - t_j‖², float32 [B, T, R], accurate however close the two are: differences of a few dimensions at a time.
+    """Return ‖a_i - t_j‖², float32 [B, T, R], accurate even for close embeddings, by differences of a few dimensions at
+    a time.
 
-    Memory is that of the result. It takes a few times as long as the matrix product of `path_costs`.
+    It needs memory for the result only, and a few times as long as the matrix product of `path_costs`.
     """
     dimensions = audio.shape[-1]
     chunks = math.ceil(dimensions / CHUNK)
@@ -85,13 +88,14 @@ def pairwise_costs(audio: jax.Array, text: jax.Array) -> jax.Array:
             costs += jnp.square(a[k][:, :, None] - t[k][:, None, :])
         return costs, None
 
-    # Made from the arrays themselves, so that inside `jax.shard_map` it varies over the devices as they do.
+    # Made from the arrays themselves, so that it varies over the devices as they do inside `jax.shard_map`.
     zeros = jnp.zeros_like(audio[:, :, :1] * text[:, None, :, 0])
     return lax.scan(add, zeros, (chunked(audio), chunked(text)))[0]
 
 
 def centred(audio: jax.Array, text: jax.Array, text_mask: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Both moved by the mean of the utterance's text; padding of the text is 0, that of the audio anything."""
+    """Subtract the mean of the utterance's text from both; the padding of the text is 0, that of the audio
+    arbitrary."""
     count = jnp.maximum(text_mask.sum(axis=1), 1)[:, None, None]
     mean = jnp.sum(text, axis=1, keepdims=True) / count
     return audio - mean, zero_padding(text - mean, text_mask)
@@ -99,7 +103,7 @@ def centred(audio: jax.Array, text: jax.Array, text_mask: jax.Array) -> tuple[ja
 
 @jax.custom_vjp
 def expected_cost(audio: jax.Array, text: jax.Array, text_mask: jax.Array, costs: jax.Array, plan: jax.Array):
-    """sum_ij plan_ij ‖a_i - t_j‖², float32 [B], with the plan held constant for the gradient.
+    """Return sum_ij plan_ij ‖a_i - t_j‖², float32 [B], with the plan held constant for the gradient.
 
     costs: their `pairwise_costs` [B, T, R], plan: [B, T, R] >= 0, exactly 0 in the padding. The gradient goes to
     `audio` and `text`, by matrix products of the plan with the embeddings.

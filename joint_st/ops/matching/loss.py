@@ -31,7 +31,8 @@ class AlignmentLoss(NamedTuple):
     position: jax.Array
     """Text position that each frame is matched with, or the likeliest, int32 [B, T]."""
     coverage: jax.Array
-    """Share of the text positions that some frame is matched with, float32 [B] (by `position`; all, for `dtw`)."""
+    """Share of the text positions that some frame is matched with, float32 [B], computed from `position`; 1 for
+    `dtw`."""
 
 
 def alignment_kind(name: str) -> AlignmentKind:
@@ -40,9 +41,9 @@ def alignment_kind(name: str) -> AlignmentKind:
 
 
 def cheapest(name: str) -> str:
-    """Return the alignment to ask how a model trained with the alignment `name` matches speech and text.
+    """Return the alignment that shows how a model trained with the alignment `name` matches speech and text.
 
-    It is `name` itself where that is the cheapest under the cost, and else `DEFAULT`.
+    It is `name` itself if that minimises the cost, otherwise `DEFAULT`.
     """
     return name if alignment_kind(name).cheapest else DEFAULT
 
@@ -57,13 +58,12 @@ def align(
     cost: str = "squared_l2",
     key: jax.Array | None = None,
 ) -> Alignment:
-    """The cheapest monotonic alignment of each utterance, or one that does not look at the embeddings.
+    """Return the cheapest monotonic alignment of each utterance, or one that does not depend on the embeddings.
 
     audio: [B, T, D], text: [B, R, D], of any precision; lengths: int [B], at most T and R. Padding may hold anything.
-    moves, cost: as in `alignment_loss`; here one of `skip`, `step`, `dtw` (of the text positions that a frame is
-    matched with, the middle one), `frame_wise` and `random`, which needs `key`.
-    All lead from the text's first position to its last.
-    No gradient flows through the positions.
+    moves, cost: as `alignment` and `cost` in `alignment_loss`. moves is one of `skip`, `step`, `dtw` (the middle one of
+    the text positions that a frame is matched with), `frame_wise` and `random`, which needs `key`. All lead from the
+    text's first position to its last. No gradient flows through the positions.
     """
     kind = _checked(moves, cost, Given(key=key))
     if not isinstance(kind, PathAlignment):
@@ -88,20 +88,19 @@ def alignment_loss(
     given: jax.Array | None = None,
     key: jax.Array | None = None,
 ) -> AlignmentLoss:
-    """Mean over audio frames of the distance to the text frames that an alignment matches them with.
+    """Return the mean over audio frames of the distance to the text frames with which an alignment matches them.
 
     audio: [B, T, D], text: [B, R, D], of any precision; lengths: int [B], at most T and R. Everything is computed
     in float32. Several layers are best folded into the batch. What stands in the padding, NaN included, changes no
     value and no gradient, and the gradient there is exactly 0.
 
-    alignment: the name of a file in `alignments/`, which says what it matches; held constant for the gradient.
+    alignment: the name of a file in `alignments/`; the alignment is held constant for the gradient.
     temperature: of `soft` and `optimal_transport`, in units of the cost. given: text positions int [B, T] for `given`,
     negative for a frame that is not matched. key: for `random`.
     cost: `squared_l2`, `cosine` (1 - cos) or `normalized_l2` (squared L2 after layer normalisation).
 
-    An utterance without frames, without text, or that `step` cannot align is not feasible: value, weight and
-    gradient are 0. NaN in a frame of a feasible utterance makes its value NaN. `frames / audio_lengths` tells how
-    many are not feasible.
+    An utterance without frames, without text, or that `step` cannot align is not feasible: value, `frames` and gradient
+    are 0. NaN in a frame of a feasible utterance makes its value NaN.
     """
     extra = Given(temperature, given, key)
     kind = _checked(alignment, cost, extra)

@@ -22,7 +22,7 @@ function marked(kind, word) {
 
 function referenceWord({ kind, reference }) {
   if (kind === "=" && !ONLY_READ.has(reference)) return document.createTextNode(reference);
-  const word = ONLY_READ.has(reference) ? element("u", { class: "read", title: "only read in training" }, reference) : reference;
+  const word = ONLY_READ.has(reference) ? element("u", { class: "read", title: "in training text alone" }, reference) : reference;
   return kind === "=" ? word : marked(kind, word);
 }
 

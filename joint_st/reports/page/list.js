@@ -16,7 +16,7 @@ const KINDS = {
   d: ["with deletions", (count) => count.d > 0],
   i: ["with insertions", (count) => count.i > 0],
   s: ["with substitutions", (count) => count.s > 0],
-  read: ["with words only read", (_, utterance) => utterance.read],
+  read: ["with words of training text alone", (_, utterance) => utterance.read],
 };
 
 const COLUMNS = [
@@ -88,7 +88,7 @@ const list = {
     if (list.space) list.draw(true);
   },
 
-  /** Filters, sorts and draws anew. */
+  /** Filters, sorts and draws again. */
   update() {
     // In quotes, whole words.
     const words = byId("find").value.toLowerCase().trim().replace(/^"(.+)"$/, " $1 ");
@@ -153,7 +153,7 @@ const list = {
     list.window.focus({ preventScroll: true });
   },
 
-  /** Makes the rows in the window; anew where they may have changed. */
+  /** Makes the rows in the window; all of them again if they may have changed. */
   draw(anew = false) {
     const { rowHeight, shown } = list;
     const first = Math.max(0, Math.floor(list.window.scrollTop / rowHeight) - OVERSCAN);

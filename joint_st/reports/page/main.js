@@ -22,16 +22,16 @@ function choose(one) {
   const marks = one.reference.split(/\s+/).filter(Boolean).map(() => []);
   detail.append(pairs(one, marks));
   if (!sample) {
-    detail.append(element("p", { class: "note" }, "Without audio in this page; ", element("code", {}, "joint-st report --utterances N"), " takes in more."));
+    detail.append(element("p", { class: "note" }, "Without audio in this page; ", element("code", {}, "joint-st report --utterances N"), " includes more."));
     return;
   }
   const maps = layerMaps.draw(sample.maps);
   detail.append(...player.controls(sample, marks));
   if (sample.unaligned) detail.append(element("p", { class: "note" }, `Its words have no times: ${sample.unaligned}`));
   if (maps) {
-    const boxes = sample.maps.word_times ? " Boxes are the words as they were truly spoken." : "";
+    const boxes = sample.maps.word_times ? " Boxes are the true times of the words." : "";
     detail.append(
-      element("p", { class: "caption" }, `Speech (to the right) against text (upwards) in every layer: what stands out is near, the line is the best path.${boxes}`),
+      element("p", { class: "caption" }, `Speech (to the right) against text (upwards) in every layer: contrast means a small distance, the line is the best path.${boxes}`),
       maps,
     );
   }

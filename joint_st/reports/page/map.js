@@ -32,7 +32,7 @@ const layerMaps = {
       drawn("text", { x: left - 6, y: y(middle) + 3, "text-anchor": "end" }, symbol),
     );
     const times = ticks(0, seconds, 5).map((time) => drawn("text", { x: x(time), y: tall - 9, "text-anchor": "middle" }, `${told(time)} s`));
-    const known = boxes.length ? "; boxes: words, when they were spoken" : "";
+    const known = boxes.length ? "; boxes: true times of words" : "";
     return element(
       "div",
       {},

@@ -31,7 +31,7 @@ HEARD, ONLY_READ = ({name for kind in sort.values() for name in kind} for sort i
 
 
 def said(config):
-    """The scripts of a config, by split."""
+    """Return the scripts of a config, by split."""
     return scripts(config.train, config.dev, config.test, config.text, names(config.names))
 
 
@@ -168,7 +168,7 @@ def test_an_unknown_voice_raises(synthesizer, voice):
 
 
 def test_a_voice_that_the_library_refuses_raises(synthesizer, monkeypatch):
-    """The library would speak on in the voice it had."""
+    """The library itself would continue in the previous voice."""
     synthesizer.speak("hello", "gmw/en-US")
     monkeypatch.setattr(synthesizer, "_add", lambda voice: None)
     with pytest.raises(EspeakError, match="espeak_SetVoiceByName returned 2"):
@@ -331,7 +331,7 @@ def test_what_a_killed_build_left_is_removed(tmp_path):
 
 
 def test_a_disk_that_is_full_is_told_in_one_line(tmp_path, monkeypatch):
-    """The message is that of ArrayRecord's writer; another error of its stays as it is."""
+    """The message comes from ArrayRecord's writer; its other errors are not changed."""
 
     def build(why):
         def fail(self, **options):

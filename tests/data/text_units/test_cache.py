@@ -1,4 +1,4 @@
-"""The cache of phonemes, where its file serves and where it does not."""
+"""The cache of phonemes, with a usable and with an unusable file."""
 
 import logging
 import sqlite3

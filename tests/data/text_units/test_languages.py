@@ -57,7 +57,7 @@ def test_a_language_without_phonemes_says_why(tag, message):
 
 
 def test_the_phonemes_that_are_refused_are_wrong():
-    """Where espeak-ng learns to tell them apart, they need no longer be refused."""
+    """If espeak-ng learns to distinguish them, they need no longer be refused."""
     words = phonemizer().words
     assert words("妈", "sit/cmn") == words("骂", "sit/cmn")
     assert "".join(words("字", "jpx/ja")[0]).startswith("tʃaɪniːz")

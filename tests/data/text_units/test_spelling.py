@@ -39,7 +39,7 @@ def test_unknown_characters_have_their_word_too(kind):
 
 @pytest.mark.parametrize("kind", ["characters", "sentencepiece"])
 def test_words_of_any_labels_are_those_of_their_text(kind):
-    """Heads cut words otherwise than a tokenizer, repeat boundaries and spell what is unknown."""
+    """Heads cut words in another way than a tokenizer, repeat boundaries, and emit the unknown label."""
     units = make_units(UnitsConfig(kind=kind, vocabulary_size=22), ((text, "") for text in TEXTS))
     rng = np.random.default_rng(0)
     for count in [0, 1, 2, *rng.integers(3, 30, 100)]:

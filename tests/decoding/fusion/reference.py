@@ -1,4 +1,4 @@
-"""What a language model and hot words say of a whole text: plain Python that walks the ARPA model."""
+"""Scores of a whole text by a language model and hot words, in plain Python that walks the ARPA model."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def of_hot_words(phrases: Sequence[str], text: str, bonus: float) -> float:
 
 
 def pruned(model: Arpa, share: float) -> Arpa:
-    """The model without some n-grams that begin no other one: suffixes of others go too."""
+    """Return the model without some n-grams that begin no other one: suffixes of others go too."""
     rng, ngrams = random.Random(0), [dict(of_order) for of_order in model.ngrams]
     for n in range(len(ngrams) - 1, 0, -1):
         begun = {ngram[:-1] for ngram in (ngrams[n + 1] if n + 1 < len(ngrams) else ())}

@@ -1,4 +1,4 @@
-"""What language models and hot words are, read from their files; what is said about it, and what is refused."""
+"""Files of language models and hot words: how they are read, reported and refused."""
 
 from __future__ import annotations
 

@@ -66,7 +66,7 @@ def test_a_hot_word_counts_while_it_is_spelled_and_is_taken_back():
     hot = HotWords.of(["bab", "a b"], LETTERS)
 
     def scores(text):
-        """After each letter, and at the end."""
+        """Return the scores after each letter, and at the end."""
         state, total, found = int(hot.first), 0.0, []
         for letter in text:
             label = LETTERS.index(letter)
@@ -88,7 +88,7 @@ def test_a_hot_word_counts_while_it_is_spelled_and_is_taken_back():
 
 
 def test_a_hot_phrase_counts_for_its_weight():
-    """With phrases that begin, end in and overlap with each other."""
+    """This includes phrases that begin with, end with and overlap each other."""
     weights = {"ab": 2.0, "abb": 0.5, "b": 1.5, "b ab": 3.0}
     hot = HotWords.of([*weights, "a b"], LETTERS, weights)
     rng = np.random.default_rng(0)
@@ -104,7 +104,7 @@ def test_a_hot_phrase_counts_for_its_weight():
 
 
 def test_hot_words_pull_the_beam_along():
-    """Pruned after each frame to one prefix, the search keeps the hot word's although others are likelier."""
+    """Pruned to one prefix after each frame, the search keeps the hot word's prefix although others are likelier."""
     logits = np.zeros((1, 5, 5), np.float32)
     logits[0, [0, 1, 2, 3, 4], [3, 0, 2, 0, 3]] = 4
     logits[0, [0, 2, 4], [2, 3, 2]] = 4.3

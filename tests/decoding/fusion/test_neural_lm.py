@@ -1,4 +1,4 @@
-"""A neural language model in the beam search gives the n-best list of all alignments, and rescores it rightly."""
+"""A neural language model in the beam search gives the n-best list of all alignments, and rescores it correctly."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ AHEAD = 64
 
 @dataclasses.dataclass
 class SpokenGrammarConfig(tfds.core.BuilderConfig):
-    """Utterances of each split, of which `text` has no audio, and the size of the open vocabulary."""
+    """Number of utterances of each split (`text` has no audio) and size of the open vocabulary."""
 
     train: int = 6_000
     dev: int = 200
@@ -38,15 +38,15 @@ class SpokenGrammarConfig(tfds.core.BuilderConfig):
 class SpokenGrammar(tfds.core.GeneratorBasedBuilder):
     """Short sentences over numbers, dates, names of people and of places, spoken by espeak-ng.
 
-    Half of the names are never heard in `train` but occur in `text`, which has no audio. `dev` and `test`
-    have voices of their own; half of their utterances have names heard in training only, half names only
-    read. Each utterance comes with the first and the last sample (exclusive) of each of its words.
+    Half of the names are never heard in `train` but occur in `text`, which has no audio. `dev` and `test` have voices
+    of their own; half of their utterances have only names heard in training, half only names that occur in text alone.
+    Each utterance comes with the first and the last sample (exclusive) of each of its words.
     """
 
     VERSION = tfds.core.Version("2.0.0")
     RELEASE_NOTES = {
         "1.0.0": "First version.",
-        "2.0.0": "Sentences drawn anew; the tag of each accent as the language of what is said in it.",
+        "2.0.0": "Sentences drawn again; utterances have the tag of their accent as language.",
     }
     BUILDER_CONFIGS = [
         SpokenGrammarConfig(name="default", description="420 names; about 5 hours of speech to train on."),
@@ -57,7 +57,7 @@ class SpokenGrammar(tfds.core.GeneratorBasedBuilder):
     ]
     pkg_dir_path = None  # no files of TFDS's kind (README, TAGS, CITATIONS) lie beside this module
     bar: tqdm.tqdm | None = None
-    """Told of each spoken utterance built."""
+    """Progress bar that advances with each spoken utterance."""
 
     def _info(self) -> tfds.core.DatasetInfo:
         return tfds.core.DatasetInfo(
@@ -104,7 +104,7 @@ class SpokenGrammar(tfds.core.GeneratorBasedBuilder):
 
 
 def spoken_in_order(scripts: list[Script]) -> Iterator[synthesis.Spoken]:
-    """Speech of each script. Threads work ahead: espeak-ng and the resampler run outside Python's lock."""
+    """Yield the speech of each script. Threads work ahead: espeak-ng and the resampler release the interpreter lock."""
     own = threading.local()
 
     def speak(script: Script) -> synthesis.Spoken:

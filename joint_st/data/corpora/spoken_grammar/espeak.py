@@ -1,9 +1,9 @@
 """Speech synthesis by espeak-ng, through the shared library of the wheel `espeakng-loader`.
 
-espeak-ng keeps its state (the phase of its flutter, its random numbers) in global variables from one
-utterance to the next, and has no way to reset it. So that the samples of an utterance depend on nothing but
-the call, each utterance gets its library fresh: a `Synthesizer` loads a private copy of it, speaks and
-unloads it, which costs about half a millisecond. Private copies also let several threads speak at once.
+espeak-ng keeps its state (the phase of its flutter, its random numbers) in global variables from one utterance to the
+next, and has no way to reset it. The samples of an utterance shall depend on nothing but the call, so each utterance
+gets a fresh library: a `Synthesizer` loads a private copy of it, speaks and unloads it, which costs about half a
+millisecond. Private copies also let several threads speak at once.
 """
 
 from __future__ import annotations
@@ -87,11 +87,10 @@ class Synthesizer:
     def speak(
         self, text: str, voice: str, *, rate: int = 175, pitch: int = 50, pitch_range: int = 50, seed: int = 0
     ) -> Speech:
-        """`text` in a voice: the identifier of a language, with a variant or not (`gmw/en-US+f3`).
+        """Speak `text` in a voice: the identifier of a language, with or without a variant (`gmw/en-US+f3`).
 
-        `rate` in words per minute, 80 to 450; `pitch` and `pitch_range` from 0 to 100; `seed` for the noise
-        of breath. Raises `EspeakError` for a voice or variant that is unknown: the library itself would go
-        on with the voice it had.
+        `rate` in words per minute, 80 to 450; `pitch` and `pitch_range` from 0 to 100; `seed` for the noise of breath.
+        Raises `EspeakError` for a voice or variant that is unknown: the library itself would keep the voice it had.
         """
         self._add(voice)
         library = self._copy.load()
@@ -101,7 +100,7 @@ class Synthesizer:
             self._copy.unload(library)
 
     def _add(self, voice: str) -> None:
-        """Links the data of a voice, and no more: at each start the library reads all voice files it sees."""
+        """Link the data of one voice only: at each start the library reads all voice files that it sees."""
         language, plus, variant = voice.partition("+")
         dictionary = language.rpartition("/")[2].partition("-")[0] + "_dict"
         needed = [pathlib.Path("lang", language), pathlib.Path(dictionary)]
@@ -113,7 +112,7 @@ class Synthesizer:
             self._link(file)
 
     def _link(self, file: pathlib.Path) -> None:
-        """Makes a file of espeak-ng's data visible to the library."""
+        """Make a file of espeak-ng's data visible to the library."""
         link = self._data / file
         if not link.exists():
             link.parent.mkdir(parents=True, exist_ok=True)

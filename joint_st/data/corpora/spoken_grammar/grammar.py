@@ -1,7 +1,7 @@
 """Sentences over numbers, dates, names of people and of places.
 
-Function words, numbers and dates are a small closed vocabulary; names are an open one. Names are dealt from
-shuffled decks, so that each occurs about as often as any other of its kind.
+Function words, numbers and dates are a small closed vocabulary; names are an open one. Names are dealt from shuffled
+decks, so that all names of a kind occur about equally often.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ has {surname} seen {place}
 
 
 def number_words(n: int) -> str:
-    """0 to 999 in words, without `and`: `three hundred forty two`."""
+    """Spell 0 to 999 without `and`: `three hundred forty two`."""
     if n >= 100:
         rest = f" {number_words(n % 100)}" if n % 100 else ""
         return f"{UNITS[n // 100]} hundred{rest}"
@@ -104,14 +104,14 @@ def number_words(n: int) -> str:
 
 
 def ordinal_words(n: int) -> str:
-    """1 to 31: `twenty third`."""
+    """Spell the ordinal of 1 to 31: `twenty third`."""
     if n <= 20:
         return ORDINALS[n - 1]
     return "thirtieth" if n == 30 else f"{TENS[n // 10 - 2]} {ORDINALS[n % 10 - 1]}"
 
 
 def year_words(n: int) -> str:
-    """A year as it is said: `nineteen eighty four`, `eighteen hundred`."""
+    """Spell a year as it is said: `nineteen eighty four`, `eighteen hundred`."""
     century, rest = divmod(n, 100)
     if not rest:
         return f"{number_words(century)} hundred"
@@ -121,7 +121,7 @@ def year_words(n: int) -> str:
 
 
 def time_words(rng: random.Random) -> str:
-    """A time of day: `nine`, `half past nine`, `nine fifteen`, `quarter to ten`, `noon`."""
+    """Return a time of day: `nine`, `half past nine`, `nine fifteen`, `quarter to ten`, `noon`."""
     hour = UNITS[rng.randint(1, 12)]
     kind = rng.randrange(10)
     if kind < 4:
@@ -144,7 +144,7 @@ class Decks:
         self._left: dict[str, list[str]] = {kind: [] for kind in KINDS}
 
     def deal(self, kind: str) -> str:
-        """The next name of a kind."""
+        """Return the next name of a kind."""
         if not self._left[kind]:
             self._left[kind] = list(self._cards[kind])
             self._rng.shuffle(self._left[kind])
@@ -152,10 +152,10 @@ class Decks:
 
 
 def sentences(seed: str, names: Names, only_read_share: float, whole: bool = False) -> Iterator[str]:
-    """Endless sentences, the same for the same arguments.
+    """Yield sentences without end, the same for the same arguments.
 
-    Each name is an only-read one with probability `only_read_share`; if `whole`, all the names of a sentence
-    are of the same sort.
+    Each name is a text-only one with probability `only_read_share`; if `whole`, all names of a sentence are of the same
+    sort.
     """
     rng = random.Random(seed)
     sorts = (Decks(names.heard, rng), Decks(names.text_only, rng))

@@ -1,7 +1,7 @@
-"""The open vocabulary: names of people and of places, and which of them are heard.
+"""The open vocabulary: names of people and of places, and which of them occur in training audio.
 
-The names are in three files beside this module, one lower-case word a line. A hash of the name decides, once
-and for all, whether it may occur in training audio (`heard`) or only in text (`text_only`).
+The names are in three files in this folder, one lower-case word a line. A hash of the name decides whether it may occur
+in training audio (`heard`) or only in text (`text_only`).
 """
 
 from __future__ import annotations
@@ -24,18 +24,18 @@ class Names:
 
 
 def is_heard(name: str) -> bool:
-    """Whether a name may occur in training audio; true of half of them."""
+    """Return whether a name may occur in training audio; true for half of them."""
     return digest(name)[0] % 2 == 0
 
 
 def digest(name: str) -> bytes:
-    """A hash of a name that is the same everywhere."""
+    """Return a hash of a name that is the same everywhere."""
     return hashlib.sha256(name.encode()).digest()
 
 
 @functools.cache
 def names(per_kind: int = 0) -> Names:
-    """`per_kind` names of each kind, half of them heard, picked by their hash; all names where it is 0."""
+    """Return `per_kind` names of each kind, half of them heard, picked by their hash; all names where it is 0."""
     heard: dict[str, tuple[str, ...]] = {}
     text_only: dict[str, tuple[str, ...]] = {}
     for kind in KINDS:

@@ -1,4 +1,4 @@
-"""Builds the corpus where it is absent, once, whatever else builds it or was killed while building it."""
+"""Builds the corpus if it is absent, only once, even if other processes build it or were killed while building it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ from joint_st.errors import FAILING, UserError
 
 
 def prepare(data_dir: str, config: str, progress: bool) -> SpokenGrammar:
-    """The builder, its dataset built if absent. Arguments and errors as of `spoken_grammar.build`.
+    """Return the builder, after building its dataset if absent. Arguments and errors are those of
+    `spoken_grammar.build`.
 
     Several processes may call this at once: one builds, the others wait. What a killed build left is removed.
     """
@@ -43,7 +44,7 @@ def prepare(data_dir: str, config: str, progress: bool) -> SpokenGrammar:
 
 
 def _build(builder: SpokenGrammar, progress: bool) -> None:
-    """Builds with one progress bar on stderr, in place of TFDS's several and of its messages on stdout."""
+    """Build with one progress bar on stderr, instead of TFDS's several bars and its messages on stdout."""
     config: Any = builder.builder_config
     name, total = builder.info.full_name, config.train + config.dev + config.test
     shown = tqdm_utils._active
@@ -57,7 +58,7 @@ def _build(builder: SpokenGrammar, progress: bool) -> None:
         try:
             builder.download_and_prepare(download_dir=nothing)
         except (OSError, RuntimeError) as error:
-            # ArrayRecord's writer, in C++, says it in the message of a RuntimeError.
+            # ArrayRecord's writer, in C++, reports it in the message of a RuntimeError.
             why = next((os.strerror(one) for one in FAILING if os.strerror(one) in str(error)), None)
             if why is None:
                 raise

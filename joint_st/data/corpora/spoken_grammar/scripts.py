@@ -1,4 +1,4 @@
-"""Who says what: the sentences and the voices of each split."""
+"""The sentences and the voices of each split."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from joint_st.data.corpora.spoken_grammar.voices import ACCENTS, language, voice
 
 @dataclasses.dataclass(frozen=True)
 class Script:
-    """What is said, by whom, and in which accent; an empty voice stands for text without audio."""
+    """A sentence, its voice and accent; an empty voice stands for text without audio."""
 
     id: str
     text: str
@@ -23,10 +23,10 @@ class Script:
 
 
 def scripts(train: int, dev: int, test: int, text: int, names: Names) -> dict[str, list[Script]]:
-    """So many scripts of each split over some names, the same on every call. No sentence occurs twice.
+    """Return a number of scripts for each split over some names, the same on every call. No sentence occurs twice.
 
-    Names in `train` are heard ones; an utterance of `dev` or `test` has heard names only or only-read names
-    only; `text` mixes both, and has only-read names more often. Nobody says it, so it is read in all accents by turns.
+    `train` has heard names; an utterance of `dev` or `test` has either heard names or text-only names; `text` mixes
+    both, and has text-only names more often. Nobody speaks it, so its accents take turns.
     """
     splits = {  # held-out sentences come first: the splits after them go without those
         "test": (test, sentences("sentences of test", names, only_read_share=0.5, whole=True)),
@@ -51,7 +51,7 @@ def scripts(train: int, dev: int, test: int, text: int, names: Names) -> dict[st
 
 
 def in_turns(items: tuple[str, ...], seed: str) -> Iterator[str]:
-    """Endless items: all of them in an order drawn from `seed`, then all in another."""
+    """Yield items without end: all of them in an order drawn from `seed`, then all in another order."""
     rng = random.Random(seed)
     while True:
         yield from rng.sample(items, len(items))

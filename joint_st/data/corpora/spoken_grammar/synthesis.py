@@ -1,4 +1,4 @@
-"""An utterance: a sentence in a voice, with silence around it, some noise, and the times of its words."""
+"""Synthesis of an utterance: a sentence in a voice, with silence around it, some noise, and the times of its words."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ PITCHES = (35, 65)
 PITCH_RANGES = (30, 70)
 """espeak-ng's scale, 0 to 100."""
 SILENCE_S = (0.05, 0.2)
-"""Before the first and after the last word."""
+"""Range of seconds of silence before the first and after the last word."""
 PEAK = (0.15, 0.8)
 """Peak of the speech over full scale."""
 NOISY_SHARE = 0.5
-"""Utterances with noise."""
+"""Share of utterances with noise."""
 SNR_DB = (15.0, 40.0)
 """Power of the speech over power of the noise, in noisy utterances."""
 MERGED = {"the": 2, "a": 1}
@@ -43,7 +43,7 @@ class Spoken:
 
 
 def speak(synthesizer: Synthesizer, key: str, text: str, voice: str) -> Spoken:
-    """`text` in a voice; rate, pitch, silence, gain and noise are drawn from `key`."""
+    """Speak `text` in a voice; rate, pitch, silence, gain and noise are drawn from `key`."""
     rng = np.random.default_rng(list(hashlib.sha256(key.encode()).digest()))
     speech = synthesizer.speak(
         text,
@@ -71,18 +71,18 @@ def speak(synthesizer: Synthesizer, key: str, text: str, voice: str) -> Spoken:
 
 
 def rms(audio: np.ndarray) -> float:
-    """Root mean square."""
+    """Return the root mean square."""
     return float(np.sqrt(np.mean(np.square(audio))))
 
 
 def white_noise(rng: np.random.Generator, samples: int) -> np.ndarray:
-    """The same power at every frequency, float32 [samples]."""
+    """Return noise with the same power at every frequency, float32 [samples]."""
     return rng.standard_normal(samples, dtype=np.float32)
 
 
 def pink_noise(rng: np.random.Generator, samples: int) -> np.ndarray:
-    """Power that falls as one over the frequency, float32 [samples]."""
-    length = 1 << (samples - 1).bit_length()  # the transform of a prime length is slow
+    """Return noise whose power falls as one over the frequency, float32 [samples]."""
+    length = 1 << (samples - 1).bit_length()  # because the transform of a prime length is slow
     spectrum = np.fft.rfft(white_noise(rng, length))
     spectrum[1:] /= np.sqrt(np.arange(1, len(spectrum), dtype=np.float32))
     spectrum[0] = 0
@@ -90,7 +90,7 @@ def pink_noise(rng: np.random.Generator, samples: int) -> np.ndarray:
 
 
 def hum(rng: np.random.Generator, samples: int) -> np.ndarray:
-    """Mains hum, 50 or 60 Hz with six overtones, float32 [samples]."""
+    """Return mains hum, 50 or 60 Hz with six overtones, float32 [samples]."""
     phase = (rng.choice((50.0, 60.0)) * 2 * np.pi / SAMPLE_RATE * np.arange(samples)).astype(np.float32)
     overtones = (np.sin(np.float32(k) * phase + np.float32(rng.uniform(0, 2 * np.pi))) / k for k in range(1, 8))
     return sum(overtones, np.zeros(samples, np.float32))
@@ -100,7 +100,8 @@ NOISES = (white_noise, pink_noise, hum)
 
 
 def word_times(speech: Speech, text: str) -> tuple[np.ndarray, np.ndarray]:
-    """First and last sample (exclusive) of each word of `text`, int64 [words], at the rate of the speech.
+    """Return the first and the last sample (exclusive) of each word of `text`, int64 [words], at the rate of the
+    speech.
 
     A word ends where the next begins, or where the pause between them begins. Raises `ValueError` where the
     events do not tell the words apart.

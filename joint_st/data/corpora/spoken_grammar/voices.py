@@ -1,5 +1,5 @@
-"""Voices: English accents of espeak-ng with its variants of a speaker. Training, dev and test share accents,
-never a variant."""
+"""Voices: English accents of espeak-ng, combined with its speaker variants. Training, dev and test share accents, but
+no variant."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ VARIANTS = {
 
 
 def voices(split: str) -> tuple[str, ...]:
-    """The voices of a split with audio, as espeak-ng names them."""
+    """Return the voices of a split with audio, as espeak-ng names them."""
     return tuple(f"{accent}+{variant}" for accent in ACCENTS for variant in VARIANTS[split])
 
 
 def language(voice: str) -> str:
-    """The language tag of a voice's accent."""
+    """Return the language tag of a voice's accent."""
     return ACCENTS[voice.partition("+")[0]]

@@ -14,9 +14,10 @@ from joint_st.ops.matching.cost import matched_costs, path_costs
 
 @ALIGNMENTS.register("dtw")
 class Dtw(PathAlignment):
-    """Each frame is matched with a run of neighbouring positions; two frames in turn may share one.
+    """Each frame is matched with a run of neighbouring positions; successive frames may share one.
 
-    The costs of all pairs are summed, and the sum is divided by the frames: it is more than a mean over pairs.
+    The costs of all pairs are summed, and the sum is divided by the number of frames, so it is more than a mean over
+    pairs.
     """
 
     cheapest = True
@@ -29,7 +30,7 @@ class Dtw(PathAlignment):
     def match(self, sides, given):
         first, last = self.runs(sides.held(), given.key)
         total = masked_sum(matched_costs(sides.audio, sides.text, last), sides.audio_mask)
-        # Positions of a frame's run before its last are in one run only: of the first frame that goes beyond.
+        # A position before the last of a run belongs to one run only: that of the first frame that goes beyond it.
         positions = jnp.arange(sides.text.shape[1])
         frame = jnp.sum((last[:, :, None] <= positions) & sides.audio_mask[:, :, None], axis=1)
         frame = jnp.minimum(frame, jnp.maximum(sides.audio_lengths - 1, 0)[:, None])
@@ -40,12 +41,13 @@ class Dtw(PathAlignment):
 
 
 def dtw_path(costs: jax.Array, audio_lengths: jax.Array, text_lengths: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Classic dynamic time warping: to the next frame, to the next text position, or both, at equal price.
+    """Find the path of classic dynamic time warping: to the next frame, to the next text position, or both, at equal
+    cost.
 
     costs: never negative. Returns the first and the last text position of each frame, int32 [B, T] each: a frame is
-    matched with all from one to the other, and the next frame begins at the last or one after it.
+    matched with all positions from the first to the last, and the next frame begins at the last or one after it.
 
-    A row is solved at once. With `e(k)` the least cost before position `k` of this frame is entered from the frame
+    A row is solved as a whole. With `e(k)` the least cost before position `k` of this frame is entered from the frame
     before, and `S` the running sum of the frame's costs, the cheapest run from `k` to `j` costs
     `e(k) + S(j) - S(k - 1)`: a running minimum of `e(k) - S(k - 1)`.
     """
@@ -54,14 +56,14 @@ def dtw_path(costs: jax.Array, audio_lengths: jax.Array, text_lengths: jax.Array
     def forward(best, frame):
         sums, cost = frame
         advanced = move_right(best, UNREACHABLE)
-        advances = advanced <= best  # of two equal ways, the one of fewer cells
+        advances = advanced <= best  # of two equal paths, the one with fewer cells
         entering = jnp.where(advances, advanced, best) - (sums - cost)
         running = lax.associative_scan(jnp.minimum, entering, axis=1)
         is_new = entering < move_right(running, UNREACHABLE)
         return running + sums, (is_new, advances)
 
     sums = jnp.cumsum(costs, axis=2)
-    # The first frame is one run, from position 0.
+    # The first frame has one run, from position 0.
     _, (is_new, advances) = lax.scan(forward, sums[0], (sums[1:], costs[1:]))
 
     def back(last, frame):

@@ -18,7 +18,8 @@ class FrameWise(PathAlignment):
 
 
 def frame_wise(audio_lengths: jax.Array, text_lengths: jax.Array, frames: int) -> jax.Array:
-    """Text positions int32 [B, T] on the line from the first pair to the last; one frame alone takes the middle of the text."""
+    """Return text positions int32 [B, T] on the line from the first pair to the last; a single frame gets the middle of
+    the text."""
     last_frame = jnp.maximum(audio_lengths - 1, 0)[:, None]
     last_position = jnp.maximum(text_lengths - 1, 0)[:, None]
     line = (2 * jnp.arange(frames) * last_position + last_frame) // jnp.maximum(2 * last_frame, 1)

@@ -11,7 +11,7 @@ from joint_st.ops.matching.cost import matched_costs
 
 @ALIGNMENTS.register("given")
 class GivenPositions(AlignmentKind):
-    """Each frame is matched with the position that is given for it, or with none."""
+    """Each frame is matched with the position given for it, or with none."""
 
     needs_positions = True
 

@@ -1,7 +1,7 @@
-"""Entropic optimal transport between the frames of audio and of text: any order, equal weight of every frame.
+"""Entropic optimal transport between the frames of audio and of text, in any order, with equal weight for every frame.
 
-Sinkhorn's algorithm (Cuturi, NeurIPS 2013) from a high temperature down to the one asked for, which takes far fewer
-rounds than beginning there. From one temperature to the next it carries the logarithm of the columns' scale.
+Sinkhorn's algorithm (Cuturi, NeurIPS 2013) goes from a high temperature down to the requested one, which takes far
+fewer rounds than starting there. From one temperature to the next it keeps the logarithm of the columns' scale.
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ from joint_st.ops.lattice import IMPOSSIBLE
 from joint_st.ops.matching.base import PlannedAlignment
 
 TEMPERATURES = 40
-"""Number of temperatures, fixed as that of the rounds is: the plan of an utterance must not depend on what else is in
-its batch."""
+"""Number of temperatures. It and the number of rounds are fixed, so that the plan of an utterance does not depend on
+the rest of its batch."""
 
 COOLING = 0.7
-"""Factor from each temperature to the next, down to the one asked for."""
+"""Factor from each temperature to the next, down to the requested one."""
 
 ROUNDS = 5
 """Corrections of rows and columns at each temperature."""
 
 SMALLEST = 1e-30
-"""Sums are not taken below this, so that those of the padding can be divided by."""
+"""Smallest sum, so that one can divide by those of the padding."""
 
 
 @ALIGNMENTS.register("optimal_transport")
@@ -39,11 +39,11 @@ class OptimalTransport(PlannedAlignment):
 def transport_plan(
     costs: jax.Array, audio_mask: jax.Array, text_mask: jax.Array, temperature: float | jax.Array
 ) -> jax.Array:
-    """The plan P that minimises sum_ij P_ij cost_ij - temperature · entropy(P), float32 [B, T, R].
+    """Return the plan P that minimises sum_ij P_ij cost_ij - temperature · entropy(P), float32 [B, T, R].
 
-    costs: float32 [B, T, R], finite in the padding; masks: bool [B, T] and [B, R].
-    Rows of frames sum to 1 and columns to T / R (nearly: the rows are set right last); the padding is exactly 0.
-    Below a thousandth of the highest cost the plan is not quite the best at its temperature.
+    costs: float32 [B, T, R], finite in the padding; masks: bool [B, T] and [B, R]. Rows of frames sum to 1 and columns
+    to T / R (approximately, since the rows are corrected last); the padding is exactly 0. At temperatures below a
+    thousandth of the highest cost, the plan is not quite optimal.
     """
     pairs = audio_mask[:, :, None] & text_mask[:, None, :]
     hottest = jnp.max(jnp.where(pairs, costs, 0.0), axis=(1, 2))[:, None, None]
@@ -56,7 +56,7 @@ def transport_plan(
 
     def cool(text_potential, step):
         heat = jnp.maximum(hottest * COOLING**step, temperature)
-        # Of the plan so far nothing that matters underflows, so its corrections need no logarithms.
+        # Nothing relevant in the plan underflows at this point, so its corrections need no logarithms.
         plan = rows_right(text_potential, heat)
 
         def correct(_, column_scale):

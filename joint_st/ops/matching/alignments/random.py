@@ -26,9 +26,9 @@ class Random(PathAlignment):
 def random_monotonic(
     key: jax.Array, audio_lengths: jax.Array, text_lengths: jax.Array, frames: int, positions: int
 ) -> jax.Array:
-    """Text positions int32 [B, T], drawn uniformly from all non-decreasing maps that are anchored at both ends.
+    """Draw text positions int32 [B, T] uniformly from all non-decreasing maps that are anchored at both ends.
 
-    One frame alone may be anywhere. The lengths are int [B].
+    A single frame may be anywhere. The lengths are int [B].
 
     The `n` frames between the ends take a multiset of `n` of the R text positions, each as likely as any other. By
     stars and bars that is a set of `n` of `n + R - 1` places, which a random order of the places gives: the k-th

@@ -24,7 +24,7 @@ class Skip(PathAlignment):
 
 
 def skip_path(costs: jax.Array, audio_lengths: jax.Array, text_lengths: jax.Array) -> jax.Array:
-    """From a frame to the next the text position stays or moves forward by any number (arXiv 2308.06125).
+    """Find the cheapest path whose text position stays or moves forward by any number at each frame (arXiv 2308.06125).
 
     The least cost of being at position `j` after frame `i` is `cost(i, j) + min_{k <= j} D(i - 1, k)`. The minimum
     over all `k` is a running one: O(T·R) instead of O(T·R²).
@@ -45,7 +45,7 @@ def skip_path(costs: jax.Array, audio_lengths: jax.Array, text_lengths: jax.Arra
 
     def back(position, frame):
         is_new, i = frame
-        # The cell the running minimum came from is the last new minimum up to here.
+        # The running minimum came from the last new minimum up to here.
         before = jnp.max(jnp.where(is_new & (columns <= position[:, None]), columns, 0), axis=1)
         return jnp.where(i < audio_lengths, before, position), position
 

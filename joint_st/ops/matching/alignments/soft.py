@@ -1,4 +1,4 @@
-"""All alignments of `skip` at once, each as likely as its cost makes it.
+"""All alignments of `skip` at once, each with the probability that its cost gives it.
 
 With the Gibbs distribution p(π) ∝ exp(-cost(π) / temperature) over anchored non-decreasing maps π, the plan is
 P_ij = p(π(i) = j). It is the gradient of the soft minimum, `-temperature · log sum_π exp(-cost(π) / temperature)`,
@@ -6,12 +6,13 @@ for the cost of (i, j), and tends to the one best path as the temperature tends 
 
 The lattice has nodes (i, j): i frames are matched, and the text position is j. An edge down matches frame i with
 position j and costs `cost(i, j)`; an edge right moves to the next position and is free. (The running minimum of
-`skip_path` is this lattice too.) Nodes of one anti-diagonal i + j depend on the one before it, so T + R steps of
-vector work solve it, in logarithms throughout: within a row the scores of what is likely in the end may lie
-hundreds of nats below those of what is likely so far, where sums of exponentials would be 0.
+`skip_path` is this lattice too.) Nodes of one anti-diagonal i + j depend on the one before it, so T + R steps of vector
+work solve it, in logarithms throughout: within a row, cells of the finally likely paths may lie hundreds of nats below
+the likeliest cells so far, where sums of exponentials would be 0.
 
-Every path crosses from one anti-diagonal to the next exactly once. So the scores of each can be shifted freely,
-and the posteriors of the edges between two are normalised among themselves: rounding does not grow with length.
+Every path crosses from one anti-diagonal to the next exactly once. The scores of each can therefore be shifted freely,
+and the posteriors of the edges between two are normalised among themselves, so that rounding errors do not grow with
+length.
 """
 
 from __future__ import annotations
@@ -42,18 +43,18 @@ class Soft(PlannedAlignment):
 def soft_plan(
     costs: jax.Array, audio_lengths: jax.Array, text_lengths: jax.Array, temperature: float | jax.Array
 ) -> jax.Array:
-    """Posterior probability of matching frame i with text position j, float32 [B, T, R].
+    """Return the posterior probability of matching frame i with text position j, float32 [B, T, R].
 
     costs: float32 [B, T, R], finite in the padding. Lengths: int [B], at least 1. Rows of frames sum to 1; the
-    padding is exactly 0. One frame alone is matched with any position.
+    padding is exactly 0. A single frame may be matched with any position.
     """
     frames, positions = costs.shape[1:]
     pairs = length_mask(audio_lengths, frames)[:, :, None] & length_mask(text_lengths, positions)[:, None, :]
     least = jnp.min(jnp.where(pairs, costs, UNREACHABLE), axis=2, keepdims=True)
-    # Each frame is matched once, so its least cost can be taken off: scores along paths stay small.
+    # Each frame is matched once, so its least cost can be subtracted, which keeps scores along paths small.
     down = _skewed(jnp.where(pairs, (least - costs) / temperature, IMPOSSIBLE))
 
-    # Before the first frame and after the last there is no moving to the right, unless there is one frame only.
+    # Before the first frame and after the last, moves to the right are not allowed, unless there is one frame only.
     columns = jnp.arange(positions)
     last_frame = jnp.where(audio_lengths == 1, 1, audio_lengths - 1)[:, None]
     first_frame = jnp.where(audio_lengths == 1, 0, 1)[:, None]
@@ -90,7 +91,8 @@ def soft_plan(
 
 
 def _skewed(x):
-    """Anti-diagonals [T + R - 1, B, R] of `x` [B, T, R], by columns: row d has x[:, d - j, j], or IMPOSSIBLE."""
+    """Return the anti-diagonals [T + R - 1, B, R] of `x` [B, T, R], by columns: row d has x[:, d - j, j], or
+    IMPOSSIBLE."""
     batch, frames, positions = x.shape
     x = jnp.pad(jnp.swapaxes(x, 1, 2), ((0, 0), (0, 0), (0, positions)), constant_values=IMPOSSIBLE)
     x = x.reshape(batch, -1)[:, : positions * (frames + positions - 1)]
@@ -98,7 +100,7 @@ def _skewed(x):
 
 
 def _straight(x, frames):
-    """The inverse of `_skewed`: [T + R - 1, B, R] to [B, T, R]."""
+    """Invert `_skewed`: [T + R - 1, B, R] to [B, T, R]."""
     diagonals, batch, positions = x.shape
     x = jnp.pad(jnp.transpose(x, (1, 2, 0)).reshape(batch, -1), ((0, 0), (0, positions)))
     return jnp.swapaxes(x.reshape(batch, positions, diagonals + 1)[:, :, :frames], 1, 2)

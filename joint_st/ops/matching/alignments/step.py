@@ -14,7 +14,8 @@ from joint_st.ops.matching.cost import path_costs
 
 @ALIGNMENTS.register("step")
 class Step(PathAlignment):
-    """From a frame to the next the text position stays or moves forward by one: a frame for each position is needed."""
+    """From a frame to the next the text position stays or moves forward by one, so there must be a frame for each
+    position."""
 
     cheapest = True
 
@@ -27,7 +28,7 @@ class Step(PathAlignment):
 
 
 def step_path(costs: jax.Array, audio_lengths: jax.Array, text_lengths: jax.Array) -> jax.Array:
-    """From a frame to the next the text position stays or moves forward by one; needs T >= R."""
+    """Find the cheapest path whose text position stays or moves forward by one at each frame; needs T >= R."""
 
     def forward(best, cost):
         advanced = move_right(best, UNREACHABLE)

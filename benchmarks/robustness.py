@@ -1,0 +1,137 @@
+"""WER of runs on one split as it is, and under changes of level, offset, noise and band.
+
+    python benchmarks/robustness.py runs/quickstart --data test=tfds:spoken_grammar:test
+    python benchmarks/robustness.py runs/plain runs/robust --data dev=mine/dev.jsonl --json robustness.json
+
+Each change is made to every utterance, written as WAV files with a manifest, and evaluated by `joint_st`'s own command
+with greedy decoding. Noise has the level that is named below the utterance's own power (its signal-to-noise ratio), the
+offset is of full scale, the telephone band is 300 to 3,400 Hz. Rows hold `run`, `condition`, `head`, `wer` and its
+interval as fractions, and `relative`, the change of all errors against the unchanged audio.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import jax
+import numpy as np
+import rich
+import rich.table
+import soundfile
+
+from joint_st.cli.options import read_sources
+from joint_st.config import ManifestSource
+from joint_st.data.audio import resample, to_int16
+from joint_st.data.augmentation import with_noise
+from joint_st.data.sources import open_source
+from joint_st.evaluation.evaluate import evaluate_run
+
+RATE = 16_000
+OFFSET = 0.03
+BAND = (300.0, 3400.0)
+"""Hz."""
+
+
+def gain(decibels: float) -> Callable:
+    """Multiply the samples; what passes full scale is clipped."""
+    return lambda audio, random: to_int16(audio * 10 ** (decibels / 20))
+
+
+def offset(audio, random):
+    """Add a constant."""
+    return to_int16(audio + OFFSET * 32768.0)
+
+
+def noise(colour: str, decibels: float) -> Callable:
+    """Add noise at a signal-to-noise ratio."""
+    return lambda audio, random: with_noise(audio, decibels, colour, random)
+
+
+def telephone(audio, random):
+    """Leave the band of a telephone alone."""
+    spectrum, hertz = np.fft.rfft(audio), np.fft.rfftfreq(len(audio), 1 / RATE)
+    return to_int16(np.fft.irfft(spectrum * ((hertz >= BAND[0]) & (hertz <= BAND[1])), n=len(audio)))
+
+
+CONDITIONS: dict[str, Callable] = {
+    "as it is": lambda audio, random: audio,
+    "-20 dB": gain(-20),
+    "-10 dB": gain(-10),
+    "+6 dB": gain(6),
+    "offset of 3 %": offset,
+    "white noise, 20 dB": noise("white", 20),
+    "white noise, 10 dB": noise("white", 10),
+    "pink noise, 20 dB": noise("pink", 20),
+    "pink noise, 10 dB": noise("pink", 10),
+    "telephone band": telephone,
+}
+
+
+def write_split(source, change: Callable, folder: Path, most: int) -> ManifestSource:
+    """Write the changed utterances of a source to a folder; each has noise of its own, the same at every call."""
+    folder.mkdir()
+    corpus, lines = open_source(source), []
+    for n in range(min(len(corpus), most or len(corpus))):
+        utterance = corpus[n]
+        audio = resample(utterance.audio, utterance.sample_rate, RATE)
+        audio = change(audio, np.random.default_rng([n, 1]))
+        soundfile.write(folder / f"{n}.wav", audio, RATE, subtype="PCM_16")
+        line = {"audio_filepath": f"{n}.wav", "duration": len(audio) / RATE, "text": utterance.text}
+        lines.append(line | ({"speaker": utterance.speaker} if utterance.speaker else {}))
+    place = folder / "manifest.jsonl"
+    place.write_text("".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines), encoding="utf-8")
+    return ManifestSource(path=str(place))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("runs", type=Path, nargs="+", metavar="RUN")
+    parser.add_argument("--data", required=True, metavar="NAME=SOURCE", help="as for `evaluate`")
+    parser.add_argument("--only", nargs="+", choices=CONDITIONS, metavar="CONDITION", help="some conditions alone")
+    parser.add_argument("--most", type=int, default=0, help="of so many utterances; 0 for all")
+    parser.add_argument("--json", type=Path, metavar="FILE")
+    options = parser.parse_args()
+    ((split, source),) = read_sources([options.data]).items()
+    names = [name for name in CONDITIONS if not options.only or name in (*options.only, "as it is")]
+    rows = []
+    with tempfile.TemporaryDirectory() as scratch:
+        data = {
+            name: write_split(source, CONDITIONS[name], Path(scratch) / str(n), options.most)
+            for n, name in enumerate(names)
+        }
+        for run in options.runs:
+            found = [row for row in evaluate_run(run, data=data) if row["subset"] == "all"]
+            for row in found:
+                (clean,) = (one for one in found if one["split"] == "as it is" and one["head"] == row["head"])
+                rows.append(
+                    {
+                        "run": run.name,
+                        "data": split,
+                        "condition": row["split"],
+                        **{name: row[name] for name in ("head", "wer", "wer_low", "wer_high", "utterances")},
+                        "relative": row["wer"] / clean["wer"] - 1 if clean["wer"] else None,
+                    }
+                )
+    show(rows)
+    if options.json:
+        about = {"device": f"{platform.machine()} CPU, {os.cpu_count()} cores", "jax": jax.__version__}
+        options.json.write_text(json.dumps(about | {"rows": rows}, indent=1) + "\n")
+
+
+def show(rows: list[dict]) -> None:
+    """Print the table."""
+    table = rich.table.Table("run", "condition", "head", "WER %", "95 %", "errors")
+    for row in rows:
+        wer, low, high = (f"{100 * row[name]:.1f}" for name in ("wer", "wer_low", "wer_high"))
+        table.add_row(row["run"], row["condition"], row["head"], wer, f"{low}-{high}", f"{row['relative']:+.0%}")
+    rich.print(table)
+
+
+if __name__ == "__main__":
+    main()

@@ -41,20 +41,21 @@ def tiles_pay(frames: int, left_context: int, tile: int) -> bool:
     return frames > LONGEST_MASKED and frames >= 2 * (tile + left_context)
 
 
-def masked_attention(q, k, v, mask, left_context: int, block: Block):
-    """Compute streaming attention over all pairs of frames, most of which are masked.
+def allowed_pairs(mask, left_context: int, block: Block):
+    """Return which keys each query sees in streaming attention over all pairs of frames: bool [B, T, T], for a mask
+    [B, T].
 
-    `q`, `k`, `v` [B, T, H, E]; `mask` [B, T] -> [B, T, H, E]. Time and memory grow with T².
+    Time and memory of attention over them, most of which are masked, grow with T².
     """
-    positions = np.arange(q.shape[1])
-    return attend(q, k, v, mask[:, None, :] & in_sight(positions, positions, left_context, block))
+    positions = np.arange(mask.shape[1])
+    return mask[:, None, :] & in_sight(positions, positions, left_context, block)
 
 
 def tiled_attention(q, k, v, mask, left_context: int, block: Block, tile: int):
-    """Compute what `masked_attention` does in tiles of `tile` frames (whole blocks): the queries of a tile see its keys
-    and the `left_context` keys before it.
+    """Attend over the pairs of `allowed_pairs` in tiles of `tile` frames (whole blocks): the queries of a tile see its
+    keys and the `left_context` keys before it.
 
-    Time and memory grow with T.
+    `q`, `k`, `v` [B, T, H, E]; `mask` [B, T] -> [B, T, H, E]. Time and memory grow with T.
     """
     frames = q.shape[1]
     tiles, before = -(-frames // tile), -(-left_context // tile)
@@ -134,13 +135,14 @@ class Attention(Layer):
         frames, past = x.shape[1], self.left_context
         positions = np.arange(frames)
         block = self.blocks[0] if block is None else block
+        tile = past and tile_frames(past, self.blocks)
+        if tiled := past is not None and tiles_pay(frames, past, tile):
+            allowed = None
+        else:
+            allowed = mask[:, None, :] if past is None else allowed_pairs(mask, past, block)
         q, k, v = rotate(self.query(x), positions), rotate(self.key(x), positions), self.value(x)
-        if past is None:
-            return self._finish(attend(q, k, v, mask[:, None, :]), mask)
-        tile = tile_frames(past, self.blocks)
-        if tiles_pay(frames, past, tile):
-            return self._finish(tiled_attention(q, k, v, mask, past, block, tile), mask)
-        return self._finish(masked_attention(q, k, v, mask, past, block), mask)
+        y = tiled_attention(q, k, v, mask, past, block, tile) if tiled else attend(q, k, v, allowed)
+        return self._finish(y, mask)
 
     def _finish(self, y, mask):
         # A row that may attend to nothing gives the mean of the values. It is padding, so it is cleared.

@@ -8,7 +8,8 @@ from flax import nnx
 
 from joint_st.models.attention import (
     Attention,
-    masked_attention,
+    allowed_pairs,
+    attend,
     rotate,
     tile_frames,
     tiled_attention,
@@ -103,7 +104,7 @@ def test_attention_in_tiles_equals_that_over_all_pairs(left_context, blocks):
 
         return jax.jit(jax.value_and_grad(run, (0, 1, 2), has_aux=True))
 
-    masked = total(lambda q, k, v, block: masked_attention(q, k, v, mask, left_context, block))
+    masked = total(lambda q, k, v, block: attend(q, k, v, allowed_pairs(mask, left_context, block)))
     tiled = total(lambda q, k, v, block: tiled_attention(q, k, v, mask, left_context, block, tile))
     for block in map(jnp.int32, blocks):
         for one, other in zip(jax.tree.leaves(masked(q, k, v, block)), jax.tree.leaves(tiled(q, k, v, block))):

@@ -5,7 +5,7 @@
 
 All take turns on the same batch, so that a busy machine slows all of them; the fastest round of each counts, since
 other jobs can only add time. Read the ratios, not the times. A library that is not installed is named and left out.
-pyctcdecode asks for an older NumPy than JAX does; it runs beside JAX where it was installed by
+pyctcdecode asks for an older NumPy than JAX does; it runs together with JAX where it was installed by
 `pip install --no-deps pyctcdecode pygtrie`. torchaudio's wheels ask for PyTorch's with CUDA, and need no GPU.
 
 Beam search: `prefix_beam_search` is compared with the lexicon-free decoders of flashlight-text and pyctcdecode, which

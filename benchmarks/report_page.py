@@ -3,7 +3,7 @@
     joint-st report runs/quickstart && python benchmarks/report_page.py runs/quickstart/report.html
 
 The utterances of the page are repeated until they are so many. The time of an act is that from its beginning to the
-finished layout of the page: the median and the largest of 20. Beside it stands the mean of the processor's time in
+finished layout of the page: the median and the largest of 20. Next to it is the mean of the processor's time in
 the page's thread, on which other jobs have little influence.
 
 With 2 CPU cores that a dozen other processes wanted too, the utterances those of 600 in `spoken_grammar`:

@@ -49,7 +49,7 @@ def louder():
 
 @pytest.fixture(scope="module", autouse=True)
 def other_kinds():
-    """A mixture and an augmentation beside the first, which changes nothing; registered as long as these tests last."""
+    """Register a second mixture and a second augmentation as long as these tests last."""
 
     class Twice(MixtureConfig):
         kind: Literal["twice"] = "twice"

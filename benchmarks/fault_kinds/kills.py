@@ -25,6 +25,9 @@ from tests.gcs import serve
 KILLS_OF_A_RUN = 10
 """After so many a run is trained to its end."""
 
+LEFT_SECONDS = 360
+"""Time limit for a process to end whose companion was killed: where that had not begun, the one waits 300 s for it."""
+
 LAUNCH_SECONDS = 12
 """About the time from the start of a process to its first steps."""
 
@@ -120,7 +123,7 @@ def kill(trial: Trial, place: Place, start: Start) -> str:
     for one in victims:
         one.send(signal.SIGKILL)
     for one in processes:
-        ended = one.end(90)
+        ended = one.end(LEFT_SECONDS)
         if one not in victims and ended.judge() != Outcome.REFUSED:
             trial.count(ended.judge(), f"the process that was left, {when}", ended.told, trial.work / "logs")
     after = place.steps()

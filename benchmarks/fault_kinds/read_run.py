@@ -57,7 +57,9 @@ def weights(run: str, checkpoint: str) -> str:
     from joint_st.runs.trained import load_trained
 
     found = load_trained(Path(run), checkpoint)
-    said = f"{found.step} {found.normalizer} {found.config.model_dump_json()} {found.vocabulary}"
+    # Sorted: the order of a set is another one in each process.
+    words = [sorted(own) for own in (found.vocabulary.heard, found.vocabulary.read)]
+    said = f"{found.step} {found.normalizer} {found.config.model_dump_json()} {words}"
     parts = [said.encode()] + [np.asarray(x).tobytes() for x in jax.tree.leaves(found.weights)]
     parts += [file.read_bytes() for folder in ("tokenizer", "units") for file in sorted((Path(run) / folder).glob("*"))]
     return digest(b"".join(parts))

@@ -1,4 +1,4 @@
-"""Configs, and what a run keeps beside its weights."""
+"""Mutations of configs, and of the files that a run keeps in addition to its weights."""
 
 from __future__ import annotations
 

@@ -133,7 +133,7 @@ def _cut_state(config: Config, compiled: Compiled) -> Iterator[str]:
 
 
 def _accumulation(config: Config, compiled: Compiled) -> int | None:
-    """Return the smallest number of parts such that one part fits into memory beside the state."""
+    """Return the smallest number of parts such that one part fits into memory together with the state."""
     room = max(compiled.usable - (compiled.memory.total - compiled.memory.temporaries), 1)
     now = config.training.accumulation
     allowed = []

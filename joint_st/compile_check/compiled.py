@@ -87,8 +87,8 @@ QUICK = {"exec_time_optimization_effort": -1.0}
 def compile_step(config: Config, topology: Topology, sizes: SymbolSizes, quick: bool = False) -> Compiled:
     """Compile the heaviest step (`joint_st.compile_check.shapes`) for `topology`; with `quick`, to a slower program.
 
-    Where the step does not fit and the compiler refuses it, the temporaries are what it would have needed beside the
-    state. Raises `UserError` where the config does not divide over the chips.
+    Where the step does not fit and the compiler refuses it, the temporaries are what it would have needed
+    in addition to the state. Raises `UserError` where the config does not divide over the chips.
     """
     devices = topology.devices(config.parallel.slices)
     check_devices(config, len(devices))

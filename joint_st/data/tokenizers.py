@@ -181,8 +181,8 @@ class _OfCharacters(pydantic.BaseModel):
 
 
 class _OfPieces(pydantic.BaseModel):
-    """The file format of a tokenizer of wordpieces; the model's file beside it has a fixed name, because a stored name
-    could lead elsewhere."""
+    """The file format of a tokenizer of wordpieces; the model's file next to it has a fixed name, because a stored
+    name could lead elsewhere."""
 
     kind: Literal["sentencepiece"]
     model: Literal["tokenizer.model"]

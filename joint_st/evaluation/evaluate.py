@@ -118,7 +118,7 @@ class Evaluation:
     unread: list[str]
     """Splits in which nothing could be read, each with the reason."""
     table: Path
-    """File of the rows; beside it lie the utterances, as `.jsonl`, the word errors, as `.errors.json`, the origin of
+    """File of the rows; next to it are the utterances, as `.jsonl`, the word errors, as `.errors.json`, the origin of
     the results, as `.origin.json`, and the quality of confidences, as `.confidence.json` and `.reliability.png`."""
     origin: Origin
     confidences: Confidences | None = None

@@ -1,9 +1,9 @@
 """The origin of a stored result, which decides whether its hypotheses can be used instead of decoding again.
 
-Beside the utterances of an evaluation, and beside a layer analysis, lies `.origin.json`: the checkpoint, the
-normaliser, the source of each split and what each decoder is. Each utterance has a hash of its samples. Names alone (of
-splits, decoders, steps) prove nothing, since a source may have changed under its name. Except for the config's sources,
-nothing in it is a path, so a run that was moved keeps its results.
+It is stored as `.origin.json` next to the utterances of an evaluation and next to a layer analysis: the checkpoint, the
+normaliser, the source of each split and the settings of each decoder. Each utterance has a hash of its samples. Names
+alone (of splits, decoders, steps) prove nothing, since a source may have changed under its name. Except for the
+config's sources, nothing in it is a path, so a run that was moved keeps its results.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class Origin:
         return cls(identity(run, step), normalizer, sources, dict(decoders), window_seconds, look_ahead_ms)
 
     def content(self, found: str) -> str:
-        """Return the content of the file that is stored beside a result."""
+        """Return the content of the file that is stored next to a result."""
         own = dataclasses.replace(self, found=_hash(found.encode(errors="backslashreplace")))
         return json.dumps(dataclasses.asdict(own), indent=1)
 
@@ -107,7 +107,7 @@ def identity(run: RunDirectory, step: int) -> str:
 
 
 def is_of(table: Path, run: RunDirectory, step: int, sources: Mapping[str, Source]) -> bool:
-    """Return whether the utterances beside a table belong to a checkpoint and to sources (by split), as far as the
+    """Return whether the utterances next to a table belong to a checkpoint and to sources (by split), as far as the
     origin says."""
     if not table.with_suffix(SUFFIX).is_file():  # an earlier version wrote it
         return True

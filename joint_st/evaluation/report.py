@@ -345,7 +345,7 @@ def write_lines(records: Iterable[dict], path: Path | str) -> None:
 
 
 def make_lines(records: Iterable[dict]) -> str:
-    """Return one JSON object a line, in UTF-8 but for half a surrogate, which is escaped."""
+    """Return one JSON object a line, in UTF-8; half a surrogate is escaped."""
     lines = "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
     return lines.encode(errors="backslashreplace").decode()
 

@@ -31,7 +31,7 @@ ENDINGS = {".jsonl": "jsonl", ".json": "jsonl", ".ndjson": "jsonl", ".trn": "trn
 
 REFERENCE_KEYS = ("text", "reference")
 HYPOTHESIS_KEYS = ("pred_text", "hypothesis", "text")
-"""Keys of the text in JSON lines, by precedence. NeMo writes `pred_text` beside the reference in `text`."""
+"""Keys of the text in JSON lines, by precedence. NeMo writes `pred_text` next to the reference in `text`."""
 
 IGNORED = "IGNORE_TIME_SEGMENT_IN_SCORING"
 """Text of an STM's segment whose words are not scored."""

@@ -110,8 +110,8 @@ class RunDirectory:
         heads: Iterable[str] = (),
         look_ahead_ms: float | None = None,
     ) -> Path:
-        """Return the file of the table of some splits for the checkpoint of `step`; the utterances are beside it, as
-        `.jsonl`.
+        """Return the file of the table of some splits for the checkpoint of `step`; the utterances are next to it,
+        as `.jsonl`.
 
         Greedy decoding alone, as at the end of training, has a file that no other decoder writes. heads: the evaluated
         heads, if not all. look_ahead_ms: the look-ahead, if it is not the run's own.
@@ -124,7 +124,7 @@ class RunDirectory:
         return long if path != long and len(os.fsencode(long.name)) < 256 and long.is_file() else path
 
     def analysis(self, step: int, split: str) -> Path:
-        """Return the file of the table of a layer analysis on a split; its figures are beside it."""
+        """Return the file of the table of a layer analysis on a split; its figures are next to it."""
         return self.root / "analysis" / f"{storage.bounded(f'step_{step}_{split}'.replace('/', '_'))}.json"
 
     @property
@@ -146,7 +146,7 @@ class RunDirectory:
         """Steps of the checkpoints with the lowest WER (or CER, if that ranks them), several if they tie; the latest if
         none has a rate.
 
-        They are read from the files without JAX, because the caller may run beside processes that need the accelerator.
+        They are read from the files without JAX, because the caller may run while other processes need the accelerator.
         Raises `UserError` where the facts of one are damaged.
         """
         return best_steps(self.checkpoints, self.checkpoint_steps)
@@ -183,8 +183,8 @@ class RunDirectory:
 
 
 def read_facts(checkpoint: Path) -> dict:
-    """Read the facts that are stored in a checkpoint's folder beside its arrays; raises `UserError` where they are
-    damaged."""
+    """Read the facts that are stored in a checkpoint's folder next to its arrays; raises `UserError` where they
+    are damaged."""
     if damage := checksums.damage(checkpoint, [FACTS]):
         raise UserError(damage)
     file = checkpoint / FACTS

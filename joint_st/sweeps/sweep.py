@@ -60,7 +60,7 @@ class Job:
     def name(self) -> str:
         return self.run.name
 
-    # Files beside its directory, on a disk:
+    # Files next to its directory, on a disk:
 
     @property
     def log(self) -> Path:

@@ -7,8 +7,12 @@ theirs, and all stop after the latest. Until a process gets the signal, this cos
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import threading
+from collections.abc import Callable
+
+from jax.errors import JaxRuntimeError
 
 from joint_st.distributed.peers import FOREVER_SECONDS, Peers, current
 
@@ -36,7 +40,7 @@ class Interruption:
         self._before = signal.signal(signal.SIGTERM, lambda number, frame: self._requested.set())
         if self._peers.several:
             for task in (self._pass_on, self._agree):
-                threading.Thread(target=task, name=task.__name__, daemon=True).start()
+                threading.Thread(target=self._run, args=(task,), name=task.__name__, daemon=True).start()
         return self
 
     def __exit__(self, *exception):
@@ -59,6 +63,11 @@ class Interruption:
             self._agreed.wait()
         self._stopped = self._agreed.is_set() and done >= self._last
         return self._stopped
+
+    def _run(self, task: Callable[[], None]) -> None:
+        # Where process 0 is gone, so is the store: the watch then ends this process and says why.
+        with contextlib.suppress(JaxRuntimeError):
+            task()
 
     def _pass_on(self) -> None:
         """Tell the others if this process gets the signal."""

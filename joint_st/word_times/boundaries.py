@@ -14,7 +14,7 @@ from joint_st.tables import escape
 from joint_st.word_times.spans import Aligned, Failed, Span, words_of_units
 
 UNITS = "units"
-"""Name of the head that recognises text units, beside `streaming` and `full_context`."""
+"""Name of the head that recognises text units, in addition to `streaming` and `full_context`."""
 
 
 def signed_boundary_errors(words: Sequence[Span], true: tuple[np.ndarray, np.ndarray]) -> np.ndarray:

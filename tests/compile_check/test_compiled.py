@@ -51,7 +51,7 @@ def test_a_step_for_eight_chips(tmp_path, capsys):
     assert found["memory"]["batch"] == samples * 2 + labels * 4 + 4 * 4 + 1
     assert found["memory"]["usable"] == parse_topology("v5e:2x4").chip.usable
 
-    # The gradient of every weight is summed over all chips once, and beside it a few numbers of the batch.
+    # The gradient of every weight is summed over all chips once, and so are a few numbers of the batch.
     kinds = {one["kind"]: one for one in found["collectives"]}
     assert set(kinds) == {"all-reduce"} and kinds["all-reduce"]["devices"] == 8
     assert 4 * weights <= kinds["all-reduce"]["bytes"] < 4 * weights + 2000
@@ -158,7 +158,7 @@ def test_a_state_that_is_too_large_is_cut_first(tmp_path):
 
 
 def test_an_impossible_change_is_not_proposed(tmp_path):
-    """The fewest parts whose temporaries fit beside the state, and that divide text and speech on each chip."""
+    """The fewest parts whose temporaries fit together with the state, and that divide text and speech of each chip."""
     text = {"data.units.kind": "phonemes", "data.text_batch_size": 48, "losses.reconstruction.full_context": 0.5}
     config = tiny_config(tmp_path, text | {"data.batch_size": 96, "model.remat": True})
     first, *_ = changes(config, compiled(config, state=1, temporaries=40, usable=16))

@@ -1,4 +1,4 @@
-"""Shapes assumed without data, beside those planned from data."""
+"""Shapes assumed without data are compared with those planned from data."""
 
 import pytest
 

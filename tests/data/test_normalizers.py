@@ -43,7 +43,7 @@ ODD_TEXT = st.text(st.one_of(st.sampled_from(ODD), st.sampled_from("aZ19 '’Σ�
             "\u1797\u17b6\u179f\u17b6\u200b\u1781\u17d2\u1798\u17c2\u179a",
             "\u1797\u17b6\u179f\u17b6 \u1781\u17d2\u1798\u17c2\u179a",
         ),
-        # Numbers that NFKC writes in digits stay apart from those beside them.
+        # Numbers that NFKC writes in digits stay apart from their neighbours.
         ("3½ cups, ½ cup, 3⅐", "3 1 2 cups 1 2 cup 3 1 7"),
         ("10² 10¹² x²3 ①② H₂O １²", "10 2 10 12 x2 3 1 2 h2o 1 2"),
         ("google™ ﾊﾟ", "google パ"),

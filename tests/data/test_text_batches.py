@@ -1,4 +1,4 @@
-"""Units beside the labels, and batches of text alone, against the sources they come from."""
+"""Units that come with labels, and batches of text alone, are compared with their sources."""
 
 import itertools
 

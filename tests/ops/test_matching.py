@@ -57,7 +57,7 @@ def close_and_far_from_zero():
 
 
 def extras(alignment, batch):
-    """Return what an alignment needs beside the embeddings."""
+    """Return what an alignment needs in addition to the embeddings."""
     if alignment == "random":
         return {"key": jax.random.key(0)}
     if alignment == "given":

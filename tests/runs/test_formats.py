@@ -38,7 +38,7 @@ ARRAYS = "arrays.json"
 
 
 def make(folder: Path) -> None:
-    """Trains a tiny run in `folder`, its corpus in `corpora` beside it; of its weights, it keeps names and shapes."""
+    """Trains a tiny run in `folder`, its corpus in `corpora` next to it; of the weights, only names and shapes stay."""
     with contextlib.chdir(folder.parent):
         build_if_absent("spoken_grammar/tiny", "corpora")
         smaller = {

@@ -30,7 +30,7 @@ def fake_command(job) -> list[str]:
 
 
 def write_sweep(folder: Path, runs: str, more: str = "") -> Path:
-    """Return a sweep file with the body of its `runs()`, and the base config beside it."""
+    """Return a sweep file with the body of its `runs()`, and the base config next to it."""
     (folder / "base.py").write_text(BASE)
     file = folder / "few.py"
     body = "\n".join(f"    {line}" for line in runs.splitlines())

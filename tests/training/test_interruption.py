@@ -6,6 +6,7 @@ import threading
 import time
 
 import pytest
+from jax.errors import JaxRuntimeError
 
 from joint_st.distributed.peers import Peers
 from joint_st.training.interruption import Interruption
@@ -83,3 +84,21 @@ def test_alone():
         assert not interruption.stops_after(1)
         interruption._requested.set()
         assert interruption.stops_after(2) and interruption.stopped
+
+
+def test_a_store_that_is_gone_with_process_0_is_no_error_of_a_thread(monkeypatch):
+    """The watch says why, in one line; a thread's traceback beside it would not help."""
+    raised, done = [], threading.Event()
+    monkeypatch.setattr(threading, "excepthook", lambda arguments: raised.append(arguments.exc_value))
+
+    class Gone:
+        def set(self, key, value):
+            pass
+
+        def get(self, key, seconds):
+            threading.Timer(0.05, done.set).start()
+            raise JaxRuntimeError("UNKNOWN: Socket closed")
+
+    with Interruption(Peers(1, ("a", "b"), Gone())):
+        assert done.wait(10)
+    assert raised == []

@@ -50,7 +50,7 @@ UNSPELLABLE, EMPTY = 2, 6
 
 
 def joint_batch(seed: int = 0) -> dict[str, dict[str, np.ndarray]]:
-    """`make_batch` with units, and eight sentences beside it."""
+    """A batch of `make_batch` with units, and eight sentences."""
     random, batch = np.random.default_rng(100 + seed), make_batch(seed)["paired"]
     batch["units"] = random.integers(2, UNITS, (8, 6)).astype(np.int32)
     batch["unit_lengths"] = np.array([4, 5, 0, 2, 6, 3, 0, 1], np.int32)
@@ -216,7 +216,7 @@ ALONE = {
     "losses.consistency.layers": [0],
     "optimizer.clip_norm": 1e9,
 }
-"""Consistency of what enters the shared layers alone, at depth 0, and CTC beside it."""
+"""Consistency of what enters the shared layers alone, at depth 0, together with CTC."""
 
 
 @pytest.mark.slow

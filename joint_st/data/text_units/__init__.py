@@ -80,7 +80,7 @@ class _OfPhonemes(pydantic.BaseModel):
 
 
 class _Spelled(pydantic.BaseModel):
-    """The file format of units that spell; their tokenizer is saved beside it."""
+    """The file format of units that spell; their tokenizer is saved next to it."""
 
     kind: Literal["characters", "sentencepiece"]
 

@@ -55,7 +55,7 @@ class SpokenGrammar(tfds.core.GeneratorBasedBuilder):
         ),
         SpokenGrammarConfig(name="tiny", description="A few utterances, for tests.", train=24, dev=8, test=8, text=40),
     ]
-    pkg_dir_path = None  # no files of TFDS's kind (README, TAGS, CITATIONS) lie beside this module
+    pkg_dir_path = None  # no files of TFDS's kind (README, TAGS, CITATIONS) are next to this module
     bar: tqdm.tqdm | None = None
     """Progress bar that advances with each spoken utterance."""
 

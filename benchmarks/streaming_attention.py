@@ -1,4 +1,4 @@
-"""Time of streaming attention in tiles beside that over all pairs of frames, forward and backward.
+"""Time of streaming attention in tiles and over all pairs of frames, forward and backward.
 
     python benchmarks/streaming_attention.py [--rounds 9] [--batch 4] [--tile 16 32 64]
 

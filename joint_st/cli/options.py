@@ -179,8 +179,8 @@ def look_ahead_argument(parser: argparse.ArgumentParser) -> None:
         "--look-ahead-ms",
         metavar="MS",
         type=number(0, 60_000, "number of ms"),
-        help="how long the streaming layers wait for later audio, one of the lengths that the run was trained with "
-        "(model.look_ahead_ms) in place of the first; --chunk-ms is how much audio comes at a time, whatever they wait",
+        help="how long the streaming layers wait for later audio, up to the longest that the run was trained with "
+        "(model.look_ahead_ms); the first of them by default. --chunk-ms, in contrast, is how much audio comes at a time",
     )
 
 

@@ -27,7 +27,7 @@ SMALLEST_TILE = 16
 
 LONGEST_MASKED = 128
 """Sequences of up to this many frames (5 s) are never cut into tiles. The products between frames are a small part of
-their layers (`2 T D` beside about `23 D²` multiplications per frame, a thirteenth at width 144)."""
+their layers (`2 T D` against about `23 D²` multiplications per frame, a thirteenth at width 144)."""
 
 
 def tile_frames(left_context: int, blocks: tuple[int, ...]) -> int:

@@ -166,7 +166,7 @@ class ModelConfig(Section):
     kernel: int = Field(default=9, ge=1)
     """Frames that the depthwise convolution spans; an odd number."""
     left_context: int = Field(default=64, ge=1)
-    """Frames of the past that attention sees in a streaming layer, besides the frame itself or its block."""
+    """Frames of the past that attention sees in a streaming layer, before the frame itself or its block."""
     look_ahead_ms: tuple[float, ...] = (0.0,)
     """Look-ahead of the streaming layers (`audio_layers`, `text_layers` and `streaming_layers`): the length of the blocks
     within which their attention and convolution see ahead, in whole encoder frames. A frame waits until its block is

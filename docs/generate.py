@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import results
+import run_notebooks
 
 import joint_st
 from joint_st.config import Config, LmConfig
@@ -83,8 +84,9 @@ def write_pages(folder: Path) -> None:
 
 
 def tables() -> dict[str, str]:
-    """Return the tables that pages include by name."""
-    return {"normalizers": normalizers(), "columns": {"train": training_columns(), "train_lm": lm_columns()}}
+    """Return the tables, and the report, that pages include by name."""
+    columns = {"train": training_columns(), "train_lm": lm_columns()}
+    return {"normalizers": normalizers(), "columns": columns, "report": report()}
 
 
 # The configuration.
@@ -404,3 +406,12 @@ def _column(column: Any, there_with: str) -> list[str]:
 
 def _cell(text: str) -> str:
     return f"`{text}`" if text else "(empty)"
+
+
+def report() -> str:
+    """Return the report that the notebooks have written, as a frame; where they were not executed, how to make it."""
+    if not run_notebooks.REPORT.exists():
+        return "This copy of the site was built without it; `.ci/notebooks` before `.ci/docs` makes it."
+    name = run_notebooks.REPORT.name
+    frame = f'<iframe class="report" src="{name}" title="Report of a run" loading="lazy"></iframe>'
+    return f'{frame}\n<p><a href="{name}">Open it in a page of its own</a></p>'

@@ -1,4 +1,7 @@
-"""Figures are written to files here, whatever scripts their texts are in."""
+"""The style of all figures, and how they are written to files, whatever scripts their texts are in.
+
+Figures are made without pyplot, so that no global list keeps them and no display is needed.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,26 @@ from matplotlib.figure import Figure
 from joint_st import storage
 
 DOTS_PER_INCH = 150
+
+BLUE, ORANGE, VERMILION, GREEN, GREY = "#0072B2", "#E69F00", "#D55E00", "#009E73", "#767676"
+"""Colours of Okabe and Ito, which colour-blind people can tell apart."""
+
+STYLE = {
+    "font.size": 9,
+    "axes.titlesize": 10,
+    "axes.titlelocation": "left",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": "#444444",
+    "axes.grid": False,
+    "grid.color": "#e4e4e4",
+    "lines.linewidth": 1.6,
+    "lines.markersize": 5,
+    "legend.frameon": False,
+    "legend.fontsize": 8,
+    "figure.facecolor": "white",
+    "svg.fonttype": "none",
+}
 
 
 @contextlib.contextmanager

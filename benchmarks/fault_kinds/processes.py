@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
+import re
 import shutil
 import signal
 import socket
@@ -25,6 +26,9 @@ DIE_WITH_PARENT = ("setpriv", "--pdeathsig", "KILL") if shutil.which("setpriv") 
 
 END_SECONDS = 180
 """Time limit for a process to end of which nothing else is said."""
+
+OURS = re.compile(r'File ".*/joint_st/|^joint-st: ', re.MULTILINE)
+"""A line of a traceback in our code, or one of our errors."""
 
 LEFT_SECONDS = 15
 """Time for processes of a fault to end by themselves after it, as the children of a killed process do."""
@@ -53,6 +57,8 @@ class Ended(NamedTuple):
         errors = [line for line in self.err.splitlines() if line.startswith("joint-st: error: ")]
         if self.status is None:
             return Outcome.LOST
+        if asked and self.status == -signal.SIGINT and not OURS.search(self.err):
+            return Outcome.SURVIVED  # Python itself was interrupted, before it ran a line of ours
         if "Traceback (most recent call last)" in self.err or "Fatal Python error" in self.err:
             return Outcome.TRACEBACK
         if self.status == 0 or asked and self.status in (128 + signal.SIGINT, 128 + signal.SIGTERM):

@@ -10,6 +10,7 @@ import rich
 
 from joint_st import storage
 from joint_st.analysis.layers import LayerAnalysis
+from joint_st.analysis.report import LayerReport
 from joint_st.config import Source, load
 from joint_st.data.dataset import open_paired
 from joint_st.distributed.mesh import keep_compiled
@@ -17,8 +18,36 @@ from joint_st.errors import UserError
 from joint_st.evaluation.origin import SUFFIX, Origin
 from joint_st.evaluation.report import as_json, keep_all, raise_first, write_rows
 from joint_st.figures import save_figure
-from joint_st.runs.directory import existing_run
-from joint_st.runs.trained import load_trained
+from joint_st.runs.directory import RunDirectory, existing_run
+from joint_st.runs.trained import Trained, load_trained
+
+
+def refuse_without_text(run: RunDirectory) -> None:
+    """Raise `UserError` for a run that has no text units."""
+    if load(run.config).data.units.kind == "none":
+        raise UserError(
+            f"{run.config}: data.units.kind is none: the model reads no text, so there is nothing to compare its "
+            "speech with; analyze a run trained with text units"
+        )
+
+
+def analyze_layers(trained: Trained, data: Mapping[str, Source] | None = None, *, utterances: int = 200) -> LayerReport:
+    """Analyze the layers of a trained model on a named source, the first test split of its config by default.
+
+    At most `utterances` are taken, evenly spread over the split. Raises `UserError` for a model that has no text units,
+    and where there is no split or more than one is given.
+    """
+    refuse_without_text(trained.run)
+    config = trained.config
+    keep_compiled(config.training.compilation_cache)
+    split, source = trained.split(data)
+    made_with = (config.data, config.model.features, trained.normalizer, trained.tokenizer, trained.units)
+    dataset = open_paired([source], *made_with, training=False)
+    with jax.set_mesh(trained.mesh):
+        analysis = LayerAnalysis(
+            config, dataset, trained.mesh, trained.symbols.sizes, utterances=utterances, name=split
+        )
+        return analysis(trained.weights)
 
 
 def analyze_run(
@@ -37,22 +66,10 @@ def analyze_run(
     Raises `UserError` for a run that has no text units, and where there is no split or more than one is given.
     """
     run = existing_run(workdir)
-    if load(run.config).data.units.kind == "none":
-        raise UserError(
-            f"{run.config}: data.units.kind is none: the model reads no text, so there is nothing to compare its "
-            "speech with; analyze a run trained with text units"
-        )
+    refuse_without_text(run)
     trained = load_trained(workdir, checkpoint)
-    config = trained.config
-    keep_compiled(config.training.compilation_cache)
     split, source = trained.split(data)
-    made_with = (config.data, config.model.features, trained.normalizer, trained.tokenizer, trained.units)
-    dataset = open_paired([source], *made_with, training=False)
-    with jax.set_mesh(trained.mesh):
-        analysis = LayerAnalysis(
-            config, dataset, trained.mesh, trained.symbols.sizes, utterances=utterances, name=split
-        )
-        report = analysis(trained.weights)
+    report = analyze_layers(trained, {split: source}, utterances=utterances)
     shared = {"split": split, "step": trained.step, "normalizer": str(trained.normalizer), **report.facts}
     rows = [{"layer": row["layer"], **shared, **row} for row in report.rows]
     table = run.analysis(trained.step, split)

@@ -1,7 +1,6 @@
 """Figures of a layer analysis: curves over the layers, and the alignment of one utterance.
 
-The colours are those of Okabe and Ito, which colour-blind people can tell apart; lines also differ in their markers.
-Figures are made without pyplot, so that no global list keeps them and no display is needed.
+Lines also differ in their markers, not in their colours alone.
 """
 
 from __future__ import annotations
@@ -16,26 +15,7 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
 from joint_st.analysis.pairs import ExamplePair
-from joint_st.figures import any_script
-
-BLUE, ORANGE, VERMILION, GREEN, GREY = "#0072B2", "#E69F00", "#D55E00", "#009E73", "#767676"
-
-STYLE = {
-    "font.size": 9,
-    "axes.titlesize": 10,
-    "axes.titlelocation": "left",
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.edgecolor": "#444444",
-    "axes.grid": False,
-    "grid.color": "#e4e4e4",
-    "lines.linewidth": 1.6,
-    "lines.markersize": 5,
-    "legend.frameon": False,
-    "legend.fontsize": 8,
-    "figure.facecolor": "white",
-    "svg.fonttype": "none",
-}
+from joint_st.figures import BLUE, GREY, ORANGE, STYLE, VERMILION, any_script
 
 KINDS = {
     "best": ("best alignment", BLUE, "o"),

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 from joint_st import interrupts
 from joint_st.distributed.jax_private import JaxStore, distributed_client
-from joint_st.distributed.links import START_SECONDS, is_local, rendezvous
+from joint_st.distributed.links import SILENT_SECONDS, START_SECONDS, is_local, rendezvous
 from joint_st.distributed.peers import Peers, current, set_current
 from joint_st.distributed.preflight import check_code
 from joint_st.distributed.process_spec import ProcessSpec, detected_process, device_detection, stated_process
@@ -53,8 +53,10 @@ def processes(coordinator: str | None, count: int | None, index: int | None) -> 
             watch.fail(_named(peers, "interrupted"), 130)
         if isinstance(error, OSError) and refusal(error):
             watch.fail(_named(peers, printable(refusal(error))))
-        # Collectives fail here if another process is gone.
-        if not watch.other_failed(10):
+        # Collectives fail here if another process is gone. One that is stopped is known to be only after its silence,
+        # and what waits for it may give up before.
+        waits = 2 * SILENT_SECONDS if "DEADLINE_EXCEEDED" in str(error) else 10
+        if not watch.other_failed(waits):
             traceback.print_exc()
         watch.fail(_named(peers, f"{type(error).__name__}: {' '.join(str(error).split())[:500]}"))
     _leave(watch)

@@ -9,9 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from joint_st.evaluation.calibration import JudgedWords, expected_calibration_error, reliability
-
-BLUE, VERMILION, GREY = "#0072B2", "#D55E00", "#767676"
-"""Colours of Okabe and Ito, which colour-blind people can tell apart."""
+from joint_st.figures import BLUE, GREY, VERMILION
 
 STATES = {"before": ("as they are", VERMILION, "s"), "after": ("calibrated", BLUE, "o")}
 """Label, colour and marker of each state."""

@@ -11,8 +11,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullLocator
 
-from joint_st.analysis.figures import BLUE, STYLE, VERMILION
-from joint_st.figures import DOTS_PER_INCH, any_script
+from joint_st.figures import BLUE, DOTS_PER_INCH, STYLE, VERMILION, any_script
 from joint_st.passes import FULL_CONTEXT, STREAMING
 from joint_st.sweeps.table import by_split, name_of, subsets_of, title_of, words_of
 

@@ -16,6 +16,8 @@ from tests.docs.test_pages import PAGES
 from tests.tiny import CHECKOUT
 
 README = CHECKOUT / "README.md"
+SCREENSHOT = CHECKOUT / "docs" / "drawings" / "report.webp"
+"""The picture of a report, which `docs/screenshot.py` takes."""
 MOST_WORDS = 1_200
 REFERENCE = {"comparison.md", "glossary.md"}
 """Pages in which one looks things up; they may be longer."""
@@ -143,7 +145,13 @@ def test_figures_of_results_come_from_the_results():
         for address in re.findall(r"!\[[^\]]*\]\(([^)\s]+)\)", page.read_text(encoding="utf-8")):
             file = (page.parent / address).resolve()
             assert file.exists(), address
-            assert file.suffix == ".svg" or file.parent == CHECKOUT / "benchmarks" / "results", address
+            of_results = file.parent == CHECKOUT / "benchmarks" / "results"
+            assert file.suffix == ".svg" or of_results or file == SCREENSHOT, address
+
+
+def test_the_front_page_is_small():
+    assert README.stat().st_size <= 8_000
+    assert SCREENSHOT.stat().st_size < 150_000
 
 
 def test_a_region_is_filled_once_and_by_name():

@@ -31,6 +31,8 @@ TRACEBACK = 'Traceback (most recent call last):\n  File "a.py", line 1\nKeyError
         (-signal.SIGSEGV, "", False, Outcome.TRACEBACK),
         (None, "", False, Outcome.LOST),
         (143, "", True, Outcome.SURVIVED),
+        (-signal.SIGINT, TRACEBACK, True, Outcome.SURVIVED),  # while Python itself began
+        (-signal.SIGINT, TRACEBACK.replace("a.py", "/a/joint_st/cli/train.py"), True, Outcome.TRACEBACK),
         (-signal.SIGINT, "", True, Outcome.SURVIVED),
         (143, "", False, Outcome.TRACEBACK),
     ],

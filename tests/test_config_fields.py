@@ -147,6 +147,7 @@ FIELDS = {
     "model.feed_forward": Field(3, forward),
     "model.kernel": Field(5, forward),
     "model.left_context": Field(5, forward),
+    "model.look_ahead_ms": Field([80], forward),
     "model.audio_layers": Field(1, forward),
     "model.streaming_layers": Field(2, forward),
     "model.full_context_layers": Field(2, forward),

@@ -74,7 +74,7 @@ def analyze_run(
     rows = [{"layer": row["layer"], **shared, **row} for row in report.rows]
     table = run.analysis(trained.step, split)
     folder, own = table.parent, table.stem
-    origin = Origin.of(run, trained.step, str(trained.normalizer), {split: source}, {}, 0.0)
+    origin = Origin.of(run, trained.step, str(trained.normalizer), {split: source}, {}, 0.0, trained.look_ahead_ms)
     # Files asked for come first, and all of them before the table is printed: nothing is lost with the terminal.
     files = [(path, lambda path: write_rows(rows, path)) for path in (json_file, table) if path]
     files.append((table.with_suffix(SUFFIX), lambda path: storage.write_whole(path, origin.content(as_json(rows)))))

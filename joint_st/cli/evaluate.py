@@ -12,6 +12,7 @@ from joint_st.cli.options import (
     checkpoints_argument,
     chunk_argument,
     fusion_arguments,
+    look_ahead_argument,
     process_arguments,
     quiet_libraries,
     read_decoders,
@@ -39,6 +40,7 @@ def add(commands: Commands) -> None:
         joint-st evaluate runs/quickstart --decoder greedy beam --beam 32 --head full_context
         joint-st evaluate runs/quickstart --by speaker duration --errors
         joint-st evaluate runs/quickstart --stream --chunk-ms 320
+        joint-st evaluate runs/look_ahead --stream --look-ahead-ms 160
         joint-st evaluate runs/narrow runs/wide
         joint-st evaluate runs/quickstart --lm lm.arpa --hot-words names.txt --tune
         joint-st evaluate runs/quickstart --lm lm.arpa --rescore runs/quickstart_lm --tune
@@ -83,6 +85,7 @@ def add(commands: Commands) -> None:
         help="feed the utterances in chunks, as streams, and report delays, flicker, real-time factor and WER",
     )
     chunk_argument(evaluate)
+    look_ahead_argument(evaluate)
     evaluate.add_argument("--streams", metavar="N", type=count, help="number of streams in a batch; 16 by default")
     evaluate.add_argument(
         "--tune",
@@ -141,6 +144,7 @@ def _evaluate(options: argparse.Namespace) -> None:
             checkpoint=options.checkpoint[0],
             json_file=options.json,
             window_seconds=options.window_seconds,
+            look_ahead_ms=options.look_ahead_ms,
             **streaming,
         )
         return
@@ -164,6 +168,7 @@ def _evaluate(options: argparse.Namespace) -> None:
             nbest=read_nbest(options, decoders) if options.confidence or options.nbest else 0,
             calibrate=calibrate,
             window_seconds=options.window_seconds,
+            look_ahead_ms=options.look_ahead_ms,
             json_file=options.json,
             jsonl_file=options.jsonl,
         )

@@ -168,7 +168,19 @@ def chunk_argument(parser: argparse.ArgumentParser) -> None:
         "--chunk-ms",
         metavar="MS",
         type=number(1, 60_000, "number of ms"),
-        help="length of the chunks that --stream feeds; 320 by default",
+        help="length of the chunks of audio that --stream feeds, whole look-aheads; 320 by default, or the look-ahead "
+        "where that is longer",
+    )
+
+
+def look_ahead_argument(parser: argparse.ArgumentParser) -> None:
+    """Add the look-ahead of the streaming layers."""
+    parser.add_argument(
+        "--look-ahead-ms",
+        metavar="MS",
+        type=number(0, 60_000, "number of ms"),
+        help="how long the streaming layers wait for later audio, up to the longest that the run was trained with "
+        "(model.look_ahead_ms); the first of them by default. --chunk-ms, in contrast, is how much audio comes at a time",
     )
 
 

@@ -13,6 +13,7 @@ from joint_st.cli.options import (
     beam_arguments,
     chunk_argument,
     fusion_arguments,
+    look_ahead_argument,
     quiet_libraries,
     read_decoders,
     read_fusion,
@@ -37,6 +38,7 @@ def add(commands: Commands) -> None:
         joint-st transcribe runs/quickstart lecture.flac --window-seconds 15
         joint-st transcribe runs/quickstart one.wav --decoder beam
         joint-st transcribe runs/quickstart one.wav --stream
+        joint-st transcribe runs/look_ahead one.wav --stream --look-ahead-ms 320
         ffmpeg -loglevel error -i talk.m4a -f wav - | joint-st transcribe runs/quickstart - --stream
         arecord -q -t raw -f S16_LE -r 16000 | joint-st transcribe runs/quickstart - --stream
         joint-st transcribe runs/quickstart one.wav --lm lm.arpa --lm-weight 0.5 --insertion-bonus 1
@@ -54,6 +56,7 @@ def add(commands: Commands) -> None:
         "the full-context second pass; `-` reads an audio file or raw samples from standard input, while they come",
     )
     chunk_argument(transcribe)
+    look_ahead_argument(transcribe)
     transcribe.add_argument(
         "--stdin",
         choices=("raw", "file"),
@@ -115,7 +118,8 @@ def _transcribe(options: argparse.Namespace) -> None:
     quiet_libraries()
     if options.stream:
         source = sys.stdin.buffer if piped else options.files[0]
-        given = {"checkpoint": options.checkpoint, "window_seconds": options.window_seconds, **streaming}
+        same = ("checkpoint", "window_seconds", "look_ahead_ms")
+        given = {name: getattr(options, name) for name in same} | streaming
         if options.format == "json":
             from joint_st.word_times.transcripts import listen_to
 
@@ -136,6 +140,7 @@ def _transcribe(options: argparse.Namespace) -> None:
         "decoder": decoder,
         "fusion": read_fusion(options),
         "window_seconds": options.window_seconds,
+        "look_ahead_ms": options.look_ahead_ms,
         "checkpoint": options.checkpoint,
     }
     if options.format != "text":

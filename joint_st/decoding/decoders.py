@@ -223,13 +223,18 @@ def join_labels(pieces: Sequence[np.ndarray]) -> np.ndarray:
     return np.concatenate([np.zeros(0, np.int32), *pieces])
 
 
-def fingerprint(decoder: Decoder) -> str:
+def fingerprint(decoder: Decoder, other_look_ahead_ms: float | None = None) -> str:
     """Return a text that changes with everything that changes a decoder's results, including the content of its
-    language models."""
+    language models.
+
+    other_look_ahead_ms: the look-ahead of the streaming layers, if it is not the run's own
+    (`Trained.other_look_ahead_ms`).
+    """
+    ahead = "" if other_look_ahead_ms is None else f", look-ahead {other_look_ahead_ms:g} ms"
     if not isinstance(decoder, Beam):
-        return decoder.name
+        return f"{decoder.name}{ahead}"
     of_files = f", {decoder.fused.digest}" if decoder.fused else ""
-    return f"{decoder.name}, {decoder.candidates} candidates{of_files}"
+    return f"{decoder.name}, {decoder.candidates} candidates{of_files}{ahead}"
 
 
 def fuse(decoders: Sequence[Decoder], fused: Fused) -> list[Decoder]:

@@ -160,8 +160,8 @@ class Streams:
         mesh = make_mesh(ParallelConfig(), jax.devices()[:1])
 
         model = merge(structure, self._weights)
-        self.look_ahead_ms = features.frames_ms(model.look_ahead)
-        """Look-ahead of the streaming head beyond the end of a frame, in ms."""
+        self.look_ahead_ms = trained.look_ahead_ms
+        """Length of the blocks within which the streaming layers see ahead, in ms; every turn has whole blocks."""
         self._state = model.init_stream(count)
 
         @jax.jit
@@ -236,12 +236,25 @@ class Streams:
         return heard.second_pass.end()
 
 
-def chunk_frames(chunk_ms: float, features: FeaturesConfig) -> int:
-    """Return the frames of a chunk. Raises `UserError` where it is not a whole number of frames."""
+CHUNK_MS = 320
+"""Length of the chunks that streams are fed, unless another is given or the look-ahead is longer."""
+
+
+def chunk_frames(chunk_ms: float | None, features: FeaturesConfig, block: int = 1) -> int:
+    """Return the frames of a chunk, which has whole blocks of `block` frames; None: about `CHUNK_MS`, or one block.
+
+    Raises `UserError` where it is not a whole number of frames or of blocks.
+    """
+    if chunk_ms is None:
+        return -(-max(round(CHUNK_MS / features.frame_ms), 1) // block) * block
     frames = round(chunk_ms / features.frame_ms)
     if frames < 1 or abs(frames * features.frame_ms - chunk_ms) > 1e-6:
         raise UserError(
             f"--chunk-ms {chunk_ms:g}: must be a multiple of a frame of the encoder, {features.frame_ms:g} ms"
+        )
+    if frames % block:
+        raise UserError(
+            f"--chunk-ms {chunk_ms:g}: must be a multiple of the look-ahead, {features.frames_ms(block):g} ms"
         )
     return frames
 

@@ -34,16 +34,18 @@ def transcribe_files(
     decoder: Decoder = Greedy(),
     fusion: FusionFiles | None = None,
     window_seconds: float | None = None,
+    look_ahead_ms: float | None = None,
     checkpoint: str = "best",
 ) -> Iterator[tuple[Path, str]]:
     """Yield the text of each readable file in order, by the head on the pass `head`; see `AudioFiles`.
 
     Files longer than `window_seconds` are decoded in windows of that length (None: the default of
-    `joint_st.decoding.long`). fusion: a language model and hot words for the beam search.
+    `joint_st.decoding.long`). look_ahead_ms: look-ahead of the streaming layers, at most the longest that the run was
+    trained with (None: the first). fusion: a language model and hot words for the beam search.
 
     Raises `UserError` where there is no such run or checkpoint, and where the only file cannot be read.
     """
-    trained = load_trained(workdir, checkpoint)
+    trained = load_trained(workdir, checkpoint).with_look_ahead(look_ahead_ms)
     if fusion:
         (decoder,) = fuse([decoder], fusion.open(trained.tokenizer, trained.normalizer))
     for path, _, labels in decode_files(trained, files, head=head, decoder=decoder, window_seconds=window_seconds):
@@ -99,7 +101,8 @@ def listen(
     *,
     rate: int | None = None,
     stdin: str | None = None,
-    chunk_ms: float = 320,
+    chunk_ms: float | None = None,
+    look_ahead_ms: float | None = None,
     window_seconds: float | None = None,
     checkpoint: str = "best",
     trained: Trained | None = None,
@@ -110,12 +113,15 @@ def listen(
 
     A hypothesis comes whenever the text has changed, and that of the second pass at the end, when speed and delay are
     printed on stderr. The second pass decodes longer audio in windows while it comes (`Streams`); with the decoder
-    `Timed` it returns more than text. trained: the checkpoint of the run, if it is loaded already.
+    `Timed` it returns more than text. chunk_ms: see `chunk_frames`. look_ahead_ms: see `transcribe_files`. trained: the
+    checkpoint of the run, if it is loaded already.
     """
-    trained = trained or load_trained(workdir, checkpoint)
+    trained = (trained or load_trained(workdir, checkpoint)).with_look_ahead(look_ahead_ms)
     features = trained.config.model.features
     keep_compiled(trained.config.training.compilation_cache)
-    streams = Streams(trained, 1, chunk_frames(chunk_ms, features), window_seconds, second_pass)
+    frames = chunk_frames(chunk_ms, features, trained.config.model.blocks[0])
+    chunk_ms = features.frames_ms(frames)
+    streams = Streams(trained, 1, frames, window_seconds, second_pass)
     streams.compile()
     if isinstance(source, Path):
         audio = whole_file(source, features.sample_rate, trained.config.data.length_tolerance)

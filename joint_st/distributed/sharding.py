@@ -44,7 +44,7 @@ WEIGHTS = {
     rf"{ATTENTION}\.(query|key|value)\.bias": ("heads", "head_width"),
     rf"{ATTENTION}\.out\.kernel": ("heads", "head_width", "embed"),
     rf"{CONVOLUTION}\.(value|gate)\.kernel": ("embed", "channels"),
-    rf"{CONVOLUTION}\.depthwise\.filters": ("taps", "channels"),
+    rf"{CONVOLUTION}\.(depthwise|ahead)\.filters": ("taps", "channels"),
     rf"{CONVOLUTION}\.out\.kernel": ("channels", "embed"),
     r"front_end\.(first\.linear|second\.linear|out)\.kernel": ("inputs", "embed"),
     r"lstm\.layers\.(inputs|recurrent)\.kernel": ("embed", "gates"),

@@ -72,7 +72,8 @@ class Side:
         samples; without `data`, to the sources that the config names.
         """
         sources = {split: (data or self.config.data.test)[split] for split, _, _ in keys}
-        wanted = origin_of(self.run, self.step, self.normalizer, sources, decoders, default_window(self.config))
+        how = (default_window(self.config), self.config.model.look_ahead_ms[0])
+        wanted = origin_of(self.run, self.step, self.normalizer, sources, decoders, *how)
         found, why = stored_utterances(self.run, self.step, keys, wanted, sources=not data)
         for split, source in data.items():
             if not why and contents(found[split, PASSES[0], decoders[0].name]) != self._contents_of(source):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -47,7 +46,7 @@ from joint_st.evaluation.report import (
     write_lines,
     write_rows,
 )
-from joint_st.evaluation.stored import origin_of
+from joint_st.evaluation.stored import gather_hashes, origin_of
 from joint_st.evaluation.tuning import development_sets, tuned
 from joint_st.evaluation.wer import ALL, total
 from joint_st.evaluation.word_errors import make_word_error_tables, word_errors
@@ -127,8 +126,10 @@ class Evaluation:
 
     @cached_property
     def rows(self) -> list[dict]:
-        """Return the rows of `make_rows`."""
-        return make_rows(self.utterances, clocks=self.clocks, **self._intervals)
+        """Return the rows of `make_rows`, with the look-ahead where the run has any."""
+        rows = make_rows(self.utterances, clocks=self.clocks, **self._intervals)
+        lengths = self.config.model.look_ahead_ms
+        return [row | {"look_ahead_ms": lengths[0]} for row in rows] if any(lengths) else rows
 
     def broken_down(self, by: str) -> list[dict]:
         """Return the rows of `break_down`."""
@@ -195,6 +196,7 @@ def evaluate_runs(
     nbest: int = 0,
     calibrate: Mapping[str, Source] | None = None,
     window_seconds: float | None = None,
+    look_ahead_ms: float | None = None,
     json_file: Path | None = None,
     jsonl_file: Path | None = None,
 ) -> list[dict]:
@@ -208,7 +210,8 @@ def evaluate_runs(
 
     fusion: a language model and hot words for the beam search. tune: find their weights on these sources (if empty, on
     the config's dev set) in a single process; None keeps the given weights. window_seconds: longer recordings are
-    decoded in windows of that length; None leaves it to each run.
+    decoded in windows of that length; None leaves it to each run. look_ahead_ms: look-ahead of the streaming layers, at
+    most the longest that the runs were trained with; None uses the first of each run.
 
     nbest: with 1 or more, words have times and confidences, which get their own table, and that many hypotheses are
     kept (greedy decoding has one). calibrate: find the temperature of the confidences for each checkpoint, head and
@@ -219,7 +222,7 @@ def evaluate_runs(
     found, problems = [], []
     for workdir in workdirs:
         for evaluation in evaluate_checkpoints(
-            workdir, checkpoints, data, passes, decoders, fusion, tune, window_seconds, nbest, calibrate
+            workdir, checkpoints, data, passes, decoders, fusion, tune, window_seconds, nbest, calibrate, look_ahead_ms
         ):
             found.append(evaluation)
             # Written at once, so that it is not lost if something fails later.
@@ -296,18 +299,19 @@ def evaluate_checkpoints(
     window_seconds: float | None = None,
     nbest: int = 0,
     calibrate: Mapping[str, Source] | None = None,
+    look_ahead_ms: float | None = None,
 ) -> Iterator[Evaluation]:
     """Yield the evaluations of checkpoints of the run in `workdir`, each step once; only the first one compiles.
 
     Nothing is written. Longer recordings are decoded in windows of `window_seconds`, or of `default_window` where it is
-    None. nbest, calibrate: see `evaluate_runs`.
+    None. nbest, calibrate, look_ahead_ms: see `evaluate_runs`.
     """
     peers = current()
     if peers.several:
         if tune is not None:
             raise UserError("--tune: works in a single process only; tune there, then pass the weights that it prints")
         check_config(peers, load(existing_run(workdir).config))
-    trained = load_trained(workdir, checkpoints[0])
+    trained = load_trained(workdir, checkpoints[0]).with_look_ahead(look_ahead_ms)
     config = trained.config
     keep_compiled(config.training.compilation_cache)
     splits = trained.splits(data)
@@ -337,12 +341,13 @@ def evaluate_checkpoints(
     done = set()
     for checkpoint in checkpoints:
         if done:
-            trained = load_trained(workdir, checkpoint)
+            trained = load_trained(workdir, checkpoint).with_look_ahead(look_ahead_ms)
         if trained.step in done:
             continue
         done.add(trained.step)
         unread, clocks = [], {name: Clock() for name in datasets}
-        origin = origin_of(trained.run, trained.step, str(trained.normalizer), splits, plain, long.seconds)
+        how = (splits, plain, long.seconds, trained.look_ahead_ms)
+        origin = origin_of(trained.run, trained.step, str(trained.normalizer), *how)
 
         def hear(sets: Mapping[str, Dataset], trained=trained, unread=unread, clocks=clocks) -> list[ScoredUtterance]:
             scored = []
@@ -380,14 +385,14 @@ def evaluate_checkpoints(
                 trained.run,
                 scored,
                 judged,
-                {decoder.name: fingerprint(decoder) for decoder in plain},
+                {decoder.name: fingerprint(decoder, trained.other_look_ahead_ms) for decoder in plain},
                 trained.step,
                 config.evaluation.bootstrap_samples,
                 config.seed,
             )
         names = [decoder.name for decoder in decoders]
         some = [] if set(passes) == set(PASSES) else passes
-        table = trained.run.evaluation(trained.step, splits, names, some)
+        table = trained.run.evaluation(trained.step, splits, names, some, trained.other_look_ahead_ms)
         name = str(trained.normalizer)
         yield Evaluation(trained.run, trained.step, name, config, scored, clocks, unread, table, origin, confidences)
 
@@ -429,22 +434,6 @@ def score_recognised(found, dataset: Dataset, split: str, trained: Trained | Non
         )
         scored += [one.with_details(**more) for one, more in zip(own, details)] if details else own
     return scored
-
-
-HASHES = 10_000
-"""Number of utterances whose hashes are sent to process 0 together."""
-
-HASHES_SECONDS = 600
-"""Time limit for every process to send them."""
-
-
-def gather_hashes(dataset: Dataset) -> None:
-    """Give process 0 the hashes of what all processes have read."""
-    peers, own = current(), dict(dataset.hashes)
-    for first in range(0, len(dataset), HASHES):
-        some = {n: own[n] for n in range(first, min(first + HASHES, len(dataset))) if n in own}
-        for told in peers.gather("hashes of the audio", json.dumps(some), HASHES_SECONDS):
-            dataset.hashes |= {int(n): one for n, one in json.loads(told).items()}
 
 
 def nothing_read(name: str, dataset: Dataset) -> str:

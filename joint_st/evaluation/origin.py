@@ -36,6 +36,8 @@ class Origin:
     """Fingerprint of each decoder, by its name."""
     window_seconds: float
     """Length of the windows in which longer recordings were decoded."""
+    look_ahead_ms: float = 0.0
+    """Look-ahead of the streaming layers in ms."""
     found: str = ""
     """Hash of the file of results."""
 
@@ -48,10 +50,11 @@ class Origin:
         sources: Mapping[str, Source],
         decoders: Mapping[str, str],
         window_seconds: float,
+        look_ahead_ms: float = 0.0,
     ) -> Origin:
         """Return the origin that a result of a checkpoint would have; decoders: as in the field."""
         sources = {split: described(source) for split, source in sources.items()}
-        return cls(identity(run, step), normalizer, sources, dict(decoders), window_seconds)
+        return cls(identity(run, step), normalizer, sources, dict(decoders), window_seconds, look_ahead_ms)
 
     def content(self, found: str) -> str:
         """Return the content of the file that is stored next to a result."""
@@ -73,6 +76,8 @@ class Origin:
             return f"another decoder named {decoder}"
         if other.window_seconds != self.window_seconds:
             return "windows of another length"
+        if other.look_ahead_ms != self.look_ahead_ms:
+            return "another look-ahead"
         if sources and other.sources.get(split) != self.sources.get(split):
             return f"another source named {split}"
         return ""

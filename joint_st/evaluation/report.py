@@ -224,6 +224,8 @@ def make_table(rows: Sequence[dict]) -> Table:
     """
     shared = [name for name in ("decoder", "normalizer", "step") if len({row[name] for row in rows}) == 1]
     title = ", ".join(f"{name} {rows[0][name]}" for name in shared)
+    if lengths := sorted({row["look_ahead_ms"] for row in rows if "look_ahead_ms" in row}):
+        title += f", look-ahead {' or '.join(f'{length:g}' for length in lengths)} ms"
     short = {} if "decoder" in shared else short_names(row["decoder"] for row in rows)
     title = "\n".join([title, *(f"{label}: {name}" for name, label in short.items() if label != name)])
     table = Table(

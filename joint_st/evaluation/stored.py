@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
 from joint_st import storage
 from joint_st.config import Source
+from joint_st.data.dataset import Dataset
 from joint_st.decoding.decoders import Decoder, fingerprint
+from joint_st.distributed.peers import current
 from joint_st.evaluation.origin import Origin, read_origin
 from joint_st.evaluation.report import Key, ScoredUtterance, by_key, read_utterances
 from joint_st.runs.directory import RunDirectory
@@ -20,10 +23,11 @@ def origin_of(
     sources: Mapping[str, Source],
     decoders: Iterable[Decoder],
     window_seconds: float,
+    look_ahead_ms: float = 0.0,
 ) -> Origin:
     """Return the origin that an evaluation of a checkpoint would have."""
     fingerprints = {decoder.name: fingerprint(decoder) for decoder in decoders}
-    return Origin.of(run, step, normalizer, sources, fingerprints, window_seconds)
+    return Origin.of(run, step, normalizer, sources, fingerprints, window_seconds, look_ahead_ms)
 
 
 def stored_utterances(
@@ -57,3 +61,19 @@ def stored_utterances(
 def contents(utterances: Iterable[ScoredUtterance]) -> Counter:
     """Count the triples of id, reference and hash of the samples."""
     return Counter((one.id, one.reference, one.samples) for one in utterances)
+
+
+HASHES = 10_000
+"""Number of utterances whose hashes are sent to process 0 together."""
+
+HASHES_SECONDS = 600
+"""Time limit for every process to send them."""
+
+
+def gather_hashes(dataset: Dataset) -> None:
+    """Give process 0 the hashes of what all processes have read."""
+    peers, own = current(), dict(dataset.hashes)
+    for first in range(0, len(dataset), HASHES):
+        some = {n: own[n] for n in range(first, min(first + HASHES, len(dataset))) if n in own}
+        for told in peers.gather("hashes of the audio", json.dumps(some), HASHES_SECONDS):
+            dataset.hashes |= {int(n): one for n, one in json.loads(told).items()}

@@ -51,7 +51,8 @@ def evaluate_streams(
     workdir: Path,
     *,
     data: Mapping[str, Source] | None = None,
-    chunk_ms: float = 320,
+    chunk_ms: float | None = None,
+    look_ahead_ms: float | None = None,
     streams: int = 16,
     window_seconds: float | None = None,
     checkpoint: str = "best",
@@ -59,13 +60,17 @@ def evaluate_streams(
 ) -> list[dict]:
     """Stream the utterances of named sources, the run's test splits by default, `streams` at a time in one batch.
 
-    Prints the table, writes it where asked, and returns its rows. window_seconds: see `Streams`.
+    Prints the table, writes it where asked, and returns its rows. chunk_ms: see `chunk_frames`. look_ahead_ms: at
+    most the longest that the run was trained with (None: the first). window_seconds: see `Streams`.
     """
-    trained = load_trained(workdir, checkpoint)
+    trained = load_trained(workdir, checkpoint).with_look_ahead(look_ahead_ms)
     config = trained.config
     keep_compiled(config.training.compilation_cache)
     splits = trained.splits(data)
-    batch = Streams(trained, streams, chunk_frames(chunk_ms, config.model.features), window_seconds)
+    features = config.model.features
+    frames = chunk_frames(chunk_ms, features, config.model.blocks[0])
+    chunk_ms = features.frames_ms(frames)
+    batch = Streams(trained, streams, frames, window_seconds)
     rows = []
     for name, source in splits.items():
         dataset = open_paired(

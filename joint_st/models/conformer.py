@@ -18,8 +18,8 @@ class FeedForward(Layer):
         self.inner = nnx.Linear(width, factor * width, dtype=dtype, rngs=rngs)
         self.out = nnx.Linear(factor * width, width, dtype=dtype, rngs=rngs)
 
-    def __call__(self, x, mask, key=None):
-        del key
+    def __call__(self, x, mask, key=None, block=None):
+        del key, block
         return self.out(jax.nn.silu(self.inner(zero_padding(x, mask))))
 
     def init_state(self, batch):
@@ -30,7 +30,10 @@ class FeedForward(Layer):
 
 
 class ConformerLayer(Layer):
-    """One conformer layer, pre-norm with a last norm; causal with `left_context` frames, full-context with `None`."""
+    """One conformer layer, pre-norm with a last norm: streaming with `left_context` frames, full-context with `None`.
+
+    Attention and convolution of a streaming layer see ahead within `blocks` (`joint_st.models.layer`).
+    """
 
     def __init__(
         self,
@@ -40,17 +43,20 @@ class ConformerLayer(Layer):
         feed_forward: int,
         kernel: int,
         left_context: int | None,
+        blocks: tuple[int, ...] = (1,),
         dropout: float,
         dtype,
         rngs: nnx.Rngs,
     ):
-        self.look_ahead = None if left_context is None else 0
+        self.look_ahead = None if left_context is None else blocks[0] - 1
+        self.blocks = blocks
+        causal = left_context is not None
         self.dropout = dropout
         self.modules = nnx.List(
             [
                 FeedForward(width, feed_forward, dtype=dtype, rngs=rngs),
-                Attention(width, heads, left_context, dtype=dtype, rngs=rngs),
-                ConvolutionModule(width, kernel, causal=left_context is not None, dtype=dtype, rngs=rngs),
+                Attention(width, heads, left_context, blocks, dtype=dtype, rngs=rngs),
+                ConvolutionModule(width, kernel, blocks, causal=causal, dtype=dtype, rngs=rngs),
                 FeedForward(width, feed_forward, dtype=dtype, rngs=rngs),
             ]
         )
@@ -58,11 +64,11 @@ class ConformerLayer(Layer):
         self.last_norm = nnx.LayerNorm(width, dtype=dtype, rngs=rngs)
         self.scales = (0.5, 1.0, 1.0, 0.5)
 
-    def __call__(self, x, mask, key=None):
+    def __call__(self, x, mask, key=None, block=None):
         x = zero_padding(x, mask)
         keys = [None] * 4 if key is None else jax.random.split(key, 4)
         for norm, module, scale, key in zip(self.norms, self.modules, self.scales, keys):
-            x = x + scale * dropout(module(norm(x), mask), self.dropout, key)
+            x = x + scale * dropout(module(norm(x), mask, None, block), self.dropout, key)
         return zero_padding(self.last_norm(x), mask)
 
     def init_state(self, batch):
@@ -70,7 +76,7 @@ class ConformerLayer(Layer):
         return tuple(module.init_state(batch) for module in self.modules)
 
     def step(self, x, mask, state):
-        self.check_steps()
+        self.check_steps(x.shape[1])
         x = zero_padding(x, mask)
         states = []
         for norm, module, scale, before in zip(self.norms, self.modules, self.scales, state):

@@ -13,7 +13,7 @@ from joint_st.config import ModelConfig, SpecAugmentConfig, TextConfig
 from joint_st.models.conditioning import Conditioning
 from joint_st.models.conformer import ConformerLayer
 from joint_st.models.front_end import FrontEnd
-from joint_st.models.layer import Stack
+from joint_st.models.layer import Block, Stack
 from joint_st.models.projection import Projection
 from joint_st.models.text_encoder import EncodedText, TextEncoder
 from joint_st.ops.masks import length_mask, zero_padding
@@ -84,6 +84,8 @@ class JointEncoder(nnx.Module):
     def _layers(self, count: int, left_context: int | None, rngs: nnx.Rngs) -> Stack:
         config, dtype = self.config, jnp.dtype(self.config.compute_dtype)
 
+        blocks = (1,) if left_context is None else config.blocks
+
         def make(rngs):
             return ConformerLayer(
                 config.width,
@@ -91,6 +93,7 @@ class JointEncoder(nnx.Module):
                 feed_forward=config.feed_forward,
                 kernel=config.kernel,
                 left_context=left_context,
+                blocks=blocks,
                 dropout=config.dropout,
                 dtype=dtype,
                 rngs=rngs,
@@ -98,12 +101,18 @@ class JointEncoder(nnx.Module):
 
         return Stack(make, count, remat=config.remat, dtype=dtype, rngs=rngs)
 
-    def encode_audio(self, audio, lengths, augment: SpecAugmentConfig | None = None, key=None) -> EncodedAudio:
-        """Return embeddings of `audio` int16 [B, S] with `lengths` [B] samples, and the logits of its text units."""
+    def encode_audio(
+        self, audio, lengths, augment: SpecAugmentConfig | None = None, key=None, block: Block | None = None
+    ) -> EncodedAudio:
+        """Return embeddings of `audio` int16 [B, S] with `lengths` [B] samples, and the logits of its text units.
+
+        block: length in frames of the blocks within which streaming layers see ahead, here and in the methods below;
+        None: the config's first.
+        """
         augment_key, dropout_key = (None, None) if key is None else jax.random.split(key)
         mask = self.front_end.frame_mask(lengths, audio.shape[1])
         x = zero_padding(self.front_end(audio, lengths, augment, augment_key), mask)
-        x, units = self.hear(self.audio(x, mask, dropout_key))
+        x, units = self.hear(self.audio(x, mask, dropout_key, block))
         return EncodedAudio(zero_padding(x, mask), mask, units)
 
     def hear(self, x):
@@ -122,11 +131,18 @@ class JointEncoder(nnx.Module):
         return (expected if self.config.unit_conditioning == "replace" else x + expected), units
 
     def encode_text(
-        self, units, repetitions, frames: int, augment: TextConfig | None = None, key=None, augmented=None
+        self,
+        units,
+        repetitions,
+        frames: int,
+        augment: TextConfig | None = None,
+        key=None,
+        augmented=None,
+        block: Block | None = None,
     ) -> EncodedText:
         """Return embeddings of `units` [B, U] in `frames` text frames; see `TextEncoder` and `repetitions` in the same
         module."""
-        return self.text(units, repetitions, frames, augment, key, augmented)
+        return self.text(units, repetitions, frames, augment, key, augmented, block)
 
     def condition(self, kinds: Mapping[str, tuple[type[Conditioning], Any]], sizes, *, rngs: nnx.Rngs) -> None:
         """Add the conditionings of the embeddings that enter the shared layers: by name, a class and its section."""
@@ -153,11 +169,13 @@ class JointEncoder(nnx.Module):
     def _conditionings(self) -> list[Conditioning]:
         return [getattr(self, f"{name}_conditioning") for name in self.conditioned_by]
 
-    def shared(self, x, mask, key=None, columns: Mapping[str, jax.Array] | None = None) -> Encoded:
+    def shared(
+        self, x, mask, key=None, columns: Mapping[str, jax.Array] | None = None, block: Block | None = None
+    ) -> Encoded:
         """Run both passes over embeddings `x` [B, T, D] of either modality; `columns` [B] condition them."""
         x = self.conditioned(x, mask, columns)
         keys = (None, None) if key is None else jax.random.split(key)
-        streaming = self.streaming.every_layer(x, mask, keys[0])
+        streaming = self.streaming.every_layer(x, mask, keys[0], block)
         full = self.full_context.every_layer(streaming[-1], mask, keys[1])
         layers = jnp.concatenate([x[None].astype(streaming.dtype), streaming, full])
         return Encoded(streaming[-1], full[-1], mask, layers)
@@ -169,17 +187,21 @@ class JointEncoder(nnx.Module):
         augment: SpecAugmentConfig | None = None,
         key=None,
         columns: Mapping[str, jax.Array] | None = None,
+        block: Block | None = None,
     ) -> Encoded:
         """Run both passes over `audio` int16 [B, S] with `lengths` [B] samples; `key` turns dropout and SpecAugment
         on."""
         keys = (None, None) if key is None else jax.random.split(key)
-        encoded = self.encode_audio(audio, lengths, augment, keys[0])
-        return self.shared(encoded.x, encoded.mask, keys[1], columns)._replace(units=encoded.units)
+        encoded = self.encode_audio(audio, lengths, augment, keys[0], block)
+        return self.shared(encoded.x, encoded.mask, keys[1], columns, block)._replace(units=encoded.units)
 
     @property
     def look_ahead(self) -> int:
-        """Look-ahead of the streaming pass in frames."""
-        return self.audio.look_ahead + self.streaming.look_ahead
+        """Look-ahead of the streaming pass in frames, in blocks of the config's first length.
+
+        All layers have the same blocks, so several layers look no further ahead than one.
+        """
+        return max(self.audio.look_ahead, self.streaming.look_ahead)
 
     def init_state(self, batch: int):
         """Return the state before the first sample of `batch` streams."""
@@ -193,8 +215,8 @@ class JointEncoder(nnx.Module):
         """Return the outputs of the shared streaming layers for the next piece of audio, [B, C, D], their mask [B, C],
         and the next state.
 
-        `audio` is int16 [B, C * samples_per_frame]; `lengths` [B] of its samples are valid, fewer than all only at the
-        end of an utterance.
+        `audio` is int16 [B, C * samples_per_frame], in whole blocks of the config's first length; `lengths` [B] of its
+        samples are valid, fewer than all only at the end of an utterance.
         """
         mask = self.front_end.frame_mask(lengths, audio.shape[1])
         audio = zero_padding(audio, length_mask(lengths, audio.shape[1]))

@@ -8,6 +8,12 @@ layer also has a step form, which takes the sequence in pieces of any length C a
 
 `look_ahead` is the number of future frames the output at a frame depends on; `None` means the whole sequence, and
 such a layer has no step form. Values under a `False` mask, NaN included, never reach a valid frame.
+
+A streaming layer can see ahead within *blocks*: frames 0 to C - 1, C to 2 C - 1 and so on, for a length C. A frame then
+sees to the end of its block and no further, however many layers there are, and the step form takes whole blocks.
+`blocks` has the lengths that a layer is made for; 1 is the causal case. The step form uses the first of them, and so does
+the whole-sequence form unless the call names another. A length that is drawn at random is a traced number, so that the
+lengths share one compilation.
 """
 
 from __future__ import annotations
@@ -17,20 +23,32 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 
 from joint_st.distributed.sharding import forget_gathered, gathered_layer, rows_apart
 
 State = Any
+Block = int | jax.Array
+"""Length of a block in frames: a number, or a traced scalar."""
+
+
+def ends_of_blocks(positions: np.ndarray, block: Block):
+    """Return the end of the block (its last frame plus one) that each position is in."""
+    return positions - positions % block + block
 
 
 class Layer(nnx.Module):
     """The interface of a layer; see the module's docstring."""
 
     look_ahead: int | None = 0
+    blocks: tuple[int, ...] = (1,)
 
-    def __call__(self, x: jax.Array, mask: jax.Array, key: jax.Array | None = None) -> jax.Array:
-        """Compute whole sequences. `key` draws dropout; `None` means evaluation."""
+    def __call__(
+        self, x: jax.Array, mask: jax.Array, key: jax.Array | None = None, block: Block | None = None
+    ) -> jax.Array:
+        """Compute whole sequences. `key` draws dropout; `None` means evaluation. `block`: one of `blocks`; `None` means
+        the first."""
         raise NotImplementedError
 
     def init_state(self, batch: int) -> State:
@@ -38,13 +56,17 @@ class Layer(nnx.Module):
         raise NotImplementedError
 
     def step(self, x: jax.Array, mask: jax.Array, state: State) -> tuple[jax.Array, State]:
-        """Return outputs [B, C, D] for the next C frames, and the state after them."""
+        """Return outputs [B, C, D] for the next C frames, which are whole blocks, and the state after them."""
         raise NotImplementedError
 
-    def check_steps(self) -> None:
-        """Raise `NotImplementedError` where the layer looks ahead and therefore has no step form."""
-        if self.look_ahead != 0:
+    def check_steps(self, frames: int | None = None) -> None:
+        """Raise `NotImplementedError` where the layer looks beyond its block and therefore has no step form, and
+        `ValueError` where a piece of `frames` frames is not made of whole blocks."""
+        block = self.blocks[0]
+        if self.look_ahead is None or self.look_ahead >= block:
             raise NotImplementedError(f"{type(self).__name__} looks ahead ({self.look_ahead}): it has no step form")
+        if frames is not None and frames % block:
+            raise ValueError(f"{type(self).__name__}: a piece of {frames} frames is not made of blocks of {block}")
 
 
 def dropout(x: jax.Array, rate: float, key: jax.Array | None) -> jax.Array:
@@ -76,30 +98,33 @@ class Stack(Layer):
                 return make(rngs)
 
             self.layers = make_all(rngs)
+            self.blocks = self.layers.blocks
             self.look_ahead = None if self.layers.look_ahead is None else count * self.layers.look_ahead
+            if self.layers.look_ahead is not None and self.layers.look_ahead < self.blocks[0]:
+                self.look_ahead = min(self.look_ahead, self.blocks[0] - 1)
 
-    def every_layer(self, x, mask, key=None) -> jax.Array:
+    def every_layer(self, x, mask, key=None, block=None) -> jax.Array:
         """Return the outputs of all layers [L, B, T, D]; the last is the stack's output."""
         keys = None if key is None else jax.random.split(key, self.count)
 
         def body(x, layer_and_key):
-            y = self._apply(x, mask, *layer_and_key)
+            y = self._apply(x, mask, *layer_and_key, block)
             return y, y
 
         return jax.lax.scan(self._maybe_remat(body), x, (self.layers, keys))[1]
 
-    def __call__(self, x, mask, key=None):
+    def __call__(self, x, mask, key=None, block=None):
         if not self.count:
             return x
         keys = None if key is None else jax.random.split(key, self.count)
 
         def body(x, layer_and_key):
-            return self._apply(x, mask, *layer_and_key), None
+            return self._apply(x, mask, *layer_and_key, block), None
 
         return jax.lax.scan(self._maybe_remat(body), x, (self.layers, keys))[0]
 
-    def _apply(self, x, mask, layer, key):
-        return rows_apart(gathered_layer(layer, self.dtype)(x, mask, key))
+    def _apply(self, x, mask, layer, key, block):
+        return rows_apart(gathered_layer(layer, self.dtype)(x, mask, key, block))
 
     def _maybe_remat(self, body):
         return jax.checkpoint(body) if self.remat else forget_gathered(body)

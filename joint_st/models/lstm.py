@@ -25,7 +25,8 @@ class LstmLayer(Layer):
             width, 4 * width, use_bias=False, kernel_init=nnx.initializers.orthogonal(), rngs=rngs
         )
 
-    def __call__(self, x, mask, key=None):
+    def __call__(self, x, mask, key=None, block=None):
+        del block
         x = zero_padding(x, mask)
         y, _ = self._run(x, self.init_state(len(x)))
         return x + dropout(y, self.dropout, key)

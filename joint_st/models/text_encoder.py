@@ -11,7 +11,7 @@ import numpy as np
 from flax import nnx
 
 from joint_st.config import TextConfig
-from joint_st.models.layer import Stack
+from joint_st.models.layer import Block, Stack
 from joint_st.ops.masks import zero_padding
 from joint_st.ops.text_frames import (
     draw_repetitions,
@@ -35,7 +35,7 @@ class EncodedText(NamedTuple):
 
 
 class TextEncoder(nnx.Module):
-    """Embeds units, repeats them, masks spans in training, and passes them through causal layers of its own."""
+    """Embeds units, repeats them, masks spans in training, and passes them through streaming layers of its own."""
 
     def __init__(self, units: int, width: int, layers: Stack, *, positions: str, blanks: bool, dtype, rngs: nnx.Rngs):
         self.positions = positions
@@ -64,11 +64,13 @@ class TextEncoder(nnx.Module):
         augment: TextConfig | None = None,
         key: jax.Array | None = None,
         augmented: jax.Array | None = None,
+        block: Block | None = None,
     ) -> EncodedText:
         """Return text frames of `units` [B, U]; unit `u` takes `repetitions` [B, U] (0 in the padding) of the `frames`.
 
         `augment` says what is masked and substituted and how much noise is added. It has an effect only if `key` is
-        given, and only in the rows `augmented` [B], if given; `key` also draws dropout.
+        given, and only in the rows `augmented` [B], if given; `key` also draws dropout. block: length in text frames of
+        the blocks within which the layers see ahead.
         """
         span_key, noise_key, layers_key, other_key = (None,) * 4 if key is None else jax.random.split(key, 4)
         augments = key is not None and augment is not None
@@ -91,7 +93,7 @@ class TextEncoder(nnx.Module):
                 x = jnp.where(spans[..., None], self.masked[...].astype(self.dtype), x)
         if self.positions == "sinusoidal":
             x = x + sinusoids(frames, x.shape[-1]).astype(self.dtype)
-        return EncodedText(self.layers(zero_padding(x, mask), mask, layers_key), mask, unit)
+        return EncodedText(self.layers(zero_padding(x, mask), mask, layers_key, block), mask, unit)
 
 
 def sinusoids(frames: int, width: int) -> np.ndarray:

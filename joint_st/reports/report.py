@@ -166,7 +166,8 @@ LETTERS = {"equal": "=", "substitute": "s", "delete": "d", "insert": "i"}
 
 def _is_of(analysis: Path, trained: Trained, split: str, source: Source) -> bool:
     """Return whether a stored layer analysis belongs to a checkpoint and a source."""
-    wanted = Origin.of(trained.run, trained.step, str(trained.normalizer), {split: source}, {}, 0.0)
+    what = (trained.run, trained.step, str(trained.normalizer), {split: source})
+    wanted = Origin.of(*what, {}, 0.0, trained.look_ahead_ms)
     found = read_origin(analysis)
     return found is not None and dataclasses.replace(found, found="") == wanted
 
@@ -179,8 +180,8 @@ def split_utterances(
     There are none unless the run's evaluations have them for both heads, from the same source and decoder.
     """
     keys = [(split, name, decoder.name) for name in PASSES]
-    window = default_window(trained.config)
-    wanted = origin_of(trained.run, trained.step, str(trained.normalizer), {split: source}, [decoder], window)
+    how = (default_window(trained.config), trained.look_ahead_ms)
+    wanted = origin_of(trained.run, trained.step, str(trained.normalizer), {split: source}, [decoder], *how)
     found, why = stored_utterances(trained.run, trained.step, keys, wanted)
     return ([], why) if why else ([one for key in keys for one in found[key]], "")
 

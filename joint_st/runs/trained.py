@@ -42,6 +42,33 @@ class Trained:
     """Step of the checkpoint."""
     weights: Weights
     """The moving average of the weights, on the mesh."""
+    other_look_ahead_ms: float | None = None
+    """The look-ahead that `with_look_ahead` has set, if it is not the first that the run was trained with."""
+
+    def with_look_ahead(self, milliseconds: float | None) -> Trained:
+        """Return the same model with another look-ahead, which then comes first in its config; None: the run's own.
+
+        Raises `UserError` where it is longer than every look-ahead that the run was trained with, or not a whole number
+        of frames.
+        """
+        model = self.config.model
+        trained_with, frame = model.look_ahead_ms, model.features.frame_ms
+        if milliseconds is None or milliseconds == trained_with[0]:
+            return self
+        what, longest = f"--look-ahead-ms {milliseconds:g}", max(trained_with)
+        if milliseconds > longest:
+            how = f"with {longest:g} ms at most" if longest else "without look-ahead"
+            raise UserError(f"{what}: {self.run.root} was trained {how} (model.look_ahead_ms); take no more")
+        if abs(milliseconds / frame - round(milliseconds / frame)) > 1e-6:
+            raise UserError(f"{what}: must be 0 or a multiple of a frame of the encoder, {frame:g} ms")
+        lengths = (milliseconds, *(one for one in trained_with if one != milliseconds))
+        config = self.config.model_copy(update={"model": model.model_copy(update={"look_ahead_ms": lengths})})
+        return dataclasses.replace(self, config=config, other_look_ahead_ms=milliseconds)
+
+    @property
+    def look_ahead_ms(self) -> float:
+        """Look-ahead of the streaming layers in decoding, in ms."""
+        return self.config.model.look_ahead_ms[0]
 
     @property
     def tokenizer(self) -> Tokenizer:

@@ -120,25 +120,44 @@ def updated(state: TrainState, gradient, optimizer: optax.GradientTransformation
     return TrainState(state.step + 1, state.seed, params, average, optimizer_state), metrics
 
 
+BLOCK_KEY = 0x626C6F63
+"""Number folded into a step's key to draw its look-ahead; larger than the number of keys that a key is split into."""
+
+
+def draw_block(config: Config, key: jax.Array) -> jax.Array | None:
+    """Return the length in frames of a step's look-ahead blocks, drawn from those of the config; None if it has one only."""
+    blocks = config.model.blocks
+    if len(blocks) == 1:
+        return None
+    return jax.random.choice(jax.random.fold_in(key, BLOCK_KEY), jnp.array(blocks, jnp.int32))
+
+
 def run_passes(
-    config: Config, model: JointModel, wanted: frozenset[Pass], batch: Arrays, keys: jax.Array, mesh
+    config: Config,
+    model: JointModel,
+    wanted: frozenset[Pass],
+    batch: Arrays,
+    keys: jax.Array,
+    mesh,
+    block: jax.Array | None = None,
 ) -> Passes:
-    """Run each of the wanted passes of a batch once, with the texts of all of them together. keys: four random keys."""
+    """Run each of the wanted passes of a batch once, with the texts of all of them together. keys: four random keys.
+    block: see `draw_block`."""
     audio = {}
     for k, one in enumerate(AUDIO_PASSES):
         if one in wanted:
             key = jax.random.fold_in(keys[0], k) if k else keys[0]
             paired = batch["paired"]
             columns = {name: paired[name] for name in model.columns}
-            audio[one] = model(paired["audio"], paired["audio_lengths"], config.spec_augment, key, columns)
+            audio[one] = model(paired["audio"], paired["audio_lengths"], config.spec_augment, key, columns, block)
     text = rows = None
     of_text = [one for one in TEXT_PASSES if one in wanted]
     if of_text:
         masked = [one is not Pass.PAIRED_CLEAN for one in of_text]
         rows = gather_rows(of_text, masked, batch, mesh, model.columns)
         bound = frames_bound(config, [one.part for one in of_text], batch)
-        x, mask, _ = model.encode_text(rows.units, rows.repetitions, bound, config.text, keys[1], rows.masked)
-        text = model.shared(x, mask, keys[2], rows.columns)
+        x, mask, _ = model.encode_text(rows.units, rows.repetitions, bound, config.text, keys[1], rows.masked, block)
+        text = model.shared(x, mask, keys[2], rows.columns, block)
     return Passes(audio, text, rows, {name: model.head(name) for name in PASSES})
 
 
@@ -161,11 +180,11 @@ def make_train_step(
     of_text = sorted({one.part for one in wanted if one in TEXT_PASSES})
     weighted_by = {column.name: column.weighted_by for loss in losses for column in loss.columns}
 
-    def part_loss(params, part: Arrays, key, totals, scales):
+    def part_loss(params, part: Arrays, key, totals, scales, block):
         """Return this part's share of the batch's loss; the shares add up to it for any counts in the parts."""
         model = merge(structure, params)
         keys = jax.random.split(key, 4)
-        passes = run_passes(config, model, wanted, part, keys, mesh)
+        passes = run_passes(config, model, wanted, part, keys, mesh, block)
         sums, monitored, per_row = {}, {}, {}
         for loss in losses:
             weights = loss.weights(part, wanted)
@@ -194,6 +213,7 @@ def make_train_step(
 
     def train_step(state: TrainState, batch: Arrays):
         key, repetition_key = jax.random.split(jax.random.fold_in(jax.random.key(state.seed), state.step))
+        block = draw_block(config, key)
         if of_text:
             batch = add_repetitions(config, of_text, batch, repetition_key)
         totals = {
@@ -205,16 +225,16 @@ def make_train_step(
         gradient_of = jax.value_and_grad(part_loss, has_aux=True)
 
         if parts == 1:
-            (loss, (sums, monitored, per_row)), gradient = gradient_of(state.params, batch, key, totals, scales)
+            (loss, (sums, monitored, per_row)), gradient = gradient_of(state.params, batch, key, totals, scales, block)
         else:
 
             def add(carry, part_and_key):
-                (loss, (*sums, per_row)), gradient = gradient_of(state.params, *part_and_key, totals, scales)
+                (loss, (*sums, per_row)), gradient = gradient_of(state.params, *part_and_key, totals, scales, block)
                 return jax.tree.map(jnp.add, carry, (loss, sums, gradient)), per_row
 
             split = jax.tree.map(cut, batch), jax.random.split(key, parts)
             first = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), split)
-            (loss, (*sums, _)), gradient = jax.eval_shape(gradient_of, state.params, *first, totals, scales)
+            (loss, (*sums, _)), gradient = jax.eval_shape(gradient_of, state.params, *first, totals, scales, block)
             zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), (loss, sums, gradient))
             (loss, (sums, monitored), gradient), per_row = jax.lax.scan(add, zeros, split)
             per_row = jax.tree.map(lambda rows: jnp.swapaxes(rows, 0, 1).reshape(-1), per_row)

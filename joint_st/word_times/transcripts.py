@@ -106,6 +106,7 @@ def transcribe_to(
     decoder: Greedy | Beam = Greedy(),
     fusion: FusionFiles | None = None,
     window_seconds: float | None = None,
+    look_ahead_ms: float | None = None,
     checkpoint: str = "best",
     best: int = 1,
     form: str = "json",
@@ -119,7 +120,7 @@ def transcribe_to(
     calibrated.
     """
     destination = Destination(form, output, None if len(files.paths) == 1 else "transcripts")
-    trained = load_trained(workdir, checkpoint)
+    trained = load_trained(workdir, checkpoint).with_look_ahead(look_ahead_ms)
     if fusion:
         (decoder,) = fuse([decoder], fusion.open(trained.tokenizer, trained.normalizer))
     temperature = find_temperature(trained, head, decoder)
@@ -179,7 +180,9 @@ def find_temperature(trained: Trained, head: str, decoder: Greedy | Beam) -> Tem
 
     Prints on stderr whether confidences are calibrated, and how.
     """
-    temperature = read_temperatures(trained.run).get((trained.step, head, fingerprint(decoder)))
+    temperature = read_temperatures(trained.run).get(
+        (trained.step, head, fingerprint(decoder, trained.other_look_ahead_ms))
+    )
     what = f"{head}, {decoder.name}, step {trained.step}"
     if temperature:
         how = f"temperature {temperature.temperature:.3g} of {what}, fitted on {temperature.fitted_on}"
@@ -194,6 +197,7 @@ def listen_to(
     source: Path | BinaryIO,
     *,
     checkpoint: str = "best",
+    look_ahead_ms: float | None = None,
     **options,
 ) -> Iterator[str]:
     """Yield a line of JSON for each new hypothesis of a stream; see `joint_st.decoding.transcribe.listen`.
@@ -201,7 +205,7 @@ def listen_to(
     While audio comes, a line has `seconds` (of audio until then), `head` and `text`. The last one, of the second
     pass, is the `record` of a transcript: only then are words, their times and confidences final.
     """
-    trained = load_trained(workdir, checkpoint)
+    trained = load_trained(workdir, checkpoint).with_look_ahead(look_ahead_ms)
     decoder = Timed(Greedy())
     temperature = find_temperature(trained, FULL_CONTEXT, decoder.decoder)
     words = Words(trained.symbols, trained.config.model.features.frame_seconds)

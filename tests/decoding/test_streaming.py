@@ -77,6 +77,12 @@ def test_a_chunk_is_whole_frames():
             chunk_frames(wrong, FeaturesConfig())
 
 
+def test_a_chunk_is_whole_blocks_of_the_look_ahead():
+    assert [chunk_frames(None, FeaturesConfig(), block) for block in (1, 4, 6, 16)] == [8, 8, 12, 16]
+    with pytest.raises(UserError, match="--chunk-ms 200: must be a multiple of the look-ahead, 160 ms"):
+        chunk_frames(200, FeaturesConfig(), 4)
+
+
 def test_the_command_tells_each_new_text_and_the_second_pass(trained, files, whole, capsys):
     assert main(["transcribe", str(trained), str(files[0]), "--stream", "--chunk-ms", "200"]) == 0
     out, err = capsys.readouterr()

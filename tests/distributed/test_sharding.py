@@ -93,6 +93,7 @@ def test_every_row_of_the_table_is_of_some_weight():
         ("audio.layers.modules.1.value.bias", (3, 2, 12), (None, "tensor", None)),
         ("audio.layers.modules.2.value.kernel", (3, 24, 24), (None, "fsdp", None)),
         ("audio.layers.modules.2.out.bias", (3, 24), (None, None)),
+        ("streaming.layers.modules.2.ahead.filters", (3, 4, 24), (None, None, None)),
         ("1.0.mu.text.embed.embedding", (11, 24), (None, "fsdp")),
         ("unit_head.linear.kernel", (24, 11), ("fsdp", None)),
         ("front_end.out.kernel", (24, 24), (None, "fsdp")),

@@ -15,7 +15,7 @@ VOCABULARY = 7
 FRAME = 640
 
 
-def make(**fields):
+def make(units=0, **fields):
     config = dict(
         features=FeaturesConfig(mels=8),
         width=8,
@@ -27,7 +27,7 @@ def make(**fields):
         streaming_layers=2,
         full_context_layers=1,
     )
-    return JointModel(ModelConfig(**{**config, **fields}), SymbolSizes(VOCABULARY), rngs=nnx.Rngs(0))
+    return JointModel(ModelConfig(**{**config, **fields}), SymbolSizes(VOCABULARY, units), rngs=nnx.Rngs(0))
 
 
 @jax.jit
@@ -123,6 +123,42 @@ def test_the_streaming_head_hears_nothing_of_later_audio(model, audio):
     np.testing.assert_array_equal(before.streaming[:, :frames], after.streaming[:, :frames])
     assert not np.allclose(before.full_context[0, :frames], after.full_context[0, :frames])
     assert model.look_ahead == 0
+
+
+def test_a_stream_with_look_ahead_equals_the_whole_and_hears_to_the_end_of_a_block(audio):
+    """Blocks of 160 ms are 4 frames; the second utterance ends inside its second block."""
+    samples, lengths = audio
+    model = make(look_ahead_ms=(160, 0))
+    assert model.look_ahead == 3
+    whole = run(model, samples, lengths)
+    state, pieces = model.init_state(3), []
+    for start in range(0, 12, 4):
+        piece = samples[:, start * FRAME : (start + 4) * FRAME]
+        left = np.clip(lengths - start * FRAME, 0, 4 * FRAME)
+        logits, mask, state = advance(model, piece, left, state)
+        pieces.append((logits, mask))
+    logits, mask = (np.concatenate(x, axis=1) for x in zip(*pieces))
+    np.testing.assert_array_equal(mask, whole.mask)
+    np.testing.assert_allclose(logits[mask], np.asarray(whole.streaming)[mask], rtol=1e-4, atol=1e-5)
+    changed = samples.copy()
+    changed[:, 7 * FRAME :] = 12345
+    after = run(model, changed, lengths)
+    np.testing.assert_array_equal(after.streaming[:, :4], whole.streaming[:, :4])
+    assert not np.isclose(after.streaming[0, 4:], whole.streaming[0, 4:]).all(axis=-1).any()
+
+
+def test_text_sees_ahead_within_blocks_of_as_many_text_frames():
+    model = make(units=9, look_ahead_ms=(0, 160), text_layers=1)
+
+    @jax.jit
+    def streaming(model, units, block):
+        encoded = model.encode_text(units, jnp.ones_like(units), 12, block=block)
+        return model.shared(encoded.x, encoded.mask, block=block).streaming[0]
+
+    units = jnp.arange(12)[None] % 7 + 2
+    for block, first in ((1, 6), (4, 4)):
+        one, other = (streaming(model, own, jnp.int32(block)) for own in (units, units.at[0, 6].set(1)))
+        assert np.flatnonzero(~np.isclose(one, other, atol=1e-6).all(axis=-1))[0] == first
 
 
 def test_junk_after_the_end_changes_nothing(model, audio):

@@ -6,20 +6,31 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from joint_st.models.attention import Attention, rotate
+from joint_st.models.attention import (
+    Attention,
+    allowed_pairs,
+    attend,
+    rotate,
+    tile_frames,
+    tiled_attention,
+    tiles_pay,
+)
 from joint_st.models.conformer import ConformerLayer, FeedForward
 from joint_st.models.convolution import ConvolutionModule, DepthwiseConvolution
 from joint_st.models.layer import Stack, dropout
-from tests.models.contract import check_layer, example
+from tests.models.contract import check_blocks, check_layer, example
 
 WIDTH = 8
 F32 = jnp.float32
 
 
-def conformer(left_context, rngs):
-    return ConformerLayer(
-        WIDTH, heads=2, feed_forward=2, kernel=3, left_context=left_context, dropout=0.5, dtype=F32, rngs=rngs
-    )
+def conformer(left_context, rngs, blocks=(1,)):
+    sizes = {"heads": 2, "feed_forward": 2, "kernel": 3, "left_context": left_context, "blocks": blocks}
+    return ConformerLayer(WIDTH, **sizes, dropout=0.5, dtype=F32, rngs=rngs)
+
+
+def stack(blocks, rngs):
+    return Stack(lambda r: conformer(4, r, blocks), 2, remat=False, rngs=rngs)
 
 
 LAYERS = {
@@ -30,6 +41,10 @@ LAYERS = {
     "convolution_causal": lambda rngs: ConvolutionModule(WIDTH, 5, causal=True, dtype=F32, rngs=rngs),
     "convolution_centred": lambda rngs: ConvolutionModule(WIDTH, 5, causal=False, dtype=F32, rngs=rngs),
     "convolution_one_frame": lambda rngs: ConvolutionModule(WIDTH, 1, causal=True, dtype=F32, rngs=rngs),
+    "attention_in_blocks": lambda rngs: Attention(WIDTH, 2, 3, (4, 1), dtype=F32, rngs=rngs),
+    "convolution_in_short_blocks": lambda rngs: ConvolutionModule(WIDTH, 7, (3,), causal=True, dtype=F32, rngs=rngs),
+    "convolution_in_blocks": lambda rngs: ConvolutionModule(WIDTH, 5, (6, 1), causal=True, dtype=F32, rngs=rngs),
+    "stack_in_blocks": lambda rngs: stack((4, 6, 1), rngs),
     "conformer_streaming": lambda rngs: conformer(4, rngs),
     "conformer_full_context": lambda rngs: conformer(None, rngs),
     "stack_streaming": lambda rngs: Stack(lambda r: conformer(4, r), 3, remat=False, rngs=rngs),
@@ -41,6 +56,68 @@ LAYERS = {
 @pytest.mark.parametrize("name", LAYERS)
 def test_contract(name):
     check_layer(LAYERS[name](nnx.Rngs(0)), WIDTH)
+
+
+BLOCKS = {
+    "attention": lambda blocks: Attention(WIDTH, 2, 3, blocks, dtype=F32, rngs=nnx.Rngs(0)),
+    "convolution": lambda blocks: ConvolutionModule(WIDTH, 7, blocks, causal=True, dtype=F32, rngs=nnx.Rngs(0)),
+}
+
+
+@pytest.mark.parametrize("name", BLOCKS)
+def test_one_compilation_serves_blocks_of_all_lengths(name):
+    check_blocks(BLOCKS[name], (1, 2, 5), WIDTH)
+
+
+def test_causal_blocks_add_nothing_to_a_layer_without_look_ahead():
+    """The weights for later frames are there, and unused: what is left is the causal layer."""
+    x, mask = example(WIDTH)
+    causal, ahead = (ConvolutionModule(WIDTH, 5, b, causal=True, dtype=F32, rngs=nnx.Rngs(0)) for b in ((1,), (1, 4)))
+    assert causal.ahead is None and ahead.ahead.filters.shape == (2, WIDTH)
+    np.testing.assert_array_equal(causal(x, mask), ahead(x, mask))
+
+
+def test_attention_in_blocks_equals_a_loop():
+    """Blocks of 4 frames and the 3 before each: frame 9 of 14, in the third block, sees 5 to 11."""
+    layer = Attention(WIDTH, 2, 3, (4,), dtype=F32, rngs=nnx.Rngs(0))
+    x, _ = example(WIDTH)
+    y = layer(x[:1, :14], jnp.ones((1, 14), bool))
+    alone = Attention(WIDTH, 2, None, dtype=F32, rngs=nnx.Rngs(0))
+    for t, seen in ((0, slice(0, 4)), (9, slice(5, 12)), (13, slice(9, 14))):
+        part = x[:1, seen]
+        expected = alone(part, jnp.ones(part.shape[:2], bool))[0, t - seen.start]
+        np.testing.assert_allclose(y[0, t], expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(("left_context", "blocks"), [(6, (1, 4, 8, 16)), (21, (3, 2))])
+def test_attention_in_tiles_equals_that_over_all_pairs(left_context, blocks):
+    """Values and gradients, in blocks of every length, for a length that is no multiple of a tile."""
+    tile = tile_frames(left_context, blocks)
+    assert all(tile % block == 0 for block in blocks) and tile >= 16
+    q, k, v, weights = jax.random.normal(jax.random.key(0), (4, 2, 75, 2, 4))
+    mask = jnp.arange(75) < jnp.array([75, 40])[:, None]
+
+    def total(form):
+        def run(q, k, v, block):
+            y = jnp.where(mask[..., None, None], form(q, k, v, block), 0)
+            return jnp.sum(y * weights), y
+
+        return jax.jit(jax.value_and_grad(run, (0, 1, 2), has_aux=True))
+
+    masked = total(lambda q, k, v, block: attend(q, k, v, allowed_pairs(mask, left_context, block)))
+    tiled = total(lambda q, k, v, block: tiled_attention(q, k, v, mask, left_context, block, tile))
+    for block in map(jnp.int32, blocks):
+        for one, other in zip(jax.tree.leaves(masked(q, k, v, block)), jax.tree.leaves(tiled(q, k, v, block))):
+            np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-5)
+    assert masked._cache_size() == tiled._cache_size() == 1
+
+
+def test_tiles_are_taken_where_they_pay():
+    """For long sequences of a short past, and never where a tile and its past are nearly all there is."""
+    assert not tiles_pay(100, 6, tile_frames(6, (1,))) and tiles_pay(400, 6, tile_frames(6, (1, 4, 8, 16)))
+    assert not tiles_pay(150, 64, tile_frames(64, (1,))) and tiles_pay(400, 64, tile_frames(64, (1, 16)))
+    assert not tiles_pay(400, 1000, tile_frames(1000, (1,)))
+    assert not tiles_pay(400, 6, tile_frames(6, (16, 7, 9)))  # no short tile is made of whole blocks of all lengths
 
 
 def test_attention_equals_a_loop():

@@ -154,7 +154,7 @@ class TextConfig(Section):
 
 
 class ModelConfig(Section):
-    """Dimensions of the encoder: audio and shared streaming layers are causal; full-context ones see all."""
+    """Dimensions of the encoder: audio and shared streaming layers see no or few later frames; full-context ones see all."""
 
     features: FeaturesConfig = FeaturesConfig()
     width: int = Field(default=144, ge=2)
@@ -166,11 +166,16 @@ class ModelConfig(Section):
     kernel: int = Field(default=9, ge=1)
     """Frames that the depthwise convolution spans; an odd number."""
     left_context: int = Field(default=64, ge=1)
-    """Frames of the past that attention sees in a streaming layer."""
+    """Frames of the past that attention sees in a streaming layer, before the frame itself or its block."""
+    look_ahead_ms: tuple[float, ...] = (0.0,)
+    """Look-ahead of the streaming layers (`audio_layers`, `text_layers` and `streaming_layers`): the length of the blocks
+    within which their attention and convolution see ahead, in whole encoder frames. A frame waits until its block is
+    complete; with 0 it waits for nothing. If there are several lengths, each training step draws one of them, and
+    decoding uses the first, or that of `--look-ahead-ms`. For text, blocks have as many text frames."""
     audio_layers: int = Field(default=2, ge=0)
-    """Causal conformer layers of the audio encoder alone."""
+    """Streaming conformer layers of the audio encoder alone."""
     text_layers: int = Field(default=0, ge=0)
-    """Causal conformer layers of the text encoder alone; without any it is an embedding, as in JOIST."""
+    """Streaming conformer layers of the text encoder alone; without any it is an embedding, as in JOIST."""
     text_positions: Literal["none", "sinusoidal"] = "none"
     """Absolute positions added to the text's embeddings; all layers' attention has relative ones anyway."""
     text_blanks: bool = False
@@ -181,7 +186,7 @@ class ModelConfig(Section):
     embeddings of the units that the auxiliary CTC (`losses.unit_ctc`) recognises, weighted by its posteriors;
     `replace`: the latter only. This is self-conditioned CTC (arXiv 2104.02724)."""
     streaming_layers: int = Field(default=2, ge=1)
-    """Shared causal conformer layers."""
+    """Shared streaming conformer layers."""
     full_context_layers: int = Field(default=2, ge=1)
     """Shared full-context conformer layers."""
     dropout: float = Field(default=0.1, ge=0, lt=1)
@@ -191,10 +196,27 @@ class ModelConfig(Section):
     remat: bool = False
     """Recompute each layer's activations in the backward pass: less memory, more time."""
 
+    @pydantic.field_validator("look_ahead_ms", mode="before")
+    @classmethod
+    def _one_length(cls, value: Any) -> Any:
+        """Accept a single number in place of a tuple."""
+        return (value,) if isinstance(value, (int, float)) else value
+
     @pydantic.model_validator(mode="after")
     def _shapes(self):
         if self.width % (2 * self.heads):
             raise clash("heads", f"{self.heads} heads must divide width {self.width} into even parts")
         if self.kernel % 2 == 0:
             raise clash("kernel", f"{self.kernel} must be odd: full-context layers centre it on a frame")
+        if not self.look_ahead_ms:
+            raise clash("look_ahead_ms", "names no length; write 0 for no look-ahead")
+        frame = self.features.frame_ms
+        for length in self.look_ahead_ms:
+            if length < 0 or abs(length / frame - round(length / frame)) > 1e-6:
+                raise clash("look_ahead_ms", f"{length:g} must be 0 or a multiple of an encoder frame, {frame:g} ms")
         return self
+
+    @property
+    def blocks(self) -> tuple[int, ...]:
+        """The lengths of `look_ahead_ms` in frames; 1 for no look-ahead."""
+        return tuple(max(round(length / self.features.frame_ms), 1) for length in self.look_ahead_ms)

@@ -62,6 +62,20 @@ def test_any_other_change_is_refused(begun, changes, difference):
     assert load(begun.config) == CONFIG
 
 
+def test_a_file_that_does_not_exist_is_named_with_the_difference(tmp_path):
+    for name in ("old", "new"):
+        (tmp_path / f"{name}.jsonl").touch()
+    old, new, gone = (str(tmp_path / f"{name}.jsonl") for name in ("old", "new", "gone"))
+    config = override(CONFIG, {"data.train": old})
+    run = open_run(tmp_path / "run", config)
+    (run.checkpoints / "100").mkdir(parents=True)
+    do = "go on with the run's own value, or name another --workdir"
+    for path, remark in ((new, ""), (gone, f" {gone}: no such file;")):
+        with pytest.raises(UserError) as caught:
+            open_run(run.root, override(config, {"data.train.0.path": path}))
+        assert str(caught.value) == f"data.train.0.path: {old} in {run.config}, {path} now;{remark} {do}"
+
+
 def test_a_run_without_a_checkpoint_begins_anew(tmp_path):
     run = open_run(tmp_path, CONFIG)
     run.tokenizer.mkdir()

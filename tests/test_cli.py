@@ -194,7 +194,7 @@ def test_evaluate_passes_sources_and_files_on(stand_in, run):
         "by": [],
         "errors": False,
         "nbest": 0,
-        **dict.fromkeys(("fusion", "tune", "calibrate", "window_seconds", "json_file", "jsonl_file")),
+        **dict.fromkeys(("fusion", "tune", "calibrate", "window_seconds", "json_file", "jsonl_file", "look_ahead_ms")),
     }
     assert given["data"] == {
         "a": ManifestSource(path="x.jsonl"),
@@ -243,7 +243,7 @@ def test_transcribe_prints_names_only_for_several_files(stand_in, capsys, run, t
     expected = {"head": "streaming", "decoder": Greedy(), "checkpoint": "best"}
     [((directory, files), keywords)] = calls
     assert (directory, files.paths) == (run, (one,))
-    assert keywords == {**expected, **dict.fromkeys(("fusion", "window_seconds"))}
+    assert keywords == {**expected, **dict.fromkeys(("fusion", "window_seconds", "look_ahead_ms"))}
     stand_in("joint_st.decoding.transcribe", "transcribe_files", [(one, "one"), (two, "two")])
     assert main(["transcribe", str(run), str(one), str(two)]) == 0
     assert capsys.readouterr().out == f"{one}\tone\n{two}\ttwo\n"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import logging
 import os
 import signal
 import subprocess
@@ -46,6 +47,17 @@ def run(config) -> Path:
     from joint_st.config import load
 
     return open_run(config.with_name("run"), load(config)).root
+
+
+def test_warnings_are_printed_as_lines_of_their_own(config, monkeypatch, capsys):
+    def train(*arguments):
+        logging.basicConfig()  # absl does this when Orbax is imported
+        logging.getLogger("joint_st.data.dataset").warning("left out %s: %s", "nope", "no such file")
+
+    monkeypatch.setattr(logging.root, "handlers", [])
+    monkeypatch.setitem(sys.modules, "joint_st.training.asr", types.SimpleNamespace(train_asr=train))
+    assert main(["train", str(config)]) == 0
+    assert capsys.readouterr().err == "left out nope: no such file\n"
 
 
 @pytest.fixture

@@ -102,6 +102,47 @@ def test_another_kind_of_source_starts_afresh():
     assert changed.data.train == (ManifestSource(path="a.jsonl"),)
 
 
+TEXT = {
+    "data.units.kind": "characters",
+    "data.text": "text:a.txt",
+    "data.text_batch_size": 4,
+    "losses.reconstruction.streaming": 0.1,
+}
+"""Fields of a run that also trains on text without audio."""
+WEIGHT = "losses.reconstruction.streaming or losses.reconstruction.full_context"
+
+
+@pytest.mark.parametrize(
+    "changes, lines",
+    [
+        (dict.fromkeys(TEXT), []),
+        ({}, []),
+        (
+            {"data.text_batch_size": None},
+            ["data.text: nothing trains on it; set data.text_batch_size above 0, or take it out"],
+        ),
+        (
+            {"data.text_batch_size": None, "losses.reconstruction.streaming": None},
+            [
+                f"data.text: nothing trains on it; set data.text_batch_size, and {WEIGHT}, above 0, or take it out",
+            ],
+        ),
+        (
+            {"losses.reconstruction.streaming": 0},
+            [
+                "data.text_batch_size: 4 sentences a step, and no loss trains on them; "
+                f"set {WEIGHT} above 0, or it to 0",
+            ],
+        ),
+        ({"losses.reconstruction.streaming": 0, "losses.reconstruction.full_context": 1}, []),
+    ],
+    ids=str,
+)
+def test_text_that_nothing_trains_on_is_named(changes, lines):
+    given = {path: value for path, value in {**TEXT, **changes}.items() if value is not None}
+    assert [str(unused) for unused in override(CONFIG, given).unused_text] == lines
+
+
 @pytest.mark.parametrize(
     "changes, line",
     [
@@ -109,6 +150,16 @@ def test_another_kind_of_source_starts_afresh():
         ({"modle.width": "3"}, "modle.width: unknown key (= 3); did you mean model.width?"),
         ({"width": 3}, "width: unknown key (= 3); did you mean model.width?"),
         ({"model.batch_size": 8}, "model.batch_size: unknown key (= 8); did you mean data.batch_size?"),
+        ({"train.steps": 3}, "train.steps: unknown key (= 3); did you mean training.steps?"),
+        *(
+            (
+                {f"losses.norms{field}": 3},
+                f"losses.norms{field}: unknown key (= 3); losses has ctc, cr_ctc, unit_ctc, reconstruction, "
+                "consistency; a section that a config file of your own defines is known to that file alone, "
+                "until you move it into joint_st/config/sections",
+            )
+            for field in ("", ".weight")
+        ),
         ({"model.width.x": 3}, "model.width.x: unknown key (= 3); did you mean model.width?"),
         (
             {"model.features.zzz": 3},
@@ -155,6 +206,11 @@ def test_another_kind_of_source_starts_afresh():
         (
             {"model.features.high_hz": 9000},
             "model.features.high_hz: 9000.0 must lie above low_hz 20.0 and at or below half of sample_rate 16000",
+        ),
+        (
+            {**TEXT, "training.text_first_steps": 300, "training.steps": 20},
+            "training.text_first_steps: 300 must be below training.steps 20; "
+            "lower it, as --training.text_first_steps 0",
         ),
         ({"training.accumulation": 3}, "training.accumulation: 3 parts must divide data.batch_size 16"),
         ({"parallel.data": 0}, "parallel.data: 0 devices cannot compute; -1 takes all that the other axes leave"),
@@ -295,6 +351,8 @@ def test_a_mistake_in_json(tmp_path):
     file = tmp_path / "mine.json"
     file.write_text('{"data": {"train": [{"kind": "manifest", "path": "a"}]}, "sede": 3}')
     assert message(load, file) == f"{file}: sede: unknown key (= 3); did you mean seed?"
+    file.write_text('{"data": {"train": [{"kind": "manifest", "path": "a"}]}, "losses": {"norms": {"weight": 1}}}')
+    assert message(load, file).startswith(f'{file}: losses.norms: unknown key (= {{"weight": 1}}); losses has ctc, ')
     file.write_text("{")
     assert message(load, file) == f"{file}: not JSON: EOF while parsing an object at line 1 column 1"
 

@@ -57,7 +57,7 @@ class Ended(NamedTuple):
         errors = [line for line in self.err.splitlines() if line.startswith("joint-st: error: ")]
         if self.status is None:
             return Outcome.LOST
-        if asked and self.status == -signal.SIGINT and not OURS.search(self.err):
+        if asked and self.err.endswith("KeyboardInterrupt\n") and not OURS.search(self.err):
             return Outcome.SURVIVED  # Python itself was interrupted, before it ran a line of ours
         if "Traceback (most recent call last)" in self.err or "Fatal Python error" in self.err:
             return Outcome.TRACEBACK

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import io
+import logging
 import os
 import sys
 from collections.abc import Sequence
@@ -46,6 +47,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if arguments is None:
         keep_host_memory()
     _write_names_as_they_are()
+    # Warnings are printed as lines of their own. absl would otherwise put the level and the module before each of them.
+    logging.basicConfig(format="%(message)s")
     try:
         _run(list(sys.argv[1:] if arguments is None else arguments))
         sys.stdout.flush()

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import difflib
 import json
+import os
 import re
+from collections import Counter
 from typing import Any
 
 import pydantic
 from pydantic_core import ErrorDetails
 
 from joint_st.config.language_model import LmConfig
+from joint_st.config.registry import is_group
 from joint_st.config.schema import Config
 from joint_st.config.sections.base import Section
 from joint_st.config.tree import element, is_section, join, kinds, paths, plain, sections
@@ -68,6 +71,11 @@ def unknown_key(path: str, value: Any, at: str, section: type[Section]) -> list[
     of_root = next((paths(root) for root in ROOTS if (at, section) in sections(root)), [])
     near = nearest(path, siblings + [known for known in of_root if known not in siblings])
     hint = f"did you mean {near}?" if near else f"{at or 'a config'} has {', '.join(section.model_fields)}"
+    if not near and is_group(at):
+        hint += (
+            "; a section that a config file of your own defines is known to that file alone, "
+            "until you move it into joint_st/config/sections"
+        )
     return [f"{path}: unknown key (= {shown(value)}); {hint}"]
 
 
@@ -80,18 +88,35 @@ def wrong_kind(at: str, kind: str | None, annotation: Any) -> str:
 
 
 def nearest(path: str, known: list[str]) -> str | None:
-    """Return the known path whose last name is similar; of several, the one whose sections are similar."""
+    """Return the known path whose last name is similar; of several, the one whose sections are similar.
+
+    A name in another section must be more similar. Where the path's own section is unknown too, the other section must
+    be similar as well, unless no other section has that name.
+    """
 
     def alike(a: str, b: str) -> float:
         return difflib.SequenceMatcher(None, a, b).ratio()
 
     parent, _, name = path.rpartition(".")
+    places = [candidate.rpartition(".")[::2] for candidate in known]
+    is_known = not parent or parent in known or any(place == parent for place, _ in places)
+    names = Counter(last for _, last in places)
     scores = {}
-    for candidate in known:
-        place, _, last = candidate.rpartition(".")
-        if (likeness := alike(name, last)) >= 0.6:
-            scores[candidate] = likeness + 0.5 * alike(parent, place)
+    for candidate, (place, last) in zip(known, places):
+        likeness = alike(name, last)
+        if likeness < (0.6 if place == parent else 0.8):
+            continue
+        if not is_known and not (last == name and names[name] == 1) and alike(*_differing(parent, place)) < 0.6:
+            continue
+        scores[candidate] = likeness + 0.5 * alike(parent, place)
     return max(scores, key=scores.__getitem__) if scores else None
+
+
+def _differing(path: str, other: str) -> tuple[str, str]:
+    """Return two paths without the sections that both begin with."""
+    one, two = path.split("."), other.split(".")
+    shared = len(os.path.commonprefix([one, two]))
+    return ".".join(one[shared:]), ".".join(two[shared:])
 
 
 def shown(value: Any) -> str:

@@ -68,6 +68,11 @@ def registered(prefix: str) -> dict[str, type[Section]]:
     }
 
 
+def is_group(path: str) -> bool:
+    """Return whether sections can be registered at a path."""
+    return path in _groups
+
+
 def follow(root: type[Section]) -> None:
     """Rebuild `root`, a config that holds groups (made by `Field(default_factory=GROUP)`), whenever a section is
     registered later."""

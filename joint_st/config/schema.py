@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import pydantic
 from pydantic import Field
 
@@ -13,6 +15,17 @@ from joint_st.config.sections.heads import HeadsConfig
 from joint_st.config.sections.losses import LossesConfig
 from joint_st.config.sections.model import ModelConfig, SpecAugmentConfig, TextConfig
 from joint_st.config.sections.training import EvaluationConfig, OptimizerConfig, ParallelConfig, TrainingConfig
+
+
+class Unused(NamedTuple):
+    """A field that has a value, and that nothing trains on."""
+
+    path: str
+    why: str
+    do: str
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.why}; {self.do}"
 
 
 class Config(Section):
@@ -67,14 +80,17 @@ class Config(Section):
         for name in registered("losses"):
             getattr(losses, name).check(self)
         first = self.training.text_first_steps
-        learns_from_text = any(getattr(losses, name).learns_from_text for name in registered("losses"))
-        if first and not (data.text_batch_size and learns_from_text):
+        if first and not (data.text_batch_size and self._learns_from_text):
             raise clash(
                 "training.text_first_steps",
                 f"{first} steps on text alone need data.text_batch_size and a weight of losses.reconstruction",
             )
         if first >= self.training.steps:
-            raise clash("training.text_first_steps", f"{first} must be below training.steps {self.training.steps}")
+            raise clash(
+                "training.text_first_steps",
+                f"{first} must be below training.steps {self.training.steps}; "
+                "lower it, as --training.text_first_steps 0",
+            )
         if data.text_batch_size:
             if not data.text:
                 raise clash("data.text_batch_size", f"{data.text_batch_size} sentences a step, but data.text is empty")
@@ -84,6 +100,22 @@ class Config(Section):
                     f"{self.training.accumulation} parts must divide data.text_batch_size {data.text_batch_size}",
                 )
         return self
+
+    @property
+    def _learns_from_text(self) -> bool:
+        return any(getattr(self.losses, name).learns_from_text for name in registered("losses"))
+
+    @property
+    def unused_text(self) -> tuple[Unused, ...]:
+        """Return the fields about text without audio that have a value although no step trains on such text."""
+        data, weight = self.data, "losses.reconstruction.streaming or losses.reconstruction.full_context"
+        if data.text and not data.text_batch_size:
+            needed = "data.text_batch_size" + ("" if self._learns_from_text else f", and {weight},")
+            return (Unused("data.text", "nothing trains on it", f"set {needed} above 0, or take it out"),)
+        if data.text_batch_size and not self._learns_from_text:
+            why = f"{data.text_batch_size} sentences a step, and no loss trains on them"
+            return (Unused("data.text_batch_size", why, f"set {weight} above 0, or it to 0"),)
+        return ()
 
 
 follow(Config)

@@ -93,6 +93,8 @@ def _checks(
 
 def _of_config(config: Config, here: RunDirectory, is_run: bool) -> Iterator[Check]:
     yield Check("ok", "config", f"{config.name}: {config.training.steps} steps, seed {config.seed}")
+    for unused in config.unused_text:
+        yield Check("warning", *unused)
     yield from looked("config", lambda: corpora.variables(config), QUICK)
     for name, source in corpora.sources(config):
         yield from looked(name, lambda name=name, source=source: corpora.look(name, source, config), LONG)

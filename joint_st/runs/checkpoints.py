@@ -92,6 +92,7 @@ class Checkpoints:
             async_options=None if read_only else self._summing_up(),
         )
         if not read_only:
+            self._remove_remains()
             self._check_ranks()
         with storage.as_user_error(self.directory):
             self._manager = ocp.CheckpointManager(self.directory, options=options)
@@ -196,6 +197,20 @@ class Checkpoints:
             why = " ".join(str(error).split())[:300]
             damage = f"{self._folder(step)}: cannot be read: {type(error).__name__}: {why}"
             raise self._refusal(step, damage) from error
+
+    def _remove_remains(self) -> None:
+        """Remove what is left in a bucket of older checkpoints whose removal was cut short, on process 0.
+
+        Such a folder is not complete, and one behind it is: nobody reads it, and no save of its step will come.
+        """
+        if not storage.is_remote(self.directory) or not current().is_first or not self.directory.is_dir():
+            return
+        with storage.as_user_error(self.directory):
+            folders = {int(entry.name): entry for entry in self.directory.iterdir() if entry.name.isdecimal()}
+            complete = {step for step, folder in folders.items() if (folder / COMPLETE).exists()}
+            for step in sorted(folders.keys() - complete):
+                if any(later > step for later in complete):
+                    storage.remove_folder(folders[step])
 
     def _check_ranks(self) -> None:
         """Raise `UserError` where Orbax could not read the metrics by which it ranks the checkpoints."""

@@ -15,6 +15,7 @@ from joint_st import storage
 from joint_st.config import Config, LmConfig, load, save
 from joint_st.config.problems import shown
 from joint_st.config.tree import leaves
+from joint_st.data.paths import expand
 from joint_st.errors import UserError
 from joint_st.json_files import NOT_JSON
 from joint_st.runs import checksums
@@ -289,6 +290,17 @@ def check_config(run: RunDirectory, config: Config | LmConfig, facts: dict) -> N
             )
 
 
+def _absent(differing: Sequence[str], now: dict[str, Any]) -> str:
+    """Return a remark on the first of some fields whose file does not exist; empty where there is none."""
+    for path in differing:
+        value = now.get(path)
+        if path.endswith(".path") and value and not storage.is_remote(value):
+            why = storage.why_no_file(expand(value))
+            if why.startswith("no such file"):  # a tokenizer's path may be a folder
+                return f"; {shown(value)}: {why}"
+    return ""
+
+
 def check_same(run: RunDirectory, config: Config | LmConfig) -> None:
     """Raise `UserError` that names a field, other than `CHANGEABLE` ones, in which the stored config differs."""
     before = {leaf.path: leaf.value for leaf in leaves(load(run.config, type(config)))}
@@ -303,6 +315,6 @@ def check_same(run: RunDirectory, config: Config | LmConfig) -> None:
         values = [shown(side[path]) if path in side else "absent" for side in (before, now)]
         more = f" (and {len(differing) - 1} more)" if len(differing) > 1 else ""
         raise UserError(
-            f"{path}: {values[0]} in {run.config}, {values[1]} now{more}; "
+            f"{path}: {values[0]} in {run.config}, {values[1]} now{more}{_absent(differing, now)}; "
             "go on with the run's own value, or name another --workdir"
         )

@@ -110,7 +110,7 @@ def train_asr(config: Config, workdir: Path) -> None:
     ):
         begun, programs = open_state(config, data.symbols, mesh, session.checkpoints), session.programs
         state, start = begun.state, int(begun.state.step)
-        check_same_data(session, start, data.fingerprint, "data.train, data.text")
+        check_same_data(session, start, data.fingerprint, data.fingerprint_by_field)
         check_same_ranking(session, start, metric)
         print_summary(config, run, data, begun, mesh)
         if start < last:
@@ -128,7 +128,7 @@ def train_asr(config: Config, workdir: Path) -> None:
             log(f"ready {time.perf_counter() - began:.1f} s after the start{compiled}")
             normalize = normalizer(config.data.normalizer)
             facts = {"normalizer": str(normalize), "data": data.fingerprint, "init": begun.origin}
-            facts["ranked_by"] = metric
+            facts |= {"data_by_field": data.fingerprint_by_field, "ranked_by": metric}
             batches, saving = data.batches(config, mesh, start), Saving(metric, facts, evaluate)
             state = run_steps(session, state, batches, make_reporting(config, data), saving)
         end_training(session, state, start, began)

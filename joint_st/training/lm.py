@@ -107,7 +107,7 @@ def train_lm(config: LmConfig, workdir: Path) -> None:
     with open_session(config, run, mesh, LM_METRIC) as session:
         begun = open_lm_state(config, data.tokenizer, mesh, session.checkpoints)
         state, start = begun.state, int(begun.state.step)
-        check_same_data(session, start, data.fingerprint, "data.train")
+        check_same_data(session, start, data.fingerprint, {"data.train": data.fingerprint})
         print_lm_summary(config, run, data, begun, mesh)
         if start < config.training.steps:
             step = make_lm_step(config, data.tokenizer.size, mesh)

@@ -95,12 +95,20 @@ def open_session(
         yield Session(config, run, mesh, checkpoints, programs, interruption)
 
 
-def check_same_data(session: Session, step: int, fingerprint: str, fields: str) -> None:
-    """Raise `UserError` where a run continues from `step` with other data than it was trained on."""
-    if step and session.checkpoints.facts(step)["data"] != fingerprint:
+def check_same_data(session: Session, step: int, fingerprint: str, by_field: Mapping[str, str]) -> None:
+    """Raise `UserError` where a run continues from `step` with other data than it was trained on.
+
+    by_field: fingerprint of each field of the config that names data. A checkpoint of a version that did not store
+    them has only that of all data, and then all fields are named.
+    """
+    facts = session.checkpoints.facts(step) if step else {}
+    if step and facts["data"] != fingerprint:
+        before = facts.get("data_by_field", {})
+        changed = [field for field, own in by_field.items() if before.get(field) != own] or list(by_field)
         raise UserError(
-            f"{fields}: their utterances are not those that {session.run.root} was trained on, so it cannot "
-            "go on as it would have; restore the data, or name another --workdir"
+            f"{', '.join(changed)}: {'their' if len(changed) > 1 else 'its'} utterances are not those that "
+            f"{session.run.root} was trained on, so it cannot go on as it would have; "
+            "restore the data, or name another --workdir"
         )
 
 

@@ -73,17 +73,30 @@ class TrainingData:
     @property
     def fingerprint(self) -> str:
         """Return a fingerprint of the lengths of utterances and sentences, and so of the batch plan."""
-        digest = hashlib.sha256(self.paired.lengths.tobytes() + self.paired.label_lengths.tobytes())
+        return _fingerprint(*self._lengths.values())
+
+    @property
+    def fingerprint_by_field(self) -> dict[str, str]:
+        """Return a fingerprint for each field of the config whose utterances or sentences are trained on."""
+        return {field: _fingerprint(lengths) for field, lengths in self._lengths.items()}
+
+    @property
+    def _lengths(self) -> dict[str, bytes]:
+        lengths = {"data.train": self.paired.lengths.tobytes() + self.paired.label_lengths.tobytes()}
         if self.symbols.units:
-            digest.update(self.paired.unit_lengths.tobytes())
+            lengths["data.train"] += self.paired.unit_lengths.tobytes()
         if self.text:
-            digest.update(self.text.unit_lengths.tobytes() + self.text.label_lengths.tobytes())
-        return digest.hexdigest()[:16]
+            lengths["data.text"] = self.text.unit_lengths.tobytes() + self.text.label_lengths.tobytes()
+        return lengths
 
     @property
     def fingerprint_of_all(self) -> str:
         """Return a fingerprint that includes the lengths of the dev set."""
         return self.fingerprint + (self.dev.fingerprint if self.dev else "")
+
+
+def _fingerprint(*contents: bytes) -> str:
+    return hashlib.sha256(b"".join(contents)).hexdigest()[:16]
 
 
 def open_data(config: Config, run: RunDirectory, normalize: Normalizer) -> TrainingData:
@@ -165,6 +178,8 @@ def print_summary(config: Config, run: RunDirectory, data: TrainingData, begun: 
         log(f"text     {data.text.describe()}")
         first = f"; the first {data.text_first} steps are on text alone" if data.text_first else ""
         log(f"batches  of text, in each step too: {data.text_plan.describe(1, 'text units')}{first}")
+    for unused in config.unused_text:
+        log(f"warning  {unused}")
 
 
 def print_start(config: Config | LmConfig, run: RunDirectory, begun: Start) -> None:

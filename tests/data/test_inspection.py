@@ -32,7 +32,7 @@ def data(tmp_path):
 
 
 def test_counts_hours_drops_and_padding(data):
-    tokenizer, words, counts, plan, test = inspect(Config(data=data))
+    tokenizer, words, counts, plan, test, warning = inspect(Config(data=data))
     # e f h i n o r t u v w and the space, with the blank and the unknown character.
     assert tokenizer == "tokenizer: characters, 14 labels, the CTC blank included"
     assert words == "words: 3 in training audio, 2 in training text alone"
@@ -40,16 +40,18 @@ def test_counts_hours_drops_and_padding(data):
     assert "1 too short" in counts and "1 with empty text" in counts
     assert "2 × 2 s" in plan and "1 steps per epoch, 25.0% padding" in plan
     assert test.startswith("test.same: 4 utterances")
+    assert warning.startswith("warning: data.text: nothing trains on it; set data.text_batch_size, and losses.recon")
 
 
 def test_units_and_batches_of_text(data):
     units = UnitsConfig(kind="characters")
     config = Config(data=data.model_copy(update={"units": units, "text_batch_size": 2}))
-    _, units, _, _, rates, _, _, _, texts, plan = inspect(config)
+    _, units, _, _, rates, _, _, _, texts, plan, warning = inspect(config)
     assert units == "text units: characters, 14, padding and unknown included"
     assert rates.strip() == "8.0 text units per utterance, 5.3 per second"  # 7 and 9 in 1 and 2 s
     assert texts == "text: 2 texts, 6.0 text units each; dropped none"
     assert "2 × 8 text units, 8 labels (1 batches)" in plan and "25.0% padding" in plan
+    assert warning.startswith("warning: data.text_batch_size: 2 sentences a step, and no loss trains on them; set los")
 
 
 def test_decoding_finds_all_that_is_not_as_stated(data, tmp_path, capsys):

@@ -58,6 +58,16 @@ def test_checkpoints(cloud, bucket, tmp_path):
         assert checkpoints.latest() == 3
         checkpoints.save(4, state_of(40), {"step": 4, "wer": 0.1}, 0.1)
     assert run.checkpoint_steps == [3, 4] and run.best_steps() == [4]
+    # Of an older one whose removal was cut short nothing stays; what comes after the last that is complete does.
+    there = cloud.buckets[bucket]
+    for step in (2, 3, 9):
+        there[f"run/checkpoints/{step}/state/rest"] = there[f"run/checkpoints/4/{COMPLETE}"]
+    with Checkpoints(run.checkpoints, keep_latest=2, keep_best=1):
+        pass
+    rests = [name for name in there if name.endswith("/state/rest")]
+    assert rests == ["run/checkpoints/3/state/rest", "run/checkpoints/9/state/rest"]
+    for name in rests:
+        del there[name]
     with Checkpoints(run.checkpoints, read_only=True) as checkpoints:
         found = checkpoints.restore(4, jax.tree.map(jnp.zeros_like, state_of(4)))
         jax.tree.map(np.testing.assert_array_equal, found, state_of(40))

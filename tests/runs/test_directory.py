@@ -48,7 +48,7 @@ def test_what_may_change_is_stored_anew(begun, changes):
     [
         ({"model.width": 256}, "model.width: 144 in {file}, 256 now"),
         ({"data.train.0.split": "test"}, "data.train.0.split: train in {file}, test now"),
-        ({"data.dev.0": "a.jsonl"}, "data.dev: [] in {file}, absent now (and 3 more)"),
+        ({"data.dev.0": "a.jsonl"}, "data.dev: [] in {file}, absent now (and 3 more); a.jsonl: no such file"),
         ({"seed": 1, "model.remat": True}, "seed: 0 in {file}, 1 now (and 1 more)"),
         ({"training.accumulation": 2}, "training.accumulation: 1 in {file}, 2 now"),
     ],
@@ -60,6 +60,20 @@ def test_any_other_change_is_refused(begun, changes, difference):
         difference.format(file=begun.config) + "; go on with the run's own value, or name another --workdir"
     )
     assert load(begun.config) == CONFIG
+
+
+def test_a_file_that_does_not_exist_is_named_with_the_difference(tmp_path):
+    for name in ("old", "new"):
+        (tmp_path / f"{name}.jsonl").touch()
+    old, new, gone = (str(tmp_path / f"{name}.jsonl") for name in ("old", "new", "gone"))
+    config = override(CONFIG, {"data.train": old})
+    run = open_run(tmp_path / "run", config)
+    (run.checkpoints / "100").mkdir(parents=True)
+    do = "go on with the run's own value, or name another --workdir"
+    for path, remark in ((new, ""), (gone, f" {gone}: no such file;")):
+        with pytest.raises(UserError) as caught:
+            open_run(run.root, override(config, {"data.train.0.path": path}))
+        assert str(caught.value) == f"data.train.0.path: {old} in {run.config}, {path} now;{remark} {do}"
 
 
 def test_a_run_without_a_checkpoint_begins_anew(tmp_path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import errno
+import hashlib
 import json
 import os
 import random
@@ -13,6 +14,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -29,10 +31,12 @@ from joint_st.data.plan import training_plan
 from joint_st.data.texts import train_tokenizer
 from joint_st.data.tokenizers import load_tokenizer
 from joint_st.data.vocabulary import Vocabulary
+from joint_st.errors import UserError
 from joint_st.heads.ctc import CtcHead
 from joint_st.runs import checksums
 from joint_st.runs.directory import RunDirectory, open_run
-from joint_st.training.setup import open_symbols, print_start
+from joint_st.training.loop import check_same_data
+from joint_st.training.setup import TrainingData, open_symbols, print_start
 from joint_st.training.weights import Start
 from tests.tiny import environment, saved_arrays, tiny_config
 
@@ -147,7 +151,9 @@ def test_sigterm_saves_and_says_so(trained, tmp_path):
 def test_a_finished_run_has_nothing_left_to_do(trained, tmp_path, capsys):
     run = shutil.copytree(trained, tmp_path / "run")
     assert main(["train", str(run), "--workdir", str(run)]) == 0
-    assert f"has all of its {STEPS} steps behind it: nothing is left to train" in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert f"has all of its {STEPS} steps behind it: nothing is left to train" in told
+    assert "\nwarning  data.text: nothing trains on it; set data.text_batch_size, and losses.reconstruction." in told
     assert_same(run, trained)
     assert saved(run) == saved(trained)
 
@@ -208,12 +214,44 @@ def test_other_data_under_the_same_names_are_refused(trained, tmp_path, capsys):
     run = shutil.copytree(trained, tmp_path / "run")
     facts = run / "checkpoints" / str(STEPS) / "facts" / "metadata"
     then = json.loads(facts.read_text())
+    assert list(then["data_by_field"]) == ["data.train"]  # nothing trains on data.text
     facts.write_text(json.dumps({**then, "data": "other"}))
     (run / "checkpoints" / str(STEPS) / checksums.FILE).unlink()
     assert main(["train", str(run)]) == 2
     line = capsys.readouterr().err.splitlines()[-1]
-    assert line.startswith("joint-st: error: data.train, data.text: their utterances are not those that ")
+    assert line.startswith(f"joint-st: error: data.train: its utterances are not those that {run} was trained on, ")
     assert saved(run) == saved(trained) and rows(run) == rows(trained)
+
+
+@pytest.mark.parametrize(
+    ("change", "stored", "named"),
+    [
+        ("", True, ""),
+        ("", False, ""),
+        ("paired", True, "data.train: its"),
+        ("text", True, "data.text: its"),
+        ("both", True, "data.train, data.text: their"),
+        ("text", False, "data.train, data.text: their"),  # a checkpoint of a version that did not store them by field
+    ],
+)
+def test_the_data_that_have_changed_are_named(change, stored, named):
+    def data(paired: int, text: int):
+        def lengths(first: int):
+            return np.array([first, 2, 3], np.int32)
+
+        heard = SimpleNamespace(lengths=lengths(paired), label_lengths=lengths(1), unit_lengths=lengths(2))
+        read = SimpleNamespace(label_lengths=lengths(1), unit_lengths=lengths(text))
+        return TrainingData(SimpleNamespace(units=True), heard, None, None, read, None, 0)
+
+    before, now = data(7, 8), data(9 if change in ("paired", "both") else 7, 9 if change in ("text", "both") else 8)
+    # The fingerprint of all data is that of earlier versions: of the lengths of paired data, then of text.
+    in_order = np.array([7, 2, 3, 1, 2, 3, 2, 2, 3, 8, 2, 3, 1, 2, 3], np.int32)
+    assert before.fingerprint == hashlib.sha256(in_order.tobytes()).hexdigest()[:16]
+    facts = {"data": before.fingerprint} | ({"data_by_field": before.fingerprint_by_field} if stored else {})
+    session = SimpleNamespace(checkpoints=SimpleNamespace(facts=lambda step: facts), run=SimpleNamespace(root="RUN"))
+    check_same_data(session, 0, "other", {})
+    with pytest.raises(UserError, match=f"^{named} utterances are not those that RUN") if named else nullcontext():
+        check_same_data(session, 4, now.fingerprint, now.fingerprint_by_field)
 
 
 def test_nan_names_the_step_and_the_utterance(trained, tmp_path, monkeypatch, capsys):

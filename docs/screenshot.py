@@ -1,6 +1,6 @@
 """Take the picture of a report that the README and the gallery show; needs Chromium and its driver.
 
-    joint-st report runs/quickstart
+    joint-st report runs/quickstart --utterances 8
     python docs/screenshot.py runs/quickstart/report.html docs/drawings/report.webp
 
 The browser is found as in the tests of the page (`.ci/browser` installs it), and asked for light colours.

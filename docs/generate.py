@@ -366,6 +366,15 @@ RESULT_SECTIONS = (
         "benchmarks/one_gpu",
         (("Training steps on {device}:", "steps"),),
     ),
+    (
+        "What was tried against it",
+        "faults",
+        "Accidents that befall processes, files, buckets and file systems, and inputs that are nearly valid. A try survives "
+        "where the result is that without the fault, and is refused where one line says what is wrong and nothing is "
+        "lost. A traceback, another result without a word, and lost work are mistakes.",
+        "python -m benchmarks.faults",
+        (("How {tried} tries ended:", "table"),),
+    ),
 )
 
 

@@ -229,7 +229,16 @@ def one_gpu(found: dict) -> dict[str, Any]:
     return {"device": found["device"], "steps": table(header, lines), "hours_for_1000": hours}
 
 
+def faults(found: dict) -> dict[str, Any]:
+    """Return how the tries of each fault ended, and how many there were in all."""
+    outcomes = ("survived", "refused", "traceback", "silent", "lost")
+    rows = [[one["fault"], *(f"{one[name]:,}" for name in ("tried", *outcomes))] for one in found["faults"]]
+    tried = f"{sum(one['tried'] for one in found['faults']):,}"
+    return {"tried": tried, "table": table(["fault", "tried", *outcomes], rows)}
+
+
 BY_FILE = {
+    "faults": faults,
     "text_injection": sweep,
     "text_injection_read": sweep,
     "pods": pods,

@@ -1,6 +1,7 @@
 """Names of TPU slices."""
 
 import importlib.util
+import re
 
 import jax
 import jax.numpy as jnp
@@ -80,4 +81,6 @@ def test_usable_memory_is_what_the_compiler_says(name):
     x = jax.ShapeDtypeStruct((rows, 1024), jnp.float32, sharding=NamedSharding(mesh, PartitionSpec("data")))
     with pytest.raises(jax.errors.JaxRuntimeError) as refused:
         jax.jit(lambda x: jnp.sin(x).T @ jnp.cos(x)).lower(x).compile()
-    assert f"({found.chip.usable / GIB:.2f}G)" in str(refused.value)
+    (said,) = re.findall(r"available HBM \(([\d.]+)G\)|of ([\d.]+)G hbm", str(refused.value)) or [("", "")]
+    # Versions of libtpu differ by 10 MiB.
+    assert float(max(said)) == pytest.approx(found.chip.usable / GIB, abs=0.011), refused.value

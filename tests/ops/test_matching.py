@@ -269,7 +269,8 @@ def test_bfloat16_is_computed_in_float32(alignment):
     jax.tree.map(np.testing.assert_array_equal, loss, expected)
     for ours, theirs in zip(gradient, exact):
         assert ours.dtype == jnp.bfloat16
-        np.testing.assert_array_equal(ours, theirs.astype(jnp.bfloat16))
+        # To the last bit of bfloat16: XLA may sum in another order where it also rounds.
+        np.testing.assert_allclose(ours.astype(np.float32), theirs, rtol=2**-7, atol=1e-6)
 
 
 @pytest.mark.parametrize("alignment", ["skip", "step", "dtw"])

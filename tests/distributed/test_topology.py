@@ -1,7 +1,6 @@
 """Names of TPU slices."""
 
 import importlib.util
-import re
 
 import jax
 import jax.numpy as jnp
@@ -81,6 +80,7 @@ def test_usable_memory_is_what_the_compiler_says(name):
     x = jax.ShapeDtypeStruct((rows, 1024), jnp.float32, sharding=NamedSharding(mesh, PartitionSpec("data")))
     with pytest.raises(jax.errors.JaxRuntimeError) as refused:
         jax.jit(lambda x: jnp.sin(x).T @ jnp.cos(x)).lower(x).compile()
-    (said,) = re.findall(r"available HBM \(([\d.]+)G\)|of ([\d.]+)G hbm", str(refused.value)) or [("", "")]
-    # Versions of libtpu differ by 10 MiB.
-    assert float(max(said)) == pytest.approx(found.chip.usable / GIB, abs=0.011), refused.value
+    # The libtpu of JAX 0.11 rounds two chips' memory down by 0.01 GiB.
+    usable = round(found.chip.usable / GIB, 2)
+    accepted = (usable, usable - 0.01) if jax.__version_info__ >= (0, 11) else (usable,)
+    assert any(f"({one:.2f}G)" in str(refused.value) for one in accepted), refused.value

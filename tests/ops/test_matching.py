@@ -269,8 +269,13 @@ def test_bfloat16_is_computed_in_float32(alignment):
     jax.tree.map(np.testing.assert_array_equal, loss, expected)
     for ours, theirs in zip(gradient, exact):
         assert ours.dtype == jnp.bfloat16
-        # To the last bit of bfloat16: XLA may sum in another order where it also rounds.
-        np.testing.assert_allclose(ours.astype(np.float32), theirs, rtol=2**-7, atol=1e-6)
+        if alignment == "soft" and jax.__version_info__ >= (0, 11):
+            # XLA fuses the rounding with the sum, which changes the last bit of a few of its 1,280 numbers.
+            assert (ours != theirs.astype(jnp.bfloat16)).mean() < 0.01
+            rounded = theirs.astype(jnp.bfloat16).astype(np.float32)
+            np.testing.assert_allclose(ours.astype(np.float32), rounded, rtol=2**-7, atol=1e-8)
+        else:
+            np.testing.assert_array_equal(ours, theirs.astype(jnp.bfloat16))
 
 
 @pytest.mark.parametrize("alignment", ["skip", "step", "dtw"])

@@ -32,17 +32,14 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from common import OUT, TINY, Clock, Report, Worker, peak_of, short
+from full_batch import full_batch_shapes, random_batch
 
 from joint_st.compile_check.compiled import matrix_flops
 from joint_st.config import Config, load, override
-from joint_st.data.batch import Shape
-from joint_st.data.buckets import Buckets
 from joint_st.data.symbols import SymbolSizes
 from joint_st.distributed.mesh import available_devices, make_mesh, put_batch
 from joint_st.models.text_encoder import most_frames
-from joint_st.training.compilation import batch_shapes
 from joint_st.training.step import make_init, make_train_step, state_shapes
 
 SECONDS_IN_ALL = float(sys.argv[1])
@@ -113,7 +110,7 @@ class Step:
         frame = self.config.model.features.samples_per_frame
         self.frames = round(SECONDS * self.config.model.features.sample_rate / frame)
         self.samples = self.frames * frame
-        self.batch_shapes = self._batch_shapes()
+        self.batch_shapes = full_batch_shapes(self.config, self.rows, self.samples, LABELS, UNITS, mesh)
         like = state_shapes(self.config, self.sizes, mesh)
         self.state = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), like)
         # Steps that differ in the compiler's options alone are traced once.
@@ -126,31 +123,9 @@ class Step:
         """Return the step of another config on the same batch and state."""
         return make_train_step(config, self.sizes, self.mesh).trace(self.state, self.batch_shapes)
 
-    def _batch_shapes(self):
-        units = () if self.config.data.units.kind == "none" else (UNITS,)
-        buckets = {"paired": Buckets((self.samples,), (LABELS,), (self.rows,), units)}
-        if self.config.data.text_batch_size:
-            buckets["text"] = Buckets((UNITS,), (LABELS,), (self.rows,), (UNITS,))
-        return batch_shapes(buckets, Shape(0, 0), self.mesh)
-
     def random_batch(self):
         """Return a batch without padding, on the devices."""
-        rng = np.random.default_rng(0)
-
-        ranges = {"audio": (-3000, 3000), "labels": (2, VOCABULARY), "units": (2, INVENTORY)}
-        numbers = {"audio_lengths": self.samples, "label_lengths": LABELS, "unit_lengths": UNITS, "valid": True}
-
-        def field(name, like):
-            if name in ranges:
-                return rng.integers(*ranges[name], like.shape).astype(like.dtype)
-            # What is not named is nothing that CTC could miss: no frames needed, no durations, no language.
-            return np.full(like.shape, numbers.get(name, 0), like.dtype)
-
-        batch = {
-            part: {name: field(name, like) for name, like in arrays.items()}
-            for part, arrays in self.batch_shapes.items()
-        }
-        return put_batch(batch, self.mesh)
+        return put_batch(random_batch(self.batch_shapes, VOCABULARY, INVENTORY), self.mesh)
 
     def flops_6n(self) -> int:
         """Six for each weight of a matrix and each frame, of speech or of text, that it is used on."""

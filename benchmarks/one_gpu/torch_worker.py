@@ -1,6 +1,7 @@
 """PyTorch's side of the comparisons: commands come in and answers go out as lines of JSON.
 
-    {"do": "build", ...}     builds a conformer with two CTC heads and its optimizer; `compile` uses torch.compile
+    {"do": "build", ...}     builds a conformer with two CTC heads and its optimizer; `compile` uses torch.compile,
+                             `precision` is bfloat16 unless it is named, and so are the threads
     {"do": "steps", "n": 3}  makes so many training steps, and answers with their seconds
     {"do": "ctc", ...}       runs CTC with its gradient on a batch, and answers with the seconds of a call
 
@@ -108,6 +109,8 @@ class Training:
 
     def __init__(self, c):
         torch.manual_seed(0)
+        if "threads" in c:
+            torch.set_num_threads(c["threads"])
         self.c = c
         self.model = Encoder(c).to(DEVICE)
         self.optimizer = torch.optim.AdamW(self.model.parameters(), 1e-4, fused=DEVICE == "cuda")
@@ -130,7 +133,7 @@ class Training:
             spectrum = torch.stft(x, 512, 160, 400, self.window, center=False, return_complex=True)
             mel = torch.log(self.bank @ (spectrum.abs() ** 2) + 1e-6)[..., : c["samples"] // 160]
             mel = F.pad(mel, (0, c["samples"] // 160 - mel.shape[-1]))
-        with torch.autocast(DEVICE, torch.bfloat16):
+        with torch.autocast(DEVICE, torch.bfloat16, enabled=c.get("precision", "bfloat16") == "bfloat16"):
             logits = self.run(mel, self.padding)
         loss = 0.0
         for weight, of_head in zip((0.3, 0.7), logits):

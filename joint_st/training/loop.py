@@ -211,10 +211,9 @@ class Recorder:
     def log_dev(self, done: int, found: DevResult) -> None:
         """Write and show the result of an evaluation after `done` steps."""
         self.log(done, found.rates)
-        if current().is_first:
-            tqdm.tqdm.write(f"step {done}: dev {found.shown}", file=sys.stderr)
-            for line in self._symptoms.found(done, found.rank, found.shown, found.rates):
-                tqdm.tqdm.write(f"step {done}: {line}", file=sys.stderr)
+        lines = [f"dev {found.shown}", *self._symptoms.found(done, found.rank, found.shown, found.rates)]
+        for line in lines if current().is_first else ():
+            tqdm.tqdm.write(f"step {done}: {line}", file=sys.stderr)
         for logger in self.loggers if found.images else ():
             logger.log(done, found.more)
             logger.log_images(done, found.images)

@@ -8,26 +8,20 @@ import numpy as np
 from flax import nnx
 
 from joint_st.models.layer import Block, Layer, ends_of_blocks
+from joint_st.ops.depthwise import depthwise
 from joint_st.ops.masks import zero_padding
 
 
 class DepthwiseConvolution(nnx.Module):
-    """One filter of `kernel` frames per channel, over an input already padded: [B, T + kernel - 1, D] -> [B, T, D].
-
-    It is written as shift and add, because the gradient of XLA's grouped convolution inside a scan is many times slower
-    on CPU.
-    """
+    """One filter of `kernel` frames per channel, over an input already padded: [B, T + kernel - 1, D] -> [B, T, D]."""
 
     def __init__(self, width: int, kernel: int, *, dtype, rngs: nnx.Rngs):
-        self.kernel = kernel
         self.dtype = dtype
         init = jax.nn.initializers.variance_scaling(1.0, "fan_in", "normal")
         self.filters = nnx.Param(init(rngs.params(), (kernel, width), jnp.float32))
 
     def __call__(self, x):
-        frames = x.shape[1] - self.kernel + 1
-        filters = self.filters[...].astype(self.dtype)
-        return sum(x[:, i : i + frames] * filters[i] for i in range(self.kernel))
+        return depthwise(x, self.filters[...].astype(self.dtype))
 
 
 class ConvolutionAhead(nnx.Module):

@@ -1,0 +1,60 @@
+"""Convolution over time of each channel by itself, with a gradient made of matrix products.
+
+The convolution is a sum of shifted inputs. Differentiating that sum gives a reduction over all frames for each tap, which
+a CPU computes channel by channel with long strides. Here the gradient of the filters is a small matrix product for each
+channel instead, several times faster at 9 to 31 taps. XLA's grouped convolution is slower still in a scan over layers.
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+
+BLOCK = 16
+"""Frames that one product takes at a time. Its `BLOCK + taps - 1` columns hold `taps` sums that are wanted for each row,
+so a longer block computes more in vain, and a shorter one makes smaller products."""
+
+
+@jax.custom_vjp
+def depthwise(x: jax.Array, filters: jax.Array) -> jax.Array:
+    """Return `y[b, t, d] = sum over k of filters[k, d] x[b, t + k, d]`: `x` [B, T + K - 1, D], `filters` [K, D] ->
+    [B, T, D]."""
+    taps = len(filters)
+    frames = x.shape[1] - taps + 1
+    return sum(x[:, i : i + frames] * filters[i] for i in range(taps))
+
+
+def _forward(x, filters):
+    return depthwise(x, filters), (x, filters)
+
+
+def _backward(saved, g):
+    x, filters = saved
+    taps = len(filters)
+    around = jnp.pad(g, ((0, 0), (taps - 1, taps - 1), (0, 0)))
+    return depthwise(around, filters[::-1]), filters_gradient(x, g, taps).astype(filters.dtype)
+
+
+depthwise.defvjp(_forward, _backward)
+
+
+def filters_gradient(x: jax.Array, g: jax.Array, taps: int) -> jax.Array:
+    """Return `sum over b, t of g[b, t, d] x[b, t + k, d]` for each tap, [K, D], float32.
+
+    For a channel, and a block of frames in each row of one matrix, the product with the frames that the block's outputs
+    see has the wanted sums on its diagonals.
+    """
+    batch, frames, width = g.shape
+    blocks, seen = -(-frames // BLOCK), BLOCK + taps - 1
+    after = -(-seen // BLOCK) - 1
+
+    def cut(x, blocks):
+        x = jnp.pad(x, ((0, 0), (0, max(blocks * BLOCK - x.shape[1], 0)), (0, 0)))[:, : blocks * BLOCK]
+        return x.transpose(2, 0, 1).reshape(width, batch, blocks, BLOCK)
+
+    x = cut(x, blocks + after)
+    windows = jnp.concatenate([x[:, :, i : i + blocks] for i in range(after + 1)], axis=3)[..., :seen]
+    products = jnp.einsum("dbns,dbnw->dsw", cut(g, blocks), windows, preferred_element_type=jnp.float32)
+    # Rows that are one longer begin each one frame later: row s, column k is then the product of frames s and s + k.
+    shifted = jnp.pad(products.reshape(width, BLOCK * seen), ((0, 0), (0, BLOCK))).reshape(width, BLOCK, seen + 1)
+    return shifted[:, :, :taps].sum(axis=1).T

@@ -33,13 +33,14 @@ from common import Worker
 from full_batch import full_batch_shapes, random_batch
 
 from joint_st.compile_check.compiled import matrix_flops
-from joint_st.config import Config, override
+from joint_st.config import Config, load, override
 from joint_st.data.symbols import SymbolSizes
 from joint_st.distributed.mesh import make_mesh, put_batch
 from joint_st.models.functional import count_weights
 from joint_st.training.step import make_init, make_train_step, state_shapes
 
-RESULTS = Path(__file__).parent / "results" / "train_step.json"
+CHECKOUT = Path(__file__).resolve().parents[1]
+RESULTS = CHECKOUT / "benchmarks" / "results" / "train_step.json"
 VOCABULARY = 256
 LABELS_PER_SECOND = 5
 PATIENCE = 900
@@ -55,6 +56,8 @@ class Size:
     kernel: int
     batch: int
     seconds: float
+    feed_forward: int = 4
+    """Width inside the feed-forward modules over `width`."""
 
     @property
     def heads(self) -> int:
@@ -68,16 +71,18 @@ class Size:
         """The config of our side: a third of the layers stream, the rest have full context."""
         streaming = self.layers // 3
         return override(
-            Config(),
+            load(CHECKOUT / "configs" / "librispeech_960h.py"),
             {
                 "model.width": self.width,
                 "model.heads": self.heads,
+                "model.feed_forward": self.feed_forward,
                 "model.kernel": self.kernel,
                 "model.audio_layers": 0,
                 "model.text_layers": 0,
                 "model.streaming_layers": streaming,
                 "model.full_context_layers": self.layers - streaming,
                 "model.dropout": 0.1,
+                "model.compute_dtype": "float32",
                 "model.remat": False,
                 "model.features.mels": 80,
                 "data.text_batch_size": 0,
@@ -96,7 +101,7 @@ class Size:
         return {
             "width": self.width,
             "heads": self.heads,
-            "ffn": 4 * self.width,
+            "ffn": self.feed_forward * self.width,
             "kernel": self.kernel,
             "layers": self.layers,
             "below": self.layers // 3,
@@ -113,7 +118,7 @@ class Size:
 
 
 SIZES = {
-    "0.9M": Size(96, 6, 9, 8, 4),
+    "0.9M": Size(96, 6, 9, 8, 4, feed_forward=2),
     "2.6M": Size(144, 6, 15, 16, 4),
     "6M": Size(144, 12, 31, 8, 8),
     "14M": Size(256, 9, 15, 8, 8),

@@ -158,6 +158,7 @@ FIELDS = {
     "model.dropout": Field(0.2, forward),
     "model.compute_dtype": Field("bfloat16", forward),
     "model.remat": Field(True, step),
+    "model.unroll": Field(2, step, {"model.streaming_layers": 2}),
     "heads.streaming": Field("louder", loss),
     "heads.full_context": Field("louder", loss),
     "losses.ctc.streaming": Field(0.4, loss),

@@ -99,7 +99,7 @@ class JointEncoder(nnx.Module):
                 rngs=rngs,
             )
 
-        return Stack(make, count, remat=config.remat, dtype=dtype, rngs=rngs)
+        return Stack(make, count, remat=config.remat, unroll=config.unroll, dtype=dtype, rngs=rngs)
 
     def encode_audio(
         self, audio, lengths, augment: SpecAugmentConfig | None = None, key=None, block: Block | None = None

@@ -85,9 +85,20 @@ class Stack(Layer):
     gathered layer by layer, and sent as `dtype`, the type in which the layers compute.
     """
 
-    def __init__(self, make: Callable[[nnx.Rngs], Layer], count: int, *, remat: bool, dtype=None, rngs: nnx.Rngs):
+    def __init__(
+        self,
+        make: Callable[[nnx.Rngs], Layer],
+        count: int,
+        *,
+        remat: bool,
+        unroll: int = 1,
+        dtype=None,
+        rngs: nnx.Rngs,
+    ):
+        """unroll: layers that one pass of the loop computes."""
         self.count = count
         self.remat = remat
+        self.unroll = max(min(unroll, count), 1)
         self.dtype = dtype
         self.look_ahead = 0
         if count:
@@ -111,7 +122,7 @@ class Stack(Layer):
             y = self._apply(x, mask, *layer_and_key, block)
             return y, y
 
-        return jax.lax.scan(self._maybe_remat(body), x, (self.layers, keys))[1]
+        return jax.lax.scan(self._maybe_remat(body), x, (self.layers, keys), unroll=self.unroll)[1]
 
     def __call__(self, x, mask, key=None, block=None):
         if not self.count:
@@ -121,7 +132,7 @@ class Stack(Layer):
         def body(x, layer_and_key):
             return self._apply(x, mask, *layer_and_key, block), None
 
-        return jax.lax.scan(self._maybe_remat(body), x, (self.layers, keys))[0]
+        return jax.lax.scan(self._maybe_remat(body), x, (self.layers, keys), unroll=self.unroll)[0]
 
     def _apply(self, x, mask, layer, key, block):
         return rows_apart(gathered_layer(layer, self.dtype)(x, mask, key, block))

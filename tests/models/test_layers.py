@@ -153,9 +153,9 @@ def test_depthwise_convolution_equals_numpy():
     np.testing.assert_allclose(layer(x), np.swapaxes(expected, 1, 2), rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("remat", [False, True])
-def test_stack_equals_its_layers_one_by_one(remat):
-    stack = Stack(lambda r: conformer(4, r), 3, remat=remat, rngs=nnx.Rngs(0))
+@pytest.mark.parametrize("remat, unroll", [(False, 1), (True, 1), (False, 2)])
+def test_stack_equals_its_layers_one_by_one(remat, unroll):
+    stack = Stack(lambda r: conformer(4, r), 3, remat=remat, unroll=unroll, rngs=nnx.Rngs(0))
     x, mask = example(WIDTH)
     every = stack.every_layer(x, mask)
     for index in range(3):

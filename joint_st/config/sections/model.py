@@ -195,6 +195,9 @@ class ModelConfig(Section):
     """Type of activations. Parameters, reductions and losses are float32 always."""
     remat: bool = False
     """Recompute each layer's activations in the backward pass: less memory, more time."""
+    unroll: int = Field(default=1, ge=1)
+    """Layers that one pass of the loop over equal layers computes. More take longer to compile, and a step of a small
+    model on CPU then is faster."""
 
     @pydantic.field_validator("look_ahead_ms", mode="before")
     @classmethod

@@ -237,6 +237,50 @@ def faults(found: dict) -> dict[str, Any]:
     return {"tried": tried, "table": table(["fault", "tried", *outcomes], rows)}
 
 
+def look_ahead(rows: list[dict]) -> dict[str, str]:
+    """Return the table of WER against delay, a line for each run and length."""
+
+    def of(row: dict, head: str) -> str:
+        same = ("run", "data", "look_ahead_ms")
+        (one,) = (other for other in rows if other["head"] == head and all(other[key] == row[key] for key in same))
+        return rate(one, "wer").replace(" %", "")
+
+    lines = [
+        [
+            ", ".join(f"{length:g}" for length in row["trained_with_ms"]),
+            f"{row['look_ahead_ms']:g}",
+            f"{row['delay_ms']:g}",
+            of(row, "streaming"),
+            of(row, "full_context"),
+        ]
+        for row in rows
+        if row["head"] == "streaming"
+    ]
+    return {
+        "table": table(
+            ["trained with (ms)", "decoded with (ms)", "mean delay (ms)", "streaming", "full context"], lines
+        )
+    }
+
+
+def train_step(rows: list[dict]) -> dict[str, str]:
+    """Return the table of the time of a step against PyTorch's."""
+    lines = [
+        [
+            f"{row['width']}, {row['layers']}, {row['kernel']}, {row['batch']} × {row['seconds']:g} s",
+            f"{row['parameters'] / 1e6:.1f} M",
+            f"{row['ours_ms']:.0f}",
+            f"{row['torch_ms']:.0f}",
+            f"{row['ratio']:.2f} ({row['ratio_low']:.2f}-{row['ratio_high']:.2f})",
+            f"{row['ours_share_of_peak']:.0%}, {row['torch_share_of_peak']:.0%}",
+        ]
+        for row in rows
+        if "ratio" in row
+    ]
+    header = ["width, layers, kernel, batch", "parameters", "ours (ms)", "PyTorch (ms)", "ratio", "share of peak"]
+    return {"table": table(header, lines)}
+
+
 BY_FILE = {
     "faults": faults,
     "text_injection": sweep,
@@ -244,6 +288,8 @@ BY_FILE = {
     "pods": pods,
     "quickstart": quickstart,
     "one_gpu_h200": one_gpu,
+    "look_ahead": look_ahead,
+    "train_step": train_step,
 }
 """What reads each file of results. A file that is not here has no values."""
 

@@ -165,6 +165,18 @@ def test_stack_equals_its_layers_one_by_one(remat, unroll):
     assert not np.allclose(kernels[0], kernels[1]), "layers start with the same weights"
 
 
+@pytest.mark.parametrize("width", [2, 7])
+@pytest.mark.parametrize("rate", [0.1, 0.5, 0.9])
+def test_values_are_dropped_at_the_rate_and_independently(width, rate):
+    count = 40_000
+    y = np.asarray(dropout(jnp.ones((count, width)), rate, jax.random.key(0)))
+    kept = y > 0
+    np.testing.assert_allclose(y[kept], 1 / (1 - rate), rtol=2e-4)
+    # Five standard deviations of a share, and of a correlation, over so many rows.
+    np.testing.assert_allclose(kept.mean(axis=0), 1 - rate, atol=5 * (rate * (1 - rate) / count) ** 0.5)
+    np.testing.assert_allclose(np.corrcoef(kept.T), np.eye(width), atol=5 / count**0.5)
+
+
 def test_dropout_keeps_the_mean_and_draws_per_layer():
     x = jnp.ones((200, 200))
     y = dropout(x, 0.3, jax.random.key(0))

@@ -18,7 +18,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from joint_st.models.attention import allowed_pairs, attend, tile_frames, tiled_attention, tiles_pay
+from joint_st.models.attention import allowed_pairs, tile_frames, tiled_attention, tiles_pay
+from joint_st.ops.attention import attend
 from joint_st.ops.masks import length_mask
 
 FRAMES = (100, 400, 1600)

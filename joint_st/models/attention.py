@@ -10,6 +10,7 @@ import numpy as np
 from flax import nnx
 
 from joint_st.models.layer import Block, Layer, ends_of_blocks
+from joint_st.ops.attention import attend
 from joint_st.ops.masks import zero_padding
 
 
@@ -91,11 +92,6 @@ def in_sight(queries: np.ndarray, keys: np.ndarray, left_context: int, block: Bl
     """
     ends = (first + ends_of_blocks(queries - first, block))[:, None]
     return (keys < ends) & (keys >= ends - block - left_context)
-
-
-def attend(q, k, v, allowed):
-    """Attend with `q` [B, C, H, E] to `k`, `v` [B, S, H, E]; `allowed` [B, C or 1, S]. Returns [B, C, H, E]."""
-    return jax.nn.dot_product_attention(q, k, v, mask=allowed[:, None])
 
 
 class Attention(Layer):

@@ -1,0 +1,70 @@
+"""Attention and its gradient, compared with JAX's own, and with sums in float64."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from joint_st.ops.attention import attend
+
+SHAPE = 2, 5, 3, 4
+"""Utterances, queries, heads, width of a head."""
+KEYS = 7
+
+
+def example(dtype=jnp.float32, queries_share_keys=False):
+    rng = np.random.default_rng(0)
+    batch, queries, heads, width = SHAPE
+    q, g = (jnp.asarray(rng.normal(size=SHAPE), dtype) for _ in range(2))
+    k, v = (jnp.asarray(rng.normal(size=(batch, KEYS, heads, width)), dtype) for _ in range(2))
+    allowed = rng.random((batch, 1 if queries_share_keys else queries, KEYS)) < 0.6
+    allowed[..., 0] = True
+    return (q, k, v), jnp.asarray(allowed), g
+
+
+def jaxs_own(q, k, v, allowed):
+    return jax.nn.dot_product_attention(q, k, v, mask=allowed[:, None])
+
+
+def results(form, arrays, allowed, g):
+    y, pull = jax.vjp(lambda *arrays: form(*arrays, allowed), *arrays)
+    return [np.asarray(x, np.float32) for x in (y, *pull(g))]
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_values_and_gradients_equal_jaxs_own(shared):
+    arrays, allowed, g = example(queries_share_keys=shared)
+    for ours, other in zip(results(attend, arrays, allowed, g), results(jaxs_own, arrays, allowed, g)):
+        np.testing.assert_allclose(ours, other, rtol=1e-5, atol=2e-6)
+
+
+def test_values_equal_sums_in_float64():
+    (q, k, v), allowed, _ = example()
+    expected = np.zeros(SHAPE)
+    for b, c, h in np.ndindex(*SHAPE[:3]):
+        seen = np.flatnonzero(allowed[b, c])
+        scores = np.array([np.dot(np.float64(q[b, c, h]), np.float64(k[b, s, h])) for s in seen]) / np.sqrt(SHAPE[3])
+        weights = np.exp(scores) / np.exp(scores).sum()
+        expected[b, c, h] = weights @ np.float64(v[b, seen, h])
+    np.testing.assert_allclose(attend(q, k, v, allowed), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_bfloat16_stays_near_float32():
+    exact = results(attend, *example())
+    for found, other in zip(results(attend, *example(jnp.bfloat16)), exact):
+        np.testing.assert_allclose(found, other, atol=0.05 * np.abs(other).max())
+
+
+def test_a_query_that_sees_nothing_gets_the_mean_and_gives_no_gradient_to_queries_and_keys():
+    arrays, allowed, g = example()
+    y, of_q, of_k, of_v = results(attend, arrays, jnp.zeros_like(allowed), g)
+    np.testing.assert_allclose(y, np.broadcast_to(arrays[2].mean(axis=1, keepdims=True), SHAPE), rtol=1e-5, atol=1e-6)
+    assert not of_q.any() and not of_k.any()
+    assert np.isfinite(of_v).all()
+
+
+def test_large_scores_stay_finite():
+    (q, k, v), allowed, g = example()
+    assert all(np.isfinite(x).all() for x in results(attend, (1e4 * q, 1e4 * k, v), allowed, g))

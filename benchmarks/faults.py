@@ -13,7 +13,7 @@ and a new one is a function there; the failing cases are kept where --keep says.
 behind.
 
 Faults are tried side by side (--workers), since most of a try is waiting: for a time limit, or a retry. The whole
-campaign takes up to 60 minutes on 2 CPU cores.
+campaign takes 40 minutes on 2 CPU cores.
 """
 
 from __future__ import annotations

@@ -26,11 +26,17 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from joint_st.distributed.sharding import forget_gathered, gathered_layer, rows_apart
+from joint_st.distributed.sharding import gathered_layer, rows_apart
+from joint_st.ops.attention import ATTENDED
 
 State = Any
 Block = int | jax.Array
 """Length of a block in frames: a number, or a traced scalar."""
+
+KEPT = jax.checkpoint_policies.save_from_both_policies(
+    jax.checkpoint_policies.dots_with_no_batch_dims_saveable, jax.checkpoint_policies.save_only_these_names(ATTENDED)
+)
+"""What a layer keeps for its gradient: the results of products with weights, and those of attention."""
 
 
 def ends_of_blocks(positions: np.ndarray, block: Block):
@@ -129,7 +135,7 @@ class Stack(Layer):
             y = self._apply(x, mask, *layer_and_key, block)
             return y, y
 
-        return jax.lax.scan(self._maybe_remat(body), x, (self.layers, keys), unroll=self.unroll)[1]
+        return jax.lax.scan(self._kept(body), x, (self.layers, keys), unroll=self.unroll)[1]
 
     def __call__(self, x, mask, key=None, block=None):
         if not self.count:
@@ -139,13 +145,21 @@ class Stack(Layer):
         def body(x, layer_and_key):
             return self._apply(x, mask, *layer_and_key, block), None
 
-        return jax.lax.scan(self._maybe_remat(body), x, (self.layers, keys), unroll=self.unroll)[0]
+        return jax.lax.scan(self._kept(body), x, (self.layers, keys), unroll=self.unroll)[0]
 
     def _apply(self, x, mask, layer, key, block):
         return rows_apart(gathered_layer(layer, self.dtype)(x, mask, key, block))
 
-    def _maybe_remat(self, body):
-        return jax.checkpoint(body) if self.remat else forget_gathered(body)
+    def _kept(self, body):
+        """Return `body` such that its gradient keeps `KEPT`, or with `remat` nothing, and computes the rest again.
+
+        Where the layers are a loop, what is kept has to be written out in one loop and read in another. This takes
+        longer than to compute what lies between two products again, so to keep everything would be slower, and would
+        take more than twice the memory. Weights gathered along the axis `fsdp` are gathered again.
+        """
+        in_a_loop = self.unroll < self.count
+        # The loops of the forward and of the backward pass are apart, so XLA cannot merge what is computed twice.
+        return jax.checkpoint(body, policy=None if self.remat else KEPT, prevent_cse=self.remat and not in_a_loop)
 
     def init_state(self, batch):
         if not self.count:

@@ -9,6 +9,10 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
+from jax.ad_checkpoint import checkpoint_name
+
+ATTENDED = "attended"
+"""Name by which a policy of `jax.checkpoint` keeps the output of attention."""
 
 LOWEST = -1e30
 """Score of a key that a query may not see. It is finite, so a query that may see none gets the mean of the values."""
@@ -29,7 +33,7 @@ def _forward(q, k, v, allowed):
     scores = jnp.where(allowed[:, None], scores, LOWEST)
     weights = jnp.exp(scores - scores.max(axis=-1, keepdims=True))
     weights = (weights * (1 / weights.sum(axis=-1, keepdims=True))).astype(v.dtype)
-    y = jnp.einsum("bhcs,bhse->bhce", weights, v)
+    y = checkpoint_name(jnp.einsum("bhcs,bhse->bhce", weights, v), ATTENDED)
     return y.transpose(0, 2, 1, 3), (q, k, v, weights, y, allowed)
 
 

@@ -256,11 +256,8 @@ def look_ahead(rows: list[dict]) -> dict[str, str]:
         for row in rows
         if row["head"] == "streaming"
     ]
-    return {
-        "table": table(
-            ["trained with (ms)", "decoded with (ms)", "mean delay (ms)", "streaming", "full context"], lines
-        )
-    }
+    header = ["trained with (ms)", "decoded with (ms)", "mean delay (ms)", "streaming", "full context"]
+    return {"utterances": str(rows[0]["utterances"]), "table": table(header, lines)}
 
 
 def train_step(rows: list[dict]) -> dict[str, str]:
@@ -278,7 +275,7 @@ def train_step(rows: list[dict]) -> dict[str, str]:
         if "ratio" in row
     ]
     header = ["width, layers, kernel, batch", "parameters", "ours (ms)", "PyTorch (ms)", "ratio", "share of peak"]
-    return {"table": table(header, lines)}
+    return {"device": rows[0]["device"], "rival": rows[0]["rival"], "table": table(header, lines)}
 
 
 BY_FILE = {

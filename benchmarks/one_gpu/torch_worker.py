@@ -10,6 +10,8 @@ An answer holds `took`, the seconds of the command, and `error` if it failed.
 
 from __future__ import annotations
 
+import importlib.machinery
+import importlib.util
 import json
 import os
 import sys
@@ -70,6 +72,22 @@ class OwnConformer(nn.Module):
         self.conformer_layers = nn.ModuleList(self.Layer(width, heads, ffn, kernel, dropout) for _ in range(layers))
 
 
+def torchaudios_conformer() -> type:
+    """Return torchaudio's class; from its file alone where the package does not load, since the file needs only PyTorch."""
+    try:
+        from torchaudio.models import Conformer
+    except (ImportError, OSError):
+        package = importlib.machinery.PathFinder.find_spec("torchaudio")
+        if package is None:
+            raise
+        file = os.path.join(package.submodule_search_locations[0], "models", "conformer.py")
+        spec = importlib.util.spec_from_file_location("torchaudios_conformer", file)
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        Conformer = module.Conformer
+    return Conformer
+
+
 class Encoder(nn.Module):
     """An encoder like joint_st's audio branch: from log-mel frames to the logits of a head after some layers and of one
     after all."""
@@ -81,10 +99,8 @@ class Encoder(nn.Module):
         self.linear = nn.Linear(width, width)
         sizes = width, c["heads"], c["ffn"], c["layers"], c["kernel"]
         try:
-            from torchaudio.models import Conformer
-
             self.kind = "torchaudio.models.Conformer"
-            self.layers = Conformer(*sizes, dropout=c["dropout"]).conformer_layers
+            self.layers = torchaudios_conformer()(*sizes, dropout=c["dropout"]).conformer_layers
         except Exception as error:
             self.kind = f"own ({type(error).__name__})"
             self.layers = OwnConformer(*sizes, dropout=c["dropout"]).conformer_layers

@@ -33,7 +33,7 @@ def add(commands: Commands) -> None:
     ahead.add_argument(
         "--quick",
         action="store_true",
-        help="compile with less effort, in a sixth of the time; the sizes of temporary buffers are then approximate",
+        help="compile with less effort, in a sixth of the time; temporary buffers and the traffic of HBM are then approximate",
     )
     ahead.add_argument(
         "--labels", metavar="N", type=count, help="number of labels, blank included; that of the config by default"

@@ -88,7 +88,7 @@ class _Program:
         if one.opcode == "fusion":
             name = called(one.line)[0]
             inner = self._body(name).values()
-            parameter = next(each for each in inner if each.opcode == "parameter" and f"({place})" in each.line)
+            parameter = next(each for each in inner if f" parameter({place})" in each.line)
             return self._used(parameter, name)
         if place == 0 and one.opcode in REPLACED:
             return 0

@@ -195,16 +195,17 @@ def test_the_report_says_what_bounds_the_step_and_what_a_run_costs_at_least(tmp_
     assert "bound by matrix products: a step takes at least 1.00 ms" in text
     assert "run      1,800,000 steps as long as this one take at least 0.5 h, 4 chip-hours\n" in text
 
-    sent = (Sent(("data",), (0, 1), 250 * 10**6), Sent(("fsdp",), (0,), 10))
+    sent = (Sent(("data",), (0, 1), 125 * 10**6), Sent(("fsdp",), (0,), 10))
     counted = dataclasses.replace(found, hbm_traffic=1638 * 10**6, sent=sent)
     text = "\n".join(report(config, parse_topology("v5e:2x4"), counted, price=1.5))
     assert "memory           1.638 GB read and written in HBM: 2.00 ms at its bandwidth" in text
-    assert "links            0.250 GB sent to other chips (0.250 along data): 2.00 ms at their bandwidth" in text
+    assert "links            0.125 GB sent to other chips (0.125 along data): 1.00 ms at their bandwidth" in text
+    assert "bound by memory: a step takes at least 2.00 ms" in text
     assert "take at least 1 h, 8 chip-hours, which cost 12 at 1.5 each" in text
 
     row = to_json(config, parse_topology("v5e:2x4"), counted, price=1.5)
     assert row["hbm_traffic"] == 1638 * 10**6
-    assert row["sent"][0] == {"axes": ("data",), "sides": (0, 1), "bytes": 250 * 10**6}
+    assert row["sent"][0] == {"axes": ("data",), "sides": (0, 1), "bytes": 125 * 10**6}
     assert (row["bounds"]["compute"], row["bounds"]["memory"]) == (0.001, 0.002)
     assert row["run"] == {"steps": 1_800_000, "hours": 1, "chip_hours": 8, "cost": 12, "price": 1.5}
 

@@ -93,17 +93,17 @@ def report(config: Config, topology: Topology, compiled: Compiled, price: float 
 
 
 def describe_bounds(compiled: Compiled, found: Bounds) -> Iterator[str]:
-    """Yield what a step takes at least, by what bounds it."""
+    """Yield what a step of this program takes at least, by what bounds it."""
     yield f"matrix products  {compiled.flops / 1e12:,.3f} TFLOPs a step and chip: {_ms(found.compute)} at its peak"
     if found.memory is not None:
         size = compiled.hbm_traffic / 1e9
-        yield f"memory           {size:,.3f} GB read and written in HBM: {_ms(found.memory)} at its bandwidth"
+        yield f"memory           {size:,.3f} GB that the program reads and writes in HBM: {_ms(found.memory)} at its bandwidth"
     if found.links is not None:
         size = sum(each.bytes for each in compiled.sent) / 1e9
         along = [f"{each.bytes / 1e9:,.3f} along {' × '.join(each.axes)}" for each in compiled.sent if each.bytes > 1e6]
         listed = f" ({', '.join(along)})" if along else ""
         yield f"links            {size:,.3f} GB sent to other chips{listed}: {_ms(found.links)} at their bandwidth"
-    yield f"bound by {BOUND_BY[found.largest]}: a step takes at least {_ms(found.seconds)}"
+    yield f"bound by {BOUND_BY[found.largest]}: a step of this program takes at least {_ms(found.seconds)}"
 
 
 def describe_run(found: Run, price: float | None) -> str:

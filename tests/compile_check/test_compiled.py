@@ -67,7 +67,7 @@ def test_a_step_for_eight_chips(tmp_path, capsys):
     assert bound["memory"] == pytest.approx(found["hbm_traffic"] / 819e9)
     assert run["chip_hours"] == pytest.approx(9 * bound["seconds"] / 3600 * 8)
     assert run["cost"] == 2 * run["chip_hours"]
-    assert f"a step takes at least {1e3 * bound['seconds']:.2f} ms\n" in printed.out
+    assert f"a step of this program takes at least {1e3 * bound['seconds']:.2f} ms\n" in printed.out
 
 
 @needs_libtpu
@@ -192,15 +192,15 @@ def test_the_report_says_what_bounds_the_step_and_what_a_run_costs_at_least(tmp_
     config = tiny_config(tmp_path, {"training.steps": 1_800_000})
     found = compiled(config, state=4, temporaries=2, usable=16)
     text = "\n".join(lines(config, found))
-    assert "bound by matrix products: a step takes at least 1.00 ms" in text
+    assert "bound by matrix products: a step of this program takes at least 1.00 ms" in text
     assert "run      1,800,000 steps as long as this one take at least 0.5 h, 4 chip-hours\n" in text
 
     sent = (Sent(("data",), (0, 1), 125 * 10**6), Sent(("fsdp",), (0,), 10))
     counted = dataclasses.replace(found, hbm_traffic=1638 * 10**6, sent=sent)
     text = "\n".join(report(config, parse_topology("v5e:2x4"), counted, price=1.5))
-    assert "memory           1.638 GB read and written in HBM: 2.00 ms at its bandwidth" in text
+    assert "memory           1.638 GB that the program reads and writes in HBM: 2.00 ms at its bandwidth" in text
     assert "links            0.125 GB sent to other chips (0.125 along data): 1.00 ms at their bandwidth" in text
-    assert "bound by memory: a step takes at least 2.00 ms" in text
+    assert "bound by memory: a step of this program takes at least 2.00 ms" in text
     assert "take at least 1 h, 8 chip-hours, which cost 12 at 1.5 each" in text
 
     row = to_json(config, parse_topology("v5e:2x4"), counted, price=1.5)
@@ -214,7 +214,8 @@ def test_a_step_that_does_not_fit_has_no_run(tmp_path):
     config = tiny_config(tmp_path)
     found = compiled(config, state=2, temporaries=17, usable=15.75)
     text = "\n".join(lines(config, found))
-    assert "a step takes at least 1.00 ms" in text and "run  " not in text and "HBM" not in text
+    assert "a step of this program takes at least 1.00 ms" in text
+    assert "run  " not in text and "memory   " not in text
     row = to_json(config, parse_topology("v5e:2x4"), found)
     assert (row["run"], row["sent"], row["hbm_traffic"]) == (None, None, None)
 

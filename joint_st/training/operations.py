@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import sysconfig
 from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -231,6 +230,7 @@ _CALLS = re.compile(r"calls=%?([\w.\-]+)")
 def _operation(op_name: str) -> str:
     """Return the JAX operation at the end of a path such as `jit(step)/transpose(jvp())/while/body/dot_general`."""
     name = op_name.rpartition("/")[2] or op_name
+    name = name.removeprefix("jit(").removesuffix(")") if name.startswith("jit(") else name
     if "rematted_computation" in op_name:
         return f"{name}, computed again"
     return f"{name}, backward" if "transpose(" in op_name else name
@@ -255,8 +255,8 @@ class _Sources:
             file = self._files.get(place.get("file_name_id", ""), "")
             if file and _is_own(file):
                 function = self._functions.get(place.get("function_name_id", ""), "").rpartition("<locals>.")[2]
-                shown = Path(file).relative_to(_PACKAGE) if file.startswith(f"{_PACKAGE}/") else Path(file).name
-                return f"{function}, {shown}:{place.get('line', '?')}"
+                _, _, shown = file.rpartition(f"/{_PACKAGE}/")
+                return f"{function}, {shown or Path(file).name}:{place.get('line', '?')}"
             caller = str(int(fields.get("parent_frame_id", 0)) - self._offset)
             if int(caller) >= int(frame):  # callers come first
                 break
@@ -270,12 +270,13 @@ def _table(text: str, name: str) -> list[tuple[str, str]]:
 
 
 _FIELD = re.compile(r"(\w+)=(\d+)")
-_PACKAGE = str(Path(__file__).resolve().parents[1])
-_OTHERS = tuple(f"{sysconfig.get_path(name)}/" for name in ("stdlib", "purelib", "platlib"))
+_PACKAGE = __name__.partition(".")[0]
+_OTHERS = re.compile(r"/(site|dist)-packages/|/lib/python3\.\d+/")
 
 
 def _is_own(file: str) -> bool:
-    return file.startswith(f"{_PACKAGE}/") or not (file.startswith(_OTHERS) or "-packages/" in file)
+    """Return whether a file is in this package, or a user's. Programs from a cache name files of other machines."""
+    return f"/{_PACKAGE}/" in file or not _OTHERS.search(file)
 
 
 # What is printed

@@ -111,7 +111,7 @@ def test_a_run_that_was_stopped_goes_on_bit_for_bit(place, trained_lm, tmp_path,
         assert main([*command, "--profile", "3:6"]) == 0
     said = capsys.readouterr().err
     assert f"steps 4 to 6: trace in {run}/profile;" in said
-    assert re.search(r"dot_general, backward +\S+, models/\w+\.py:\d+\n", said)
+    assert re.search(r"\d%.* \S+, models/\w+\.py:\d+$", said, re.MULTILINE)
     kept = [int(entry.name) for entry in (run / "checkpoints").iterdir() if entry.name.isdecimal()]
     assert max(kept) == 13
     assert main([*command, "--profile"]) == 0

@@ -283,7 +283,7 @@ def test_transcribe_prints_names_only_for_several_files(stand_in, capsys, run, t
         ("train {config} --profile 10", "argument --profile: '10' is not FROM:TO, two whole numbers such as 10:15"),
         ("train {config} --profile 10:-1", "argument --profile: '10:-1' is not FROM:TO"),
         ("train {config} --profile 0:101", "argument --profile: 0:101 has 101 steps, whose trace no tool opens"),
-        ("train --profile {config}", "is not FROM:TO"),
+        ("train --profile wrong.py", "argument --profile: 'wrong.py' is not FROM:TO"),
         ("train-lm", "CONFIG is missing (see `joint-st train-lm --help`)"),
         ("train-lm {config}", "{config}: config() returned Config, not joint_st.config.LmConfig; `joint-st train`"),
         ("train {config} --model.heads 5", "model.heads: 5 heads must divide width 144 into even parts"),

@@ -255,8 +255,8 @@ class _Sources:
             file = self._files.get(place.get("file_name_id", ""), "")
             if file and _is_own(file):
                 function = self._functions.get(place.get("function_name_id", ""), "").rpartition("<locals>.")[2]
-                _, _, shown = file.rpartition(f"/{_PACKAGE}/")
-                return f"{function}, {shown or Path(file).name}:{place.get('line', '?')}"
+                _, inside, shown = file.rpartition(f"/{_PACKAGE}/")
+                return f"{function}, {shown if inside else Path(file).name}:{place.get('line', '?')}"
             caller = str(int(fields.get("parent_frame_id", 0)) - self._offset)
             if int(caller) >= int(frame):  # callers come first
                 break

@@ -19,7 +19,7 @@ def add(commands: Commands) -> None:
         joint-st train configs/quickstart.py
         joint-st train configs/quickstart.py --workdir runs/wide --model.width 256
         joint-st train configs/quickstart.py --model.width 256 --print-config
-        joint-st train configs/quickstart.py --workdir runs/traced --profile 20:25
+        joint-st train configs/quickstart.py --workdir runs/traced --profile
         joint-st train configs/quickstart.py --help
         """,
         f"%(prog)s CONFIG [--workdir RUN] [--print-config] {OVERRIDES}",

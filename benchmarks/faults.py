@@ -23,16 +23,13 @@ import concurrent.futures
 import ctypes
 import hashlib
 import importlib
-import importlib.metadata
 import json
 import logging
 import multiprocessing
 import os
 import pkgutil
-import platform
 import shutil
 import signal
-import subprocess
 import sys
 import tempfile
 import time
@@ -43,9 +40,9 @@ from pathlib import Path
 from benchmarks import fault_kinds
 from benchmarks.fault_kinds.processes import adopt_orphans, end_descendants
 from benchmarks.fault_kinds.trial import FAULTS, Fault, Outcome, Row, Skipped, Trial
+from benchmarks.machine import CHECKOUT, RESULTS, commit, machine
 
-CHECKOUT = Path(__file__).resolve().parents[1]
-RESULTS = CHECKOUT / "benchmarks" / "results" / "faults.json"
+FILE = RESULTS / "faults.json"
 PR_SET_PDEATHSIG = 1
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy", "gcsfs", "tensorstore")
 
@@ -65,7 +62,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0, help="of all that is random; 0 by default")
     parser.add_argument("--keep", metavar="FOLDER", type=Path, help="where failing cases are kept; a new one in /tmp")
     parser.add_argument(
-        "--out", metavar="FILE", type=Path, help=f"the table; {RESULTS.relative_to(CHECKOUT)} for the whole campaign"
+        "--out", metavar="FILE", type=Path, help=f"the table; {FILE.relative_to(CHECKOUT)} for the whole campaign"
     )
     parser.add_argument(
         "--update", action="store_true", help="replace the rows of the faults that are tried, and keep the others"
@@ -82,16 +79,16 @@ def main() -> int:
         return 0
     if not chosen:
         parser.error(f"--only {' '.join(options.only)}: no fault has such a name; see --list")
-    out = options.out or (RESULTS if options.part == "whole" and (options.update or not options.only) else None)
+    out = options.out or (FILE if options.part == "whole" and (options.update or not options.only) else None)
     about, rows, began = facts(options), {}, time.perf_counter()
-    commit, spent, records = about["commit"], 0.0, {}
+    tried_at, spent, records = about["commit"], 0.0, {}
     if options.update and out and out.exists():
         about = json.loads(out.read_text())
         spent, records = about["seconds"], {record["fault"]: record for record in about["faults"]}
     for row in run(chosen, options):
         rows[row.fault] = row
         if out:  # after each, so that a campaign that is broken off leaves what it has found
-            records[row.fault] = row.record() | {"commit": commit}
+            records[row.fault] = row.record() | {"commit": tried_at}
             about["seconds"] = round(spent + time.perf_counter() - began, 1)
             wanted = [one.name for one in FAULTS if one.ci or options.part == "whole"]
             about["not_tried"] = [name for name in wanted if name not in records]
@@ -186,25 +183,12 @@ def print_table(rows: list[Row], wall: float) -> None:
 
 def facts(options: argparse.Namespace) -> dict:
     """Return what was run, and where."""
-    git = ["git", "-C", str(CHECKOUT)]
-    commit = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True).stdout.strip()
-    changed = subprocess.run(
-        [*git, "status", "--porcelain", "-uno", "--", ".", ":!benchmarks/results"], capture_output=True, text=True
-    ).stdout.strip()
-    if changed:
-        commit += ", changed since"
     only = f" --only {' '.join(map(repr, options.only))}" if options.only else ""
     return {
         "command": f"python -m benchmarks.faults --part {options.part} --seed {options.seed}{only}",
         "workers": options.workers,
-        "commit": commit,
-        "machine": {
-            "platform": platform.platform(),
-            "cores": os.cpu_count(),
-            "load_at_the_start": round(os.getloadavg()[0], 1),
-            "python": platform.python_version(),
-            "versions": {name: importlib.metadata.version(name) for name in PACKAGES},
-        },
+        "commit": commit(),
+        "machine": machine(PACKAGES),
     }
 
 

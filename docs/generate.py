@@ -327,6 +327,11 @@ ARMS = (
     "consistency under `dtw`, all on the same speech. Changes are between the same seeds and utterances; their intervals "
     "are not corrected for their number."
 )
+TURNS = (
+    "All took turns in one process with as many threads each; times are medians over the rounds, and the range in brackets "
+    "is that of the middle 80 % of the rounds' ratios. Above 1, ours is faster. Letters are sizes: `B` utterances, `T` "
+    "frames, `R` text positions, `U` labels, `V` symbols, `D` dimensions."
+)
 COLLECT = "joint-st sweep configs/sweeps/{0}.py --collect --json benchmarks/results/{0}.json"
 RESULT_SECTIONS = (
     (
@@ -365,6 +370,21 @@ RESULT_SECTIONS = (
         "Variants whose loss did not stay a number are left out; the file has them with a note.",
         "benchmarks/one_gpu",
         (("Training steps on {device}:", "steps"),),
+    ),
+    (
+        "Speed of CTC",
+        "ctc",
+        f"The loss and its gradient, of random batches. {TURNS}",
+        "python -m benchmarks.ctc",
+        (("On {device}:", "table"),),
+    ),
+    (
+        "Speed of alignments",
+        "alignment",
+        "Losses of alignments with their gradients, and forced alignment, of random batches. The paper's recursion is "
+        f"written out literally, and jitted; the soft DTW of ott-jax has no masks. {TURNS}",
+        "python -m benchmarks.alignment",
+        (("On {device}:", "table"),),
     ),
     (
         "What was tried against it",

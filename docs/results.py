@@ -278,8 +278,34 @@ def train_step(rows: list[dict]) -> dict[str, str]:
     return {"device": rows[0]["device"], "rival": rows[0]["rival"], "table": table(header, lines)}
 
 
+SIZES = {"batch": "B", "frames": "T", "positions": "R", "vocabulary": "V", "labels": "U", "width": "D"}
+"""Sizes in rows of speed, and the letters that they have in the tables."""
+
+
+def side_by_side(found: dict) -> dict[str, Any]:
+    """Return the speed of ours and of others that took turns (`benchmarks/side_by_side.py`): a table, and the device.
+
+    Ranges in brackets are those of the middle 80 % of the rounds' ratios.
+    """
+    lines = []
+    for row in found["rows"]:
+        sizes = ", ".join(f"{letter} {row[name]}" for name, letter in SIZES.items() if name in row)
+        cells = [f"not measured: {row['missing']}", "", ""] if "missing" in row else _times(row)
+        lines.append([f"`{row['op']}`", row["rival"], sizes, *cells])
+    devices = dict.fromkeys(row["device"] for row in found["rows"])
+    header = ["ours", "compared with", "sizes", "ours, ms", "theirs, ms", "theirs over ours"]
+    return {"device": "; ".join(devices), "table": table(header, lines)}
+
+
+def _times(row: dict) -> list[str]:
+    ratio = f"{row['ratio']:.2f} ({row['ratio_low']:.2f}-{row['ratio_high']:.2f})"
+    return [f"{row['ours_ms']:.1f}", f"{row['theirs_ms']:.1f}", ratio]
+
+
 BY_FILE = {
     "faults": faults,
+    "ctc": side_by_side,
+    "alignment": side_by_side,
     "text_injection": sweep,
     "text_injection_read": sweep,
     "pods": pods,

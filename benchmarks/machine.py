@@ -1,0 +1,57 @@
+"""Where a result comes from: the commit, the machine, its processors. Nothing here imports JAX before `device` needs it."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import subprocess
+from pathlib import Path
+from typing import Any
+
+CHECKOUT = Path(__file__).resolve().parents[1]
+RESULTS = CHECKOUT / "benchmarks" / "results"
+
+
+def commit() -> str:
+    """Return the checkout's commit, and whether anything but results has changed since."""
+    git = ["git", "-C", str(CHECKOUT)]
+    head = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True).stdout.strip()
+    others = ["--porcelain", "-uno", "--", ".", ":!benchmarks/results"]
+    changed = subprocess.run([*git, "status", *others], capture_output=True, text=True).stdout.strip()
+    return head + (", changed since" if changed else "")
+
+
+def machine(packages: tuple[str, ...]) -> dict[str, Any]:
+    """Return the platform, its cores and load, and the versions of Python and of those packages that are installed."""
+    versions = {}
+    for name in packages:
+        try:
+            versions[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return {
+        "platform": platform.platform(),
+        "cores": os.cpu_count(),
+        "load_at_the_start": round(os.getloadavg()[0], 1),
+        "python": platform.python_version(),
+        "versions": versions,
+    }
+
+
+def threads() -> int:
+    """Return how many threads can run at a time: the processors that this process may use."""
+    return len(os.sched_getaffinity(0))
+
+
+def device() -> str:
+    """Return what JAX computes on: the model of the CPU and the threads, or the kind of the accelerator."""
+    import jax
+
+    first = jax.devices()[0]
+    if first.platform != "cpu":
+        return first.device_kind
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text(encoding="utf-8").splitlines() if info.exists() else []
+    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return f"{models[0] if models else platform.machine()}, {threads()} threads"

@@ -1,0 +1,97 @@
+"""What benchmarks share that compare us with others: programs that take turns, and what a file of results says of them.
+
+Two programs take turns, so that a busy machine slows both. A row of results has the median milliseconds of ours and of
+the other (`ours_ms`, `theirs_ms`), `ratio`, theirs over ours, and the range of the middle 80 % of the rounds' ratios
+(`ratio_low`, `ratio_high`). A row whose rival cannot be used has `missing`, which says why, and no times.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from benchmarks.machine import commit, device, machine
+
+WARM_UPS = 2
+"""Calls of each program before the first that is timed."""
+
+
+def take_turns(programs: Mapping[str, Callable[[], Any]], rounds: int) -> dict[str, np.ndarray]:
+    """Return the seconds that each program took in each round. A program returns when it is done.
+
+    Every second round goes through them backwards, so that none always comes after the same other.
+    """
+    for program in programs.values():
+        for _ in range(WARM_UPS):
+            program()
+    seconds = {name: np.zeros(rounds) for name in programs}
+    for n in range(rounds):
+        for name in list(programs)[:: 1 if n % 2 == 0 else -1]:
+            start = time.perf_counter()
+            programs[name]()
+            seconds[name][n] = time.perf_counter() - start
+    return seconds
+
+
+def compared(ours: np.ndarray, theirs: np.ndarray) -> dict[str, float]:
+    """Return what a row says of the seconds of two programs in the same rounds."""
+    low, high = np.quantile(theirs / ours, (0.1, 0.9))
+    ours_ms, theirs_ms = 1e3 * np.median(ours), 1e3 * np.median(theirs)
+    return {
+        "ours_ms": round(float(ours_ms), 3),
+        "theirs_ms": round(float(theirs_ms), 3),
+        "ratio": round(float(theirs_ms / ours_ms), 3),
+        "ratio_low": round(float(low), 3),
+        "ratio_high": round(float(high), 3),
+        "rounds": len(ours),
+    }
+
+
+def compiled(function: Callable, *arguments) -> Callable[[], Any]:
+    """Return a program without arguments that runs a compiled function and waits for its results."""
+    program = jax.jit(function).lower(*arguments).compile()
+    return lambda: jax.block_until_ready(program(*arguments))
+
+
+def distribution(name: str) -> str:
+    """Return the name and the version of an installed distribution."""
+    return f"{name} {importlib.metadata.version(name)}"
+
+
+class Rows:
+    """Rows of results that are printed as they come, and written to a file if there is one."""
+
+    def __init__(self, file: Path | None, packages: tuple[str, ...], of: int):
+        self._file, self._of = file, of
+        self._same = {"device": device(), "commit": commit()}
+        command = f"python -m benchmarks.{Path(sys.argv[0]).stem} {' '.join(sys.argv[1:])}".strip()
+        self._about = {"command": command, "machine": machine(packages)}
+        self._rows: list[dict] = []
+        print(f"on {self._same['device']}; ratios are their time over ours, with the middle 80 % of the rounds")
+
+    def add(self, row: dict[str, Any]) -> None:
+        """Add a row: `op`, `rival`, its sizes, and what `compared` returned or `missing`."""
+        self._rows.append(row | self._same)
+        told = {name: value for name, value in row.items() if not name.startswith(("ours", "theirs", "ratio"))}
+        told = {name: value for name, value in told.items() if name not in ("op", "rival", "missing", "rounds")}
+        sizes = ", ".join(f"{name} {value}" for name, value in told.items())
+        found = row.get("missing") or (
+            f"ours {row['ours_ms']:.1f} ms, theirs {row['theirs_ms']:.1f} ms, "
+            f"ratio {row['ratio']:.2f} ({row['ratio_low']:.2f}-{row['ratio_high']:.2f})"
+        )
+        print(f"[{len(self._rows)}/{self._of}] {row['op']} and {row['rival']}: {found}; {sizes}", flush=True)
+        if self._file:  # after each, so that what is broken off leaves what it has found
+            self._file.write_text(json.dumps(self._about | {"rows": self._rows}, indent=1) + "\n", encoding="utf-8")
+
+    def end(self) -> None:
+        """Say where the rows are."""
+        if self._file:
+            print(f"written to {self._file}")

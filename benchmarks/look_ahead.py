@@ -12,20 +12,19 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 from pathlib import Path
 
 import jax
 import rich
 import rich.table
 
+from benchmarks import machine
 from joint_st.cli.options import read_sources
 from joint_st.config import load
 from joint_st.evaluation.evaluate import evaluate_run
 from joint_st.runs.directory import existing_run
 
-RESULTS = Path(__file__).parent / "results" / "look_ahead.json"
+RESULTS = machine.RESULTS / "look_ahead.json"
 
 
 def waits(length: float, frame: float) -> dict[str, float]:
@@ -58,7 +57,8 @@ def main() -> None:
                         "look_ahead_ms": length,
                         **waits(length, config.model.features.frame_ms),
                         **{name: row[name] for name in ("head", "wer", "wer_low", "wer_high", "utterances", "step")},
-                        "device": f"{platform.machine()} CPU, {os.cpu_count()} cores",
+                        "device": machine.device(),
+                        "commit": machine.commit(),
                         "jax": jax.__version__,
                     }
                 )

@@ -18,8 +18,6 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
-import os
-import platform
 import statistics
 import sys
 import time
@@ -32,6 +30,7 @@ sys.path.insert(0, str(Path(__file__).parent / "one_gpu"))
 from common import Worker
 from full_batch import full_batch_shapes, random_batch
 
+from benchmarks import machine
 from joint_st.compile_check.compiled import matrix_flops
 from joint_st.config import Config, load, override
 from joint_st.data.symbols import SymbolSizes
@@ -39,8 +38,7 @@ from joint_st.distributed.mesh import make_mesh, put_batch
 from joint_st.models.functional import count_weights
 from joint_st.training.step import make_init, make_train_step, state_shapes
 
-CHECKOUT = Path(__file__).resolve().parents[1]
-RESULTS = CHECKOUT / "benchmarks" / "results" / "train_step.json"
+RESULTS = machine.RESULTS / "train_step.json"
 VOCABULARY = 256
 LABELS_PER_SECOND = 5
 PATIENCE = 900
@@ -71,7 +69,7 @@ class Size:
         """The config of our side: a third of the layers stream, the rest have full context."""
         streaming = self.layers // 3
         return override(
-            load(CHECKOUT / "configs" / "librispeech_960h.py"),
+            load(machine.CHECKOUT / "configs" / "librispeech_960h.py"),
             {
                 "model.width": self.width,
                 "model.heads": self.heads,
@@ -214,13 +212,10 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--out", type=Path, default=RESULTS, metavar="FILE")
     options = parser.parse_args()
-    threads = len(os.sched_getaffinity(0))
-    device = jax.devices()[0]
-    where = device.device_kind if device.platform != "cpu" else f"{platform.machine()} CPU, {threads} cores"
-    about = {"device": where, "jax": jax.__version__}
+    about = {"device": machine.device(), "commit": machine.commit(), "jax": jax.__version__}
     rows = []
     for name in options.size:
-        row = compare(name, SIZES[name], options.rounds, threads)
+        row = compare(name, SIZES[name], options.rounds, machine.threads())
         rows.append(row | about)
         told = f"{name}: {row['parameters'] / 1e6:.1f} M parameters, ours {row['ours_ms']:.0f} ms"
         if "ratio" in row:

@@ -14,12 +14,13 @@ With `s = logaddexp(blank, label moved right by a column)`, one frame takes them
 and back in time likewise. The gradient for the logits of a frame is `softmax(logits)` minus the posterior
 probability of each symbol (equation 16 of the paper).
 
-Everything runs in float32. Scores are shifted after each frame so that their maximum is 0, and the shifts are summed
-separately, so that the size of the scores, and their rounding errors, do not grow with time. The posteriors of a frame
+Everything runs in float32. In each frame the scores are shifted by what was their maximum before, and the shifts are
+summed separately, so that the size of the scores, and their rounding errors, do not grow with time. The posteriors of a frame
 are normalised among themselves, which removes what rounding its states have in common.
 
-Symbols are picked by products with one-hot vectors. On a CPU that takes as long as a gather and a
-scatter-add; a TPU is slow at scatter-adds, and a GPU adds in an order that changes from run to run.
+Symbols are picked, and their posteriors added up, by products with one-hot vectors: a TPU is slow at gathers and
+scatter-adds, and a GPU adds in an order that changes from run to run. On a CPU a gather takes a small part of the time
+of a product if there are many symbols; a scatter-add does not.
 """
 
 from __future__ import annotations
@@ -32,9 +33,12 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from joint_st.ops.lattice import IMPOSSIBLE, logaddexp, move_left, move_right
+from joint_st.ops.lattice import IMPOSSIBLE, logaddexp, move_left, move_right, row_max
 
 _Array = TypeVar("_Array", jax.Array, np.ndarray)
+
+GATHER_ABOVE = 64
+"""Number of symbols from which a CPU gathers; with fewer a product is as fast."""
 
 
 def ctc_loss(
@@ -161,9 +165,7 @@ def _lattice(logits, logit_lengths, ids, label_lengths, blank) -> tuple[_Lattice
     logits = jnp.maximum(logits, IMPOSSIBLE)
     log_totals = jax.nn.logsumexp(logits, axis=2)
 
-    symbols = jax.nn.one_hot(ids, logits.shape[2])
-    label_logits = jnp.einsum("btv,buv->tbu", logits, symbols, precision="highest")
-    label_log_probs = jnp.where(ids >= 0, label_logits - log_totals.T[..., None], IMPOSSIBLE)
+    label_log_probs = jnp.where(ids >= 0, _picked(logits, ids) - log_totals.T[..., None], IMPOSSIBLE)
     repeats = jnp.pad(ids[:, 1:] == ids[:, :-1], ((0, 0), (1, 0))) & (ids >= 0)
 
     column = jnp.arange(ids.shape[1])
@@ -178,17 +180,34 @@ def _lattice(logits, logit_lengths, ids, label_lengths, blank) -> tuple[_Lattice
     return lattice, log_totals
 
 
+def _picked(logits, ids):
+    """Return the logits of the symbols `ids` [B, U], float32 [T, B, U]; anything where an id is -1."""
+
+    def by_product(logits, ids):
+        symbols = jax.nn.one_hot(ids, logits.shape[2])
+        return jnp.einsum("btv,buv->tbu", logits, symbols, precision="highest")
+
+    def by_gather(logits, ids):
+        logits, ids = jnp.swapaxes(logits, 0, 1), jnp.maximum(ids, 0)[None]
+        return jnp.take_along_axis(logits, ids, axis=2, mode="promise_in_bounds")
+
+    if logits.shape[2] < GATHER_ABOVE:
+        return by_product(logits, ids)
+    return lax.platform_dependent(logits, ids, cpu=by_gather, default=by_product)
+
+
 def _forward(lattice: _Lattice, keep: bool) -> tuple[jax.Array, _Scores | None]:
     """Return the loss [B] and, if kept, the forward scores of each state, [T, B, U + 1]."""
 
     def advance(scores, frame):
         blank_log_prob, label_log_prob, in_audio = frame
+        highest = _highest(scores)
         entering = logaddexp(scores.blank, move_right(scores.label, IMPOSSIBLE))
         changed = jnp.where(lattice.repeats, scores.blank, entering)
-        label = logaddexp(scores.label, changed) + label_log_prob
-        after, shift = _shifted(entering + blank_log_prob[:, None], label)
-        scores = _select(in_audio, after, scores)
-        return scores, (jnp.where(in_audio, shift, 0.0), scores if keep else None)
+        blank = entering + (blank_log_prob[:, None] - highest)
+        label = logaddexp(scores.label, changed) + (label_log_prob - highest)
+        scores = _select(in_audio, _Scores(blank, label), scores)
+        return scores, (jnp.where(in_audio, highest[:, 0], 0.0), scores if keep else None)
 
     # Before the first frame no label is spelled, as if after a blank. (Made from the batch's own arrays, so
     # that inside `jax.shard_map` it varies over the devices as they do.)
@@ -207,11 +226,12 @@ def _backward(lattice: _Lattice) -> _Scores:
 
     def retreat(scores, frame):
         blank_log_prob, label_log_prob, in_audio = frame
+        highest = _highest(scores)
         blank = scores.blank + blank_log_prob[:, None]
         label = scores.label + label_log_prob
         leaving = logaddexp(blank, label)
         changed = jnp.where(next_repeats, move_left(blank, IMPOSSIBLE), move_left(leaving, IMPOSSIBLE))
-        before, _ = _shifted(leaving, logaddexp(label, changed))
+        before = _Scores(leaving - highest, logaddexp(label, changed) - highest)
         return _select(in_audio, before, scores), scores
 
     end = _Scores(lattice.blank_end, lattice.label_end)
@@ -223,10 +243,9 @@ def _frames(lattice):
     return lattice.blank_log_probs, lattice.label_log_probs, lattice.in_audio
 
 
-def _shifted(blank, label) -> tuple[_Scores, jax.Array]:
-    """Return the scores shifted so that each utterance's highest is 0, and the shift, [B]."""
-    highest = jnp.maximum(blank.max(axis=1), label.max(axis=1))
-    return _Scores(blank - highest[:, None], label - highest[:, None]), highest
+def _highest(scores: _Scores) -> jax.Array:
+    """Return the highest score of each utterance, [B, 1]."""
+    return row_max(jnp.maximum(scores.blank, scores.label))
 
 
 def _select(condition, a: _Scores, b: _Scores) -> _Scores:

@@ -23,8 +23,8 @@ EPSILON = 1e-6
 SMALLEST_SQUARE = 1e-12
 """Smallest squared norm, so that a zero vector has a finite gradient under `cosine`."""
 
-CHUNK = 8
-"""Dimensions that `pairwise_costs` adds up at a time."""
+CHUNK = 16
+"""Dimensions that `pairwise_costs` adds up at a time. With 8, a CPU takes about three times as long."""
 
 
 def comparable(x: jax.Array, mask: jax.Array, cost: str) -> jax.Array:
@@ -61,7 +61,8 @@ def path_costs(audio: jax.Array, text: jax.Array, text_mask: jax.Array, *, relat
     matched exactly once, and sums along paths stay small.
     """
     audio, text = centred(audio, text, text_mask)
-    products = jnp.einsum("btd,brd->tbr", audio, text, precision="highest")
+    # On a CPU a product with the batch first, moved afterwards, is faster than one that puts it second.
+    products = jnp.swapaxes(jnp.einsum("btd,brd->btr", audio, text, precision="highest"), 0, 1)
     costs = jnp.sum(text * text, axis=-1) - 2.0 * products
     if relative:
         # An utterance without text must not turn the gradients of its neighbours into NaN.

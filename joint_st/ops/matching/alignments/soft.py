@@ -22,7 +22,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from joint_st.kinds import ALIGNMENTS
-from joint_st.ops.lattice import IMPOSSIBLE, UNREACHABLE, logaddexp, move_left, move_right
+from joint_st.ops.lattice import IMPOSSIBLE, UNREACHABLE, logaddexp, move_left, move_right, row_max
 from joint_st.ops.masks import length_mask
 from joint_st.ops.matching.base import PlannedAlignment
 
@@ -66,7 +66,7 @@ def soft_plan(
     def forward(scores, edges):
         down, diagonal = edges
         scores_after = logaddexp(scores + down, move_right(scores + right_edges(diagonal), IMPOSSIBLE))
-        return scores_after - scores_after.max(axis=1, keepdims=True), scores
+        return scores_after - row_max(scores), scores
 
     diagonals = jnp.arange(frames + positions - 1)
     start = jnp.full_like(costs[:, 0], IMPOSSIBLE).at[:, 0].set(0.0)
@@ -83,7 +83,7 @@ def soft_plan(
         before = logaddexp(via_down, via_right)
         total = jax.nn.logsumexp(prefix + before, axis=1, keepdims=True)
         posterior = jnp.where((diagonal < end_diagonal)[:, None], jnp.exp(prefix + via_down - total), 0.0)
-        return before - before.max(axis=1, keepdims=True), posterior
+        return before - row_max(scores), posterior
 
     nowhere = jnp.full_like(start, IMPOSSIBLE)
     _, posteriors = lax.scan(backward, nowhere, (prefixes, down, diagonals), reverse=True)

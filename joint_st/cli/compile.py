@@ -6,20 +6,21 @@ import argparse
 from pathlib import Path
 
 from joint_st.cli.options import config_argument, load_config, quiet_libraries
-from joint_st.cli.parser import OVERRIDES, Commands, count
+from joint_st.cli.parser import MOST, OVERRIDES, Commands, count, number
 
 
 def add(commands: Commands) -> None:
     """Add the command to the parser."""
     ahead = commands.add(
         "compile",
-        "compile the training step for a TPU slice, without one, and say whether it fits",
+        "compile the training step for a TPU slice, without one: whether it fits, what bounds it, what a run costs at least",
         """
         joint-st compile configs/librispeech_960h.py --topology v5e:4x4
+        joint-st compile configs/librispeech_960h.py --topology v5e:4x4 --quick --price 1.2
         joint-st compile configs/multilingual_600m.py --topology v5e:16x16 --parallel.fsdp 16 --json pod.json
         joint-st compile configs/multilingual_2b.py --topology v5p:8x8x16 --labels 8192 --units 300
         """,
-        f"%(prog)s CONFIG --topology NAME [--quick] [--labels N] [--units N] [--json FILE] {OVERRIDES}",
+        f"%(prog)s CONFIG --topology NAME [--quick] [--labels N] [--units N] [--price PRICE] [--json FILE] {OVERRIDES}",
         "Config",
     )
     config_argument(ahead)
@@ -32,12 +33,18 @@ def add(commands: Commands) -> None:
     ahead.add_argument(
         "--quick",
         action="store_true",
-        help="compile with less effort, in a sixth of the time; the sizes of temporary buffers are then approximate",
+        help="compile with less effort, in a sixth of the time; temporary buffers and the traffic of HBM are then approximate",
     )
     ahead.add_argument(
         "--labels", metavar="N", type=count, help="number of labels, blank included; that of the config by default"
     )
     ahead.add_argument("--units", metavar="N", type=count, help="number of text units; that of the config by default")
+    ahead.add_argument(
+        "--price",
+        metavar="PRICE",
+        type=number(0, MOST),
+        help="price of an hour of one chip, in any currency: prints what the run costs at least",
+    )
     ahead.add_argument("--json", metavar="FILE", type=Path, help="write the result as JSON; sizes are bytes on a chip")
     ahead.set_defaults(run=_compile)
 
@@ -51,5 +58,7 @@ def _compile(options: argparse.Namespace) -> None:
     quiet_libraries()
     from joint_st.compile_check.check import compile_for
 
-    if not compile_for(config, options.topology, options.labels, options.units, options.json, options.quick):
+    if not compile_for(
+        config, options.topology, options.labels, options.units, options.json, options.quick, options.price
+    ):
         raise SystemExit(1)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import jax
 
+from joint_st.compile_check.bounds import Bounds, Run, bounds, run
 from joint_st.compile_check.compiled import Compiled, compile_step
 from joint_st.compile_check.shapes import describe_batch, heaviest, sizes
 from joint_st.config import Config
@@ -27,6 +28,9 @@ NAMES = {
 }
 """Names of the fields of `Memory` as they are printed."""
 
+BOUND_BY = {"compute": "matrix products", "memory": "memory", "links": "links"}
+"""Names of the fields of `Bounds` as they are printed."""
+
 
 def compile_for(
     config: Config,
@@ -35,8 +39,12 @@ def compile_for(
     units: int | None = None,
     json_file: Path | None = None,
     quick: bool = False,
+    price: float | None = None,
 ) -> bool:
-    """Compile the step for the slice named, print what it needs on each chip, and return whether it fits."""
+    """Compile the step for the slice named, print what it needs on each chip, and return whether it fits.
+
+    price: of an hour of one chip.
+    """
     found = parse_topology(topology)
     # Traced on the CPU: there need not be a TPU here, and one that is here may be in use.
     jax.config.update("jax_platforms", "cpu")
@@ -47,15 +55,15 @@ def compile_for(
     labels, units, _ = counts.sizes
     print(f"sizes    {labels} labels, {units} text units{assumed}", file=sys.stderr, flush=True)
     compiled = compile_step(config, found, counts.sizes, quick)
-    print("\n".join(report(config, found, compiled)))
+    print("\n".join(report(config, found, compiled, price)))
     if json_file:
-        row = to_json(config, found, compiled) | {"batch": batch, "labels": labels, "units": units}
+        row = to_json(config, found, compiled, price) | {"batch": batch, "labels": labels, "units": units}
         row |= {"assumed": counts.assumed, "quick": quick}
         json_file.write_text(json.dumps(row, indent=1) + "\n", encoding="utf-8")
     return compiled.fits
 
 
-def report(config: Config, topology: Topology, compiled: Compiled) -> Iterator[str]:
+def report(config: Config, topology: Topology, compiled: Compiled, price: float | None = None) -> Iterator[str]:
     """Yield the lines of the printed report."""
     memory, usable = compiled.memory, compiled.usable
     axes = " × ".join(f"{axis} {size}" for axis, size in compiled.mesh.items())
@@ -65,8 +73,10 @@ def report(config: Config, topology: Topology, compiled: Compiled) -> Iterator[s
         size = getattr(memory, name)
         yield f"  {words:<28}{size / GIB:>9.3f} GiB {size / usable:>7.1%}"
     yield f"  {'all':<28}{memory.total / GIB:>9.3f} GiB {memory.total / usable:>7.1%}"
-    seconds = compiled.flops / topology.chip.peak_flops
-    yield f"matrix products  {compiled.flops / 1e12:,.3f} TFLOPs a step and chip: {1e3 * seconds:,.2f} ms at its peak"
+    found = bounds(topology, compiled.flops, compiled.hbm_traffic, compiled.sent)
+    yield from describe_bounds(compiled, found)
+    if compiled.fits:
+        yield describe_run(run(found, config.training.steps, compiled.chips, price), price)
     if compiled.collectives:
         yield "collectives of a step on a chip, whole arrays"
     for kind, devices, count, size in compiled.collectives:
@@ -82,11 +92,43 @@ def report(config: Config, topology: Topology, compiled: Compiled) -> Iterator[s
         yield f"        then  {change}"
 
 
-def to_json(config: Config, topology: Topology, compiled: Compiled) -> dict:
+def describe_bounds(compiled: Compiled, found: Bounds) -> Iterator[str]:
+    """Yield what a step of this program takes at least, by what bounds it."""
+    yield f"matrix products  {compiled.flops / 1e12:,.3f} TFLOPs a step and chip: {_ms(found.compute)} at its peak"
+    if found.memory is not None:
+        size = compiled.hbm_traffic / 1e9
+        yield f"memory           {size:,.3f} GB that the program reads and writes in HBM: {_ms(found.memory)} at its bandwidth"
+    if found.links is not None:
+        size = sum(each.bytes for each in compiled.sent) / 1e9
+        along = [f"{each.bytes / 1e9:,.3f} along {' × '.join(each.axes)}" for each in compiled.sent if each.bytes > 1e6]
+        listed = f" ({', '.join(along)})" if along else ""
+        yield f"links            {size:,.3f} GB sent to other chips{listed}: {_ms(found.links)} at their bandwidth"
+    yield f"bound by {BOUND_BY[found.largest]}: a step of this program takes at least {_ms(found.seconds)}"
+
+
+def describe_run(found: Run, price: float | None) -> str:
+    """Return what the run takes at least, in words."""
+    line = f"run      {found.steps:,} steps as long as this one take at least {_short(found.hours)} h"
+    line += f", {_short(found.chip_hours)} chip-hours"
+    return line if price is None else f"{line}, which cost {_short(found.cost)} at {price:g} each"
+
+
+def _ms(seconds: float) -> str:
+    return f"{1e3 * seconds:,.2f} ms"
+
+
+def _short(number: float) -> str:
+    return f"{number:.3g}" if number < 100 else f"{number:,.0f}"
+
+
+def to_json(config: Config, topology: Topology, compiled: Compiled, price: float | None = None) -> dict:
     """Return the report as JSON, all sizes in bytes on a chip."""
+    bound = bounds(topology, compiled.flops, compiled.hbm_traffic, compiled.sent)
+    whole = run(bound, config.training.steps, compiled.chips, price) if compiled.fits else None
     found = dataclasses.asdict(compiled)
     memory = found.pop("memory") | {"total": compiled.memory.total, "usable": found.pop("usable")}
     found["collectives"] = [one._asdict() for one in compiled.collectives]
+    found["sent"] = compiled.sent and [one._asdict() for one in compiled.sent]
     return {
         "config": config.name,
         "topology": topology.name,
@@ -95,6 +137,8 @@ def to_json(config: Config, topology: Topology, compiled: Compiled) -> dict:
         "memory": memory,
         "fits": compiled.fits,
         **found,
+        "bounds": bound._asdict() | {"largest": bound.largest, "seconds": bound.seconds},
+        "run": whole and whole._asdict() | {"price": price},
         "change": [] if compiled.fits else list(changes(config, compiled)),
     }
 

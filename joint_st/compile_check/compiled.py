@@ -10,14 +10,17 @@ from collections.abc import Iterator
 from typing import Any
 
 import jax
+import numpy as np
 from jax.extend.core import ClosedJaxpr, Jaxpr
 
+from joint_st.compile_check.bounds import Sent, sent
+from joint_st.compile_check.hbm import hbm_bytes
 from joint_st.compile_check.shapes import heaviest
 from joint_st.config import Config
 from joint_st.config.devices import check_devices
 from joint_st.data.batch import Shape
 from joint_st.data.symbols import SymbolSizes
-from joint_st.distributed.collectives import Collective, collectives
+from joint_st.distributed.collectives import Collective, collectives, instructions
 from joint_st.distributed.mesh import make_mesh
 from joint_st.distributed.topology import GIB, Topology
 from joint_st.models.functional import count_weights
@@ -64,10 +67,15 @@ class Compiled:
     """Bytes that a chip has for the step."""
     flops: int
     """Floating-point operations of the matrix products on each chip, where all chips share them evenly."""
-    collectives: tuple[Collective, ...]
-    """Collectives of the step; empty where it does not fit, since there is no program then."""
     seconds: float
     """Seconds that the compiler took, tracing included."""
+    collectives: tuple[Collective, ...] = ()
+    """Collectives of the step; empty where it does not fit, since there is no program then."""
+    hbm_traffic: int | None = None
+    """Bytes that each chip reads and writes in its HBM (`joint_st.compile_check.hbm`); None where the step does not
+    fit."""
+    sent: tuple[Sent, ...] | None = None
+    """What each chip sends to others of its slice; None where the step does not fit."""
 
     @property
     def chips(self) -> int:
@@ -110,19 +118,29 @@ def compile_step(config: Config, topology: Topology, sizes: SymbolSizes, quick: 
             needed = memory_needed(str(error))
             if needed is None:
                 raise
-            memory, found = Memory(**known, temporaries=max(needed - sum(known.values()), 0), program=0), ()
+            memory, found = Memory(**known, temporaries=max(needed - sum(known.values()), 0), program=0), {}
         else:
-            found = tuple(collectives(program.as_text()))
+            hlo = program.as_text()
             memory = with_program(known, program.memory_analysis())
+            found = {
+                "collectives": tuple(collectives(hlo)),
+                "hbm_traffic": hbm_bytes(hlo),
+                "sent": sent(instructions(hlo), coordinates(mesh), mesh.axis_names),
+            }
     return Compiled(
         mesh=dict(mesh.shape),
         parameters=count_weights(state.params),
         memory=memory,
         usable=topology.chip.usable,
         flops=matrix_flops(traced.jaxpr) // len(devices),
-        collectives=found,
         seconds=time.perf_counter() - began,
+        **found,
     )
+
+
+def coordinates(mesh: jax.sharding.Mesh) -> np.ndarray:
+    """Return where in its slice each device of a mesh is: [*mesh, sides]."""
+    return np.array([device.coords for device in mesh.devices.flat]).reshape(*mesh.devices.shape, -1)
 
 
 def bytes_per_device(tree) -> int:

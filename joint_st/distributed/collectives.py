@@ -10,6 +10,10 @@ import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
+import numpy as np
+
+from joint_st.distributed.hlo import ARRAY, BOUND, CALLS, array_bytes, called, computations, shape_and_opcode, trips
+
 KINDS = (
     "all-reduce",
     "all-gather",
@@ -22,14 +26,6 @@ KINDS = (
 
 BETWEEN_SLICES = "xla_megascale_runtime"
 """The runtime that carries data between TPU slices: over the network of their hosts."""
-
-BITS = {"pred": 8, "token": 0}
-"""Bits of the types whose names do not contain them; an `opaque` is not sent."""
-
-CALLS = re.compile(r"\b(calls|to_apply|body|condition|branch_computations|true_computation|false_computation)=")
-
-BOUND = re.compile(r" [su]32\[\](?:\{[^}]*\})? constant\((\d+)\)| compare\(.*direction=LT")
-"""The parts of the condition of a loop over 0, 1, ...: its bound and the comparison."""
 
 
 class Collective(NamedTuple):
@@ -55,6 +51,9 @@ class Instruction(NamedTuple):
     bytes: int
     operation: str
     """The operation of the traced program from which it comes, by its `op_name`; empty where XLA inserted it."""
+    members: tuple[int, ...] = ()
+    """The devices of its first group, or those that send in a permutation, by their place in the mesh; none between
+    slices."""
 
 
 def collectives(hlo: str) -> list[Collective]:
@@ -74,13 +73,13 @@ def instructions(hlo: str) -> Iterator[Instruction]:
 
     An asynchronous one counts where it starts. All branches of a conditional count.
     """
-    computations, entry = _computations(hlo)
+    lines, entry = computations(hlo, _relevant)
     header = re.search(r"num_partitions=(\d+)", hlo[: hlo.find("\n")])
     everyone = int(header[1]) if header else 1
 
     def walk(name: str, times: int) -> Iterator[Instruction]:
-        for line in computations.get(name, ()):
-            shape, opcode = _shape_and_opcode(line)
+        for line in lines.get(name, ()):
+            shape, opcode = shape_and_opcode(line)
             if opcode.endswith(("-done", "-update")):
                 continue
             kind = opcode.removesuffix("-start")
@@ -88,16 +87,24 @@ def instructions(hlo: str) -> Iterator[Instruction]:
                 yield _between_slices(line, shape, times)
                 continue
             if kind in KINDS:
-                devices = _group_size(line, everyone)
+                members = _members(line, everyone)
+                devices = everyone if "source_target_pairs=" in line else len(members)
                 size = times * _payload(shape, opcode, devices)
                 operation = re.search(r'op_name="([^"]*)"', line)
-                yield Instruction(kind, devices, times, size, operation[1] if operation else "")
+                yield Instruction(kind, devices, times, size, operation[1] if operation else "", members)
                 continue
-            again = times * _trips(line, computations) if opcode == "while" else times
-            for called in _called(line):
-                yield from walk(called, again)
+            again = times * trips(line, lines) if opcode == "while" else times
+            for inner in called(line):
+                yield from walk(inner, again)
 
     yield from walk(entry, 1)
+
+
+def _relevant(line: str) -> bool:
+    """Return whether an instruction is a collective, or leads to one."""
+    return bool(
+        CALLS.search(line) or BOUND.search(line) or BETWEEN_SLICES in line or any(kind in line for kind in KINDS)
+    )
 
 
 def _between_slices(line: str, shape: str, times: int) -> Instruction:
@@ -110,100 +117,56 @@ def _between_slices(line: str, shape: str, times: int) -> Instruction:
     bounds = [[int(bound) for bound in part.split(":")] for part in listed]
     slices = sum(bound[-1] - bound[0] + 1 for bound in bounds)
     sent = re.search(r"(\w+)\[([\d,<=]*)\]", shape)
-    return Instruction(f"{kind} between slices", slices, times, times * _bytes(*sent.groups()), "")
+    return Instruction(f"{kind} between slices", slices, times, times * array_bytes(*sent.groups()), "")
 
 
-def _computations(hlo: str) -> tuple[dict[str, list[str]], str]:
-    """Return the relevant lines of instructions by the name of their computation, and the name of the entry
-    computation."""
-    found: dict[str, list[str]] = {}
-    lines, entry = [], ""
-    for line in hlo.splitlines():
-        if line.endswith("{") and not line.startswith((" ", "HloModule")):
-            name = line.removeprefix("ENTRY ").split()[0].split("(")[0].lstrip("%")
-            entry = name if line.startswith("ENTRY ") else entry
-            lines = found[name] = []
-        elif " = " in line and any(
-            (CALLS.search(line), BOUND.search(line), BETWEEN_SLICES in line, *(kind in line for kind in KINDS))
-        ):
-            lines.append(line)
-    return found, entry
-
-
-def _shape_and_opcode(line: str) -> tuple[str, str]:
-    """Split `%x = (f32[8]{0}, u32[]) all-gather-start(...)` into its result's shape and its opcode."""
-    right = line.split(" = ", 1)[1]
-    end = right.find(" ")
-    if right.startswith("("):
-        depth = 0
-        for end, character in enumerate(right):
-            depth += (character == "(") - (character == ")")
-            if not depth:
-                end += 1
-                break
-    return right[:end], right[end:].strip().split("(")[0]
-
-
-def _called(line: str) -> list[str]:
-    """Return the names of the computations that an instruction runs."""
-    names = []
-    for match in CALLS.finditer(line):
-        rest = line[match.end() :]
-        listed = rest[1 : rest.index("}")] if rest.startswith("{") else re.split(r"[,\s)}]", rest)[0]
-        names += [name.strip().lstrip("%") for name in listed.split(",")]
-    return names
-
-
-def _trips(line: str, computations: dict[str, list[str]]) -> int:
-    """Return how often a `while` runs: as XLA states, or by the bound of its counter (on TPUs XLA states nothing), or
-    else once.
-
-    A counter is assumed to begin at 0 and to go up by one, as a scan's does.
-    """
-    if known := re.search(r'"known_trip_count":\{"n":"?(\d+)', line):
-        return int(known[1])
-    condition = re.search(r"condition=%?([^,\s]+)", line)
-    found = [BOUND.search(each) for each in computations.get(condition[1] if condition else "", ())]
-    bounds = [match[1] for match in found if match]
-    constants = [int(bound) for bound in bounds if bound]
-    return constants[0] if len(constants) == 1 and len(bounds) == 2 else 1
-
-
-def _group_size(line: str, everyone: int) -> int:
-    """Return the number of devices in a collective's group; for a permutation, all.
+def _members(line: str, everyone: int) -> tuple[int, ...]:
+    """Return the devices of a collective's first group; for a permutation, those that send to another.
 
     XLA writes groups as lists, as a shape `[groups,devices]<=...`, or as axes of a mesh, `mesh['a'=2,'b'=4] {'b'}`,
-    possibly only a part of an axis: `'b':(1)2`. The order of the mesh's devices may come between.
+    possibly only a part of an axis: `'b':(1)2`, where the number of groups along it stands in parentheses. The order of
+    the mesh's devices may come between.
     """
-    listed = re.search(r"replica_groups=\{\{([\d,]*)\}", line)
-    if listed:
-        return listed[1].count(",") + 1
-    named = re.search(r"replica_groups=mesh\[([^\]]*)\][^{]*\{([^}]*)\}", line)
+    if pairs := re.search(r"source_target_pairs=\{([\d,{}\s]*)\}", line):
+        ends = re.findall(r"\{(\d+),\s*(\d+)\}", pairs[1])
+        return tuple(int(source) for source, target in ends if source != target)
+    if listed := re.search(r"replica_groups=\{\{([\d,]*)\}", line):
+        return tuple(int(device) for device in listed[1].split(",") if device)
+    named = re.search(r"replica_groups=mesh\[([^\]]*)\](?:, device_ids=\(([^)]*\)?)\))?\s*\{([^}]*)\}", line)
     if named:
-        sizes = dict(re.findall(r"'([^']+)'=(\d+)", named[1]))
-        parts = re.findall(r"'([^']+)'(?::\(\d+\)(\d+))?", named[2])
-        return math.prod(int(part or sizes[axis]) for axis, part in parts)
-    iota = re.search(r"replica_groups=\[[\d,]*?(\d+)\]<=", line)
-    return int(iota[1]) if iota else everyone
+        axes, order, chosen = named.groups()
+        sizes = {axis: int(size) for axis, size in re.findall(r"'([^']+)'=(\d+)", axes)}
+        parts = {axis: (1, sizes[axis]) for axis in sizes}
+        group = re.findall(r"'([^']+)'(?::\((\d+)\)(\d+))?", chosen)
+        parts |= {axis: (int(before), int(size)) for axis, before, size in group if size}
+        # Each axis becomes three: what comes before the part, the part itself, and what comes after it.
+        split = [(before, size, sizes[axis] // (before * size)) for axis, (before, size) in parts.items()]
+        places = _ordered(order or f"[{math.prod(sizes.values())}]").reshape(
+            [size for three in split for size in three]
+        )
+        names = {axis for axis, _, _ in group}
+        first = [slice(None) if place == 1 and axis in names else 0 for axis in sizes for place in range(3)]
+        return tuple(places[tuple(first)].flatten().tolist())
+    if iota := re.search(r"replica_groups=\[([\d,]+)\]<=(\[[\d,]+\](?:T\([\d,]+\))?)", line):
+        size = int(iota[1].split(",")[-1])
+        return tuple(_ordered(iota[2])[:size].tolist())
+    return tuple(range(everyone))
+
+
+def _ordered(iota: str) -> np.ndarray:
+    """Return the devices in the order `[2,4]T(1,0)`: counted along the dimensions, which are then transposed."""
+    dimensions, order = re.fullmatch(r"\[([\d,]+)\](?:T\(([\d,]+)\))?", iota).groups()
+    shape = [int(size) for size in dimensions.split(",")]
+    places = np.arange(math.prod(shape)).reshape(shape)
+    return (places.transpose([int(axis) for axis in order.split(",")]) if order else places).flatten()
 
 
 def _payload(shape: str, opcode: str, devices: int) -> int:
     """Return the bytes of the whole arrays on one device."""
-    arrays = re.findall(r"(\w+)\[([\d,<=]*)\]", shape)
+    arrays = [array[:2] for array in ARRAY.findall(shape)]
     if opcode.endswith("-start") and opcode != "all-reduce-start":
         # The result of a start holds its operands, its results, and at times numbers of its own.
         arrays = [array for array in arrays if array not in (("u32", ""), ("s32", ""))]
-        sizes = [_bytes(*array) for array in arrays]
+        sizes = [array_bytes(*array) for array in arrays]
         return max(sum(sizes[: len(sizes) // 2]), sum(sizes[len(sizes) // 2 :]))
-    return sum(_bytes(*array) for array in arrays) * (devices if opcode == "reduce-scatter" else 1)
-
-
-def _bytes(dtype: str, dimensions: str) -> int:
-    bits = BITS.get(dtype)
-    if bits is None:
-        digits = re.search(r"\d+", dtype)
-        bits = int(digits[0]) if digits else 0
-    size = 1
-    for dimension in filter(None, dimensions.split(",")):
-        size *= int(dimension.lstrip("<="))
-    return -(-size * bits // 8)
+    return sum(array_bytes(*array) for array in arrays) * (devices if opcode == "reduce-scatter" else 1)

@@ -23,7 +23,7 @@ GIB = 1 << 30
 
 
 class Chip(NamedTuple):
-    """A generation of TPUs. Published figures: cloud.google.com/tpu/docs/v4, /v5e, /v5p and /v6e."""
+    """A generation of TPUs. Published figures: docs.cloud.google.com/tpu/docs/v4, /v5e, /v5p and /v6e."""
 
     hbm: int
     """Bytes of HBM, as published."""
@@ -31,6 +31,14 @@ class Chip(NamedTuple):
     """Bytes of HBM that libtpu leaves for a program, as its compiler states when a program does not fit."""
     peak_flops: float
     """bfloat16 operations a second, as published."""
+    hbm_bandwidth: float
+    """Bytes that are read from HBM or written to it in a second, as published."""
+    link_bandwidth: float
+    """Bytes a second in one direction of one link to a neighbour (ICI). Google publishes the sum of both directions of
+    all links of a chip, which has two for each side of a slice."""
+    ring: int
+    """Chips along a side of a slice are connected in a ring if there is a multiple of so many of them; otherwise, in a
+    line (jax-ml.github.io/scaling-book/tpus)."""
     pod: int
     """Chips in the largest slice."""
     sides: int
@@ -39,12 +47,17 @@ class Chip(NamedTuple):
     """Further options for libtpu."""
 
 
+MEGACORE = MappingProxyType({"chip_config_name": "megacore"})
+
 CHIPS = {
-    "v4": Chip(32 * GIB, int(30.75 * GIB), 275e12, 4096, 3, MappingProxyType({"chip_config_name": "megacore"})),
-    "v5e": Chip(16 * GIB, int(15.75 * GIB), 197e12, 256, 2),
+    # Google's page does not state the links of v4. jax-ml.github.io/scaling-book/tpus has 45 GB/s, which agrees with the
+    # page's bandwidth of an all-reduce, 1.1 PB/s by 4,096 chips of six links; that of the others agrees in this way too.
+    "v4": Chip(32 * GIB, int(30.75 * GIB), 275e12, 1200e9, 45e9, 4, 4096, 3, MEGACORE),
+    # The page once stated 819 GB/s, and now states 800 GiB/s, which would be more; the former is half of v6e's.
+    "v5e": Chip(16 * GIB, int(15.75 * GIB), 197e12, 819e9, 400e9 / 4 / 2, 16, 256, 2),
     # The published 95 "GB" are gibibytes: libtpu leaves a little more than 95 of them.
-    "v5p": Chip(96 * GIB, int(95.74 * GIB), 459e12, 8960, 3, MappingProxyType({"chip_config_name": "megacore"})),
-    "v6e": Chip(32 * GIB, int(31.25 * GIB), 918e12, 256, 2),
+    "v5p": Chip(96 * GIB, int(95.74 * GIB), 459e12, 2765e9, 1200e9 / 6 / 2, 4, 8960, 3, MEGACORE),
+    "v6e": Chip(32 * GIB, int(31.25 * GIB), 918e12, 1638e9, 800e9 / 4 / 2, 16, 256, 2),
 }
 
 ENVIRONMENT = {
@@ -64,8 +77,13 @@ class Topology(NamedTuple):
 
     name: str
     chip: Chip
-    chips: int
-    """Chips in one slice."""
+    sides: tuple[int, ...]
+    """Chips along each side."""
+
+    @property
+    def chips(self) -> int:
+        """Chips in one slice."""
+        return math.prod(self.sides)
 
     def devices(self, slices: int = 1) -> list[jax.Device]:
         """Return a device to compile for, for each chip of a number of such slices.
@@ -93,7 +111,7 @@ def parse_topology(name: str) -> Topology:
     match = re.fullmatch(r"(\w+):(\d+(?:x\d+)*)", name)
     if not match:
         raise UserError(f"--topology {name}: written GENERATION:CHIPSxCHIPS, as in v5e:16x16 or v5p:8x8x16")
-    generation, sides = match[1], [int(side) for side in match[2].split("x")]
+    generation, sides = match[1], tuple(int(side) for side in match[2].split("x"))
     if generation not in CHIPS:
         raise UserError(f"--topology {name}: generations are {', '.join(CHIPS)}")
     chip, chips = CHIPS[generation], math.prod(sides)
@@ -101,4 +119,4 @@ def parse_topology(name: str) -> Topology:
         raise UserError(f"--topology {name}: a slice of {generation} has {chip.sides} sides")
     if not 0 < chips <= chip.pod:
         raise UserError(f"--topology {name}: has {chips} chips; the largest slice of {generation} has {chip.pod}")
-    return Topology(name, chip, chips)
+    return Topology(name, chip, sides)

@@ -13,7 +13,8 @@ from flax import nnx
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from joint_st.cli import main
-from joint_st.compile_check.check import changes, report
+from joint_st.compile_check.bounds import Sent
+from joint_st.compile_check.check import changes, report, to_json
 from joint_st.compile_check.compiled import Compiled, Memory, matrix_flops, memory_needed
 from joint_st.config import ModelConfig, load, override, save
 from joint_st.data.symbols import SymbolSizes
@@ -35,6 +36,7 @@ def test_a_step_for_eight_chips(tmp_path, capsys):
     config = tiny_config(tmp_path, CHANGES)
     save(config, tmp_path / "config.json")
     command = ["compile", str(tmp_path), "--topology", "v5e:2x4", "--labels", str(LABELS), "--training.steps", "9"]
+    command += ["--price", "2"]
     assert main([*command, "--json", str(tmp_path / "found.json")]) == 0
     printed, found = capsys.readouterr(), json.loads((tmp_path / "found.json").read_text())
     assert "fits: 15." in printed.out
@@ -55,6 +57,17 @@ def test_a_step_for_eight_chips(tmp_path, capsys):
     kinds = {one["kind"]: one for one in found["collectives"]}
     assert set(kinds) == {"all-reduce"} and kinds["all-reduce"]["devices"] == 8
     assert 4 * weights <= kinds["all-reduce"]["bytes"] < 4 * weights + 2000
+    (sent,) = found["sent"]
+    assert (sent["axes"], sent["sides"]) == (["data"], [0, 1])
+    assert sent["bytes"] == pytest.approx(2 * 7 / 8 * kinds["all-reduce"]["bytes"], abs=100)
+    # Weights, their average and two moments are read and written.
+    assert found["hbm_traffic"] > 2 * 4 * 4 * weights
+    bound, run = found["bounds"], found["run"]
+    assert bound["seconds"] == max(bound["compute"], bound["memory"], bound["links"]) == bound[bound["largest"]]
+    assert bound["memory"] == pytest.approx(found["hbm_traffic"] / 819e9)
+    assert run["chip_hours"] == pytest.approx(9 * bound["seconds"] / 3600 * 8)
+    assert run["cost"] == 2 * run["chip_hours"]
+    assert f"a step of this program takes at least {1e3 * bound['seconds']:.2f} ms\n" in printed.out
 
 
 @needs_libtpu
@@ -173,6 +186,38 @@ def test_the_report_names_every_part(tmp_path):
     assert "activations and temporaries     2.000 GiB   12.5%" in text
     assert "0.197 TFLOPs a step and chip: 1.00 ms at its peak" in text
     assert "all-reduce               3 among 8            5.00 MiB" in text
+
+
+def test_the_report_says_what_bounds_the_step_and_what_a_run_costs_at_least(tmp_path):
+    config = tiny_config(tmp_path, {"training.steps": 1_800_000})
+    found = compiled(config, state=4, temporaries=2, usable=16)
+    text = "\n".join(lines(config, found))
+    assert "bound by matrix products: a step of this program takes at least 1.00 ms" in text
+    assert "run      1,800,000 steps as long as this one take at least 0.5 h, 4 chip-hours\n" in text
+
+    sent = (Sent(("data",), (0, 1), 125 * 10**6), Sent(("fsdp",), (0,), 10))
+    counted = dataclasses.replace(found, hbm_traffic=1638 * 10**6, sent=sent)
+    text = "\n".join(report(config, parse_topology("v5e:2x4"), counted, price=1.5))
+    assert "memory           1.638 GB that the program reads and writes in HBM: 2.00 ms at its bandwidth" in text
+    assert "links            0.125 GB sent to other chips (0.125 along data): 1.00 ms at their bandwidth" in text
+    assert "bound by memory: a step of this program takes at least 2.00 ms" in text
+    assert "take at least 1 h, 8 chip-hours, which cost 12 at 1.5 each" in text
+
+    row = to_json(config, parse_topology("v5e:2x4"), counted, price=1.5)
+    assert row["hbm_traffic"] == 1638 * 10**6
+    assert row["sent"][0] == {"axes": ("data",), "sides": (0, 1), "bytes": 125 * 10**6}
+    assert (row["bounds"]["compute"], row["bounds"]["memory"]) == (0.001, 0.002)
+    assert row["run"] == {"steps": 1_800_000, "hours": 1, "chip_hours": 8, "cost": 12, "price": 1.5}
+
+
+def test_a_step_that_does_not_fit_has_no_run(tmp_path):
+    config = tiny_config(tmp_path)
+    found = compiled(config, state=2, temporaries=17, usable=15.75)
+    text = "\n".join(lines(config, found))
+    assert "a step of this program takes at least 1.00 ms" in text
+    assert "run  " not in text and "memory   " not in text
+    row = to_json(config, parse_topology("v5e:2x4"), found)
+    assert (row["run"], row["sent"], row["hbm_traffic"]) == (None, None, None)
 
 
 def test_mistakes_are_told_in_one_line(tmp_path, capsys):

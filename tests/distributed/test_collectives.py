@@ -10,6 +10,8 @@ from tests.tiny import environment
 
 HEADER = "HloModule jit_f, is_scheduled=true, entry_computation_layout={(f32[8]{0})->f32[8]{0}}, num_partitions=8\n"
 
+EVERYONE = tuple(range(8))
+
 
 def program(*lines: str, others: str = "") -> str:
     return f"{HEADER}\n{others}\nENTRY %main.9 (x: f32[8]) -> f32[8] {{\n" + "\n".join(lines) + "\n}\n"
@@ -21,37 +23,50 @@ def program(*lines: str, others: str = "") -> str:
         (
             "  %all-reduce.1 = f32[4,3]{1,0} all-reduce(%x), channel_id=1, replica_groups={{0,1},{2,3},{4,5},{6,7}}, "
             'to_apply=%add, metadata={op_name="jit(f)/dot_general" source_line=3}',
-            Instruction("all-reduce", 2, 1, 48, "jit(f)/dot_general"),
+            Instruction("all-reduce", 2, 1, 48, "jit(f)/dot_general", (0, 1)),
         ),
         (
             "  ROOT %r = (bf16[4]{0:T(128)(2,1)}, /*index=1*/f32[]{:T(128)}) all-reduce(%x, %y), "
             "replica_groups=[2,4]<=[8], to_apply=%add",
-            Instruction("all-reduce", 4, 1, 12, ""),
+            Instruction("all-reduce", 4, 1, 12, "", (0, 1, 2, 3)),
         ),
         (
             "  %g = s4[8,2]{1,0:T(8,128)S(1)} all-gather(%x), replica_groups=[4,2]<=[2,2,2]T(1,0,2), dimensions={0}",
-            Instruction("all-gather", 2, 1, 8, ""),
+            Instruction("all-gather", 2, 1, 8, "", (0, 1)),
         ),
         (
             "  %g = pred[16]{0} all-gather(%x), replica_groups=mesh['a'=2,'b'=4] {'a','b'}, dimensions={0}",
-            Instruction("all-gather", 8, 1, 16, ""),
+            Instruction("all-gather", 8, 1, 16, "", EVERYONE),
         ),
         (
             "  %g = u8[16]{0} all-gather(%x), replica_groups=mesh['a'=2,'b'=8] {'b':(1)4}, dimensions={0}",
-            Instruction("all-gather", 4, 1, 16, ""),
+            Instruction("all-gather", 4, 1, 16, "", (0, 2, 4, 6)),
         ),
         (
             "  %g = u8[16]{0} all-gather(%x), replica_groups=mesh['a'=4,'b'=2], device_ids=([2,2,2]T(1,0,2)) {'b'}, "
             "dimensions={0}",
-            Instruction("all-gather", 2, 1, 16, ""),
+            Instruction("all-gather", 2, 1, 16, "", (0, 1)),
+        ),
+        (
+            "  %g = u8[16]{0} all-gather(%x), replica_groups=mesh['a'=4,'b'=2], device_ids=([2,2,2]T(1,0,2)) {'a'}, "
+            "dimensions={0}",
+            Instruction("all-gather", 4, 1, 16, "", (0, 4, 2, 6)),
+        ),
+        (
+            "  %g = u8[16]{0} all-gather(%x), replica_groups=mesh['a'=2,'b'=8] {'a','b':(2)2}, dimensions={0}",
+            Instruction("all-gather", 4, 1, 16, "", (0, 2, 8, 10)),
+        ),
+        (
+            "  %g = f32[8]{0} all-gather(%x), replica_groups=[2,4]<=[4,2]T(1,0), dimensions={0}",
+            Instruction("all-gather", 4, 1, 32, "", (0, 2, 4, 6)),
         ),
         (
             "  %s = f32[2]{0} reduce-scatter(%x), replica_groups={}, dimensions={0}, to_apply=%add",
-            Instruction("reduce-scatter", 8, 1, 64, ""),
+            Instruction("reduce-scatter", 8, 1, 64, "", EVERYONE),
         ),
         (
             "  %a = (f32[2]{0}, f32[2]{0}) all-to-all(%x, %y), replica_groups={{0,1},{2,3},{4,5},{6,7}}",
-            Instruction("all-to-all", 2, 1, 16, ""),
+            Instruction("all-to-all", 2, 1, 16, "", (0, 1)),
         ),
         (
             "  %send.4 = (f32[5,8]{1,0:T(8,128)}, u32[], token[]) send(%x, %after-all.4), channel_id=6, "
@@ -61,28 +76,28 @@ def program(*lines: str, others: str = "") -> str:
         ),
         (
             "  %p = c64[3]{0} collective-permute(%x), source_target_pairs={{0,1},{1,0}}",
-            Instruction("collective-permute", 8, 1, 24, ""),
+            Instruction("collective-permute", 8, 1, 24, "", (0, 1)),
         ),
         (
             "  %g = (f32[2]{0}, f32[16]{0}) all-gather-start(%x), replica_groups=[1,8]<=[8], dimensions={0}",
-            Instruction("all-gather", 8, 1, 64, ""),
+            Instruction("all-gather", 8, 1, 64, "", EVERYONE),
         ),
         (
             "  %g = ((f32[2]{0}, f32[1]{0}), (f32[16]{0}, f32[8]{0})) all-gather-start(%x, %y), "
             "replica_groups=[1,8]<=[8], dimensions={0}",
-            Instruction("all-gather", 8, 1, 96, ""),
+            Instruction("all-gather", 8, 1, 96, "", EVERYONE),
         ),
         (
             "  %r = f32[16]{0} all-reduce-start(%x), replica_groups=[1,8]<=[8], to_apply=%add",
-            Instruction("all-reduce", 8, 1, 64, ""),
+            Instruction("all-reduce", 8, 1, 64, "", EVERYONE),
         ),
         (
             "  %p = (f32[3]{0}, f32[3]{0}, u32[], u32[]) collective-permute-start(%x), source_target_pairs={{0,1}}",
-            Instruction("collective-permute", 8, 1, 12, ""),
+            Instruction("collective-permute", 8, 1, 12, "", (0,)),
         ),
         (
             "  %s = ((f32[16]{0}), f32[2]{0}, u32[]) reduce-scatter-start(%x), replica_groups=[1,8]<=[8]",
-            Instruction("reduce-scatter", 8, 1, 64, ""),
+            Instruction("reduce-scatter", 8, 1, 64, "", EVERYONE),
         ),
     ],
 )

@@ -17,8 +17,21 @@ needs_libtpu = pytest.mark.skipif(importlib.util.find_spec("libtpu") is None, re
 def test_a_name_says_how_many_chips():
     assert parse_topology("v5e:16x16").chips == 256
     found = parse_topology("v5p:8x8x16")
-    assert found.chips == 1024
+    assert (found.chips, found.sides) == (1024, (8, 8, 16))
     assert found.chip is CHIPS["v5p"]
+
+
+@pytest.mark.parametrize("name, together", [("v5e", 400e9), ("v5p", 1200e9), ("v6e", 800e9)])
+def test_links_add_up_to_what_is_published_for_a_chip(name, together):
+    """Both directions of two links for each side."""
+    chip = CHIPS[name]
+    assert chip.link_bandwidth * 2 * 2 * chip.sides == together
+
+
+@pytest.mark.parametrize("name, of_pod", [("v4", 1.1e15), ("v5e", 51.2e12), ("v6e", 102.4e12)])
+def test_links_agree_with_the_published_all_reduce_of_a_pod(name, of_pod):
+    chip = CHIPS[name]
+    assert chip.link_bandwidth * 2 * chip.sides * chip.pod == pytest.approx(of_pod, rel=0.01)
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,8 @@
     python -m benchmarks.ctc --only 500x256 --rounds 5          # one size, printed only
 
 The three take turns on the same batch in one process, with as many threads each. Utterances have three quarters of the
-frames to all of them, and half the labels to all of them. In addition to the times (benchmarks/side_by_side.py), rows hold:
+frames to all of them, and half the labels to all of them. In addition to the times (benchmarks/side_by_side.py), rows
+hold:
 
 - `ours_error`, `theirs_error`: distance of the gradient from Optax's in float64, over that gradient's norm;
 - `ours_bytes`, `theirs_bytes`: memory that the program needs in addition to its inputs and outputs (of Optax alone).

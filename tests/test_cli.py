@@ -160,8 +160,26 @@ def test_train_gets_the_config_and_the_directory(stand_in, config):
     calls = stand_in("joint_st.training.asr", "train_asr")
     assert main(["train", str(config), "--model.width=256"]) == 0
     assert main(["train", str(config), "--workdir", "elsewhere"]) == 0
-    (first, default), (_, given) = (arguments for arguments, _ in calls)
+    (first, default, _), (_, given, _) = (arguments for arguments, _ in calls)
     assert (first.model.width, default, given) == (256, Path("runs/small"), Path("elsewhere"))
+
+
+@pytest.mark.parametrize(
+    "options, expected",
+    [
+        ([], None),
+        (["--profile"], range(0)),
+        (["--profile", "--model.width", "256"], range(0)),
+        (["--profile", "3:8", "--model.width", "256"], range(3, 8)),
+        (["--model.width=256", "--profile=0:1"], range(0, 1)),
+    ],
+)
+def test_steps_to_trace(stand_in, config, options, expected):
+    calls = stand_in("joint_st.training.asr", "train_asr")
+    assert main(["train", str(config), *options]) == 0
+    assert main(["train", *options, "--workdir", "elsewhere", str(config)]) == 0
+    for (found, _, traced), _ in calls:
+        assert traced == expected and found.model.width == (256 if len(options) > 1 else 144)
 
 
 def test_evaluate_passes_sources_and_files_on(stand_in, run):
@@ -261,6 +279,11 @@ def test_transcribe_prints_names_only_for_several_files(stand_in, capsys, run, t
         ("train {config} more", "unrecognized arguments: more"),
         ("train {config} --model.widht 3", "model.widht: unknown key (= 3); did you mean model.width?"),
         ("train {config} --workdri x", "--workdri: unknown option; did you mean --workdir?"),
+        ("train {config} --profile 15:10", "argument --profile: 15:10 has no step in it; FROM must be below TO"),
+        ("train {config} --profile 10", "argument --profile: '10' is not FROM:TO, two whole numbers such as 10:15"),
+        ("train {config} --profile 10:-1", "argument --profile: '10:-1' is not FROM:TO"),
+        ("train {config} --profile 0:101", "argument --profile: 0:101 has 101 steps, whose trace no tool opens"),
+        ("train --profile wrong.py", "argument --profile: 'wrong.py' is not FROM:TO"),
         ("train-lm", "CONFIG is missing (see `joint-st train-lm --help`)"),
         ("train-lm {config}", "{config}: config() returned Config, not joint_st.config.LmConfig; `joint-st train`"),
         ("train {config} --model.heads 5", "model.heads: 5 heads must divide width 144 into even parts"),

@@ -59,11 +59,12 @@ class Parser(argparse.ArgumentParser):
             self.error(f"unrecognized arguments: {' '.join(unknown)}{self._nearest(unknown[0])}")
         return namespace, []
 
-    def own_options(self) -> dict[str, bool]:
-        """Return the options of the command itself, and whether each takes a value."""
+    def own_options(self) -> dict[str, bool | None]:
+        """Return the options of the command itself, and whether each takes a value; None where it may."""
         # argparse has kept them in this dictionary since Python 2.7, those of groups included, and offers no public
         # way.
-        return {name: action.nargs != 0 for name, action in self._option_string_actions.items()}
+        actions = self._option_string_actions.items()
+        return {name: None if action.nargs == argparse.OPTIONAL else action.nargs != 0 for name, action in actions}
 
     def error(self, message: str) -> NoReturn:
         raise UserError(f"{message.removeprefix('argument COMMAND: ')} (see `{self.prog} --help`)")
@@ -106,12 +107,12 @@ class Commands:
 
 
 def split_overrides(
-    arguments: Sequence[str], options: Mapping[str, bool], root: type
+    arguments: Sequence[str], options: Mapping[str, bool | None], root: type
 ) -> tuple[dict[str, str], list[str]]:
     """Return the overrides by dotted path (`--model.width 256`, `--model.width=256`, `--data.strict`) and the rest.
 
-    `options` are the command's own options (`--workdir`) and whether each takes a value; every other argument
-    that starts with `--` is an override of a config of type `root`. The value may start with a minus sign.
+    `options` are the command's own options (`--workdir`) and whether each takes a value (None: it may); every other
+    argument that starts with `--` is an override of a config of type `root`. The value may start with a minus sign.
     """
     from joint_st.config.tree import join, paths, plain, sections
 
@@ -129,7 +130,10 @@ def split_overrides(
         name, equals, value = argument.partition("=")
         if not _is_override(argument, options):
             others.append(argument)
-            if options.get(name) and not equals and todo:
+            takes = options.get(name, False)
+            if takes is None:  # a value that may be left out
+                takes = bool(todo) and not todo[0].startswith("-")
+            if takes and not equals and todo:
                 others.append(todo.pop(0))
             continue
         path = name.removeprefix("--")
@@ -145,11 +149,11 @@ def split_overrides(
     return overrides, others
 
 
-def _is_override(argument: str, options: Mapping[str, bool]) -> bool:
+def _is_override(argument: str, options: Mapping[str, bool | None]) -> bool:
     return argument.startswith("--") and argument.partition("=")[0] not in options
 
 
-def _refuse_misspelt(path: str, options: Mapping[str, bool], fields: Sequence[str]) -> None:
+def _refuse_misspelt(path: str, options: Mapping[str, bool | None], fields: Sequence[str]) -> None:
     """Refuse a misspelt option such as `--workdri`, which was not meant as a field of the config."""
     from joint_st.config.problems import nearest
 
@@ -188,6 +192,25 @@ def whole_number(least: int, most: int) -> Callable[[str], int]:
         raise argparse.ArgumentTypeError(f"{_shown(text)} is not a whole number from {least} to {most:,}")
 
     return parse
+
+
+def steps(text: str) -> range:
+    """Parse an option that is a range of steps, `10:15`."""
+    numbers = text.split(":")
+    if len(numbers) != 2 or not all(number.isascii() and number.isdecimal() and len(number) < 10 for number in numbers):
+        raise argparse.ArgumentTypeError(f"{_shown(text)} is not FROM:TO, two whole numbers such as 10:15")
+    found = range(*map(int, numbers))
+    if not found:
+        raise argparse.ArgumentTypeError(f"{text} has no step in it; FROM must be below TO, as in 10:15")
+    if len(found) > MOST_TRACED:
+        raise argparse.ArgumentTypeError(
+            f"{text} has {len(found):,} steps, whose trace no tool opens; name {MOST_TRACED} at most"
+        )
+    return found
+
+
+MOST_TRACED = 100
+"""Most steps in a trace: the profiler keeps all events in memory, and viewers load them at once."""
 
 
 def _shown(text: str) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from joint_st import storage
 from joint_st.cli.options import config_argument, load_config, process_arguments, quiet_libraries, verify_argument
-from joint_st.cli.parser import OVERRIDES, Commands
+from joint_st.cli.parser import OVERRIDES, Commands, steps
 
 
 def add(commands: Commands) -> None:
@@ -19,6 +19,7 @@ def add(commands: Commands) -> None:
         joint-st train configs/quickstart.py
         joint-st train configs/quickstart.py --workdir runs/wide --model.width 256
         joint-st train configs/quickstart.py --model.width 256 --print-config
+        joint-st train configs/quickstart.py --workdir runs/traced --profile
         joint-st train configs/quickstart.py --help
         """,
         f"%(prog)s CONFIG [--workdir RUN] [--print-config] {OVERRIDES}",
@@ -54,6 +55,16 @@ def training_arguments(parser: argparse.ArgumentParser) -> None:
         help="directory of the run, or gs://BUCKET/FOLDER; `runs/NAME` by default, NAME from the config",
     )
     parser.add_argument("--print-config", action="store_true", help="print the resolved config and stop")
+    parser.add_argument(
+        "--profile",
+        metavar="FROM:TO",
+        type=steps,
+        nargs="?",
+        const=range(0),
+        help="write a trace of some steps for TensorBoard and xprof into RUN/profile, and print their ten costliest "
+        "operations; counted from this start, FROM steps come before the first traced one, and TO is the last one: "
+        "10:15 by default, later where training begins on text alone",
+    )
     verify_argument(parser)
     process_arguments(parser)
 
@@ -72,16 +83,17 @@ def _train(options: argparse.Namespace) -> None:
 
     with processes(options.coordinator, options.processes, options.process):
         there = storage.path(options.config)
-        options.trainer(config, options.workdir or (there if there.is_dir() else Path("runs") / config.name))
+        workdir = options.workdir or (there if there.is_dir() else Path("runs") / config.name)
+        options.trainer(config, workdir, options.profile)
 
 
-def _asr(config, workdir: Path) -> None:
+def _asr(config, workdir: Path, profile: range | None) -> None:
     from joint_st.training.asr import train_asr
 
-    train_asr(config, workdir)
+    train_asr(config, workdir, profile)
 
 
-def _lm(config, workdir: Path) -> None:
+def _lm(config, workdir: Path, profile: range | None) -> None:
     from joint_st.training.lm import train_lm
 
-    train_lm(config, workdir)
+    train_lm(config, workdir, profile)

@@ -89,6 +89,11 @@ class RunDirectory:
         return self.root / "metrics.csv"
 
     @property
+    def profile(self) -> Path:
+        """Folder of traces of the profiler, as TensorBoard and xprof read it."""
+        return self.root / "profile"
+
+    @property
     def checkpoints(self) -> Path:
         """Folder of Orbax checkpoints, one folder a step."""
         return self.root / checksums.CHECKPOINTS

@@ -118,12 +118,12 @@ class Hold(Protocol):
 
 
 def one_at_a_time(train: Callable) -> Callable:
-    """Make a training, `train(config, workdir)`, hold its run from its beginning to its end; a decorator."""
+    """Make a training, `train(config, workdir, ...)`, hold its run from its beginning to its end; a decorator."""
 
     @functools.wraps(train)
-    def held(config, workdir: Path) -> None:
+    def held(config, workdir: Path, *more) -> None:
         with holding(storage.path(workdir)):
-            train(config, workdir)
+            train(config, workdir, *more)
 
     return held
 

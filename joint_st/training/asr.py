@@ -36,6 +36,7 @@ from joint_st.training.loop import (
 )
 from joint_st.training.metrics import Window
 from joint_st.training.optimizer import schedule
+from joint_st.training.profile import traced_steps
 from joint_st.training.setup import TrainingData, log, open_data, open_state, print_summary
 from joint_st.training.step import COLUMNS as STEP_COLUMNS
 from joint_st.training.step import SKIPPED, make_train_step
@@ -92,8 +93,10 @@ def columns(config: Config) -> tuple[Column, ...]:
 
 
 @one_at_a_time
-def train_asr(config: Config, workdir: Path) -> None:
+def train_asr(config: Config, workdir: Path, profile: range | None = None) -> None:
     """Train `config` in `workdir`, or continue the run there, then evaluate its test splits.
+
+    profile: steps of which to write a trace, see `traced_steps`.
 
     Raises `UserError` for mistakes of the user and for a loss that is not finite; exits with status 143 after SIGTERM,
     once everything is saved.
@@ -113,6 +116,7 @@ def train_asr(config: Config, workdir: Path) -> None:
         check_same_data(session, start, data.fingerprint, data.fingerprint_by_field)
         check_same_ranking(session, start, metric)
         print_summary(config, run, data, begun, mesh)
+        traced = traced_steps(profile, start, last, data.text_first)
         if start < last:
             before = [subprocess.wait] if subprocess else []
             if start < data.text_first:
@@ -130,7 +134,7 @@ def train_asr(config: Config, workdir: Path) -> None:
             facts = {"normalizer": str(normalize), "data": data.fingerprint, "init": begun.origin}
             facts |= {"data_by_field": data.fingerprint_by_field, "ranked_by": metric}
             batches, saving = data.batches(config, mesh, start), Saving(metric, facts, evaluate)
-            state = run_steps(session, state, batches, make_reporting(config, data), saving)
+            state = run_steps(session, state, batches, make_reporting(config, data), saving, traced)
         end_training(session, state, start, began)
     current().wait("the last checkpoint")
     if config.data.test:

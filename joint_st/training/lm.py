@@ -49,6 +49,7 @@ from joint_st.training.loop import (
 )
 from joint_st.training.metrics import Window
 from joint_st.training.optimizer import make_optimizer, schedule
+from joint_st.training.profile import traced_steps
 from joint_st.training.setup import log, print_start
 from joint_st.training.step import SKIPPED, TrainState, fresh_state, jitted_init, placed_shapes, updated
 from joint_st.training.weights import Start, starting_state
@@ -95,8 +96,10 @@ class LmData:
 
 
 @one_at_a_time
-def train_lm(config: LmConfig, workdir: Path) -> None:
+def train_lm(config: LmConfig, workdir: Path, profile: range | None = None) -> None:
     """Train `config` in `workdir`, or continue the run there.
+
+    profile: steps of which to write a trace, see `traced_steps`.
 
     Raises `UserError` for mistakes of the user and for a loss that is not finite; exits with status 143 after SIGTERM,
     once everything is saved.
@@ -109,6 +112,7 @@ def train_lm(config: LmConfig, workdir: Path) -> None:
         state, start = begun.state, int(begun.state.step)
         check_same_data(session, start, data.fingerprint, {"data.train": data.fingerprint})
         print_lm_summary(config, run, data, begun, mesh)
+        traced = traced_steps(profile, start, config.training.steps)
         if start < config.training.steps:
             step = make_lm_step(config, data.tokenizer.size, mesh)
             session.programs.add(step, state, {"text": data.plan.buckets})
@@ -123,7 +127,7 @@ def train_lm(config: LmConfig, workdir: Path) -> None:
                 "init": begun.origin,
             }
             saving = Saving(LM_METRIC, facts, make_evaluation(config, data, mesh))
-            state = run_steps(session, state, batches, make_reporting(config, data), saving)
+            state = run_steps(session, state, batches, make_reporting(config, data), saving, traced)
         end_training(session, state, start, began)
     current().wait("the last checkpoint")
 

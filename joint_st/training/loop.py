@@ -32,6 +32,7 @@ from joint_st.training.compilation import Programs
 from joint_st.training.interruption import EXIT_STATUS, Interruption
 from joint_st.training.loggers import open_loggers
 from joint_st.training.metrics import Window
+from joint_st.training.profile import Profile
 from joint_st.training.setup import log
 from joint_st.training.step import UNLISTED, TrainState
 from joint_st.training.symptoms import Symptoms
@@ -244,17 +245,30 @@ class Saving:
 
 
 def run_steps(
-    session: Session, state: TrainState, batches: Iterable[Batch], reporting: Reporting, saving: Saving
+    session: Session,
+    state: TrainState,
+    batches: Iterable[Batch],
+    reporting: Reporting,
+    saving: Saving,
+    traced: range = range(0),
 ) -> TrainState:
-    """Run the remaining steps with metrics, evaluations and checkpoints; return the last state."""
+    """Run the remaining steps with metrics, evaluations and checkpoints; return the last state.
+
+    traced: numbers of the batches of which the profiler writes a trace.
+    """
     training, checkpoints, start = session.config.training, session.checkpoints, int(state.step)
     saved = checkpoints.facts(start)["window"] if start else None
     recorder = Recorder(session.config, session.run, reporting, start, saved)
     due = [training.checkpoint_every] + [training.evaluate_every] * (saving.evaluate is not None)
-    pending = None
+    pending, profile = None, Profile(session.run, traced)
     try:
         for batch in batches:
-            state, metrics = session.programs[batch.shape](state, put_batch(batch.arrays, session.mesh))
+            program = session.programs[batch.shape]
+            with profile.step(batch.number, program, state):
+                state, metrics = program(state, put_batch(batch.arrays, session.mesh))
+            if profile.ends_with(batch.number):
+                with recorder.window.paused():
+                    profile.write(state)
             # Metrics are fetched one step late, so that the device never waits for the host.
             if pending:
                 recorder.add(*pending, checkpoints)
@@ -265,12 +279,13 @@ def run_steps(
             if stop or any(done % every == 0 for every in due):
                 recorder.add(*pending, checkpoints)
                 pending = None
-                with recorder.window.paused():
+                with recorder.window.paused(), profile.paused():
                     save(done, state, recorder, saving, session)
             if stop:
                 break
         checkpoints.wait()
     finally:
+        profile.close()
         recorder.close()
     return state
 

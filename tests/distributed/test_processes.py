@@ -118,7 +118,7 @@ def together(config, once) -> tuple[Path, SimpleNamespace]:
     """A run on two processes, and how they ended."""
 
     def make(folder):
-        ended = Pair("train", config, "--workdir", folder / "run").end()
+        ended = Pair("train", config, "--workdir", folder / "run", "--profile", "1:3").end()
         keep(folder, ended)
 
     folder = once("together", make)
@@ -143,6 +143,9 @@ def test_process_0_prints_and_the_other_is_silent(together):
     assert re.search("full_context .* 8 *\n", pair.out[0])
     assert not pair.out[1] and not pair.err[1]
     assert saved(run) == [2, 4, 6] and not (run / ".preflight").exists()
+    traces = sorted((run / "profile/plugins/profile/steps_2_to_3").glob("*.xplane.pb"))
+    assert [path.name.rpartition("_")[2] for path in traces] == ["0.xplane.pb", "1.xplane.pb"]
+    assert "steps 2 to 3: trace in" in pair.err[0] and "ms a step; a device computes" in pair.err[0]
 
 
 def untimed(text: str) -> str:

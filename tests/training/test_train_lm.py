@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+import re
 import shutil
 from collections import Counter
 from pathlib import Path
@@ -99,17 +100,24 @@ def test_what_is_in_dev_is_not_trained_on(place, tmp_path, capsys):
     assert "dev      7 texts" in said and "1 steps" in said
 
 
-def test_a_run_that_was_stopped_goes_on_bit_for_bit(place, trained_lm, tmp_path, monkeypatch):
+def test_a_run_that_was_stopped_goes_on_bit_for_bit(place, trained_lm, tmp_path, monkeypatch, capsys):
+    """A trace of some of its steps changes nothing either."""
     from joint_st.training.interruption import Interruption
 
     run = tmp_path / "run"
     command = ["train-lm", str(place / "lm.json"), "--workdir", str(run)]
     with monkeypatch.context() as patch:
         patch.setattr(Interruption, "stops_after", lambda self, done: done == 13)
-        assert main(command) == 0
+        assert main([*command, "--profile", "3:6"]) == 0
+    said = capsys.readouterr().err
+    assert f"steps 4 to 6: trace in {run}/profile;" in said
+    assert re.search(r"\d%.* \S+, models/\w+\.py:\d+$", said, re.MULTILINE)
     kept = [int(entry.name) for entry in (run / "checkpoints").iterdir() if entry.name.isdecimal()]
     assert max(kept) == 13
-    assert main(command) == 0
+    assert main([*command, "--profile"]) == 0
+    traces = run / "profile" / "plugins" / "profile"
+    assert sorted(path.name for path in traces.iterdir()) == ["steps_20_to_24", "steps_4_to_6"]
+    assert all(len(list(path.glob("*.xplane.pb"))) == 1 for path in traces.iterdir())
     found, expected = saved_arrays(run, STEPS), saved_arrays(trained_lm, STEPS)
     assert found.keys() == expected.keys() and len(found) > 20
     for name in expected:

@@ -292,7 +292,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.alignment", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--rounds", type=int, default=31, help="turns of each program; 31 by default")
+    parser.add_argument("--rounds", type=int, default=15, help="turns of each program, at least; 15 by default")
     parser.add_argument("--only", metavar="NAME", nargs="+", choices=[*RIVALS, FORCED], help="these alignments alone")
     parser.add_argument("--out", metavar="FILE", type=Path, help="the rows; of all, benchmarks/results/alignment.json")
     options = parser.parse_args()

@@ -4,7 +4,8 @@
     python -m benchmarks.ctc --only 500x256 --rounds 5          # one size, printed only
 
 The three take turns on the same batch in one process, with as many threads each. Utterances have three quarters of the
-frames to all of them, and half the labels to all of them. Rows hold, beside the times (benchmarks/side_by_side.py):
+frames to all of them, and half the labels to all of them. In addition to the times (benchmarks/side_by_side.py), rows
+hold:
 
 - `ours_error`, `theirs_error`: distance of the gradient from Optax's in float64, over that gradient's norm;
 - `ours_bytes`, `theirs_bytes`: memory that the program needs in addition to its inputs and outputs (of Optax alone).
@@ -133,7 +134,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.ctc", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--rounds", type=int, default=31, help="turns of each program; 31 by default")
+    parser.add_argument("--rounds", type=int, default=15, help="turns of each program, at least; 15 by default")
     parser.add_argument("--batch", type=int, default=16, help="utterances; 16 by default")
     parser.add_argument("--only", metavar="TxV", nargs="+", help="sizes with these numbers of frames and symbols alone")
     parser.add_argument("--out", metavar="FILE", type=Path, help="the rows; of all sizes, benchmarks/results/ctc.json")

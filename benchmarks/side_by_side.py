@@ -22,23 +22,30 @@ from benchmarks.machine import commit, device, machine
 
 WARM_UPS = 2
 """Calls of each program before the first that is timed."""
+AT_LEAST = 5.0
+"""Seconds that programs take turns."""
 
 
-def take_turns(programs: Mapping[str, Callable[[], Any]], rounds: int) -> dict[str, np.ndarray]:
+def take_turns(
+    programs: Mapping[str, Callable[[], Any]], rounds: int, at_least: float = AT_LEAST
+) -> dict[str, np.ndarray]:
     """Return the seconds that each program took in each round. A program returns when it is done.
 
-    Every second round goes through them backwards, so that none always comes after the same other.
+    There are as many rounds as asked for, and more until `at_least` seconds are over: a busy machine disturbs programs of
+    milliseconds most. Every second round goes through them backwards, so that none always comes after the same other.
     """
     for program in programs.values():
         for _ in range(WARM_UPS):
             program()
-    seconds = {name: np.zeros(rounds) for name in programs}
-    for n in range(rounds):
+    seconds: dict[str, list[float]] = {name: [] for name in programs}
+    n, began = 0, time.perf_counter()
+    while n < rounds or time.perf_counter() - began < at_least:
         for name in list(programs)[:: 1 if n % 2 == 0 else -1]:
             start = time.perf_counter()
             programs[name]()
-            seconds[name][n] = time.perf_counter() - start
-    return seconds
+            seconds[name].append(time.perf_counter() - start)
+        n += 1
+    return {name: np.array(one) for name, one in seconds.items()}
 
 
 def compared(ours: np.ndarray, theirs: np.ndarray) -> dict[str, float]:

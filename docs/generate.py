@@ -376,7 +376,7 @@ RESULT_SECTIONS = (
         "ctc",
         f"The loss and its gradient, of random batches. {TURNS}",
         "python -m benchmarks.ctc",
-        (("On {device}:", "table"),),
+        (("On {device}, which had a load of {load} from other programs:", "table"),),
     ),
     (
         "Speed of alignments",
@@ -384,7 +384,7 @@ RESULT_SECTIONS = (
         "Losses of alignments with their gradients, and forced alignment, of random batches. The paper's recursion is "
         f"written out literally, and jitted; the soft DTW of ott-jax has no masks. {TURNS}",
         "python -m benchmarks.alignment",
-        (("On {device}:", "table"),),
+        (("On {device}, which had a load of {load} from other programs:", "table"),),
     ),
     (
         "What was tried against it",

@@ -283,7 +283,7 @@ SIZES = {"batch": "B", "frames": "T", "positions": "R", "vocabulary": "V", "labe
 
 
 def side_by_side(found: dict) -> dict[str, Any]:
-    """Return the speed of ours and of others that took turns (`benchmarks/side_by_side.py`): a table, and the device.
+    """Return the speed of ours and of others that took turns (`benchmarks/side_by_side.py`): a table, the device, its load.
 
     Ranges in brackets are those of the middle 80 % of the rounds' ratios.
     """
@@ -294,7 +294,8 @@ def side_by_side(found: dict) -> dict[str, Any]:
         lines.append([f"`{row['op']}`", row["rival"], sizes, *cells])
     devices = dict.fromkeys(row["device"] for row in found["rows"])
     header = ["ours", "compared with", "sizes", "ours, ms", "theirs, ms", "theirs over ours"]
-    return {"device": "; ".join(devices), "table": table(header, lines)}
+    load = str(found["machine"]["load_at_the_start"])
+    return {"device": "; ".join(devices), "load": load, "table": table(header, lines)}
 
 
 def _times(row: dict) -> list[str]:

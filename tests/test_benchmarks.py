@@ -28,7 +28,7 @@ def test_all_that_a_script_imports_exists(script: Path):
 
 def test_programs_take_turns():
     calls: list[str] = []
-    seconds = take_turns({name: lambda name=name: calls.append(name) for name in "ab"}, rounds=3)
+    seconds = take_turns({name: lambda name=name: calls.append(name) for name in "ab"}, rounds=3, at_least=0)
     assert "".join(calls) == "a" * WARM_UPS + "b" * WARM_UPS + "ab" + "ba" + "ab"
     assert all(one.shape == (3,) and (one > 0).all() for one in seconds.values())
 

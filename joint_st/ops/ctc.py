@@ -33,7 +33,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from joint_st.ops.lattice import IMPOSSIBLE, logaddexp, move_left, move_right, row_max, row_sum
+from joint_st.ops.lattice import IMPOSSIBLE, logaddexp, move_left, move_right, row_max
 
 _Array = TypeVar("_Array", jax.Array, np.ndarray)
 
@@ -135,15 +135,15 @@ def _loss_backward(blank, residuals, loss_gradient):
 
     blank_states = prefixes.blank + suffixes.blank
     label_states = prefixes.label + suffixes.label
-    highest = row_max(jnp.maximum(blank_states, label_states))
-    blank_posteriors = row_sum(jnp.exp(blank_states - highest))
+    highest = jnp.maximum(blank_states.max(axis=2), label_states.max(axis=2))[..., None]
+    blank_posteriors = jnp.exp(blank_states - highest).sum(axis=2)
     label_posteriors = jnp.exp(label_states - highest)
-    total = blank_posteriors + row_sum(label_posteriors)
+    total = blank_posteriors + label_posteriors.sum(axis=2)
 
     gradient = jnp.exp(logits.astype(jnp.float32) - log_totals[..., None])
     symbols = jax.nn.one_hot(ids, logits.shape[2])
-    gradient -= jnp.einsum("tbu,buv->btv", label_posteriors / total, symbols, precision="highest")
-    gradient = gradient.at[:, :, blank].add(-(blank_posteriors / total)[..., 0].T)
+    gradient -= jnp.einsum("tbu,buv->btv", label_posteriors / total[..., None], symbols, precision="highest")
+    gradient = gradient.at[:, :, blank].add(-(blank_posteriors / total).T)
     gradient = jnp.where(lattice.in_audio.T[..., None], gradient * loss_gradient[:, None, None], 0.0)
     return gradient.astype(logits.dtype), None, None, None
 

@@ -5,8 +5,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import jax
 import jax.numpy as jnp
 from jax import lax
@@ -60,39 +58,30 @@ def _log1p(x: jax.Array) -> jax.Array:
 
 
 def row_max(x: jax.Array) -> jax.Array:
-    """Return the largest number of each row of `x` [..., U], [..., 1].
+    """Return the largest number of each row of `x` [B, U], [B, 1].
 
     In a scan it is best taken of the carried scores. A CPU keeps those in memory; others it would compute a second time.
     """
-    return lax.platform_dependent(x, cpu=lambda x: _row_max(_folded(x, jnp.maximum)), default=_row_max)
 
+    def of_row(x):
+        return x.max(axis=1, keepdims=True)
 
-def row_sum(x: jax.Array) -> jax.Array:
-    """Return the sum of each row of `x` [..., U], [..., 1]."""
-    return lax.platform_dependent(x, cpu=lambda x: _row_sum(_folded(x, jnp.add)), default=_row_sum)
-
-
-def _row_max(x):
-    return x.max(axis=-1, keepdims=True)
-
-
-def _row_sum(x):
-    return x.sum(axis=-1, keepdims=True)
+    return lax.platform_dependent(x, cpu=lambda x: of_row(_folded(x)), default=of_row)
 
 
 FOLD_ABOVE = 8
 """Number of columns that are not folded any more."""
 
 
-def _folded(x: jax.Array, operation: Callable) -> jax.Array:
-    """Combine the columns of `x` [..., U], halves with halves, until few are left.
+def _folded(x: jax.Array) -> jax.Array:
+    """Return the larger of two columns each of `x` [B, U], again and again until few columns are left.
 
-    XLA's reductions of rows on CPUs go one number at a time and take several times as long. (The last columns are left
-    to them all the same: what they return is kept, where operations on columns would be repeated by every user.)
+    XLA's reduction of a row on a CPU goes one number at a time and takes several times as long. (The last columns are
+    left to it all the same: what it returns is kept, where operations on columns would be repeated by every user.)
     """
     rest = []
-    while x.shape[-1] > FOLD_ABOVE:
-        half = x.shape[-1] // 2
-        rest.append(x[..., 2 * half :])  # one column, or none
-        x = operation(x[..., :half], x[..., half : 2 * half])
-    return jnp.concatenate([x, *rest], axis=-1)
+    while x.shape[1] > FOLD_ABOVE:
+        half = x.shape[1] // 2
+        rest.append(x[:, 2 * half :])  # one column, or none
+        x = jnp.maximum(x[:, :half], x[:, half : 2 * half])
+    return jnp.concatenate([x, *rest], axis=1)

@@ -68,7 +68,7 @@ def test_the_command_line_says_the_same_as_the_overrides(tmp_path, monkeypatch):
     stub.train_asr = lambda *arguments: seen.append(arguments)
     monkeypatch.setitem(sys.modules, stub.__name__, stub)
     assert main(train_command(job)[3:]) == 0
-    assert seen == [(job.config, job.directory.root)]
+    assert seen == [(job.config, job.directory.root, None)]
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from joint_st.kinds import ALIGNMENTS
-from joint_st.ops.lattice import IMPOSSIBLE, UNREACHABLE, logaddexp, move_left, move_right, row_max, row_sum
+from joint_st.ops.lattice import IMPOSSIBLE, UNREACHABLE, logaddexp, move_left, move_right, row_max
 from joint_st.ops.masks import length_mask
 from joint_st.ops.matching.base import PlannedAlignment
 
@@ -65,8 +65,8 @@ def soft_plan(
 
     def forward(scores, edges):
         down, diagonal = edges
-        shifted = scores - row_max(scores)
-        return logaddexp(shifted + down, move_right(shifted + right_edges(diagonal), IMPOSSIBLE)), scores
+        scores_after = logaddexp(scores + down, move_right(scores + right_edges(diagonal), IMPOSSIBLE))
+        return scores_after - row_max(scores), scores
 
     diagonals = jnp.arange(frames + positions - 1)
     start = jnp.full_like(costs[:, 0], IMPOSSIBLE).at[:, 0].set(0.0)
@@ -76,19 +76,17 @@ def soft_plan(
     at_end = jnp.where(columns == text_lengths[:, None] - 1, 0.0, IMPOSSIBLE)
 
     def backward(scores, edges):
-        down, diagonal = edges
+        prefix, down, diagonal = edges
         scores = jnp.where((diagonal + 1 == end_diagonal)[:, None], at_end, scores)
-        scores = scores - row_max(scores)
         via_down = scores + down
-        before = logaddexp(via_down, move_left(scores, IMPOSSIBLE) + right_edges(diagonal))
-        return before, (via_down, before)
+        via_right = move_left(scores, IMPOSSIBLE) + right_edges(diagonal)
+        before = logaddexp(via_down, via_right)
+        total = jax.nn.logsumexp(prefix + before, axis=1, keepdims=True)
+        posterior = jnp.where((diagonal < end_diagonal)[:, None], jnp.exp(prefix + via_down - total), 0.0)
+        return before - row_max(scores), posterior
 
     nowhere = jnp.full_like(start, IMPOSSIBLE)
-    _, (via_down, before) = lax.scan(backward, nowhere, (down, diagonals), reverse=True)
-    all_edges = prefixes + before
-    highest = row_max(all_edges)
-    posteriors = jnp.exp(prefixes + via_down - highest) / row_sum(jnp.exp(all_edges - highest))
-    posteriors = jnp.where((diagonals[:, None] < end_diagonal)[..., None], posteriors, 0.0)
+    _, posteriors = lax.scan(backward, nowhere, (prefixes, down, diagonals), reverse=True)
     return _straight(posteriors, frames)
 
 

@@ -4,7 +4,8 @@
     python -m benchmarks.train_step --size 0.9M 6M --rounds 5 --out /tmp/train_step.json
 
 Both sides make the same step: log-mel features, two strided convolutions, conformer layers, two linear heads with CTC,
-clipping, AdamW; float32, all activations kept, no masks of SpecAugment, the same number of threads. PyTorch's layers are
+clipping, AdamW; float32, no masks of SpecAugment, the same number of threads, layers one after the other and not in a
+loop (`model.unroll`). PyTorch's layers are
 those of torchaudio where it can be imported, else plain ones of `one_gpu/torch_worker.py`; each row says which. PyTorch
 runs eagerly and through `torch.compile`, and the faster one counts.
 
@@ -82,6 +83,7 @@ class Size:
                 "model.dropout": 0.1,
                 "model.compute_dtype": "float32",
                 "model.remat": False,
+                "model.unroll": self.layers,
                 "model.features.mels": 80,
                 "data.text_batch_size": 0,
                 "data.units.kind": "none",

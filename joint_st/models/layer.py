@@ -25,6 +25,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+from jax import lax
 
 from joint_st.distributed.sharding import gathered_layer, rows_apart
 from joint_st.ops.attention import ATTENDED
@@ -79,16 +80,23 @@ def dropout(x: jax.Array, rate: float, key: jax.Array | None) -> jax.Array:
     """Set a share `rate` of the values of `x` to zero and scale up the rest; return `x` itself where `key` is
     `None`.
 
-    Two values share a random number, 16 bits for each: drawing the numbers is most of the work. The share is therefore
-    a multiple of 1/65,536.
+    On CPU two values share a random number, since drawing the numbers is most of the work; the share is then a multiple
+    of 1/65,536. Elsewhere the numbers are drawn where they are used, and to share them would take longer.
     """
     if key is None or not rate:
         return x
-    share = max(round((1 - rate) * 2**16), 1)
-    width = x.shape[-1]
-    drawn = jax.random.bits(key, (*x.shape[:-1], -(-width // 2)), jnp.uint32)
-    drawn = jnp.concatenate([drawn >> 16, drawn & 0xFFFF], axis=-1)[..., :width]
-    return jnp.where(drawn < share, x * (2**16 / share), 0).astype(x.dtype)
+    share = max(round((1 - rate) * 2**16), 1) / 2**16
+
+    def halves(key):
+        drawn = jax.random.bits(key, (*x.shape[:-1], -(-x.shape[-1] // 2)), jnp.uint32)
+        drawn = jnp.concatenate([drawn >> 16, drawn & 0xFFFF], axis=-1)[..., : x.shape[-1]]
+        return drawn < round(share * 2**16)
+
+    def numbers(key):
+        return jax.random.bernoulli(key, share, x.shape)
+
+    kept = lax.platform_dependent(key, cpu=halves, default=numbers)
+    return jnp.where(kept, x * (1 / share), 0).astype(x.dtype)
 
 
 class Stack(Layer):
@@ -135,7 +143,7 @@ class Stack(Layer):
             y = self._apply(x, mask, *layer_and_key, block)
             return y, y
 
-        return jax.lax.scan(self._kept(body), x, (self.layers, keys), unroll=self.unroll)[1]
+        return lax.scan(self._kept(body), x, (self.layers, keys), unroll=self.unroll)[1]
 
     def __call__(self, x, mask, key=None, block=None):
         if not self.count:
@@ -145,7 +153,7 @@ class Stack(Layer):
         def body(x, layer_and_key):
             return self._apply(x, mask, *layer_and_key, block), None
 
-        return jax.lax.scan(self._kept(body), x, (self.layers, keys), unroll=self.unroll)[0]
+        return lax.scan(self._kept(body), x, (self.layers, keys), unroll=self.unroll)[0]
 
     def _apply(self, x, mask, layer, key, block):
         return rows_apart(gathered_layer(layer, self.dtype)(x, mask, key, block))
@@ -174,4 +182,4 @@ class Stack(Layer):
             layer, state = layer_and_state
             return layer.step(x, mask, state)
 
-        return jax.lax.scan(body, x, (self.layers, state))
+        return lax.scan(body, x, (self.layers, state))

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from joint_st.ops.depthwise import BLOCK, depthwise
+from joint_st.ops.depthwise import BLOCK, depthwise, of_all_at_once, of_each
 
 
 @pytest.mark.parametrize(
@@ -27,7 +27,10 @@ def test_values_and_gradients_equal_sums_in_float64(frames, taps):
     close = {"rtol": 1e-5, "atol": 1e-5}
     np.testing.assert_allclose(y, np.einsum("btkd,kd->btd", windows, filters), **close)
     np.testing.assert_allclose(found_x, of_x, **close)
-    np.testing.assert_allclose(found_filters, np.einsum("btkd,btd->kd", windows, g), **close)
+    expected = np.einsum("btkd,btd->kd", windows, g)
+    np.testing.assert_allclose(found_filters, expected, **close)
+    for form in (of_all_at_once, of_each):
+        np.testing.assert_allclose(form(single[0], jnp.asarray(g, jnp.float32), taps), expected, **close)
 
 
 def test_the_gradient_in_bfloat16_is_summed_in_float32():

@@ -143,17 +143,6 @@ def _without_fsdp(cut: PartitionSpec) -> PartitionSpec:
     return PartitionSpec(*(None if axis == "fsdp" else axis for axis in cut))
 
 
-def forget_gathered(function):
-    """Return `function` such that everything it computes is kept for its gradient except gathered weights, which are
-    gathered again."""
-    if not gathers():
-        return function
-    # In a scan, forward and backward passes are separate loops, so common subexpressions need not be prevented.
-    return jax.checkpoint(
-        function, prevent_cse=False, policy=lambda primitive, *_, **__: primitive.name != "sharding_constraint"
-    )
-
-
 def gathers() -> bool:
     """Return whether the mesh of `jax.set_mesh` cuts weights along `fsdp`, in a traced function."""
     mesh = ambient_mesh()

@@ -30,6 +30,7 @@ import numpy as np
 from jax import lax
 
 from benchmarks.machine import RESULTS, threads
+from benchmarks.one_gpu.common import ctc_batch
 from benchmarks.side_by_side import Rows, compared, compiled, distribution, take_turns
 from joint_st.ops.forced_alignment import forced_alignment
 from joint_st.ops.masks import length_mask
@@ -224,16 +225,6 @@ def torchaudio_paths(logits, logit_lengths, labels, label_lengths) -> Callable[[
     return program
 
 
-def random_labels(batch, frames, vocabulary, labels):
-    rng = np.random.default_rng(0)
-    return (
-        rng.normal(0, 3, (batch, frames, vocabulary)).astype(np.float32),
-        rng.integers(3 * frames // 4, frames + 1, batch).astype(np.int32),
-        rng.integers(1, vocabulary, (batch, labels)).astype(np.int32),
-        rng.integers(labels // 2, labels + 1, batch).astype(np.int32),
-    )
-
-
 def compare_losses(size: tuple[int, ...], chosen: list[str], rounds: int) -> list[dict[str, Any]]:
     """Return what the rows of a size say."""
     batch = jax.device_put(random_batch(*size))
@@ -261,7 +252,7 @@ def compare_losses(size: tuple[int, ...], chosen: list[str], rounds: int) -> lis
 
 def compare_forced(size: tuple[int, ...], rounds: int) -> list[dict[str, Any]]:
     """Return what the rows of forced alignment say of a size."""
-    batch = random_labels(*size)
+    batch = ctc_batch(*size)
     on_device = jax.device_put(batch)
     programs: dict[str, Callable[[], Any]] = {
         name: compiled(function, *on_device) for name, function in ((FORCED, our_path), (VITERBI, plain_viterbi))

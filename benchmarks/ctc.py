@@ -25,6 +25,7 @@ import numpy as np
 import optax
 
 from benchmarks.machine import RESULTS, threads
+from benchmarks.one_gpu.common import ctc_batch
 from benchmarks.side_by_side import Rows, compared, compiled, distribution, take_turns
 from joint_st.ops.ctc import ctc_loss
 
@@ -71,16 +72,6 @@ def torch_ctc(logits, logit_lengths, labels, label_lengths) -> Callable[[], np.n
         return logits.grad
 
     return program
-
-
-def random_batch(batch, frames, vocabulary, labels):
-    rng = np.random.default_rng(0)
-    return (
-        rng.normal(0, 3, (batch, frames, vocabulary)).astype(np.float32),
-        rng.integers(3 * frames // 4, frames + 1, batch).astype(np.int32),
-        rng.integers(1, vocabulary, (batch, labels)).astype(np.int32),
-        rng.integers(labels // 2, labels + 1, batch).astype(np.int32),
-    )
 
 
 def exact_gradient(batch):
@@ -145,7 +136,7 @@ def main() -> None:
     rows = Rows(options.out or (None if options.only else FILE), PACKAGES, 2 * len(sizes))
     for frames, vocabulary, labels in sizes:
         about = {"batch": options.batch, "frames": frames, "vocabulary": vocabulary, "labels": labels}
-        for row in compare(random_batch(options.batch, frames, vocabulary, labels), options.rounds):
+        for row in compare(ctc_batch(options.batch, frames, vocabulary, labels), options.rounds):
             rows.add({"op": row.pop("op"), "rival": row.pop("rival")} | about | row)
     rows.end()
 

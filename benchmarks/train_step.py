@@ -20,18 +20,15 @@ import argparse
 import dataclasses
 import json
 import statistics
-import sys
 import time
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 
-sys.path.insert(0, str(Path(__file__).parent / "one_gpu"))
-from common import Worker
-from full_batch import full_batch_shapes, random_batch
-
 from benchmarks import machine
+from benchmarks.one_gpu.common import Worker
+from benchmarks.one_gpu.full_batch import full_batch_shapes, random_batch
 from joint_st.compile_check.compiled import matrix_flops
 from joint_st.config import Config, load, override
 from joint_st.data.symbols import SymbolSizes

@@ -194,7 +194,8 @@ class ModelConfig(Section):
     compute_dtype: Literal["float32", "bfloat16"] = "float32"
     """Type of activations. Parameters, reductions and losses are float32 always."""
     remat: bool = False
-    """Recompute each layer's activations in the backward pass: less memory, more time."""
+    """Keep the input of each layer alone and compute the rest again in the backward pass: less memory, more time. Without
+    it, only what lies between matrix products is computed again."""
     unroll: int = Field(default=1, ge=1)
     """Layers that one pass of the loop over equal layers computes. More take longer to compile, and a step of a small
     model on CPU then is faster."""

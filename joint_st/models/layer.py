@@ -77,11 +77,11 @@ class Layer(nnx.Module):
 
 
 def dropout(x: jax.Array, rate: float, key: jax.Array | None) -> jax.Array:
-    """Set a share `rate` of the values of `x` to zero and scale up the rest; return `x` itself where `key` is
-    `None`.
+    """Set a share `rate` of the values of `x` [..., D] to zero and scale up the rest; return `x` itself where `key` is
+    `None`. The share is rounded to a multiple of 1/65,536.
 
-    On CPU two values share a random number, since drawing the numbers is most of the work; the share is then a multiple
-    of 1/65,536. Elsewhere the numbers are drawn where they are used, and to share them would take longer.
+    On CPU two values share a random number, since drawing the numbers is most of the work. Elsewhere the numbers are
+    drawn where they are used, and to share them would take longer.
     """
     if key is None or not rate:
         return x

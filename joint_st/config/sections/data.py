@@ -43,6 +43,9 @@ class ManifestSource(Source):
     """The manifest. `~` and `$VARIABLES` are expanded; audio paths in it are relative to its folder."""
     corpus: str = ""
     """Name of the corpus in tables and figures; the manifest's folder when empty."""
+    where: dict[str, tuple[str, ...]] = {}
+    """Which lines are taken: those that have one of the values under each of these keys, such as some speakers. A value
+    that no line has is an error. Empty: all lines."""
 
 
 class TfdsSource(Source):

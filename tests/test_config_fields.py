@@ -293,7 +293,13 @@ def filled(value, place):
     return [filled(inner, place) for inner in value] if isinstance(value, list) else value
 
 
-@pytest.mark.parametrize("path", PATHS)
+def case(path: str):
+    """Return the parameter of a field's test; those that trace a step or a model take minutes of a core together."""
+    traced = path in FIELDS and FIELDS[path].probe in (forward, loss, step)
+    return pytest.param(path, marks=pytest.mark.slow) if traced else path
+
+
+@pytest.mark.parametrize("path", map(case, PATHS))
 def test_every_field_changes_something(path, corpora, place, tmp_path):
     assert path in FIELDS, f"{path} is new: say in FIELDS what it changes"
     field = FIELDS[path]

@@ -134,6 +134,22 @@ class Noise(AugmentationConfig):
         return self
 
 
+class Speed(AugmentationConfig):
+    """Plays an utterance at one of several speeds, drawn with equal chances, by resampling, which moves its pitch too (Ko
+    et al., "Audio augmentation for speech recognition", Interspeech 2015)."""
+
+    kind: Literal["speed"] = "speed"
+    factors: tuple[float, ...] = Field(default=(0.9, 1.0, 1.1), min_length=1)
+    """The speeds, relative to the recording's, to a thousandth."""
+
+    @pydantic.model_validator(mode="after")
+    def _range(self):
+        for factor in self.factors:
+            if not 0.25 <= factor <= 4:
+                raise clash("factors", f"{factor} must be at least 0.25 and at most 4")
+        return self
+
+
 class TokenizerConfig(Section):
     """The labels that the heads emit: characters or SentencePiece wordpieces. Label 0 is the blank."""
 

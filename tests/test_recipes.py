@@ -111,6 +111,7 @@ def reduced(config: Config | LmConfig, corpora: Path, cache: Path):
             "data.test": {},
             "model.heads": 4,
             "training.text_first_steps": min(config.training.text_first_steps, 10),
+            "evaluation.ngram_order": 0,
             "parallel.fsdp": 1,
             "parallel.cpu_devices": 1,
         }

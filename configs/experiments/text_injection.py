@@ -3,7 +3,7 @@
 
     joint-st train configs/experiments/text_injection.py
 
-The quickstart's recipe for 700 steps on text and 2,000 on both, on utterances of all lengths.
+The quickstart's recipe with one full-context layer, for 700 steps on text and 2,000 on both, on utterances of all lengths.
 """
 
 from pathlib import Path
@@ -20,6 +20,8 @@ def config() -> Config:
             "name": "text_injection",
             "data.buckets": 2,
             "data.max_seconds": 20.0,
+            "model.full_context_layers": 1,
+            "evaluation.ngram_order": 0,
             "training.steps": 2_700,
             "training.text_first_steps": 700,
             "training.evaluate_every": 2_700,

@@ -62,7 +62,7 @@ class Config(Section):
         if self.evaluation.ngram_order and not self.data.dev:
             raise clash(
                 "evaluation.ngram_order",
-                f"{self.evaluation.ngram_order}, and data.dev names no source on which its weights can be tuned",
+                f"{self.evaluation.ngram_order}, and data.dev names no source to tune its weights on; name one, or set it to 0",
             )
         return self
 

@@ -260,6 +260,22 @@ def look_ahead(rows: list[dict]) -> dict[str, str]:
     return {"utterances": str(rows[0]["utterances"]), "table": table(header, lines)}
 
 
+def robustness(found: dict) -> dict[str, str]:
+    """Return a table for each head of WER under changes of the audio, a line for each change, a column for each run."""
+    rows, tables = found["rows"], {}
+    runs, conditions = (list(dict.fromkeys(row[name] for row in rows)) for name in ("run", "condition"))
+    by_name = {(row["run"], row["condition"], row["head"]): row for row in rows}
+
+    def cell(row: dict) -> str:
+        more = "" if row["condition"] == "as it is" else f" {100 * row['relative']:+.0f} %"
+        return f"{rate(row, 'wer').replace(' %', '')}{more}"
+
+    for head in ("full_context", "streaming"):
+        lines = [[name, *(cell(by_name[run, name, head]) for run in runs)] for name in conditions]
+        tables[head] = table(["audio", *(f"`{run}`" for run in runs)], lines)
+    return tables | {"utterances": str(rows[0]["utterances"]), "device": found["device"]}
+
+
 def train_step(rows: list[dict]) -> dict[str, str]:
     """Return the table of the time of a step against PyTorch's."""
     lines = [
@@ -313,6 +329,7 @@ BY_FILE = {
     "quickstart": quickstart,
     "one_gpu_h200": one_gpu,
     "look_ahead": look_ahead,
+    "robustness": robustness,
     "train_step": train_step,
 }
 """What reads each file of results. A file that is not here has no values."""

@@ -3,12 +3,12 @@
 
     joint-st train configs/experiments/text_injection.py
 
-The quickstart's recipe with one full-context layer, for 700 steps on text and 2,000 on both, on utterances of all lengths.
+The quickstart's recipe with one full-context layer and plain features, for 700 steps on text and 2,000 on both, on utterances of all lengths.
 """
 
 from pathlib import Path
 
-from joint_st.config import Config, load, override
+from joint_st.config import Config, FeaturesConfig, load, override
 
 QUICKSTART = Path(__file__).parents[1] / "quickstart.py"
 
@@ -20,6 +20,7 @@ def config() -> Config:
             "name": "text_injection",
             "data.buckets": 2,
             "data.max_seconds": 20.0,
+            "model.features": FeaturesConfig(),
             "model.full_context_layers": 1,
             "evaluation.ngram_order": 0,
             "training.steps": 2_700,

@@ -22,7 +22,13 @@ BASE = "../quickstart.py"
 REFERENCE = "weight_0"
 WEIGHTS = (0, 0.003, 0.01, 0.03)
 SEEDS = range(2)
-SMALL = {"model.full_context_layers": 1, "training.steps": 1_000, "training.text_first_steps": 300}
+SMALL = {
+    "model.features": {},
+    "model.full_context_layers": 1,
+    "evaluation.ngram_order": 0,
+    "training.steps": 1_000,
+    "training.text_first_steps": 300,
+}
 
 
 def runs():

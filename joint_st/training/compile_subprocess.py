@@ -45,10 +45,12 @@ class Steps(NamedTuple):
     """The buckets of each part of batches with speech."""
     text_buckets: dict[str, Buckets] | None
     """The buckets of batches of text alone; None where no such batches come first."""
+    speech_buckets: dict[str, Buckets] | None = None
+    """The buckets of batches of speech alone; None where no such batches come first."""
 
     def each(self) -> Iterator[tuple[bool, Shape]]:
         """Yield for each program whether it takes speech, and the shape of its batches, in the order of their use."""
-        for buckets in filter(None, (self.text_buckets, self.buckets)):
+        for buckets in filter(None, (self.text_buckets, self.speech_buckets, self.buckets)):
             for shape in shapes_of_batches(buckets):
                 yield "paired" in buckets, shape
 
@@ -151,7 +153,8 @@ def main() -> None:
     with jax.set_mesh(mesh):
         like = state_shapes(config, steps.sizes, mesh)
         for speech, shape in steps.each():
-            step = make_train_step(config, steps.sizes, mesh, speech=speech)
+            text = steps.speech_buckets is None or shape.text is not None
+            step = make_train_step(config, steps.sizes, mesh, speech=speech, text=text)
             step.lower(like, batch_shapes(steps.buckets, shape, mesh)).compile()
             sys.stdout.buffer.write(READY)
             sys.stdout.buffer.flush()

@@ -44,6 +44,8 @@ class TrainingData:
     text_plan: BatchPlan | None
     text_first: int
     """Number of text-only batches at the beginning."""
+    text_from: int = 0
+    """Number of batches at the beginning without text-only rows; 0 where there are no such rows at all."""
 
     @property
     def text_buckets(self) -> dict[str, Buckets]:
@@ -51,9 +53,14 @@ class TrainingData:
         return {"text": self.text_plan.buckets} if self.text_plan else {}
 
     @property
+    def speech_buckets(self) -> dict[str, Buckets]:
+        """The buckets of batches of speech alone."""
+        return {"paired": self.plan.buckets}
+
+    @property
     def buckets(self) -> dict[str, Buckets]:
         """The buckets of each part of the other batches."""
-        return {"paired": self.plan.buckets} | self.text_buckets
+        return self.speech_buckets | self.text_buckets
 
     def batches(self, config: Config, mesh: jax.sharding.Mesh, start: int) -> Iterator[Batch]:
         """Yield batches from number `start` on, with this host's rows."""
@@ -62,6 +69,7 @@ class TrainingData:
             self.plan,
             text=(self.text, self.text_plan) if self.text else None,
             text_first=self.text_first,
+            text_from=self.text_from,
             languages=self.symbols.languages,
             start=start,
             parts=rows_here(mesh),
@@ -120,6 +128,7 @@ def open_data(config: Config, run: RunDirectory, normalize: Normalizer) -> Train
         text,
         text_plan(text, config.data, config.seed) if text else None,
         config.training.text_first_steps,
+        config.training.text_from_step if text else 0,
     )
     _ = data.plan[0], data.text_plan and data.text_plan[0]  # kept for the job, and part of the measured time
     log(indexes.describe(time.perf_counter() - began))
@@ -177,7 +186,8 @@ def print_summary(config: Config, run: RunDirectory, data: TrainingData, begun: 
     if data.text:
         log(f"text     {data.text.describe()}")
         first = f"; the first {data.text_first} steps are on text alone" if data.text_first else ""
-        log(f"batches  of text, in each step too: {data.text_plan.describe(1, 'text units')}{first}")
+        when = f"from step {data.text_from + 1} on" if data.text_from else "in each step too"
+        log(f"batches  of text, {when}: {data.text_plan.describe(1, 'text units')}{first}")
     for unused in config.unused_text:
         log(f"warning  {unused}")
 

@@ -15,7 +15,18 @@ from joint_st.data.symbols import SymbolSizes
 from joint_st.distributed.mesh import BATCH
 from joint_st.distributed.sharding import Axes, placed, shardings
 from joint_st.heads.model import JointModel, head_kinds, init_weights, model_structure, weight_axes
-from joint_st.losses.base import AUDIO_PASSES, TEXT_PASSES, Column, Loss, Pass, Passes, make_losses, passes_of
+from joint_st.losses.base import (
+    AUDIO_PASSES,
+    TEXT_PASSES,
+    Column,
+    Loss,
+    Pass,
+    Passes,
+    make_losses,
+    needs_text,
+    passes_of,
+    text_share,
+)
 from joint_st.losses.text_rows import add_repetitions, frames_bound, gather_rows
 from joint_st.models.functional import merge
 from joint_st.passes import PASSES
@@ -157,21 +168,41 @@ def run_passes(
         rows = gather_rows(of_text, masked, batch, mesh, model.columns)
         bound = frames_bound(config, [one.part for one in of_text], batch)
         x, mask, _ = model.encode_text(rows.units, rows.repetitions, bound, config.text, keys[1], rows.masked, block)
-        text = model.shared(x, mask, keys[2], rows.columns, block)
+        text = model.shared_of_text(x, mask, keys[2], rows.columns, block)
     return Passes(audio, text, rows, {name: model.head(name) for name in PASSES})
 
 
+def scales_at(config: Config, losses: tuple[Loss, ...], step: jax.Array) -> dict[str, jax.Array | float]:
+    """Return the factor of each term of some losses in the total loss at `step` (0-based)."""
+    later, scales = bool(config.training.text_from_step or config.training.text_ramp_steps), {}
+    for loss in losses:
+        own = loss.scales(step)
+        if later and needs_text(loss):
+            own = {term: scale * text_share(config, step) for term, scale in own.items()}
+        scales |= own
+    return scales
+
+
 def make_train_step(
-    config: Config, sizes: SymbolSizes, mesh, *, speech: bool = True, losses: tuple[Loss, ...] | None = None
+    config: Config,
+    sizes: SymbolSizes,
+    mesh,
+    *,
+    speech: bool = True,
+    text: bool = True,
+    losses: tuple[Loss, ...] | None = None,
 ):
     """Return a jitted function `(state, batch) -> (state, metrics)`, to which the state is donated.
 
-    Without `speech`, batches are of text alone. The losses are the config's unless others are given.
+    Without `speech`, batches are of text alone; without `text`, no text passes, and the losses that need it take no part.
+    The losses are the config's unless others are given.
 
     Metrics are pairs (sum, count), divided only where they are shown, and `utterance_loss` [B] and `text_loss` [B'],
     which show the utterances and sentences that cause a loss that is not finite.
     """
     losses = make_losses(config) if losses is None else losses
+    if not text:
+        losses = tuple(loss for loss in losses if not needs_text(loss))
     structure = model_structure(config, sizes)
     places = shardings(state_shapes(config, sizes, mesh))
     optimizer = joint_optimizer(config)
@@ -221,7 +252,7 @@ def make_train_step(
             for loss in losses
             for term, rows in loss.weights(batch, wanted).items()
         }
-        scales = {term: scale for loss in losses for term, scale in loss.scales(state.step).items()}
+        scales = scales_at(config, losses, state.step)
         gradient_of = jax.value_and_grad(part_loss, has_aux=True)
 
         if parts == 1:

@@ -52,6 +52,12 @@ def test_blanks_stand_for_the_frames_that_repeat_a_unit():
         assert found.mask[row].sum() == len(frames)
 
 
+def test_what_enters_the_shared_layers_is_scaled():
+    model = make(text_positions="sinusoidal", text_layers=1)
+    scaled = make(text_positions="sinusoidal", text_layers=1, text_scale=0.3)
+    np.testing.assert_allclose(encode(scaled).x, 0.3 * encode(model).x, rtol=1e-6)
+
+
 def test_sinusoidal_positions_are_added():
     plain, placed = encode(make()), encode(make(text_positions="sinusoidal"))
     added = placed.x[0, :7] - plain.x[0, :7]

@@ -178,6 +178,13 @@ class ModelConfig(Section):
     """Streaming conformer layers of the text encoder alone; without any it is an embedding, as in JOIST."""
     text_positions: Literal["none", "sinusoidal"] = "none"
     """Absolute positions added to the text's embeddings; all layers' attention has relative ones anyway."""
+    text_depth: int = Field(default=0, ge=0)
+    """Depth at which text enters the shared layers: 0 is their input, `k` the output of the k-th of them, streaming ones
+    first. Text does not pass through the first `k`, and is not compared with speech there."""
+    text_scale: float = Field(default=1.0, gt=0)
+    """Factor on the text's embeddings where they enter the shared layers, those of masked spans included. Below 1, what
+    the layers add counts for more than the embeddings themselves, so that the layers lean less on text (α of arXiv
+    2104.07474)."""
     text_blanks: bool = False
     """Embed a repeated unit once and CTC's blank for its other frames: text then looks like the posteriors of a CTC of
     units, which peak once for each unit."""
@@ -212,6 +219,12 @@ class ModelConfig(Section):
             raise clash("heads", f"{self.heads} heads must divide width {self.width} into even parts")
         if self.kernel % 2 == 0:
             raise clash("kernel", f"{self.kernel} must be odd: full-context layers centre it on a frame")
+        if self.text_depth >= self.shared_layers:
+            raise clash(
+                "text_depth",
+                f"{self.text_depth} leaves none of the {self.shared_layers} shared layers for text; "
+                f"{self.shared_layers - 1} is the largest",
+            )
         if not self.look_ahead_ms:
             raise clash("look_ahead_ms", "names no length; write 0 for no look-ahead")
         frame = self.features.frame_ms
@@ -219,6 +232,11 @@ class ModelConfig(Section):
             if length < 0 or abs(length / frame - round(length / frame)) > 1e-6:
                 raise clash("look_ahead_ms", f"{length:g} must be 0 or a multiple of an encoder frame, {frame:g} ms")
         return self
+
+    @property
+    def shared_layers(self) -> int:
+        """The number of shared layers, streaming and full-context ones."""
+        return self.streaming_layers + self.full_context_layers
 
     @property
     def blocks(self) -> tuple[int, ...]:

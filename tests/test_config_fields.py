@@ -23,7 +23,7 @@ from joint_st.data import augmentation, mixture
 from joint_st.data.tokenizers import Characters
 from joint_st.heads.base import register_head
 from joint_st.heads.ctc import CtcHead
-from tests.field_probes import beginning, evaluation, forward, loss, sources, step, training, updates
+from tests.field_probes import beginning, confused, evaluation, forward, loss, sources, step, training, updates
 from tests.tiny import tiny_config
 from tests.training import toy_run
 
@@ -184,6 +184,8 @@ FIELDS = {
     "text.mask_share": Field(0.3, loss, JOINT),
     "text.mask_span": Field(3, loss, JOINT),
     "text.substituted_share": Field(0.2, loss, JOINT),
+    "text.confusions": Field("{place}/absent.json", training, JOINT),
+    "text.confusion_scale": Field(2.0, confused, JOINT),
     "text.noise": Field(0.5, loss, JOINT),
     "spec_augment.frequency_masks": Field(1, loss),
     "spec_augment.frequency_width": Field(3, loss),

@@ -72,6 +72,7 @@ class Config(Section):
             }
             asking |= {
                 "data.text_batch_size": data.text_batch_size,
+                "text.confusions": self.text.confusions,
                 "model.unit_conditioning": self.model.unit_conditioning != "none" and self.model.unit_conditioning,
             }
             for path, value in asking.items():

@@ -17,6 +17,7 @@ from joint_st.models.layer import Block, Stack
 from joint_st.models.projection import Projection
 from joint_st.models.text_encoder import EncodedText, TextEncoder
 from joint_st.ops.masks import length_mask, zero_padding
+from joint_st.ops.text_frames import ConfusionRates
 from joint_st.passes import FULL_CONTEXT
 
 
@@ -140,10 +141,12 @@ class JointEncoder(nnx.Module):
         key=None,
         augmented=None,
         block: Block | None = None,
+        confusions: ConfusionRates | None = None,
     ) -> EncodedText:
         """Return embeddings of `units` [B, U] in `frames` text frames; see `TextEncoder` and `repetitions` in the same
         module. They are scaled by `text_scale`."""
-        encoded, scale = self.text(units, repetitions, frames, augment, key, augmented, block), self.config.text_scale
+        encoded = self.text(units, repetitions, frames, augment, key, augmented, block, confusions)
+        scale = self.config.text_scale
         return encoded if scale == 1 else encoded._replace(x=encoded.x * scale)
 
     def condition(self, kinds: Mapping[str, tuple[type[Conditioning], Any]], sizes, *, rngs: nnx.Rngs) -> None:

@@ -121,7 +121,7 @@ def train_asr(config: Config, workdir: Path, profile: range | None = None) -> No
             before = [subprocess.wait] if subprocess else []
             compiled = ""
             if start < data.text_first:
-                text_step = make_train_step(config, sizes, mesh, speech=False)
+                text_step = make_train_step(config, sizes, mesh, speech=False, confusions=data.confusions)
                 programs.add(text_step, state, data.text_buckets, *before)
                 programs.wait()
                 compiled = "; what speech needs is compiled meanwhile"
@@ -130,7 +130,8 @@ def train_asr(config: Config, workdir: Path, profile: range | None = None) -> No
                 programs.add(speech_step, state, data.speech_buckets, *before)
                 programs.wait()
                 compiled = "; what text needs is compiled meanwhile"
-            programs.add(make_train_step(config, sizes, mesh), state, data.buckets, *before)
+            step = make_train_step(config, sizes, mesh, confusions=data.confusions)
+            programs.add(step, state, data.buckets, *before)
             if not compiled:
                 programs.wait()
                 compiled = f", {len(programs)} shapes"
@@ -222,4 +223,4 @@ def _steps_left(config: Config, data: TrainingData, done: int) -> Steps | None:
         return None
     text = data.text_buckets if done < data.text_first else None
     speech = data.speech_buckets if done < data.text_from else None
-    return Steps(config, data.symbols.sizes, data.buckets, text, speech)
+    return Steps(config, data.symbols.sizes, data.buckets, text, speech, data.confusions)

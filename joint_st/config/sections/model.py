@@ -142,6 +142,12 @@ class TextConfig(Section):
     substituted_share: float = Field(default=0.0, ge=0, lt=1)
     """Share of units that are replaced in training by a random unit or by CTC's blank, because an auxiliary CTC does
     not always recognise what was said."""
+    confusions: str = ""
+    """File of counts (`joint-st confusions`) by which units are confused in training as a model confuses them when it
+    listens, in place of `substituted_share`. A missed unit becomes CTC's blank. An inserted one takes a frame that
+    repeats a unit, so there is none with `repetition` `none`. The run keeps a copy."""
+    confusion_scale: float = Field(default=1.0, gt=0)
+    """Factor on the counted rates of errors (`confusions`)."""
     noise: float = Field(default=0.0, ge=0)
     """Standard deviation of Gaussian noise added in training to the text's embeddings, which have a standard deviation
     of 1."""
@@ -150,6 +156,11 @@ class TextConfig(Section):
     def _range(self):
         if self.repeat_least > self.repeat_most:
             raise clash("repeat_least", f"{self.repeat_least} must be at most repeat_most {self.repeat_most}")
+        if self.confusions and self.substituted_share:
+            raise clash(
+                "confusions",
+                f"{self.confusions}, and substituted_share is {self.substituted_share}: both confuse units; set it to 0",
+            )
         return self
 
 

@@ -75,12 +75,12 @@ def recognise_units(trained: Trained, dataset: Dataset, name: str) -> Iterable[t
         prefetch=config.data.prefetch_batches,
         read_timeout=config.data.read_timeout_seconds,
     )
-    fields = ("audio", "audio_lengths", "units", "unit_lengths", "valid")
+    fields = ("audio", "audio_lengths", "units", "unit_lengths")
     for batch in tqdm.tqdm(read, name, plan.steps_per_epoch, unit="batch", leave=False, disable=None, delay=1):
         rows = put_batch({field: batch.arrays["paired"][field] for field in fields}, mesh)
         frames = best(trained.weights, rows["audio"], rows["audio_lengths"])
-        frames, units, lengths, valid = fetch((frames, rows["units"], rows["unit_lengths"], rows["valid"]))
-        for row in np.flatnonzero(valid & (lengths > 0)):
+        frames, units, lengths = fetch((frames, rows["units"], rows["unit_lengths"]))
+        for row in np.flatnonzero(lengths):
             yield units[row, : lengths[row]].tolist(), collapsed(frames[row])
 
 

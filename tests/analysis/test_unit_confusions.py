@@ -16,15 +16,15 @@ SYMBOLS = ("<pad>", "<unk>", "a", "b", "c", "d")
 
 
 def test_counts_are_those_of_the_best_alignment():
-    """By hand: b heard as d, c missed, an a inserted; then nothing of two; then two of nothing."""
-    found = count_confusions([([2, 3, 4, 5], [2, 5, 5, 2]), ([3, 3], []), ([], [4, 4])], SYMBOLS)
+    """By hand: b heard as d, c missed, a b inserted; then nothing of two; then two of nothing."""
+    found = count_confusions([([2, 3, 2, 4, 5, 2, 5], [2, 5, 2, 5, 2, 5, 3]), ([3, 3], []), ([], [4, 4])], SYMBOLS)
     expected = np.zeros((6, 6), int)
-    expected[2, 2], expected[3, 5], expected[4, 0], expected[5, 5], expected[3, 0] = 1, 1, 1, 1, 2
+    expected[2, 2], expected[3, 5], expected[4, 0], expected[5, 5], expected[3, 0] = 3, 1, 1, 2, 2
     np.testing.assert_array_equal(found.heard, expected)
-    assert found.inserted.tolist() == [0, 0, 1, 0, 2, 0]
-    assert (found.units, found.substitutions, found.deletions, found.insertions) == (6, 1, 3, 3)
+    assert found.inserted.tolist() == [0, 0, 0, 1, 2, 0]
+    assert (found.units, found.substitutions, found.deletions, found.insertions) == (9, 1, 3, 3)
     table = make_table(found, "of two")
-    assert "6 units, 116.7% errors: sub 16.7%, del 50.0%, ins 50.0%" in table.title
+    assert "9 units, 77.8% errors: sub 11.1%, del 33.3%, ins 33.3%" in table.title
     assert list(table.columns[0].cells)[:2] == ["b", "b"] and list(table.columns[1].cells)[0] == "(nothing)"
 
 

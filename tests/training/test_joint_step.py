@@ -311,9 +311,12 @@ def test_the_weights_of_the_losses_that_need_text_rise_from_a_step_on():
 
 def test_a_step_without_text_is_that_of_the_losses_of_speech():
     """Before `training.text_from_step`, a step computes what one without any text does."""
-    speech = {"losses.reconstruction": {"streaming": 0, "full_context": 0}, "losses.consistency.weight": 0}
+    unweighted = ("losses.reconstruction.streaming", "losses.reconstruction.full_context", "losses.consistency.weight")
     batch, traced = {"paired": joint_batch()["paired"]}, []
-    for changes, text in ((JOINT | {"training.text_from_step": 5}, False), (JOINT | speech, True)):
+    for changes, text in (
+        (JOINT | {"training.text_from_step": 5}, False),
+        (JOINT | dict.fromkeys(unweighted, 0), True),
+    ):
         config, sizes = override(CONFIG, changes), SymbolSizes(VOCABULARY, UNITS)
         mesh = make_mesh(config.parallel)
         with jax.set_mesh(mesh):

@@ -42,7 +42,7 @@ def test_a_run_whose_text_comes_later_goes_on_as_it_would_have(corpora, tmp_path
     rows = [row for row in whole if row["loss"]]
     assert [row["full_context_reconstruction"] != "" for row in rows] == [False] * 4 + [True] * 2
     assert [float(row["sentences"] or 0) for row in rows] == [0] * 4 + [4] * 2
-    assert all(float(row["utterances"]) == 4 for row in rows)
+    assert all(float(row["utterances"]) > 0 for row in rows)
     # Of steps 1 to 6, the checkpoint of 3 is before the first with text.
     for step in (4, 6):
         shutil.rmtree(run / "checkpoints" / str(step), ignore_errors=True)

@@ -81,7 +81,7 @@ def add(commands: Commands) -> None:
 
     synthesize = data_commands.add(
         "synthesize",
-        "speak text without audio, by espeak-ng, to train on beside recorded speech",
+        "speak text without audio, by espeak-ng, to train on together with recordings",
         """
         joint-st data synthesize text:sentences.txt --language en --out corpus/spoken
         joint-st data synthesize configs/quickstart.py --out spoken --most 5000 --seed 1

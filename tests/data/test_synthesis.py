@@ -1,4 +1,4 @@
-"""Synthetic speech: its folder, what is kept of an earlier command, and how it counts beside recorded speech."""
+"""Synthetic speech: its folder, what is kept of an earlier command, and how it counts where there is recorded speech too."""
 
 import errno
 import json
@@ -181,7 +181,7 @@ def test_a_full_disk_is_told_and_what_is_there_is_kept(sentences, spoken, tmp_pa
     assert "1 made, 1 kept" in capsys.readouterr().out and contents(out) == contents(spoken)
 
 
-# Beside recorded speech
+# Together with recorded speech
 
 
 @pytest.fixture

@@ -54,7 +54,7 @@ class _Sentence(NamedTuple):
     language: str
     """BCP 47 tag."""
     voice: str
-    """As espeak-ng names it, with the speaker variant."""
+    """Identifier of espeak-ng's voice, with the speaker variant."""
 
 
 class Synthesized(NamedTuple):

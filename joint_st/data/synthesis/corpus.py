@@ -172,14 +172,21 @@ def _existing_variants(names: Sequence[str]) -> tuple[str, ...]:
 def _open(source: str, language: str) -> tuple[Concatenated, str, str]:
     """Return the sentences of a source or of a config, the tag of those that state no language, and where it is
     stated."""
-    path = storage.path(source) if "://" in source or ":" not in source else Path(source)
-    if path.suffix not in (".py", ".json") and not path.is_dir():
+    if not _is_config(source):
         return Concatenated([open_source(parse_source(source))]), language, "--language"
-    data = load(path).data
+    data = load(source).data
     if not data.text:
         raise UserError(f"{source}: its data.text names no source; add one, or give a source such as text:FILE")
     corpora = Concatenated([open_source(one) for one in data.text])
     return corpora, language or data.units.language, "--language" if language else "data.units.language"
+
+
+def _is_config(source: str) -> bool:
+    """Return whether a source is a config file or the directory of a run."""
+    if ":" in source and "://" not in source:  # `text:FILE`
+        return False
+    path = storage.path(source)
+    return path.suffix in (".py", ".json") or path.is_dir()
 
 
 def _sentences(

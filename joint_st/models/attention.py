@@ -10,7 +10,7 @@ import numpy as np
 from flax import nnx
 
 from joint_st.models.layer import Block, Layer, ends_of_blocks
-from joint_st.ops.attention import attend
+from joint_st.ops.attention import attend, attend_fused
 from joint_st.ops.masks import zero_padding
 
 
@@ -109,10 +109,13 @@ class Attention(Layer):
         left_context: int | None,
         blocks: tuple[int, ...] = (1,),
         *,
+        fused: bool = False,
         dtype,
         rngs: nnx.Rngs,
     ):
+        """fused: compute attention over whole sequences by a fused kernel, where the platform has one."""
         self.heads = heads
+        self.fused = fused and left_context is None
         self.left_context = left_context
         self.blocks = blocks
         self.look_ahead = None if left_context is None else blocks[0] - 1
@@ -130,6 +133,9 @@ class Attention(Layer):
         x = zero_padding(x, mask)
         frames, past = x.shape[1], self.left_context
         positions = np.arange(frames)
+        if self.fused:
+            q, k, v = rotate(self.query(x), positions), rotate(self.key(x), positions), self.value(x)
+            return self._finish(attend_fused(q, k, v, mask), mask)
         block = self.blocks[0] if block is None else block
         tile = past and tile_frames(past, self.blocks)
         if tiled := past is not None and tiles_pay(frames, past, tile):

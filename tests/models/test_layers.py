@@ -38,6 +38,7 @@ LAYERS = {
     "attention_short_past": lambda rngs: Attention(WIDTH, 2, 3, dtype=F32, rngs=rngs),
     "attention_long_past": lambda rngs: Attention(WIDTH, 2, 40, dtype=F32, rngs=rngs),
     "attention_full_context": lambda rngs: Attention(WIDTH, 2, None, dtype=F32, rngs=rngs),
+    "attention_fused": lambda rngs: Attention(WIDTH, 2, None, fused=True, dtype=F32, rngs=rngs),
     "convolution_causal": lambda rngs: ConvolutionModule(WIDTH, 5, causal=True, dtype=F32, rngs=rngs),
     "convolution_centred": lambda rngs: ConvolutionModule(WIDTH, 5, causal=False, dtype=F32, rngs=rngs),
     "convolution_one_frame": lambda rngs: ConvolutionModule(WIDTH, 1, causal=True, dtype=F32, rngs=rngs),

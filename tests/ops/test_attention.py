@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from joint_st.ops.attention import attend
+from joint_st.ops.attention import attend, attend_fused
+from joint_st.ops.masks import length_mask
 
 SHAPE = 2, 5, 3, 4
 """Utterances, queries, heads, width of a head."""
@@ -68,3 +69,18 @@ def test_a_query_that_sees_nothing_gets_the_mean_and_gives_no_gradient_to_querie
 def test_large_scores_stay_finite():
     (q, k, v), allowed, g = example()
     assert all(np.isfinite(x).all() for x in results(attend, (1e4 * q, 1e4 * k, v), allowed, g))
+
+
+def test_the_call_that_is_fused_on_gpus_gives_the_same_values_and_gradients():
+    rng = np.random.default_rng(0)
+    arrays = tuple(jnp.asarray(rng.normal(size=SHAPE), jnp.float32) for _ in range(3))
+    mask = length_mask(jnp.array([SHAPE[1], 3]), SHAPE[1])
+    g = jnp.where(mask[..., None, None], jnp.asarray(rng.normal(size=SHAPE), jnp.float32), 0)
+    fused, plain = (results(form, arrays, seen, g) for form, seen in ((attend_fused, mask), (attend, mask[:, None])))
+    for ours, other in zip(fused, plain):
+        np.testing.assert_allclose(ours[mask], other[mask], rtol=1e-5, atol=2e-6)
+
+
+def test_a_sequence_of_no_frames_stays_finite_where_attention_is_fused():
+    arrays = tuple(jnp.ones(SHAPE) for _ in range(3))
+    assert all(np.isfinite(x).all() for x in results(attend_fused, arrays, jnp.zeros(SHAPE[:2], bool), jnp.ones(SHAPE)))

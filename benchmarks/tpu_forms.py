@@ -38,9 +38,10 @@ from joint_st.compile_check.compiled import matrix_flops
 from joint_st.compile_check.hbm import hbm_bytes
 from joint_st.config import FeaturesConfig
 from joint_st.distributed.topology import Topology, parse_topology
-from joint_st.models import conformer, layer
 from joint_st.models import attention as attention_layer
+from joint_st.models import conformer, layer
 from joint_st.ops import attention, log_mel
+from joint_st.ops.fused_attention import attend_fused
 
 RESULTS = machine.RESULTS / "tpu_forms.json"
 
@@ -106,6 +107,10 @@ def _forward(q, k, v, allowed):
 ours.defvjp(_forward, lambda saved, g: (*attention._gradient_on_cpu(*saved, g), None))
 
 
+def fused(q, k, v, allowed):
+    return attend_fused(q, k, v, allowed[:, 0])
+
+
 def padded(x, to: int):
     return jnp.pad(x, ((0, 0), (0, -x.shape[1] % to)) + ((0, 0),) * (x.ndim - 2))
 
@@ -121,36 +126,9 @@ def flash(q, k, v, allowed):
     return y.transpose(0, 2, 1, 3)[:, :frames]
 
 
-def splash(q, k, v, allowed, fused_backward: bool = True):
-    """Pallas's splash attention, padded in the same way; each block of queries sees all keys at once."""
-    from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_kernel as kernel
-    from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_mask as masks
-
-    frames = q.shape[1]
-    ids = padded(allowed[:, 0], 128).astype(jnp.int32)
-    q, k, v = (padded(x, 128).transpose(0, 2, 1, 3) for x in (q * q.shape[-1] ** -0.5, k, v))
-    whole = q.shape[2]
-    block = next(size for size in (512, 384, 256, 128) if whole % size == 0)
-    sizes = kernel.BlockSizes(
-        block_q=block,
-        block_kv=block,
-        block_kv_compute=block,
-        block_q_dkv=block,
-        block_kv_dkv=block,
-        block_kv_dkv_compute=block,
-        block_q_dq=None if fused_backward else block,
-        block_kv_dq=None if fused_backward else block,
-        use_fused_bwd_kernel=fused_backward,
-    )
-    every = masks.MultiHeadMask([masks.FullMask((whole, whole))] * q.shape[1])
-    attend = kernel.make_splash_mha_single_device(every, block_sizes=sizes, residual_checkpoint_name=attention.ATTENDED)
-    y = jax.vmap(lambda q, k, v, ids: attend(q, k, v, segment_ids=kernel.SegmentIds(ids, ids)))(q, k, v, ids)
-    return y.transpose(0, 2, 1, 3)[:, :frames]
-
-
 TAKEN = "JAX's own"
 """The form that joint_st takes on TPUs."""
-ATTENTION = {TAKEN: own, "our gradient": ours, "flash (Pallas)": flash, "splash (Pallas)": splash}
+ATTENTION = {TAKEN: own, "our gradient": ours, "flash (Pallas)": flash, "splash (Pallas)": fused}
 
 
 def attention_forms() -> Iterator[Form]:
@@ -197,7 +175,7 @@ def layer_forms() -> Iterator[Form]:
         sizes = {"batch": ROWS, "frames": frames}
 
         # Only forms that name what a layer keeps for its gradient; joint_st's own is the one that it takes.
-        for name, form in {TAKEN: attention.attend, "our gradient": ours, "splash (Pallas)": splash}.items():
+        for name, form in {TAKEN: attention.attend, "our gradient": ours, "splash (Pallas)": fused}.items():
             patches = ((attention_layer, "attend", form),)
             what = f"attention: {name}"
             yield Form("layers", what, name == TAKEN, sizes, jax.grad(loss, (0, 1)), arguments, patches)

@@ -8,9 +8,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+from jax.sharding import PartitionSpec
 
+from joint_st.distributed.mesh import BATCH, ambient_mesh, batch_devices
 from joint_st.models.layer import Block, Layer, ends_of_blocks
-from joint_st.ops.attention import attend, attend_fused
+from joint_st.ops.attention import attend
+from joint_st.ops.fused_attention import attend_fused
 from joint_st.ops.masks import zero_padding
 
 
@@ -94,6 +97,17 @@ def in_sight(queries: np.ndarray, keys: np.ndarray, left_context: int, block: Bl
     return (keys < ends) & (keys >= ends - block - left_context)
 
 
+def fused_on_devices(rows: int, heads: int):
+    """Return fused attention over so many rows and heads, which each device computes for its own; None where the devices
+    do not divide them."""
+    if (mesh := ambient_mesh()) is None:
+        return attend_fused
+    if rows % batch_devices(mesh) or heads % mesh.shape["tensor"]:
+        return None
+    own = PartitionSpec(*BATCH, None, "tensor")
+    return jax.shard_map(attend_fused, mesh=mesh, in_specs=(own, own, own, BATCH), out_specs=own, check_vma=False)
+
+
 class Attention(Layer):
     """Self-attention [B, T, D] -> [B, T, D].
 
@@ -133,9 +147,6 @@ class Attention(Layer):
         x = zero_padding(x, mask)
         frames, past = x.shape[1], self.left_context
         positions = np.arange(frames)
-        if self.fused:
-            q, k, v = rotate(self.query(x), positions), rotate(self.key(x), positions), self.value(x)
-            return self._finish(attend_fused(q, k, v, mask), mask)
         block = self.blocks[0] if block is None else block
         tile = past and tile_frames(past, self.blocks)
         if tiled := past is not None and tiles_pay(frames, past, tile):
@@ -143,7 +154,12 @@ class Attention(Layer):
         else:
             allowed = mask[:, None, :] if past is None else allowed_pairs(mask, past, block)
         q, k, v = rotate(self.query(x), positions), rotate(self.key(x), positions), self.value(x)
-        y = tiled_attention(q, k, v, mask, past, block, tile) if tiled else attend(q, k, v, allowed)
+        if tiled:
+            y = tiled_attention(q, k, v, mask, past, block, tile)
+        elif self.fused and (form := fused_on_devices(*q.shape[::2])):
+            y = form(q, k, v, mask)
+        else:
+            y = attend(q, k, v, allowed)
         return self._finish(y, mask)
 
     def _finish(self, y, mask):

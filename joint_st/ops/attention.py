@@ -30,21 +30,6 @@ def attend(q: jax.Array, k: jax.Array, v: jax.Array, allowed: jax.Array) -> jax.
     return lax.platform_dependent(q, k, v, allowed, cpu=_attend_on_cpu, default=_jaxs_own)
 
 
-def attend_fused(q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array) -> jax.Array:
-    """Attend with `q` to `k`, `v`, all [B, T, H, E], whose `mask` [B, T] is true up to the length of each sequence. Returns
-    [B, T, H, E]; what padding attends to is not defined, but finite.
-
-    On NVIDIA GPUs this is cuDNN's fused attention, which never writes the weights of all pairs into memory. It takes
-    float16 and bfloat16, and heads of a width that is a multiple of 8. Elsewhere JAX computes the same in several steps.
-    """
-    # A sequence of no frames would divide by zero.
-    lengths = jnp.maximum(mask.sum(axis=1, dtype=jnp.int32), 1)
-    # Named when it is traced: without a GPU, JAX refuses to trace a call of cuDNN.
-    implementation = "cudnn" if jax.default_backend() == "gpu" else "xla"
-    y = jax.nn.dot_product_attention(q, k, v, key_value_seq_lengths=lengths, implementation=implementation)
-    return checkpoint_name(y, ATTENDED)
-
-
 def _forward(q, k, v, allowed):
     y = checkpoint_name(attend(q, k, v, allowed), ATTENDED)
     return y, (q, k, v, allowed, y)

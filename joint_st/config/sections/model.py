@@ -201,9 +201,9 @@ class ModelConfig(Section):
     model on CPU then is faster."""
 
     attention: Literal["plain", "fused"] = "plain"
-    """How layers with full context compute attention. `fused`: by a single kernel (cuDNN's) on NVIDIA GPUs, which does not
-    write the weights of all pairs of frames into memory; it needs `compute_dtype` bfloat16 and heads of a multiple of 8
-    values. Elsewhere both give the same numbers, and `plain` is as fast or faster."""
+    """How layers with full context compute attention. `fused`: by one kernel, which does not write the weights of all pairs
+    of frames into memory: Pallas's splash attention on TPUs, cuDNN's on NVIDIA GPUs. It needs `compute_dtype` bfloat16 and
+    heads of a multiple of 8 values. Elsewhere the same is computed in several steps, and `plain` is faster."""
 
     @pydantic.field_validator("look_ahead_ms", mode="before")
     @classmethod

@@ -339,7 +339,7 @@ RESULT_SECTIONS = (
         "quickstart",
         "One training of minutes, decoded in several ways. The language models are made of the training texts alone.",
         "joint-st train configs/quickstart.py\n"
-        "python benchmarks/quickstart.py runs/quickstart --json benchmarks/results/quickstart.json",
+        "python -m benchmarks.quickstart runs/quickstart --json benchmarks/results/quickstart.json",
         (("WER on the test split, by decoder:", "decoders"),),
     ),
     (

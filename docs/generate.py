@@ -312,7 +312,7 @@ def result_page() -> str:
         if name not in found:
             continue
         lines += [f"## {title}", "", what, "", "```text", command, "```", ""]
-        for heading, key in parts:
+        for heading, key in ((heading, key) for heading, key in parts if key in found[name]):
             lines += [heading.format(**found[name]), "", "{.numbers}", found[name][key], ""]
     return "\n".join(lines)
 

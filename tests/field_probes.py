@@ -152,7 +152,7 @@ def training(config: Config, place: Path) -> Any:
         patch.setattr(asr, "make_train_step", lambda *arguments, **options: None)
         patch.setattr(loop, "Programs", FakePrograms)
         patch.setattr(asr, "Scorer", FakeScorer)
-        patch.setattr(asr, "evaluate_run", lambda run: seen.append("evaluated"))
+        patch.setattr(asr, "evaluate_run", lambda run, **how: seen.append(("evaluated", sorted(how))))
         patch.setattr(loader, "ThreadPoolExecutor", Readers)
         patch.setattr(loader, "in_time", lambda iterator, seconds, _: seen.append(seconds) or iterator)
         patch.setattr(grain, "ReadOptions", ReadOptions)

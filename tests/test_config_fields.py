@@ -104,6 +104,7 @@ FIELDS = {
     "data.train.1.kind": Field({"data.train.1": {"kind": "text", "path": "{place}/a.txt"}}, training),
     "data.train.1.path": Field("{place}/other.jsonl", training),
     "data.train.1.corpus": Field("mine", sources),
+    "data.train.1.where": Field({"text": ["nobody says this"]}, training),
     "data.dev": Field([OTHER], training, {"data.dev": []}),
     "data.test": Field({"test": OTHER}, training),
     "data.text.0.kind": Field({"data.text.0": OTHER}, training),
@@ -218,6 +219,7 @@ FIELDS = {
     "training.init.allow": Field(["shared", "spare"], beginning, TAKEN | {"training.init.rename": {"shared": "spare"}}),
     "evaluation.batch_size": Field(4, training),
     "evaluation.bootstrap_samples": Field(200, evaluation),
+    "evaluation.ngram_order": Field(2, training, {"data.test": {"test": OTHER}}),
     "evaluation.rank_by": Field("cer", training),
     "parallel.data": Field(2, training),
     "parallel.fsdp": Field(2, training),
@@ -292,7 +294,13 @@ def filled(value, place):
     return [filled(inner, place) for inner in value] if isinstance(value, list) else value
 
 
-@pytest.mark.parametrize("path", PATHS)
+def case(path: str):
+    """Return the parameter of a field's test; those that trace a step or a model take minutes of a core together."""
+    traced = path in FIELDS and FIELDS[path].probe in (forward, loss, step)
+    return pytest.param(path, marks=pytest.mark.slow) if traced else path
+
+
+@pytest.mark.parametrize("path", map(case, PATHS))
 def test_every_field_changes_something(path, corpora, place, tmp_path):
     assert path in FIELDS, f"{path} is new: say in FIELDS what it changes"
     field = FIELDS[path]

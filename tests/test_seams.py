@@ -114,6 +114,7 @@ class Agreement(Loss):
         return Found({"agreement": {Pass.AUDIO: value}}, {"agreement_distance": {Pass.AUDIO: distance}})
 
 
+@pytest.mark.slow
 def test_a_loss_on_two_maskings_is_what_it_is_by_hand():
     steps = Steps({"losses.agreement.weight": 0.5, "spec_augment": {"frequency_masks": 2, "frequency_width": 4}})
     state, batch = steps.warm(), make_batch()

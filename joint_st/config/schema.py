@@ -59,6 +59,11 @@ class Config(Section):
                 "spec_augment.frequency_width",
                 f"{self.spec_augment.frequency_width} is wider than model.features.mels {self.model.features.mels}",
             )
+        if self.evaluation.ngram_order and not self.data.dev:
+            raise clash(
+                "evaluation.ngram_order",
+                f"{self.evaluation.ngram_order}, and data.dev names no source on which its weights can be tuned",
+            )
         return self
 
     @pydantic.model_validator(mode="after")

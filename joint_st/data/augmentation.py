@@ -7,7 +7,8 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 
-from joint_st.config import AugmentationConfig, Gain, Identity, Noise
+from joint_st.config import AugmentationConfig, Gain, Identity, Noise, Speed
+from joint_st.data.audio import resample
 
 STREAM = 2
 """Number of the stream of its random draws, different from those of the plans."""
@@ -98,6 +99,24 @@ class Noisier(_SameLength):
         if drawn >= config.share or not len(speech.audio):
             return speech
         return speech._replace(audio=with_noise(speech.audio, decibels, config.colour, random))
+
+
+@augments("speed")
+class Faster:
+    """Plays an utterance faster or slower; the times of its words move with it."""
+
+    def __init__(self, config: Speed):
+        self._thousandths = [round(1000 * factor) for factor in config.factors]
+
+    def longest(self, samples: np.ndarray) -> np.ndarray:
+        return -(-np.asarray(samples, np.int64) * 1000 // min(self._thousandths)).astype(np.int32)
+
+    def __call__(self, speech: Speech, random: np.random.Generator) -> Speech:
+        thousandths = self._thousandths[random.integers(len(self._thousandths))]
+        times = speech.word_times
+        if times is not None:
+            times = times[0] * 1000 / thousandths, times[1] * 1000 / thousandths
+        return Speech(resample(speech.audio, thousandths, 1000), speech.rate, times)
 
 
 def as_int16(samples: np.ndarray) -> np.ndarray:

@@ -84,6 +84,11 @@ class RunDirectory:
         return self.root / "languages.json"
 
     @property
+    def ngram(self) -> Path:
+        """File of the n-gram model of the run's own texts, where its last table uses one (`evaluation.ngram_order`)."""
+        return self.root / "lm.arpa"
+
+    @property
     def metrics(self) -> Path:
         """File with a row of metrics every `training.log_every` steps."""
         return self.root / "metrics.csv"

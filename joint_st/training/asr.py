@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -9,16 +10,21 @@ from pathlib import Path
 import jax
 import numpy as np
 
+from joint_st import storage
 from joint_st.analysis.layers import LayerAnalysis
 from joint_st.config import Config, check_devices
 from joint_st.data.batch import Batch
 from joint_st.data.normalizers import normalizer
+from joint_st.decoding.decoders import Beam, Greedy
+from joint_st.decoding.fusion.build import FusionFiles
 from joint_st.distributed.peers import current
 from joint_st.errors import UserError
 from joint_st.evaluation.evaluate import Scorer, evaluate_run
 from joint_st.evaluation.ranking import Metric, ranking_metric
+from joint_st.lm.estimate import estimate_ngram
 from joint_st.losses.base import Column, make_losses
 from joint_st.passes import PASSES
+from joint_st.runs.directory import RunDirectory
 from joint_st.runs.lock import one_at_a_time
 from joint_st.training.compile_subprocess import Steps, compile_in_subprocess
 from joint_st.training.loop import (
@@ -138,7 +144,28 @@ def train_asr(config: Config, workdir: Path, profile: range | None = None) -> No
         end_training(session, state, start, began)
     current().wait("the last checkpoint")
     if config.data.test:
+        print_last_table(config, run)
+
+
+def print_last_table(config: Config, run: RunDirectory) -> None:
+    """Evaluate the test splits of a trained run: greedily, and by a beam with an n-gram model of the run's own texts
+    where `evaluation.ngram_order` asks for it."""
+    order = config.evaluation.ngram_order
+    if not order:
         evaluate_run(run.root)
+    elif current().several:
+        log("evaluation.ngram_order: not used, because one process alone can tune its weights; afterwards, use")
+        log(f"joint-st data ngram {run.root} --order {order} --level word --out lm.arpa, and joint-st evaluate --lm")
+        evaluate_run(run.root)
+    else:
+        with tempfile.TemporaryDirectory() as scratch:
+            # The decoder reads a local file, also where the run is in a bucket.
+            ngram = Path(scratch) / run.ngram.name if storage.is_remote(run.root) else run.ngram
+            estimate_ngram(config, run.root, order, "word", ngram)
+            if ngram != run.ngram:
+                storage.write_whole(run.ngram, ngram.read_bytes())
+            log(f"weights of {run.ngram}, on the dev set:")
+            evaluate_run(run.root, decoders=(Greedy(), Beam()), fusion=FusionFiles(ngram, None), tune={})
 
 
 def make_reporting(config: Config, data: TrainingData) -> Reporting:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from joint_st.config import Gain, Noise
+from joint_st.config import Gain, Noise, Speed
 from joint_st.data.augmentation import Speech, make_augmentation, with_noise
 from joint_st.errors import UserError
 
@@ -54,3 +54,27 @@ def test_a_share_of_the_utterances_gets_noise_and_silence_stays_silent():
 def test_a_range_upside_down_is_refused(kind):
     with pytest.raises((UserError, ValueError), match="is above high_db"):
         kind(low_db=7, high_db=6)
+
+
+def test_speed_changes_length_pitch_and_word_times():
+    times = np.array([0.1, 0.5]), np.array([0.4, 1.0])
+    speech = SPEECH._replace(word_times=times)
+    slow, same, fast = (make_augmentation([Speed(factors=(factor,))])(speech, 0, 0, 0) for factor in (0.8, 1.0, 1.25))
+    np.testing.assert_array_equal(same.audio, AUDIO)
+    assert len(slow.audio) == 20_000 and len(fast.audio) == 12_800
+    # A sine of 0.05 radians a sample turns into one of 0.04 and of 0.0625.
+    for changed, step in ((slow, 0.04), (fast, 0.0625)):
+        peak = np.argmax(np.abs(np.fft.rfft(changed.audio * np.hanning(len(changed.audio)))))
+        assert 2 * np.pi * peak / len(changed.audio) == pytest.approx(step, rel=0.01)
+    np.testing.assert_allclose(slow.word_times, np.array(times) / 0.8)
+    np.testing.assert_allclose(fast.word_times, np.array(times) / 1.25)
+
+    several = make_augmentation([Speed()])
+    lengths = [len(several(speech, 0, step, 0).audio) for step in range(300)]
+    assert {round(16_000 / length, 1) for length in lengths} == {0.9, 1.0, 1.1}
+    for samples in (1, 15_999, 16_000, 16_001):
+        audio = AUDIO[:samples] if samples <= 16_000 else np.pad(AUDIO, (0, 1))
+        longest = max(len(several(Speech(audio, 16_000, None), 0, step, 0).audio) for step in range(20))
+        assert longest <= several.planned(np.array([samples]))[0] <= longest + 1
+    with pytest.raises((UserError, ValueError), match="0.1 must be at least 0.25"):
+        Speed(factors=(1.0, 0.1))

@@ -126,6 +126,26 @@ def test_unreadable_audio_is_known_before_and_when_reading(tmp_path):
             corpus[i]
 
 
+def test_lines_are_chosen_by_the_values_of_their_keys(tmp_path):
+    speakers = [7, "b", "b", None, "c"]
+    lines = [{**LINE, "id": n, "text": "x" * n, "speaker": speaker} for n, speaker in enumerate(speakers)]
+    path = write_manifest(tmp_path, [*lines, "{broken"])
+
+    def chosen(**where):
+        return open_source(ManifestSource(path=str(path), where=where))
+
+    some = pickle.loads(pickle.dumps(chosen(speaker=("7", "b"))))
+    assert [some.entry(i).id for i in range(3)] == ["0", "1", "2"] and some.entry(1).text == "x"
+    assert [entry.id for entry in map(chosen(speaker=("b",), id=("2",)).entry, range(1))] == ["2"]
+    assert some.place != chosen(speaker=("b",)).place != open_manifest(path).place
+    # What cannot be read is not passed over in silence.
+    assert len(some) == 4
+    with pytest.raises(UserError, match="train.jsonl:6: not JSON"):
+        some.entry(3)
+    with pytest.raises(UserError, match="train.jsonl: no line has speaker a; correct the source's `where`"):
+        len(chosen(speaker=("b", "a")))
+
+
 def test_a_missing_manifest_is_named(tmp_path):
     with pytest.raises(UserError, match=f"{tmp_path}/none.jsonl: no such file"):
         open_manifest(tmp_path / "none.jsonl")

@@ -345,6 +345,7 @@ def test_nothing_to_evaluate(evaluated, tmp_path, capsys):
     assert "none.jsonl: no such file" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_recorded_digits(recorded, tmp_path, capsys):
     """Two steps on recordings, then some of their test split, whose speaker is another."""
     digits = recorded / "spoken_digits"

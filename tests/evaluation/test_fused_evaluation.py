@@ -9,9 +9,13 @@ import numpy as np
 import pytest
 
 from joint_st.cli import main
+from joint_st.config import ManifestSource, load, override, save
 from joint_st.data.normalizers import normalizer
+from joint_st.errors import UserError
 from joint_st.evaluation import tuning
 from joint_st.lm.arpa import read_arpa
+from joint_st.runs.directory import RunDirectory
+from joint_st.training.asr import print_last_table
 
 
 @pytest.fixture(scope="module")
@@ -242,3 +246,21 @@ def test_mistakes(run, spoken, tmp_path, monkeypatch, capsys, arguments, message
     (tmp_path / "foreign.arpa").write_text(f"\\data\\\nngram 1=4\n\n\\1-grams:\n{unigrams}\n\\end\\\n")
     assert main(["evaluate", str(run), "--data", f"t={spoken / 'test.jsonl'}", *arguments]) == 2
     assert message in capsys.readouterr().err
+
+
+def test_the_last_table_of_a_run_has_an_n_gram_of_its_own_texts(run, splits, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(tuning, "ROUNDS", 2)
+    own = shutil.copytree(run, tmp_path / "run")
+    dev, test = (ManifestSource(path=splits[name]) for name in ("dev", "test"))
+    data = {"data.dev": [dev], "data.test": {"test": test}, "evaluation.ngram_order": 2}
+    config = override(load(own / "config.json"), data)
+    save(config, own / "config.json")
+    print_last_table(config, RunDirectory(own))
+    assert (own / "lm.arpa").read_bytes() == (run / "word.arpa").read_bytes()
+    said = capsys.readouterr().err
+    assert f"weights of {own / 'lm.arpa'}, on the dev set:\n" in said and "\ndev: WER " in said
+    (table,) = own.glob("evaluations/*tuned_on_dev.json")
+    decoders = {row["decoder"].partition(" weight")[0] for row in json.loads(table.read_text())}
+    assert decoders == {"greedy", "beam 16, word 2-gram lm.arpa"}
+    with pytest.raises(UserError, match="evaluation.ngram_order: 2, and data.dev names no source"):
+        override(config, {"data.dev": []})

@@ -133,6 +133,7 @@ def test_equals_the_literal_recursion_and_its_finite_differences(alignment, cost
         np.testing.assert_allclose((ours * direction).sum(), slope(value, embeddings, direction), rtol=2e-4)
 
 
+@pytest.mark.slow
 def test_dtw_equals_librosa():
     from librosa.sequence import dtw
 

@@ -193,6 +193,7 @@ def test_rows_without_meaning_change_nothing(whole):
     equal(changed.params, expected.params)
 
 
+@pytest.mark.slow
 def test_parts_add_up_to_the_whole_batch(whole):
     state, batch = whole(whole.init(), joint_batch(9))[0], joint_batch()
     expected, expected_metrics = whole(state, batch)

@@ -254,6 +254,7 @@ def test_the_data_that_have_changed_are_named(change, stored, named):
         check_same_data(session, 4, now.fingerprint, now.fingerprint_by_field)
 
 
+@pytest.mark.slow
 def test_nan_names_the_step_and_the_utterance(trained, tmp_path, monkeypatch, capsys):
     prepared, plan = plan_of(load(trained))
     # Steps are counted from 1, batches from 0.
@@ -282,6 +283,7 @@ def test_nan_names_the_step_and_the_utterance(trained, tmp_path, monkeypatch, ca
     assert_same(tmp_path / "run", trained)
 
 
+@pytest.mark.slow
 def test_weights_that_explode_stop_the_run_before_they_are_saved(trained, tmp_path, capsys):
     """The loss of such a step is still finite."""
     run = tmp_path / "run"

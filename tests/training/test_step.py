@@ -332,6 +332,7 @@ def on_eight_devices():
             assert not any(f" {collective}" in line for collective in COLLECTIVES), (name, line)
 
 
+@pytest.mark.slow
 def test_eight_devices_do_what_one_does():
     flags = "--xla_backend_optimization_level=0 --xla_force_host_platform_device_count=8"
     program = "from tests.training.test_step import on_eight_devices; on_eight_devices()"

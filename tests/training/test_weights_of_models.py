@@ -36,6 +36,7 @@ def joint_config(corpora, changes) -> Config:
     return tiny_config(corpora, {"data.dev": [], "data.test": {}, **changes})
 
 
+@pytest.mark.slow
 def test_a_run_trains_on_from_the_weights_of_another(corpora, joint_source, tmp_path, capfd):
     """It says so, and keeps it in its checkpoints."""
     # The first step has a learning rate of 0, so it leaves the weights as they were.

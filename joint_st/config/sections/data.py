@@ -43,6 +43,9 @@ class ManifestSource(Source):
     """The manifest. `~` and `$VARIABLES` are expanded; audio paths in it are relative to its folder."""
     corpus: str = ""
     """Name of the corpus in tables and figures; the manifest's folder when empty."""
+    where: dict[str, tuple[str, ...]] = {}
+    """Which lines are taken: those that have one of the values under each of these keys, such as some speakers. A value
+    that no line has is an error. Empty: all lines."""
 
 
 class TfdsSource(Source):
@@ -128,6 +131,22 @@ class Noise(AugmentationConfig):
     def _range(self):
         if self.low_db > self.high_db:
             raise clash("low_db", f"{self.low_db} is above high_db {self.high_db}")
+        return self
+
+
+class Speed(AugmentationConfig):
+    """Plays an utterance at one of several speeds, drawn with equal chances, by resampling, which moves its pitch too (Ko
+    et al., "Audio augmentation for speech recognition", Interspeech 2015)."""
+
+    kind: Literal["speed"] = "speed"
+    factors: tuple[float, ...] = Field(default=(0.9, 1.0, 1.1), min_length=1)
+    """The speeds, relative to the recording's, to a thousandth."""
+
+    @pydantic.model_validator(mode="after")
+    def _range(self):
+        for factor in self.factors:
+            if not 0.25 <= factor <= 4:
+                raise clash("factors", f"{factor} must be at least 0.25 and at most 4")
         return self
 
 

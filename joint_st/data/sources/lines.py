@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import functools
 from array import array
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -28,10 +29,14 @@ it."""
 
 
 class Lines:
-    """The lines of a UTF-8 file that hold more than white space; they are found on first use."""
+    """The lines of a UTF-8 file that hold more than white space; they are found on first use.
 
-    def __init__(self, path: Path):
+    keep: whether a line, as bytes, is one of them; None: all are.
+    """
+
+    def __init__(self, path: Path, keep: Callable[[bytes], bool] | None = None):
         self.path = path
+        self._keep = keep
 
     @functools.cached_property
     def _offsets(self) -> np.ndarray:
@@ -46,7 +51,7 @@ class Lines:
                 position += len(line)
                 if start == 0 and line.startswith(codecs.BOM_UTF8):
                     start, line = len(codecs.BOM_UTF8), line[len(codecs.BOM_UTF8) :]
-                if not line.isspace():
+                if not line.isspace() and (self._keep is None or self._keep(line)):
                     offsets.append(start)
         return np.asarray(offsets, np.int64)
 

@@ -7,6 +7,7 @@ import logging
 import math
 import os
 import re
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -63,6 +64,26 @@ HALF_PAIR = re.compile("[\ud800-\udfff]")
 """Half a surrogate pair, which JSON can hold and UTF-8 cannot."""
 
 
+class _Chosen:
+    """Tells the lines that have one of the wanted values under each key; lines that cannot be read count as chosen,
+    because reading them says what is wrong."""
+
+    def __init__(self, where: Mapping[str, tuple[str, ...]]):
+        self._where = where
+        self.missing = {(key, value) for key, values in where.items() for value in values}
+
+    def __call__(self, line: bytes) -> bool:
+        try:
+            fields = json.loads(line)
+        except (ValueError, RecursionError):
+            return True
+        if not isinstance(fields, dict):
+            return True
+        found = {(key, str(fields.get(key))) for key in self._where}
+        self.missing -= found
+        return all(value in self._where[key] for key, value in found)
+
+
 @opens("manifest")
 class Manifest:
     """The utterances of a manifest.
@@ -80,13 +101,21 @@ class Manifest:
         path = existing(config.path)
         self.name = storage.printable(config.corpus or path.resolve().parent.name)
         self._folder = path.parent
-        self._lines = Lines(path)
+        self._chosen = _Chosen(config.where) if config.where else None
+        self._lines = Lines(path, self._chosen)
         self._unknown: set[str] = set()
-        self.place = f"manifest {storage.printable(path.absolute())}"
+        where = f" {json.dumps(config.where, sort_keys=True)}" if config.where else ""
+        self.place = f"manifest {storage.printable(path.absolute())}{where}"
         self.version = storage.version(path)
 
     def __len__(self) -> int:
-        return len(self._lines)
+        count = len(self._lines)
+        if self._chosen and self._chosen.missing:
+            key, value = min(self._chosen.missing)
+            raise UserError(
+                storage.printable_text(f"{self._lines.path}: no line has {key} {value}; correct the source's `where`")
+            )
+        return count
 
     def where(self, i: int) -> str:
         """Return the file and the line of an utterance."""

@@ -8,6 +8,8 @@ again. Its results cannot be kept, because they differ by platform, and a progra
 
 from __future__ import annotations
 
+from typing import Literal
+
 import jax
 import jax.numpy as jnp
 from jax import lax
@@ -52,7 +54,7 @@ def by_lengths(q, k, v, mask):
     # A sequence of no frames would divide by zero.
     lengths = jnp.maximum(mask.sum(axis=1, dtype=jnp.int32), 1)
     # Named when it is traced: without a GPU, JAX refuses to trace a call of cuDNN.
-    implementation = "cudnn" if jax.default_backend() == "gpu" else "xla"
+    implementation: Literal["cudnn", "xla"] = "cudnn" if jax.default_backend() == "gpu" else "xla"
     return jax.nn.dot_product_attention(q, k, v, key_value_seq_lengths=lengths, implementation=implementation)
 
 

@@ -6,7 +6,7 @@ are zero. So a stream that delivers one hop delivers one feature frame, with no 
 
 from __future__ import annotations
 
-import functools
+from collections.abc import Callable
 from types import MappingProxyType
 from typing import Literal
 
@@ -126,11 +126,10 @@ def mel_power(
     if past is None:
         past = jnp.zeros((audio.shape[0], window - hop), audio.dtype)
     padded = jnp.concatenate([past, audio], axis=1).astype(jnp.float32) / 32768.0
-    given = {"window": window, "hop": hop, "remove_offset": remove_offset}
-    forms = {name: functools.partial(function, **given) for name, function in FORMS.items()}
-    if form:
-        power = forms[form](padded)
-    else:
-        power = lax.platform_dependent(padded, tpu=forms["products"], default=forms["fft"])
+
+    def by(name: str) -> Callable[[jax.Array], jax.Array]:
+        return lambda padded: FORMS[name](padded, window, hop, remove_offset)
+
+    power = by(form)(padded) if form else lax.platform_dependent(padded, tpu=by("products"), default=by("fft"))
     filters = mel_matrix(sample_rate, fft_size(window), mels, low_hz, high_hz)
     return jnp.einsum("bfk,km->bfm", power, filters, precision="highest")

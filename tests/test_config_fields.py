@@ -161,6 +161,7 @@ FIELDS = {
     "model.dropout": Field(0.2, forward),
     "model.compute_dtype": Field("bfloat16", forward),
     "model.remat": Field(True, step),
+    "model.attention": Field("fused", loss, {"model.compute_dtype": "bfloat16", "model.width": 16, "model.heads": 2}),
     "model.unroll": Field(2, step, {"model.streaming_layers": 2}),
     "heads.streaming": Field("louder", loss),
     "heads.full_context": Field("louder", loss),

@@ -96,6 +96,7 @@ class JointEncoder(nnx.Module):
                 kernel=config.kernel,
                 left_context=left_context,
                 blocks=blocks,
+                fused=config.attention == "fused",
                 dropout=config.dropout,
                 dtype=dtype,
                 rngs=rngs,

@@ -18,6 +18,7 @@ lengths share one compilation.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -86,17 +87,25 @@ def dropout(x: jax.Array, rate: float, key: jax.Array | None) -> jax.Array:
     if key is None or not rate:
         return x
     share = max(round((1 - rate) * 2**16), 1) / 2**16
+    return jnp.where(kept(key, x.shape, share), x * (1 / share), 0).astype(x.dtype)
 
-    def halves(key):
-        drawn = jax.random.bits(key, (*x.shape[:-1], -(-x.shape[-1] // 2)), jnp.uint32)
-        drawn = jnp.concatenate([drawn >> 16, drawn & 0xFFFF], axis=-1)[..., : x.shape[-1]]
-        return drawn < round(share * 2**16)
 
-    def numbers(key):
-        return jax.random.bernoulli(key, share, x.shape)
+def kept(key: jax.Array, shape: tuple[int, ...], share: float) -> jax.Array:
+    """Draw which values dropout keeps, bool of a shape; each with the probability `share`, a multiple of 1/65,536."""
+    cpu, default = (functools.partial(form, shape=shape, share=share) for form in (kept_by_halves, kept_by_numbers))
+    return lax.platform_dependent(key, cpu=cpu, default=default)
 
-    kept = lax.platform_dependent(key, cpu=halves, default=numbers)
-    return jnp.where(kept, x * (1 / share), 0).astype(x.dtype)
+
+def kept_by_halves(key: jax.Array, shape: tuple[int, ...], share: float) -> jax.Array:
+    """Return what `kept` does; two values share a random number."""
+    drawn = jax.random.bits(key, (*shape[:-1], -(-shape[-1] // 2)), jnp.uint32)
+    drawn = jnp.concatenate([drawn >> 16, drawn & 0xFFFF], axis=-1)[..., : shape[-1]]
+    return drawn < round(share * 2**16)
+
+
+def kept_by_numbers(key: jax.Array, shape: tuple[int, ...], share: float) -> jax.Array:
+    """Return what `kept` does; each value has a random number."""
+    return jax.random.bernoulli(key, share, shape)
 
 
 class Stack(Layer):

@@ -218,6 +218,11 @@ class ModelConfig(Section):
     """Layers that one pass of the loop over equal layers computes. More take longer to compile, and a step of a small
     model on CPU then is faster."""
 
+    attention: Literal["plain", "fused"] = "plain"
+    """How layers with full context compute attention. `fused`: by one kernel, which does not write the weights of all pairs
+    of frames into memory: Pallas's splash attention on TPUs, cuDNN's on NVIDIA GPUs. It needs `compute_dtype` bfloat16 and
+    heads of a multiple of 8 values. Elsewhere the same is computed in several steps, and `plain` is faster."""
+
     @pydantic.field_validator("look_ahead_ms", mode="before")
     @classmethod
     def _one_length(cls, value: Any) -> Any:
@@ -228,6 +233,14 @@ class ModelConfig(Section):
     def _shapes(self):
         if self.width % (2 * self.heads):
             raise clash("heads", f"{self.heads} heads must divide width {self.width} into even parts")
+        if self.attention == "fused" and self.compute_dtype != "bfloat16":
+            raise clash("attention", f"fused needs compute_dtype bfloat16, and it is {self.compute_dtype}")
+        if self.attention == "fused" and self.width // self.heads % 8:
+            raise clash(
+                "attention",
+                f"fused needs heads of a multiple of 8 values; width {self.width} over {self.heads} heads is "
+                f"{self.width // self.heads}",
+            )
         if self.kernel % 2 == 0:
             raise clash("kernel", f"{self.kernel} must be odd: full-context layers centre it on a frame")
         if self.text_depth >= self.shared_layers:

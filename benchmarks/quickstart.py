@@ -1,7 +1,7 @@
 """Computes every number of the quickstart in the README, by the commands that it names.
 
     joint-st train configs/quickstart.py
-    python benchmarks/quickstart.py runs/quickstart --json benchmarks/results/quickstart.json
+    python -m benchmarks.quickstart runs/quickstart --json benchmarks/results/quickstart.json
 
 A 3-gram of the run's own texts and an LSTM over their letters are made in a separate folder (`--work`). They are kept
 from one call to the next, and so are the tables, so that a stopped call continues. Weights are tuned on the dev split.
@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import subprocess
 import sys
 import time
@@ -22,7 +21,8 @@ from pathlib import Path
 
 import jax
 
-CHECKOUT = Path(__file__).resolve().parents[1]
+from benchmarks import machine
+from benchmarks.machine import CHECKOUT
 
 
 def joint_st(*arguments) -> None:
@@ -81,7 +81,8 @@ def main():
     for row in [*rows, *streams, *layers]:
         row.pop("run", None)
     found = {
-        "device": f"{platform.machine()} CPU, {os.cpu_count()} cores",
+        "device": machine.device(),
+        "commit": machine.commit(),
         "jax": jax.__version__,
         "rows": rows,
         "streams": streams,

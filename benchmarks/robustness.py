@@ -1,7 +1,7 @@
 """WER of runs on one split as it is, and under changes of level, offset, noise and band.
 
-    python benchmarks/robustness.py runs/quickstart --data test=tfds:spoken_grammar:test
-    python benchmarks/robustness.py runs/plain runs/robust --data dev=mine/dev.jsonl --json robustness.json
+    python -m benchmarks.robustness runs/quickstart --data test=tfds:spoken_grammar:test
+    python -m benchmarks.robustness runs/plain runs/robust --data dev=mine/dev.jsonl --json robustness.json
 
 Each change is made to every utterance, written as WAV files with a manifest, and evaluated by `joint_st`'s own command
 with greedy decoding. Noise has the level that is named below the utterance's own power (its signal-to-noise ratio), the
@@ -13,8 +13,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -25,6 +23,7 @@ import rich
 import rich.table
 import soundfile
 
+from benchmarks import machine
 from joint_st.cli.options import read_sources
 from joint_st.config import ManifestSource
 from joint_st.data.audio import resample, to_int16
@@ -120,7 +119,7 @@ def main() -> None:
                 )
     show(rows)
     if options.json:
-        about = {"device": f"{platform.machine()} CPU, {os.cpu_count()} cores", "jax": jax.__version__}
+        about = {"device": machine.device(), "commit": machine.commit(), "jax": jax.__version__}
         options.json.write_text(json.dumps(about | {"rows": rows}, indent=1) + "\n")
 
 

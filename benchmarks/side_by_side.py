@@ -1,8 +1,9 @@
-"""What benchmarks share that compare us with others: programs that take turns, and what a file of results says of them.
+"""What benchmarks share that time programs: programs that take turns, and what a file of results says of them.
 
-Two programs take turns, so that a busy machine slows both. A row of results has the median milliseconds of ours and of
-the other (`ours_ms`, `theirs_ms`), `ratio`, theirs over ours, and the range of the middle 80 % of the rounds' ratios
-(`ratio_low`, `ratio_high`). A row whose rival cannot be used has `missing`, which says why, and no times.
+Programs take turns, so that a busy machine slows all. A row of results has the median milliseconds of ours and of the
+other (`ours_ms`, `theirs_ms`). `ratio` is the median of the rounds' ratios, theirs over ours in the same round, and
+`ratio_low` to `ratio_high` is the range of their middle 80 %. A row whose rival cannot be used has `missing`, which says
+why, and no times. Files without `ratio_rule` are older: `train_step.json` has the same rule, others divide the medians.
 """
 
 from __future__ import annotations
@@ -21,13 +22,14 @@ import numpy as np
 from benchmarks.machine import commit, device, machine
 
 WARM_UPS = 2
-"""Calls of each program before the first that is timed."""
+"""Calls of each program before the first that is timed, unless a benchmark says otherwise."""
 AT_LEAST = 5.0
 """Seconds that programs take turns."""
+RATIO_RULE = "median of the ratios of the rounds"
 
 
 def take_turns(
-    programs: Mapping[str, Callable[[], Any]], rounds: int, at_least: float = AT_LEAST
+    programs: Mapping[str, Callable[[], Any]], rounds: int, at_least: float = AT_LEAST, warm_ups: int = WARM_UPS
 ) -> dict[str, np.ndarray]:
     """Return the seconds that each program took in each round. A program returns when it is done.
 
@@ -35,7 +37,7 @@ def take_turns(
     milliseconds most. Every second round goes through them backwards, so that none always comes after the same other.
     """
     for program in programs.values():
-        for _ in range(WARM_UPS):
+        for _ in range(warm_ups):
             program()
     seconds: dict[str, list[float]] = {name: [] for name in programs}
     n, began = 0, time.perf_counter()
@@ -48,18 +50,21 @@ def take_turns(
     return {name: np.array(one) for name, one in seconds.items()}
 
 
+def ratios(ours: np.ndarray, theirs: np.ndarray) -> dict[str, float]:
+    """Return the median and the middle 80 % of the rounds' ratios, theirs over ours."""
+    low, middle, high = np.quantile(theirs / ours, (0.1, 0.5, 0.9))
+    return {"ratio": round(float(middle), 3), "ratio_low": round(float(low), 3), "ratio_high": round(float(high), 3)}
+
+
+def median_ms(seconds: np.ndarray) -> float:
+    """Return the median of the rounds in milliseconds."""
+    return round(1e3 * float(np.median(seconds)), 3)
+
+
 def compared(ours: np.ndarray, theirs: np.ndarray) -> dict[str, float]:
     """Return what a row says of the seconds of two programs in the same rounds."""
-    low, high = np.quantile(theirs / ours, (0.1, 0.9))
-    ours_ms, theirs_ms = 1e3 * np.median(ours), 1e3 * np.median(theirs)
-    return {
-        "ours_ms": round(float(ours_ms), 3),
-        "theirs_ms": round(float(theirs_ms), 3),
-        "ratio": round(float(theirs_ms / ours_ms), 3),
-        "ratio_low": round(float(low), 3),
-        "ratio_high": round(float(high), 3),
-        "rounds": len(ours),
-    }
+    times = {"ours_ms": median_ms(ours), "theirs_ms": median_ms(theirs)}
+    return times | ratios(ours, theirs) | {"rounds": len(ours)}
 
 
 def compiled(function: Callable, *arguments) -> Callable[[], Any]:
@@ -80,21 +85,15 @@ class Rows:
         self._file, self._of = file, of
         self._same = {"device": device(), "commit": commit()}
         command = f"python -m benchmarks.{Path(sys.argv[0]).stem} {' '.join(sys.argv[1:])}".strip()
-        self._about = {"command": command, "machine": machine(packages)}
+        self._about = {"command": command, "ratio_rule": RATIO_RULE, "machine": machine(packages)}
         self._rows: list[dict] = []
-        print(f"on {self._same['device']}; ratios are their time over ours, with the middle 80 % of the rounds")
+        print(f"on {self._same['device']}; ratios have the middle 80 % of the rounds in brackets")
 
-    def add(self, row: dict[str, Any]) -> None:
-        """Add a row: `op`, `rival`, its sizes, and what `compared` returned or `missing`."""
+    def add(self, row: dict[str, Any], told: str = "") -> None:
+        """Add a row, of which `told` is printed. Without that, it is a row of two programs: `op`, `rival`, its sizes, and
+        what `compared` returned or `missing`."""
         self._rows.append(row | self._same)
-        told = {name: value for name, value in row.items() if not name.startswith(("ours", "theirs", "ratio"))}
-        told = {name: value for name, value in told.items() if name not in ("op", "rival", "missing", "rounds")}
-        sizes = ", ".join(f"{name} {value}" for name, value in told.items())
-        found = row.get("missing") or (
-            f"ours {row['ours_ms']:.1f} ms, theirs {row['theirs_ms']:.1f} ms, "
-            f"ratio {row['ratio']:.2f} ({row['ratio_low']:.2f}-{row['ratio_high']:.2f})"
-        )
-        print(f"[{len(self._rows)}/{self._of}] {row['op']} and {row['rival']}: {found}; {sizes}", flush=True)
+        print(f"[{len(self._rows)}/{self._of}] {told or describe(row)}", flush=True)
         if self._file:  # after each, so that what is broken off leaves what it has found
             self._file.write_text(json.dumps(self._about | {"rows": self._rows}, indent=1) + "\n", encoding="utf-8")
 
@@ -102,3 +101,19 @@ class Rows:
         """Say where the rows are."""
         if self._file:
             print(f"written to {self._file}")
+
+
+def describe(row: dict[str, Any]) -> str:
+    """Return a row of two programs in words."""
+    told = {name: value for name, value in row.items() if not name.startswith(("ours", "theirs", "ratio"))}
+    told = {name: value for name, value in told.items() if name not in ("op", "rival", "missing", "rounds")}
+    sizes = ", ".join(f"{name} {value}" for name, value in told.items())
+    found = row.get("missing") or (
+        f"ours {row['ours_ms']:.1f} ms, theirs {row['theirs_ms']:.1f} ms, theirs over ours {ratio_in_words(row)}"
+    )
+    return f"{row['op']} and {row['rival']}: {found}; {sizes}"
+
+
+def ratio_in_words(row: dict[str, Any], name: str = "ratio") -> str:
+    """Return a ratio with its range."""
+    return f"{row[name]:.2f} ({row[f'{name}_low']:.2f}-{row[f'{name}_high']:.2f})"

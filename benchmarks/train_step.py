@@ -9,32 +9,25 @@ loop (`model.unroll`). PyTorch's layers are
 those of torchaudio where it can be imported, else plain ones of `one_gpu/torch_worker.py`; each row says which. PyTorch
 runs eagerly and through `torch.compile`, and the faster one counts.
 
-The sides take turns, so a busy machine slows both: read `ratio`, the median over the rounds of PyTorch's time over ours.
-`*_share_of_peak` is what the step's matrix products make of the rate that one large float32 product reaches. PyTorch
-can be in another environment, whose Python is named by TORCH_PYTHON.
+Ratios are PyTorch's time over ours (`benchmarks/side_by_side.py`). `*_share_of_peak` is what the step's matrix products
+make of the rate that one large float32 product reaches. PyTorch can be in another environment, whose Python is named by
+TORCH_PYTHON. Steps on speech and text are timed by `benchmarks/joint_step.py`.
 """
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
-import statistics
-import time
 from pathlib import Path
 
-import jax
-import jax.numpy as jnp
+import numpy as np
 
 from benchmarks import machine
 from benchmarks.one_gpu.common import Worker
-from benchmarks.one_gpu.full_batch import full_batch_shapes, random_batch
-from joint_st.compile_check.compiled import matrix_flops
+from benchmarks.side_by_side import Rows, median_ms, ratio_in_words, ratios, take_turns
+from benchmarks.timed_step import Batch, TimedStep, peak_flops
 from joint_st.config import Config, load, override
 from joint_st.data.symbols import SymbolSizes
-from joint_st.distributed.mesh import make_mesh, put_batch
-from joint_st.models.functional import count_weights
-from joint_st.training.step import make_init, make_train_step, state_shapes
 
 RESULTS = machine.RESULTS / "train_step.json"
 VOCABULARY = 256
@@ -123,86 +116,68 @@ SIZES = {
 }
 
 
-class Ours:
-    """Our step of a size, compiled, with its state and a batch."""
+class Rival:
+    """PyTorch's step of a size, in a process of its own."""
 
-    def __init__(self, size: Size):
-        config, sizes = size.config(), SymbolSizes(VOCABULARY, 0)
-        mesh = make_mesh(config.parallel)
-        with jax.set_mesh(mesh):
-            shapes = full_batch_shapes(config, size.batch, round(size.seconds * 25) * 640, size.labels, 0, mesh)
-            like = state_shapes(config, sizes, mesh)
-            like = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), like)
-            traced = make_train_step(config, sizes, mesh).trace(like, shapes)
-            self.flops = matrix_flops(traced.jaxpr)
-            began = time.perf_counter()
-            self._program = traced.lower().compile()
-            self.compile_seconds = time.perf_counter() - began
-            self._state = make_init(config, sizes, mesh)()
-            self.parameters = count_weights(self._state.params)
-            self._batch = put_batch(random_batch(shapes, VOCABULARY, 0), mesh)
-        self.steps(2)
+    def __init__(self, size: Size, compiled: bool, threads: int):
+        self._kind = "compiled" if compiled else "eager"
+        self._worker = Worker()
+        self.found = self._worker.ask(PATIENCE, do="build", **size.of_pytorch(compiled, threads))
+        """What it says of itself; `error` if it cannot be used."""
+        if "error" not in self.found:
+            self.found |= self._worker.ask(PATIENCE, do="steps", n=2)
 
-    def steps(self, count: int) -> float:
-        """Return the seconds of a number of steps."""
-        began = time.perf_counter()
-        for _ in range(count):
-            self._state, metrics = self._program(self._state, self._batch)
-        jax.block_until_ready((self._state, metrics))
-        return time.perf_counter() - began
+    def steps(self, count: int) -> None:
+        """Make a number of steps."""
+        found = self._worker.ask(PATIENCE, do="steps", n=count)
+        if "error" in found:
+            raise SystemExit(f"PyTorch, {self._kind}: {found['error']}")
 
-
-def peak_flops(size: int = 2048, rounds: int = 5) -> float:
-    """Return the operations per second that a float32 product of two square matrices reaches here."""
-    a, b = (jax.random.normal(jax.random.key(n), (size, size)) for n in range(2))
-    product = jax.jit(lambda a, b: jnp.matmul(a, b, precision="highest"))
-    taken = []
-    for _ in range(rounds + 1):
-        began = time.perf_counter()
-        jax.block_until_ready(product(a, b))
-        taken.append(time.perf_counter() - began)
-    return 2 * size**3 / min(taken[1:])
+    def close(self) -> None:
+        """End its process."""
+        self._worker.close()
 
 
 def compare(name: str, size: Size, rounds: int, threads: int) -> dict:
     """Return the row of one size."""
     row = {"name": name, **dataclasses.asdict(size)}
-    workers = {}
-    for kind in ("eager", "compiled"):
-        workers[kind] = Worker()
-        found = workers[kind].ask(PATIENCE, do="build", **size.of_pytorch(kind == "compiled", threads))
-        found = found if "error" in found else found | workers[kind].ask(PATIENCE, do="steps", n=2)
-        if "error" in found:
-            print(f"{name}: PyTorch, {kind}: {found['error']}", flush=True)
-            row[f"torch_{kind}_error"] = found["error"]
-            workers.pop(kind).close()
+    rivals = {kind: Rival(size, kind == "compiled", threads) for kind in ("eager", "compiled")}
+    for kind, rival in [*rivals.items()]:
+        if "error" in rival.found:
+            row[f"torch_{kind}_error"] = rival.found["error"]
+            rivals.pop(kind).close()
         else:
-            row |= {"rival": found["kind"], "torch": found["torch"], "torch_parameters": found["parameters"]}
-    ours = Ours(size)
+            row |= {"rival": rival.found["kind"], "torch": rival.found["torch"]}
+            row["torch_parameters"] = rival.found["parameters"]
+    sizes = SymbolSizes(VOCABULARY, 0)
+    ours = TimedStep(size.config(), sizes, Batch(size.batch, size.seconds, size.labels))
     peak = peak_flops()
     count = max(1, round(1.0 / ours.steps(1)))
-    seconds = {kind: [] for kind in ("ours", *workers)}
-    for _ in range(rounds):
-        seconds["ours"].append(ours.steps(count) / count)
-        for kind, worker in workers.items():
-            found = worker.ask(PATIENCE, do="steps", n=count)
-            if "error" in found:
-                raise SystemExit(f"{name}: PyTorch, {kind}: {found['error']}")
-            seconds[kind].append(found["seconds"] / count)
-    for worker in workers.values():
-        worker.close()
-    ms = {kind: 1e3 * statistics.median(taken) for kind, taken in seconds.items()}
-    row |= {"parameters": ours.parameters, "rounds": rounds, "compile_seconds": ours.compile_seconds}
-    row |= {"ours_ms": ms["ours"], "ours_share_of_peak": ours.flops / ms["ours"] * 1e3 / peak}
-    if workers:
-        faster = min(workers, key=ms.get)
-        ratios = sorted(a / b for a, b in zip(seconds[faster], seconds["ours"]))
-        tenth = len(ratios) // 10
-        row |= {f"torch_{kind}_ms": ms[kind] for kind in workers}
-        row |= {"faster": faster, "torch_ms": ms[faster], "ratio": statistics.median(ratios)}
-        row |= {"ratio_low": ratios[tenth], "ratio_high": ratios[-1 - tenth]}
-        row |= {"torch_share_of_peak": ours.flops / ms[faster] * 1e3 / peak}
-    return row | {"peak_gflops_per_second": peak / 1e9}
+    programs = {"ours": ours, **rivals}
+    calls = {kind: lambda one=one: one.steps(count) for kind, one in programs.items()}
+    seconds = {kind: taken / count for kind, taken in take_turns(calls, rounds, at_least=0, warm_ups=0).items()}
+    for rival in rivals.values():
+        rival.close()
+
+    def share(seconds: np.ndarray) -> float:
+        return round(ours.flops / float(np.median(seconds)) / peak, 4)
+
+    row |= {"parameters": ours.parameters, "rounds": rounds, "compile_seconds": round(ours.compile_seconds, 1)}
+    row |= {"ours_ms": median_ms(seconds["ours"]), "ours_share_of_peak": share(seconds["ours"])}
+    if rivals:
+        faster = min(rivals, key=lambda kind: np.median(seconds[kind]))
+        row |= {f"torch_{kind}_ms": median_ms(seconds[kind]) for kind in rivals}
+        row |= {"faster": faster, "torch_ms": median_ms(seconds[faster])} | ratios(seconds["ours"], seconds[faster])
+        row["torch_share_of_peak"] = share(seconds[faster])
+    return row | {"peak_gflops_per_second": round(peak / 1e9, 1)}
+
+
+def describe(row: dict) -> str:
+    """Return a row in words."""
+    told = f"{row['name']}: {row['parameters'] / 1e6:.1f} M parameters, ours {row['ours_ms']:.0f} ms"
+    if "ratio" in row:
+        told += f", PyTorch {row['torch_ms']:.0f} ms ({row['faster']}, {row['rival']}), ratio {ratio_in_words(row)}"
+    return told + "".join(f"; PyTorch {row[name]}" for name in row if name.endswith("_error"))
 
 
 def main() -> None:
@@ -211,16 +186,11 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--out", type=Path, default=RESULTS, metavar="FILE")
     options = parser.parse_args()
-    about = {"device": machine.device(), "commit": machine.commit(), "jax": jax.__version__}
-    rows = []
+    rows = Rows(options.out, ("jax", "jaxlib", "torch", "torchaudio"), of=len(options.size))
     for name in options.size:
         row = compare(name, SIZES[name], options.rounds, machine.threads())
-        rows.append(row | about)
-        told = f"{name}: {row['parameters'] / 1e6:.1f} M parameters, ours {row['ours_ms']:.0f} ms"
-        if "ratio" in row:
-            told += f", PyTorch {row['torch_ms']:.0f} ms ({row['faster']}, {row['rival']}), ratio {row['ratio']:.2f}"
-        print(told, flush=True)
-        options.out.write_text(json.dumps(rows, indent=1) + "\n")
+        rows.add(row, describe(row))
+    rows.end()
 
 
 if __name__ == "__main__":

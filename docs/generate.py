@@ -312,7 +312,7 @@ def result_page() -> str:
         if name not in found:
             continue
         lines += [f"## {title}", "", what, "", "```text", command, "```", ""]
-        for heading, key in parts:
+        for heading, key in ((heading, key) for heading, key in parts if key in found[name]):
             lines += [heading.format(**found[name]), "", "{.numbers}", found[name][key], ""]
     return "\n".join(lines)
 
@@ -339,7 +339,7 @@ RESULT_SECTIONS = (
         "quickstart",
         "One training of minutes, decoded in several ways. The language models are made of the training texts alone.",
         "joint-st train configs/quickstart.py\n"
-        "python benchmarks/quickstart.py runs/quickstart --json benchmarks/results/quickstart.json",
+        "python -m benchmarks.quickstart runs/quickstart --json benchmarks/results/quickstart.json",
         (("WER on the test split, by decoder:", "decoders"),),
     ),
     (
@@ -376,7 +376,7 @@ RESULT_SECTIONS = (
         "ctc",
         f"The loss and its gradient, of random batches. {TURNS}",
         "python -m benchmarks.ctc",
-        (("On {device}, which had a load of {load} from other programs:", "table"),),
+        (("On {device}, which had a load of {load} from other programs; the last column has the {rule}:", "table"),),
     ),
     (
         "Speed of alignments",
@@ -384,7 +384,21 @@ RESULT_SECTIONS = (
         "Losses of alignments with their gradients, and forced alignment, of random batches. The paper's recursion is "
         f"written out literally, and jitted; the soft DTW of ott-jax has no masks. {TURNS}",
         "python -m benchmarks.alignment",
-        (("On {device}, which had a load of {load} from other programs:", "table"),),
+        (("On {device}, which had a load of {load} from other programs; the last column has the {rule}:", "table"),),
+    ),
+    (
+        "Forms of operations on a TPU, compiled without one",
+        "tpu_forms",
+        "What the compiler for TPUs makes of several ways to compute the same, on one chip. joint_st takes the form in bold "
+        "there. `HBM` is what the program reads and writes in the chip's memory, and the least time for that; `products` is "
+        "the least time of the matrix products at the peak for bfloat16, one pass each. Compiling is in seconds of the CPU. "
+        "Nothing was run on a TPU.",
+        "python -m benchmarks.tpu_forms",
+        (
+            ("Log-mel features of a chip's batch ({topology}):", "log_mel"),
+            ("Attention over whole utterances, forward and backward:", "attention"),
+            ("Four conformer layers, forward and backward:", "layers"),
+        ),
     ),
     (
         "What was tried against it",

@@ -276,8 +276,9 @@ def robustness(found: dict) -> dict[str, str]:
     return tables | {"utterances": str(rows[0]["utterances"]), "device": found["device"]}
 
 
-def train_step(rows: list[dict]) -> dict[str, str]:
+def train_step(found: dict) -> dict[str, str]:
     """Return the table of the time of a step against PyTorch's."""
+    rows = found["rows"]
     lines = [
         [
             f"{row['width']}, {row['layers']}, {row['kernel']}, {row['batch']} × {row['seconds']:g} s",
@@ -294,6 +295,60 @@ def train_step(rows: list[dict]) -> dict[str, str]:
     return {"device": rows[0]["device"], "rival": rows[0]["rival"], "table": table(header, lines)}
 
 
+def joint_step(found: dict) -> dict[str, str]:
+    """Return the table of the time of a joint step against that of a step on speech alone."""
+
+    def of(row: dict, name: str) -> str:
+        return f"{row[name]:.2f} ({row[f'{name}_low']:.2f}-{row[f'{name}_high']:.2f})"
+
+    lines = [
+        [
+            row["name"],
+            f"{row['parameters'] / 1e6:.1f} M",
+            f"{row['utterances']} × {row['seconds']:g} s, {row['utterances'] if row['texts'] is None else row['texts']}",
+            f"{row['ours_ms']:.0f}",
+            f"{row['ours_share_of_peak']:.0%}",
+            of(row, "over_audio"),
+            f"{row['flops_over_audio']:.2f}",
+            of(row, "over_without_consistency"),
+        ]
+        for row in found["rows"]
+    ]
+    header = ["size", "parameters", "speech, texts", "joint step (ms)", "share of peak", "over speech alone"]
+    header += ["products over speech alone", "over no consistency"]
+    return {"device": found["rows"][0]["device"], "table": table(header, lines)}
+
+
+def tpu_forms(found: dict) -> dict[str, str]:
+    """Return the tables of what a TPU's compiler makes of forms of an operation, by kind of operation."""
+    rows = found["rows"]
+    header = [
+        "form",
+        "B × T",
+        "HBM (MB)",
+        "HBM (ms)",
+        "products (ms)",
+        "temporaries (MB)",
+        "program (MB)",
+        "compiling (s)",
+    ]
+    tables = {}
+    for kind in dict.fromkeys(row["kind"] for row in rows):
+        lines = []
+        for row in (row for row in rows if row["kind"] == kind):
+            name = f"**{row['form']}**" if row["ours"] else row["form"]
+            cells = [f"not compiled: {row['missing']}", *[""] * 5] if "missing" in row else _needs(row)
+            lines.append([name, f"{row['batch']} × {row['frames']}", *cells])
+        tables[kind.replace("-", "_")] = table(header, lines)
+    return {"topology": rows[0]["topology"], **tables}
+
+
+def _needs(row: dict) -> list[str]:
+    sizes = (f"{row[name] / 1e6:,.{digits}f}" for name, digits in (("temporary_bytes", 0), ("program_bytes", 1)))
+    times = f"{row['hbm_ms']:.2f}", f"{row['product_ms']:.2f}"
+    return [f"{row['hbm_bytes'] / 1e6:,.0f}", *times, *sizes, f"{row['compile_seconds']:.0f}"]
+
+
 SIZES = {"batch": "B", "frames": "T", "positions": "R", "vocabulary": "V", "labels": "U", "width": "D"}
 """Sizes in rows of speed, and the letters that they have in the tables."""
 
@@ -301,7 +356,7 @@ SIZES = {"batch": "B", "frames": "T", "positions": "R", "vocabulary": "V", "labe
 def side_by_side(found: dict) -> dict[str, Any]:
     """Return the speed of ours and of others that took turns (`benchmarks/side_by_side.py`): a table, the device, its load.
 
-    Ranges in brackets are those of the middle 80 % of the rounds' ratios.
+    Ranges in brackets are those of the middle 80 % of the rounds' ratios. `rule` says what a ratio is.
     """
     lines = []
     for row in found["rows"]:
@@ -311,7 +366,8 @@ def side_by_side(found: dict) -> dict[str, Any]:
     devices = dict.fromkeys(row["device"] for row in found["rows"])
     header = ["ours", "compared with", "sizes", "ours, ms", "theirs, ms", "theirs over ours"]
     load = str(found["machine"]["load_at_the_start"])
-    return {"device": "; ".join(devices), "load": load, "table": table(header, lines)}
+    rule = found.get("ratio_rule", "ratio of the medians")
+    return {"device": "; ".join(devices), "load": load, "rule": rule, "table": table(header, lines)}
 
 
 def _times(row: dict) -> list[str]:
@@ -331,6 +387,8 @@ BY_FILE = {
     "look_ahead": look_ahead,
     "robustness": robustness,
     "train_step": train_step,
+    "joint_step": joint_step,
+    "tpu_forms": tpu_forms,
 }
 """What reads each file of results. A file that is not here has no values."""
 

@@ -11,12 +11,21 @@ from joint_st.data.buckets import Buckets
 from joint_st.training.compilation import batch_shapes
 
 
-def full_batch_shapes(config: Config, rows: int, samples: int, labels: int, units: int, mesh: jax.sharding.Mesh):
-    """Return the shapes of a batch of `rows` utterances (and as many texts, where the config has text) of such lengths."""
+def full_batch_shapes(
+    config: Config,
+    rows: int,
+    samples: int,
+    labels: int,
+    units: int,
+    mesh: jax.sharding.Mesh,
+    texts: int | None = None,
+):
+    """Return the shapes of a batch of `rows` utterances, and of `texts` texts (by default as many) where the config has
+    text, of such lengths."""
     of_units = () if config.data.units.kind == "none" else (units,)
     buckets = {"paired": Buckets((samples,), (labels,), (rows,), of_units)}
     if config.data.text_batch_size:
-        buckets["text"] = Buckets((units,), (labels,), (rows,), (units,))
+        buckets["text"] = Buckets((units,), (labels,), (rows if texts is None else texts,), (units,))
     return batch_shapes(buckets, Shape(0, 0), mesh)
 
 

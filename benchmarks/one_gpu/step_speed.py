@@ -9,6 +9,8 @@ Batches are random, of the longest bucket, without padding. Variants of the same
     small_full       `full` on a quarter of the rows, and
     small_no_remat   the same with all activations kept
     audio_only       two CTC losses on speech alone, activations kept; PyTorch runs the same sizes, eager and compiled
+    full_fused       `full` with cuDNN's fused attention in the layers with full context, and
+    audio_fused      `audio_only` with it
     full_triton      `full` with XLA's Triton matrix products too, where the others have cuBLAS alone
 
 All are compiled at once; those that are ready in time, and PyTorch, then take turns. Everything is written to
@@ -55,6 +57,7 @@ AUDIO_ONLY = {
     "losses.reconstruction.full_context": 0,
     "model.remat": False,
 }
+FUSED = {"model.attention": "fused"}
 ROWS, SECONDS, UNITS, VOCABULARY, INVENTORY, LABELS = 64, 16.8, 256, 1024, 64, 96
 ROUNDS, TORCH_STEPS = 15, 5
 if TINY:
@@ -82,6 +85,8 @@ VARIANTS = {
     "no_consistency": Variant(WITHOUT_CONSISTENCY),
     "small_full": Variant(share=4, kept="small_no_remat"),
     "small_no_remat": Variant({"model.remat": False}, share=4, kept="small_no_remat"),
+    "full_fused": Variant(FUSED, kept="small_no_remat"),
+    "audio_fused": Variant({**AUDIO_ONLY, **FUSED}, share=2, kept="audio_only"),
     "full_triton": Variant(options={"xla_gpu_enable_triton_gemm": True}, kept="small_no_remat"),
 }
 ONLY = os.environ.get("VARIANTS") or ("full audio_only" if TINY else "")
@@ -350,6 +355,7 @@ def take_turns(
             describe(name, one.seconds, {"all_ms": [1e3 * x for x in one.seconds]}, peak)
             seconds[name] = one.seconds
     pairs = [("full", "no_consistency"), ("small_full", "small_no_remat"), ("full_triton", "full")]
+    pairs += [("full_fused", "full"), ("audio_fused", "audio_only")]
     for a, b in pairs + [(name, "audio_only") for name in seconds if name.startswith("pytorch_")]:
         compare(a, b, seconds)
 

@@ -202,6 +202,9 @@ def matrix_flops(jaxpr: Jaxpr | ClosedJaxpr) -> int:
             total += max(inner)
         elif name == "scan":
             total += parameters["length"] * sum(inner)
+        elif name == "pallas_call":
+            # The kernel runs once for each point of its grid; what it leaves out there counts as if computed.
+            total += math.prod(parameters["grid_mapping"].grid) * sum(inner)
         elif name == "shard_map":
             # Its shapes are those of one device; arrays are not cut along axes that it leaves alone.
             devices = math.prod(parameters["mesh"].shape[axis] for axis in parameters["newly_manual_axes"])

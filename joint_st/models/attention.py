@@ -8,9 +8,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+from jax.sharding import PartitionSpec
 
+from joint_st.distributed.mesh import BATCH, ambient_mesh, batch_devices
 from joint_st.models.layer import Block, Layer, ends_of_blocks
 from joint_st.ops.attention import attend
+from joint_st.ops.fused_attention import attend_fused
 from joint_st.ops.masks import zero_padding
 
 
@@ -94,6 +97,17 @@ def in_sight(queries: np.ndarray, keys: np.ndarray, left_context: int, block: Bl
     return (keys < ends) & (keys >= ends - block - left_context)
 
 
+def fused_on_devices(rows: int, heads: int):
+    """Return fused attention over so many rows and heads, which each device computes for its own; None where the devices
+    do not divide them."""
+    if (mesh := ambient_mesh()) is None:
+        return attend_fused
+    if rows % batch_devices(mesh) or heads % mesh.shape["tensor"]:
+        return None
+    own = PartitionSpec(*BATCH, None, "tensor")
+    return jax.shard_map(attend_fused, mesh=mesh, in_specs=(own, own, own, BATCH), out_specs=own, check_vma=False)
+
+
 class Attention(Layer):
     """Self-attention [B, T, D] -> [B, T, D].
 
@@ -109,10 +123,13 @@ class Attention(Layer):
         left_context: int | None,
         blocks: tuple[int, ...] = (1,),
         *,
+        fused: bool = False,
         dtype,
         rngs: nnx.Rngs,
     ):
+        """fused: compute attention over whole sequences by a fused kernel, where the platform has one."""
         self.heads = heads
+        self.fused = fused and left_context is None
         self.left_context = left_context
         self.blocks = blocks
         self.look_ahead = None if left_context is None else blocks[0] - 1
@@ -137,7 +154,12 @@ class Attention(Layer):
         else:
             allowed = mask[:, None, :] if past is None else allowed_pairs(mask, past, block)
         q, k, v = rotate(self.query(x), positions), rotate(self.key(x), positions), self.value(x)
-        y = tiled_attention(q, k, v, mask, past, block, tile) if tiled else attend(q, k, v, allowed)
+        if tiled:
+            y = tiled_attention(q, k, v, mask, past, block, tile)
+        elif self.fused and (form := fused_on_devices(*q.shape[::2])):
+            y = form(q, k, v, mask)
+        else:
+            y = attend(q, k, v, allowed)
         return self._finish(y, mask)
 
     def _finish(self, y, mask):

@@ -44,6 +44,7 @@ class ConformerLayer(Layer):
         kernel: int,
         left_context: int | None,
         blocks: tuple[int, ...] = (1,),
+        fused: bool = False,
         dropout: float,
         dtype,
         rngs: nnx.Rngs,
@@ -55,7 +56,7 @@ class ConformerLayer(Layer):
         self.modules = nnx.List(
             [
                 FeedForward(width, feed_forward, dtype=dtype, rngs=rngs),
-                Attention(width, heads, left_context, blocks, dtype=dtype, rngs=rngs),
+                Attention(width, heads, left_context, blocks, fused=fused, dtype=dtype, rngs=rngs),
                 ConvolutionModule(width, kernel, blocks, causal=causal, dtype=dtype, rngs=rngs),
                 FeedForward(width, feed_forward, dtype=dtype, rngs=rngs),
             ]

@@ -18,6 +18,7 @@ lengths share one compilation.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -86,17 +87,25 @@ def dropout(x: jax.Array, rate: float, key: jax.Array | None) -> jax.Array:
     if key is None or not rate:
         return x
     share = max(round((1 - rate) * 2**16), 1) / 2**16
+    return jnp.where(kept(key, x.shape, share), x * (1 / share), 0).astype(x.dtype)
 
-    def halves(key):
-        drawn = jax.random.bits(key, (*x.shape[:-1], -(-x.shape[-1] // 2)), jnp.uint32)
-        drawn = jnp.concatenate([drawn >> 16, drawn & 0xFFFF], axis=-1)[..., : x.shape[-1]]
-        return drawn < round(share * 2**16)
 
-    def numbers(key):
-        return jax.random.bernoulli(key, share, x.shape)
+def kept(key: jax.Array, shape: tuple[int, ...], share: float) -> jax.Array:
+    """Draw which values dropout keeps, bool of a shape; each with the probability `share`, a multiple of 1/65,536."""
+    cpu, default = (functools.partial(form, shape=shape, share=share) for form in (kept_by_halves, kept_by_numbers))
+    return lax.platform_dependent(key, cpu=cpu, default=default)
 
-    kept = lax.platform_dependent(key, cpu=halves, default=numbers)
-    return jnp.where(kept, x * (1 / share), 0).astype(x.dtype)
+
+def kept_by_halves(key: jax.Array, shape: tuple[int, ...], share: float) -> jax.Array:
+    """Return what `kept` does; two values share a random number."""
+    drawn = jax.random.bits(key, (*shape[:-1], -(-shape[-1] // 2)), jnp.uint32)
+    drawn = jnp.concatenate([drawn >> 16, drawn & 0xFFFF], axis=-1)[..., : shape[-1]]
+    return drawn < round(share * 2**16)
+
+
+def kept_by_numbers(key: jax.Array, shape: tuple[int, ...], share: float) -> jax.Array:
+    """Return what `kept` does; each value has a random number."""
+    return jax.random.bernoulli(key, share, shape)
 
 
 class Stack(Layer):
@@ -135,15 +144,18 @@ class Stack(Layer):
             if self.layers.look_ahead is not None and self.layers.look_ahead < self.blocks[0]:
                 self.look_ahead = min(self.look_ahead, self.blocks[0] - 1)
 
-    def every_layer(self, x, mask, key=None, block=None) -> jax.Array:
-        """Return the outputs of all layers [L, B, T, D]; the last is the stack's output."""
-        keys = None if key is None else jax.random.split(key, self.count)
+    def every_layer(self, x, mask, key=None, block=None, skip: int = 0) -> jax.Array:
+        """Return the outputs of all layers but the first `skip`, [L, B, T, D]; the last is the stack's output."""
+        if skip >= self.count:
+            return jnp.zeros((0, *x.shape), x.dtype)
+        keys = None if key is None else jax.random.split(key, self.count - skip)
+        layers = jax.tree.map(lambda weight: weight[skip:], self.layers) if skip else self.layers
 
         def body(x, layer_and_key):
             y = self._apply(x, mask, *layer_and_key, block)
             return y, y
 
-        return lax.scan(self._kept(body), x, (self.layers, keys), unroll=self.unroll)[1]
+        return lax.scan(self._kept(body), x, (layers, keys), unroll=min(self.unroll, self.count - skip))[1]
 
     def __call__(self, x, mask, key=None, block=None):
         if not self.count:

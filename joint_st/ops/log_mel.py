@@ -6,9 +6,14 @@ are zero. So a stream that delivers one hop delivers one feature frame, with no 
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from types import MappingProxyType
+from typing import Literal
+
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 
 FLOOR = 1e-6
 """Power added to the mel power before the logarithm; about 20 dB above the quantisation noise of int16."""
@@ -46,6 +51,59 @@ def normalised_log(power: jax.Array, floor: jax.Array | float = FLOOR) -> jax.Ar
     return (jnp.log(power + floor) - MEAN) / SCALE
 
 
+def fft_size(window: int) -> int:
+    """Return the samples of the transform of a window, a power of two."""
+    return 1 << (window - 1).bit_length()
+
+
+def taper_of(window: int) -> np.ndarray:
+    """Return the Hann window [window]."""
+    return 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(window) / window)
+
+
+def power_by_fft(padded: jax.Array, window: int, hop: int, remove_offset: bool) -> jax.Array:
+    """Return the power [B, F, bins] of the windows of `padded` [B, window - hop + F * hop] by a fast Fourier
+    transform."""
+    frames = (padded.shape[1] - window) // hop + 1
+    windows, taper = padded[:, np.arange(frames)[:, None] * hop + np.arange(window)], taper_of(window)
+    if remove_offset:
+        weights = (taper / taper.sum()).astype(np.float32)
+        windows = windows - jnp.einsum("bfw,w->bf", windows, weights, precision="highest")[..., None]
+    spectrum = jnp.fft.rfft(windows * taper.astype(np.float32), n=fft_size(window))
+    return jnp.square(spectrum.real) + jnp.square(spectrum.imag)
+
+
+def power_by_products(padded: jax.Array, window: int, hop: int, remove_offset: bool) -> jax.Array:
+    """Return what `power_by_fft` does, by products of hops and the cosines and sines of the transform.
+
+    A window is a few whole hops, of which the first may count in part. So the audio is cut into hops once, and the
+    windows are hops side by side, which a compiler need not write out.
+    """
+    hops = -(-window // hop)
+    before = hops * hop - window
+    matrix = np.pad(fourier_matrix(window, remove_offset), ((before, 0), (0, 0))).astype(np.float32)
+    cut = jnp.pad(padded, ((0, 0), (before, 0))).reshape(len(padded), -1, hop)
+    frames = cut.shape[1] - hops + 1
+    windows = jnp.concatenate([cut[:, i : i + frames] for i in range(hops)], axis=-1)
+    real, imaginary = jnp.split(jnp.einsum("bfh,hk->bfk", windows, matrix, precision="highest"), 2, axis=-1)
+    return jnp.square(real) + jnp.square(imaginary)
+
+
+def fourier_matrix(window: int, remove_offset: bool) -> np.ndarray:
+    """Return the matrix [window, 2 * bins], float64, that maps a window to the real and the imaginary part of the
+    transform of the window without its offset, weighted by the Hann window."""
+    size, taper = fft_size(window), taper_of(window)
+    angle = 2 * np.pi / size * np.outer(np.arange(window), np.arange(size // 2 + 1))
+    matrix = taper[:, None] * np.concatenate([np.cos(angle), -np.sin(angle)], axis=1)
+    # The offset of a window is a weighted sum of its samples; every sample has it subtracted.
+    return matrix - np.outer(taper / taper.sum(), matrix.sum(axis=0)) if remove_offset else matrix
+
+
+FORMS = MappingProxyType({"fft": power_by_fft, "products": power_by_products})
+"""The forms of the Fourier transform. A TPU has no unit for the first, whose program is long and takes minutes to compile;
+the second takes few passes over the data there (`benchmarks/tpu_forms.py`). On CPU the first is faster."""
+
+
 def mel_power(
     audio: jax.Array,
     *,
@@ -57,23 +115,21 @@ def mel_power(
     high_hz: float,
     past: jax.Array | None = None,
     remove_offset: bool = False,
+    form: Literal["fft", "products"] | None = None,
 ) -> jax.Array:
     """Return the power in mel channels [B, F, mels], float32, of `audio` int16 [B, F * hop], full scale being 1.
 
     `past` int16 [B, window - hop] holds the samples before `audio`; zeros when it is `None`. With `remove_offset` a
-    constant is subtracted from each window, so that the weighted window has no power at 0 Hz.
+    constant is subtracted from each window, so that the weighted window has no power at 0 Hz. form: how to compute the
+    Fourier transform, by default the faster way on each platform.
     """
-    batch, samples = audio.shape
     if past is None:
-        past = jnp.zeros((batch, window - hop), audio.dtype)
+        past = jnp.zeros((audio.shape[0], window - hop), audio.dtype)
     padded = jnp.concatenate([past, audio], axis=1).astype(jnp.float32) / 32768.0
-    frames = samples // hop
-    index = np.arange(frames)[:, None] * hop + np.arange(window)
-    fft = 1 << (window - 1).bit_length()
-    taper = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(window) / window)
-    windows, taper = padded[:, index], taper.astype(np.float32)
-    if remove_offset:
-        windows = windows - jnp.einsum("bfw,w->bf", windows, taper / taper.sum(), precision="highest")[..., None]
-    spectrum = jnp.fft.rfft(windows * taper, n=fft)
-    power = jnp.square(spectrum.real) + jnp.square(spectrum.imag)
-    return jnp.einsum("bfk,km->bfm", power, mel_matrix(sample_rate, fft, mels, low_hz, high_hz), precision="highest")
+
+    def by(name: str) -> Callable[[jax.Array], jax.Array]:
+        return lambda padded: FORMS[name](padded, window, hop, remove_offset)
+
+    power = by(form)(padded) if form else lax.platform_dependent(padded, tpu=by("products"), default=by("fft"))
+    filters = mel_matrix(sample_rate, fft_size(window), mels, low_hz, high_hz)
+    return jnp.einsum("bfk,km->bfm", power, filters, precision="highest")

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
+from jax.experimental import pallas as pl
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from joint_st.cli import main
@@ -278,6 +279,19 @@ def test_devices_of_a_mapped_function_add_up():
         return x @ w
 
     assert count(mapped, np.zeros((8, B), np.float32), W) == 2 * 2 * 8 * B * C  # both of `tensor` compute the same
+
+
+def test_a_kernel_counts_for_each_point_of_its_grid():
+    def kernel(x, w, y):
+        y[...] = x[...] @ w[...]
+
+    def product(x, w):
+        blocks = [pl.BlockSpec((1, A, B), lambda i: (i, 0, 0)), pl.BlockSpec((B, C), lambda i: (0, 0))]
+        shape = jax.ShapeDtypeStruct((4, A, C), jnp.float32)
+        out = pl.BlockSpec((1, A, C), lambda i: (i, 0, 0))
+        return pl.pallas_call(kernel, shape, grid=(4,), in_specs=blocks, out_specs=out)(x, w)
+
+    assert count(product, np.stack([X] * 4), W) == 4 * ONE
 
 
 @pytest.mark.parametrize("remat, times", [(False, 3), (True, 4)])

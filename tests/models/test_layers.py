@@ -1,11 +1,17 @@
 """Every layer passes the contract."""
 
+import subprocess
+import sys
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
 
+from joint_st.config import ParallelConfig
+from joint_st.distributed.collectives import instructions
+from joint_st.distributed.mesh import make_mesh
 from joint_st.models.attention import (
     Attention,
     allowed_pairs,
@@ -19,6 +25,7 @@ from joint_st.models.conformer import ConformerLayer, FeedForward
 from joint_st.models.convolution import ConvolutionModule, DepthwiseConvolution
 from joint_st.models.layer import Stack, dropout
 from tests.models.contract import check_blocks, check_layer, example
+from tests.tiny import environment
 
 WIDTH = 8
 F32 = jnp.float32
@@ -38,6 +45,7 @@ LAYERS = {
     "attention_short_past": lambda rngs: Attention(WIDTH, 2, 3, dtype=F32, rngs=rngs),
     "attention_long_past": lambda rngs: Attention(WIDTH, 2, 40, dtype=F32, rngs=rngs),
     "attention_full_context": lambda rngs: Attention(WIDTH, 2, None, dtype=F32, rngs=rngs),
+    "attention_fused": lambda rngs: Attention(WIDTH, 2, None, fused=True, dtype=F32, rngs=rngs),
     "convolution_causal": lambda rngs: ConvolutionModule(WIDTH, 5, causal=True, dtype=F32, rngs=rngs),
     "convolution_centred": lambda rngs: ConvolutionModule(WIDTH, 5, causal=False, dtype=F32, rngs=rngs),
     "convolution_one_frame": lambda rngs: ConvolutionModule(WIDTH, 1, causal=True, dtype=F32, rngs=rngs),
@@ -188,3 +196,36 @@ def test_dropout_keeps_the_mean_and_draws_per_layer():
     a, b, c = (stack(x, mask, jax.random.key(k)) for k in (0, 1, 1))
     assert not np.allclose(a, b)
     np.testing.assert_array_equal(b, c)
+
+
+def fused_on_eight_devices():
+    """Compare fused attention on eight devices with plain attention on one."""
+    x, mask = (jnp.tile(y, (4,) + (1,) * (y.ndim - 1))[:8] for y in example(WIDTH))
+
+    def results(layer):
+        definition, weights = nnx.split(layer)
+
+        def loss(weights):
+            y = nnx.merge(definition, weights)(x, mask)
+            return jnp.sum(y**2), y
+
+        compiled = jax.jit(jax.grad(loss, has_aux=True)).lower(weights).compile()
+        return compiled.as_text(), jax.tree.leaves(compiled(weights))
+
+    plain, fused = (Attention(WIDTH, 4, None, fused=fused, dtype=F32, rngs=nnx.Rngs(0)) for fused in (False, True))
+    _, expected = results(plain)
+    with jax.set_mesh(make_mesh(ParallelConfig(data=2, fsdp=2, tensor=2))):
+        hlo, found = results(fused)
+    for a, b in zip(found, expected, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
+    assert not [one for one in instructions(hlo) if one.devices > 1 and "shard_map" in one.operation]
+
+
+@pytest.mark.slow
+def test_fused_attention_on_eight_devices_is_plain_attention_on_one():
+    program = "from tests.models.test_layers import fused_on_eight_devices as f; f()"
+    flags = "--xla_force_host_platform_device_count=8"
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=environment(XLA_FLAGS=flags), capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr

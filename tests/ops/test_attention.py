@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from joint_st.ops.attention import attend
+from joint_st.ops.fused_attention import TILE, attend_fused, block_sizes, splash
+from joint_st.ops.masks import length_mask
 
 SHAPE = 2, 5, 3, 4
 """Utterances, queries, heads, width of a head."""
@@ -68,3 +72,38 @@ def test_a_query_that_sees_nothing_gets_the_mean_and_gives_no_gradient_to_querie
 def test_large_scores_stay_finite():
     (q, k, v), allowed, g = example()
     assert all(np.isfinite(x).all() for x in results(attend, (1e4 * q, 1e4 * k, v), allowed, g))
+
+
+def fused_and_plain(form, dtype, lengths, frames, heads, width):
+    """Return the values and gradients of a fused form, and of `attend`, in the frames of sequences of such lengths."""
+    rng = np.random.default_rng(0)
+    shape = len(lengths), frames, heads, width
+    arrays = tuple(jnp.asarray(rng.normal(size=shape), dtype) for _ in range(3))
+    mask = length_mask(jnp.array(lengths), frames)
+    g = jnp.where(mask[..., None, None], jnp.asarray(rng.normal(size=shape), dtype), 0)
+    found = results(form, arrays, mask, g), results(attend, arrays, mask[:, None], g)
+    return [(a[mask], b[mask]) for a, b in zip(*found)]
+
+
+def test_the_call_that_is_fused_on_gpus_gives_the_same_values_and_gradients():
+    for fused, plain in fused_and_plain(attend_fused, jnp.float32, (5, 3), 5, 3, 4):
+        np.testing.assert_allclose(fused, plain, rtol=1e-5, atol=2e-6)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dtype, tolerance", [(jnp.float32, 1e-5), (jnp.bfloat16, 0.03)])
+def test_the_kernel_of_tpus_gives_the_same_values_and_gradients(dtype, tolerance):
+    kernel = functools.partial(splash, interpret=True)
+    for fused, plain in fused_and_plain(kernel, dtype, (150, 128, 1), 150, 2, 8):
+        np.testing.assert_allclose(fused, plain, atol=tolerance * np.abs(plain).max())
+
+
+def test_a_sequence_of_no_frames_stays_finite_where_attention_is_fused():
+    arrays = tuple(jnp.ones(SHAPE) for _ in range(3))
+    assert all(np.isfinite(x).all() for x in results(attend_fused, arrays, jnp.zeros(SHAPE[:2], bool), jnp.ones(SHAPE)))
+
+
+def test_blocks_divide_every_length():
+    for frames in range(TILE, 20 * TILE, TILE):
+        sizes = block_sizes(frames)
+        assert frames % sizes.block_q == frames % sizes.block_kv == sizes.block_kv % sizes.block_kv_compute == 0

@@ -58,8 +58,8 @@ def _headline(found: dict[str, Any]) -> str:
         ("quickstart, greedy", quick["greedy"]["full_context"]),
         ("quickstart, beam with a 3-gram of its texts", quick["beam_3gram"]["full_context"]),
         ("quickstart, beam with an LSTM over its letters", quick["beam_lstm"]["full_context"]),
-        ("longer training without text", _by_subset(arms["audio_only"])),
-        ("the same with text and consistency", _by_subset(arms["reconstruction_consistency"])),
+        ("a layer less, two thousand steps, without text", _by_subset(arms["audio_only"])),
+        ("the same speech, with text and consistency", _by_subset(arms["reconstruction_consistency"])),
     ]
     lines = [
         [name, *(rates[subset].replace(" %", "") for subset in ("all", "heard", "text_only"))] for name, rates in rows

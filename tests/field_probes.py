@@ -22,6 +22,7 @@ from joint_st.config import Config
 from joint_st.data import corpora as corpora_module
 from joint_st.data import loader
 from joint_st.data.batch import FIELDS as BATCH_FIELDS
+from joint_st.data.confusions import Confusions
 from joint_st.data.normalizers import normalizer
 from joint_st.data.sources import open_source
 from joint_st.data.symbols import Symbols, SymbolSizes
@@ -57,7 +58,7 @@ def forward(config: Config, place) -> str:
     return _traced(model, weights, jax.random.key(0), audio, lengths)
 
 
-def step(config: Config, place) -> str:
+def step(config: Config, place, confusions: Confusions | None = None) -> str:
     """Return the training step as it is traced."""
     widths = {"samples": FRAMES * config.model.features.samples_per_frame, "labels": LABELS, "units": LABELS}
     batch = {
@@ -70,16 +71,22 @@ def step(config: Config, place) -> str:
     mesh = make_mesh(config.parallel)
     with jax.set_mesh(mesh):
         state = jax.eval_shape(lambda: init_state(config, SIZES, jnp.uint32(0)))
-        return _traced(make_train_step(config, SIZES, mesh), state, batch)
+        return _traced(make_train_step(config, SIZES, mesh, confusions=confusions), state, batch)
 
 
-def loss(config: Config, place) -> str:
+def confused(config: Config, place) -> str:
+    """Return `loss` of a step whose text is confused as some counts say."""
+    symbols, counts = tuple("abcdefghi"), np.eye(SIZES.units, dtype=int) + 1
+    return loss(config, place, Confusions(symbols, counts, counts[0]))
+
+
+def loss(config: Config, place, confusions: Confusions | None = None) -> str:
     """Return the loss of a training step as it is traced, without its gradient, which takes most of the time."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
             jax, "value_and_grad", lambda function, has_aux: lambda params, *rest: (function(params, *rest), params)
         )
-        return step(config, place)
+        return step(config, place, confusions)
 
 
 def _audio(config):

@@ -97,6 +97,7 @@ HEAVY = {"jax", "flax", "optax", "orbax", "grain", "numpy", "tensorflow_datasets
         ["train-lm"],
         ["evaluate"],
         ["analyze"],
+        ["confusions"],
         ["report"],
         ["score"],
         ["transcribe"],
@@ -130,11 +131,12 @@ def test_every_command_has_examples(capsys):
         ["train-lm"],
         ["evaluate"],
         ["analyze"],
+        ["confusions"],
         ["report"],
         ["score"],
         ["transcribe"],
         ["align"],
-        *(["data", c] for c in ("build", "tokenizer", "ngram", "inspect")),
+        *(["data", c] for c in ("build", "tokenizer", "ngram", "inspect", "synthesize")),
     ):
         try:
             main([*command, "--help"])
@@ -290,6 +292,14 @@ def test_transcribe_prints_names_only_for_several_files(stand_in, capsys, run, t
         ("data tokenizer {config}", "--out DIR is missing (see `joint-st data tokenizer --help`)"),
         ("data ngram {config}", "--out FILE is missing (see `joint-st data ngram --help`)"),
         ("data ngram {config} --order 0 --out x", "argument --order: '0' is not a whole number from 1 to 20"),
+        (
+            "data synthesize text:x",
+            "the following arguments are required: --out (see `joint-st data synthesize --help`)",
+        ),
+        (
+            "data synthesize text:x --out x --most 0",
+            "argument --most: '0' is not a whole number from 1 to 1,000,000,000",
+        ),
         ("evaluate", "the following arguments are required: RUN (see `joint-st evaluate --help`)"),
         ("evaluate {missing}", "{missing}: no such directory"),
         (

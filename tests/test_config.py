@@ -212,6 +212,36 @@ def test_text_that_nothing_trains_on_is_named(changes, lines):
             "training.text_first_steps: 300 must be below training.steps 20; "
             "lower it, as --training.text_first_steps 0",
         ),
+        (
+            {**TEXT, "training.text_from_step": 30, "training.steps": 20},
+            "training.text_from_step: 30 must be below training.steps 20; lower it, as --training.text_from_step 0",
+        ),
+        (
+            {**TEXT, "training.text_from_step": 30, "training.text_first_steps": 20},
+            "training.text_from_step: 30, and training.text_first_steps is 20: text comes before speech or after it; set "
+            "one of them to 0",
+        ),
+        (
+            {**TEXT, "training.text_ramp_steps": 30, "losses.reconstruction.streaming": 0},
+            "training.text_ramp_steps: 30, and no loss needs text; set a weight of losses.reconstruction above 0",
+        ),
+        (
+            {**TEXT, "training.text_from_step": 5, "losses.ctc": {"streaming": 0, "full_context": 0}},
+            "training.text_from_step: 5 steps without text need a loss of speech, as a weight of losses.ctc",
+        ),
+        (
+            {"model.text_depth": 4},
+            "model.text_depth: 4 leaves none of the 4 shared layers for text; 3 is the largest",
+        ),
+        (
+            {**TEXT, "model.text_depth": 3},
+            "losses.reconstruction.streaming: 0.1, and text at model.text_depth 3 enters above the streaming head, which "
+            "reads the output of layer 2; set it to 0, or lower the depth",
+        ),
+        (
+            {**TEXT, "model.text_depth": 2, "losses.consistency": {"weight": 0.1, "layers": [-1, 1]}},
+            "losses.consistency.layers: 1 is below model.text_depth 2, where text enters; name depths from 2 to 4",
+        ),
         ({"training.accumulation": 3}, "training.accumulation: 3 parts must divide data.batch_size 16"),
         ({"parallel.data": 0}, "parallel.data: 0 devices cannot compute; -1 takes all that the other axes leave"),
         ({"parallel.tensor": -1}, "parallel.tensor: -1, and data is -1 too; give data a number: one can take the rest"),

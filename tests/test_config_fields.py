@@ -23,7 +23,7 @@ from joint_st.data import augmentation, mixture
 from joint_st.data.tokenizers import Characters
 from joint_st.heads.base import register_head
 from joint_st.heads.ctc import CtcHead
-from tests.field_probes import beginning, evaluation, forward, loss, sources, step, training, updates
+from tests.field_probes import beginning, confused, evaluation, forward, loss, sources, step, training, updates
 from tests.tiny import tiny_config
 from tests.training import toy_run
 
@@ -154,6 +154,8 @@ FIELDS = {
     "model.full_context_layers": Field(2, forward),
     "model.text_layers": Field(1, loss, JOINT),
     "model.text_positions": Field("sinusoidal", loss, JOINT),
+    "model.text_depth": Field(1, loss, JOINT),
+    "model.text_scale": Field(0.5, loss, JOINT),
     "model.text_blanks": Field(True, loss, JOINT),
     "model.unit_conditioning": Field("replace", loss, JOINT | {"losses.unit_ctc.weight": 0.3}),
     "model.dropout": Field(0.2, forward),
@@ -184,6 +186,8 @@ FIELDS = {
     "text.mask_share": Field(0.3, loss, JOINT),
     "text.mask_span": Field(3, loss, JOINT),
     "text.substituted_share": Field(0.2, loss, JOINT),
+    "text.confusions": Field("{place}/absent.json", training, JOINT),
+    "text.confusion_scale": Field(2.0, confused, JOINT),
     "text.noise": Field(0.5, loss, JOINT),
     "spec_augment.frequency_masks": Field(1, loss),
     "spec_augment.frequency_width": Field(3, loss),
@@ -202,6 +206,8 @@ FIELDS = {
     "optimizer.ema_decay": Field(0.9, step),
     "training.steps": Field(7, training),
     "training.text_first_steps": Field(2, training, JOINT),
+    "training.text_from_step": Field(2, training, JOINT),
+    "training.text_ramp_steps": Field(3, loss, JOINT),
     "training.accumulation": Field(2, step),
     "training.log_every": Field(3, training),
     "training.evaluate_every": Field(5, training),

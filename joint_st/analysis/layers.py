@@ -29,10 +29,10 @@ EXAMPLES = 3
 
 def layer_names(model: ModelConfig) -> tuple[str, ...]:
     """Return the names of the depths at which speech and text are compared, [L]: the encoders' outputs, then each
-    shared layer's."""
+    shared layer's; from the depth on at which text enters."""
     streaming = (f"streaming {k + 1}" for k in range(model.streaming_layers))
     full_context = (f"full context {k + 1}" for k in range(model.full_context_layers))
-    return ("encoders", *streaming, *full_context)
+    return ("encoders", *streaming, *full_context)[model.text_depth :]
 
 
 class LayerAnalysis:

@@ -147,13 +147,14 @@ def make_forward(config: Config, sizes: SymbolSizes, best: str, mesh: jax.shardi
     def forward(weights, batch, rows, key):
         model = merge(structure, weights)
         x, mask, _ = model.encode_audio(batch["audio"], batch["audio_lengths"])
-        audio, frames = model.shared(x, mask).layers, mask.sum(axis=1, dtype=jnp.int32)
+        # Text has no embeddings below the depth at which it enters.
+        audio, frames = model.shared(x, mask).layers[config.model.text_depth :], mask.sum(axis=1, dtype=jnp.int32)
 
         # Both texts of a row are put side by side, so that no row leaves its device.
         units = batch["units"].reshape(-1, batch["units"].shape[2])
         repeated = repetitions(config.text, batch["unit_lengths"].reshape(-1), units.shape[1])
         encoded = model.encode_text(units, repeated, most_frames(config.text, units.shape[1]))
-        layers = model.shared(encoded.x, encoded.mask).layers
+        layers = model.shared_of_text(encoded.x, encoded.mask).layers
         own, wrong = jnp.moveaxis(layers.reshape(*audio.shape[:2], 2, *layers.shape[2:]), 2, 0)
         unit, _ = jnp.moveaxis(encoded.unit.reshape(-1, 2, encoded.unit.shape[1]), 1, 0)
         text_frames, wrong_frames = encoded.mask.sum(axis=1, dtype=jnp.int32).reshape(-1, 2).T

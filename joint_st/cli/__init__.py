@@ -15,6 +15,7 @@ from joint_st.cli import (
     analyze,
     compare,
     compile,
+    confusions,
     data,
     doctor,
     evaluate,
@@ -35,7 +36,21 @@ EXIT_INTERRUPTED = 130
 EXIT_BROKEN_PIPE = 141
 EXIT_STALLED = 75
 
-COMMANDS = (train, evaluate, compare, score, analyze, report, transcribe, align, sweep, compile, data, doctor)
+COMMANDS = (
+    train,
+    evaluate,
+    compare,
+    score,
+    analyze,
+    confusions,
+    report,
+    transcribe,
+    align,
+    sweep,
+    compile,
+    data,
+    doctor,
+)
 """Modules of the commands, in the order of the help."""
 
 

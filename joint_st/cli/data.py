@@ -5,8 +5,9 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from joint_st import storage
 from joint_st.cli.options import config_argument, load_config, quiet_libraries
-from joint_st.cli.parser import OVERRIDES, Commands, whole_number
+from joint_st.cli.parser import OVERRIDES, Commands, count, index, whole_number
 from joint_st.errors import UserError
 
 
@@ -78,6 +79,53 @@ def add(commands: Commands) -> None:
     )
     inspect.set_defaults(run=_data_inspect)
 
+    synthesize = data_commands.add(
+        "synthesize",
+        "speak text without audio, by espeak-ng, to train on together with recordings",
+        """
+        joint-st data synthesize text:sentences.txt --language en --out corpus/spoken
+        joint-st data synthesize configs/quickstart.py --out spoken --most 5000 --seed 1
+        joint-st data synthesize corpus/text.jsonl --out corpus/spoken --voices f1 f2 m1 m2
+        """,
+    )
+    synthesize.add_argument(
+        "source",
+        metavar="SOURCE",
+        help="what to speak: text:FILE, a manifest, tfds:NAME:SPLIT, or a config, whose data.text is taken",
+    )
+    synthesize.add_argument(
+        "--out",
+        metavar="DIR",
+        type=storage.path,
+        required=True,
+        help="folder for audio (FLAC, 16 kHz) and manifest.jsonl; what is there and whole is kept",
+    )
+    synthesize.add_argument(
+        "--language",
+        metavar="TAG",
+        default="",
+        help="BCP 47 tag of sentences whose source states none; data.units.language of a config by default",
+    )
+    synthesize.add_argument("--most", metavar="N", type=count, help="speak N sentences, drawn from all of them")
+    synthesize.add_argument(
+        "--seed",
+        metavar="N",
+        type=index,
+        default=0,
+        help="another number gives other voices, rates and pitches; %(default)s by default",
+    )
+    synthesize.add_argument(
+        "--voices",
+        metavar="NAME",
+        nargs="+",
+        default=[],
+        help="speaker variants of espeak-ng (f1, m3, Annie); by default the 33 that spoken_grammar trains on",
+    )
+    synthesize.add_argument(
+        "--workers", metavar="N", type=whole_number(1, 64), help="number of threads; up to 4 by default"
+    )
+    synthesize.set_defaults(run=_data_synthesize)
+
 
 def _data_build(options: argparse.Namespace) -> None:
     quiet_libraries()
@@ -138,3 +186,19 @@ def _data_inspect(options: argparse.Namespace) -> None:
         print(line, flush=True)
     if options.decode and found.bad:
         raise SystemExit(1)
+
+
+def _data_synthesize(options: argparse.Namespace) -> None:
+    quiet_libraries()
+    from joint_st.data.synthesis.corpus import WORKERS, synthesize
+
+    found = synthesize(
+        options.source,
+        options.out,
+        language=options.language,
+        most=options.most or 0,
+        seed=options.seed,
+        variants=options.voices,
+        workers=options.workers or WORKERS,
+    )
+    print(found)

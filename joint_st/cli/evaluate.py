@@ -72,11 +72,11 @@ def add(commands: Commands) -> None:
     )
     evaluate.add_argument(
         "--by",
-        choices=("speaker", "language", "duration", "noise"),
+        choices=("speaker", "language", "duration", "noise", "synthetic"),
         nargs="+",
         default=[],
         help="also print tables by these groups; they need manifest keys or TFDS features: speaker, language, noise "
-        "(name of the condition), snr (dB)",
+        "(name of the condition), snr (dB), synthetic (true where a machine speaks)",
     )
     evaluate.add_argument("--errors", action="store_true", help="also print confusions and the most-missed words")
     evaluate.add_argument(

@@ -77,6 +77,7 @@ class Config(Section):
             }
             asking |= {
                 "data.text_batch_size": data.text_batch_size,
+                "text.confusions": self.text.confusions,
                 "model.unit_conditioning": self.model.unit_conditioning != "none" and self.model.unit_conditioning,
             }
             for path, value in asking.items():
@@ -96,6 +97,7 @@ class Config(Section):
                 f"{first} must be below training.steps {self.training.steps}; "
                 "lower it, as --training.text_first_steps 0",
             )
+        self._check_later_text()
         if data.text_batch_size:
             if not data.text:
                 raise clash("data.text_batch_size", f"{data.text_batch_size} sentences a step, but data.text is empty")
@@ -105,6 +107,36 @@ class Config(Section):
                     f"{self.training.accumulation} parts must divide data.text_batch_size {data.text_batch_size}",
                 )
         return self
+
+    def _check_later_text(self) -> None:
+        """Raise `clash` where text cannot come later than speech as `training` asks for."""
+        training, sections = self.training, [getattr(self.losses, name) for name in registered("losses")]
+        later = {name: getattr(training, name) for name in ("text_from_step", "text_ramp_steps")}
+        for name, steps in later.items():
+            if not steps:
+                continue
+            if training.text_first_steps:
+                raise clash(
+                    f"training.{name}",
+                    f"{steps}, and training.text_first_steps is {training.text_first_steps}: text comes before speech or "
+                    "after it; set one of them to 0",
+                )
+            if not any(section.enabled and section.needs_text for section in sections):
+                raise clash(
+                    f"training.{name}",
+                    f"{steps}, and no loss needs text; set a weight of losses.reconstruction above 0",
+                )
+        first = training.text_from_step
+        if first >= training.steps:
+            raise clash(
+                "training.text_from_step",
+                f"{first} must be below training.steps {training.steps}; lower it, as --training.text_from_step 0",
+            )
+        if first and not any(section.enabled and not section.needs_text for section in sections):
+            raise clash(
+                "training.text_from_step",
+                f"{first} steps without text need a loss of speech, as a weight of losses.ctc",
+            )
 
     @property
     def _learns_from_text(self) -> bool:

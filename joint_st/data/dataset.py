@@ -14,7 +14,7 @@ import numpy as np
 from joint_st.config import DataConfig, FeaturesConfig, LmDataConfig, Source
 from joint_st.data.audio import UnreadableAudio, resample
 from joint_st.data.augmentation import Augmentation, Speech, make_augmentation
-from joint_st.data.index import AUDIO, PROBLEM, TIMED, Counts, Entries, Indexes
+from joint_st.data.index import AUDIO, PROBLEM, SYNTHETIC, TIMED, Counts, Entries, Indexes
 from joint_st.data.normalizers import Normalizer
 from joint_st.data.sources import Concatenated, read_whole
 from joint_st.data.text_units import Units
@@ -158,6 +158,11 @@ class Dataset:
         return self._table.flags[self.rows] & TIMED > 0
 
     @functools.cached_property
+    def synthetic(self) -> np.ndarray:
+        """Whether the source states that a machine speaks, bool [N]."""
+        return self._table.flags[self.rows] & SYNTHETIC > 0
+
+    @functools.cached_property
     def words(self) -> np.ndarray:
         """Number of words in the normalised text, int32 [N]."""
         return self._table.column(lambda entries: entries.words)[self.rows]
@@ -273,6 +278,12 @@ class Dataset:
         assert self.features is not None
         return self.features.seconds(int(self.lengths.sum(dtype=np.int64)))
 
+    @property
+    def synthetic_seconds(self) -> float:
+        """Length of the synthetic speech among the audio, in seconds."""
+        assert self.features is not None
+        return self.features.seconds(int(self.lengths[self.synthetic].sum(dtype=np.int64)))
+
     def describe(self) -> str:
         """Return in one line what the data set holds and what was dropped."""
         dropped = _counted(self.dropped) or "none"
@@ -288,7 +299,9 @@ class Dataset:
             if alone
             else ""
         )
-        return f"{len(self)} utterances, {self.seconds / 3600:.2f} h; dropped {dropped}{without}{unknown}"
+        made = f", {np.count_nonzero(self.synthetic)} of them synthetic ({self.synthetic_seconds / 3600:.2f} h)"
+        made = made if self.synthetic.any() else ""
+        return f"{len(self)} utterances, {self.seconds / 3600:.2f} h{made}; dropped {dropped}{without}{unknown}"
 
 
 def open_paired(

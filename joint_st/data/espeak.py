@@ -20,6 +20,13 @@ class EspeakError(RuntimeError):
     """espeak-ng refused a call."""
 
 
+def data_folder() -> Path:
+    """Return the folder of espeak-ng's data: voices, dictionaries, phonemes."""
+    import espeakng_loader
+
+    return Path(espeakng_loader.get_data_path())
+
+
 class EspeakCopy:
     """A folder that holds a copy of the library for as long as this object lives."""
 
@@ -30,7 +37,7 @@ class EspeakCopy:
         self.folder = Path(self._temporary.name)
         self._library = self.folder / "espeak-ng.so"
         shutil.copyfile(espeakng_loader.get_library_path(), self._library)
-        self.all_data = Path(espeakng_loader.get_data_path())
+        self.all_data = data_folder()
         """espeak-ng's data: voices, dictionaries, phonemes."""
 
     def load(self) -> ctypes.CDLL:

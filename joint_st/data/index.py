@@ -30,7 +30,7 @@ from joint_st.distributed.peers import current
 from joint_st.errors import UserError
 from joint_st.ops.ctc import frames_needed
 
-FORMAT = 3
+FORMAT = 4
 """Number that stands for the format of the files and for how their content is computed; files of another format are not
 read."""
 
@@ -39,8 +39,9 @@ log = logging.getLogger(__name__)
 MOST_NAMED = 10
 """Number of unknown characters that are named in a warning, the most frequent ones; all are counted."""
 
-AUDIO, PROBLEM, TIMED = 1, 2, 4
-"""Flags of a row: it has audio; the audio is known to be unreadable; the times of all its words are known."""
+AUDIO, PROBLEM, TIMED, SYNTHETIC = 1, 2, 4, 8
+"""Flags of a row: it has audio; the audio is known to be unreadable; the times of all its words are known; its source
+states that a machine speaks."""
 
 ID_LENGTH = 4
 """Number of bytes that hold the length of an id which replaces the source's."""
@@ -58,7 +59,7 @@ class Entries:
         self.seconds: np.ndarray = columns.columns["seconds"]
         """Length of the audio as the source states it, float64 [N]; 0 where there is none."""
         self.flags: np.ndarray = columns.columns["flags"]
-        """`AUDIO`, `PROBLEM` and `TIMED`, uint8 [N]."""
+        """`AUDIO`, `PROBLEM`, `TIMED` and `SYNTHETIC`, uint8 [N]."""
         self.language: np.ndarray = columns.columns["language"]
         """Index in `languages`, int32 [N]."""
         self.languages: list[str] = columns.about["languages"]
@@ -314,7 +315,7 @@ def _short_hash(content: bytes) -> int:
 
 def _flags(entry: Entry, words: int) -> int:
     timed = bool(words) and entry.timed_words == words
-    return AUDIO * entry.has_audio + PROBLEM * bool(entry.problem) + TIMED * timed
+    return AUDIO * entry.has_audio + PROBLEM * bool(entry.problem) + TIMED * timed + SYNTHETIC * bool(entry.synthetic)
 
 
 def _count(

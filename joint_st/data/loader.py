@@ -50,6 +50,7 @@ def batches(
     *,
     text: tuple[Dataset, BatchPlan] | None = None,
     text_first: int = 0,
+    text_from: int = 0,
     start: int = 0,
     languages: Sequence[str] = ("",),
     parts: tuple[Sequence[int], int] = WHOLE,
@@ -60,7 +61,7 @@ def batches(
     """Yield batches `start`, `start + 1`, ... of the plan; a plan without shuffling ends.
 
     With `text`, batch `i` also holds batch `i` of the text's plan. The first `text_first` batches are of text alone,
-    and the paired plan begins after them.
+    and the paired plan begins after them; the first `text_from` have none of it, and the text's plan begins after them.
 
     `languages`: the languages of the run, into which a row's language is an index. `parts`: which of how many equal
     parts of each batch's rows this host gets; all by default. Grain keeps `prefetch` batches ready, and `read_threads`
@@ -70,7 +71,9 @@ def batches(
     It uses threads and not processes: decoders and resampler release the interpreter lock, and threads start at once,
     share the index in memory, and count unreadable utterances together (`benchmarks/input_pipeline.py`).
     """
-    loader = BatchLoader(prepared, plan, parts, text=text, text_first=text_first, languages=languages)
+    loader = BatchLoader(
+        prepared, plan, parts, text=text, text_first=text_first, text_from=text_from, languages=languages
+    )
     readers = ThreadPoolExecutor(read_threads, thread_name_prefix="read")
     leading = text[1] if text is not None and plan is None else plan
     assert leading is not None
@@ -144,6 +147,7 @@ class BatchLoader:
         *,
         text: tuple[Dataset, BatchPlan] | None = None,
         text_first: int = 0,
+        text_from: int = 0,
         languages: Sequence[str] = ("",),
     ):
         self._prepared = prepared
@@ -154,14 +158,14 @@ class BatchLoader:
         if text is not None:
             self._texts, text_plan = text
             self._plans["text"] = HostRows(text_plan, parts, "data.text_batch_size")
-        self._text_first = text_first
+        self._before = {"paired": text_first, "text": text_from}
         self._language = {tag: i for i, tag in enumerate(languages)}
         self.reading: dict[int, str] = {}
         """Ids of the utterances that are being read now, by thread."""
 
     def __call__(self, i: int, each: Callable = map) -> Batch:
         """Return batch `i`; `each(f, rows)` calls `f` on every row, in any order or concurrently."""
-        numbers = {"paired": i - self._text_first, "text": i}
+        numbers = {part: i - before for part, before in self._before.items()}
         planned = {part: plan[numbers[part]] for part, plan in self._plans.items() if numbers[part] >= 0}
         arrays = {
             part: empty_part(part, len(own.here), self._plans[part].buckets, own.bucket)

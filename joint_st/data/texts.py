@@ -1,15 +1,19 @@
-"""The texts of a configuration: what a tokenizer learns from, and which words occur in audio or in text alone."""
+"""The texts of a configuration: what a tokenizer learns from, and which words occur in audio or in text alone.
+
+Synthetic speech is made of text. So its words are not heard: evaluations compare words that people say in training with
+words that a run knows from text, and a word stays one of the latter when a machine reads it out. And what it says is
+counted once: a sentence that stands in `data.text` and is spoken too would otherwise weigh twice in an n-gram.
+"""
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from joint_st.config import Config, Source
-from joint_st.data.index import AUDIO, Entries, Indexes
+from joint_st.data.index import AUDIO, SYNTHETIC, Entries, Indexes
 from joint_st.data.normalizers import normalizer
 from joint_st.data.symbols import Symbols
 from joint_st.data.text_units import make_units
@@ -33,8 +37,9 @@ def open_indexes(config: Config) -> Indexes:
 
 
 def normalised_texts(sources: Sequence[Source], indexes: Indexes) -> Iterator[str]:
-    """Yield the normalised texts of some sources, without empty ones."""
-    return (text for text, _ in _examples(indexes.entries(source) for source in sources))
+    """Yield the normalised texts of some sources, without empty ones, and those of synthetic speech as far as no other
+    row has them."""
+    return (text for text, _ in _examples([indexes.entries(source) for source in sources]))
 
 
 class Learnt(NamedTuple):
@@ -52,10 +57,12 @@ def learn_from_texts(config: Config, indexes: Indexes | None = None) -> Learnt:
     data, indexes = config.data, indexes or open_indexes(config)
     train = [indexes.entries(source) for source in data.train]
     text = [indexes.entries(source) for source in data.text]
-    heard, read = set(), set()
+    heard: set[str] = set()
+    read: set[str] = set()
     for entries in train:
         for row in np.flatnonzero(entries.flags & AUDIO):
-            heard.update(entries.text(int(row)).split())
+            found = read if entries.flags[row] & SYNTHETIC else heard
+            found.update(entries.text(int(row)).split())
     for entries in text:
         for own, _ in entries.texts():
             read.update(own.split())
@@ -74,6 +81,17 @@ def learn_from_texts(config: Config, indexes: Indexes | None = None) -> Learnt:
     return Learnt(symbols, Vocabulary.of(heard, read))
 
 
-def _examples(entries: Iterator[Entries] | Sequence[Entries]) -> Iterator[tuple[str, str]]:
-    """Yield each text that is not empty, with its language tag."""
-    return (example for example in itertools.chain.from_iterable(one.texts() for one in entries) if example[0])
+def _examples(entries: Sequence[Entries]) -> Iterator[tuple[str, str]]:
+    """Yield each text that is not empty, with its language tag; a text of synthetic speech only if no row before it and
+    no row that is not synthetic has the same."""
+    known: set[int] = set()
+    if any((one.flags & SYNTHETIC).any() for one in entries):
+        known.update(*(one.text_hash[one.flags & SYNTHETIC == 0].tolist() for one in entries))
+    for one in entries:
+        left_out = one.flags & SYNTHETIC > 0
+        for row in np.flatnonzero(left_out):
+            # That two texts have one hash of 64 bits is unlikely, and would cost one sentence.
+            own = int(one.text_hash[row])
+            left_out[row] = own in known
+            known.add(own)
+        yield from (example for row, example in enumerate(one.texts()) if example[0] and not left_out[row])

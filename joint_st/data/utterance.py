@@ -65,3 +65,5 @@ class Entry:
     """The file that cannot be read, and why, where that is known without decoding it."""
     full_id: str = ""
     """Name to use where another utterance has the same `id`; empty where the source itself states the id."""
+    synthetic: bool = False
+    """Whether the source states that a machine speaks."""

@@ -1,4 +1,6 @@
-"""Words that occur in training audio, and words that occur in training text alone."""
+"""Words that occur in training audio, and words that occur in training text alone.
+
+Synthetic speech counts as text: a model that hears a word from a synthesiser knows of it what its text says."""
 
 from __future__ import annotations
 
@@ -29,13 +31,14 @@ class Vocabulary:
     """The words of normalised training texts."""
 
     heard: frozenset[str]
-    """Words in a transcript of training audio."""
+    """Words in a transcript of training audio that is not synthetic."""
     read: frozenset[str]
-    """Words in text without audio, and in no transcript."""
+    """Words in text without audio or in synthetic speech, and in no other transcript."""
 
     @classmethod
     def of(cls, heard: Iterable[str], read: Iterable[str]) -> Vocabulary:
-        """Make it from the normalised transcripts of training audio and the normalised texts without audio."""
+        """Make it from the normalised transcripts of training audio, and the normalised texts without audio and of
+        synthetic speech."""
         spoken = frozenset(word for text in heard for word in text.split())
         return cls(spoken, frozenset(word for text in read for word in text.split()) - spoken)
 

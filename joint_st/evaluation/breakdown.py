@@ -1,7 +1,8 @@
-"""Error rates by what the source states about each utterance: speaker, language, duration, noise.
+"""Error rates by what the source states about each utterance: speaker, language, duration, noise, or whether it is
+synthetic.
 
 A manifest states them with the keys `speaker`, `language`, `duration`, `noise` (the name of the noise or of the
-recording's condition) and `snr` (signal-to-noise ratio in dB), a TFDS dataset with features of the same names; the
+recording's condition), `snr` (signal-to-noise ratio in dB) and `synthetic` (whether a machine speaks), a TFDS dataset with features of the same names; the
 duration is that of the audio. Every group has the subsets of words heard in training and in text alone.
 """
 
@@ -39,7 +40,8 @@ def break_down(
     """Return the rows of `make_rows` for every group of utterances, each with `by` and `group` before the rest.
 
     by: one of `BY`. `duration` makes four groups of about as many utterances of each split (its quartiles); `noise`
-    groups by the condition's name and by bins of the signal-to-noise ratio, as far as they are stated. Groups are
+    groups by the condition's name and by bins of the signal-to-noise ratio, as far as they are stated; `synthetic` makes
+    the groups `real` and `synthetic` of a split that has synthetic utterances. Groups are
     sorted (names by the alphabet, numbers ascending) within each split, head and decoder. A split whose source states
     it for no utterance has no rows: see `unstated`.
     """
@@ -168,14 +170,24 @@ def _by_noise(utterances):
     return group
 
 
+def _by_synthetic(utterances):
+    stated = any(utterance.synthetic for utterance in utterances)
+
+    def group(utterance):
+        return _Group((utterance.synthetic,), "synthetic" if utterance.synthetic else "real") if stated else None
+
+    return group
+
+
 BY: dict[str, Callable] = {
     "speaker": _by_name("speaker"),
     "language": _by_name("language"),
     "duration": _by_duration,
     "noise": _by_noise,
+    "synthetic": _by_synthetic,
 }
 """Criteria of breakdowns: functions from the utterances of a split to the group of each."""
 
-_KEYS = {"speaker": ("speaker",), "language": ("language",), "duration": ("duration",), "noise": ("noise", "snr")}
+_KEYS = {name: (name,) for name in BY} | {"noise": ("noise", "snr")}
 
 _TITLES = {name: name for name in BY} | {"duration": "duration (quartiles of each split's utterances)"}

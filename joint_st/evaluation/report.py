@@ -45,6 +45,10 @@ def numbered(ids: Iterable[str]) -> list[Numbered]:
     return found
 
 
+STATED = ("speaker", "language", "noise", "snr", "synthetic")
+"""Fields of an `Entry` that a scored utterance keeps."""
+
+
 @dataclass(frozen=True)
 class ScoredUtterance:
     """A hypothesis and its reference, both normalised, and its errors."""
@@ -67,6 +71,8 @@ class ScoredUtterance:
     noise: str = ""
     snr: float | None = None
     """Signal-to-noise ratio in dB; None where its source does not state it."""
+    synthetic: bool = False
+    """Whether its source states that a machine speaks."""
     samples: str = ""
     """Hash of the audio's samples, of `Utterance.hash`; empty where it is not known."""
     hypothesis_words: list[dict] | None = None
@@ -92,8 +98,8 @@ class ScoredUtterance:
         """Return the utterance as a dictionary for JSON: the errors of all words, then, in `subsets`, the same counts
         of each subset.
 
-        It has speaker, language, noise and snr as far as the source states them. `ops` is the
-        alignment: `[kind, reference word, hypothesis word]` each.
+        It has speaker, language, noise and snr as far as the source states them, and `synthetic` where it is true.
+        `ops` is the alignment: `[kind, reference word, hypothesis word]` each.
         """
         stated = {name: getattr(self, name) for name in ("speaker", "language", "noise", "snr", "samples")}
         return {
@@ -103,6 +109,7 @@ class ScoredUtterance:
             "decoder": self.decoder,
             "seconds": round(self.seconds, 3),
             **{name: value for name, value in stated.items() if value not in ("", None)},
+            **({"synthetic": True} if self.synthetic else {}),
             "reference": self.reference,
             "hypothesis": self.hypothesis,
             **asdict(self.errors[ALL]),
@@ -151,7 +158,7 @@ def score(
             hypothesis=hypothesis,
             errors=count_errors(reference, hypothesis, subset_of),
             samples=own_samples,
-            **(entry and {name: getattr(entry, name) for name in ("speaker", "language", "noise", "snr")} or {}),
+            **(entry and {name: getattr(entry, name) for name in STATED} or {}),
         )
         for utterance_id, reference, hypothesis, length, entry, own_samples in zip(
             *(ids, references, hypotheses, seconds),
@@ -268,7 +275,7 @@ def _about_subsets(rows: Sequence[dict]) -> str:
     known = {split: [own for own in tables.values() if len(own) > 1] for split, tables in words.items()}
     if not any(known.values()):
         return ""
-    lines = ["heard: words that training audio has; text_only: that training text alone has"]
+    lines = ["heard: words that training audio has (synthetic speech aside); text_only: that training text alone has"]
     for split, tables in known.items():
         # Runs with other training texts have other counts.
         rest = sorted({2 * own[ALL] - sum(own.values()) for own in tables})
@@ -372,6 +379,7 @@ class _Record(_Counts):
     language: str = ""
     noise: str = ""
     snr: float | None = pydantic.Field(default=None, allow_inf_nan=False)
+    synthetic: bool = False
     hypothesis_words: list[dict] | None = None
     nbest: list[dict] | None = None
 

@@ -156,6 +156,20 @@ def passes_of(losses: tuple[Loss, ...], speech: bool = True) -> frozenset[Pass]:
     )
 
 
+def needs_text(loss: Loss) -> bool:
+    """Return whether a loss needs a pass of text."""
+    return any(one in TEXT_PASSES for one in loss.passes)
+
+
+def text_share(config: Config, step: jax.Array) -> jax.Array:
+    """Return the factor from 0 to 1 by which the losses that need text are weighted at `step` (0-based).
+
+    It is 0 before `training.text_from_step`, and rises linearly over the `training.text_ramp_steps` steps after it.
+    """
+    first, ramp = config.training.text_from_step, config.training.text_ramp_steps
+    return jnp.clip((step + 1 - first) / max(ramp, 1), 0, 1)
+
+
 def audio_frames(config: Config, batch: Arrays) -> jax.Array:
     """Return the encoder frames of the utterances of a batch, int32 [B]."""
     return config.model.features.frames(batch["paired"]["audio_lengths"])

@@ -91,8 +91,8 @@ class ConsistencyLoss(Loss):
         if not self.passes <= available:
             return Found({})
         section, audio, text, paired = self.section, passes.audio[Pass.AUDIO], passes.text, batch["paired"]
-        depth = audio.layers.shape[0]
-        chosen = jnp.array([layer % depth for layer in section.layers] or range(1, depth))
+        depth, enters = audio.layers.shape[0], self.config.model.text_depth
+        chosen = jnp.array([layer % depth for layer in section.layers] or range(enters + 1, depth))
         frames, of_text = audio.mask.sum(axis=1, dtype=jnp.int32), text_frames(batch, "paired")
         # Drawn here and not on each device, so that it does not depend on the number of devices.
         sizes = audio.mask.shape[1], text.mask.shape[1]
@@ -103,7 +103,7 @@ class ConsistencyLoss(Loss):
         elif alignment.needs_positions:
             positions = position_by_durations(paired["unit_frames"], paired["repetitions"], audio.mask.shape[1])
         fixed = {"audio": "text", "text": "audio"}.get(section.gradient)
-        audio_side, text_side = audio.layers[chosen], text.layers[chosen]
+        audio_side, text_side = audio.layers[chosen], text.layers[chosen - enters if enters else chosen]
         if fixed == "audio":
             audio_side = jax.lax.stop_gradient(audio_side)
         elif fixed == "text":

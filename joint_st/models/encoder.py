@@ -17,6 +17,7 @@ from joint_st.models.layer import Block, Stack
 from joint_st.models.projection import Projection
 from joint_st.models.text_encoder import EncodedText, TextEncoder
 from joint_st.ops.masks import length_mask, zero_padding
+from joint_st.ops.text_frames import ConfusionRates
 from joint_st.passes import FULL_CONTEXT
 
 
@@ -24,13 +25,14 @@ class Encoded(NamedTuple):
     """The encoder's outputs for a batch of speech or of text."""
 
     streaming: jax.Array
-    """Outputs [B, T, D] of the shared streaming layers."""
+    """Outputs [B, T, D] of the shared streaming layers; None for text that enters above them."""
     full_context: jax.Array
     """Outputs [B, T, D] of the shared full-context layers."""
     mask: jax.Array
     """Valid frames [B, T]."""
     layers: jax.Array
-    """Embeddings [1 + L, B, T, D]: the input of the shared layers, then the output of each of them."""
+    """Embeddings [1 + L, B, T, D]: the input of the shared layers, then the output of each of them. For text, they begin
+    at depth `text_depth`, where it enters."""
     units: jax.Array | None = None
     """Logits [B, T, units], float32, of the auxiliary CTC over text units; None for text, and in a model without
     text."""
@@ -140,10 +142,13 @@ class JointEncoder(nnx.Module):
         key=None,
         augmented=None,
         block: Block | None = None,
+        confusions: ConfusionRates | None = None,
     ) -> EncodedText:
         """Return embeddings of `units` [B, U] in `frames` text frames; see `TextEncoder` and `repetitions` in the same
-        module."""
-        return self.text(units, repetitions, frames, augment, key, augmented, block)
+        module. They are scaled by `text_scale`."""
+        encoded = self.text(units, repetitions, frames, augment, key, augmented, block, confusions)
+        scale = self.config.text_scale
+        return encoded if scale == 1 else encoded._replace(x=encoded.x * scale)
 
     def condition(self, kinds: Mapping[str, tuple[type[Conditioning], Any]], sizes, *, rngs: nnx.Rngs) -> None:
         """Add the conditionings of the embeddings that enter the shared layers: by name, a class and its section."""
@@ -173,13 +178,25 @@ class JointEncoder(nnx.Module):
     def shared(
         self, x, mask, key=None, columns: Mapping[str, jax.Array] | None = None, block: Block | None = None
     ) -> Encoded:
-        """Run both passes over embeddings `x` [B, T, D] of either modality; `columns` [B] condition them."""
+        """Run both passes over embeddings `x` [B, T, D] that enter at the bottom, as speech does; `columns` [B]
+        condition them."""
+        return self._shared(x, mask, key, columns, block, 0)
+
+    def shared_of_text(
+        self, x, mask, key=None, columns: Mapping[str, jax.Array] | None = None, block: Block | None = None
+    ) -> Encoded:
+        """Run both passes over text embeddings `x` [B, R, D], which enter at depth `text_depth`."""
+        return self._shared(x, mask, key, columns, block, self.config.text_depth)
+
+    def _shared(self, x, mask, key, columns, block, depth: int) -> Encoded:
         x = self.conditioned(x, mask, columns)
         keys = (None, None) if key is None else jax.random.split(key)
-        streaming = self.streaming.every_layer(x, mask, keys[0], block)
-        full = self.full_context.every_layer(streaming[-1], mask, keys[1])
+        streaming = self.streaming.every_layer(x, mask, keys[0], block, skip=depth)
+        first_pass = streaming[-1] if len(streaming) else x
+        above = max(depth - self.streaming.count, 0)
+        full = self.full_context.every_layer(first_pass, mask, keys[1], skip=above)
         layers = jnp.concatenate([x[None].astype(streaming.dtype), streaming, full])
-        return Encoded(streaming[-1], full[-1], mask, layers)
+        return Encoded(None if above else first_pass, full[-1], mask, layers)
 
     def __call__(
         self,

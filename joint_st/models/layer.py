@@ -144,15 +144,18 @@ class Stack(Layer):
             if self.layers.look_ahead is not None and self.layers.look_ahead < self.blocks[0]:
                 self.look_ahead = min(self.look_ahead, self.blocks[0] - 1)
 
-    def every_layer(self, x, mask, key=None, block=None) -> jax.Array:
-        """Return the outputs of all layers [L, B, T, D]; the last is the stack's output."""
-        keys = None if key is None else jax.random.split(key, self.count)
+    def every_layer(self, x, mask, key=None, block=None, skip: int = 0) -> jax.Array:
+        """Return the outputs of all layers but the first `skip`, [L, B, T, D]; the last is the stack's output."""
+        if skip >= self.count:
+            return jnp.zeros((0, *x.shape), x.dtype)
+        keys = None if key is None else jax.random.split(key, self.count - skip)
+        layers = jax.tree.map(lambda weight: weight[skip:], self.layers) if skip else self.layers
 
         def body(x, layer_and_key):
             y = self._apply(x, mask, *layer_and_key, block)
             return y, y
 
-        return lax.scan(self._kept(body), x, (self.layers, keys), unroll=self.unroll)[1]
+        return lax.scan(self._kept(body), x, (layers, keys), unroll=min(self.unroll, self.count - skip))[1]
 
     def __call__(self, x, mask, key=None, block=None):
         if not self.count:

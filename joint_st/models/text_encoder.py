@@ -14,9 +14,12 @@ from joint_st.config import TextConfig
 from joint_st.models.layer import Block, Stack
 from joint_st.ops.masks import zero_padding
 from joint_st.ops.text_frames import (
+    ConfusionRates,
+    draw_insertions,
     draw_repetitions,
     draw_spans,
     draw_substitutes,
+    draw_up_to,
     even_repetitions,
     frames_bound,
     unit_of_frame,
@@ -65,12 +68,13 @@ class TextEncoder(nnx.Module):
         key: jax.Array | None = None,
         augmented: jax.Array | None = None,
         block: Block | None = None,
+        confusions: ConfusionRates | None = None,
     ) -> EncodedText:
         """Return text frames of `units` [B, U]; unit `u` takes `repetitions` [B, U] (0 in the padding) of the `frames`.
 
         `augment` says what is masked and substituted and how much noise is added. It has an effect only if `key` is
         given, and only in the rows `augmented` [B], if given; `key` also draws dropout. block: length in text frames of
-        the blocks within which the layers see ahead.
+        the blocks within which the layers see ahead. confusions: how units are confused, in the same rows.
         """
         span_key, noise_key, layers_key, other_key = (None,) * 4 if key is None else jax.random.split(key, 4)
         augments = key is not None and augment is not None
@@ -78,10 +82,20 @@ class TextEncoder(nnx.Module):
         if augments and augment.substituted_share:
             others = draw_substitutes(other_key, units, augment.substituted_share, self.embed.num_embeddings)
             units = others if augmented is None else jnp.where(augmented[:, None], others, units)
+        confuses = augments and confusions is not None
+        if confuses:
+            heard_key, where_key, which_key = jax.random.split(other_key, 3)
+            others = draw_up_to(heard_key, jnp.asarray(confusions.heard)[units])
+            units = others if augmented is None else jnp.where(augmented[:, None], others, units)
+            rows = mask if augmented is None else mask & augmented[:, None]
+            inserted = draw_insertions(where_key, unit, rows, confusions.insertion_rate)
         frame_units = jnp.take_along_axis(units, unit, axis=1)
         if self.blanks:
             repeated = jnp.pad(unit[:, 1:] == unit[:, :-1], ((0, 0), (1, 0)))
             frame_units = jnp.where(repeated, 0, frame_units)
+        if confuses:
+            up_to = jnp.broadcast_to(jnp.asarray(confusions.inserted), (*unit.shape, len(confusions.inserted)))
+            frame_units = jnp.where(inserted, draw_up_to(which_key, up_to), frame_units)
         x = self.norm(self.embed(frame_units))
         if augments:
             where = mask if augmented is None else mask & augmented[:, None]

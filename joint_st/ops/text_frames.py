@@ -7,9 +7,11 @@ for the labels (JOIST, arXiv 2210.07353).
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from joint_st.ops.masks import length_mask
 
@@ -101,6 +103,36 @@ def draw_spans(key: jax.Array, mask: jax.Array, share: float, span: int) -> jax.
     begins = jax.random.bernoulli(key, begin, (rows, frames + span - 1)).astype(jnp.int32)
     through = jnp.pad(jnp.cumsum(begins, axis=1), ((0, 0), (1, 0)))
     return mask & (through[:, span:] > through[:, :-span])
+
+
+class ConfusionRates(NamedTuple):
+    """Probabilities by which units are confused, as sums over the units up to each, which draws need."""
+
+    heard: np.ndarray
+    """Probability that what is heard for a unit (row) is one of the units up to the column, float32 [V, V]; column 0,
+    the blank, is that it is missed."""
+    inserted: np.ndarray
+    """Probability that an inserted unit is one of those up to each, float32 [V]."""
+    insertion_rate: float
+    """Insertions for each unit of a text."""
+
+
+def draw_up_to(key: jax.Array, up_to: jax.Array) -> jax.Array:
+    """Draw a number of 0 to V - 1 for each row of `up_to` [..., V], the probabilities of a number up to each; int32."""
+    drawn = jax.random.uniform(key, up_to.shape[:-1])
+    return jnp.sum(up_to <= drawn[..., None], axis=-1, dtype=jnp.int32)
+
+
+def draw_insertions(key: jax.Array, unit: jax.Array, mask: jax.Array, rate: float) -> jax.Array:
+    """Draw the frames [B, R] that an inserted unit takes, `rate` for each unit of a row on average.
+
+    Only frames that repeat the unit of the frame before them are taken, so that no unit is lost; where there are too few
+    of them, all are. unit: the unit of each frame, with its `mask`, as of `unit_of_frame`.
+    """
+    repeats = mask & jnp.pad(unit[:, 1:] == unit[:, :-1], ((0, 0), (1, 0)))
+    room = repeats.sum(axis=1)
+    share = rate * (mask.sum(axis=1) - room) / jnp.maximum(room, 1)
+    return repeats & (jax.random.uniform(key, unit.shape) < share[:, None])
 
 
 def draw_substitutes(key: jax.Array, units: jax.Array, share: float, size: int) -> jax.Array:

@@ -139,6 +139,16 @@ class RunDirectory:
         return self.root / "analysis" / f"{storage.bounded(f'step_{step}_{split}'.replace('/', '_'))}.json"
 
     @property
+    def confusions(self) -> Path:
+        """File of the confusions of text units that `joint-st confusions` counts."""
+        return self.root / "confusions.json"
+
+    @property
+    def text_confusions(self) -> Path:
+        """The run's own copy of the file that `text.confusions` names."""
+        return self.root / "text_confusions.json"
+
+    @property
     def has_checkpoint(self) -> bool:
         """Whether there is a complete checkpoint to continue from."""
         return bool(self.checkpoint_steps)

@@ -125,13 +125,20 @@ def train_asr(config: Config, workdir: Path, profile: range | None = None) -> No
         traced = traced_steps(profile, start, last, data.text_first)
         if start < last:
             before = [subprocess.wait] if subprocess else []
+            compiled = ""
             if start < data.text_first:
-                text_step = make_train_step(config, sizes, mesh, speech=False)
+                text_step = make_train_step(config, sizes, mesh, speech=False, confusions=data.confusions)
                 programs.add(text_step, state, data.text_buckets, *before)
                 programs.wait()
                 compiled = "; what speech needs is compiled meanwhile"
-            programs.add(make_train_step(config, sizes, mesh), state, data.buckets, *before)
-            if start >= data.text_first:
+            if start < data.text_from:
+                speech_step = make_train_step(config, sizes, mesh, text=False)
+                programs.add(speech_step, state, data.speech_buckets, *before)
+                programs.wait()
+                compiled = "; what text needs is compiled meanwhile"
+            step = make_train_step(config, sizes, mesh, confusions=data.confusions)
+            programs.add(step, state, data.buckets, *before)
+            if not compiled:
                 programs.wait()
                 compiled = f", {len(programs)} shapes"
             evaluate = make_evaluation(config, data, mesh, metric)
@@ -241,4 +248,6 @@ def _steps_left(config: Config, data: TrainingData, done: int) -> Steps | None:
     """Return the kinds of steps after `done`, for the subprocess that compiles them."""
     if done >= config.training.steps:
         return None
-    return Steps(config, data.symbols.sizes, data.buckets, data.text_buckets if done < data.text_first else None)
+    text = data.text_buckets if done < data.text_first else None
+    speech = data.speech_buckets if done < data.text_from else None
+    return Steps(config, data.symbols.sizes, data.buckets, text, speech, data.confusions)

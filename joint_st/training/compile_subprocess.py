@@ -25,6 +25,7 @@ import jax
 from joint_st.config import Config
 from joint_st.data.batch import Shape
 from joint_st.data.buckets import Buckets
+from joint_st.data.confusions import Confusions
 from joint_st.data.symbols import SymbolSizes
 from joint_st.distributed.host_memory import TUNABLES, VARIABLE
 from joint_st.distributed.mesh import available_devices, keep_compiled, make_mesh
@@ -45,10 +46,14 @@ class Steps(NamedTuple):
     """The buckets of each part of batches with speech."""
     text_buckets: dict[str, Buckets] | None
     """The buckets of batches of text alone; None where no such batches come first."""
+    speech_buckets: dict[str, Buckets] | None = None
+    """The buckets of batches of speech alone; None where no such batches come first."""
+    confusions: Confusions | None = None
+    """The counts that `text.confusions` names."""
 
     def each(self) -> Iterator[tuple[bool, Shape]]:
         """Yield for each program whether it takes speech, and the shape of its batches, in the order of their use."""
-        for buckets in filter(None, (self.text_buckets, self.buckets)):
+        for buckets in filter(None, (self.text_buckets, self.speech_buckets, self.buckets)):
             for shape in shapes_of_batches(buckets):
                 yield "paired" in buckets, shape
 
@@ -56,8 +61,9 @@ class Steps(NamedTuple):
     def digest(self) -> str:
         """Return a fingerprint of everything that the compiled programs depend on."""
         config = self.config.model_copy(update={"name": "", "seed": 0})
-        versions = sources(), jax.__version__, sys.version, os.environ.get("XLA_FLAGS", "")
-        return hashlib.sha256(repr((versions, self._replace(config=config))).encode()).hexdigest()[:24]
+        counts = self.confusions.digest if self.confusions else ""
+        versions = sources(), counts, jax.__version__, sys.version, os.environ.get("XLA_FLAGS", "")
+        return hashlib.sha256(repr((versions, self._replace(config=config, confusions=None))).encode()).hexdigest()[:24]
 
 
 class CompileSubprocess:
@@ -151,7 +157,8 @@ def main() -> None:
     with jax.set_mesh(mesh):
         like = state_shapes(config, steps.sizes, mesh)
         for speech, shape in steps.each():
-            step = make_train_step(config, steps.sizes, mesh, speech=speech)
+            text = steps.speech_buckets is None or shape.text is not None
+            step = make_train_step(config, steps.sizes, mesh, speech=speech, text=text, confusions=steps.confusions)
             step.lower(like, batch_shapes(steps.buckets, shape, mesh)).compile()
             sys.stdout.buffer.write(READY)
             sys.stdout.buffer.flush()

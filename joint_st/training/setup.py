@@ -9,15 +9,18 @@ import time
 from collections.abc import Iterator
 
 import jax
+import numpy as np
 
 from joint_st import storage
-from joint_st.config import Config, LmConfig
+from joint_st.config import Config, LmConfig, TextConfig
 from joint_st.data.batch import Batch
 from joint_st.data.buckets import Buckets
+from joint_st.data.confusions import Confusions, read_confusions
 from joint_st.data.dataset import Dataset, open_paired, open_texts
 from joint_st.data.index import Indexes
 from joint_st.data.loader import batches
 from joint_st.data.normalizers import Normalizer
+from joint_st.data.paths import expand
 from joint_st.data.plan import BatchPlan, text_plan, training_plan
 from joint_st.data.symbols import Symbols, save_languages
 from joint_st.data.texts import learn_from_texts, open_indexes
@@ -44,6 +47,10 @@ class TrainingData:
     text_plan: BatchPlan | None
     text_first: int
     """Number of text-only batches at the beginning."""
+    text_from: int = 0
+    """Number of batches at the beginning without text-only rows; 0 where there are no such rows at all."""
+    confusions: Confusions | None = None
+    """The counts by which units of text are confused."""
 
     @property
     def text_buckets(self) -> dict[str, Buckets]:
@@ -51,9 +58,14 @@ class TrainingData:
         return {"text": self.text_plan.buckets} if self.text_plan else {}
 
     @property
+    def speech_buckets(self) -> dict[str, Buckets]:
+        """The buckets of batches of speech alone."""
+        return {"paired": self.plan.buckets}
+
+    @property
     def buckets(self) -> dict[str, Buckets]:
         """The buckets of each part of the other batches."""
-        return {"paired": self.plan.buckets} | self.text_buckets
+        return self.speech_buckets | self.text_buckets
 
     def batches(self, config: Config, mesh: jax.sharding.Mesh, start: int) -> Iterator[Batch]:
         """Yield batches from number `start` on, with this host's rows."""
@@ -62,6 +74,7 @@ class TrainingData:
             self.plan,
             text=(self.text, self.text_plan) if self.text else None,
             text_first=self.text_first,
+            text_from=self.text_from,
             languages=self.symbols.languages,
             start=start,
             parts=rows_here(mesh),
@@ -120,10 +133,23 @@ def open_data(config: Config, run: RunDirectory, normalize: Normalizer) -> Train
         text,
         text_plan(text, config.data, config.seed) if text else None,
         config.training.text_first_steps,
+        config.training.text_from_step if text else 0,
+        open_confusions(config, run, symbols) if config.text.confusions else None,
     )
     _ = data.plan[0], data.text_plan and data.text_plan[0]  # kept for the job, and part of the measured time
     log(indexes.describe(time.perf_counter() - began))
     return data
+
+
+def open_confusions(config: Config, run: RunDirectory, symbols: Symbols) -> Confusions:
+    """Read the counts that `text.confusions` names, and keep a copy in the run, which later starts read."""
+    units = symbols.units.symbols
+    if run.text_confusions.is_file():
+        return read_confusions(run.text_confusions, units)
+    path = expand(config.text.confusions)
+    counts = read_confusions(path, units)
+    storage.write_whole(run.text_confusions, path.read_bytes())
+    return counts
 
 
 def open_symbols(config: Config, run: RunDirectory, indexes: Indexes | None = None) -> Symbols:
@@ -174,12 +200,30 @@ def print_summary(config: Config, run: RunDirectory, data: TrainingData, begun: 
     if data.dev:
         log(f"dev      {data.dev.describe()}")
     log(f"batches  up to {seconds:.0f} audio-seconds: {plan.describe(features.sample_rate, 's')}")
+    if data.confusions:
+        log(f"text     {data.confusions.describe(config.text.confusion_scale)}")
     if data.text:
         log(f"text     {data.text.describe()}")
         first = f"; the first {data.text_first} steps are on text alone" if data.text_first else ""
-        log(f"batches  of text, in each step too: {data.text_plan.describe(1, 'text units')}{first}")
+        when = f"from step {data.text_from + 1} on" if data.text_from else "in each step too"
+        log(f"batches  of text, {when}: {data.text_plan.describe(1, 'text units')}{first}")
+        if remark := _too_short(config.text, data.text):
+            log(f"warning  {remark}")
     for unused in config.unused_text:
         log(f"warning  {unused}")
+
+
+def _too_short(text: TextConfig, sentences: Dataset) -> str:
+    """Return a remark on sentences that no number of frames drawn for their units lets CTC spell; empty if there are
+    none."""
+    most = {"none": 1, "fixed": text.repeat_most}.get(text.repetition)
+    count = np.count_nonzero(sentences.label_lengths > most * sentences.unit_lengths) if most else 0
+    if not count:
+        return ""
+    return (
+        f"text.repetition: {count} of {len(sentences)} sentences have more labels than frames, {most} for each unit, so "
+        "CTC cannot spell them: no loss is on them; repeat units more often, or take wordpieces (data.tokenizer.kind)"
+    )
 
 
 def print_start(config: Config | LmConfig, run: RunDirectory, begun: Start) -> None:

@@ -11,13 +11,26 @@ import optax
 
 from joint_st.config import Config
 from joint_st.data.batch import Arrays
+from joint_st.data.confusions import Confusions, confusion_rates
 from joint_st.data.symbols import SymbolSizes
 from joint_st.distributed.mesh import BATCH
 from joint_st.distributed.sharding import Axes, placed, shardings
 from joint_st.heads.model import JointModel, head_kinds, init_weights, model_structure, weight_axes
-from joint_st.losses.base import AUDIO_PASSES, TEXT_PASSES, Column, Loss, Pass, Passes, make_losses, passes_of
+from joint_st.losses.base import (
+    AUDIO_PASSES,
+    TEXT_PASSES,
+    Column,
+    Loss,
+    Pass,
+    Passes,
+    make_losses,
+    needs_text,
+    passes_of,
+    text_share,
+)
 from joint_st.losses.text_rows import add_repetitions, frames_bound, gather_rows
 from joint_st.models.functional import merge
+from joint_st.ops.text_frames import ConfusionRates
 from joint_st.passes import PASSES
 from joint_st.training.optimizer import SpikeState, make_optimizer, moving_average
 
@@ -140,9 +153,10 @@ def run_passes(
     keys: jax.Array,
     mesh,
     block: jax.Array | None = None,
+    confusions: ConfusionRates | None = None,
 ) -> Passes:
     """Run each of the wanted passes of a batch once, with the texts of all of them together. keys: four random keys.
-    block: see `draw_block`."""
+    block: see `draw_block`. confusions: how units of text are confused."""
     audio = {}
     for k, one in enumerate(AUDIO_PASSES):
         if one in wanted:
@@ -156,22 +170,45 @@ def run_passes(
         masked = [one is not Pass.PAIRED_CLEAN for one in of_text]
         rows = gather_rows(of_text, masked, batch, mesh, model.columns)
         bound = frames_bound(config, [one.part for one in of_text], batch)
-        x, mask, _ = model.encode_text(rows.units, rows.repetitions, bound, config.text, keys[1], rows.masked, block)
-        text = model.shared(x, mask, keys[2], rows.columns, block)
+        how = config.text, keys[1], rows.masked, block, confusions
+        x, mask, _ = model.encode_text(rows.units, rows.repetitions, bound, *how)
+        text = model.shared_of_text(x, mask, keys[2], rows.columns, block)
     return Passes(audio, text, rows, {name: model.head(name) for name in PASSES})
 
 
+def scales_at(config: Config, losses: tuple[Loss, ...], step: jax.Array) -> dict[str, jax.Array | float]:
+    """Return the factor of each term of some losses in the total loss at `step` (0-based)."""
+    later, scales = bool(config.training.text_from_step or config.training.text_ramp_steps), {}
+    for loss in losses:
+        own = loss.scales(step)
+        if later and needs_text(loss):
+            own = {term: scale * text_share(config, step) for term, scale in own.items()}
+        scales |= own
+    return scales
+
+
 def make_train_step(
-    config: Config, sizes: SymbolSizes, mesh, *, speech: bool = True, losses: tuple[Loss, ...] | None = None
+    config: Config,
+    sizes: SymbolSizes,
+    mesh,
+    *,
+    speech: bool = True,
+    text: bool = True,
+    losses: tuple[Loss, ...] | None = None,
+    confusions: Confusions | None = None,
 ):
     """Return a jitted function `(state, batch) -> (state, metrics)`, to which the state is donated.
 
-    Without `speech`, batches are of text alone. The losses are the config's unless others are given.
+    Without `speech`, batches are of text alone; without `text`, no text passes, and the losses that need it take no part.
+    The losses are the config's unless others are given. confusions: the counts that `text.confusions` names.
 
     Metrics are pairs (sum, count), divided only where they are shown, and `utterance_loss` [B] and `text_loss` [B'],
     which show the utterances and sentences that cause a loss that is not finite.
     """
     losses = make_losses(config) if losses is None else losses
+    rates = confusion_rates(confusions, config.text.confusion_scale) if confusions else None
+    if not text:
+        losses = tuple(loss for loss in losses if not needs_text(loss))
     structure = model_structure(config, sizes)
     places = shardings(state_shapes(config, sizes, mesh))
     optimizer = joint_optimizer(config)
@@ -184,7 +221,7 @@ def make_train_step(
         """Return this part's share of the batch's loss; the shares add up to it for any counts in the parts."""
         model = merge(structure, params)
         keys = jax.random.split(key, 4)
-        passes = run_passes(config, model, wanted, part, keys, mesh, block)
+        passes = run_passes(config, model, wanted, part, keys, mesh, block, rates)
         sums, monitored, per_row = {}, {}, {}
         for loss in losses:
             weights = loss.weights(part, wanted)
@@ -221,7 +258,7 @@ def make_train_step(
             for loss in losses
             for term, rows in loss.weights(batch, wanted).items()
         }
-        scales = {term: scale for loss in losses for term, scale in loss.scales(state.step).items()}
+        scales = scales_at(config, losses, state.step)
         gradient_of = jax.value_and_grad(part_loss, has_aux=True)
 
         if parts == 1:

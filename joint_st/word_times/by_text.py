@@ -36,9 +36,14 @@ class EmbeddingAligner(Aligner):
         config = trained.config
         if trained.units is None:
             raise UserError(f"{trained.run.root}: has no text encoder (data.units.kind none); align by labels")
-        depth = config.model.streaming_layers + config.model.full_context_layers
+        depth, enters = config.model.shared_layers, config.model.text_depth
         if not -depth - 1 <= layer <= depth:
             raise UserError(f"--by {layer}: there are {depth} shared layers; 0 is their input, -1 the last")
+        if layer % (depth + 1) < enters:
+            raise UserError(
+                f"--by {layer}: text enters the shared layers at depth {enters} (model.text_depth); "
+                f"name one from {enters} to {depth}"
+            )
         super().__init__(trained)
         self._units = trained.units
         self._layer = layer % (depth + 1)
@@ -56,7 +61,7 @@ class EmbeddingAligner(Aligner):
             audio, units = heard.layers[self._layer], batch["units"]
             repeated = repetitions(config.text, batch["unit_lengths"], units.shape[1])
             encoded = model.encode_text(units, repeated, most_frames(config.text, units.shape[1]))
-            text = model.shared(encoded.x, encoded.mask).layers[self._layer]
+            text = model.shared_of_text(encoded.x, encoded.mask).layers[self._layer - enters]
             frames, text_frames = (mask.sum(axis=1, dtype=jnp.int32) for mask in (heard.mask, encoded.mask))
             found = over_batch(best, mesh)(audio, text, frames, text_frames)
             matched = jnp.take_along_axis(text, found.position[..., None], axis=1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 
@@ -10,11 +11,11 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from joint_st.analysis.analyze import analyze_run
+from joint_st.analysis.analyze import analyze_layers, analyze_run
 from joint_st.analysis.layers import LayerAnalysis, layer_names
 from joint_st.analysis.scores import ranks, word_frames
 from joint_st.cli import main
-from joint_st.config import ManifestSource, ModelConfig, TfdsSource
+from joint_st.config import ManifestSource, ModelConfig, TfdsSource, override
 from joint_st.data.dataset import open_paired
 from joint_st.errors import UserError
 from joint_st.heads.model import model_structure
@@ -23,6 +24,7 @@ from joint_st.ops.matching import alignment_loss
 from joint_st.runs.directory import open_run
 from joint_st.runs.trained import load_trained
 from joint_st.training.setup import open_symbols
+from joint_st.word_times.by_text import EmbeddingAligner
 from tests.tiny import tiny_config, untrained_run
 
 JOINT = {
@@ -65,6 +67,20 @@ def test_the_run_keeps_its_rows_and_figures(run, rows):
         "normalizer": "english v2",
     }
     assert all(row.items() >= shared.items() for row in rows)
+
+
+@pytest.mark.slow
+def test_layers_are_compared_from_where_text_enters(run, rows):
+    """Speech is as it was; the text of the first row is what enters, as at the bottom otherwise."""
+    trained = load_trained(run)
+    higher = dataclasses.replace(trained, config=override(trained.config, {"model.text_depth": 1}))
+    found = analyze_layers(higher).rows
+    assert [row["layer"] for row in found] == LAYERS[1:]
+    assert [row["audio_norm"] for row in found] == pytest.approx([row["audio_norm"] for row in rows[1:]], rel=1e-4)
+    assert found[0]["text_norm"] == pytest.approx(rows[0]["text_norm"], rel=1e-4)
+    with pytest.raises(UserError, match="--by 0: text enters the shared layers at depth 1 .*; name one from 1 to 2"):
+        EmbeddingAligner(higher, 0)
+    EmbeddingAligner(higher, -1)
 
 
 def test_numbers_are_those_of_each_utterance_by_itself(run, rows, corpora):

@@ -33,7 +33,7 @@ def open_manifest(path, corpus=""):
 def test_a_manifest_gives_its_utterances(tmp_path):
     write_audio(tmp_path / "digits" / "audio" / "a.flac", 4000)
     more = {"language": "de", "speaker": 7, "mood": [1], "word_starts": [0.125], "word_ends": [0.375]}
-    more |= {"noise": "street", "snr": 12.5}
+    more |= {"noise": "street", "snr": 12.5, "synthetic": True}
     path = write_manifest(
         tmp_path / "digits",
         [
@@ -51,7 +51,7 @@ def test_a_manifest_gives_its_utterances(tmp_path):
         ("12", 0.25, "", True, ""),
         ("audio/a", 0.5, "x", True, ""),
     ]
-    assert [e.language for e in entries] == ["de", "", ""]
+    assert [e.language for e in entries] == ["de", "", ""] and [e.synthetic for e in entries] == [True, False, False]
     stated = [(e.speaker, e.noise, e.snr) for e in entries]
     assert stated == [("7", "street", 12.5), ("", "", None), ("", "", None)]
     first, cut, absolute = (corpus[i] for i in range(3))
@@ -96,6 +96,7 @@ def test_any_line_ends_and_a_byte_order_mark_are_read(tmp_path):
         ({"audio_filepath": "a.wav", "text": "a", "duration": -1}, "duration is -1"),
         ({"audio_filepath": "a.wav", "text": "a", "offset": True}, "offset is True"),
         ({"audio_filepath": "a.wav", "text": "a", "snr": "loud"}, "snr is 'loud'; it must be a number of dB"),
+        ({"audio_filepath": "a.wav", "text": "a", "synthetic": "no"}, "synthetic is 'no'; it must be true or false"),
     ],
 )
 def test_a_broken_line_is_named(tmp_path, line, message):
@@ -250,7 +251,9 @@ def test_another_name_of_the_audio_is_pointed_out(tmp_path):
 
 def test_unknown_keys_are_named_once(tmp_path, caplog):
     write_audio(tmp_path / "a.wav", 4000)
-    lines = [{**LINE, "mood": 1, "pnc": "no", "start": 0, "noise": "x", "snr": 1}] * 3 + [{**LINE, "late": 1}]
+    lines = [{**LINE, "mood": 1, "pnc": "no", "start": 0, "noise": "x", "snr": 1, "synthetic": False}] * 3 + [
+        {**LINE, "late": 1}
+    ]
     corpus = open_manifest(write_manifest(tmp_path, lines))
     for i in (0, 1, 2, 3):
         corpus.entry(i)

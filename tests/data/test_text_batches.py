@@ -161,6 +161,19 @@ def test_long_texts_are_left_out_and_long_transcripts_leave_their_audio(corpora,
     np.testing.assert_array_equal(short.unit_lengths, texts.unit_lengths[texts.unit_lengths <= most])
 
 
+def test_text_comes_later_where_it_is_asked_to(ready):
+    prepared, plan, text = ready
+    for start in (0, 2):
+        found = take(prepared, plan, text, 6 - start, text_from=3, start=start)
+        assert [batch.number for batch in found] == list(range(start, 6))
+        for batch in found:
+            np.testing.assert_array_equal(batch.rows["paired"], plan[batch.number].rows)
+            if batch.number < 3:
+                assert batch.arrays.keys() == {"paired"} and batch.shape.text is None
+            else:
+                np.testing.assert_array_equal(batch.rows["text"], text[1][batch.number - 3].rows)
+
+
 def test_text_comes_first_where_it_is_asked_to(ready):
     prepared, plan, text = ready
     for start in (0, 2):

@@ -31,6 +31,7 @@ class ToySpeech(tfds.core.GeneratorBasedBuilder):
             "language": tfds.features.Text(),
             "noise": tfds.features.Text(),
             "snr": np.float32,
+            "synthetic": np.bool_,
             "word_starts": tfds.features.Sequence(np.int32),
             "word_ends": tfds.features.Sequence(np.int32),
             "words": tfds.features.Sequence(tfds.features.Text()),
@@ -58,6 +59,7 @@ class ToySpeech(tfds.core.GeneratorBasedBuilder):
                     "language": "de",
                     "noise": "babble",
                     "snr": 5.5 if length else np.inf,
+                    "synthetic": i % 2 == 1,
                     "word_starts": [0, 10 * i],
                     "word_ends": [10 * i, 400],
                     "words": ["Grüße", str(i)],
@@ -115,6 +117,7 @@ def test_utterances_and_entries_agree(data_dir):
         assert sorted(utterance.extra) == ["noise", "snr", "words"]
         assert (entry.id, entry.text, entry.has_audio) == (utterance.id, utterance.text, True)
         assert (entry.language, entry.speaker, entry.noise, entry.snr) == ("de", "s1", "babble", 5.5)
+        assert entry.synthetic is (number % 2 == 1)
         assert entry.seconds == len(utterance.audio) / 8000
     assert seen == set(range(20))
     assert "tensorflow" not in sys.modules

@@ -20,7 +20,7 @@ def init_state(config, sizes, seed):
     return TrainState(jnp.zeros((), jnp.int32), seed, weights, weights, ())
 
 
-def make_train_step(config, sizes, mesh, *, speech=True):
+def make_train_step(config, sizes, mesh, *, speech=True, text=True, confusions=None):
     """Counts the first labels of the batch over all devices; later rows count more, so that their order matters."""
 
     def train_step(state, batch):

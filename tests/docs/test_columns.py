@@ -49,7 +49,7 @@ def test_every_column_of_a_training_is_explained():
 @pytest.fixture(scope="module")
 def utterances():
     """Two utterances under both heads, with everything that a source states and a decoder finds."""
-    stated = SimpleNamespace(speaker="anna", language="en", noise="street", snr=10.0)
+    stated = SimpleNamespace(speaker="anna", language="en", noise="street", snr=10.0, synthetic=True)
     found = []
     for head in PASSES:
         own = score(

@@ -8,7 +8,7 @@ import rich.console
 
 from joint_st.data.utterance import Entry
 from joint_st.evaluation.breakdown import break_down, explain_unstated, make_breakdown_table, unstated
-from joint_st.evaluation.report import make_rows, score
+from joint_st.evaluation.report import ScoredUtterance, make_rows, score
 
 HOW = {"normalizer": "english v1", "step": 7, "samples": 50}
 
@@ -71,6 +71,23 @@ def test_noise_is_grouped_by_condition_and_by_5_db():
         ("babble", 1),
         ("babble 10 to 15 dB", 1),
         ("clean", 1),
+    ]
+
+
+def test_real_and_synthetic_speech_are_apart_where_there_is_both():
+    utterances = scored([entry(synthetic=made) for made in (True, False, False, True, False)])
+    rows = break_down(utterances, "synthetic", **HOW)
+    expected = []
+    for name, own in (("real", (1, 2, 4)), ("synthetic", (0, 3))):
+        counted = make_rows([utterances[i] for i in own], **HOW)
+        expected += [{"by": "synthetic", "group": name, **row} for row in counted]
+    assert rows == expected
+    assert [one.record().get("synthetic") for one in utterances] == [True, None, None, True, None]
+    assert ScoredUtterance.from_record(utterances[0].record()) == utterances[0]
+    real = scored([entry()] * 2, split="other")
+    assert break_down(real, "synthetic", **HOW) == []
+    assert explain_unstated(utterances + real, "synthetic") == [
+        "other: no table by synthetic: its source does not state it (manifest key, TFDS feature `synthetic`)"
     ]
 
 

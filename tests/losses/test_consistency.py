@@ -45,7 +45,7 @@ PASSES = frozenset({Pass.AUDIO, Pass.PAIRED_CLEAN, Pass.TEXT_MASKED})
 MONITORED = ("random_distance", "audio_norm", "text_norm", "coverage")
 
 
-def found(changes):
+def found(changes, text=TEXT):
     config = override(CONFIG, {**JOINT, **changes})
     mesh = make_mesh(config.parallel)
     (loss,) = (loss for loss in make_losses(config) if loss.name == "consistency")
@@ -57,7 +57,7 @@ def found(changes):
 
     with jax.set_mesh(mesh):
         weights = loss.weights(BATCH, PASSES)["consistency"][Pass.AUDIO]
-        return jax.device_get(jax.jit(values)(AUDIO, TEXT)), np.asarray(weights)
+        return jax.device_get(jax.jit(values)(AUDIO, text)), np.asarray(weights)
 
 
 GIVEN = np.zeros((ROWS, FRAMES), np.int32)
@@ -103,3 +103,13 @@ def test_the_random_alignment_is_drawn_and_its_distance_is_monitored():
     assert weights.tolist() == [9, 6, 3, 0]
     best, _ = found({"losses.consistency.alignment": "skip"})
     assert (best["consistency"][:3] < losses["consistency"][:3]).all()
+
+
+@pytest.mark.parametrize(("layers", "same"), [([], [2]), ([1], [1])])
+def test_text_that_enters_higher_is_compared_from_there_on(layers, same):
+    """The embeddings of text begin at the depth at which it enters."""
+    from_depth_1 = TEXT._replace(layers=TEXT.layers[1:])
+    losses, _ = found({"model.text_depth": 1, "losses.consistency.layers": layers}, from_depth_1)
+    expected, _ = found({"losses.consistency.layers": same})
+    for name, values in expected.items():
+        np.testing.assert_array_equal(losses[name], values, err_msg=name)

@@ -9,6 +9,7 @@ import pytest
 from flax import nnx
 
 from joint_st.config import ModelConfig, TextConfig
+from joint_st.data.confusions import Confusions, confusion_rates
 from joint_st.data.symbols import SymbolSizes
 from joint_st.heads.model import JointModel
 from joint_st.models.text_encoder import most_frames, repetitions, sinusoids
@@ -52,6 +53,12 @@ def test_blanks_stand_for_the_frames_that_repeat_a_unit():
         assert found.mask[row].sum() == len(frames)
 
 
+def test_what_enters_the_shared_layers_is_scaled():
+    model = make(text_positions="sinusoidal", text_layers=1)
+    scaled = make(text_positions="sinusoidal", text_layers=1, text_scale=0.3)
+    np.testing.assert_allclose(encode(scaled).x, 0.3 * encode(model).x, rtol=1e-6)
+
+
 def test_sinusoidal_positions_are_added():
     plain, placed = encode(make()), encode(make(text_positions="sinusoidal"))
     added = placed.x[0, :7] - plain.x[0, :7]
@@ -78,6 +85,33 @@ def test_masks_and_noise_fall_on_the_rows_asked_for():
     wrong = encode(model, TextConfig(mask_share=0.0, substituted_share=0.5), key, augmented, ids, counts)
     same = np.isclose(wrong.x[:, :7], kept[0], atol=1e-5).all(axis=-1)
     assert same[100:].all() and abs(same[:100].mean() - (0.5 + 0.5 / UNITS)) < 0.08
+
+
+def test_units_are_confused_as_counted():
+    """Units 3, 4 and 8 of 200 texts; 3 is heard as 5 or missed, 4 is never wrong, 8 was never counted."""
+    heard, inserted = np.zeros((UNITS, UNITS), int), np.zeros(UNITS, int)
+    heard[3, [3, 5, 0]], heard[4, 4], inserted[[6, 7]] = [10, 6, 4], 20, [3, 1]
+    rates = confusion_rates(Confusions(tuple("abcdefghi"), heard, inserted))
+    model, plain = make(text_blanks=True), TextConfig(mask_share=0.0)
+    ids, counts = np.tile(IDS[0], (400, 1)), np.tile([2, 1, 3, 1], (400, 1))
+    augmented = jnp.arange(400) < 200
+    found = jax.device_get(
+        model.encode_text(
+            jnp.array(ids), jnp.array(counts), FRAMES, plain, jax.random.key(0), augmented, confusions=rates
+        )
+    ).x
+    table = normed_embeddings(model)
+    seen = np.argmin(((found[:, :7, None] - table) ** 2).sum(-1), axis=-1)
+    clean = [3, 0, 4, 4, 0, 0, 8]
+    assert (seen[200:] == clean).all()
+    first = [np.mean(seen[:200, 0] == unit) for unit in (3, 5, 0)]
+    assert first == pytest.approx([0.5, 0.3, 0.2], abs=0.08)
+    assert (seen[:200, [2, 3, 6]] == [4, 4, 8]).all()
+    # Four insertions for forty units, so 0.4 in a text of four, over the three frames that repeat a unit.
+    spare = seen[:200][:, [1, 4, 5]]
+    assert np.mean(spare != 0) == pytest.approx(0.4 / 3, abs=0.03)
+    assert set(spare[spare != 0]) == {6, 7} and np.mean(spare[spare != 0] == 6) == pytest.approx(0.75, abs=0.1)
+    assert not np.isnan(found).any() and not found[:, 7:].any()
 
 
 def test_its_own_layers_are_causal():

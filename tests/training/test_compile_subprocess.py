@@ -46,6 +46,8 @@ def cache(tmp_path):
 def test_programs_are_in_the_order_of_their_use(steps):
     assert list(steps.each()) == [(False, (None, 0)), (False, (None, 1)), (True, (0, 0)), (True, (0, 1))]
     assert [shape for _, shape in steps._replace(text_buckets=None).each()] == [(0, 0), (0, 1)]
+    speech_first = steps._replace(text_buckets=None, speech_buckets={"paired": SPEECH})
+    assert list(speech_first.each()) == [(True, (0, None)), (True, (0, 0)), (True, (0, 1))]
 
 
 def test_the_digest_is_of_what_programs_depend_on(steps):

@@ -33,6 +33,27 @@ def metrics(run):
 
 
 @pytest.mark.slow
+def test_a_run_whose_text_comes_later_goes_on_as_it_would_have(corpora, tmp_path):
+    later = {"training.text_first_steps": 0, "training.text_from_step": 4, "training.text_ramp_steps": 3}
+    config = tiny_config(corpora, {**JOINT, **later, "training.loggers": [], "training.log_every": 1})
+    run = tmp_path / "run"
+    train_asr(config, run)
+    whole, arrays = metrics(run), saved_arrays(run, 6)
+    rows = [row for row in whole if row["loss"]]
+    assert [row["full_context_reconstruction"] != "" for row in rows] == [False] * 4 + [True] * 2
+    assert [float(row["sentences"] or 0) for row in rows] == [0] * 4 + [4] * 2
+    assert all(float(row["utterances"]) > 0 for row in rows)
+    # Of steps 1 to 6, the checkpoint of 3 is before the first with text.
+    for step in (4, 6):
+        shutil.rmtree(run / "checkpoints" / str(step), ignore_errors=True)
+    train_asr(config, run)
+    assert metrics(run) == whole
+    found = saved_arrays(run, 6)
+    for name, value in arrays.items():
+        np.testing.assert_array_equal(found[name], value, err_msg=name)
+
+
+@pytest.mark.slow
 def test_a_joint_run_goes_on_as_it_would_have(corpora, tmp_path):
     config = tiny_config(corpora, JOINT)
     run = tmp_path / "run"

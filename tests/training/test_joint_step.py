@@ -12,10 +12,12 @@ import pytest
 from flax import nnx
 
 from joint_st.config import override
+from joint_st.data.symbols import SymbolSizes
 from joint_st.distributed.mesh import make_mesh, put_batch
 from joint_st.heads.model import model_structure
-from joint_st.losses.base import TEXT_PASSES, Pass, make_losses, passes_of
+from joint_st.losses.base import TEXT_PASSES, Pass, make_losses, needs_text, passes_of, text_share
 from joint_st.losses.text_rows import add_repetitions, gather_rows, split_rows
+from joint_st.training.step import init_state, make_train_step, scales_at
 from tests.batches import completed
 from tests.tiny import environment
 from tests.training.test_step import (
@@ -291,6 +293,41 @@ def test_the_weight_of_consistency_rises_linearly():
     (loss,) = (loss for loss in make_losses(config) if loss.name == "consistency")
     scales = [float(loss.scales(jnp.int32(step))["consistency"]) for step in range(6)]
     assert scales == pytest.approx([0.025, 0.05, 0.075, 0.1, 0.1, 0.1])
+
+
+def test_the_weights_of_the_losses_that_need_text_rise_from_a_step_on():
+    config = override(CONFIG, {**JOINT, "training.text_from_step": 2, "training.text_ramp_steps": 4})
+    losses, plain = make_losses(config), make_losses(override(CONFIG, JOINT))
+    for step, share in enumerate([0, 0, 0.25, 0.5, 0.75, 1, 1, 1]):
+        found = scales_at(config, losses, jnp.int32(step))
+        for loss in plain:
+            factor = share if loss.name in ("reconstruction", "consistency") else 1
+            for term, scale in loss.scales(jnp.int32(step)).items():
+                assert float(found[term]) == pytest.approx(factor * scale), (step, term)
+    at_once = override(CONFIG, {**JOINT, "training.text_from_step": 2})
+    assert [float(text_share(at_once, step)) for step in range(4)] == [0, 0, 1, 1]
+    for loss in losses:
+        assert loss.section.needs_text == needs_text(loss), loss.name
+
+
+def test_a_step_without_text_is_that_of_the_losses_of_speech():
+    """Before `training.text_from_step`, a step computes what one without any text does."""
+    unweighted = ("losses.reconstruction.streaming", "losses.reconstruction.full_context", "losses.consistency.weight")
+    batch, traced = {"paired": joint_batch()["paired"]}, []
+    for changes, text in (
+        (JOINT | {"training.text_from_step": 5}, False),
+        (JOINT | dict.fromkeys(unweighted, 0), True),
+    ):
+        config, sizes = override(CONFIG, changes), SymbolSizes(VOCABULARY, UNITS)
+        mesh = make_mesh(config.parallel)
+        with jax.set_mesh(mesh):
+            step = make_train_step(config, sizes, mesh, text=text)
+            state = jax.eval_shape(lambda config=config: init_state(config, sizes, jnp.uint32(0)))
+            traced.append(step.trace(state, batch).jaxpr)
+    operations = [[str(equation.primitive) for equation in one.jaxpr.eqns] for one in traced]
+    assert operations[0] == operations[1] and len(traced[0].in_avals) == len(traced[1].in_avals)
+    with_text = make_losses(override(CONFIG, JOINT))
+    assert passes_of(tuple(loss for loss in with_text if not needs_text(loss))) == {Pass.AUDIO}
 
 
 def test_a_sentence_behind_a_loss_that_is_not_finite_is_told(whole):

@@ -177,14 +177,14 @@ class DataConfig(Section):
     """Where utterances come from and how they are cut into batches."""
 
     train: tuple[Source, ...] = Field(min_length=1)
-    """Paired speech and text to train on."""
+    """Paired speech and text to train on, recorded or synthetic."""
     dev: tuple[Source, ...] = ()
     """Paired utterances that choose the best checkpoint; never trained on."""
     test: dict[str, Source] = {}
     """Named splits that are evaluated at the end of training and by `joint-st evaluate`."""
     text: tuple[Source, ...] = ()
-    """Text without audio (audio there may be is ignored). Its words count as `text_only` in evaluations, the tokenizer
-    learns from it, and where there are units, text-only batches come from it."""
+    """Text without audio (audio there may be is ignored). Its words count as `text_only` in evaluations unless recorded
+    speech has them too, the tokenizer learns from it, and where there are units, text-only batches come from it."""
     normalizer: NormalizerName = "english"
     """Text normaliser: its name (`none`, `basic`, `english`), which stands for its newest version, or name and version
     (`english v1`). A run keeps the version."""

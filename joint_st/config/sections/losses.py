@@ -59,6 +59,11 @@ class LossConfig(Section):
         """Whether the loss has a meaning for text without audio."""
         return False
 
+    @property
+    def needs_text(self) -> bool:
+        """Whether the loss needs a pass of text through the model."""
+        return self.learns_from_text
+
     def check(self, config) -> None:
         """Raise `clash` with the full path of a field where the section does not fit the rest of a `Config`."""
 
@@ -135,6 +140,15 @@ class ReconstructionConfig(LossConfig):
     def learns_from_text(self):
         return self.enabled
 
+    def check(self, config):
+        model = config.model
+        if self.streaming and model.text_depth > model.streaming_layers:
+            raise clash(
+                "losses.reconstruction.streaming",
+                f"{self.streaming:g}, and text at model.text_depth {model.text_depth} enters above the streaming head, which "
+                f"reads the output of layer {model.streaming_layers}; set it to 0, or lower the depth",
+            )
+
 
 @register("losses.consistency")
 class ConsistencyConfig(LossConfig):
@@ -157,7 +171,8 @@ class ConsistencyConfig(LossConfig):
     """Side that the gradient of the loss reaches: the embeddings of both, of audio or of text."""
     layers: tuple[int, ...] = ()
     """Depths at which embeddings are compared: 0 is the input of the shared layers, `k` the output of the k-th of them,
-    -1 that of the last. Empty: the output of every shared layer."""
+    -1 that of the last. Empty: the output of every shared layer that both speech and text pass through
+    (`model.text_depth`)."""
     text: Literal["masked", "clean"] = "clean"
     """Whether the text that is compared has masked spans; `clean` costs an extra pass."""
 
@@ -165,10 +180,19 @@ class ConsistencyConfig(LossConfig):
     def needs_units(self):
         return (("weight", self.weight),)
 
+    @property
+    def needs_text(self):
+        return self.enabled
+
     def check(self, config):
-        depth = config.model.streaming_layers + config.model.full_context_layers
+        depth, enters = config.model.shared_layers, config.model.text_depth
         for layer in self.layers:
             if not -depth - 1 <= layer <= depth:
                 raise clash(
                     "losses.consistency.layers", f"{layer} is not among the {depth} shared layers, 0 their input"
+                )
+            if layer % (depth + 1) < enters:
+                raise clash(
+                    "losses.consistency.layers",
+                    f"{layer} is below model.text_depth {enters}, where text enters; name depths from {enters} to {depth}",
                 )

@@ -142,6 +142,12 @@ class TextConfig(Section):
     substituted_share: float = Field(default=0.0, ge=0, lt=1)
     """Share of units that are replaced in training by a random unit or by CTC's blank, because an auxiliary CTC does
     not always recognise what was said."""
+    confusions: str = ""
+    """File of counts (`joint-st confusions`) by which units are confused in training as a model confuses them when it
+    listens, in place of `substituted_share`. A missed unit becomes CTC's blank. An inserted one takes a frame that
+    repeats a unit, so there is none with `repetition` `none`. The run keeps a copy."""
+    confusion_scale: float = Field(default=1.0, gt=0)
+    """Factor on the counted rates of errors (`confusions`)."""
     noise: float = Field(default=0.0, ge=0)
     """Standard deviation of Gaussian noise added in training to the text's embeddings, which have a standard deviation
     of 1."""
@@ -150,6 +156,11 @@ class TextConfig(Section):
     def _range(self):
         if self.repeat_least > self.repeat_most:
             raise clash("repeat_least", f"{self.repeat_least} must be at most repeat_most {self.repeat_most}")
+        if self.confusions and self.substituted_share:
+            raise clash(
+                "confusions",
+                f"{self.confusions}, and substituted_share is {self.substituted_share}: both confuse units; set it to 0",
+            )
         return self
 
 
@@ -178,6 +189,13 @@ class ModelConfig(Section):
     """Streaming conformer layers of the text encoder alone; without any it is an embedding, as in JOIST."""
     text_positions: Literal["none", "sinusoidal"] = "none"
     """Absolute positions added to the text's embeddings; all layers' attention has relative ones anyway."""
+    text_depth: int = Field(default=0, ge=0)
+    """Depth at which text enters the shared layers: 0 is their input, `k` the output of the k-th of them, streaming ones
+    first. Text does not pass through the first `k`, and is not compared with speech there."""
+    text_scale: float = Field(default=1.0, gt=0)
+    """Factor on the text's embeddings where they enter the shared layers, those of masked spans included. Below 1, what
+    the layers add counts for more than the embeddings themselves, so that the layers lean less on text (α of arXiv
+    2104.07474)."""
     text_blanks: bool = False
     """Embed a repeated unit once and CTC's blank for its other frames: text then looks like the posteriors of a CTC of
     units, which peak once for each unit."""
@@ -225,6 +243,12 @@ class ModelConfig(Section):
             )
         if self.kernel % 2 == 0:
             raise clash("kernel", f"{self.kernel} must be odd: full-context layers centre it on a frame")
+        if self.text_depth >= self.shared_layers:
+            raise clash(
+                "text_depth",
+                f"{self.text_depth} leaves none of the {self.shared_layers} shared layers for text; "
+                f"{self.shared_layers - 1} is the largest",
+            )
         if not self.look_ahead_ms:
             raise clash("look_ahead_ms", "names no length; write 0 for no look-ahead")
         frame = self.features.frame_ms
@@ -232,6 +256,11 @@ class ModelConfig(Section):
             if length < 0 or abs(length / frame - round(length / frame)) > 1e-6:
                 raise clash("look_ahead_ms", f"{length:g} must be 0 or a multiple of an encoder frame, {frame:g} ms")
         return self
+
+    @property
+    def shared_layers(self) -> int:
+        """The number of shared layers, streaming and full-context ones."""
+        return self.streaming_layers + self.full_context_layers
 
     @property
     def blocks(self) -> tuple[int, ...]:

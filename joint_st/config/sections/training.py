@@ -111,6 +111,13 @@ class TrainingConfig(LoopConfig):
     text_first_steps: int = Field(default=0, ge=0)
     """The first steps, counted in `steps`, which take batches of text alone. They cost less, and speech then enters
     layers that can already spell. The learning rate decays only after them."""
+    text_from_step: int = Field(default=0, ge=0)
+    """Steps, counted in `steps`, before the first one in which text passes through the model: the losses that need text
+    (`losses.reconstruction`, `losses.consistency`) have no weight before. Steps before take no sentences of `data.text`
+    and, if there are any, cost what steps on speech alone cost."""
+    text_ramp_steps: int = Field(default=0, ge=0)
+    """Steps after `text_from_step` over which the weights of the losses that need text rise linearly from zero. 0: they
+    have their full weights at once."""
     accumulation: int = Field(default=1, ge=1)
     """Parts into which a batch is cut to save memory, computed one after the other; gradients are weighted by
     counts."""

@@ -25,7 +25,7 @@ from joint_st.errors import UserError
 log = logging.getLogger(__name__)
 
 KNOWN = {"id", "audio_filepath", "offset", "duration", "channel", "text", "language", "speaker"}
-KNOWN |= {"word_starts", "word_ends"}
+KNOWN |= {"word_starts", "word_ends", "synthetic"}
 """Keys with a meaning of their own; all others go to `Utterance.extra`."""
 
 OF_RESULTS = {"noise", "snr"}
@@ -92,8 +92,8 @@ class Manifest:
     `offset` the whole file is the utterance; with it, `duration` seconds from there, or the rest of the file. `channel`
     (or `channel_selector`): the channel to take, counted from 0, or a list of channels to average; by default all.
     `word_starts` and `word_ends`: seconds from the beginning of the utterance, a number for every word of `text`.
-    `speaker`, `language` (or `lang`), `noise` (its name, or that of the condition) and `snr` (dB): evaluations can be
-    broken down by them. Keys by which other tools would read other audio are refused; other keys are named once in the
+    `speaker`, `language` (or `lang`), `noise` (its name, or that of the condition), `snr` (dB) and `synthetic` (true
+    where a machine speaks): evaluations can be broken down by them. Keys by which other tools would read other audio are refused; other keys are named once in the
     log.
     """
 
@@ -144,6 +144,7 @@ class Manifest:
             problem=problem,
             timed_words=len(fields.get("word_starts") or ()),
             full_id=full,
+            synthetic=bool(fields.get("synthetic")),
         )
 
     def _seconds(self, fields: dict, path: Path) -> float:
@@ -233,6 +234,8 @@ class Manifest:
                 fields[key] = HALF_PAIR.sub("\N{REPLACEMENT CHARACTER}", fields[key])
         if fields.get("snr") is not None and not _is_finite(fields["snr"]):
             raise self._broken(i, f"snr is {fields['snr']!r}; it must be a number of dB")
+        if not isinstance(fields.get("synthetic"), bool | None):
+            raise self._broken(i, f"synthetic is {fields['synthetic']!r}; it must be true or false")
         self._read_channel(i, fields)
         self._check_word_times(i, fields)
         return fields

@@ -28,10 +28,11 @@ from joint_st.data.utterance import Entry, Utterance
 from joint_st.errors import UserError
 from joint_st.json_files import parse_json
 
-FORMAT = 4
+FORMAT = 5
 """Number of the format of the file of entries; files of another number are not read."""
 
 KNOWN = {"id", "audio", "sample_rate", "num_samples", "text", "language", "speaker", "word_starts", "word_ends"}
+KNOWN |= {"synthetic"}
 """Features with a meaning of their own; all others go to `Utterance.extra`."""
 
 
@@ -40,10 +41,10 @@ class Tfds:
     """The utterances of one split.
 
     Features: `text`, and for speech `audio` (int16 [samples]) and `sample_rate` (Hz); optionally `id`, `language`,
-    `speaker`, `noise` (its name, or that of the condition), `snr` (dB), `num_samples`, and `word_starts` and
-    `word_ends`, the first sample of each word and the one after its last (seconds if they are floats). An utterance
-    without samples is text alone. A record can only be read as a whole, audio included, so the entries of a split are
-    gathered once and kept on disk.
+    `speaker`, `noise` (its name, or that of the condition), `snr` (dB), `synthetic` (whether a machine speaks),
+    `num_samples`, and `word_starts` and `word_ends`, the first sample of each word and the one after its last (seconds
+    if they are floats). An utterance without samples is text alone. A record can only be read as a whole, audio
+    included, so the entries of a split are gathered once and kept on disk.
     """
 
     def __init__(self, config: TfdsSource):
@@ -78,7 +79,7 @@ class Tfds:
         self._records = source.data_source
         length = "num_samples" if "num_samples" in self._features else "audio"
         wanted = {"id", "text", "language", "speaker", "noise", "snr", "sample_rate", "word_starts", "word_ends"}
-        wanted = (wanted | {length}) & set(self._features)
+        wanted = (wanted | {"synthetic", length}) & set(self._features)
         self._brief: Any = tfds.features.FeaturesDict({key: self._features[key] for key in sorted(wanted)})
         written = os.stat(os.path.join(builder.data_path, "dataset_info.json")).st_mtime_ns
         self.place = f"tfds {builder.data_path} {config.split}"
@@ -118,6 +119,7 @@ class Tfds:
             noise=str(_plain(example.get("noise", ""))),
             snr=_finite(example.get("snr")),
             timed_words=len(example.get("word_starts", ())) if "word_ends" in example and samples else 0,
+            synthetic=bool(example.get("synthetic", False)),
         )
 
     def __getitem__(self, i: int) -> Utterance:
@@ -139,7 +141,8 @@ class Tfds:
 
 
 class EntryFile:
-    """Entries in a file of lines; each is `[id, seconds, text, language, speaker, noise, snr, timed_words]`.
+    """Entries in a file of lines; each is `[id, seconds, text, language, speaker, noise, snr, timed_words,
+    synthetic]`.
 
     An entry takes eight bytes of memory.
     """
@@ -151,8 +154,11 @@ class EntryFile:
         return len(self._lines)
 
     def __getitem__(self, i: int) -> Entry:
-        identifier, seconds, text, language, speaker, noise, snr, timed_words = json.loads(self._lines[i])
-        return Entry(identifier, seconds, text, seconds > 0, language, speaker, noise, snr, timed_words)
+        identifier, seconds, text, language, speaker, noise, snr, timed, synthetic = json.loads(self._lines[i])
+        has_audio = seconds > 0
+        return Entry(
+            identifier, seconds, text, has_audio, language, speaker, noise, snr, timed_words=timed, synthetic=synthetic
+        )
 
 
 def _entry_file(key: str, entries: Iterable[Entry]) -> EntryFile:
@@ -166,7 +172,8 @@ def _entry_file(key: str, entries: Iterable[Entry]) -> EntryFile:
             with open(whole, "w", encoding="utf-8") as file:
                 for entry in entries:
                     own = (entry.id, entry.seconds, entry.text, entry.language, entry.speaker)
-                    file.write(json.dumps((*own, entry.noise, entry.snr, entry.timed_words)) + "\n")
+                    more = (entry.noise, entry.snr, entry.timed_words, entry.synthetic)
+                    file.write(json.dumps((*own, *more)) + "\n")
             whole.replace(path)
     return EntryFile(path)
 

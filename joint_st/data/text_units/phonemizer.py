@@ -173,18 +173,18 @@ def phonemizer() -> Phonemizer:
     return Phonemizer()
 
 
-def find_voice(tag: str, default: str, voices: Sequence[Voice]) -> str:
+def find_voice(tag: str, default: str, voices: Sequence[Voice], where: str = "") -> str:
     """Return the identifier of the voice for a tag (`en`, `de-AT`, `zh-HK`), a code of three letters (`eng`) or a
     language's English name; empty means `default`.
 
     A tag without a region takes the region of the default if that has the same language. Otherwise the last parts of
     the tag are dropped until a voice matches (RFC 4647, 3.4). Raises `NoPhonemes` where none matches, and where the
-    voice's phonemes are wrong.
+    voice's phonemes are wrong. where: place of the tag, for messages.
     """
     wanted = bcp_47(tag) or bcp_47(default)
     if bcp_47(default).split("-")[0] == wanted:
         wanted = bcp_47(default)
-    where = "a language of the data" if tag.strip() else "data.units.language"
+    where = where or ("a language of the data" if tag.strip() else "data.units.language")
     parts = wanted.split("-")
     while parts:
         name = "-".join(parts)

@@ -15,10 +15,10 @@ import tensorflow_datasets as tfds
 from joint_st.data.corpora import build_if_absent, spoken_grammar
 from joint_st.data.corpora.spoken_grammar import grammar, synthesis
 from joint_st.data.corpora.spoken_grammar.builder import SpokenGrammar
-from joint_st.data.corpora.spoken_grammar.espeak import EspeakError, Phoneme, Speech, Synthesizer, Word
 from joint_st.data.corpora.spoken_grammar.names import KINDS, names
 from joint_st.data.corpora.spoken_grammar.scripts import scripts
 from joint_st.data.corpora.spoken_grammar.voices import ACCENTS, VARIANTS, voices
+from joint_st.data.synthesis.espeak import EspeakError, Phoneme, Speech, Synthesizer, Word
 from joint_st.data.text_units.phonemizer import find_voice, phonemizer
 from joint_st.errors import UserError
 

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import collections
-import concurrent.futures
 import dataclasses
-import os
-import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -15,12 +11,9 @@ import tensorflow_datasets as tfds
 import tqdm
 
 from joint_st.data.corpora.spoken_grammar import synthesis
-from joint_st.data.corpora.spoken_grammar.espeak import Synthesizer
 from joint_st.data.corpora.spoken_grammar.names import names
 from joint_st.data.corpora.spoken_grammar.scripts import Script, scripts
-
-AHEAD = 64
-"""Utterances synthesised ahead of the one being written."""
+from joint_st.data.synthesis.speaking import SAMPLE_RATE, Speakers, in_order
 
 
 @dataclasses.dataclass
@@ -92,7 +85,7 @@ class SpokenGrammar(tfds.core.GeneratorBasedBuilder):
                 {
                     "id": script.id,
                     "audio": spoken.audio,
-                    "sample_rate": synthesis.SAMPLE_RATE,
+                    "sample_rate": SAMPLE_RATE,
                     "num_samples": len(spoken.audio),
                     "text": script.text,
                     "language": script.language,
@@ -104,22 +97,13 @@ class SpokenGrammar(tfds.core.GeneratorBasedBuilder):
 
 
 def spoken_in_order(scripts: list[Script]) -> Iterator[synthesis.Spoken]:
-    """Yield the speech of each script. Threads work ahead: espeak-ng and the resampler release the interpreter lock."""
-    own = threading.local()
+    """Yield the speech of each script."""
+    speakers = Speakers()
 
     def speak(script: Script) -> synthesis.Spoken:
         if not script.voice:
             none = np.zeros(0, np.int32)
             return synthesis.Spoken(np.zeros(0, np.int16), none, none)
-        if not hasattr(own, "synthesizer"):
-            own.synthesizer = Synthesizer()
-        return synthesis.speak(own.synthesizer, script.id, script.text, script.voice)
+        return synthesis.speak(speakers.synthesizer, script.id, script.text, script.voice)
 
-    with concurrent.futures.ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
-        ahead: collections.deque = collections.deque()
-        for script in scripts:
-            ahead.append(pool.submit(speak, script))
-            if len(ahead) > AHEAD:
-                yield ahead.popleft().result()
-        while ahead:
-            yield ahead.popleft().result()
+    yield from in_order(speak, scripts)

@@ -6,22 +6,12 @@ import dataclasses
 import hashlib
 
 import numpy as np
-import soxr
 
-from joint_st.data.corpora.spoken_grammar.espeak import Speech, Synthesizer
+from joint_st.data.synthesis.espeak import Speech, Synthesizer
+from joint_st.data.synthesis.speaking import SAMPLE_RATE, Manner, digitise, place, say
 
-SAMPLE_RATE = 16_000
-"""Hz."""
-RATES = (120, 160)
-"""Words per minute."""
-PITCHES = (35, 65)
-"""espeak-ng's scale, 0 to 100."""
-PITCH_RANGES = (30, 70)
-"""espeak-ng's scale, 0 to 100."""
-SILENCE_S = (0.05, 0.2)
-"""Range of seconds of silence before the first and after the last word."""
-PEAK = (0.15, 0.8)
-"""Peak of the speech over full scale."""
+MANNER = Manner(rates=(120, 160), pitches=(35, 65))
+"""How the sentences are spoken."""
 NOISY_SHARE = 0.5
 """Share of utterances with noise."""
 SNR_DB = (15.0, 40.0)
@@ -32,7 +22,7 @@ MERGED = {"the": 2, "a": 1}
 
 @dataclasses.dataclass(frozen=True)
 class Spoken:
-    """An utterance at `SAMPLE_RATE`."""
+    """An utterance at `speaking.SAMPLE_RATE`."""
 
     audio: np.ndarray
     """int16 [samples]"""
@@ -45,29 +35,15 @@ class Spoken:
 def speak(synthesizer: Synthesizer, key: str, text: str, voice: str) -> Spoken:
     """Speak `text` in a voice; rate, pitch, silence, gain and noise are drawn from `key`."""
     rng = np.random.default_rng(list(hashlib.sha256(key.encode()).digest()))
-    speech = synthesizer.speak(
-        text,
-        voice,
-        rate=int(rng.integers(*RATES, endpoint=True)),
-        pitch=int(rng.integers(*PITCHES, endpoint=True)),
-        pitch_range=int(rng.integers(*PITCH_RANGES, endpoint=True)),
-        seed=int(rng.integers(1 << 31)),
-    )
+    speech = say(rng, synthesizer, text, voice, MANNER)
     starts, ends = word_times(speech, text)
-    voiced = speech.audio[: max(ends[-1], np.flatnonzero(speech.audio)[-1] + 1)].astype(np.float32)
-    resampled = soxr.resample(voiced, speech.sample_rate, SAMPLE_RATE, quality="HQ")
-    before, after = (int(rng.uniform(*SILENCE_S) * SAMPLE_RATE) for _ in range(2))
-    audio = np.zeros(before + len(resampled) + after, np.float32)
-    gain = rng.uniform(*PEAK) * 32767 / np.abs(resampled).max()
-    audio[before : before + len(resampled)] = gain * resampled
+    audio, before = place(rng, speech, MANNER, least=ends[-1])
     if rng.random() < NOISY_SHARE:
         noise = NOISES[rng.integers(len(NOISES))](rng, len(audio))
         audio += noise * (rms(audio) / rms(noise) * 10 ** (-rng.uniform(*SNR_DB) / 20))
-    dither = rng.random((2, len(audio)), np.float32)  # so that there is no digital silence
-    audio += dither[0] - dither[1]
     scale = SAMPLE_RATE / speech.sample_rate
     starts, ends = (before + np.rint(times * scale).astype(np.int32) for times in (starts, ends))
-    return Spoken(np.rint(np.clip(audio, -32768, 32767)).astype(np.int16), starts, ends)
+    return Spoken(digitise(rng, audio), starts, ends)
 
 
 def rms(audio: np.ndarray) -> float:

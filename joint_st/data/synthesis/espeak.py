@@ -74,6 +74,23 @@ class Speech:
     phonemes: tuple[Phoneme, ...]
 
 
+def voice_files(voice: str, data: pathlib.Path) -> list[pathlib.Path]:
+    """Return the files that a voice, with or without a variant, needs in the folder of espeak-ng's data. Raises
+    `EspeakError` where one is missing: three languages of the wheel have no dictionary, and their voices are silent."""
+    language, plus, variant = voice.partition("+")
+    needed = [pathlib.Path("lang", language)]
+    if plus:
+        needed.append(pathlib.Path("voices", "!v", variant))
+    if (data / needed[0]).is_file():
+        lines = (line.split() for line in (data / needed[0]).read_text("utf-8").splitlines())
+        named = [words[1] for words in lines if words[:1] == ["dictionary"]]
+        needed.append(pathlib.Path((named or [needed[0].name.partition("-")[0]])[0] + "_dict"))
+    for file in needed:
+        if not (data / file).is_file():
+            raise EspeakError(f"espeak-ng has no voice {voice!r}: there is no {file} in {data}")
+    return needed
+
+
 class Synthesizer:
     """espeak-ng for one thread at a time."""
 
@@ -81,7 +98,9 @@ class Synthesizer:
         self._copy = EspeakCopy()
         self._all_data = self._copy.all_data
         self._data = self._copy.folder / "espeak-ng-data"
-        for file in ("phondata", "phonindex", "phontab", "intonations"):
+        # All dictionaries, because a voice may take a second one (for a word in Latin letters).
+        dictionaries = (file.name for file in self._all_data.glob("*_dict"))
+        for file in ("phondata", "phonindex", "phontab", "intonations", *dictionaries):
             self._link(pathlib.Path(file))
 
     def speak(
@@ -101,14 +120,7 @@ class Synthesizer:
 
     def _add(self, voice: str) -> None:
         """Link the data of one voice only: at each start the library reads all voice files that it sees."""
-        language, plus, variant = voice.partition("+")
-        dictionary = language.rpartition("/")[2].partition("-")[0] + "_dict"
-        needed = [pathlib.Path("lang", language), pathlib.Path(dictionary)]
-        if plus:
-            needed.append(pathlib.Path("voices", "!v", variant))
-        for file in needed:
-            if not (self._all_data / file).is_file():
-                raise EspeakError(f"espeak-ng has no voice {voice!r}: there is no {file} in {self._all_data}")
+        for file in voice_files(voice, self._all_data):
             self._link(file)
 
     def _link(self, file: pathlib.Path) -> None:

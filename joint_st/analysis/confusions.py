@@ -1,0 +1,153 @@
+"""Counts which text units the auxiliary CTC of units (`losses.unit_ctc`) recognises as which others."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import rich
+import tqdm
+from rich import box
+from rich.table import Table
+
+from joint_st import storage
+from joint_st.config import Source
+from joint_st.data.buckets import Buckets
+from joint_st.data.confusions import Confusions
+from joint_st.data.dataset import Dataset, open_paired
+from joint_st.data.loader import batches
+from joint_st.data.plan import BatchPlan
+from joint_st.data.text_units.units import PADDING
+from joint_st.distributed.mesh import fetch, keep_compiled, put_batch, rows_here
+from joint_st.errors import UserError
+from joint_st.evaluation.wer import INSERT, align_words
+from joint_st.heads.model import model_structure
+from joint_st.models.functional import merge
+from joint_st.runs.trained import Trained, load_trained
+from joint_st.tables import escape
+
+SHOWN = 15
+"""Confusions in the printed table."""
+
+
+def count_confusions(pairs: Iterable[tuple[Sequence[int], Sequence[int]]], symbols: tuple[str, ...]) -> Confusions:
+    """Return the counts over pairs of the units that were said and those that were heard.
+
+    Each pair is aligned with as few substitutions, deletions and insertions as possible.
+    """
+    heard, inserted = np.zeros((len(symbols),) * 2, np.int64), np.zeros(len(symbols), np.int64)
+    for said, other in pairs:
+        for op in align_words(list(said), list(other)):
+            if op.kind == INSERT:
+                inserted[op.hypothesis] += 1
+            else:
+                heard[op.reference, PADDING if op.hypothesis is None else op.hypothesis] += 1
+    return Confusions(symbols, heard, inserted)
+
+
+def recognise_units(trained: Trained, dataset: Dataset, name: str) -> Iterable[tuple[list[int], list[int]]]:
+    """Yield for each readable utterance with text the units said, and those that CTC recognises greedily."""
+    config, mesh = trained.config, trained.mesh
+    structure = model_structure(config, trained.symbols.sizes)
+
+    @jax.jit
+    def best(weights, audio, lengths):
+        encoded = merge(structure, weights).encode_audio(audio, lengths)
+        return jnp.where(encoded.mask, jnp.argmax(encoded.units, axis=-1), PADDING)
+
+    buckets = Buckets.choose(
+        dataset.lengths,
+        dataset.label_lengths,
+        dataset.unit_lengths,
+        count=config.data.buckets,
+        multiple=config.model.features.samples_per_frame,
+        batch_size=config.evaluation.batch_size,
+    )
+    plan = BatchPlan(dataset.lengths, buckets, shuffle=False)
+    read = batches(
+        dataset,
+        plan,
+        parts=rows_here(mesh),
+        read_threads=config.data.read_threads,
+        prefetch=config.data.prefetch_batches,
+        read_timeout=config.data.read_timeout_seconds,
+    )
+    fields = ("audio", "audio_lengths", "units", "unit_lengths")
+    for batch in tqdm.tqdm(read, name, plan.steps_per_epoch, unit="batch", leave=False, disable=None, delay=1):
+        rows = put_batch({field: batch.arrays["paired"][field] for field in fields}, mesh)
+        frames = best(trained.weights, rows["audio"], rows["audio_lengths"])
+        frames, units, lengths = fetch((frames, rows["units"], rows["unit_lengths"]))
+        for row in np.flatnonzero(lengths):
+            yield units[row, : lengths[row]].tolist(), collapsed(frames[row])
+
+
+def collapsed(frames: np.ndarray) -> list[int]:
+    """Return the units that CTC emits by the best unit of each frame, int [T]."""
+    first = np.append(True, frames[1:] != frames[:-1])
+    return frames[first & (frames != PADDING)].tolist()
+
+
+def measure_confusions(
+    workdir: Path, *, data: Mapping[str, Source] | None = None, checkpoint: str = "best", output: Path | None = None
+) -> Confusions:
+    """Count the confusions of a run's checkpoint on its dev set, or on a named source; print and write them.
+
+    The file is the run's `confusions.json`, unless `output` names another. Raises `UserError` for a run without text
+    units or without `losses.unit_ctc`, where there are no utterances with text, and where several sources are given.
+    """
+    trained = load_trained(workdir, checkpoint)
+    config = trained.config
+    if trained.units is None or not config.losses.trains_units:
+        raise UserError(
+            f"{trained.run.config}: losses.unit_ctc.weight is 0: the model does not recognise text units; take a run "
+            "that was trained with it"
+        )
+    if data:
+        name, source = trained.split(data)
+        sources = [source]
+    else:
+        name, sources = "dev", list(config.data.dev)
+        if not sources:
+            raise UserError(f"{trained.run.config}: data.dev is empty; give --data NAME=SOURCE")
+    keep_compiled(config.training.compilation_cache)
+    made_with = config.data, config.model.features, trained.normalizer, trained.tokenizer, trained.units
+    dataset = open_paired(sources, *made_with, training=False)
+    with jax.set_mesh(trained.mesh):
+        pairs = list(recognise_units(trained, dataset, name))
+    found = count_confusions(pairs, trained.units.symbols)
+    if not found.units:
+        raise UserError(f"{name}: none of its utterances can be read and has text units")
+    path = output or trained.run.confusions
+    made_by = {"run": config.name, "step": trained.step, "split": name, "utterances": len(pairs)}
+    problem = storage.keep(lambda path: storage.write_whole(path, found.to_json(**made_by)), path)
+    rich.print(make_table(found, f"text units of {name}, {len(pairs)} utterances, step {trained.step}"))
+    if problem:
+        raise UserError(problem)
+    print(f"counts in {path}; a config takes them as text.confusions")
+    return found
+
+
+def make_table(found: Confusions, title: str) -> Table:
+    """Return the error rate of units and the most frequent confusions as a table for `rich.print`."""
+    kinds = {"sub": found.substitutions, "del": found.deletions, "ins": found.insertions}
+    rates = ", ".join(f"{name} {count / found.units:.1%}" for name, count in kinds.items())
+    total = sum(kinds.values()) / found.units
+    table = Table(title=escape(f"{title}\n{found.units} units, {total:.1%} errors: {rates}"), title_justify="left")
+    table.box = box.SIMPLE_HEAD
+    for column in ("said", "heard", "count", "% of said"):
+        table.add_column(column, justify="left" if column in ("said", "heard") else "right")
+    wrong = found.heard.copy()
+    np.fill_diagonal(wrong[1:, 1:], 0)
+    for place in np.argsort(-wrong, axis=None, kind="stable")[:SHOWN]:
+        said, heard = np.unravel_index(place, wrong.shape)
+        if not wrong[said, heard]:
+            break
+        names = found.symbols[said], "(nothing)" if heard == PADDING else found.symbols[heard]
+        share = wrong[said, heard] / found.heard[said].sum()
+        table.add_row(
+            *(escape(repr(one) if one == " " else one) for one in names), str(wrong[said, heard]), f"{share:.1%}"
+        )
+    return table

@@ -372,6 +372,16 @@ RESULT_SECTIONS = (
         (("Training steps on {device}:", "steps"),),
     ),
     (
+        "Time of joint steps",
+        "joint_step",
+        "A joint step has speech, text alone, and the consistency of speech and its text, which takes a pass of the paired "
+        "text. Its time is divided by that of the same step on speech alone, and by that without consistency; the three took "
+        "turns. It has as many times the matrix products as the column before the last says. Shares are of what one large "
+        "matrix product reaches.",
+        "python -m benchmarks.joint_step",
+        (("On {device}:", "table"),),
+    ),
+    (
         "Speed of CTC",
         "ctc",
         f"The loss and its gradient, of random batches. {TURNS}",

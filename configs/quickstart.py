@@ -65,6 +65,8 @@ def config() -> Config:
             streaming_layers=1,
             # Two of them spell much better than one, for a few more milliseconds a step.
             full_context_layers=2,
+            # A step takes an eighth less time.
+            unroll=2,
             dropout=0.0,
             # Speech enters the shared layers as the phonemes heard, one spike each as text does: what text teaches
             # these layers, names that are never heard among it, they then know of speech.
@@ -88,6 +90,6 @@ def config() -> Config:
         # Muon reaches AdamW's loss in little more than half as many steps.
         optimizer=OptimizerConfig(kind="muon", peak_learning_rate=6e-3, warmup_steps=50),
         # Layers that can spell already need fewer steps of speech, which cost more.
-        training=TrainingConfig(steps=1_700, text_first_steps=400, evaluate_every=850, checkpoint_every=850),
+        training=TrainingConfig(steps=1_600, text_first_steps=400, evaluate_every=800, checkpoint_every=800),
         evaluation=EvaluationConfig(ngram_order=3),
     )

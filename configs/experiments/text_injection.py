@@ -22,6 +22,7 @@ def config() -> Config:
             "data.max_seconds": 20.0,
             "model.features": FeaturesConfig(),
             "model.full_context_layers": 1,
+            "model.unroll": 1,
             "evaluation.ngram_order": 0,
             "training.steps": 2_700,
             "training.text_first_steps": 700,

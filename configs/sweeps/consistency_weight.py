@@ -25,6 +25,7 @@ SEEDS = range(2)
 SMALL = {
     "model.features": {},
     "model.full_context_layers": 1,
+    "model.unroll": 1,
     "evaluation.ngram_order": 0,
     "training.steps": 1_000,
     "training.text_first_steps": 300,

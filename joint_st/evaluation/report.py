@@ -275,7 +275,7 @@ def _about_subsets(rows: Sequence[dict]) -> str:
     known = {split: [own for own in tables.values() if len(own) > 1] for split, tables in words.items()}
     if not any(known.values()):
         return ""
-    lines = ["heard: words that training audio has (synthetic speech aside); text_only: that training text alone has"]
+    lines = ["heard: words that training audio has; text_only: that training text alone has"]
     for split, tables in known.items():
         # Runs with other training texts have other counts.
         rest = sorted({2 * own[ALL] - sum(own.values()) for own in tables})

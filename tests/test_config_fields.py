@@ -306,7 +306,7 @@ def case(path: str):
     return pytest.param(path, marks=pytest.mark.slow) if traced else path
 
 
-@pytest.mark.parametrize("path", map(case, PATHS))
+@pytest.mark.parametrize("path", [case(path) for path in PATHS])
 def test_every_field_changes_something(path, corpora, place, tmp_path):
     assert path in FIELDS, f"{path} is new: say in FIELDS what it changes"
     field = FIELDS[path]

@@ -49,7 +49,7 @@ def test_what_may_change_is_stored_anew(begun, changes):
     [
         ({"model.width": 256}, "model.width: 144 in {file}, 256 now"),
         ({"data.train.0.split": "test"}, "data.train.0.split: train in {file}, test now"),
-        ({"data.dev.0": "a.jsonl"}, "data.dev: [] in {file}, absent now (and 3 more); a.jsonl: no such file"),
+        ({"data.dev.0": "a.jsonl"}, "data.dev: [] in {file}, absent now (and 4 more); a.jsonl: no such file"),
         ({"seed": 1, "model.remat": True}, "seed: 0 in {file}, 1 now (and 1 more)"),
         ({"training.accumulation": 2}, "training.accumulation: 1 in {file}, 2 now"),
     ],

@@ -137,6 +137,7 @@ def spelled(value, lengths):
     return value[: int(lengths)]
 
 
+@pytest.mark.slow
 def test_every_loss_is_what_it_is_by_hand(whole):
     state, batch = whole(whole.init(), joint_batch(9))[0], joint_batch()
     model = ByHand(whole, state.params)

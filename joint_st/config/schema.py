@@ -59,12 +59,23 @@ class Config(Section):
                 "spec_augment.frequency_width",
                 f"{self.spec_augment.frequency_width} is wider than model.features.mels {self.model.features.mels}",
             )
-        if self.evaluation.ngram_order and not self.data.dev:
+        self._check_ngram()
+        return self
+
+    def _check_ngram(self) -> None:
+        """Raise `clash` where the weights of `evaluation.ngram_order` cannot be tuned on the dev set."""
+        order, data = self.evaluation.ngram_order, self.data
+        if order and not data.dev:
             raise clash(
                 "evaluation.ngram_order",
-                f"{self.evaluation.ngram_order}, and data.dev names no source to tune its weights on; name one, or set it to 0",
+                f"{order}, and data.dev names no source to tune its weights on; name one, or set it to 0",
             )
-        return self
+        for name, source in data.test.items():
+            if order and source in data.dev:
+                raise clash(
+                    "evaluation.ngram_order",
+                    f"{order}, and data.test.{name} is also in data.dev, on which its weights are tuned; set it to 0",
+                )
 
     @pydantic.model_validator(mode="after")
     def _text(self):

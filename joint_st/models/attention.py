@@ -156,7 +156,7 @@ class Attention(Layer):
         q, k, v = rotate(self.query(x), positions), rotate(self.key(x), positions), self.value(x)
         if tiled:
             y = tiled_attention(q, k, v, mask, past, block, tile)
-        elif self.fused and (form := fused_on_devices(*q.shape[::2])):
+        elif self.fused and (form := fused_on_devices(rows=q.shape[0], heads=q.shape[2])):
             y = form(q, k, v, mask)
         else:
             y = attend(q, k, v, allowed)

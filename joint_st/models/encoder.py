@@ -24,7 +24,7 @@ from joint_st.passes import FULL_CONTEXT
 class Encoded(NamedTuple):
     """The encoder's outputs for a batch of speech or of text."""
 
-    streaming: jax.Array
+    streaming: jax.Array | None
     """Outputs [B, T, D] of the shared streaming layers; None for text that enters above them."""
     full_context: jax.Array
     """Outputs [B, T, D] of the shared full-context layers."""

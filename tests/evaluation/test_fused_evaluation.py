@@ -264,3 +264,17 @@ def test_the_last_table_of_a_run_has_an_n_gram_of_its_own_texts(run, splits, tmp
     assert decoders == {"greedy", "beam 16, word 2-gram lm.arpa"}
     with pytest.raises(UserError, match="evaluation.ngram_order: 2, and data.dev names no source"):
         override(config, {"data.dev": []})
+    with pytest.raises(UserError, match=r"evaluation.ngram_order: 2, and data.test.test is also in data.dev"):
+        override(config, {"data.test": {"test": dev}})
+
+
+def test_a_dev_set_that_cannot_tune_leaves_the_greedy_table(run, spoken, splits, tmp_path, capsys):
+    own = shutil.copytree(run, tmp_path / "run")
+    dev, test = ManifestSource(path=splits["dev"]), ManifestSource(path=str(spoken / "test.jsonl"))
+    data = {"data.dev": [dev], "data.test": {"test": test}, "evaluation.ngram_order": 2}
+    config = override(load(own / "config.json"), data)
+    save(config, own / "config.json")
+    with pytest.raises(UserError, match="4 of its utterances are also in test, which is reported"):
+        print_last_table(config, RunDirectory(own))
+    assert "decoder greedy" in capsys.readouterr().out
+    assert [path.name for path in own.glob("evaluations/step_*_test.json")]

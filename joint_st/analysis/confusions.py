@@ -18,7 +18,7 @@ from joint_st.config import Source
 from joint_st.data.buckets import Buckets
 from joint_st.data.confusions import Confusions
 from joint_st.data.dataset import Dataset, open_paired
-from joint_st.data.loader import batches
+from joint_st.data.loader import batches, reading
 from joint_st.data.plan import BatchPlan
 from joint_st.data.text_units.units import PADDING
 from joint_st.distributed.mesh import fetch, keep_compiled, put_batch, rows_here
@@ -71,9 +71,7 @@ def recognise_units(trained: Trained, dataset: Dataset, name: str) -> Iterable[t
         dataset,
         plan,
         parts=rows_here(mesh),
-        read_threads=config.data.read_threads,
-        prefetch=config.data.prefetch_batches,
-        read_timeout=config.data.read_timeout_seconds,
+        **reading(config.data),
     )
     fields = ("audio", "audio_lengths", "units", "unit_lengths")
     for batch in tqdm.tqdm(read, name, plan.steps_per_epoch, unit="batch", leave=False, disable=None, delay=1):

@@ -15,7 +15,7 @@ from joint_st.analysis.scores import absolute_boundary_errors
 from joint_st.config import Config, ModelConfig
 from joint_st.data.buckets import Buckets
 from joint_st.data.dataset import Dataset
-from joint_st.data.loader import batches
+from joint_st.data.loader import batches, reading
 from joint_st.data.plan import BatchPlan, PlannedBatch
 from joint_st.data.symbols import SymbolSizes
 from joint_st.distributed.mesh import fetch, put_batch, rows_here
@@ -82,9 +82,7 @@ class LayerAnalysis:
             self._dataset,
             self._plan,
             parts=rows_here(self._mesh),
-            read_threads=config.data.read_threads,
-            prefetch=config.data.prefetch_batches,
-            read_timeout=config.data.read_timeout_seconds,
+            **reading(config.data),
         )
         parts, examples = [], {}
         total = self._plan.steps_per_epoch

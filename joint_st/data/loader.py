@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import grain
 import numpy as np
 
+from joint_st.config import DataConfig
 from joint_st.data.audio import UnreadableAudio
 from joint_st.data.batch import Batch, Row, Shape, empty_part, fill_row
 from joint_st.data.dataset import Dataset, Example
@@ -42,6 +43,15 @@ def text_batches(
         read_threads=1,
         prefetch=prefetch,
     )
+
+
+def reading(data: DataConfig) -> dict[str, Any]:
+    """Return the arguments of `batches` that a configuration states: how it reads, and how long it waits."""
+    return {
+        "read_threads": data.read_threads,
+        "prefetch": data.prefetch_batches,
+        "read_timeout": data.read_timeout_seconds,
+    }
 
 
 def batches(

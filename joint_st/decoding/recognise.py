@@ -15,7 +15,7 @@ from joint_st.config import Config
 from joint_st.data.audio import UnreadableAudio
 from joint_st.data.buckets import Buckets
 from joint_st.data.dataset import Dataset
-from joint_st.data.loader import batches
+from joint_st.data.loader import batches, reading
 from joint_st.data.plan import BatchPlan
 from joint_st.decoding.decoders import Decoder, Greedy
 from joint_st.decoding.forward import Clock
@@ -86,9 +86,7 @@ def recognise(
         dataset,
         plan,
         parts=rows_here(mesh),
-        read_threads=config.data.read_threads,
-        prefetch=config.data.prefetch_batches,
-        read_timeout=config.data.read_timeout_seconds,
+        **reading(config.data),
     )
     total, hidden = plan.steps_per_epoch, None if current().is_first else True
     for batch in tqdm.tqdm(read, name, total, unit="batch", leave=False, disable=hidden, delay=1):

@@ -18,7 +18,7 @@ from joint_st.data.buckets import Buckets
 from joint_st.data.confusions import Confusions, read_confusions
 from joint_st.data.dataset import Dataset, open_paired, open_texts
 from joint_st.data.index import Indexes
-from joint_st.data.loader import batches
+from joint_st.data.loader import batches, reading
 from joint_st.data.normalizers import Normalizer
 from joint_st.data.paths import expand
 from joint_st.data.plan import BatchPlan, text_plan, training_plan
@@ -78,9 +78,7 @@ class TrainingData:
             languages=self.symbols.languages,
             start=start,
             parts=rows_here(mesh),
-            read_threads=config.data.read_threads,
-            prefetch=config.data.prefetch_batches,
-            read_timeout=config.data.read_timeout_seconds,
+            **reading(config.data),
         )
 
     @property

@@ -90,6 +90,20 @@ def environment(**changes: str) -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": str(CHECKOUT), **changes}
 
 
+def call_on_eight_devices(function: str, flags: str = "") -> None:
+    """Call a function, `module:name`, in a process whose CPU counts as eight devices; it must succeed. flags: further
+    XLA_FLAGS."""
+    module, _, name = function.partition(":")
+    flags = f"{flags} --xla_force_host_platform_device_count=8".strip()
+    command = [sys.executable, "-c", f"from {module} import {name}; {name}()"]
+    done = subprocess.run(command, env=environment(XLA_FLAGS=flags), capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+UNOPTIMISED = "--xla_backend_optimization_level=0"
+"""Flag by which XLA compiles faster, and to slower code."""
+
+
 def joint_st(*arguments: Any, **options) -> subprocess.CompletedProcess:
     """`joint-st ARGUMENTS` in a process of its own, its output captured as text."""
     command = [sys.executable, "-m", "joint_st", *map(str, arguments)]

@@ -1,12 +1,9 @@
 """Collectives of a compiled program: in every form that XLA writes them, and as often as they run."""
 
-import subprocess
-import sys
-
 import pytest
 
 from joint_st.distributed.collectives import Collective, Instruction, collectives, instructions
-from tests.tiny import environment
+from tests.tiny import call_on_eight_devices
 
 HEADER = "HloModule jit_f, is_scheduled=true, entry_computation_layout={(f32[8]{0})->f32[8]{0}}, num_partitions=8\n"
 
@@ -179,9 +176,4 @@ def on_eight_devices():
 
 
 def test_of_compiled_programs():
-    program = "from tests.distributed.test_collectives import on_eight_devices; on_eight_devices()"
-    flags = "--xla_force_host_platform_device_count=8"
-    done = subprocess.run(
-        [sys.executable, "-c", program], env=environment(XLA_FLAGS=flags), capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr
+    call_on_eight_devices("tests.distributed.test_collectives:on_eight_devices")

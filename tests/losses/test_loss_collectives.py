@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from types import SimpleNamespace
 
 import jax
@@ -20,7 +18,7 @@ from joint_st.losses import consistency
 from joint_st.losses.base import TEXT_PASSES, Pass, Passes, make_losses, passes_of
 from joint_st.losses.text_rows import add_repetitions, gather_rows
 from joint_st.models.encoder import Encoded
-from tests.tiny import environment
+from tests.tiny import UNOPTIMISED, call_on_eight_devices
 from tests.training.test_joint_step import JOINT, joint_batch
 from tests.training.test_step import CONFIG, UNITS, VOCABULARY
 
@@ -108,9 +106,4 @@ def on_eight_devices():
 
 
 def test_dynamic_programs_send_nothing():
-    flags = "--xla_backend_optimization_level=0 --xla_force_host_platform_device_count=8"
-    program = "from tests.losses.test_loss_collectives import on_eight_devices; on_eight_devices()"
-    done = subprocess.run(
-        [sys.executable, "-c", program], env=environment(XLA_FLAGS=flags), capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr
+    call_on_eight_devices("tests.losses.test_loss_collectives:on_eight_devices", UNOPTIMISED)

@@ -1,8 +1,5 @@
 """Every layer passes the contract."""
 
-import subprocess
-import sys
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -25,7 +22,7 @@ from joint_st.models.conformer import ConformerLayer, FeedForward
 from joint_st.models.convolution import ConvolutionModule, DepthwiseConvolution
 from joint_st.models.layer import Stack, dropout
 from tests.models.contract import check_blocks, check_layer, example
-from tests.tiny import environment
+from tests.tiny import call_on_eight_devices
 
 WIDTH = 8
 F32 = jnp.float32
@@ -223,9 +220,4 @@ def fused_on_eight_devices():
 
 @pytest.mark.slow
 def test_fused_attention_on_eight_devices_is_plain_attention_on_one():
-    program = "from tests.models.test_layers import fused_on_eight_devices as f; f()"
-    flags = "--xla_force_host_platform_device_count=8"
-    done = subprocess.run(
-        [sys.executable, "-c", program], env=environment(XLA_FLAGS=flags), capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr
+    call_on_eight_devices("tests.models.test_layers:fused_on_eight_devices")

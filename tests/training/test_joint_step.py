@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -19,7 +16,7 @@ from joint_st.losses.base import TEXT_PASSES, Pass, make_losses, needs_text, pas
 from joint_st.losses.text_rows import add_repetitions, gather_rows, split_rows
 from joint_st.training.step import init_state, make_train_step, scales_at
 from tests.batches import completed
-from tests.tiny import environment
+from tests.tiny import UNOPTIMISED, call_on_eight_devices
 from tests.training.test_step import (
     CONFIG,
     FRAME,
@@ -382,9 +379,4 @@ def on_eight_devices():
 
 
 def test_rows_stay_on_their_devices():
-    flags = "--xla_backend_optimization_level=0 --xla_force_host_platform_device_count=8"
-    program = "from tests.training.test_joint_step import on_eight_devices; on_eight_devices()"
-    done = subprocess.run(
-        [sys.executable, "-c", program], env=environment(XLA_FLAGS=flags), capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr
+    call_on_eight_devices("tests.training.test_joint_step:on_eight_devices", UNOPTIMISED)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import functools
-import subprocess
-import sys
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +14,7 @@ from joint_st.data.symbols import SymbolSizes
 from joint_st.distributed.collectives import instructions
 from joint_st.distributed.mesh import make_mesh, put_batch
 from joint_st.training.step import joint_optimizer, make_init, make_train_step, state_shapes
-from tests.tiny import environment
+from tests.tiny import UNOPTIMISED, call_on_eight_devices
 from tests.training.test_joint_step import JOINT, joint_batch
 from tests.training.test_step import CONFIG, UNITS, VOCABULARY, close
 
@@ -108,9 +106,4 @@ def muon_on_eight_devices():
 @pytest.mark.slow
 @pytest.mark.parametrize("function", ["on_eight_devices", "muon_on_eight_devices"])
 def test_eight_devices_do_what_one_does(function):
-    flags = "--xla_backend_optimization_level=0 --xla_force_host_platform_device_count=8"
-    program = f"from tests.training.test_sharded_step import {function} as f; f()"
-    done = subprocess.run(
-        [sys.executable, "-c", program], env=environment(XLA_FLAGS=flags), capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr
+    call_on_eight_devices(f"tests.training.test_sharded_step:{function}", UNOPTIMISED)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import functools
 import json
-import subprocess
-import sys
 
 import jax
 import numpy as np
@@ -19,7 +17,7 @@ from joint_st.heads.model import model_structure
 from joint_st.training.optimizer import make_optimizer, schedule
 from joint_st.training.step import make_init, make_train_step
 from tests.batches import completed
-from tests.tiny import environment
+from tests.tiny import UNOPTIMISED, call_on_eight_devices
 
 VOCABULARY, UNITS, FRAME = 6, 7, 640
 CONFIG = Config.model_validate(
@@ -334,12 +332,7 @@ def on_eight_devices():
 
 @pytest.mark.slow
 def test_eight_devices_do_what_one_does():
-    flags = "--xla_backend_optimization_level=0 --xla_force_host_platform_device_count=8"
-    program = "from tests.training.test_step import on_eight_devices; on_eight_devices()"
-    done = subprocess.run(
-        [sys.executable, "-c", program], env=environment(XLA_FLAGS=flags), capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr
+    call_on_eight_devices("tests.training.test_step:on_eight_devices", UNOPTIMISED)
 
 
 def test_dropout_and_masks_are_drawn_anew_in_every_step_and_the_same_for_the_same_step():

@@ -74,7 +74,8 @@ class Size:
                 "model.compute_dtype": "float32",
                 "model.remat": False,
                 "model.unroll": self.layers,
-                "model.features.mels": 80,
+                # As plain as the other side's.
+                "model.features": {"mels": 80, "level": "none", "remove_offset": False, "floor_db": 0.0},
                 "data.text_batch_size": 0,
                 "data.units.kind": "none",
                 "data.batch_size": self.batch,

@@ -19,7 +19,6 @@ from joint_st.config import (
     ConsistencyConfig,
     DataConfig,
     EvaluationConfig,
-    FeaturesConfig,
     LossesConfig,
     ModelConfig,
     OptimizerConfig,
@@ -55,8 +54,6 @@ def config() -> Config:
             max_text_units=40,
         ),
         model=ModelConfig(
-            # A recording of yours is not as loud as the voices of the corpus, and may have an offset.
-            features=FeaturesConfig(level="level", remove_offset=True, floor_db=60.0),
             width=96,
             feed_forward=2,
             # A quarter of a second behind each frame: enough for phonemes, too little to learn whole names by heart.

@@ -34,10 +34,8 @@ def config() -> Config:
             buckets=2,
         ),
         model=ModelConfig(
-            # The recordings are at 8 kHz: nothing above 4 kHz is in them. The unseen speaker is quieter than the others.
-            features=FeaturesConfig(
-                sample_rate=8_000, high_hz=3_800.0, mels=40, level="level", remove_offset=True, floor_db=60.0
-            ),
+            # The recordings are at 8 kHz: nothing above 4 kHz is in them.
+            features=FeaturesConfig(sample_rate=8_000, high_hz=3_800.0, mels=40),
             width=96,
             audio_layers=1,
             streaming_layers=1,

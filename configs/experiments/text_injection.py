@@ -20,7 +20,7 @@ def config() -> Config:
             "name": "text_injection",
             "data.buckets": 2,
             "data.max_seconds": 20.0,
-            "model.features": FeaturesConfig(),
+            "model.features": FeaturesConfig(level="none", remove_offset=False, floor_db=0.0),
             "model.full_context_layers": 1,
             "model.unroll": 1,
             "evaluation.ngram_order": 0,

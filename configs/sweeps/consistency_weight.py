@@ -23,7 +23,7 @@ REFERENCE = "weight_0"
 WEIGHTS = (0, 0.003, 0.01, 0.03)
 SEEDS = range(2)
 SMALL = {
-    "model.features": {},
+    "model.features": {"level": "none", "remove_offset": False, "floor_db": 0.0},
     "model.full_context_layers": 1,
     "model.unroll": 1,
     "evaluation.ngram_order": 0,

@@ -29,16 +29,16 @@ class FeaturesConfig(Section):
     """Lower edge of the first mel channel."""
     high_hz: float = Field(default=7_600.0, gt=0)
     """Upper edge of the last mel channel."""
-    level: Literal["none", "level", "channel"] = "none"
+    level: Literal["none", "level", "channel"] = "level"
     """Subtract the mean of log-mel over all frames so far, which needs no look-ahead. `level` takes the mean of all
     channels together, so that loudness matters little; `channel` the mean of each channel, so that the colour of the
     microphone matters little too."""
     level_weight: float = Field(default=10.0, ge=0)
     """Frames at the model's usual level that are assumed to come before the first one, which steadies the first
     means."""
-    remove_offset: bool = False
+    remove_offset: bool = True
     """Subtract a constant from each window, so that a constant offset (DC) of the recording has no effect."""
-    floor_db: float = Field(default=0.0, ge=0)
+    floor_db: float = Field(default=60.0, ge=0)
     """Floor below the mean power so far, in dB, in place of a fixed floor: with `level`, a quiet recording then
     gives the same features as a loud one. 0: the fixed floor, 60 dB below full scale."""
 

@@ -137,13 +137,15 @@ def test_words_are_those_of_the_normalised_text():
 
 @pytest.fixture
 def talkative(trained, tmp_path, monkeypatch) -> Path:
-    """A hardly trained run, changed to emit more labels: its heads give fewer blanks."""
+    """A hardly trained run, changed to emit more words: its heads give fewer blanks and more spaces."""
 
     def load(run, *which):
         model = load_trained(run, *which)
         weights = jax.tree.map(lambda x: x, model.weights)
+        space = 2 + model.tokenizer.characters.index(" ")
         for head in ("streaming_head", "full_context_head"):
-            weights[head]["linear"]["bias"] = weights[head]["linear"]["bias"].at[0].add(-3.0)
+            bias = weights[head]["linear"]["bias"]
+            weights[head]["linear"]["bias"] = bias.at[0].add(-3.0).at[space].add(0.5)
         return dataclasses.replace(model, weights=weights)
 
     for module in (evaluate, transcripts):

@@ -19,6 +19,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import result_tables
 import results
 import run_notebooks
 
@@ -322,6 +323,19 @@ SWEEP_PARTS = (
     ("Change from `audio_only`, in % of its errors:", "relative_to_audio_only"),
     ("Change from `reconstruction`, in % of its errors:", "relative_to_reconstruction"),
 )
+RECORDED_PARTS = tuple(
+    (
+        f"{what}{' with the 3-gram' if decoder == 'lm' else ', greedy'}, {head.replace('_', ' ')}:",
+        f"{head}_{decoder}{of}",
+    )
+    for decoder in ("greedy", "lm")
+    for head in ("full_context", "streaming")
+    for what, of in (
+        ("WER", ""),
+        ("Change from `audio_only`, in % of its errors", "_versus_audio_only"),
+        ("Change from `reconstruction`, in % of its errors", "_versus_reconstruction"),
+    )
+)
 ARMS = (
     "`audio_only` is trained without text, `reconstruction` with text injection, `reconstruction_consistency` also with "
     "consistency under `dtw`, all on the same speech. Changes are between the same seeds and utterances; their intervals "
@@ -356,6 +370,15 @@ RESULT_SECTIONS = (
         f"{ARMS} One reader, and sentences of novels as text.",
         COLLECT.format("text_injection_read"),
         SWEEP_PARTS,
+    ),
+    (
+        "What text adds: recorded English",
+        "recorded",
+        "Five arms on all recordings, as many steps of speech each: no text; the auxiliary CTC of phonemes; text that is "
+        "reconstructed; and consistency under two alignments. The language model is a 3-gram of the transcripts and the "
+        "texts, the same for all arms, its weights tuned on the dev set.",
+        "joint-st sweep configs/sweeps/recorded.py --collect --json rows.json\npython -m benchmarks.recorded rows.json",
+        RECORDED_PARTS,
     ),
     (
         "Memory and traffic on TPU slices, compiled without one",
@@ -428,7 +451,7 @@ def normalizers() -> str:
 
     found = [normalizer(name) for name in dict.fromkeys(one.name for one in NORMALIZERS.values())]
     rows = [[_cell(text), *(_cell(one(text)) for one in found)] for text in NORMALIZER_EXAMPLES]
-    return results.table(["text", *(f"`{one}`" for one in found)], rows)
+    return result_tables.table(["text", *(f"`{one}`" for one in found)], rows)
 
 
 def training_columns() -> str:
@@ -441,7 +464,7 @@ def training_columns() -> str:
     step = Column("step", description="Steps done when the row was written.")
     found = [(column, "") for column in (step, *COLUMNS)] + [(SKIPPED, "`optimizer.skip_above`")]
     found += [(column, f"`losses.{name}`") for name in registered("losses") for column in LOSSES[name].columns]
-    return results.table(["column", "there with", "unit", "what it holds"], [_column(*one) for one in found])
+    return result_tables.table(["column", "there with", "unit", "what it holds"], [_column(*one) for one in found])
 
 
 def lm_columns() -> str:
@@ -449,7 +472,7 @@ def lm_columns() -> str:
     from joint_st.training.lm import COLUMNS
 
     rows = [_column(column, "") for column in COLUMNS]
-    return results.table(["column", "unit", "what it holds"], [[row[0], *row[2:]] for row in rows])
+    return result_tables.table(["column", "unit", "what it holds"], [[row[0], *row[2:]] for row in rows])
 
 
 def _column(column: Any, there_with: str) -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-import importlib.util
+import importlib
 import re
 import subprocess
 import sys
@@ -11,6 +11,7 @@ from urllib.parse import urldefrag
 
 import pytest
 
+from benchmarks import recorded
 from tests.docs.blocks import blocks, commands, missing
 from tests.docs.test_pages import PAGES
 from tests.tiny import CHECKOUT
@@ -154,8 +155,8 @@ def test_the_front_page_is_small():
     assert SCREENSHOT.stat().st_size < 150_000
 
 
-def test_a_region_is_filled_once_and_by_name():
-    results = _results()
+def test_a_region_is_filled_once_and_by_name(monkeypatch):
+    results = _results(monkeypatch)
     text = "It is <!-- results: a.wer -->old<!-- end -->.\n<!-- results: a.table -->\n<!-- end -->\n"
     texts = {"a.wer": "1.0 % (0.5-1.5)", "a.table": "| x |\n| --- |"}
     new, stale = results.filled(text, texts)
@@ -166,13 +167,38 @@ def test_a_region_is_filled_once_and_by_name():
         results.filled(text, {})
 
 
-def test_the_quickstart_s_table_has_a_row_for_each_decoder():
+def test_the_quickstart_s_table_has_a_row_for_each_decoder(monkeypatch):
     rates = {"wer": 0.299, "wer_low": 0.282, "wer_high": 0.316}
     row = {"name": "greedy", "split": "test", "head": "full_context", "subset": "all", **rates}
-    found = _results().quickstart({"rows": [row, {**row, "name": "beam_lstm", "wer": 0.031}]})
+    found = _results(monkeypatch).BY_FILE["quickstart"]({"rows": [row, {**row, "name": "beam_lstm", "wer": 0.031}]})
     lines = found["decoders"].splitlines()
     assert lines[2].startswith("| greedy | 29.9 (28.2-31.6) | - |") and lines[3].startswith("| beam 16, LSTM | 3.1 ")
     assert found["greedy"]["full_context"]["all"] == "29.9 % (28.2-31.6)"
+
+
+def test_rows_of_recorded_speech_are_those_of_the_sweep_and_stand_in_tables(monkeypatch):
+    rates = {"wer": 0.5, "wer_low": 0.4, "wer_high": 0.6, "wer_by_seed": [0.5]}
+    fewer = {"audio_only": {"all": {"change": -0.25, "low": -0.3, "high": -0.2}}}
+    common = {"split": "read", "decoder": "greedy", "seeds": [0], "steps": [7], "words": 8}
+    swept = [
+        {"name": "audio_only", **common, **rates, "relative_to": {}},
+        {"name": "reconstruction", **common, **rates, "wer": 0.375, "relative_to": fewer},
+    ]
+    rows, changes = recorded.rates(swept, "a laptop"), recorded.changes(swept)
+    assert [(row["name"], row["test"], row["head"], row["subset"], row["wer"]) for row in rows] == [
+        ("audio_only", "read", "full_context", "all", 0.5),
+        ("reconstruction", "read", "full_context", "all", 0.375),
+    ]
+    assert [(row["name"], row["relative_to"], row["change"]) for row in changes] == [
+        ("reconstruction", "audio_only", -0.25)
+    ]
+    found = _results(monkeypatch).BY_FILE["recorded"]({"rates": rows, "changes": changes})
+    assert found["full_context_greedy"].splitlines()[-1] == "| `reconstruction` | 37.5 (40.0-60.0) |"
+    assert (
+        found["full_context_greedy_versus_audio_only"].splitlines()[-1]
+        == "| `reconstruction` | -25.0 (-30.0 to -20.0) |"
+    )
+    assert (found["seeds"], found["steps"], found["device"]) == ("1", "7", "a laptop")
 
 
 def test_commands_and_what_they_print():
@@ -262,8 +288,6 @@ def test_words_that_the_guide_does_not_use_are_not_used():
     assert found == []
 
 
-def _results():
-    spec = importlib.util.spec_from_file_location("results_of_docs", CHECKOUT / "docs" / "results.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def _results(monkeypatch):
+    monkeypatch.syspath_prepend(str(CHECKOUT / "docs"))
+    return importlib.import_module("results")

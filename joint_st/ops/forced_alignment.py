@@ -1,11 +1,12 @@
 """Forced alignment: the likeliest path of CTC (Graves et al., ICML 2006) that spells given labels, by Viterbi.
 
 The lattice is that of `joint_st.ops.ctc`, with a maximum instead of each sum: for `U` labels, column `n` of the blank
-states has spelled `n` labels, column `n` of the label states spells label `n`. Two bits tell how each of the two states
-of a column was reached; nothing else is stored for a frame:
+states has spelled `n` labels, column `n` of the label states spells label `n`. Three bits tell how each of the two
+states of a column was reached; nothing else is stored for a frame:
 
 - `FROM_LABEL`: of the states that enter the column, label `n - 1` scores higher than blank `n`;
-- `ENTERED`: label `n` begins here, and does not go on from the frame before.
+- `ENTERED`: label `n` begins here, and does not go on from the frame before;
+- `REPEATS`: label `n` is that before it again, so that only blank `n` leads to it.
 
 The label probabilities of a frame are gathered when the frame is processed, so that an utterance of `T` frames needs
 one byte for each of its `T (U + 1)` columns: 15 minutes and 10,000 labels are aligned in 230 MB.
@@ -20,10 +21,11 @@ import jax.numpy as jnp
 from jax import lax
 
 from joint_st.ops.ctc import frames_needed
-from joint_st.ops.lattice import IMPOSSIBLE, move_right
+from joint_st.ops.lattice import IMPOSSIBLE, move_right, row_max
 
 FROM_LABEL = 1
 ENTERED = 2
+REPEATS = 4
 
 
 class ForcedAlignment(NamedTuple):
@@ -68,6 +70,7 @@ def forced_alignment(
     ids = jnp.where(inside, jnp.pad(labels, ((0, 0), (0, 1))), 0)
     repeats = jnp.pad(ids[:, 1:] == ids[:, :-1], ((0, 0), (1, 0)))
 
+    repeated = REPEATS * repeats.astype(jnp.uint8)
     in_audio = jnp.arange(logits.shape[1]) < frames[:, None]
     # A logit of -inf is legal: a symbol ruled out.
     log_totals = jax.nn.logsumexp(jnp.maximum(logits.astype(jnp.float32), IMPOSSIBLE), axis=2)
@@ -86,13 +89,13 @@ def forced_alignment(
         entering = jnp.maximum(move_right(before_label, IMPOSSIBLE), before_blank)
         changed = jnp.where(repeats, before_blank, entering)
         entered = changed > before_label
+        # The highest of the frame before becomes 0, so that the rounding of differences does not grow with time.
+        highest = jnp.maximum(row_max(before_blank), row_max(before_label))
         after_blank = entering + blank_log_prob
         after_label = jnp.maximum(changed, before_label) + label_log_prob
-        # The highest becomes 0, so that the rounding of differences does not grow with time.
-        highest = jnp.maximum(after_blank.max(axis=1), after_label.max(axis=1))[:, None]
         heard = t < frames[:, None]
         after = (after_blank - highest, after_label - highest, log_prob + highest)
-        code = FROM_LABEL * from_label.astype(jnp.uint8) + ENTERED * entered.astype(jnp.uint8)
+        code = FROM_LABEL * from_label.astype(jnp.uint8) + ENTERED * entered.astype(jnp.uint8) + repeated
         return tuple(jnp.where(heard, new, old) for new, old in zip(after, state)), code
 
     # (Made from the batch's own arrays, so that inside `jax.shard_map` they vary over the devices as it does.)
@@ -108,21 +111,21 @@ def forced_alignment(
     log_prob = (log_prob + jnp.maximum(last_label, last_blank))[:, 0]
     feasible = fits & (log_prob > IMPOSSIBLE / 2)
 
+    # State `2 n` is blank `n`, state `2 n + 1` label `n`.
     def retreat(state, frame):
-        column, in_label = state
         codes, t = frame
+        column, in_label = state >> 1, state & 1
         code = jnp.take_along_axis(codes, column, axis=1)
-        moves = ~in_label | ((code & ENTERED) > 0)
+        stays = (in_label > 0) & (code & ENTERED == 0)
         # Between two equal labels there is a blank.
-        may_skip = ~in_label | ~jnp.take_along_axis(repeats, column, axis=1)
-        to_label = ((code & FROM_LABEL) > 0) & may_skip
-        before = (jnp.where(moves & to_label, jnp.maximum(column - 1, 0), column), jnp.where(moves, to_label, in_label))
-        heard = t < frames[:, None]
-        spelled = jnp.where(in_label & heard, column, -1)[:, 0]
-        return tuple(jnp.where(heard, new, old) for new, old in zip(before, state)), spelled
+        from_label = (code & FROM_LABEL > 0) & ((in_label == 0) | (code & REPEATS == 0))
+        before = jnp.where(stays, state, 2 * column - from_label)
+        return jnp.where(t < frames[:, None], before, state), state[:, 0]
 
-    finish = (jnp.where(ends_in_label, column - 1, column), ends_in_label)
-    _, path = lax.scan(retreat, finish, (codes, time), reverse=True)
+    finish = 2 * column - ends_in_label
+    _, states = lax.scan(retreat, finish, (codes, time), reverse=True)
+    path = jnp.where(states & 1 == 1, states >> 1, -1)
+    path = jnp.where((time[:, None] < frames), path, -1)
     path = jnp.where(feasible[:, None], path.T, -1)
 
     symbol = jnp.take_along_axis(ids, jnp.maximum(path, 0), axis=1)

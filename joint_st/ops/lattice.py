@@ -69,6 +69,17 @@ def row_max(x: jax.Array) -> jax.Array:
     return lax.platform_dependent(x, cpu=lambda x: of_row(_folded(x)), default=of_row)
 
 
+def row_max_of(x: jax.Array) -> jax.Array:
+    """Return the largest number of each row of `x` [B, U], [B, 1], where `x` is computed and not carried by a scan.
+
+    Many columns are not folded, because each fold would compute `x` again.
+    """
+    return row_max(x) if x.shape[1] <= FOLD_BELOW else x.max(axis=1, keepdims=True)
+
+
+FOLD_BELOW = 128
+"""Number of columns up to which folding what is computed pays on a CPU."""
+
 FOLD_ABOVE = 8
 """Number of columns that are not folded any more."""
 

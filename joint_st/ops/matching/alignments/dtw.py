@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from joint_st.kinds import ALIGNMENTS
-from joint_st.ops.lattice import UNREACHABLE, move_right
+from joint_st.ops.lattice import UNREACHABLE, move_right, row_max_of
 from joint_st.ops.matching.base import Matched, PathAlignment, masked_sum
 from joint_st.ops.matching.cost import matched_costs, path_costs
 
@@ -69,7 +69,7 @@ def dtw_path(costs: jax.Array, audio_lengths: jax.Array, text_lengths: jax.Array
     def back(last, frame):
         is_new, advances, i = frame
         codes = jnp.where(is_new & (columns <= last[:, None]), 2 * columns + advances, 0)
-        code = jnp.max(codes, axis=1)
+        code = row_max_of(codes)[:, 0]
         first = code // 2
         previous = jnp.maximum(first - code % 2, 0)
         return jnp.where(i < audio_lengths, previous, last), (first, last)

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from joint_st.kinds import ALIGNMENTS
-from joint_st.ops.lattice import UNREACHABLE, move_right
+from joint_st.ops.lattice import UNREACHABLE, move_right, row_max_of
 from joint_st.ops.matching.base import PathAlignment, one_position
 from joint_st.ops.matching.cost import path_costs
 
@@ -46,7 +46,7 @@ def skip_path(costs: jax.Array, audio_lengths: jax.Array, text_lengths: jax.Arra
     def back(position, frame):
         is_new, i = frame
         # The running minimum came from the last new minimum up to here.
-        before = jnp.max(jnp.where(is_new & (columns <= position[:, None]), columns, 0), axis=1)
+        before = row_max_of(jnp.where(is_new & (columns <= position[:, None]), columns, 0))[:, 0]
         return jnp.where(i < audio_lengths, before, position), position
 
     frames = jnp.arange(1, costs.shape[0])

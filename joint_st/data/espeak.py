@@ -27,6 +27,23 @@ def data_folder() -> Path:
     return Path(espeakng_loader.get_data_path())
 
 
+def voice_files(voice: str, data: Path) -> list[Path]:
+    """Return the files that a voice, with or without a variant, needs in the folder of espeak-ng's data. Raises
+    `EspeakError` where one is missing: three languages of the wheel have no dictionary, and their voices are silent."""
+    language, plus, variant = voice.partition("+")
+    needed = [Path("lang", language)]
+    if plus:
+        needed.append(Path("voices", "!v", variant))
+    if (data / needed[0]).is_file():
+        lines = (line.split() for line in (data / needed[0]).read_text("utf-8").splitlines())
+        named = [words[1] for words in lines if words[:1] == ["dictionary"]]
+        needed.append(Path((named or [needed[0].name.partition("-")[0]])[0] + "_dict"))
+    for file in needed:
+        if not (data / file).is_file():
+            raise EspeakError(f"espeak-ng has no voice {voice!r}: there is no {file} in {data}")
+    return needed
+
+
 class EspeakCopy:
     """A folder that holds a copy of the library for as long as this object lives."""
 

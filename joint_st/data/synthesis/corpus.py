@@ -23,9 +23,8 @@ from joint_st import storage
 from joint_st.config import load, parse_source
 from joint_st.data.audio import UnreadableAudio, read_audio
 from joint_st.data.corpora.spoken_grammar.voices import VARIANTS
-from joint_st.data.espeak import EspeakError, data_folder
+from joint_st.data.espeak import data_folder
 from joint_st.data.sources import Concatenated, open_source
-from joint_st.data.synthesis.espeak import voice_files
 from joint_st.data.synthesis.speaking import SAMPLE_RATE, WORKERS, Manner, Speakers, digitise, in_order, place, say
 from joint_st.data.text_units.phonemizer import find_voice, phonemizer
 from joint_st.errors import UserError
@@ -202,19 +201,9 @@ def _sentences(
             raise UserError(f"{corpus.where(number)}: states no language; add --language TAG (BCP 47)")
         if tag not in voices:
             place = f"{corpus.where(number)}: language" if stated else where
-            voices[tag] = _voice(tag, default, place)
+            voices[tag] = find_voice(tag, default, phonemizer().voices, place)
         variant = variants[int(_generator(seed, number).integers(len(variants)))]
         yield _Sentence(number, entry.text, tag, f"{voices[tag]}+{variant}")
-
-
-def _voice(tag: str, default: str, where: str) -> str:
-    """Return the voice of a language; raises `UserError` where espeak-ng has none that speaks."""
-    voice = find_voice(tag, default, phonemizer().voices, where)
-    try:
-        voice_files(voice, data_folder())
-    except EspeakError:
-        raise UserError(f"{where}: espeak-ng has no dictionary of {tag!r} here; leave its sentences out") from None
-    return voice
 
 
 def _generator(seed: int, number: int, purpose: int = 0) -> np.random.Generator:

@@ -14,7 +14,7 @@ import pathlib
 
 import numpy as np
 
-from joint_st.data.espeak import EspeakCopy, EspeakError, initialize, set_voice
+from joint_st.data.espeak import EspeakCopy, EspeakError, initialize, set_voice, voice_files
 
 SYNCHRONOUS = 2
 PHONEME_EVENTS = 0x0001
@@ -72,23 +72,6 @@ class Speech:
     sample_rate: int
     words: tuple[Word, ...]
     phonemes: tuple[Phoneme, ...]
-
-
-def voice_files(voice: str, data: pathlib.Path) -> list[pathlib.Path]:
-    """Return the files that a voice, with or without a variant, needs in the folder of espeak-ng's data. Raises
-    `EspeakError` where one is missing: three languages of the wheel have no dictionary, and their voices are silent."""
-    language, plus, variant = voice.partition("+")
-    needed = [pathlib.Path("lang", language)]
-    if plus:
-        needed.append(pathlib.Path("voices", "!v", variant))
-    if (data / needed[0]).is_file():
-        lines = (line.split() for line in (data / needed[0]).read_text("utf-8").splitlines())
-        named = [words[1] for words in lines if words[:1] == ["dictionary"]]
-        needed.append(pathlib.Path((named or [needed[0].name.partition("-")[0]])[0] + "_dict"))
-    for file in needed:
-        if not (data / file).is_file():
-            raise EspeakError(f"espeak-ng has no voice {voice!r}: there is no {file} in {data}")
-    return needed
 
 
 class Synthesizer:

@@ -12,7 +12,7 @@ import unicodedata
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from joint_st.data.espeak import EspeakCopy, initialize, set_voice
+from joint_st.data.espeak import EspeakCopy, EspeakError, data_folder, initialize, set_voice, voice_files
 from joint_st.data.languages import bcp_47
 from joint_st.errors import UserError
 
@@ -179,7 +179,7 @@ def find_voice(tag: str, default: str, voices: Sequence[Voice], where: str = "")
 
     A tag without a region takes the region of the default if that has the same language. Otherwise the last parts of
     the tag are dropped until a voice matches (RFC 4647, 3.4). Raises `NoPhonemes` where none matches, and where the
-    voice's phonemes are wrong. where: place of the tag, for messages.
+    voice's phonemes are wrong or its dictionary is missing. where: place of the tag, for messages.
     """
     wanted = bcp_47(tag) or bcp_47(default)
     if bcp_47(default).split("-")[0] == wanted:
@@ -200,6 +200,11 @@ def find_voice(tag: str, default: str, voices: Sequence[Voice], where: str = "")
             if voice in WRONG:
                 language, why = WRONG[voice]
                 raise NoPhonemes(f"{where}: espeak-ng has no right phonemes of {language} ({tag or default}): {why}")
+            try:
+                voice_files(voice, data_folder())
+            except EspeakError:
+                missing = f"espeak-ng has no dictionary of {tag or default!r} here"
+                raise NoPhonemes(f"{where}: {missing}; leave its sentences out") from None
             return voice
         parts.pop()
     known = sorted({language for voice in voices for _, language in voice.languages})

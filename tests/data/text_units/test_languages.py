@@ -48,6 +48,7 @@ def test_tags_find_their_voices(tag, default, voice):
         ("ja", r"of Japanese \(ja\): kanji are read as `Chinese letter`"),
         ("th", "of Thai"),
         ("klingonese", "espeak-ng has no language 'klingonese', perhaps .*; correct the tag"),
+        ("fo", "a language of the data: espeak-ng has no dictionary of 'fo' here"),
         ("", "data.units.language: espeak-ng has no right phonemes of Japanese"),
     ],
 )

@@ -7,7 +7,7 @@ Mandarin, children and adults, small vocabulary; no test split) and `common_voic
 manifests. The best checkpoint is chosen on the dev sets; numbers are spelled, punctuation is dropped.
 
 On 2 CPU cores that other jobs shared, 2,000 steps (7 epochs) took 20 minutes: far too few to recognise a crowd. WER %
-with the 95 % interval:
+with the 95 % interval, with features that did not yet follow the level of a recording:
 
     split                full context        streaming
     arctic               86.3 (84.4-88.4)    93.2 (91.3-94.9)

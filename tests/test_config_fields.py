@@ -160,6 +160,7 @@ FIELDS = {
     "model.unit_conditioning": Field("replace", loss, JOINT | {"losses.unit_ctc.weight": 0.3}),
     "model.dropout": Field(0.2, forward),
     "model.compute_dtype": Field("bfloat16", forward),
+    "model.products": Field("rounded", forward),
     "model.remat": Field(True, step),
     "model.attention": Field("fused", loss, {"model.compute_dtype": "bfloat16", "model.width": 16, "model.heads": 2}),
     "model.unroll": Field(2, step, {"model.streaming_layers": 2}),

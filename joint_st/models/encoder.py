@@ -17,6 +17,7 @@ from joint_st.models.layer import Block, Stack
 from joint_st.models.projection import Projection
 from joint_st.models.text_encoder import EncodedText, TextEncoder
 from joint_st.ops.masks import length_mask, zero_padding
+from joint_st.ops.product import round_products
 from joint_st.ops.text_frames import ConfusionRates
 from joint_st.passes import FULL_CONTEXT
 
@@ -60,7 +61,8 @@ class JointEncoder(nnx.Module):
     def __init__(self, config: ModelConfig, *, rngs: nnx.Rngs):
         self.config = config
         self.conditioned_by: tuple[str, ...] = ()
-        self.front_end = FrontEnd(config.features, config.width, dtype=jnp.dtype(config.compute_dtype), rngs=rngs)
+        front_end = FrontEnd(config.features, config.width, dtype=jnp.dtype(config.compute_dtype), rngs=rngs)
+        self.front_end = self._with_products(front_end)
         self.audio = self._layers(config.audio_layers, config.left_context, rngs)
         self.streaming = self._layers(config.streaming_layers, config.left_context, rngs)
         self.full_context = self._layers(config.full_context_layers, None, rngs)
@@ -89,7 +91,7 @@ class JointEncoder(nnx.Module):
         blocks = (1,) if left_context is None else config.blocks
 
         def make(rngs):
-            return ConformerLayer(
+            layer = ConformerLayer(
                 config.width,
                 heads=config.heads,
                 feed_forward=config.feed_forward,
@@ -101,8 +103,13 @@ class JointEncoder(nnx.Module):
                 dtype=dtype,
                 rngs=rngs,
             )
+            return self._with_products(layer)
 
         return Stack(make, count, remat=config.remat, unroll=config.unroll, dtype=dtype, rngs=rngs)
+
+    def _with_products(self, module):
+        """Return a module that multiplies by its weights as the config says."""
+        return round_products(module) if self.config.products == "rounded" else module
 
     def encode_audio(
         self, audio, lengths, augment: SpecAugmentConfig | None = None, key=None, block: Block | None = None

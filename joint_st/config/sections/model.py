@@ -211,6 +211,9 @@ class ModelConfig(Section):
     """Share of activations dropped in training, after each module of a layer."""
     compute_dtype: Literal["float32", "bfloat16"] = "float32"
     """Type of activations. Parameters, reductions and losses are float32 always."""
+    products: Literal["exact", "rounded"] = "exact"
+    """How the layers multiply by their weights. `rounded`: operands are rounded to bfloat16 and sums are float32, as a TPU
+    does in any case; a CPU with AMX then trains faster. Without AMX, a CPU is slower."""
     remat: bool = False
     """Keep the input of each layer alone and compute the rest again in the backward pass: less memory, more time. Without
     it, only what lies between matrix products is computed again."""

@@ -21,7 +21,6 @@ from joint_st.config import (
     load,
     override,
     parse_source,
-    save,
     show,
 )
 from joint_st.config.tree import leaves, paths, sections
@@ -273,118 +272,6 @@ def test_every_path_of_a_config_is_accepted_with_its_own_value():
 )
 def test_sources_written_short(spec, source):
     assert parse_source(spec) == source
-
-
-PREAMBLE = "from joint_st.config import *\n"
-SOURCES = "train=[TfdsSource(name='a', split='train')]"
-
-
-def test_a_python_file_is_run(tmp_path):
-    file = tmp_path / "good.py"
-    file.write_text(PREAMBLE + f"def config():\n    return Config(data=DataConfig({SOURCES}))\n")
-    assert load(file).data.train == (TfdsSource(name="a", split="train"),)
-    wide = tmp_path / "wide.py"
-    wide.write_text(
-        "from pathlib import Path\n" + PREAMBLE + "def config():\n"
-        "    return override(load(Path(__file__).with_name('good.py')), {'model.width': 256})\n"
-    )
-    assert load(wide).model.width == 256
-
-
-@pytest.mark.parametrize(
-    "text, line",
-    [
-        ("x = 3\n", "{file}: defines no function config(); it should return a joint_st.config.Config"),
-        ("def config():\n    return 3\n", "{file}: config() returned int, not joint_st.config.Config"),
-        ("def config(:\n", "{file}:1: invalid syntax"),
-        ("\nimport nothing_like_it\n", "{file}:2: ModuleNotFoundError: No module named 'nothing_like_it'"),
-        (
-            "def config():\n    return 1 // 0\n",
-            "{file}:2: ZeroDivisionError: integer division or modulo by zero",
-        ),
-        (
-            "import json\ndef config():\n    return json.loads('')\n",
-            "{file}:3: JSONDecodeError: Expecting value: line 1 column 1 (char 0)",
-        ),
-        (
-            PREAMBLE + "def config():\n    return Config(model=ModelConfig(widht=3))\n",
-            "{file}:3: model.widht: unknown key (= 3); did you mean model.width?",
-        ),
-        (
-            PREAMBLE + "def config():\n    return Config(model=ModelConfig(features=FeaturesConfig(mels='x')))\n",
-            "{file}:3: model.features.mels = x: should be a valid integer",
-        ),
-        (
-            PREAMBLE + "def config():\n    return ModelConfig(features={'hihg_hz': 8000})\n",
-            "{file}:3: model.features.hihg_hz: unknown key (= 8000); did you mean model.features.high_hz?",
-        ),
-        (
-            PREAMBLE + "def config():\n    return ModelConfig(width=100, heads=3)\n",
-            "{file}:3: model.heads: 3 heads must divide width 100 into even parts",
-        ),
-        (
-            PREAMBLE + "def config():\n    return TfdsSource(name='a', spilt='b')\n",
-            "{file}:3: TfdsSource.spilt: unknown key (= b); did you mean TfdsSource.split?",
-        ),
-        (PREAMBLE + "def config():\n    return Config()\n", "{file}:3: data: missing"),
-        (
-            PREAMBLE + "def config():\n    return Config(data=DataConfig(train=ManifestSource(path='a')))\n",
-            "{file}:3: data.train: one source; write (source,)",
-        ),
-        (
-            PREAMBLE
-            + "def config():\n    m = ManifestSource(path='a')\n    return Config(data=DataConfig(train=(m,), test=m))\n",
-            '{file}:4: data.test: one source; write {{"NAME": source}}',
-        ),
-        (
-            PREAMBLE + "def config():\n    return Config(data=DataConfig(augmentation=Identity(), train=()))\n",
-            "{file}:3: data.augmentation: one augmentation; write (augmentation,)",
-        ),
-        (
-            PREAMBLE + "def config():\n    return Config(dta=3)\n",
-            "{file}:3: dta: unknown key (= 3); did you mean data?",
-        ),
-        (
-            PREAMBLE + f"def config():\n    return Config(data=dict({SOURCES}), model={{'kernel': 4}})\n",
-            "{file}:3: model.kernel: 4 must be odd: full-context layers centre it on a frame",
-        ),
-    ],
-)
-def test_a_mistake_in_a_python_file_is_named_with_its_line(tmp_path, text, line):
-    file = tmp_path / "bad.py"
-    file.write_text(text)
-    assert message(load, file) == line.format(file=file)
-
-
-def test_files_that_are_no_config(tmp_path):
-    (tmp_path / "quickstart.py").touch()
-    (tmp_path / "notes.txt").touch()
-    missing, folder = tmp_path / "quikstart.py", tmp_path / "folder"
-    folder.mkdir()
-    assert message(load, missing) == f"{missing}: no such file; did you mean {tmp_path / 'quickstart.py'}?"
-    assert message(load, tmp_path / "other" / "x.py") == f"{tmp_path / 'other' / 'x.py'}: no such file"
-    assert message(load, folder) == (
-        f"{folder}: a folder without config.json; give a config file or the directory of a run"
-    )
-    assert message(load, tmp_path / "notes.txt") == (
-        f"{tmp_path / 'notes.txt'}: a config is a Python file, a JSON file or the directory of a run"
-    )
-
-
-def test_json_brings_back_the_same_config(tmp_path):
-    save(CONFIG, tmp_path / "config.json")
-    assert load(tmp_path / "config.json") == load(tmp_path) == CONFIG
-    assert [file.name for file in tmp_path.iterdir()] == ["config.json"]
-
-
-def test_a_mistake_in_json(tmp_path):
-    file = tmp_path / "mine.json"
-    file.write_text('{"data": {"train": [{"kind": "manifest", "path": "a"}]}, "sede": 3}')
-    assert message(load, file) == f"{file}: sede: unknown key (= 3); did you mean seed?"
-    file.write_text('{"data": {"train": [{"kind": "manifest", "path": "a"}]}, "losses": {"norms": {"weight": 1}}}')
-    assert message(load, file).startswith(f'{file}: losses.norms: unknown key (= {{"weight": 1}}); losses has ctc, ')
-    file.write_text("{")
-    assert message(load, file) == f"{file}: not JSON: EOF while parsing an object at line 1 column 1"
 
 
 def test_show_marks_what_differs_from_the_defaults():

@@ -141,6 +141,11 @@ def test_commit_of_a_checkout_and_of_a_wheel(tmp_path):
     assert version.commit(package) == "commit 0123456789ab"
 
 
+def test_no_module_is_long():
+    files = [file for folder in ("joint_st", "tests") for file in (ROOT / folder).rglob("*.py")]
+    assert [str(file) for file in files if file.stat().st_size > 20_000] == []
+
+
 def test_docstrings_are_sentences_by_themselves():
     """Help, editors and the documentation show a docstring without the name of what it belongs to."""
     fragments = []

@@ -64,6 +64,23 @@ def tiny_config(corpora: Path, changes: dict[str, Any] | None = None) -> Config:
     return override(config, changes or {})
 
 
+CONFIG_FILE = '''"""A small config.
+
+WER 3 %."""
+from joint_st.config import Config, DataConfig, TfdsSource
+
+def config():
+    return Config(name="small", data=DataConfig(train=[TfdsSource(name="grammar", split="train")]))
+'''
+
+
+def small_config(folder: Path) -> Path:
+    """Write a config file that commands read and nothing trains on; return its path."""
+    file = folder / "small.py"
+    file.write_text(CONFIG_FILE)
+    return file
+
+
 def untrained_run(config: Config, folder: Path) -> Path:
     """Return a run with text units that has a checkpoint of its initial weights, as of step 3; returns its
     directory."""

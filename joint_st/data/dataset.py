@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import itertools
 import logging
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -14,9 +13,10 @@ import numpy as np
 from joint_st.config import DataConfig, FeaturesConfig, LmDataConfig, Source
 from joint_st.data.audio import UnreadableAudio, resample
 from joint_st.data.augmentation import Augmentation, Speech, make_augmentation
-from joint_st.data.index import AUDIO, PROBLEM, SYNTHETIC, TIMED, Counts, Entries, Indexes
+from joint_st.data.index import AUDIO, PROBLEM, SYNTHETIC, TIMED, Entries, Indexes
 from joint_st.data.normalizers import Normalizer
 from joint_st.data.sources import Concatenated, read_whole
+from joint_st.data.table import Table, open_table
 from joint_st.data.text_units import Units
 from joint_st.data.tokenizers import Tokenizer
 from joint_st.data.utterance import Entry, Utterance
@@ -43,38 +43,6 @@ class Example(NamedTuple):
     """Encoder frame (exclusive) at which each unit ends, int32 [U]; zeros where the times of words are unknown."""
     language: str = ""
     """BCP 47 tag; empty where the source states none."""
-
-
-class Table:
-    """The indexes of several sources, one after the other."""
-
-    def __init__(self, entries: Sequence[Entries], labels: Sequence[Counts], units: Sequence[Counts]):
-        self.entries = entries
-        self.labels, self.units = _joined(labels), _joined(units)
-        self.corpus = Concatenated(entries, [len(one) for one in entries])
-        self.languages = tuple(sorted(set(itertools.chain(*(one.languages for one in entries)))))
-        self.seconds = self.column(lambda one: one.seconds)
-        self.flags = self.column(lambda one: one.flags)
-        self._starts = [0, *itertools.accumulate(len(one) for one in entries)]
-
-    def __len__(self) -> int:
-        return self._starts[-1]
-
-    def column(self, of: Callable[[Entries], np.ndarray]) -> np.ndarray:
-        """Return a column of all rows."""
-        columns = [of(one) for one in self.entries]
-        return columns[0] if len(columns) == 1 else np.concatenate(columns)
-
-    def where(self, row: int) -> tuple[Entries, int]:
-        """Return the source of a row, and the number of the row there."""
-        which, row = self.corpus.locate(row)
-        return self.entries[which], row
-
-
-def _joined(counts: Sequence[Counts]) -> Counts:
-    if len(counts) == 1:
-        return counts[0]
-    return Counts(*map(np.concatenate, zip(*counts, strict=True)))
 
 
 class Dataset:
@@ -327,7 +295,7 @@ def open_paired(
     sources = tuple(sources)
     entries = [indexes.entries(source) for source in sources]
     _tell_problems(entries, data.strict)
-    table = _table(indexes, sources, tokenizer, units)
+    table = open_table(indexes, sources, tokenizer, units)
     unreadable = "unreadable", table.flags & PROBLEM > 0
     reasons = [("without audio", table.flags & AUDIO == 0), unreadable]
     if training:
@@ -369,7 +337,7 @@ def open_texts(
     as in `open_paired`. Raises `UserError` where none is left.
     """
     indexes = indexes or Indexes(data.index_cache, normalizer)
-    table = _table(indexes, data.text, tokenizer, units)
+    table = open_table(indexes, data.text, tokenizer, units)
     empty = table.labels.lengths == 0
     reasons = [
         ("empty", empty),
@@ -399,7 +367,7 @@ def open_lm_texts(
     too. field: field of the config, for messages. indexes: as in `open_paired`. Raises `UserError` where none is left.
     """
     indexes = indexes or Indexes(data.index_cache, normalizer)
-    table = _table(indexes, sources, tokenizer, None)
+    table = open_table(indexes, sources, tokenizer, None)
     reasons = [
         ("empty", table.labels.lengths == 0),
         ("too long", table.labels.lengths > data.max_labels),
@@ -410,15 +378,6 @@ def open_lm_texts(
         why = _counted(dropped) or "the sources are empty"
         raise UserError(f"{field}: no text of {table.corpus.name} is left ({why}); correct the sources")
     return Dataset(table, rows, dropped, normalizer, tokenizer, None)
-
-
-def _table(indexes: Indexes, sources: Iterable[Source], tokenizer: Tokenizer, units: Units | None) -> Table:
-    sources = tuple(sources)
-    return Table(
-        [indexes.entries(source) for source in sources],
-        [indexes.labels(source, tokenizer) for source in sources],
-        [indexes.units(source, units) for source in sources],
-    )
 
 
 def _tell_problems(entries: Sequence[Entries], strict: bool) -> None:

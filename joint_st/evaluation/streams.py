@@ -22,7 +22,7 @@ from joint_st.data.word_times import word_times
 from joint_st.decoding.streaming import Heard, Streams, chunk_frames, pieces
 from joint_st.distributed.mesh import keep_compiled
 from joint_st.errors import UserError
-from joint_st.evaluation.evaluate import nothing_read, report_unread
+from joint_st.evaluation.recognised import nothing_read, report_unread
 from joint_st.evaluation.wer import ALL, Errors, count_errors, total
 from joint_st.passes import FULL_CONTEXT, STREAMING
 from joint_st.runs.trained import Trained, load_trained

@@ -1,0 +1,65 @@
+"""Scores what was recognised of a dataset, and says what could not be read."""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+
+from joint_st.data.dataset import Dataset
+from joint_st.evaluation.confidences import Heard
+from joint_st.evaluation.report import ScoredUtterance, score
+from joint_st.passes import PASSES
+from joint_st.runs.trained import Trained
+
+
+def score_recognised(found, dataset: Dataset, split: str, trained: Trained | None = None) -> list[ScoredUtterance]:
+    """Score hypotheses of each decoder and head against the transcripts of a dataset, in the dataset's order.
+
+    With a trained model, errors are also counted by whether their words were heard in training or occurred in text
+    only.
+    """
+    found = sorted(found, key=lambda one: one.index)
+    entries = [dataset.entry(one.index) for one in found]
+    references = [dataset.normalizer(entry.text) for entry in entries]
+    seconds = [one.seconds for one in found]
+    subset_of = trained.vocabulary.subset_of if trained else None
+    by_decoder = found[0].hypotheses if found else {}
+    scored = []
+    for head, decoder in sorted(
+        ((head, decoder) for decoder, by_head in by_decoder.items() for head in by_head),
+        key=lambda pair: PASSES.index(pair[0]),
+    ):
+        heard = [one.hypotheses[decoder][head] for one in found]
+        details = []
+        if heard and isinstance(heard[0], Heard):
+            heard, details = zip(*(one.normalised(dataset.normalizer) for one in heard))
+        else:
+            heard = [dataset.normalizer(text) for text in heard]
+        own = score(
+            [entry.id for entry in entries],
+            references,
+            heard,
+            seconds,
+            split=split,
+            head=head,
+            decoder=decoder,
+            subset_of=subset_of,
+            entries=entries,
+            samples=[(dataset.hashes or {}).get(one.index, "") for one in found],
+        )
+        scored += [one.with_details(**more) for one, more in zip(own, details)] if details else own
+    return scored
+
+
+def nothing_read(name: str, dataset: Dataset) -> str:
+    """Return a line that says that none of a split's utterances could be read, and why one could not."""
+    why = f" ({next(iter(dataset.unreadable.values()))})" if dataset.unreadable else ""
+    return f"{name}: nothing was scored: none of its {len(dataset)} utterances can be read{why}; correct the source"
+
+
+def report_unread(name: str, dataset: Dataset, unreadable: int) -> None:
+    """Print which utterances of a split were not scored, and why. `unreadable`: those of all hosts."""
+    counts = Counter(dataset.dropped) + Counter(unreadable=unreadable)
+    if counts:
+        why = ", ".join(f"{count} {reason}" for reason, count in counts.items())
+        print(f"{name}: not scored: {why}", file=sys.stderr)

@@ -16,14 +16,12 @@ is what the matrix products of a step make of the rate that one large float32 pr
 
 from __future__ import annotations
 
-import argparse
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from benchmarks import machine
-from benchmarks.side_by_side import Rows, median_ms, ratio_in_words, ratios, take_turns
+from benchmarks.side_by_side import median_ms, ratio_in_words, ratios, take_turns, write_sizes
 from benchmarks.timed_step import Batch, TimedStep, peak_flops
 from joint_st.config import Config, load, override
 from joint_st.data.symbols import SymbolSizes
@@ -113,16 +111,7 @@ def describe(row: dict) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--size", nargs="+", choices=SIZES, default=[*SIZES], metavar="SIZE", help=", ".join(SIZES))
-    parser.add_argument("--rounds", type=int, default=9)
-    parser.add_argument("--out", type=Path, default=RESULTS, metavar="FILE")
-    options = parser.parse_args()
-    rows = Rows(options.out, ("jax", "jaxlib"), of=len(options.size))
-    for name in options.size:
-        row = measure(name, options.rounds)
-        rows.add(row, describe(row))
-    rows.end()
+    write_sizes(__doc__ or "", SIZES, RESULTS, ("jax", "jaxlib"), measure, describe)
 
 
 if __name__ == "__main__":

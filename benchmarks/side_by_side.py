@@ -8,6 +8,7 @@ why, and no times. Files without `ratio_rule` are older: `train_step.json` has t
 
 from __future__ import annotations
 
+import argparse
 import importlib.metadata
 import json
 import sys
@@ -101,6 +102,28 @@ class Rows:
         """Say where the rows are."""
         if self._file:
             print(f"written to {self._file}")
+
+
+def write_sizes(
+    about: str,
+    sizes: Mapping[str, Any],
+    file: Path,
+    packages: tuple[str, ...],
+    measure: Callable[[str, int], dict[str, Any]],
+    describe: Callable[[dict[str, Any]], str],
+) -> None:
+    """Run a benchmark from the command line that has a row for each size. about: its docstring; measure: from a size's
+    name and a number of rounds to the row; describe: from the row to words."""
+    parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--size", nargs="+", choices=sizes, default=[*sizes], metavar="SIZE", help=", ".join(sizes))
+    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--out", type=Path, default=file, metavar="FILE")
+    options = parser.parse_args()
+    rows = Rows(options.out, packages, of=len(options.size))
+    for name in options.size:
+        row = measure(name, options.rounds)
+        rows.add(row, describe(row))
+    rows.end()
 
 
 def describe(row: dict[str, Any]) -> str:

@@ -16,15 +16,13 @@ TORCH_PYTHON. Steps on speech and text are timed by `benchmarks/joint_step.py`.
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
-from pathlib import Path
 
 import numpy as np
 
 from benchmarks import machine
 from benchmarks.one_gpu.common import Worker
-from benchmarks.side_by_side import Rows, median_ms, ratio_in_words, ratios, take_turns
+from benchmarks.side_by_side import median_ms, ratio_in_words, ratios, take_turns, write_sizes
 from benchmarks.timed_step import Batch, TimedStep, peak_flops
 from joint_st.config import Config, load, override
 from joint_st.data.symbols import SymbolSizes
@@ -182,16 +180,14 @@ def describe(row: dict) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--size", nargs="+", choices=SIZES, default=[*SIZES], metavar="SIZE", help=", ".join(SIZES))
-    parser.add_argument("--rounds", type=int, default=9)
-    parser.add_argument("--out", type=Path, default=RESULTS, metavar="FILE")
-    options = parser.parse_args()
-    rows = Rows(options.out, ("jax", "jaxlib", "torch", "torchaudio"), of=len(options.size))
-    for name in options.size:
-        row = compare(name, SIZES[name], options.rounds, machine.threads())
-        rows.add(row, describe(row))
-    rows.end()
+    write_sizes(
+        __doc__ or "",
+        SIZES,
+        RESULTS,
+        ("jax", "jaxlib", "torch", "torchaudio"),
+        lambda name, rounds: compare(name, SIZES[name], rounds, machine.threads()),
+        describe,
+    )
 
 
 if __name__ == "__main__":

@@ -13,21 +13,10 @@ many, and has two and a half times the time masks.
 
 from joint_st.sweeps import Run
 
-BASE = "../experiments/text_injection.py"
+BASE = "../experiments/text_and_speech.py"
 REFERENCES = ("base", "audio_only", "wordpieces")
 SEEDS = range(3)
 
-COMMON = {
-    "model.unit_conditioning": "none",
-    "model.text_blanks": False,
-    "model.streaming_layers": 2,
-    "model.full_context_layers": 2,
-    "spec_augment.time_masks": 2,
-    "text.substituted_share": 0.0,
-    "training.steps": 2_000,
-    "training.evaluate_every": 2_000,
-    "training.text_first_steps": 0,
-}
 WORDPIECES = {"data.tokenizer.kind": "sentencepiece", "data.tokenizer.vocabulary_size": 256}
 ARMS = {
     "base": {},
@@ -62,4 +51,4 @@ ARMS = {
 def runs():
     for seed in SEEDS:
         for arm, changes in ARMS.items():
-            yield Run(arm, COMMON | changes, seed)
+            yield Run(arm, changes, seed)

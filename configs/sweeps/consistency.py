@@ -1,0 +1,49 @@
+"""Where consistency matters: one factor at a time from one base with audio and text in every step; 20 arms, 60 runs.
+
+    joint-st sweep configs/sweeps/consistency.py --workers 2
+    joint-st sweep configs/sweeps/consistency.py --collect --json benchmarks/results/consistency.json
+
+Arms whose names begin with `without` have no consistency, and each is the reference of the arm with the same name and
+consistency. The alignments stand beside `dtw` of the base: the paper (arXiv 2308.06125) says that the best alignment is far
+from a random one, that the frame-wise one comes near to it, that deeper layers align better, and that speech that is scarce
+gains more. `add` and `replace` are what enters the shared layers for speech; `half_an_hour` and `hour` take that much of
+the 4.8 hours of speech.
+"""
+
+from joint_st.sweeps import Run
+
+BASE = "../experiments/text_and_speech.py"
+REFERENCES = ("base", "without", "without_add", "without_replace", "without_half_an_hour", "without_hour")
+SEEDS = range(3)
+
+WITHOUT = {"losses.consistency.weight": 0}
+ADD, REPLACE = ({"model.unit_conditioning": kind} for kind in ("add", "replace"))
+HALF_AN_HOUR, HOUR = ({"data.train.0.split": f"train[:{percent}%]"} for percent in (10, 21))
+ARMS = {
+    "base": {},
+    "without": WITHOUT,
+    "skip": {"losses.consistency.alignment": "skip"},
+    "frame_wise": {"losses.consistency.alignment": "frame_wise"},
+    "random": {"losses.consistency.alignment": "random"},
+    "add": ADD,
+    "without_add": ADD | WITHOUT,
+    "replace": REPLACE,
+    "without_replace": REPLACE | WITHOUT,
+    "layer_0": {"losses.consistency.layers": [0]},
+    "layer_4": {"losses.consistency.layers": [4]},
+    "weight_0.003": {"losses.consistency.weight": 0.003},
+    "weight_0.03": {"losses.consistency.weight": 0.03},
+    "warm_up": {"losses.consistency.warmup_steps": 1_000},
+    "gradient_text": {"losses.consistency.gradient": "text"},
+    "gradient_both": {"losses.consistency.gradient": "both"},
+    "half_an_hour": HALF_AN_HOUR,
+    "without_half_an_hour": HALF_AN_HOUR | WITHOUT,
+    "hour": HOUR,
+    "without_hour": HOUR | WITHOUT,
+}
+
+
+def runs():
+    for seed in SEEDS:
+        for arm, changes in ARMS.items():
+            yield Run(arm, changes, seed)

@@ -115,12 +115,14 @@ def write_sizes(
     """Run a benchmark from the command line that has a row for each size. about: its docstring; measure: from a size's
     name and a number of rounds to the row; describe: from the row to words."""
     parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--size", nargs="+", choices=sizes, default=[*sizes], metavar="SIZE", help=", ".join(sizes))
+    parser.add_argument("--size", nargs="+", choices=sizes, metavar="SIZE", help=", ".join(sizes))
     parser.add_argument("--rounds", type=int, default=9)
-    parser.add_argument("--out", type=Path, default=file, metavar="FILE")
+    parser.add_argument("--out", type=Path, metavar="FILE", help=f"the rows; of all sizes, {file.name} of the results")
     options = parser.parse_args()
-    rows = Rows(options.out, packages, of=len(options.size))
-    for name in options.size:
+    chosen = options.size or [*sizes]
+    # Some rows alone must not take the place of all.
+    rows = Rows(options.out or (None if options.size else file), packages, of=len(chosen))
+    for name in chosen:
         row = measure(name, options.rounds)
         rows.add(row, describe(row))
     rows.end()

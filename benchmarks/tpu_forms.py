@@ -230,16 +230,18 @@ def describe(row: dict[str, Any]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", nargs="+", choices=KINDS, default=[*KINDS], metavar="KIND", help=", ".join(KINDS))
+    parser.add_argument("--only", nargs="+", choices=KINDS, metavar="KIND", help=", ".join(KINDS))
     parser.add_argument("--form", nargs="+", metavar="TEXT", help="only forms whose names contain one of these")
     parser.add_argument("--topology", default="v5e:2x2")
-    parser.add_argument("--out", type=Path, default=RESULTS, metavar="FILE")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="the rows; of all, benchmarks/results/tpu_forms.json")
     options = parser.parse_args()
     topology = parse_topology(options.topology)
     jax.config.update("jax_platforms", "cpu")  # nothing is computed on a TPU, and one that is here may be in use
-    forms = [form for kind in options.only for form in KINDS[kind]()]
+    forms = [form for kind in options.only or KINDS for form in KINDS[kind]()]
     forms = [form for form in forms if not options.form or any(text in form.name for text in options.form)]
-    rows = Rows(options.out, ("jax", "jaxlib", "libtpu"), of=len(forms))
+    # Some rows alone must not take the place of all.
+    file = options.out or (None if options.only or options.form else RESULTS)
+    rows = Rows(file, ("jax", "jaxlib", "libtpu"), of=len(forms))
     for form in forms:
         row = {"kind": form.kind, "form": form.name, "ours": form.ours, "topology": options.topology, **form.sizes}
         row |= needs(form, topology)

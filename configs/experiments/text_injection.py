@@ -3,7 +3,8 @@
 
     joint-st train configs/experiments/text_injection.py
 
-The quickstart's recipe with one full-context layer and plain features, for 700 steps on text and 2,000 on both, on utterances of all lengths.
+The quickstart's recipe with one full-context layer and plain features, for 700 steps on text and 2,000 on both, on
+utterances of all lengths.
 """
 
 from pathlib import Path

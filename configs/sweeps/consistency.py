@@ -3,11 +3,11 @@
     joint-st sweep configs/sweeps/consistency.py --workers 2
     joint-st sweep configs/sweeps/consistency.py --collect --json benchmarks/results/consistency.json
 
-Arms whose names begin with `without` have no consistency, and each is the reference of the arm with the same name and
-consistency. The base has `dtw`: the paper (arXiv 2308.06125) says that the best alignment is far
-from a random one, that the frame-wise one comes near to it, that deeper layers align better, and that speech that is scarce
-gains more. `add` and `replace` are what enters the shared layers for speech; `half_an_hour` and `hour` take that much of
-the 4.8 hours of speech.
+Arms whose names begin with `without` have no consistency: `without` is the reference of the base, and `without_hour` that
+of `hour`. The base has `dtw`. The paper (arXiv 2308.06125) says that the best alignment is far from a random one, that the
+frame-wise one comes near to it, that deeper layers align better, and that speech that is scarce gains more. `add` and
+`replace` are what enters the shared layers for speech; `half_an_hour` and `hour` take that much of the 4.8 hours of
+speech.
 """
 
 from joint_st.sweeps import Run

@@ -3,7 +3,8 @@ synthetic.
 
 A manifest states them with the keys `speaker`, `language`, `duration`, `noise` (the name of the noise or of the
 recording's condition), `snr` (signal-to-noise ratio in dB) and `synthetic` (whether a machine speaks), a TFDS dataset
-with features of the same names; the duration is that of the audio. Every group has the subsets of words heard in training and in text alone.
+with features of the same names; the duration is that of the audio. Every group has the subsets of words heard in
+training and in text alone.
 """
 
 from __future__ import annotations

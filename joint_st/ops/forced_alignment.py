@@ -69,8 +69,8 @@ def forced_alignment(
     inside = jnp.arange(width + 1) < label_lengths[:, None]
     ids = jnp.where(inside, jnp.pad(labels, ((0, 0), (0, 1))), 0)
     repeats = jnp.pad(ids[:, 1:] == ids[:, :-1], ((0, 0), (1, 0)))
-
     repeated = REPEATS * repeats.astype(jnp.uint8)
+
     in_audio = jnp.arange(logits.shape[1]) < frames[:, None]
     # A logit of -inf is legal: a symbol ruled out.
     log_totals = jax.nn.logsumexp(jnp.maximum(logits.astype(jnp.float32), IMPOSSIBLE), axis=2)
@@ -124,9 +124,8 @@ def forced_alignment(
 
     finish = 2 * column - ends_in_label
     _, states = lax.scan(retreat, finish, (codes, time), reverse=True)
-    path = jnp.where(states & 1 == 1, states >> 1, -1)
-    path = jnp.where((time[:, None] < frames), path, -1)
-    path = jnp.where(feasible[:, None], path.T, -1)
+    states = states.T
+    path = jnp.where((states & 1 == 1) & in_audio & feasible[:, None], states >> 1, -1)
 
     symbol = jnp.take_along_axis(ids, jnp.maximum(path, 0), axis=1)
     posterior = jnp.take_along_axis(logits, symbol[..., None], axis=2)[..., 0].astype(jnp.float32) - log_totals

@@ -17,7 +17,7 @@ from jax import lax
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
 def rounded_product(x: jax.Array, weights: jax.Array, count: int = 1) -> jax.Array:
-    """Return the product of `x`'s last axes with the first axes of `weights`, float32, `count` axes of each.
+    """Return the product of `x` [..., I] and `weights` [I, ...], float32, summed over `count` axes I.
 
     The operands of the products in its gradient are rounded as well.
     """

@@ -53,15 +53,23 @@ TEXT_PASSES = (Pass.PAIRED_CLEAN, Pass.PAIRED_MASKED, Pass.TEXT_MASKED)
 """Passes of texts, in the order in which each device puts their rows together."""
 
 
+class EncodedTexts(NamedTuple):
+    """The model's outputs for texts that passed together."""
+
+    encoded: Encoded
+    """The outputs, with rows in the order of `rows`."""
+    rows: TextRows
+    """The rows of text that passed."""
+
+
 class Passes(NamedTuple):
     """The model's outputs for a batch; each pass that some loss needs is computed once."""
 
     audio: dict[Pass, Encoded]
     """The passes of the utterances."""
-    text: Encoded | None
-    """All passes of texts together, with rows in the order of `rows`."""
-    rows: TextRows | None
-    """The rows of text that passed."""
+    text: dict[Pass, EncodedTexts]
+    """For each pass of texts the outputs of all texts that passed together with its own: those through which gradients
+    pass are together, and those through which none passes."""
     heads: dict[str, Head]
     """The heads on the passes of the encoder."""
 
@@ -115,6 +123,12 @@ class Loss(abc.ABC):
     def passes(self) -> frozenset[Pass]:
         """Return the passes that it needs of a whole batch; for a batch of text alone, it gets those that exist."""
 
+    @property
+    def without_gradient(self) -> frozenset[Pass]:
+        """Return the passes of texts whose outputs it holds fixed: no gradient goes back through them, so that a pass
+        which all losses hold fixed costs no more than its outputs."""
+        return frozenset()
+
     @abc.abstractmethod
     def scales(self, step: jax.Array) -> dict[str, jax.Array | float]:
         """Return the factor of each term in the total loss at `step` (0-based), by the name of its column."""
@@ -154,6 +168,11 @@ def passes_of(losses: tuple[Loss, ...], speech: bool = True) -> frozenset[Pass]:
     return frozenset(
         one for loss in losses for one in loss.passes if (one.part == "paired" and speech) or one.part == "text"
     )
+
+
+def fixed_passes(losses: tuple[Loss, ...], wanted: frozenset[Pass]) -> frozenset[Pass]:
+    """Return the passes among `wanted` through which no loss sends a gradient."""
+    return wanted - {one for loss in losses for one in loss.passes - loss.without_gradient}
 
 
 def needs_text(loss: Loss) -> bool:

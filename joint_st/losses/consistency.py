@@ -71,6 +71,10 @@ class ConsistencyLoss(Loss):
     def passes(self):
         return frozenset({Pass.AUDIO, self._text_pass})
 
+    @property
+    def without_gradient(self):
+        return frozenset({self._text_pass}) if self.section.gradient == "audio" else frozenset()
+
     def scales(self, step):
         warmup = self.section.warmup_steps
         risen = jnp.minimum((step + 1) / warmup, 1) if warmup else 1.0
@@ -90,7 +94,8 @@ class ConsistencyLoss(Loss):
     def values(self, passes, batch, available, key, mesh):
         if not self.passes <= available:
             return Found({})
-        section, audio, text, paired = self.section, passes.audio[Pass.AUDIO], passes.text, batch["paired"]
+        section, audio, paired = self.section, passes.audio[Pass.AUDIO], batch["paired"]
+        text, rows = passes.text[self._text_pass]
         depth, enters = audio.layers.shape[0], self.config.model.text_depth
         chosen = jnp.array([layer % depth for layer in section.layers] or range(enters + 1, depth))
         frames, of_text = audio.mask.sum(axis=1, dtype=jnp.int32), text_frames(batch, "paired")
@@ -108,7 +113,7 @@ class ConsistencyLoss(Loss):
             audio_side = jax.lax.stop_gradient(audio_side)
         elif fixed == "text":
             text_side = jax.lax.stop_gradient(text_side)
-        own = rows_on_device(passes.rows, self._text_pass, mesh)
+        own = rows_on_device(rows, self._text_pass, mesh)
 
         def on_device(audio_side, text_side, *rows):
             return over_layers(section, audio_side, text_side[:, own], *rows)

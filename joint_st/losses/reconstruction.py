@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from joint_st.heads.model import head_kinds
-from joint_st.losses.base import TEXT_PASSES, Column, Found, Loss, Pass, not_spelled, register_loss, text_frames
+from joint_st.losses.base import TEXT_PASSES, Column, Found, Loss, Pass, Rows, not_spelled, register_loss, text_frames
 from joint_st.losses.text_rows import split_rows
 from joint_st.passes import PASSES
 
@@ -65,13 +65,16 @@ class ReconstructionLoss(Loss):
         return found
 
     def values(self, passes, batch, available, key, mesh):
-        text, rows = passes.text, passes.rows
-        found = {}
+        own = [one for one in TEXT_PASSES if one in self.passes & available]
+        found: dict[str, Rows] = {f"{name}_reconstruction": {} for name in self._heads}
+        if not own:
+            return Found(found)
+        text, rows = passes.text[own[0]]
         for name in self._heads:
             head = passes.heads[name]
             value = head.loss(getattr(text, name), text.mask, rows.labels, rows.label_lengths, mesh)
             by_pass = split_rows(rows, value, mesh)
-            found[f"{name}_reconstruction"] = {one: by_pass[one] for one in self.passes & available}
+            found[f"{name}_reconstruction"] = {one: by_pass[one] for one in own}
         return Found(found)
 
     def counts(self, batch, available):

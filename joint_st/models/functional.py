@@ -20,6 +20,12 @@ def merge(structure: nnx.GraphDef[Model], weights: Weights) -> Model:
     return nnx.merge(structure, gathered(weights, own_axes(model))) if gathers() else model
 
 
+def without_gradient(model: Model) -> Model:
+    """Return the model with weights that no gradient reaches."""
+    structure, weights = nnx.split(model)
+    return nnx.merge(structure, jax.lax.stop_gradient(weights))
+
+
 def own_axes(model: nnx.Module) -> Axes:
     """Return the logical axes of weights that modules of a model declare by their method `logical_axes`."""
     return {

@@ -20,16 +20,18 @@ from joint_st.losses.base import (
     AUDIO_PASSES,
     TEXT_PASSES,
     Column,
+    EncodedTexts,
     Loss,
     Pass,
     Passes,
+    fixed_passes,
     make_losses,
     needs_text,
     passes_of,
     text_share,
 )
 from joint_st.losses.text_rows import add_repetitions, frames_bound, gather_rows
-from joint_st.models.functional import merge
+from joint_st.models.functional import merge, without_gradient
 from joint_st.ops.text_frames import ConfusionRates
 from joint_st.passes import PASSES
 from joint_st.training.optimizer import SpikeState, make_optimizer, moving_average
@@ -154,9 +156,11 @@ def run_passes(
     mesh,
     block: jax.Array | None = None,
     confusions: ConfusionRates | None = None,
+    fixed: frozenset[Pass] = frozenset(),
 ) -> Passes:
-    """Run each of the wanted passes of a batch once, with the texts of all of them together. keys: four random keys.
-    block: see `draw_block`. confusions: how units of text are confused."""
+    """Run each of the wanted passes of a batch once, with all texts together but for those of passes that are `fixed`,
+    through which no gradient goes. keys: four random keys. block: see `draw_block`. confusions: how units of text are
+    confused."""
     audio = {}
     for k, one in enumerate(AUDIO_PASSES):
         if one in wanted:
@@ -164,16 +168,21 @@ def run_passes(
             paired = batch["paired"]
             columns = {name: paired[name] for name in model.columns}
             audio[one] = model(paired["audio"], paired["audio_lengths"], config.spec_augment, key, columns, block)
-    text = rows = None
-    of_text = [one for one in TEXT_PASSES if one in wanted]
-    if of_text:
+    text = {}
+    for k, together in enumerate((wanted - fixed, wanted & fixed)):
+        of_text = [one for one in TEXT_PASSES if one in together]
+        if not of_text:
+            continue
+        own = without_gradient(model) if k else model
+        text_key, shared_key = (jax.random.fold_in(key, k) if k else key for key in keys[1:3])
         masked = [one is not Pass.PAIRED_CLEAN for one in of_text]
-        rows = gather_rows(of_text, masked, batch, mesh, model.columns)
+        rows = gather_rows(of_text, masked, batch, mesh, own.columns)
         bound = frames_bound(config, [one.part for one in of_text], batch)
-        how = config.text, keys[1], rows.masked, block, confusions
-        x, mask, _ = model.encode_text(rows.units, rows.repetitions, bound, *how)
-        text = model.shared_of_text(x, mask, keys[2], rows.columns, block)
-    return Passes(audio, text, rows, {name: model.head(name) for name in PASSES})
+        how = config.text, text_key, rows.masked, block, confusions
+        x, mask, _ = own.encode_text(rows.units, rows.repetitions, bound, *how)
+        encoded = own.shared_of_text(x, mask, shared_key, rows.columns, block)
+        text |= dict.fromkeys(of_text, EncodedTexts(encoded, rows))
+    return Passes(audio, text, {name: model.head(name) for name in PASSES})
 
 
 def scales_at(config: Config, losses: tuple[Loss, ...], step: jax.Array) -> dict[str, jax.Array | float]:
@@ -214,6 +223,7 @@ def make_train_step(
     optimizer = joint_optimizer(config)
     parts = config.training.accumulation
     wanted = passes_of(losses, speech)
+    fixed = fixed_passes(losses, wanted)
     of_text = sorted({one.part for one in wanted if one in TEXT_PASSES})
     weighted_by = {column.name: column.weighted_by for loss in losses for column in loss.columns}
 
@@ -221,7 +231,7 @@ def make_train_step(
         """Return this part's share of the batch's loss; the shares add up to it for any counts in the parts."""
         model = merge(structure, params)
         keys = jax.random.split(key, 4)
-        passes = run_passes(config, model, wanted, part, keys, mesh, block, rates)
+        passes = run_passes(config, model, wanted, part, keys, mesh, block, rates, fixed)
         sums, monitored, per_row = {}, {}, {}
         for loss in losses:
             weights = loss.weights(part, wanted)

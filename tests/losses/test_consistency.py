@@ -9,7 +9,7 @@ import pytest
 
 from joint_st.config import override
 from joint_st.distributed.mesh import make_mesh
-from joint_st.losses.base import Pass, Passes, make_losses
+from joint_st.losses.base import EncodedTexts, Pass, Passes, make_losses
 from joint_st.losses.text_rows import TextRows
 from joint_st.models.encoder import Encoded
 from joint_st.ops.matching import alignment_loss
@@ -52,7 +52,8 @@ def found(changes, text=TEXT):
     rows = TextRows((Pass.PAIRED_CLEAN, Pass.TEXT_MASKED), (ROWS, 2), *[None] * 5)
 
     def values(audio, text):
-        found = loss.values(Passes({Pass.AUDIO: audio}, text, rows, {}), BATCH, PASSES, jax.random.key(0), mesh)
+        passes = Passes({Pass.AUDIO: audio}, dict.fromkeys(rows.passes, EncodedTexts(text, rows)), {})
+        found = loss.values(passes, BATCH, PASSES, jax.random.key(0), mesh)
         return {name: rows[Pass.AUDIO] for name, rows in (found.values | found.monitored).items()}
 
     with jax.set_mesh(mesh):

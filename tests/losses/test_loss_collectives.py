@@ -15,7 +15,7 @@ from joint_st.distributed.mesh import BATCH, make_mesh, put_batch
 from joint_st.heads import ctc
 from joint_st.heads.ctc import CtcHead
 from joint_st.losses import consistency
-from joint_st.losses.base import TEXT_PASSES, Pass, Passes, make_losses, passes_of
+from joint_st.losses.base import TEXT_PASSES, EncodedTexts, Pass, Passes, make_losses, passes_of
 from joint_st.losses.text_rows import add_repetitions, gather_rows
 from joint_st.models.encoder import Encoded
 from tests.tiny import UNOPTIMISED, call_on_eight_devices
@@ -51,7 +51,7 @@ def sent(mesh) -> tuple[dict[str, int], bool]:
         rows = gather_rows(of_text, [one is not Pass.PAIRED_CLEAN for one in of_text], batch, mesh)
         heads = {name: AlreadyLogits() for name in ("streaming", "full_context")}
         audio, text = Encoded(mask=audio_mask, **audio), Encoded(mask=text_mask, **text)
-        passes = Passes({Pass.AUDIO: audio}, text, rows, heads)
+        passes = Passes({Pass.AUDIO: audio}, dict.fromkeys(of_text, EncodedTexts(text, rows)), heads)
         found = [loss.values(passes, batch, wanted, jax.random.key(1), mesh) for loss in losses]
         values = [rows for one in found for rows in (one.values | one.monitored).values()]
         return sum(jnp.sum(value) for rows in values for value in rows.values())

@@ -241,6 +241,18 @@ def test_consistency_moves_the_sides_asked_for():
 
 
 @pytest.mark.slow
+def test_texts_that_are_held_fixed_pass_by_themselves_and_change_nothing_else(monkeypatch):
+    """Where no loss sends a gradient through the texts of a pass, the gradient is the one of all texts together."""
+    found = []
+    for together in (False, True):
+        if together:
+            monkeypatch.setattr("joint_st.training.step.fixed_passes", lambda *_: frozenset())
+        steps = Steps(JOINT | {"losses.consistency.gradient": "audio", "losses.reconstruction.paired": 0.0})
+        found.append(gradient(steps.init(), steps))
+    close(*found)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "changes",
     [

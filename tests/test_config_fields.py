@@ -130,6 +130,7 @@ FIELDS = {
     "data.text_buckets": Field(2, training, UNITS_AND_TEXT | {"data.text.0.path": "{place}/long_and_short.txt"}),
     "data.read_threads": Field(3, training),
     "data.prefetch_batches": Field(3, training),
+    "data.keep_audio_gib": Field(0.5, training),
     "data.length_tolerance": Field(0.1, training, {"data.train.1.path": "{place}/late.jsonl"}),
     "data.read_timeout_seconds": Field(300.0, training),
     "data.strict": Field(True, training),

@@ -14,6 +14,7 @@ from joint_st.config import DataConfig, FeaturesConfig, LmDataConfig, Source
 from joint_st.data.audio import UnreadableAudio, resample
 from joint_st.data.augmentation import Augmentation, Speech, make_augmentation
 from joint_st.data.index import AUDIO, PROBLEM, SYNTHETIC, TIMED, Entries, Indexes
+from joint_st.data.kept import KeptSpeech
 from joint_st.data.normalizers import Normalizer
 from joint_st.data.sources import Concatenated, read_whole
 from joint_st.data.table import Table, open_table
@@ -65,6 +66,7 @@ class Dataset:
         augmentation: Augmentation | None = None,
         length_tolerance: float = 0.0,
         strict: bool = False,
+        keep_gib: float = 0.0,
     ):
         self.rows = rows
         """Number of each utterance's row in the corpus, int64 [N]."""
@@ -89,6 +91,7 @@ class Dataset:
         self.unit_lengths = np.where(self._takes_units, lengths, np.int32(0))
         """Units of the text encoder, int32 [N]; 0 where the utterance takes part with its audio alone."""
         self._table = table
+        self._kept = KeptSpeech(keep_gib)
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -212,13 +215,7 @@ class Dataset:
         if self.features is None:
             units = none if self.units is None else self.units.encode(text, language)
             return Example(np.zeros(0, np.int16), labels, units, np.zeros_like(units), language)
-        utterance = self.utterance(n)
-        if self.hashes is not None:
-            self.hashes[n] = utterance.hash()
-        rate = self.features.sample_rate
-        # As long as the plan assumes.
-        audio = resample(utterance.audio, utterance.sample_rate, rate)[: self.lengths[n]]
-        speech = Speech(audio, rate, word_times(utterance, text))
+        speech = self._kept(n, self._read)
         if draw is not None and self.augmentation is not None:
             speech = self.augmentation(speech, *draw, n)
         audio, times = speech.audio, speech.word_times
@@ -230,6 +227,15 @@ class Dataset:
         words = self.units.words(text, language)
         ends = unit_ends(words, *times, self.features.frame_seconds, self.features.frames(len(audio)))
         return Example(audio, labels, units, ends, language)
+
+    def _read(self, n: int) -> Speech:
+        """Return the speech of utterance `n` at the model's rate, as long as the plan assumes."""
+        assert self.features is not None
+        utterance, rate = self.utterance(n), self.features.sample_rate
+        if self.hashes is not None:
+            self.hashes[n] = utterance.hash()
+        audio = resample(utterance.audio, utterance.sample_rate, rate)[: self.lengths[n]]
+        return Speech(audio, rate, word_times(utterance, self.text(n)))
 
     def note_unreadable(self, n: int, error: UnreadableAudio) -> None:
         """Count utterance `n` as unreadable and warn once; raise the error where the config is strict."""
@@ -325,6 +331,7 @@ def open_paired(
         augmentation=make_augmentation(data.augmentation) if training else None,
         length_tolerance=data.length_tolerance,
         strict=data.strict,
+        keep_gib=data.keep_audio_gib if training else 0.0,
     )
 
 

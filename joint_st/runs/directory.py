@@ -32,6 +32,7 @@ CHANGEABLE = (
     "evaluation.",
     "data.read_threads",
     "data.prefetch_batches",
+    "data.keep_audio_gib",
     "data.read_timeout_seconds",
     "data.strict",
     "name",

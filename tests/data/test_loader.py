@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from joint_st.config import DataConfig, FeaturesConfig, ManifestSource
+from joint_st.config import DataConfig, FeaturesConfig, Gain, ManifestSource
 from joint_st.data.buckets import Buckets
 from joint_st.data.dataset import Dataset, open_paired
 from joint_st.data.loader import BatchLoader, batches
@@ -40,9 +40,9 @@ def manifest(tmp_path):
     return path
 
 
-def ready(manifest, *, strict=False, shuffle=True, seed=0):
+def ready(manifest, *, strict=False, shuffle=True, seed=0, **options):
     source = ManifestSource(path=str(manifest))
-    data = DataConfig(train=(source,), strict=strict)
+    data = DataConfig(train=(source,), strict=strict, **options)
     prepared = open_paired(data.train, data, FEATURES, normalizer("english"), CHARACTERS, training=True)
     buckets = Buckets.choose(
         prepared.lengths, prepared.label_lengths, count=2, multiple=FEATURES.samples_per_frame, batch_size=4
@@ -111,6 +111,32 @@ def test_threads_and_prefetch_change_nothing(manifest):
     prepared, plan = ready(manifest)
     one = take(prepared, plan, 12, read_threads=1, prefetch=1)
     assert_equal(take(prepared, plan, 12, read_threads=8, prefetch=5), one)
+
+
+@pytest.mark.parametrize("share", [0.4, 1.0])
+def test_audio_that_is_kept_is_read_once_and_augmented_anew(manifest, share, monkeypatch):
+    """With room for a share of the samples, utterances that fit into it are read once and the others in each epoch."""
+    options = {"augmentation": (Gain(low_db=-6, high_db=6),), "read_threads": 1}
+    prepared, plan = ready(manifest, **options)
+    epochs = 3
+    expected = take(prepared, plan, epochs * plan.steps_per_epoch)
+    kept, plan = ready(manifest, **options, keep_audio_gib=share * 2 * int(prepared.lengths.sum()) / 2**30)
+    read = []
+    utterance = Dataset.utterance
+
+    def counted(self, n):
+        read.append(n)
+        return utterance(self, n)
+
+    monkeypatch.setattr(Dataset, "utterance", counted)
+    # Loaded one after the other: of two threads at once, both may read a row that neither has kept yet.
+    loader = BatchLoader(kept, plan)
+    found = [loader(i) for i in range(epochs * plan.steps_per_epoch)]
+    assert_equal(found, expected)
+    once = [n for n in range(COUNT) if read.count(n) == 1]
+    assert set(read.count(n) for n in range(COUNT)) <= {1, epochs}
+    assert sum(int(prepared.lengths[n]) for n in once) <= share * int(prepared.lengths.sum())
+    assert len(once) == COUNT if share == 1 else 0 < len(once) < COUNT
 
 
 @pytest.mark.parametrize("hosts", [2, 4])

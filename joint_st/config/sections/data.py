@@ -222,6 +222,9 @@ class DataConfig(Section):
     """Threads that read and decode audio on each host."""
     prefetch_batches: int = Field(default=4, ge=1)
     """Batches each host keeps ready."""
+    keep_audio_gib: float = Field(default=0.0, ge=0)
+    """GiB of decoded training audio that each host keeps in memory, so that later epochs do not decode it again; an hour
+    takes 0.11 at 16 kHz."""
     length_tolerance: float = Field(default=0.3, ge=0)
     """Seconds by which decoded audio may be longer or shorter than its source or its file's header states. An utterance
     beyond that counts as unreadable; a smaller surplus is cut off."""

@@ -7,7 +7,7 @@ time, they are stopped and saved, and go on with a number that does. That happen
 rate's warm-up, so that the schedule is hardly another than that of the new number from the beginning. An arm that is
 not ready in time is stopped, and evaluated as it is.
 
-ARMS        names in recorded_sweep.py (default: audio_only reconstruction reconstruction_consistency)
+ARMS        names in recorded_sweep.py (default: audio_only reconstruction reconstruction_consistency_skip)
 GUESS       steps to begin with (1200)
 MOST        steps at most (12000)
 RESERVE     seconds for evaluation, comparison and analysis behind the training (75)
@@ -34,7 +34,7 @@ from common import HERE, OUT, TINY, Clock, Report
 
 CLOCK = Clock(float(sys.argv[1]))
 REPORT = Report("recorded")
-ARMS = (os.environ.get("ARMS") or "audio_only reconstruction reconstruction_consistency").split()
+ARMS = (os.environ.get("ARMS") or "audio_only reconstruction reconstruction_consistency_skip").split()
 WORK = Path(os.environ.get("WORK") or "/tmp/one_gpu") / "recorded"
 GUESS = int(os.environ.get("GUESS") or (8 if TINY else 1200))
 RESERVE = float(os.environ.get("RESERVE") or 75)

@@ -1,5 +1,4 @@
-"""A sweep of what text adds to recorded speech in the architecture of arXiv 2308.06125: no text, reconstruction,
-consistency.
+"""The arms of `configs/sweeps/recorded.py` on one GPU, and consistency under a random alignment.
 
     STEPS=1000 joint-st sweep benchmarks/one_gpu/recorded_sweep.py --workers 3
 
@@ -8,30 +7,20 @@ All arms take the same number of steps on the same speech. STEPS is that number,
 
 import json
 import os
+import runpy
+from pathlib import Path
 
 from joint_st.sweeps import Run
 
 BASE = "recorded.py"
-REFERENCES = ("audio_only", "reconstruction")
+SWEEP = runpy.run_path(str(Path(__file__).parents[2] / "configs" / "sweeps" / "recorded.py"))
+REFERENCES = SWEEP["REFERENCES"]
 
 STEPS = int(os.environ.get("STEPS", "1000"))
 MORE = json.loads(os.environ.get("OVERRIDES") or "{}")
 """Further fields for all arms, by dotted path."""
 
-WITHOUT_TEXT = {
-    "data.text_batch_size": 0,
-    "data.units.kind": "none",
-    "losses.reconstruction.streaming": 0,
-    "losses.reconstruction.full_context": 0,
-    "losses.consistency.weight": 0,
-}
-ARMS = {
-    "audio_only": WITHOUT_TEXT,
-    "reconstruction": {"losses.consistency.weight": 0},
-    "reconstruction_consistency": {},
-    "dtw": {"losses.consistency.alignment": "dtw"},
-    "random": {"losses.consistency.alignment": "random"},
-}
+ARMS = SWEEP["ARMS"] | {"reconstruction_consistency_random": {"losses.consistency.alignment": "random"}}
 
 
 def runs():

@@ -32,10 +32,10 @@ def mesh_of(data: int = 1, fsdp: int = 1, tensor: int = 1) -> jax.sharding.Mesh:
     return make_mesh(config, jax.devices()[: data * fsdp * tensor])
 
 
-def sharded_step(fresh, mesh: jax.sharding.Mesh, accumulation: int = 1):
+def sharded_step(fresh, mesh: jax.sharding.Mesh, accumulation: int = 1, **more):
     """Bytes held of the state on one device, the HLO and the results of two steps from a state on the host."""
     changes = {"training.accumulation": accumulation, "text": {"repetition": "random", "mask_share": 0.0}}
-    config = override(CONFIG, {**JOINT, **changes})
+    config = override(CONFIG, {**JOINT, **changes, **more})
     sizes = config, SymbolSizes(VOCABULARY, UNITS), mesh
     with jax.set_mesh(mesh):
         shapes = state_shapes(*sizes)
@@ -80,6 +80,18 @@ def on_eight_devices():
             assert held[name] <= share * whole[name], (name, mesh, held, whole)
 
 
+def fixed_texts_on_eight_devices():
+    """The same where texts pass through which no gradient goes."""
+    one, mesh = mesh_of(), mesh_of(data=2, fsdp=2, tensor=2)
+    with jax.set_mesh(one):
+        fresh = jax.device_get(make_init(override(CONFIG, JOINT), SymbolSizes(VOCABULARY, UNITS), one)())
+    changes = {"losses.consistency.gradient": "audio", "losses.reconstruction.paired": 0.0}
+    _, _, expected = sharded_step(fresh, one, **changes)
+    _, hlo, found = sharded_step(fresh, mesh, **changes)
+    close(found, expected)
+    assert not [one for one in instructions(hlo) if one.devices > 1 and "shard_map" in one.operation]
+
+
 def muon_on_eight_devices():
     """Two updates by Muon, which mixes all entries of a matrix; AdamW in the steps above takes each on its own."""
     config = override(CONFIG, {**JOINT, "optimizer.kind": "muon"})
@@ -104,6 +116,6 @@ def muon_on_eight_devices():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("function", ["on_eight_devices", "muon_on_eight_devices"])
+@pytest.mark.parametrize("function", ["on_eight_devices", "fixed_texts_on_eight_devices", "muon_on_eight_devices"])
 def test_eight_devices_do_what_one_does(function):
     call_on_eight_devices(f"tests.training.test_sharded_step:{function}", UNOPTIMISED)

@@ -6,17 +6,17 @@ two arrays of `U + 1` columns:
 - column `n` of the blank states: `n` labels are spelled, and the frame is a blank;
 - column `n` of the label states: the frame spells label `n`, counted from 0. Column `U` is never reached.
 
-With `s = logaddexp(blank, label moved right by a column)`, one frame takes them to
+With `s = blank + label moved right by a column`, one frame takes their probabilities to
 
-    blank' = s + log_prob(blank)
-    label' = logaddexp(label, s) + log_prob(label n),   with `blank` for `s` where label n repeats label n - 1
+    blank' = s * prob(blank)
+    label' = (label + s) * prob(label n),   with `blank` for `s` where label n repeats label n - 1
 
 and back in time likewise. The gradient for the logits of a frame is `softmax(logits)` minus the posterior
 probability of each symbol (equation 16 of the paper).
 
-Everything runs in float32. In each frame the scores are shifted by what was their maximum before, and the shifts are
-summed separately, so that the size of the scores, and their rounding errors, do not grow with time. The posteriors of a frame
-are normalised among themselves, which removes what rounding its states have in common.
+These probabilities are far below the smallest float32, so they have exponents of their own (`joint_st.ops.wide`). They are
+kept for the gradient at the beginning of each block of frames alone, and computed again inside it, where the backward
+recursion needs them. This is faster on a CPU, since memory costs it more than arithmetic, and takes less memory anywhere.
 
 Symbols are picked, and their posteriors added up, by products with one-hot vectors: a TPU is slow at gathers and
 scatter-adds, and a GPU adds in an order that changes from run to run. On a CPU a gather takes a small part of the time
@@ -33,7 +33,20 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from joint_st.ops.lattice import IMPOSSIBLE, logaddexp, move_left, move_right, row_max
+from joint_st.ops.lattice import IMPOSSIBLE, move_left, move_right
+from joint_st.ops.wide import (
+    BLOCK,
+    LOWEST,
+    Wide,
+    add,
+    from_log,
+    multiply,
+    normalised,
+    ones_where,
+    power_of_two,
+    to_log,
+    where,
+)
 
 _Array = TypeVar("_Array", jax.Array, np.ndarray)
 
@@ -87,64 +100,74 @@ def ctc_weights(label_lengths: jax.Array, needed: jax.Array, frames: jax.Array, 
     return jnp.where(meaningful, label_lengths, 0).astype(jnp.float32)
 
 
-class _Lattice(NamedTuple):
-    """The inputs of the recursions for a batch. Time is the first axis, as scans need it."""
+class _Frames(NamedTuple):
+    """What the recursions read of each frame; times are the first axes, as scans need them: blocks, and frames in a
+    block."""
 
     blank_log_probs: jax.Array
-    """Log probabilities of the blank, [T, B]."""
+    """Log probabilities of the blank, [N, BLOCK, B]."""
     label_log_probs: jax.Array
-    """Log probabilities of the next label, [T, B, U + 1]; impossible from the utterance's own length on."""
+    """Log probabilities of the next label, [N, BLOCK, B, U + 1]; impossible from the utterance's own length on."""
     in_audio: jax.Array
-    """Valid frames, bool [T, B]."""
+    """Valid frames, bool [N, BLOCK, B]."""
+
+
+class _Lattice(NamedTuple):
+    """The inputs of the recursions for a batch."""
+
+    frames: _Frames
     repeats: jax.Array
     """Whether the label equals the one before it, bool [B, U + 1]."""
     blank_end: jax.Array
-    """0 at the blank state in which an alignment may end, impossible elsewhere, [B, U + 1]."""
+    """Whether an alignment may end in the blank state, bool [B, U + 1]."""
     label_end: jax.Array
-    """0 at the label state in which an alignment may end, impossible elsewhere, [B, U + 1]."""
+    """Whether an alignment may end in the label state, bool [B, U + 1]."""
 
 
 class _Scores(NamedTuple):
-    """Log scores of the states, up to a constant for each utterance."""
+    """Probabilities of the states, [B, U + 1] each."""
 
-    blank: jax.Array
-    """Log scores of the blank states, [B, U + 1]."""
-    label: jax.Array
-    """Log scores of the label states, [B, U + 1]."""
+    blank: Wide
+    label: Wide
+
+
+class _Probs(NamedTuple):
+    """What the frames give, as probabilities."""
+
+    blank: Wide
+    """[..., B, 1]."""
+    label: Wide
+    """[..., B, U + 1]."""
+    in_audio: jax.Array
+    """Bool [..., B, 1]."""
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(4,))
 def _loss(logits, logit_lengths, labels, label_lengths, blank):
     """Return the loss, float32 [B], finite where it has a meaning. An utterance of 0 frames has gradient 0."""
-    ids = _padded(labels, label_lengths)
-    lattice, _ = _lattice(logits, logit_lengths, ids, label_lengths, blank)
-    loss, _ = _forward(lattice, keep=False)
-    return loss
+    lattice, log_totals, _ = _lattice(logits, logit_lengths, labels, label_lengths, blank)
+    likelihood, _ = _forward(lattice, keep=False)
+    return _negative_log(likelihood, log_totals)
 
 
 def _loss_forward(logits, logit_lengths, labels, label_lengths, blank):
-    ids = _padded(labels, label_lengths)
-    lattice, log_totals = _lattice(logits, logit_lengths, ids, label_lengths, blank)
-    loss, prefixes = _forward(lattice, keep=True)
-    return loss, (logits, ids, log_totals, lattice, prefixes)
+    lattice, log_totals, ids = _lattice(logits, logit_lengths, labels, label_lengths, blank)
+    likelihood, starts = _forward(lattice, keep=True)
+    return _negative_log(likelihood, log_totals), (logits, ids, log_totals, lattice, likelihood, starts)
 
 
 def _loss_backward(blank, residuals, loss_gradient):
-    logits, ids, log_totals, lattice, prefixes = residuals
-    suffixes = _backward(lattice)
+    logits, ids, log_totals, lattice, likelihood, starts = residuals
+    frames = logits.shape[1]
+    posteriors = _joined(_label_posteriors(lattice, likelihood, starts), frames)
+    in_audio = _joined(lattice.frames.in_audio, frames)
 
-    blank_states = prefixes.blank + suffixes.blank
-    label_states = prefixes.label + suffixes.label
-    highest = jnp.maximum(blank_states.max(axis=2), label_states.max(axis=2))[..., None]
-    blank_posteriors = jnp.exp(blank_states - highest).sum(axis=2)
-    label_posteriors = jnp.exp(label_states - highest)
-    total = blank_posteriors + label_posteriors.sum(axis=2)
-
+    # What labels have of a frame's probability, the blank has not: -1 stands for that, and 1 is the blank's without labels.
+    symbols = jax.nn.one_hot(ids, logits.shape[2]).at[:, :, blank].set(jnp.where(ids >= 0, -1.0, 0.0))
     gradient = jnp.exp(logits.astype(jnp.float32) - log_totals[..., None])
-    symbols = jax.nn.one_hot(ids, logits.shape[2])
-    gradient -= jnp.einsum("tbu,buv->btv", label_posteriors / total[..., None], symbols, precision="highest")
-    gradient = gradient.at[:, :, blank].add(-(blank_posteriors / total).T)
-    gradient = jnp.where(lattice.in_audio.T[..., None], gradient * loss_gradient[:, None, None], 0.0)
+    gradient -= jnp.einsum("tbu,buv->btv", posteriors, symbols, precision="highest")
+    gradient = gradient.at[:, :, blank].add(-1.0)
+    gradient = jnp.where(in_audio.T[..., None], gradient * loss_gradient[:, None, None], 0.0)
     return gradient.astype(logits.dtype), None, None, None
 
 
@@ -157,8 +180,9 @@ def _padded(labels, label_lengths):
     return jnp.where(jnp.arange(labels.shape[1]) < label_lengths[:, None], labels, -1)
 
 
-def _lattice(logits, logit_lengths, ids, label_lengths, blank) -> tuple[_Lattice, jax.Array]:
-    """Return the lattice, and the logarithm of the sum of each frame's exponentiated logits, [B, T]."""
+def _lattice(logits, logit_lengths, labels, label_lengths, blank) -> tuple[_Lattice, jax.Array, jax.Array]:
+    """Return the lattice, the logarithm of the sum of each frame's exponentiated logits [B, T], and the padded labels."""
+    ids = _padded(labels, label_lengths)
     in_audio = jnp.arange(logits.shape[1]) < logit_lengths[:, None]
     logits = jnp.where(in_audio[..., None], logits, 0).astype(jnp.float32)
     # A logit of -inf is legal (a symbol ruled out) and would turn into NaN in the product below.
@@ -168,16 +192,21 @@ def _lattice(logits, logit_lengths, ids, label_lengths, blank) -> tuple[_Lattice
     label_log_probs = jnp.where(ids >= 0, _picked(logits, ids) - log_totals.T[..., None], IMPOSSIBLE)
     repeats = jnp.pad(ids[:, 1:] == ids[:, :-1], ((0, 0), (1, 0))) & (ids >= 0)
 
+    frames = _Frames((logits[:, :, blank] - log_totals).T, label_log_probs, in_audio.T)
     column = jnp.arange(ids.shape[1])
-    lattice = _Lattice(
-        blank_log_probs=(logits[:, :, blank] - log_totals).T,
-        label_log_probs=label_log_probs,
-        in_audio=in_audio.T,
-        repeats=repeats,
-        blank_end=jnp.where(column == label_lengths[:, None], 0.0, IMPOSSIBLE),
-        label_end=jnp.where(column == label_lengths[:, None] - 1, 0.0, IMPOSSIBLE),
-    )
-    return lattice, log_totals
+    ends = column == label_lengths[:, None], column == label_lengths[:, None] - 1
+    return _Lattice(_Frames(*map(_in_blocks, frames)), repeats, *ends), log_totals, ids
+
+
+def _in_blocks(x):
+    """Return `x` [T, ...] as [N, BLOCK, ...], padded with zeros."""
+    x = jnp.pad(x, [(0, -len(x) % BLOCK)] + [(0, 0)] * (x.ndim - 1))
+    return x.reshape(-1, BLOCK, *x.shape[1:])
+
+
+def _joined(x, frames):
+    """Return what `_in_blocks` was given."""
+    return x.reshape(-1, *x.shape[2:])[:frames]
 
 
 def _picked(logits, ids):
@@ -196,58 +225,108 @@ def _picked(logits, ids):
     return lax.platform_dependent(logits, ids, cpu=by_gather, default=by_product)
 
 
-def _forward(lattice: _Lattice, keep: bool) -> tuple[jax.Array, _Scores | None]:
-    """Return the loss [B] and, if kept, the forward scores of each state, [T, B, U + 1]."""
+def _probs(frames: _Frames) -> _Probs:
+    """Return the probabilities that frames give to the states."""
+    blank, label = from_log(frames.blank_log_probs[..., None]), from_log(frames.label_log_probs)
+    return _Probs(blank, label, frames.in_audio[..., None])
 
-    def advance(scores, frame):
-        blank_log_prob, label_log_prob, in_audio = frame
-        highest = _highest(scores)
-        entering = logaddexp(scores.blank, move_right(scores.label, IMPOSSIBLE))
-        changed = jnp.where(lattice.repeats, scores.blank, entering)
-        blank = entering + (blank_log_prob[:, None] - highest)
-        label = logaddexp(scores.label, changed) + (label_log_prob - highest)
-        scores = _select(in_audio, _Scores(blank, label), scores)
-        return scores, (jnp.where(in_audio, highest[:, 0], 0.0), scores if keep else None)
+
+def _forward(lattice: _Lattice, keep: bool) -> tuple[Wide, _Scores | None]:
+    """Return the likelihood of the labels [B] and, if kept, the scores before each block of frames, [N, B, U + 1]."""
+
+    def block(scores, frames):
+        scores = _normalised(scores)
+        after, _ = lax.scan(lambda scores, probs: (_advanced(lattice, scores, probs), None), scores, _probs(frames))
+        return after, scores if keep else None
 
     # Before the first frame no label is spelled, as if after a blank. (Made from the batch's own arrays, so
     # that inside `jax.shard_map` it varies over the devices as they do.)
-    nowhere = jnp.full_like(lattice.blank_end, IMPOSSIBLE)
-    start = _Scores(nowhere.at[:, 0].set(0.0), nowhere)
-    scores, (shifts, prefixes) = lax.scan(advance, start, _frames(lattice))
-    ends = jnp.concatenate([scores.blank + lattice.blank_end, scores.label + lattice.label_end], axis=1)
-    log_likelihood = jax.nn.logsumexp(ends, axis=1) + shifts.sum(axis=0)
-    # Rounding can give an utterance a probability slightly above 1.
-    return jnp.maximum(-log_likelihood, 0.0), prefixes
+    nowhere = lattice.label_end & ~lattice.label_end
+    start = _Scores(ones_where(nowhere.at[:, 0].set(True)), ones_where(nowhere))
+    scores, starts = lax.scan(block, start, lattice.frames)
+    ends = _Scores(ones_where(lattice.blank_end), ones_where(lattice.label_end))
+    columns = [multiply(a, b) for a, b in zip(_normalised(scores), ends)]
+    return normalised(_total(add(*columns))), starts
 
 
-def _backward(lattice: _Lattice) -> _Scores:
-    """Return the backward scores of each state after each frame, [T, B, U + 1]."""
+def _advanced(lattice: _Lattice, scores: _Scores, probs: _Probs) -> _Scores:
+    """Return the scores after one more frame."""
+    entering = add(scores.blank, _moved(move_right, scores.label))
+    changed = where(lattice.repeats, scores.blank, entering)
+    after = _Scores(multiply(entering, probs.blank), multiply(add(scores.label, changed), probs.label))
+    return _where(probs.in_audio, after, scores)
+
+
+def _retreated(lattice: _Lattice, scores: _Scores, probs: _Probs) -> _Scores:
+    """Return the backward scores before a frame, those of what comes after the frame before."""
+    blank, label = multiply(scores.blank, probs.blank), multiply(scores.label, probs.label)
+    leaving = add(blank, label)
     next_repeats = move_left(lattice.repeats, False)
+    changed = where(next_repeats, _moved(move_left, blank), _moved(move_left, leaving))
+    return _where(probs.in_audio, _Scores(leaving, add(label, changed)), scores)
+
+
+def _label_posteriors(lattice: _Lattice, likelihood: Wide, starts: _Scores) -> jax.Array:
+    """Return the probabilities of the label states given the labels, float32 [N, BLOCK, B, U + 1]."""
+
+    def prefixes(start, probs):
+        """Return the forward scores of the label states after each frame of a block."""
+
+        def advance(scores, probs):
+            scores = _advanced(lattice, scores, probs)
+            return scores, scores.label
+
+        return lax.scan(advance, start, probs)[1]
 
     def retreat(scores, frame):
-        blank_log_prob, label_log_prob, in_audio = frame
-        highest = _highest(scores)
-        blank = scores.blank + blank_log_prob[:, None]
-        label = scores.label + label_log_prob
-        leaving = logaddexp(blank, label)
-        changed = jnp.where(next_repeats, move_left(blank, IMPOSSIBLE), move_left(leaving, IMPOSSIBLE))
-        before = _Scores(leaving - highest, logaddexp(label, changed) - highest)
-        return _select(in_audio, before, scores), scores
+        probs, before = frame
+        both = multiply(before, scores.label)
+        posterior = both.mantissa * power_of_two(jnp.minimum(both.exponent - likelihood.exponent[:, None], 127))
+        # Above 1 by rounding alone, or where the labels are all but impossible.
+        posterior = jnp.minimum(posterior / likelihood.mantissa[:, None], 1.0)
+        return _retreated(lattice, scores, probs), posterior
 
-    end = _Scores(lattice.blank_end, lattice.label_end)
-    _, suffixes = lax.scan(retreat, end, _frames(lattice), reverse=True)
-    return suffixes
+    def block_by_block(starts, frames):
+        def block(scores, one):
+            start, probs = one[0], _probs(one[1])
+            return lax.scan(retreat, _normalised(scores), (probs, prefixes(start, probs)), reverse=True)
+
+        return lax.scan(block, end, (starts, frames), reverse=True)[1]
+
+    def all_at_once(starts, frames):
+        def block(scores, one):
+            return lax.scan(retreat, _normalised(scores), one, reverse=True)
+
+        probs = _probs(frames)
+        return lax.scan(block, end, (probs, jax.vmap(prefixes)(starts, probs)), reverse=True)[1]
+
+    end = _Scores(ones_where(lattice.blank_end), ones_where(lattice.label_end))
+    # Steps of a scan take long on accelerators, which have the memory for the scores of all blocks.
+    return lax.platform_dependent(starts, lattice.frames, cpu=block_by_block, default=all_at_once)
 
 
-def _frames(lattice):
-    return lattice.blank_log_probs, lattice.label_log_probs, lattice.in_audio
+def _total(x: Wide) -> Wide:
+    """Return the sum of each row, [B], of normalised numbers [B, U + 1]."""
+    highest = x.exponent.max(axis=1)
+    return Wide(jnp.sum(x.mantissa * power_of_two(x.exponent - highest[:, None]), axis=1), highest)
 
 
-def _highest(scores: _Scores) -> jax.Array:
-    """Return the highest score of each utterance, [B, 1]."""
-    return row_max(jnp.maximum(scores.blank, scores.label))
+def _negative_log(likelihood: Wide, log_totals) -> jax.Array:
+    """Return the loss [B]; NaN where a frame has a logit that is NaN, which no exponent shows."""
+    # Rounding can give an utterance a probability slightly above 1.
+    loss = jnp.maximum(-to_log(likelihood), 0.0)
+    return jnp.where(jnp.isnan(log_totals).any(axis=1), jnp.nan, loss)
 
 
-def _select(condition, a: _Scores, b: _Scores) -> _Scores:
-    """Return utterances [B] of `a` where the condition holds, and of `b` elsewhere."""
-    return _Scores(*(jnp.where(condition[:, None], x, y) for x, y in zip(a, b)))
+def _moved(move, x: Wide) -> Wide:
+    """Return numbers [B, U + 1] moved by a column, with what stands for 0 at the end."""
+    return Wide(move(x.mantissa, 1.0), move(x.exponent, LOWEST))
+
+
+def _normalised(scores: _Scores) -> _Scores:
+    return _Scores(*map(normalised, scores))
+
+
+def _where(condition, a: _Scores, b: _Scores) -> _Scores:
+    """Return utterances of `a` where the condition [B, 1] holds, and of `b` elsewhere."""
+    return _Scores(*(where(condition, x, y) for x, y in zip(a, b)))

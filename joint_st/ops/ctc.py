@@ -14,9 +14,7 @@ With `s = blank + label moved right by a column`, one frame takes their probabil
 and back in time likewise. The gradient for the logits of a frame is `softmax(logits)` minus the posterior
 probability of each symbol (equation 16 of the paper).
 
-These probabilities are far below the smallest float32, so they have exponents of their own (`joint_st.ops.wide`). They are
-kept for the gradient at the beginning of each block of frames alone, and computed again inside it, where the backward
-recursion needs them. This is faster on a CPU, since memory costs it more than arithmetic, and takes less memory anywhere.
+These probabilities are far below the smallest float32, so they have exponents of their own (`joint_st.ops.wide`).
 
 Symbols are picked, and their posteriors added up, by products with one-hot vectors: a TPU is slow at gathers and
 scatter-adds, and a GPU adds in an order that changes from run to run. On a CPU a gather takes a small part of the time
@@ -35,16 +33,19 @@ from jax import lax
 
 from joint_st.ops.lattice import IMPOSSIBLE, move_left, move_right
 from joint_st.ops.wide import (
-    BLOCK,
-    LOWEST,
     Wide,
     add,
     from_log,
+    in_blocks,
+    joined,
+    moved,
     multiply,
-    normalised,
     ones_where,
-    power_of_two,
+    run_backward,
+    run_forward,
+    share,
     to_log,
+    total,
     where,
 )
 
@@ -112,18 +113,6 @@ class _Frames(NamedTuple):
     """Valid frames, bool [N, BLOCK, B]."""
 
 
-class _Lattice(NamedTuple):
-    """The inputs of the recursions for a batch."""
-
-    frames: _Frames
-    repeats: jax.Array
-    """Whether the label equals the one before it, bool [B, U + 1]."""
-    blank_end: jax.Array
-    """Whether an alignment may end in the blank state, bool [B, U + 1]."""
-    label_end: jax.Array
-    """Whether an alignment may end in the label state, bool [B, U + 1]."""
-
-
 class _Scores(NamedTuple):
     """Probabilities of the states, [B, U + 1] each."""
 
@@ -142,25 +131,58 @@ class _Probs(NamedTuple):
     """Bool [..., B, 1]."""
 
 
+class _Lattice(NamedTuple):
+    """The inputs of the recursions for a batch, and their steps."""
+
+    frames: _Frames
+    repeats: jax.Array
+    """Whether the label equals the one before it, bool [B, U + 1]."""
+    blank_end: jax.Array
+    """Whether an alignment may end in the blank state, bool [B, U + 1]."""
+    label_end: jax.Array
+    """Whether an alignment may end in the label state, bool [B, U + 1]."""
+
+    @property
+    def ends(self) -> _Scores:
+        """The backward scores after the last frame."""
+        return _Scores(ones_where(self.blank_end), ones_where(self.label_end))
+
+    def advance(self, scores: _Scores, probs: _Probs) -> tuple[_Scores, Wide]:
+        """Return the scores after one more frame, and those of the label states once more."""
+        entering = add(scores.blank, moved(move_right, scores.label))
+        changed = where(self.repeats, scores.blank, entering)
+        after = _Scores(multiply(entering, probs.blank), multiply(add(scores.label, changed), probs.label))
+        after = _where(probs.in_audio, after, scores)
+        return after, after.label
+
+    def retreat(self, scores: _Scores, probs: _Probs) -> _Scores:
+        """Return the backward scores before a frame."""
+        blank, label = multiply(scores.blank, probs.blank), multiply(scores.label, probs.label)
+        leaving = add(blank, label)
+        next_repeats = move_left(self.repeats, False)
+        changed = where(next_repeats, moved(move_left, blank), moved(move_left, leaving))
+        return _where(probs.in_audio, _Scores(leaving, add(label, changed)), scores)
+
+
 @functools.partial(jax.custom_vjp, nondiff_argnums=(4,))
 def _loss(logits, logit_lengths, labels, label_lengths, blank):
     """Return the loss, float32 [B], finite where it has a meaning. An utterance of 0 frames has gradient 0."""
     lattice, log_totals, _ = _lattice(logits, logit_lengths, labels, label_lengths, blank)
-    likelihood, _ = _forward(lattice, keep=False)
+    likelihood, _ = _forward(lattice)
     return _negative_log(likelihood, log_totals)
 
 
 def _loss_forward(logits, logit_lengths, labels, label_lengths, blank):
     lattice, log_totals, ids = _lattice(logits, logit_lengths, labels, label_lengths, blank)
-    likelihood, starts = _forward(lattice, keep=True)
+    likelihood, starts = _forward(lattice)
     return _negative_log(likelihood, log_totals), (logits, ids, log_totals, lattice, likelihood, starts)
 
 
 def _loss_backward(blank, residuals, loss_gradient):
     logits, ids, log_totals, lattice, likelihood, starts = residuals
     frames = logits.shape[1]
-    posteriors = _joined(_label_posteriors(lattice, likelihood, starts), frames)
-    in_audio = _joined(lattice.frames.in_audio, frames)
+    posteriors = joined(_label_posteriors(lattice, likelihood, starts), frames)
+    in_audio = joined(lattice.frames.in_audio, frames)
 
     # What labels have of a frame's probability, the blank has not: -1 stands for that, and 1 is the blank's without labels.
     symbols = jax.nn.one_hot(ids, logits.shape[2]).at[:, :, blank].set(jnp.where(ids >= 0, -1.0, 0.0))
@@ -195,18 +217,7 @@ def _lattice(logits, logit_lengths, labels, label_lengths, blank) -> tuple[_Latt
     frames = _Frames((logits[:, :, blank] - log_totals).T, label_log_probs, in_audio.T)
     column = jnp.arange(ids.shape[1])
     ends = column == label_lengths[:, None], column == label_lengths[:, None] - 1
-    return _Lattice(_Frames(*map(_in_blocks, frames)), repeats, *ends), log_totals, ids
-
-
-def _in_blocks(x):
-    """Return `x` [T, ...] as [N, BLOCK, ...], padded with zeros."""
-    x = jnp.pad(x, [(0, -len(x) % BLOCK)] + [(0, 0)] * (x.ndim - 1))
-    return x.reshape(-1, BLOCK, *x.shape[1:])
-
-
-def _joined(x, frames):
-    """Return what `_in_blocks` was given."""
-    return x.reshape(-1, *x.shape[2:])[:frames]
+    return _Lattice(_Frames(*map(in_blocks, frames)), repeats, *ends), log_totals, ids
 
 
 def _picked(logits, ids):
@@ -231,84 +242,32 @@ def _probs(frames: _Frames) -> _Probs:
     return _Probs(blank, label, frames.in_audio[..., None])
 
 
-def _forward(lattice: _Lattice, keep: bool) -> tuple[Wide, _Scores | None]:
-    """Return the likelihood of the labels [B] and, if kept, the scores before each block of frames, [N, B, U + 1]."""
-
-    def block(scores, frames):
-        scores = _normalised(scores)
-        after, _ = lax.scan(lambda scores, probs: (_advanced(lattice, scores, probs), None), scores, _probs(frames))
-        return after, scores if keep else None
-
+def _forward(lattice: _Lattice) -> tuple[Wide, _Scores]:
+    """Return the likelihood of the labels [B], and the scores before each block of frames, [N, B, U + 1]."""
     # Before the first frame no label is spelled, as if after a blank. (Made from the batch's own arrays, so
     # that inside `jax.shard_map` it varies over the devices as they do.)
     nowhere = lattice.label_end & ~lattice.label_end
     start = _Scores(ones_where(nowhere.at[:, 0].set(True)), ones_where(nowhere))
-    scores, starts = lax.scan(block, start, lattice.frames)
-    ends = _Scores(ones_where(lattice.blank_end), ones_where(lattice.label_end))
-    columns = [multiply(a, b) for a, b in zip(_normalised(scores), ends)]
-    return normalised(_total(add(*columns))), starts
-
-
-def _advanced(lattice: _Lattice, scores: _Scores, probs: _Probs) -> _Scores:
-    """Return the scores after one more frame."""
-    entering = add(scores.blank, _moved(move_right, scores.label))
-    changed = where(lattice.repeats, scores.blank, entering)
-    after = _Scores(multiply(entering, probs.blank), multiply(add(scores.label, changed), probs.label))
-    return _where(probs.in_audio, after, scores)
-
-
-def _retreated(lattice: _Lattice, scores: _Scores, probs: _Probs) -> _Scores:
-    """Return the backward scores before a frame, those of what comes after the frame before."""
-    blank, label = multiply(scores.blank, probs.blank), multiply(scores.label, probs.label)
-    leaving = add(blank, label)
-    next_repeats = move_left(lattice.repeats, False)
-    changed = where(next_repeats, _moved(move_left, blank), _moved(move_left, leaving))
-    return _where(probs.in_audio, _Scores(leaving, add(label, changed)), scores)
+    scores, starts = run_forward(lattice.advance, _probs, start, lattice.frames)
+    ends = (multiply(one, end) for one, end in zip(scores, lattice.ends))
+    return total(add(*ends)), starts
 
 
 def _label_posteriors(lattice: _Lattice, likelihood: Wide, starts: _Scores) -> jax.Array:
     """Return the probabilities of the label states given the labels, float32 [N, BLOCK, B, U + 1]."""
-
-    def prefixes(start, probs):
-        """Return the forward scores of the label states after each frame of a block."""
-
-        def advance(scores, probs):
-            scores = _advanced(lattice, scores, probs)
-            return scores, scores.label
-
-        return lax.scan(advance, start, probs)[1]
+    whole = Wide(*(x[:, None] for x in likelihood))
 
     def retreat(scores, frame):
         probs, before = frame
-        both = multiply(before, scores.label)
-        posterior = both.mantissa * power_of_two(jnp.minimum(both.exponent - likelihood.exponent[:, None], 127))
-        # Above 1 by rounding alone, or where the labels are all but impossible.
-        posterior = jnp.minimum(posterior / likelihood.mantissa[:, None], 1.0)
-        return _retreated(lattice, scores, probs), posterior
+        return lattice.retreat(scores, probs), share(multiply(before, scores.label), whole)
 
-    def block_by_block(starts, frames):
-        def block(scores, one):
-            start, probs = one[0], _probs(one[1])
-            return lax.scan(retreat, _normalised(scores), (probs, prefixes(start, probs)), reverse=True)
-
-        return lax.scan(block, end, (starts, frames), reverse=True)[1]
-
-    def all_at_once(starts, frames):
-        def block(scores, one):
-            return lax.scan(retreat, _normalised(scores), one, reverse=True)
-
-        probs = _probs(frames)
-        return lax.scan(block, end, (probs, jax.vmap(prefixes)(starts, probs)), reverse=True)[1]
-
-    end = _Scores(ones_where(lattice.blank_end), ones_where(lattice.label_end))
-    # Steps of a scan take long on accelerators, which have the memory for the scores of all blocks.
-    return lax.platform_dependent(starts, lattice.frames, cpu=block_by_block, default=all_at_once)
+    return run_backward(lattice.advance, retreat, _probs, starts, lattice.ends, lattice.frames)
 
 
-def _total(x: Wide) -> Wide:
-    """Return the sum of each row, [B], of normalised numbers [B, U + 1]."""
-    highest = x.exponent.max(axis=1)
-    return Wide(jnp.sum(x.mantissa * power_of_two(x.exponent - highest[:, None]), axis=1), highest)
+def _probs(frames: _Frames) -> _Probs:
+    """Return the probabilities that frames give to the states."""
+    blank, label = from_log(frames.blank_log_probs[..., None]), from_log(frames.label_log_probs)
+    return _Probs(blank, label, frames.in_audio[..., None])
 
 
 def _negative_log(likelihood: Wide, log_totals) -> jax.Array:
@@ -316,15 +275,6 @@ def _negative_log(likelihood: Wide, log_totals) -> jax.Array:
     # Rounding can give an utterance a probability slightly above 1.
     loss = jnp.maximum(-to_log(likelihood), 0.0)
     return jnp.where(jnp.isnan(log_totals).any(axis=1), jnp.nan, loss)
-
-
-def _moved(move, x: Wide) -> Wide:
-    """Return numbers [B, U + 1] moved by a column, with what stands for 0 at the end."""
-    return Wide(move(x.mantissa, 1.0), move(x.exponent, LOWEST))
-
-
-def _normalised(scores: _Scores) -> _Scores:
-    return _Scores(*map(normalised, scores))
 
 
 def _where(condition, a: _Scores, b: _Scores) -> _Scores:

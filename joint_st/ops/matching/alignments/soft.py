@@ -7,24 +7,35 @@ for the cost of (i, j), and tends to the one best path as the temperature tends 
 The lattice has nodes (i, j): i frames are matched, and the text position is j. An edge down matches frame i with
 position j and costs `cost(i, j)`; an edge right moves to the next position and is free. (The running minimum of
 `skip_path` is this lattice too.) Nodes of one anti-diagonal i + j depend on the one before it, so T + R steps of vector
-work solve it, in logarithms throughout: within a row, cells of the finally likely paths may lie hundreds of nats below
-the likeliest cells so far, where sums of exponentials would be 0.
-
-Every path crosses from one anti-diagonal to the next exactly once. The scores of each can therefore be shifted freely,
-and the posteriors of the edges between two are normalised among themselves, so that rounding errors do not grow with
-length.
+work solve it. Within a row, cells of the finally likely paths may lie hundreds of nats below the likeliest cells so far, so
+the numbers have exponents of their own (`joint_st.ops.wide`).
 """
 
 from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
-from jax import lax
 
 from joint_st.kinds import ALIGNMENTS
-from joint_st.ops.lattice import IMPOSSIBLE, UNREACHABLE, logaddexp, move_left, move_right, row_max
+from joint_st.ops.lattice import IMPOSSIBLE, UNREACHABLE, move_left, move_right
 from joint_st.ops.masks import length_mask
 from joint_st.ops.matching.base import PlannedAlignment
+from joint_st.ops.wide import (
+    LOWEST,
+    Wide,
+    add,
+    from_log,
+    in_blocks,
+    joined,
+    moved,
+    multiply,
+    ones_where,
+    run_backward,
+    run_forward,
+    share,
+    total,
+    where,
+)
 
 
 @ALIGNMENTS.register("soft")
@@ -58,36 +69,41 @@ def soft_plan(
     columns = jnp.arange(positions)
     last_frame = jnp.where(audio_lengths == 1, 1, audio_lengths - 1)[:, None]
     first_frame = jnp.where(audio_lengths == 1, 0, 1)[:, None]
+    end_diagonal = (audio_lengths + text_lengths - 1)[:, None]
+    at_end = columns == text_lengths[:, None] - 1
 
-    def right_edges(diagonal):
+    def moves_right(diagonal, scores: Wide) -> Wide:
+        """Return the scores where an edge to the right begins, and what stands for 0 elsewhere."""
         matched = diagonal - columns
-        return jnp.where((matched >= first_frame) & (matched <= last_frame), 0.0, IMPOSSIBLE)
+        allowed = (matched >= first_frame) & (matched <= last_frame)
+        return scores._replace(exponent=jnp.where(allowed, scores.exponent, LOWEST))
 
-    def forward(scores, edges):
+    def advance(scores, edges):
         down, diagonal = edges
-        scores_after = logaddexp(scores + down, move_right(scores + right_edges(diagonal), IMPOSSIBLE))
-        return scores_after - row_max(scores), scores
+        after = add(multiply(scores, down), moved(move_right, moves_right(diagonal, scores)))
+        # The last diagonal of an utterance keeps its scores, whatever follows.
+        return where(diagonal < end_diagonal, after, scores), scores
 
-    diagonals = jnp.arange(frames + positions - 1)
-    start = jnp.full_like(costs[:, 0], IMPOSSIBLE).at[:, 0].set(0.0)
-    _, prefixes = lax.scan(forward, start, (down, diagonals))
+    def retreat(scores, frame):
+        (down, diagonal), prefix = frame
+        via_down = multiply(scores, down)
+        via_right = moves_right(diagonal, moved(move_left, scores))
+        inside = diagonal < end_diagonal
+        posterior = jnp.where(inside, share(multiply(prefix, via_down), whole), 0.0)
+        return where(inside, add(via_down, via_right), scores), posterior
 
-    end_diagonal = audio_lengths + text_lengths - 1
-    at_end = jnp.where(columns == text_lengths[:, None] - 1, 0.0, IMPOSSIBLE)
+    def factors(frames):
+        down, diagonals = frames
+        return from_log(down), diagonals
 
-    def backward(scores, edges):
-        prefix, down, diagonal = edges
-        scores = jnp.where((diagonal + 1 == end_diagonal)[:, None], at_end, scores)
-        via_down = scores + down
-        via_right = move_left(scores, IMPOSSIBLE) + right_edges(diagonal)
-        before = logaddexp(via_down, via_right)
-        total = jax.nn.logsumexp(prefix + before, axis=1, keepdims=True)
-        posterior = jnp.where((diagonal < end_diagonal)[:, None], jnp.exp(prefix + via_down - total), 0.0)
-        return before - row_max(scores), posterior
-
-    nowhere = jnp.full_like(start, IMPOSSIBLE)
-    _, posteriors = lax.scan(backward, nowhere, (prefixes, down, diagonals), reverse=True)
-    return _straight(posteriors, frames)
+    blocks = in_blocks(down)
+    blocks = blocks, jnp.arange(blocks.shape[0] * blocks.shape[1]).reshape(blocks.shape[:2])
+    start = ones_where((columns == 0) & (at_end | ~at_end))
+    scores, starts = run_forward(advance, factors, start, blocks)
+    whole = total(multiply(scores, ones_where(at_end)))
+    whole = Wide(*(x[:, None] for x in whole))
+    posteriors = run_backward(advance, retreat, factors, starts, ones_where(at_end), blocks)
+    return _straight(joined(posteriors, len(down)), frames)
 
 
 def _skewed(x):

@@ -184,7 +184,7 @@ def _loss_backward(blank, residuals, loss_gradient):
     posteriors = joined(_label_posteriors(lattice, likelihood, starts), frames)
     in_audio = joined(lattice.frames.in_audio, frames)
 
-    # What labels have of a frame's probability, the blank has not: -1 stands for that, and 1 is the blank's without labels.
+    # The blank's posterior is 1 less those of the labels: hence the column of -1.
     symbols = jax.nn.one_hot(ids, logits.shape[2]).at[:, :, blank].set(jnp.where(ids >= 0, -1.0, 0.0))
     gradient = jnp.exp(logits.astype(jnp.float32) - log_totals[..., None])
     gradient -= jnp.einsum("tbu,buv->btv", posteriors, symbols, precision="highest")
@@ -262,12 +262,6 @@ def _label_posteriors(lattice: _Lattice, likelihood: Wide, starts: _Scores) -> j
         return lattice.retreat(scores, probs), share(multiply(before, scores.label), whole)
 
     return run_backward(lattice.advance, retreat, _probs, starts, lattice.ends, lattice.frames)
-
-
-def _probs(frames: _Frames) -> _Probs:
-    """Return the probabilities that frames give to the states."""
-    blank, label = from_log(frames.blank_log_probs[..., None]), from_log(frames.label_log_probs)
-    return _Probs(blank, label, frames.in_audio[..., None])
 
 
 def _negative_log(likelihood: Wide, log_totals) -> jax.Array:

@@ -74,8 +74,8 @@ def power_of_two(exponent: jax.Array) -> jax.Array:
 def add(a: Wide, b: Wide) -> Wide:
     """Return the sums."""
     exponent = jnp.maximum(a.exponent, b.exponent)
-    shifted = (x.mantissa * power_of_two(x.exponent - exponent) for x in (a, b))
-    return Wide(sum(shifted), exponent)
+    first, second = (x.mantissa * power_of_two(x.exponent - exponent) for x in (a, b))
+    return Wide(first + second, exponent)
 
 
 def multiply(a: Wide, b: Wide) -> Wide:

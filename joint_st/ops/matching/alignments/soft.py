@@ -96,8 +96,8 @@ def soft_plan(
         down, diagonals = frames
         return from_log(down), diagonals
 
-    blocks = in_blocks(down)
-    blocks = blocks, jnp.arange(blocks.shape[0] * blocks.shape[1]).reshape(blocks.shape[:2])
+    in_block = in_blocks(down)
+    blocks = in_block, jnp.arange(in_block.shape[0] * in_block.shape[1]).reshape(in_block.shape[:2])
     start = ones_where((columns == 0) & (at_end | ~at_end))
     scores, starts = run_forward(advance, factors, start, blocks)
     whole = total(multiply(scores, ones_where(at_end)))

@@ -206,27 +206,25 @@ def faults(found: dict) -> dict[str, Any]:
     return {"tried": tried, "table": table(["fault", "tried", *outcomes], rows)}
 
 
-def look_ahead(rows: list[dict]) -> dict[str, str]:
-    """Return the table of WER against delay, a line for each run and length."""
+def look_ahead(rows: list[dict]) -> dict[str, dict[str, str]]:
+    """Return the table of WER against delay for each data set, a line for each run and length."""
 
     def of(row: dict, head: str) -> str:
         same = ("run", "data", "look_ahead_ms")
         (one,) = (other for other in rows if other["head"] == head and all(other[key] == row[key] for key in same))
         return rate(one, "wer").replace(" %", "")
 
-    lines = [
-        [
-            ", ".join(f"{length:g}" for length in row["trained_with_ms"]),
-            f"{row['look_ahead_ms']:g}",
-            f"{row['delay_ms']:g}",
-            of(row, "streaming"),
-            of(row, "full_context"),
-        ]
-        for row in rows
-        if row["head"] == "streaming"
-    ]
+    def line(row: dict) -> list[str]:
+        trained = ", ".join(f"{length:g}" for length in row["trained_with_ms"])
+        waits = f"{row['look_ahead_ms']:g}", f"{row['delay_ms']:g}"
+        return [trained, *waits, of(row, "streaming"), of(row, "full_context")]
+
     header = ["trained with (ms)", "decoded with (ms)", "mean delay (ms)", "streaming", "full context"]
-    return {"utterances": str(rows[0]["utterances"]), "table": table(header, lines)}
+    found = {}
+    for data in dict.fromkeys(row["data"] for row in rows):
+        own = [row for row in rows if row["data"] == data and row["head"] == "streaming"]
+        found[data] = {"utterances": str(own[0]["utterances"]), "table": table(header, [line(row) for row in own])}
+    return found
 
 
 def robustness(found: dict) -> dict[str, str]:

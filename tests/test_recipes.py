@@ -67,13 +67,15 @@ def data(tmp_path, corpora, spoken, monkeypatch) -> Path:
         ("many", ("train", "dev", "test"), foreign),
         *((f"recorded/{name}", ("train", "dev", "test"), manifest) for name in ("arctic", "speechocean762")),
         *((f"recorded/{name}", ("train", "dev", "test"), manifest) for name in ("common_voice_en", "spoken_digits")),
+        ("recorded/dutch_read", ("train", "dev", "test"), manifest),
     ):
         (tmp_path / folder).mkdir(parents=True)
         for split in splits:
             (tmp_path / folder / f"{split}.jsonl").write_text(content)
     for path in ("libri/librispeech-lm-norm.txt", "recorded/common_voice_en/text_only.txt"):
         (tmp_path / path).write_text(texts)
-    (tmp_path / "recorded/text").mkdir()
+    (tmp_path / "recorded/text/sentences").mkdir(parents=True)
+    (tmp_path / "recorded/text/sentences/nl.txt").write_text(f"{SENTENCES['nl']}\n")
     (tmp_path / "recorded/text/english_novels.txt").write_text(texts)
     (tmp_path / "many/text").mkdir()
     for language, sentence in SENTENCES.items():

@@ -1,0 +1,13 @@
+"""What text adds to recorded Dutch: the arms of `recorded.py`.
+
+    JOINT_ST_DATA=... joint-st sweep configs/sweeps/recorded_dutch.py --workers 2
+    joint-st sweep configs/sweeps/recorded_dutch.py --collect --json rows.json
+"""
+
+import runpy
+from pathlib import Path
+
+ENGLISH = runpy.run_path(str(Path(__file__).with_name("recorded.py")))
+BASE = "../experiments/recorded_dutch.py"
+REFERENCES = ENGLISH["REFERENCES"]
+runs = ENGLISH["runs"]

@@ -31,23 +31,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from joint_st.ops import wide
 from joint_st.ops.lattice import IMPOSSIBLE, move_left, move_right
-from joint_st.ops.wide import (
-    Wide,
-    add,
-    from_log,
-    in_blocks,
-    joined,
-    moved,
-    multiply,
-    ones_where,
-    run_backward,
-    run_forward,
-    share,
-    to_log,
-    total,
-    where,
-)
+from joint_st.ops.wide import Wide
 
 _Array = TypeVar("_Array", jax.Array, np.ndarray)
 
@@ -145,23 +131,24 @@ class _Lattice(NamedTuple):
     @property
     def ends(self) -> _Scores:
         """The backward scores after the last frame."""
-        return _Scores(ones_where(self.blank_end), ones_where(self.label_end))
+        return _Scores(wide.ones_where(self.blank_end), wide.ones_where(self.label_end))
 
     def advance(self, scores: _Scores, probs: _Probs) -> tuple[_Scores, Wide]:
         """Return the scores after one more frame, and those of the label states once more."""
-        entering = add(scores.blank, moved(move_right, scores.label))
-        changed = where(self.repeats, scores.blank, entering)
-        after = _Scores(multiply(entering, probs.blank), multiply(add(scores.label, changed), probs.label))
+        entering = wide.add(scores.blank, wide.moved(move_right, scores.label))
+        changed = wide.where(self.repeats, scores.blank, entering)
+        label = wide.add(scores.label, changed)
+        after = _Scores(wide.multiply(entering, probs.blank), wide.multiply(label, probs.label))
         after = _where(probs.in_audio, after, scores)
         return after, after.label
 
     def retreat(self, scores: _Scores, probs: _Probs) -> _Scores:
         """Return the backward scores before a frame."""
-        blank, label = multiply(scores.blank, probs.blank), multiply(scores.label, probs.label)
-        leaving = add(blank, label)
+        blank, label = wide.multiply(scores.blank, probs.blank), wide.multiply(scores.label, probs.label)
+        leaving = wide.add(blank, label)
         next_repeats = move_left(self.repeats, False)
-        changed = where(next_repeats, moved(move_left, blank), moved(move_left, leaving))
-        return _where(probs.in_audio, _Scores(leaving, add(label, changed)), scores)
+        changed = wide.where(next_repeats, wide.moved(move_left, blank), wide.moved(move_left, leaving))
+        return _where(probs.in_audio, _Scores(leaving, wide.add(label, changed)), scores)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(4,))
@@ -181,8 +168,8 @@ def _loss_forward(logits, logit_lengths, labels, label_lengths, blank):
 def _loss_backward(blank, residuals, loss_gradient):
     logits, ids, log_totals, lattice, likelihood, starts = residuals
     frames = logits.shape[1]
-    posteriors = joined(_label_posteriors(lattice, likelihood, starts), frames)
-    in_audio = joined(lattice.frames.in_audio, frames)
+    posteriors = wide.joined(_label_posteriors(lattice, likelihood, starts), frames)
+    in_audio = wide.joined(lattice.frames.in_audio, frames)
 
     # The blank's posterior is 1 less those of the labels: hence the column of -1.
     symbols = jax.nn.one_hot(ids, logits.shape[2]).at[:, :, blank].set(jnp.where(ids >= 0, -1.0, 0.0))
@@ -217,7 +204,7 @@ def _lattice(logits, logit_lengths, labels, label_lengths, blank) -> tuple[_Latt
     frames = _Frames((logits[:, :, blank] - log_totals).T, label_log_probs, in_audio.T)
     column = jnp.arange(ids.shape[1])
     ends = column == label_lengths[:, None], column == label_lengths[:, None] - 1
-    return _Lattice(_Frames(*map(in_blocks, frames)), repeats, *ends), log_totals, ids
+    return _Lattice(_Frames(*map(wide.in_blocks, frames)), repeats, *ends), log_totals, ids
 
 
 def _picked(logits, ids):
@@ -238,7 +225,7 @@ def _picked(logits, ids):
 
 def _probs(frames: _Frames) -> _Probs:
     """Return the probabilities that frames give to the states."""
-    blank, label = from_log(frames.blank_log_probs[..., None]), from_log(frames.label_log_probs)
+    blank, label = wide.from_log(frames.blank_log_probs[..., None]), wide.from_log(frames.label_log_probs)
     return _Probs(blank, label, frames.in_audio[..., None])
 
 
@@ -247,10 +234,10 @@ def _forward(lattice: _Lattice) -> tuple[Wide, _Scores]:
     # Before the first frame no label is spelled, as if after a blank. (Made from the batch's own arrays, so
     # that inside `jax.shard_map` it varies over the devices as they do.)
     nowhere = lattice.label_end & ~lattice.label_end
-    start = _Scores(ones_where(nowhere.at[:, 0].set(True)), ones_where(nowhere))
-    scores, starts = run_forward(lattice.advance, _probs, start, lattice.frames)
-    ends = (multiply(one, end) for one, end in zip(scores, lattice.ends))
-    return total(add(*ends)), starts
+    start = _Scores(wide.ones_where(nowhere.at[:, 0].set(True)), wide.ones_where(nowhere))
+    scores, starts = wide.run_forward(lattice.advance, _probs, start, lattice.frames)
+    ends = (wide.multiply(one, end) for one, end in zip(scores, lattice.ends))
+    return wide.total(wide.add(*ends)), starts
 
 
 def _label_posteriors(lattice: _Lattice, likelihood: Wide, starts: _Scores) -> jax.Array:
@@ -259,18 +246,18 @@ def _label_posteriors(lattice: _Lattice, likelihood: Wide, starts: _Scores) -> j
 
     def retreat(scores, frame):
         probs, before = frame
-        return lattice.retreat(scores, probs), share(multiply(before, scores.label), whole)
+        return lattice.retreat(scores, probs), wide.share(wide.multiply(before, scores.label), whole)
 
-    return run_backward(lattice.advance, retreat, _probs, starts, lattice.ends, lattice.frames)
+    return wide.run_backward(lattice.advance, retreat, _probs, starts, lattice.ends, lattice.frames)
 
 
 def _negative_log(likelihood: Wide, log_totals) -> jax.Array:
     """Return the loss [B]; NaN where a frame has a logit that is NaN, which no exponent shows."""
     # Rounding can give an utterance a probability slightly above 1.
-    loss = jnp.maximum(-to_log(likelihood), 0.0)
+    loss = jnp.maximum(-wide.to_log(likelihood), 0.0)
     return jnp.where(jnp.isnan(log_totals).any(axis=1), jnp.nan, loss)
 
 
 def _where(condition, a: _Scores, b: _Scores) -> _Scores:
     """Return utterances of `a` where the condition [B, 1] holds, and of `b` elsewhere."""
-    return _Scores(*(where(condition, x, y) for x, y in zip(a, b)))
+    return _Scores(*(wide.where(condition, x, y) for x, y in zip(a, b)))

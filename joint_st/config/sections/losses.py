@@ -168,7 +168,8 @@ class ConsistencyConfig(LossConfig):
     temperature: float = Field(default=1.0, gt=0)
     """Temperature of `soft`, and the entropic regularisation of `optimal_transport`, in units of the cost."""
     gradient: Literal["both", "audio", "text"] = "both"
-    """Side that the gradient of the loss reaches: the embeddings of both, of audio or of text."""
+    """Side that the gradient of the loss reaches: the embeddings of both, of audio or of text. `audio` with `clean` texts
+    costs least, since texts through which no gradient goes pass forward alone."""
     layers: tuple[int, ...] = ()
     """Depths at which embeddings are compared: 0 is the input of the shared layers, `k` the output of the k-th of them,
     -1 that of the last. Empty: the output of every shared layer that both speech and text pass through

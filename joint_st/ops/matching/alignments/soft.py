@@ -17,25 +17,11 @@ import jax
 import jax.numpy as jnp
 
 from joint_st.kinds import ALIGNMENTS
+from joint_st.ops import wide
 from joint_st.ops.lattice import IMPOSSIBLE, UNREACHABLE, move_left, move_right
 from joint_st.ops.masks import length_mask
 from joint_st.ops.matching.base import PlannedAlignment
-from joint_st.ops.wide import (
-    LOWEST,
-    Wide,
-    add,
-    from_log,
-    in_blocks,
-    joined,
-    moved,
-    multiply,
-    ones_where,
-    run_backward,
-    run_forward,
-    share,
-    total,
-    where,
-)
+from joint_st.ops.wide import Wide
 
 
 @ALIGNMENTS.register("soft")
@@ -76,34 +62,34 @@ def soft_plan(
         """Return the scores where an edge to the right begins, and what stands for 0 elsewhere."""
         matched = diagonal - columns
         allowed = (matched >= first_frame) & (matched <= last_frame)
-        return scores._replace(exponent=jnp.where(allowed, scores.exponent, LOWEST))
+        return scores._replace(exponent=jnp.where(allowed, scores.exponent, wide.LOWEST))
 
     def advance(scores, edges):
         down, diagonal = edges
-        after = add(multiply(scores, down), moved(move_right, moves_right(diagonal, scores)))
+        after = wide.add(wide.multiply(scores, down), wide.moved(move_right, moves_right(diagonal, scores)))
         # The last diagonal of an utterance keeps its scores, whatever follows.
-        return where(diagonal < end_diagonal, after, scores), scores
+        return wide.where(diagonal < end_diagonal, after, scores), scores
 
     def retreat(scores, frame):
         (down, diagonal), prefix = frame
-        via_down = multiply(scores, down)
-        via_right = moves_right(diagonal, moved(move_left, scores))
+        via_down = wide.multiply(scores, down)
+        via_right = moves_right(diagonal, wide.moved(move_left, scores))
         inside = diagonal < end_diagonal
-        posterior = jnp.where(inside, share(multiply(prefix, via_down), whole), 0.0)
-        return where(inside, add(via_down, via_right), scores), posterior
+        posterior = jnp.where(inside, wide.share(wide.multiply(prefix, via_down), whole), 0.0)
+        return wide.where(inside, wide.add(via_down, via_right), scores), posterior
 
     def factors(frames):
         down, diagonals = frames
-        return from_log(down), diagonals
+        return wide.from_log(down), diagonals
 
-    in_block = in_blocks(down)
+    in_block = wide.in_blocks(down)
     blocks = in_block, jnp.arange(in_block.shape[0] * in_block.shape[1]).reshape(in_block.shape[:2])
-    start = ones_where((columns == 0) & (at_end | ~at_end))
-    scores, starts = run_forward(advance, factors, start, blocks)
-    whole = total(multiply(scores, ones_where(at_end)))
+    start = wide.ones_where((columns == 0) & (at_end | ~at_end))
+    scores, starts = wide.run_forward(advance, factors, start, blocks)
+    whole = wide.total(wide.multiply(scores, wide.ones_where(at_end)))
     whole = Wide(*(x[:, None] for x in whole))
-    posteriors = run_backward(advance, retreat, factors, starts, ones_where(at_end), blocks)
-    return _straight(joined(posteriors, len(down)), frames)
+    posteriors = wide.run_backward(advance, retreat, factors, starts, wide.ones_where(at_end), blocks)
+    return _straight(wide.joined(posteriors, len(down)), frames)
 
 
 def _skewed(x):

@@ -1,7 +1,7 @@
 """What text adds to recorded Dutch: the arms of `recorded.py`.
 
-    JOINT_ST_DATA=... joint-st sweep configs/sweeps/recorded_dutch.py --workers 2
-    joint-st sweep configs/sweeps/recorded_dutch.py --collect --json rows.json
+JOINT_ST_DATA=... joint-st sweep configs/sweeps/recorded_dutch.py --workers 2
+joint-st sweep configs/sweeps/recorded_dutch.py --collect --json rows.json
 """
 
 import runpy

@@ -20,7 +20,7 @@ from flax import nnx
 
 from joint_st.config import Config
 from joint_st.data import corpora as corpora_module
-from joint_st.data import loader
+from joint_st.data import dataset, loader
 from joint_st.data.batch import FIELDS as BATCH_FIELDS
 from joint_st.data.confusions import Confusions
 from joint_st.data.normalizers import normalizer
@@ -153,9 +153,15 @@ def training(config: Config, place: Path) -> Any:
             seen.append((self.num_threads, self.prefetch_buffer_size))
             super().__post_init__()
 
+    class Kept(dataset.KeptSpeech):
+        def __init__(self, gib):
+            seen.append(gib)
+            super().__init__(gib)
+
     run, said = RunDirectory(place / "run"), io.StringIO()
     with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stderr(said):
         patch.setattr(setup, "make_init", fake_init)
+        patch.setattr(dataset, "KeptSpeech", Kept)
         patch.setattr(asr, "make_train_step", lambda *arguments, **options: None)
         patch.setattr(loop, "Programs", FakePrograms)
         patch.setattr(asr, "Scorer", FakeScorer)

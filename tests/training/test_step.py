@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import re
 
 import jax
 import numpy as np
@@ -323,11 +324,15 @@ def on_eight_devices():
 
     parts = computations(hlo[8])
     assert any(name in line for lines in parts.values() for line in lines for name in COLLECTIVES)
-    loops = {name: lines for name, lines in parts.items() if any("/shard_map/while/body" in x for x in lines)}
+    bodies = set(re.findall(r"body=%?([\w.-]+)", hlo[8]))
+    of_ctc = "/shard_map/while/body"
+    loops = [name for name in bodies if any(of_ctc in line for line in parts[name])]
     assert loops, "CTC is a scan"
-    for name, lines in loops.items():
+    for name, lines in parts.items():
         for line in lines:
-            assert not any(f" {collective}" in line for collective in COLLECTIVES), (name, line)
+            # A loop of one pass is no loop in the end: what it had is told by the name of its operation.
+            if name in loops or of_ctc in line:
+                assert not any(f" {collective}" in line for collective in COLLECTIVES), (name, line)
 
 
 @pytest.mark.slow

@@ -2,8 +2,9 @@
 
     JOINT_ST_DATA=... joint-st train configs/experiments/look_ahead_read.py --name read
     joint-st train configs/experiments/look_ahead_read.py --name read_look_ahead --model.look_ahead_ms 0,160,320,640
-    python -m benchmarks.look_ahead runs/read runs/read_look_ahead --data arctic=manifest:$JOINT_ST_DATA/arctic/dev.jsonl
+    python -m benchmarks.look_ahead runs/read runs/read_look_ahead --data arctic=$JOINT_ST_DATA/arctic/dev.jsonl
 
+The file of results also has runs of one length, `read_320` and `read_640`.
 It is the experiment `recorded.py` on its corpus `arctic` alone, with more of the layers in the streaming pass.
 """
 

@@ -65,7 +65,7 @@ def config() -> Config:
             buckets=5,
             text_batch_size=8,
             max_text_units=64,
-            # All of it: on one core, decoding takes a fifth of an epoch on speech alone.
+            # All of it: on one core, decoding takes a good part of an epoch on speech alone.
             keep_audio_gib=1.0,
         ),
         model=ModelConfig(

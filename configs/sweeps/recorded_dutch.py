@@ -1,7 +1,9 @@
-"""What text adds to recorded Dutch: the arms of `recorded.py`.
+"""What text adds to recorded Dutch.
 
-JOINT_ST_DATA=... joint-st sweep configs/sweeps/recorded_dutch.py --workers 2
-joint-st sweep configs/sweeps/recorded_dutch.py --collect --json rows.json
+    JOINT_ST_DATA=... joint-st sweep configs/sweeps/recorded_dutch.py --workers 2
+    joint-st sweep configs/sweeps/recorded_dutch.py --collect --json rows.json
+
+The arms are those of `configs/sweeps/recorded.py`.
 """
 
 import runpy

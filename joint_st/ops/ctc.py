@@ -56,7 +56,7 @@ def ctc_loss(
     Returns the loss in nats, float32 [B], never below 0, and `feasible`, bool [B]. An utterance that is not
     feasible (fewer frames than `frames_needed`, no frames, or no labels) has loss 0 and gradient 0.
     What stands in the padding of logits and labels, NaN included, changes no loss and no gradient, and the
-    gradient there is exactly 0. NaN in a frame of a feasible utterance makes its loss NaN.
+    gradient there is exactly 0. NaN or +inf in a frame of a feasible utterance makes its loss NaN.
     """
     feasible = (label_lengths > 0) & (frames_needed(labels, label_lengths) <= logit_lengths)
     loss = _loss(logits, jnp.where(feasible, logit_lengths, 0), labels, label_lengths, blank)
@@ -230,7 +230,7 @@ def _probs(frames: _Frames) -> _Probs:
 
 
 def _forward(lattice: _Lattice) -> tuple[Wide, _Scores]:
-    """Return the likelihood of the labels [B], and the scores before each block of frames, [N, B, U + 1]."""
+    """Return the likelihood of the labels [B, 1], and the scores before each block of frames, [N, B, U + 1]."""
     # Before the first frame no label is spelled, as if after a blank. (Made from the batch's own arrays, so
     # that inside `jax.shard_map` it varies over the devices as they do.)
     nowhere = lattice.label_end & ~lattice.label_end
@@ -242,20 +242,19 @@ def _forward(lattice: _Lattice) -> tuple[Wide, _Scores]:
 
 def _label_posteriors(lattice: _Lattice, likelihood: Wide, starts: _Scores) -> jax.Array:
     """Return the probabilities of the label states given the labels, float32 [N, BLOCK, B, U + 1]."""
-    whole = Wide(*(x[:, None] for x in likelihood))
 
     def retreat(scores, frame):
         probs, before = frame
-        return lattice.retreat(scores, probs), wide.share(wide.multiply(before, scores.label), whole)
+        return lattice.retreat(scores, probs), wide.share(wide.multiply(before, scores.label), likelihood)
 
     return wide.run_backward(lattice.advance, retreat, _probs, starts, lattice.ends, lattice.frames)
 
 
 def _negative_log(likelihood: Wide, log_totals) -> jax.Array:
-    """Return the loss [B]; NaN where a frame has a logit that is NaN, which no exponent shows."""
+    """Return the loss [B]; NaN where a frame has a logit that is NaN or infinite, which no exponent shows."""
     # Rounding can give an utterance a probability slightly above 1.
-    loss = jnp.maximum(-wide.to_log(likelihood), 0.0)
-    return jnp.where(jnp.isnan(log_totals).any(axis=1), jnp.nan, loss)
+    loss = jnp.maximum(-wide.to_log(likelihood)[:, 0], 0.0)
+    return jnp.where(jnp.isfinite(log_totals).all(axis=1), loss, jnp.nan)
 
 
 def _where(condition, a: _Scores, b: _Scores) -> _Scores:

@@ -164,10 +164,10 @@ def share(part: Wide, whole: Wide) -> jax.Array:
 
 
 def total(x: Wide) -> Wide:
-    """Return the sum of each row of numbers [B, U], normalised, [B]."""
+    """Return the sum of each row of numbers [B, U], normalised, [B, 1]."""
     x = normalised(x)
-    highest = x.exponent.max(axis=1)
-    sums = jnp.sum(x.mantissa * power_of_two(x.exponent - highest[:, None]), axis=1)
+    highest = x.exponent.max(axis=1, keepdims=True)
+    sums = jnp.sum(x.mantissa * power_of_two(x.exponent - highest), axis=1, keepdims=True)
     return normalised(Wide(sums, highest))
 
 

@@ -220,9 +220,10 @@ def test_a_wider_padding_changes_nothing():
     np.testing.assert_allclose(wide_gradient[:, :20], gradient, atol=1e-6)
 
 
-def test_nan_in_a_valid_frame_is_not_hidden():
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_nan_or_infinity_in_a_valid_frame_is_not_hidden(value):
     logits, *rest = random_batch(2, batch=3, frames=12, vocabulary=5, labels=4)
-    logits[1, 2, 3] = np.nan
+    logits[1, 2, 3] = value
     losses, feasible, gradient = losses_and_gradient(logits, *rest)
     np.testing.assert_array_equal(np.isnan(losses), [False, True, False])
     assert feasible.all() and np.isfinite(gradient[::2]).all()

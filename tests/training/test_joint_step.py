@@ -12,7 +12,7 @@ from joint_st.config import override
 from joint_st.data.symbols import SymbolSizes
 from joint_st.distributed.mesh import make_mesh, put_batch
 from joint_st.heads.model import model_structure
-from joint_st.losses.base import TEXT_PASSES, Pass, make_losses, needs_text, passes_of, text_share
+from joint_st.losses.base import TEXT_PASSES, Pass, fixed_passes, make_losses, needs_text, passes_of, text_share
 from joint_st.losses.text_rows import add_repetitions, gather_rows, split_rows
 from joint_st.training.step import init_state, make_train_step, scales_at
 from tests.batches import completed
@@ -240,14 +240,38 @@ def test_consistency_moves_the_sides_asked_for():
     assert not differ("full_context", "both", "text") and not differ("full_context", "both", "audio")
 
 
+@pytest.mark.parametrize(
+    ("changes", "fixed"),
+    [
+        ({}, set()),
+        ({"losses.consistency.gradient": "text"}, set()),
+        ({"losses.consistency.gradient": "audio"}, {Pass.PAIRED_CLEAN}),
+        # Reconstruction sends its gradient through the same pass.
+        ({"losses.consistency.gradient": "audio", "losses.consistency.text": "masked"}, set()),
+        (
+            {
+                "losses.consistency.gradient": "audio",
+                "losses.consistency.text": "masked",
+                "losses.reconstruction.paired": 0.0,
+            },
+            {Pass.PAIRED_MASKED},
+        ),
+    ],
+)
+def test_which_passes_of_text_are_held_fixed(changes, fixed):
+    losses = make_losses(override(CONFIG, JOINT | changes))
+    assert fixed_passes(losses, passes_of(losses)) == fixed
+
+
 @pytest.mark.slow
 def test_texts_that_are_held_fixed_pass_by_themselves_and_change_nothing_else(monkeypatch):
     """Where no loss sends a gradient through the texts of a pass, the gradient is the one of all texts together."""
+    changes = {"losses.consistency.gradient": "audio", "losses.reconstruction.paired": 0.0}
     found = []
     for together in (False, True):
         if together:
             monkeypatch.setattr("joint_st.training.step.fixed_passes", lambda *_: frozenset())
-        steps = Steps(JOINT | {"losses.consistency.gradient": "audio", "losses.reconstruction.paired": 0.0})
+        steps = Steps(JOINT | changes)
         found.append(gradient(steps.init(), steps))
     close(*found)
 

@@ -84,10 +84,11 @@ def soft_plan(
 
     in_block = wide.in_blocks(down)
     blocks = in_block, jnp.arange(in_block.shape[0] * in_block.shape[1]).reshape(in_block.shape[:2])
-    start = wide.ones_where((columns == 0) & (at_end | ~at_end))
+    # Made from the batch's own arrays, so that inside `jax.shard_map` it varies over the devices as they do.
+    nowhere = at_end & ~at_end
+    start = wide.ones_where(nowhere.at[:, 0].set(True))
     scores, starts = wide.run_forward(advance, factors, start, blocks)
     whole = wide.total(wide.multiply(scores, wide.ones_where(at_end)))
-    whole = Wide(*(x[:, None] for x in whole))
     posteriors = wide.run_backward(advance, retreat, factors, starts, wide.ones_where(at_end), blocks)
     return _straight(wide.joined(posteriors, len(down)), frames)
 

@@ -9,9 +9,9 @@ It takes 400 steps on text and 1,200 on both, seven minutes on 2 CPU cores with 
 on 600 utterances in 12 unseen voices, with the 95 % interval:
 
     words        full context, greedy    with a 3-gram       streaming, greedy    with a 3-gram
-    all          14.4 (13.1-15.7)         1.9 (1.3-2.4)      43.5 (41.9-45.4)      5.5 (4.5-6.7)
-    heard         4.9 (4.1-5.8)           0.5 (0.2-0.8)      33.9 (32.1-35.8)      3.1 (2.3-4.0)
-    text only    67.2 (62.5-72.1)         9.7 (6.9-12.9)     97.0 (93.0-101.0)    19.0 (15.1-23.3)
+    all          14.8 (13.5-16.3)         2.0 (1.4-2.6)      44.5 (42.8-46.2)      5.5 (4.5-6.6)
+    heard         5.1 (4.2-6.0)           0.5 (0.3-0.9)      34.0 (32.3-35.7)      3.1 (2.3-4.0)
+    text only    68.7 (63.6-74.3)         9.8 (7.1-12.9)    103.0 (98.6-107.3)    18.6 (15.1-22.1)
 """
 
 from joint_st.config import (

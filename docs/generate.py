@@ -377,7 +377,7 @@ RESULT_SECTIONS = (
         "Five arms on all recordings, as many steps of speech each: no text; the auxiliary CTC of phonemes; text that is "
         "reconstructed; and consistency under two alignments. The language model is a 3-gram of the transcripts and the "
         "texts, the same for all arms, its weights tuned on the dev set.",
-        "joint-st sweep configs/sweeps/recorded.py --collect --json rows.json\npython -m benchmarks.recorded rows.json",
+        "python -m benchmarks.recorded configs/sweeps/recorded.py",
         RECORDED_PARTS,
     ),
     (

@@ -1,8 +1,7 @@
 """What text adds to recorded English: no text, reconstruction, and consistency by two alignments.
 
     JOINT_ST_DATA=... joint-st sweep configs/sweeps/recorded.py --workers 2 --only audio_only reconstruction
-    joint-st sweep configs/sweeps/recorded.py --collect --json rows.json
-    python -m benchmarks.recorded rows.json
+    python -m benchmarks.recorded configs/sweeps/recorded.py
 
 `audio_units` has the auxiliary CTC of phonemes, like the arms with text, but no text. All arms take as many steps of
 speech, and are decoded greedily and with the same 3-gram of the transcripts and the texts.

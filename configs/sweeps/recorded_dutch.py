@@ -1,7 +1,7 @@
 """What text adds to recorded Dutch.
 
     JOINT_ST_DATA=... joint-st sweep configs/sweeps/recorded_dutch.py --workers 2
-    joint-st sweep configs/sweeps/recorded_dutch.py --collect --json rows.json
+    python -m benchmarks.recorded configs/sweeps/recorded_dutch.py
 
 The arms are those of `configs/sweeps/recorded.py`.
 """

@@ -54,18 +54,26 @@ class RunEvaluation:
 def collect(
     tables: Sequence[tuple[Job, Path]], *, arms: Collection[str] = (), references: Sequence[str] = ()
 ) -> list[dict]:
+    """Return one row for each arm (all, or those named), split and decoder, from the tables of finished runs: `rows_of`."""
+    read = tqdm.tqdm(tables, desc="read", unit="run", disable=None, delay=1, leave=False)
+    return rows_of([read_evaluation(job, table) for job, table in read], arms=arms, references=references)
+
+
+def rows_of(
+    all_evaluations: Sequence[RunEvaluation], *, arms: Collection[str] = (), references: Sequence[str] = ()
+) -> list[dict]:
     """Return one row for each arm (all, or those named), split and decoder, in the order given.
 
-    tables: finished runs, with the files of their tables. Rates are fractions, pooled over seeds: `wer`, `wer_heard`,
+    Rates are fractions, pooled over seeds: `wer`, `wer_heard`,
     `wer_text_only` of the full-context head and `streaming_wer` and so on, each with `_low` and `_high`, the 95 %
     interval of the bootstrap over seeds and utterances, and `_by_seed`. `overrides` are the fields of the config in
     which the arms differ, by dotted path. `relative_to` holds, for each arm in `references`, the change of each rate
     relative to that arm's. Raises `UserError` where runs were evaluated on different utterances.
     """
+    _check_comparable(all_evaluations)
     evaluations: dict[str, list[RunEvaluation]] = {}
-    for job, table in tqdm.tqdm(tables, desc="read", unit="run", disable=None, delay=1, leave=False):
-        evaluations.setdefault(job.run.arm, []).append(read_evaluation(job, table))
-    _check_comparable([one for group in evaluations.values() for one in group])
+    for one in all_evaluations:
+        evaluations.setdefault(one.job.run.arm, []).append(one)
     overrides = differing_fields({arm: [one.job.config for one in group] for arm, group in evaluations.items()})
     rows = []
     for arm, group in evaluations.items():

@@ -13,14 +13,14 @@ import importlib.metadata
 import json
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 
-from benchmarks.machine import commit, device, machine
+from benchmarks.machine import RESULTS, commit, device, machine
 
 WARM_UPS = 2
 """Calls of each program before the first that is timed, unless a benchmark says otherwise."""
@@ -79,8 +79,29 @@ def distribution(name: str) -> str:
     return f"{name} {importlib.metadata.version(name)}"
 
 
+def without_rival(row: Mapping[str, Any], before: Sequence[Mapping[str, Any]]) -> str:
+    """Return in words the rival that earlier rows compare a row's program with, where the row has none or another one; ""
+    where it has it, or where the earlier rows have no such program. Versions of a rival count as one."""
+
+    def rival(one: Mapping[str, Any]) -> str:
+        return (one.get("rival") or "").partition(" ")[0]
+
+    there = {
+        rival(one): one["rival"]
+        for one in before
+        if rival(one) and "missing" not in one and all(one.get(name) == row.get(name) for name in ("name", "op"))
+    }
+    if "missing" in row:
+        return there.get(rival(row), "")
+    return "" if not there or rival(row) in there else " or ".join(there.values())
+
+
 class Rows:
-    """Rows of results that are printed as they come, and written to a file if there is one."""
+    """Rows of results that are printed as they come, and written to a file if there is one.
+
+    A file of the repository's results is left as it is where a row lacks the rival that it was compared with there: the
+    rest is printed only.
+    """
 
     def __init__(self, file: Path | None, packages: tuple[str, ...], of: int):
         self._file, self._of = file, of
@@ -88,6 +109,8 @@ class Rows:
         command = f"python -m benchmarks.{Path(sys.argv[0]).stem} {' '.join(sys.argv[1:])}".strip()
         self._about = {"command": command, "ratio_rule": RATIO_RULE, "machine": machine(packages)}
         self._rows: list[dict] = []
+        kept = file and file.parent == RESULTS and file.is_file()
+        self._before = file.read_text(encoding="utf-8") if kept else '{"rows": []}'
         print(f"on {self._same['device']}; ratios have the middle 80 % of the rounds in brackets")
 
     def add(self, row: dict[str, Any], told: str = "") -> None:
@@ -95,6 +118,10 @@ class Rows:
         what `compared` returned or `missing`."""
         self._rows.append(row | self._same)
         print(f"[{len(self._rows)}/{self._of}] {told or describe(row)}", flush=True)
+        if self._file and (other := without_rival(row, json.loads(self._before)["rows"])):
+            self._file.write_text(self._before, encoding="utf-8")
+            print(f"{self._file} is left as it is: it has {other}, which is not there now; install it, or give --out")
+            self._file = None
         if self._file:  # after each, so that what is broken off leaves what it has found
             self._file.write_text(json.dumps(self._about | {"rows": self._rows}, indent=1) + "\n", encoding="utf-8")
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 
 import ast
 import importlib
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from benchmarks.side_by_side import WARM_UPS, compared, take_turns
+from benchmarks import side_by_side
+from benchmarks.side_by_side import WARM_UPS, Rows, compared, take_turns
 from tests.tiny import CHECKOUT
 
 SCRIPTS = sorted((CHECKOUT / "benchmarks").rglob("*.py"))
@@ -38,3 +40,28 @@ def test_a_ratio_is_that_of_the_medians_with_the_middle_of_the_rounds():
     found = compared(ours, np.arange(1, 12) / 1000)
     assert (found["ours_ms"], found["theirs_ms"], found["ratio"], found["rounds"]) == (1, 6, 6, 11)
     assert (found["ratio_low"], found["ratio_high"]) == (1.5, 10)  # the third round's ratio is 1.5
+
+
+def test_results_with_a_rival_outlive_a_run_without_it(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(side_by_side, "RESULTS", tmp_path)
+    file = tmp_path / "ctc.json"
+    times = compared(np.ones(3), np.ones(3))
+    ours, others = {"op": "ctc", "rival": "optax 0.2.8"}, {"op": "ctc", "rival": "torch 2.13.0"}
+
+    def run(*rows):
+        found = Rows(file, (), of=len(rows))
+        for row in rows:
+            found.add(row)
+        found.end()
+        return [row["rival"] for row in json.loads(file.read_text())["rows"]]
+
+    with_both = [ours | times, others | times]
+    assert run(*with_both) == ["optax 0.2.8", "torch 2.13.0"]
+    # Another version counts as the same rival.
+    assert run(ours | times, {**others, "rival": "torch 2.14.0"} | times) == ["optax 0.2.8", "torch 2.14.0"]
+    assert "left as it is" not in capsys.readouterr().out
+    assert run(ours | times, others | {"missing": "not installed"}) == ["optax 0.2.8", "torch 2.14.0"]
+    out = capsys.readouterr().out
+    assert f"{file} is left as it is: it has torch 2.14.0, which is not there now" in out
+    assert "written to" not in out
+    assert run(ours | times, {"op": "ctc", "rival": "plain layers"} | times) == ["optax 0.2.8", "torch 2.14.0"]

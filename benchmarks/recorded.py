@@ -1,133 +1,23 @@
-"""What text adds to recorded speech: keeps the errors of a sweep's finished runs, and makes rows of them.
+"""What text adds to recorded speech, from the runs of a sweep: a row for each rate and one for each relative change.
 
     joint-st sweep configs/sweeps/recorded.py --workers 2
     python -m benchmarks.recorded configs/sweeps/recorded.py
 
-Such a sweep takes longer than some machines are lent. So what the rows need of each finished run is kept in
-`benchmarks/results/runs/SWEEP/`, and is small: the errors of every utterance, without its words, and the dev set's error
-rates in training. The second command keeps what is new, and writes `benchmarks/results/SWEEP.json` anew from all
-that is kept; where there is nothing new it does the same.
-
-`rates` have the arm (`name`), the test split, the head, the decoder (`greedy`, or the beam with its language model), the
-subset of the words, `wer` with the 95 % interval over seeds and utterances as fractions, the seeds, the steps and the
+It keeps the finished runs, as `benchmarks/kept_runs.py` does, and writes `benchmarks/results/SWEEP.json` from all that are
+kept. `rates` have the arm (`name`), the test split, the head, the decoder (`greedy`, or the beam with its language model),
+the subset of the words, `wer` with the 95 % interval over seeds and utterances as fractions, the seeds, the steps and the
 device. `changes` have the same keys, the arm that is compared with (`relative_to`), and `change` with its interval, paired
 by seed and utterance. Arms of which no run is kept yet are left out.
 """
 
 from __future__ import annotations
 
-import argparse
-import csv
-import hashlib
 import json
 from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
-
-import numpy as np
 
 from benchmarks import machine
-from joint_st.errors import UserError
-from joint_st.sweeps import load_sweep
-from joint_st.sweeps.collect import Counts, RunEvaluation, read_evaluation, rows_of
-from joint_st.sweeps.status import look
-from joint_st.sweeps.sweep import Job, Sweep
+from benchmarks.kept_runs import keep_and_collect, options_of
 from joint_st.sweeps.table import HEADS, change_of, name_of, references_of, subsets_of
-
-KEPT = machine.RESULTS / "runs"
-DEV = ("step", "dev_full_context_wer", "dev_streaming_wer")
-"""Columns of a run's `metrics.csv` that are kept where the dev set was evaluated."""
-
-
-def to_json(evaluation: RunEvaluation) -> dict[str, Any]:
-    """Return what is kept of a run's evaluation, as JSON: no words, but a hash of them, so that only like is compared."""
-    splits = []
-    for (split, decoder), counts in evaluation.counts.items():
-        contents = json.dumps([counts.ids, counts.spoken], ensure_ascii=False)
-        errors: dict[str, dict[str, list[int]]] = {}
-        for (head, subset), of_utterances in counts.errors.items():
-            errors.setdefault(head, {})[subset] = of_utterances.tolist()
-        splits.append(
-            {
-                "split": split,
-                "decoder": decoder,
-                "contents": hashlib.md5(contents.encode()).hexdigest(),
-                "words": {subset: words.tolist() for subset, words in counts.words.items()},
-                "errors": errors,
-                "totals": counts.totals,
-            }
-        )
-    return {"step": evaluation.step, "normalizer": evaluation.normalizer, "splits": splits}
-
-
-def from_json(job: Job, kept: dict[str, Any]) -> RunEvaluation:
-    """Return the evaluation that `to_json` kept."""
-    counts = {}
-    for one in kept["splits"]:
-        words = {subset: np.array(values) for subset, values in one["words"].items()}
-        errors = {
-            (head, subset): np.array(values)
-            for head, by_subset in one["errors"].items()
-            for subset, values in by_subset.items()
-        }
-        ids = tuple((one["contents"], n) for n in range(len(words["all"])))
-        counts[one["split"], one["decoder"]] = Counts(ids, errors, words, one["totals"])
-    return RunEvaluation(job, kept["step"], kept["normalizer"], counts)
-
-
-def fields(job: Job) -> dict[str, Any]:
-    """Return the run's whole config but for its name."""
-    return {name: value for name, value in job.config.model_dump(mode="json").items() if name != "name"}
-
-
-def dev_rates(job: Job) -> Iterator[list[float]]:
-    """Yield the step and the dev set's error rates (`DEV`) of each of a run's evaluations in training."""
-    if job.directory.metrics.is_file():
-        with job.directory.metrics.open(encoding="utf-8") as lines:
-            for row in csv.DictReader(lines):
-                if row.get(DEV[1]):
-                    yield [float(row[name]) for name in DEV]
-
-
-def file_of(sweep: Sweep, job: Job) -> Path:
-    """Return the file in which a run is kept."""
-    return KEPT / sweep.file.stem / f"{job.run.arm}.seed_{job.run.seed}.json"
-
-
-def keep(sweep: Sweep, device: str) -> Iterator[Path]:
-    """Keep the finished runs of a sweep that lie on this machine, and yield the files that are written."""
-    for job in sweep.jobs:
-        table = look(job).evaluation
-        if not table:
-            continue
-        found = {
-            "name": job.run.arm,
-            "seed": job.run.seed,
-            "commit": machine.commit(),
-            "device": device,
-            "dev": list(dev_rates(job)),
-            "config": fields(job),
-            **to_json(read_evaluation(job, table)),
-        }
-        file = file_of(sweep, job)
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(json.dumps(found, separators=(",", ":")) + "\n", encoding="utf-8")
-        yield file
-
-
-def kept(sweep: Sweep) -> Iterator[tuple[RunEvaluation, str]]:
-    """Yield the evaluations that are kept of a sweep's runs, each with its device, in the order of the sweep.
-
-    Raises `UserError` where a run was trained by another config than the sweep now has.
-    """
-    for job in sweep.jobs:
-        file = file_of(sweep, job)
-        if not file.exists():
-            continue
-        found = json.loads(file.read_text(encoding="utf-8"))
-        if found["config"] != fields(job):
-            raise UserError(f"{file}: of another config than {sweep.file} now has; train it again, or remove the file")
-        yield from_json(job, found), found["device"]
 
 
 def kinds(rows: list[dict]) -> Iterator[tuple[dict, dict, str, str]]:
@@ -163,22 +53,10 @@ def changes(rows: list[dict]) -> list[dict]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("sweep", type=Path, help="file of the sweep")
-    parser.add_argument("--workdir", type=Path, help="directory of its runs, if not runs/sweeps/NAME")
-    options = parser.parse_args()
-    sweep = load_sweep(options.sweep, options.workdir)
-    for file in keep(sweep, machine.device()):
-        print(f"kept {file}")
-    found = list(kept(sweep))
-    if not found:
-        raise SystemExit(f"{sweep.directory}: no run is finished, and none is kept; train some first")
-    rows = rows_of([one for one, _ in found], references=sweep.references)
-    device = ", ".join(dict.fromkeys(device for _, device in found))
-    results = {"commit": machine.commit(), "rates": rates(rows, device), "changes": changes(rows)}
-    out = machine.RESULTS / f"{sweep.file.stem}.json"
-    out.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
-    print(f"{out}: {len(found)} runs, {len(results['rates'])} rates, {len(results['changes'])} changes")
+    rows, device, out = keep_and_collect(options_of(__doc__))
+    found = {"commit": machine.commit(), "rates": rates(rows, device), "changes": changes(rows)}
+    out.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    print(f"{out}: {len(found['rates'])} rates, {len(found['changes'])} changes")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Where consistency matters: one factor at a time from one base with audio and text in every step; 20 arms, 60 runs.
 
     joint-st sweep configs/sweeps/consistency.py --workers 2
-    joint-st sweep configs/sweeps/consistency.py --collect --json benchmarks/results/consistency.json
+    python -m benchmarks.kept_runs configs/sweeps/consistency.py
 
 Arms whose names begin with `without` have no consistency: `without` is the reference of the base, and `without_hour` that
 of `hour`. The base has `dtw`. The paper (arXiv 2308.06125) says that the best alignment is far from a random one, that the

@@ -3,7 +3,7 @@
     joint-st sweep configs/sweeps/text_options.py --only base audio_only --workers 2
     joint-st confusions runs/sweeps/text_options/base/seed_0
     joint-st sweep configs/sweeps/text_options.py --workers 2
-    joint-st sweep configs/sweeps/text_options.py --collect --json benchmarks/results/text_options.json
+    python -m benchmarks.kept_runs configs/sweeps/text_options.py
 
 In the base, the audio's embeddings enter the shared layers themselves, as in the paper. The arm `confusions` reads what
 the second command counts on the dev set. `wordpieces` is the reference of `one_frame`: most texts have more letters than

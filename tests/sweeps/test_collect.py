@@ -9,7 +9,7 @@ import jiwer
 import numpy as np
 import pytest
 
-from benchmarks import recorded
+from benchmarks import kept_runs
 from joint_st.errors import UserError
 from joint_st.evaluation.bootstrap import rates_over_seeds, relative_changes
 from joint_st.sweeps import load_sweep
@@ -251,26 +251,26 @@ def test_utterances_of_one_id_are_all_counted(swept, tmp_path):
 
 
 def test_runs_that_were_kept_give_the_rows_that_they_gave(swept, rows, monkeypatch, tmp_path):
-    monkeypatch.setattr(recorded, "KEPT", tmp_path)
+    monkeypatch.setattr(kept_runs, "KEPT", tmp_path)
     (swept.jobs[0].directory.metrics).write_text(
         "step,dev_full_context_wer,dev_streaming_wer\n1,,\n2,0.5,0.75\n3,,\n4,0.25,0.5\n"
     )
-    files = list(recorded.keep(swept, "a laptop"))
+    files = list(kept_runs.keep(swept, "a laptop"))
     assert [file.name for file in files] == [f"{job.run.arm}.seed_{job.run.seed}.json" for job in swept.jobs[:-1]]
     assert json.loads(files[0].read_text())["dev"] == [[2, 0.5, 0.75], [4, 0.25, 0.5]]
     assert not any(word in file.read_text() for file in files for word in ("called", "noon"))  # as the texts have
 
     # The runs themselves are gone; one more sweep of the same file finds what is kept.
     again = load_sweep(swept.file, tmp_path / "lost")
-    assert list(recorded.keep(again, "another")) == []
-    found = list(recorded.kept(again))
+    assert list(kept_runs.keep(again, "another")) == []
+    found = list(kept_runs.kept(again))
     assert {device for _, device in found} == {"a laptop"}
     assert {row["name"]: row for row in rows_of([one for one, _ in found], references=again.references)} == rows
 
     text = files[0].read_text()
     files[0].write_text(text.replace('"beta1":0.3', '"beta1":0.4'))
     with pytest.raises(UserError, match=f"{files[0].name}: of another config than"):
-        list(recorded.kept(again))
+        list(kept_runs.kept(again))
     files[0].write_text(text.replace('"contents":"', '"contents":"0'))
     with pytest.raises(UserError, match="evaluated on different utterances of test"):
-        rows_of([one for one, _ in recorded.kept(again)])
+        rows_of([one for one, _ in kept_runs.kept(again)])

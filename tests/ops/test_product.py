@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
 
+from joint_st.compile_check.compiled import matrix_flops
 from joint_st.models.conformer import ConformerLayer
+from joint_st.models.layer import Stack
 from joint_st.ops.product import round_products, rounded_product
 
 
@@ -52,3 +56,19 @@ def test_a_layer_takes_rounded_products_and_stays_close():
     assert [program.count("new_dtype=bfloat16") for program in programs] == [0, 2 * 11]
     plain, other = (layer(x, mask) for layer in layers)
     np.testing.assert_allclose(other, plain, atol=0.05)
+
+
+def test_rounded_products_are_kept_for_the_gradient_like_exact_ones():
+    """A layer's gradient keeps its products with weights (`KEPT`), and does not take them again."""
+    kinds = {"heads": 2, "feed_forward": 2, "kernel": 3, "left_context": 4, "dropout": 0.0, "dtype": jnp.float32}
+    make = functools.partial(ConformerLayer, 8, **kinds)
+    exact, rounded = (Stack(lambda rngs: make(rngs=rngs), 2, remat=False, rngs=nnx.Rngs(0)) for _ in range(2))
+    round_products(rounded)
+    x, mask = jax.random.normal(jax.random.key(0), (1, 6, 8)), jnp.ones((1, 6), bool)
+
+    def flops(stack):
+        graph, weights = nnx.split(stack)
+        loss = jax.grad(lambda weights: nnx.merge(graph, weights)(x, mask).sum())
+        return matrix_flops(jax.make_jaxpr(loss)(weights))
+
+    assert flops(rounded) == flops(exact)

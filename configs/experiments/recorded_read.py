@@ -1,0 +1,36 @@
+"""Does text help with recorded speech? One reader, 1.1 hours to train on, and sentences of novels as text.
+
+    JOINT_ST_DATA=... joint-st train configs/experiments/recorded_read.py
+
+It is the experiment `recorded.py` on its corpus `arctic` alone, and the base of the sweep `configs/sweeps/recorded_read.py`.
+Batches are half as long, since so little speech needs steps more than it needs long ones, and the streaming layers, of which
+there are more, see ahead by a length that is drawn for each step. It takes 4,000 steps, 12 epochs of the speech.
+"""
+
+from pathlib import Path
+
+from joint_st.config import Config, TextSource, load, override
+
+BASE = Path(__file__).with_name("recorded.py")
+
+
+def config() -> Config:
+    base = load(BASE)
+    return override(
+        base,
+        {
+            "name": "recorded_read",
+            "data.train": base.data.train[:1],
+            "data.dev": base.data.dev[:1],
+            "data.test": {"arctic": base.data.test["arctic"]},
+            "data.text": [TextSource(path="$JOINT_ST_DATA/text/english_novels.txt", language="en-us")],
+            "data.max_seconds": 6.0,
+            "data.batch_size": 4,
+            "data.buckets": 2,
+            "model.streaming_layers": 3,
+            "model.full_context_layers": 2,
+            "model.look_ahead_ms": (0, 160, 320, 640),
+            "training.steps": 4_000,
+            "training.evaluate_every": 1_000,
+        },
+    )

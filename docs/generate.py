@@ -341,6 +341,11 @@ ARMS = (
     "consistency under `dtw`, all on the same speech. Changes are between the same seeds and utterances; their intervals "
     "are not corrected for their number."
 )
+RECORDED_ARMS = (
+    "Five arms, as many steps of speech each: no text; the auxiliary CTC of phonemes; text that is reconstructed; and "
+    "consistency under two alignments. The language model is a 3-gram of the transcripts and the texts, the same for all "
+    "arms, its weights tuned on the dev set."
+)
 TURNS = (
     "All took turns in one process with as many threads each; times are medians over the rounds, and the range in brackets "
     "is that of the middle 80 % of the rounds' ratios. Above 1, ours is faster. Letters are sizes: `B` utterances, `T` "
@@ -371,14 +376,19 @@ RESULT_SECTIONS = (
         COLLECT.format("text_injection_read"),
         SWEEP_PARTS,
     ),
-    (
-        "What text adds: recorded English",
-        "recorded",
-        "Five arms on all recordings, as many steps of speech each: no text; the auxiliary CTC of phonemes; text that is "
-        "reconstructed; and consistency under two alignments. The language model is a 3-gram of the transcripts and the "
-        "texts, the same for all arms, its weights tuned on the dev set.",
-        "python -m benchmarks.recorded configs/sweeps/recorded.py",
-        RECORDED_PARTS,
+    *(
+        (
+            f"What text adds: {title}",
+            name,
+            f"{RECORDED_ARMS} {more}",
+            f"joint-st sweep configs/sweeps/{name}.py\npython -m benchmarks.recorded configs/sweeps/{name}.py",
+            RECORDED_PARTS,
+        )
+        for name, title, more in (
+            ("recorded_read", "recorded reading", "An hour of one reader, and sentences of novels as text."),
+            ("recorded", "recorded English", "All recordings of English."),
+            ("recorded_dutch", "recorded Dutch", "Two readers, 1.4 hours."),
+        )
     ),
     (
         "Memory and traffic on TPU slices, compiled without one",

@@ -10,7 +10,7 @@ speech, and are decoded greedily and with the same 3-gram of the transcripts and
 from joint_st.sweeps import Run
 
 BASE = "../experiments/recorded.py"
-REFERENCES = ("audio_only", "reconstruction")
+REFERENCES = ("audio_only", "audio_units", "reconstruction")
 SEEDS = range(3)
 
 WITHOUT_TEXT = {

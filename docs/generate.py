@@ -331,8 +331,9 @@ RECORDED_PARTS = tuple(
     for decoder in ("greedy", "lm")
     for head in ("full_context", "streaming")
     for what, of in (
-        ("WER", ""),
+        ("WER on test splits, {seeds} seeds, {steps} steps", ""),
         ("Change from `audio_only`, in % of its errors", "_versus_audio_only"),
+        ("Change from `audio_units`, in % of its errors", "_versus_audio_units"),
         ("Change from `reconstruction`, in % of its errors", "_versus_reconstruction"),
     )
 )
@@ -385,7 +386,12 @@ RESULT_SECTIONS = (
             RECORDED_PARTS,
         )
         for name, title, more in (
-            ("recorded_read", "recorded reading", "An hour of one reader, and sentences of novels as text."),
+            (
+                "recorded_read",
+                "recorded reading",
+                "An hour of one reader, and sentences of novels as text. `synthetic` is `audio_units` with some of these "
+                "sentences spoken by a machine.",
+            ),
             ("recorded", "recorded English", "All recordings of English."),
             ("recorded_dutch", "recorded Dutch", "Two readers, 1.4 hours."),
         )

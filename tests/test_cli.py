@@ -266,6 +266,13 @@ def test_transcribe_prints_names_only_for_several_files(stand_in, capsys, run, t
         ("train {config} more", "unrecognized arguments: more"),
         ("train {config} --model.widht 3", "model.widht: unknown key (= 3); did you mean model.width?"),
         ("train {config} --workdri x", "--workdri: unknown option; did you mean --workdir?"),
+        ("train {config} --with mine.py", "--with: stands before the command: joint-st --with FILE COMMAND"),
+        (
+            "evaluate {run} --with mine.py",
+            "unrecognized arguments: --with mine.py; it stands before the command: joint-st",
+        ),
+        ("--with {missing} evaluate {run}", "{missing}: no such file"),
+        ("--with", "argument --with: expected one argument (see `joint-st --help`)"),
         ("train {config} --profile 15:10", "argument --profile: 15:10 has no step in it; FROM must be below TO"),
         ("train {config} --profile 10", "argument --profile: '10' is not FROM:TO, two whole numbers such as 10:15"),
         ("train {config} --profile 10:-1", "argument --profile: '10:-1' is not FROM:TO"),

@@ -154,8 +154,8 @@ def test_text_that_nothing_trains_on_is_named(changes, lines):
             (
                 {f"losses.norms{field}": 3},
                 f"losses.norms{field}: unknown key (= 3); losses has ctc, cr_ctc, unit_ctc, reconstruction, "
-                "consistency; a section that a config file of your own defines is known to that file alone, "
-                "until you move it into joint_st/config/sections",
+                "consistency; a section that a Python file of your own defines is known to commands that are given the "
+                "file: joint-st --with FILE COMMAND",
             )
             for field in ("", ".weight")
         ),

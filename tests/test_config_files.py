@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import pytest
 
+import joint_st.config.file
 from joint_st.config import (
     TfdsSource,
     load,
     save,
 )
+from joint_st.config.file import extend, extensions
+from joint_st.config.registry import unregister
 from tests.test_config import CONFIG, message
 
 PREAMBLE = "from joint_st.config import *\n"
@@ -121,3 +124,35 @@ def test_a_mistake_in_json(tmp_path):
     assert message(load, file).startswith(f'{file}: losses.norms: unknown key (= {{"weight": 1}}); losses has ctc, ')
     file.write_text("{")
     assert message(load, file) == f"{file}: not JSON: EOF while parsing an object at line 1 column 1"
+
+
+def test_a_file_that_registers_a_section_makes_it_known_to_the_json_of_a_run(tmp_path, monkeypatch):
+    monkeypatch.setattr(joint_st.config.file, "_extensions", {})
+    own, run = tmp_path / "mine.py", tmp_path / "run.json"
+    own.write_text(
+        """
+from joint_st.config import LossConfig, override, register, Config
+
+@register("losses.squares")
+class SquaresConfig(LossConfig):
+    weight: float = 0.0
+
+def config():
+    return override(BASE, {"losses.squares.weight": 0.5})
+""".replace("BASE", f"Config.model_validate_json({CONFIG.model_dump_json()!r})")
+    )
+    run.write_text('{"data": {"train": [{"kind": "manifest", "path": "a"}]}, "losses": {"squares": {"weight": 1}}}')
+    assert message(load, run).endswith("given the file: joint-st --with FILE COMMAND")
+    extend(own)
+    try:
+        extend(tmp_path / "." / "mine.py")  # would register the section a second time
+        assert load(run).losses.squares.weight == 1
+        assert load(own).losses.squares.weight == 0.5
+        assert extensions() == [str(own)]
+    finally:
+        unregister("losses.squares")
+
+    assert message(extend, tmp_path / "other.py").startswith(f"{tmp_path / 'other.py'}: no such file")
+    (tmp_path / "other.py").write_text("x = 1\nx.y\n")
+    assert message(extend, tmp_path / "other.py").startswith(f"{tmp_path / 'other.py'}:2: AttributeError: ")
+    assert extensions() == [str(own)]

@@ -25,7 +25,7 @@ from joint_st.cli import (
     train,
     transcribe,
 )
-from joint_st.cli.parser import Commands, Parser
+from joint_st.cli.parser import WITH, Commands, Extend, Parser
 from joint_st.cli.version import Version
 from joint_st.distributed.host_memory import keep_host_memory
 from joint_st.errors import Stalled, UserError, refusal, told
@@ -121,7 +121,8 @@ def _interrupted() -> int:
 
 def _run(arguments: list[str]) -> None:
     launcher_options = []
-    if arguments[:1] == ["sweep"] and "--" in arguments:
+    command = next((n for n in range(0, len(arguments), 2) if arguments[n] != WITH), 0)
+    if arguments[command : command + 1] == ["sweep"] and "--" in arguments:
         end = arguments.index("--")
         arguments, launcher_options = arguments[:end], arguments[end + 1 :]
     options = _parser().parse_args(arguments)
@@ -134,6 +135,13 @@ def _parser() -> Parser:
     parser = Parser(prog="joint-st", description="Train and evaluate joint speech-text encoders.")
     parser.add_argument(
         "--version", action=Version, nargs=0, help="show the versions of this package and of what it uses"
+    )
+    parser.add_argument(
+        WITH,
+        metavar="FILE",
+        dest="extensions",
+        action=Extend,
+        help="run a Python file of yours first, so that the command knows the sections, losses and kinds that it registers",
     )
     commands = Commands(parser)
     for command in COMMANDS:

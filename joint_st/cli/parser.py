@@ -25,6 +25,10 @@ OVERRIDES = "[--dotted.path VALUE ...]"
 TRUTH = {"true", "false", "yes", "no", "on", "off", "1", "0"}
 """Values that may follow a flag of a true-or-false field; anything else belongs to the next argument."""
 
+WITH = "--with"
+"""Option before the command that names a Python file to run first."""
+WITH_IS_FIRST = f"stands before the command: joint-st {WITH} FILE COMMAND"
+
 LEAST_WINDOW = 2
 """Shortest window in seconds: shorter ones would cut most words."""
 MOST_WINDOW = 3600
@@ -72,8 +76,19 @@ class Parser(argparse.ArgumentParser):
     def _nearest(self, option: str) -> str:
         """Return a hint at the option that was probably meant; empty where none is similar."""
         name = option.partition("=")[0]
+        if name == WITH:
+            return f"; it {WITH_IS_FIRST}"
         near = difflib.get_close_matches(name, self.own_options(), 1) if name.startswith("--") else []
         return f"; did you mean {near[0]}?" if near else ""
+
+
+class Extend(argparse.Action):
+    """An option that names a Python file, which is run at once: what it registers is known to what is parsed later."""
+
+    def __call__(self, parser, namespace, values, option_string=None) -> None:
+        from joint_st.config.file import extend
+
+        extend(values)
 
 
 class Commands:
@@ -85,7 +100,7 @@ class Commands:
             prog=parser.prog, metavar="COMMAND", help=argparse.SUPPRESS, required=True
         )
         # Written by hand, because argparse breaks its own list of subcommands over two lines.
-        parser.usage = "%(prog)s [-h] COMMAND ..."
+        parser.usage = f"%(prog)s [-h] [{WITH} FILE] COMMAND ..."
         parser.epilog = "commands:"
 
     def add(self, name: str, summary: str, examples: str, usage: str | None = None, config_type: str = "") -> Parser:
@@ -157,6 +172,8 @@ def _refuse_misspelt(path: str, options: Mapping[str, bool | None], fields: Sequ
     """Refuse a misspelt option such as `--workdri`, which was not meant as a field of the config."""
     from joint_st.config.problems import nearest
 
+    if f"--{path}" == WITH:
+        raise UserError(f"{WITH}: {WITH_IS_FIRST}")
     known = [option.removeprefix("--") for option in options]
     if "." not in path and path not in fields and (near := nearest(path, known)):
         raise UserError(f"--{path}: unknown option; did you mean --{near}?")

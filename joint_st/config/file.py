@@ -96,6 +96,26 @@ def docstring(path: str | os.PathLike[str]) -> str:
     return ast.get_docstring(ast.parse(path.read_bytes())) or ""
 
 
+_extensions: dict[Path, tuple[str, types.ModuleType]] = {}
+"""The files of the user's that `extend` has run, as they were named, by their resolved paths."""
+
+
+def extend(path: str | os.PathLike[str]) -> None:
+    """Run a Python file of the user's, so that the sections, losses and kinds that it registers are known from now on, in
+    the configs of runs too. A config file that is named by `load` later is not run a second time.
+
+    Raises `UserError` with one line for anything that goes wrong in the file.
+    """
+    resolved = Path(path).resolve()
+    if resolved not in _extensions:
+        _extensions[resolved] = os.fspath(path), from_python(path, lambda module: module)
+
+
+def extensions() -> list[str]:
+    """Return the files that `extend` has run, as they were named."""
+    return [name for name, _ in _extensions.values()]
+
+
 def from_python(path: str | os.PathLike[str], make: Callable[[types.ModuleType], Made]) -> Made:
     """Run a Python file of the user's and return what `make` makes of its names.
 
@@ -105,11 +125,13 @@ def from_python(path: str | os.PathLike[str], make: Callable[[types.ModuleType],
     path = Path(path)
     if not path.is_file():
         raise UserError(f"{path}: no such file{_hint(path)}")
-    module = types.ModuleType("joint_st_config_file")
+    _, known = _extensions.get(path.resolve(), ("", None))
+    module = known or types.ModuleType("joint_st_config_file")
     module.__file__ = str(path)
     # The file is the user's and may raise anything: its place and its message are what helps.
     try:
-        exec(compile(path.read_bytes(), str(path), "exec"), module.__dict__)
+        if not known:
+            exec(compile(path.read_bytes(), str(path), "exec"), module.__dict__)
         return make(module)
     except UserError:
         raise

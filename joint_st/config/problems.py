@@ -73,8 +73,8 @@ def unknown_key(path: str, value: Any, at: str, section: type[Section]) -> list[
     hint = f"did you mean {near}?" if near else f"{at or 'a config'} has {', '.join(section.model_fields)}"
     if not near and is_group(at):
         hint += (
-            "; a section that a config file of your own defines is known to that file alone, "
-            "until you move it into joint_st/config/sections"
+            "; a section that a Python file of your own defines is known to commands that are given the file: "
+            "joint-st --with FILE COMMAND"
         )
     return [f"{path}: unknown key (= {shown(value)}); {hint}"]
 

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from joint_st import storage
+from joint_st.config.file import extensions
 from joint_st.errors import UserError
 from joint_st.sweeps.sweep import Job
 
@@ -72,7 +73,8 @@ def noting_submission(job: Job, command: Sequence[str]) -> list[str]:
 def train_arguments(job: Job, workdir: str | None = None) -> list[str]:
     """Return the arguments of `joint-st` that start or continue a job's training, in its directory or in `workdir`."""
     flags = [f"--{path}={value}" for path, value in job.values.items()]
-    return ["train", str(job.base), "--workdir", workdir or str(job.directory.root), *flags]
+    own = (part for file in extensions() for part in ("--with", file))
+    return [*own, "train", str(job.base), "--workdir", workdir or str(job.directory.root), *flags]
 
 
 def find_launcher(name: str, options: Sequence[str] = (), workdir: str = "", scripts: Path = SCRIPTS) -> Launcher:

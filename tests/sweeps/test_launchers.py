@@ -11,11 +11,13 @@ from pathlib import Path
 
 import pytest
 
+import joint_st.config.file
 from joint_st.cli import main
 from joint_st.errors import UserError
 from joint_st.sweeps import load_sweep
 from joint_st.sweeps.launchers import find_launcher, submission
 from joint_st.sweeps.locks import is_locked
+from joint_st.sweeps.runner import train_command
 from joint_st.sweeps.status import look, state_in_words
 from tests.sweeps.conftest import FAKE, write_sweep
 from tests.sweeps.test_runner import signals_as_in_a_terminal, starts, wait_for  # noqa: F401
@@ -75,6 +77,14 @@ def start(*arguments: str) -> subprocess.Popen:
 
 def queue(place: Path) -> list[str]:
     return (place / "queue").read_text().splitlines()
+
+
+def test_a_run_is_trained_with_the_files_that_extend_the_sweep(place, monkeypatch):
+    (job,) = load_sweep(write_sweep(place, "yield Run('a')"), "out").jobs
+    monkeypatch.setattr(joint_st.config.file, "_extensions", {place / "mine.py": ("mine.py", None)})
+    told = ["--with", "mine.py", "train", str(place / "base.py"), "--workdir", "out/a/seed_0"]
+    assert train_command(job)[2 : 3 + len(told)] == ["joint_st", *told]
+    assert find_launcher("./queues.sh")(job)[1 : 3 + len(told)] == ["--", "joint-st", *told]
 
 
 def test_what_a_script_is_told(place):

@@ -14,7 +14,8 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
-from joint_st.config import Source
+from joint_st import storage
+from joint_st.config import Config, Source
 from joint_st.json_files import NOT_JSON
 from joint_st.runs import checksums
 from joint_st.runs.directory import RunDirectory
@@ -104,6 +105,25 @@ def _hash(data: bytes) -> str:
 def identity(run: RunDirectory, step: int) -> str:
     """Return a text that changes with any file of a checkpoint; empty where it has no checksums."""
     return checksums.identity(run.checkpoints / str(step))
+
+
+def last_table(run: RunDirectory, step: int, config: Config) -> Path:
+    """Return the file of the table of a checkpoint that ends a training: of the config's test splits, greedily, and by the
+    beam with the run's own n-gram where there is such a table.
+
+    The weights of the n-gram, which are found on the dev set, are part of the table's name.
+    """
+    order = config.evaluation.ngram_order
+    if order and run.evaluations.is_dir():
+        beam = f", word {order}-gram {run.ngram.name} weight "
+        tables = run.evaluations.glob(f"step_{step}_*{SUFFIX}")
+        for file in sorted(tables, key=storage.modified, reverse=True):
+            table = file.with_name(file.name.removesuffix(SUFFIX) + ".json")
+            origin = read_origin(table.with_suffix(".jsonl"))
+            names = [] if origin is None else sorted(origin.decoders, reverse=True)
+            if len(names) == 2 and names[0] == "greedy" and beam in names[1] and ", tuned on " in names[1]:
+                return table
+    return run.evaluation(step, config.data.test)
 
 
 def is_of(table: Path, run: RunDirectory, step: int, sources: Mapping[str, Source]) -> bool:

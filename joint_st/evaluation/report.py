@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import string
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -43,6 +44,12 @@ def numbered(ids: Iterable[str]) -> list[Numbered]:
         found.append((id, seen[id]))
         seen[id] += 1
     return found
+
+
+def without_tuned_weights(decoder: str) -> str:
+    """Return the name of a decoder without the weights in it, where these were tuned on a dev set: `beam 16, word 3-gram
+    lm.arpa, tuned on dev`. Two runs whose decoders differ in such weights alone were evaluated alike."""
+    return re.sub(r"( weight \S+)? bonus [^\s,]+", "", decoder) if ", tuned on " in decoder else decoder
 
 
 STATED = ("speaker", "language", "noise", "snr", "synthetic")

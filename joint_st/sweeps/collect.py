@@ -16,7 +16,7 @@ from joint_st.config import Config
 from joint_st.config.tree import leaves
 from joint_st.errors import UserError
 from joint_st.evaluation.bootstrap import rates_over_seeds, relative_changes
-from joint_st.evaluation.report import Numbered, numbered
+from joint_st.evaluation.report import Numbered, numbered, without_tuned_weights
 from joint_st.evaluation.wer import ALL
 from joint_st.passes import FULL_CONTEXT
 from joint_st.sweeps.sweep import Job
@@ -95,7 +95,7 @@ def read_evaluation(job: Job, table: Path) -> RunEvaluation:
                     f"{table.with_suffix('.jsonl')}: has no errors by subset; "
                     f"evaluate it again: joint-st evaluate {job.directory.root}"
                 )
-            heads = records.setdefault((record["split"], record["decoder"]), {})
+            heads = records.setdefault((record["split"], without_tuned_weights(record["decoder"])), {})
             heads.setdefault(record["head"], []).append(record)
     counts = {key: _counts({head: _by_id(own) for head, own in heads.items()}) for key, heads in records.items()}
     return RunEvaluation(job, rows[0]["step"], rows[0]["normalizer"], counts)

@@ -171,14 +171,15 @@ def _change_from(reference: str, form: str):
 
 def result_line(table: Path) -> str:
     """Return the rates of an evaluation's table in one line: `test full_context 23.8 % (heard 8.3, text_only 109.8),
-    ...`."""
+    ...`; with each beam after the greedy ones."""
     parts: dict[tuple, dict[str, str]] = {}
     for row in json.loads(table.read_bytes()):
         rate = "-" if row["wer"] is None else f"{100 * row['wer']:.1f}"
-        parts.setdefault((row["split"], row["head"]), {})[row["subset"]] = rate
+        parts.setdefault((row["split"], row["head"], row["decoder"]), {})[row["subset"]] = rate
     texts = []
-    for (split, head), rates in parts.items():
+    for (split, head, decoder), rates in sorted(parts.items(), key=lambda part: part[0][2] != "greedy"):
         overall = rates.pop("all")
         rest = ", ".join(f"{subset} {rate}" for subset, rate in rates.items())
-        texts.append(f"{split} {head} WER {overall} %" + (f" ({rest})" if rest else ""))
+        beam = "" if decoder == "greedy" else f" {decoder.partition(',')[0]}"
+        texts.append(f"{split} {head}{beam} WER {overall} %" + (f" ({rest})" if rest else ""))
     return ", ".join(texts)

@@ -13,6 +13,7 @@ from joint_st.config import ManifestSource, load, override, save
 from joint_st.data.normalizers import normalizer
 from joint_st.errors import UserError
 from joint_st.evaluation import tuning
+from joint_st.evaluation.origin import last_table
 from joint_st.lm.arpa import read_arpa
 from joint_st.runs.directory import RunDirectory
 from joint_st.training.asr import print_last_table
@@ -262,6 +263,11 @@ def test_the_last_table_of_a_run_has_an_n_gram_of_its_own_texts(run, splits, tmp
     (table,) = own.glob("evaluations/*tuned_on_dev.json")
     decoders = {row["decoder"].partition(" weight")[0] for row in json.loads(table.read_text())}
     assert decoders == {"greedy", "beam 16, word 2-gram lm.arpa"}
+    # A sweep finds it.
+    step = json.loads(table.read_text())[0]["step"]
+    assert last_table(RunDirectory(own), step, config) == table
+    greedy = override(config, {"evaluation.ngram_order": 0})
+    assert last_table(RunDirectory(own), step, greedy).name == f"step_{step}_test.json"
     with pytest.raises(UserError, match="evaluation.ngram_order: 2, and data.dev names no source"):
         override(config, {"data.dev": []})
     with pytest.raises(UserError, match=r"evaluation.ngram_order: 2, and data.test.test is also in data.dev"):

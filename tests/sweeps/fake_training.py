@@ -6,6 +6,7 @@ is continued; `deaf...` is long and ignores SIGTERM; `long...` has saved, is lon
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import signal
@@ -16,6 +17,7 @@ import numpy as np
 
 from joint_st import storage
 from joint_st.config import load, override, save
+from joint_st.evaluation.origin import SUFFIX, Origin
 from joint_st.evaluation.report import make_rows, score, write_rows, write_utterances
 from joint_st.runs.directory import COMPLETE, RunDirectory
 
@@ -66,10 +68,17 @@ def evaluate(config, run: RunDirectory) -> None:
     rng = np.random.default_rng(config.seed)
     ids = [f"u{i}" for i in range(len(SENTENCES))]
     scored = []
+    decoders = {"greedy": config.optimizer.beta1}
+    if order := config.evaluation.ngram_order:
+        # Another weight for each seed, as tuning finds.
+        name = f"beam 16, word {order}-gram lm.arpa weight {config.seed + 0.5:g} bonus 2, tuned on dev"
+        decoders[name] = config.optimizer.beta1 / 2
     for split in config.data.test:
-        for head, times in (("streaming", 2), ("full_context", 1)):
+        for (decoder, rate), (head, times) in itertools.product(
+            decoders.items(), (("streaming", 2), ("full_context", 1))
+        ):
             heard = [
-                " ".join(word if rng.uniform() > times * config.optimizer.beta1 else "what" for word in text.split())
+                " ".join(word if rng.uniform() > times * rate else "what" for word in text.split())
                 for text in SENTENCES
             ]
             scored += score(
@@ -79,12 +88,18 @@ def evaluate(config, run: RunDirectory) -> None:
                 [1.0] * len(ids),
                 split=split,
                 head=head,
+                decoder=decoder,
                 subset_of=lambda word: "text_only" if word == "name" else "heard",
             )
     rows = make_rows(scored, normalizer="none v1", step=config.training.steps)
-    table = run.evaluation(config.training.steps, config.data.test)
+    table = run.evaluation(config.training.steps, config.data.test, decoders)
     write_rows(rows, table)
-    write_utterances(scored, table.with_suffix(".jsonl"))
+    utterances = table.with_suffix(".jsonl")
+    write_utterances(scored, utterances)
+    if order:
+        fingerprints = {decoder: decoder for decoder in decoders}
+        origin = Origin.of(run, config.training.steps, "none v1", config.data.test, fingerprints, 12.0)
+        utterances.with_suffix(SUFFIX).write_text(origin.content(utterances.read_text()))
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from pathlib import Path
 
 import jiwer
 import numpy as np
@@ -12,10 +13,13 @@ import pytest
 from benchmarks import kept_runs
 from joint_st.errors import UserError
 from joint_st.evaluation.bootstrap import rates_over_seeds, relative_changes
+from joint_st.evaluation.report import without_tuned_weights
 from joint_st.sweeps import load_sweep
 from joint_st.sweeps.collect import read_evaluation, rows_of
 from joint_st.sweeps.run_sweep import print_table
 from joint_st.sweeps.runner import train_command
+from joint_st.sweeps.status import look
+from joint_st.sweeps.table import result_line
 from tests.sweeps import fake_training
 from tests.sweeps.conftest import write_sweep
 
@@ -274,3 +278,62 @@ def test_runs_that_were_kept_give_the_rows_that_they_gave(swept, rows, monkeypat
     files[0].write_text(text.replace('"contents":"', '"contents":"0'))
     with pytest.raises(UserError, match="evaluated on different utterances of test"):
         rows_of([one for one, _ in kept_runs.kept(again)])
+
+
+def test_runs_that_end_with_an_n_gram_of_their_own_are_finished_and_compared(tmp_path, capsys):
+    """Its weights are tuned for each run, and are part of the names of its table and of its decoder."""
+    ngram = {"data.dev": '[{"kind": "tfds", "name": "grammar", "split": "dev"}]', "evaluation.ngram_order": 3}
+    runs = f"""\
+for seed in range(2):
+    yield Run("a", {{"optimizer.beta1": 0.3, **{ngram}}}, seed)
+    yield Run("b", {{"optimizer.beta1": 0.15, **{ngram}}}, seed)"""
+    sweep = load_sweep(write_sweep(tmp_path, runs, 'REFERENCE = "a"'), tmp_path / "out")
+    for job in sweep.jobs:
+        fake_training.main(*train_command(job)[4:])
+    tables = [look(job).evaluation for job in sweep.jobs]
+    assert all(f"weight_{job.run.seed}.5" in table.name for job, table in zip(sweep.jobs, tables, strict=True))
+    line = result_line(tables[0])
+    assert line.startswith("test streaming WER ") and ", test full_context beam 16 WER " in line
+    assert line.index("beam 16") > line.index("test full_context WER")
+
+    file = tmp_path / "rows.json"
+    print_table(sweep, [], file, None)
+    rows = json.loads(file.read_text())
+    beam = "beam 16, word 3-gram lm.arpa, tuned on dev"
+    assert [(row["name"], row["decoder"]) for row in rows] == [(a, d) for a in "ab" for d in ("greedy", beam)]
+    for row in rows:
+        records = [
+            [json.loads(text) for text in table.with_suffix(".jsonl").read_text().splitlines()]
+            for job, table in zip(sweep.jobs, tables, strict=True)
+            if job.run.arm == row["name"]
+        ]
+        kind = row["decoder"].partition(" ")[0]
+        own = [[r for r in one if r["decoder"].startswith(kind) and r["head"] == "full_context"] for one in records]
+        expected = [jiwer.wer([r["reference"] for r in one], [r["hypothesis"] for r in one]) for one in own]
+        assert row["wer_by_seed"] == pytest.approx(expected)
+    assert rows[1]["wer"] < rows[0]["wer"] and rows[3]["relative_to"]["a"]["all"]["change"] < 0
+
+    # A later evaluation by another language model does not take its place.
+    other = str(tables[0]).replace("lm.arpa", "other.arpa")
+    for ending in (".json", ".jsonl", ".origin.json"):
+        text = Path(str(tables[0]).removesuffix(".json") + ending).read_text()
+        text = text.replace("lm.arpa", "other.arpa") if ending == ".origin.json" else text
+        Path(other.removesuffix(".json") + ending).write_text(text)
+    assert look(sweep.jobs[0]).evaluation == tables[0]
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("greedy", "greedy"),
+        ("beam 16", "beam 16"),
+        ("beam 16, word 3-gram a.arpa weight 0.5 bonus 2", None),
+        (
+            "beam 8, word 3-gram a.arpa weight 0.5 bonus -1e-05, h.txt bonus 5, rescored by label LSTM lm step 8 weight 1 "
+            "bonus 0.5, tuned on dev",
+            "beam 8, word 3-gram a.arpa, h.txt, rescored by label LSTM lm step 8, tuned on dev",
+        ),
+    ],
+)
+def test_weights_that_were_tuned_are_not_part_of_what_is_compared(name, expected):
+    assert without_tuned_weights(name) == (expected or name)

@@ -319,7 +319,7 @@ def result_page() -> str:
 
 
 SWEEP_PARTS = (
-    ("WER on `{split}`, {utterances} utterances, {seeds} seeds, decoder {decoder}, normaliser {normalizer}:", "rates"),
+    ("WER on `{split}`, {utterances} utterances, seeds: {seeds}, decoder {decoder}, normaliser {normalizer}:", "rates"),
     ("Change from `audio_only`, in % of its errors:", "relative_to_audio_only"),
     ("Change from `reconstruction`, in % of its errors:", "relative_to_reconstruction"),
 )
@@ -331,7 +331,7 @@ RECORDED_PARTS = tuple(
     for decoder in ("greedy", "lm")
     for head in ("full_context", "streaming")
     for what, of in (
-        ("WER on test splits, {seeds} seeds, {steps} steps", ""),
+        ("WER on test splits (seeds: {seeds}; best checkpoints: {steps} steps)", ""),
         ("Change from `audio_only`, in % of its errors", "_versus_audio_only"),
         ("Change from `audio_units`, in % of its errors", "_versus_audio_units"),
         ("Change from `reconstruction`, in % of its errors", "_versus_reconstruction"),
@@ -345,7 +345,7 @@ ARMS = (
 RECORDED_ARMS = (
     "Five arms, as many steps of speech each: no text; the auxiliary CTC of phonemes; text that is reconstructed; and "
     "consistency under two alignments. The language model is a 3-gram of the transcripts and the texts, the same for all "
-    "arms, its weights tuned on the dev set."
+    "arms, its weights tuned on the dev set. Arms without a finished run are left out."
 )
 TURNS = (
     "All took turns in one process with as many threads each; times are medians over the rounds, and the range in brackets "
@@ -394,6 +394,20 @@ RESULT_SECTIONS = (
             ),
             ("recorded", "recorded English", "All recordings of English."),
             ("recorded_dutch", "recorded Dutch", "Two readers, 1.4 hours."),
+        )
+    ),
+    *(
+        (
+            title,
+            name,
+            f"{what} One factor at a time from the arm `base`, which has speech and text in every step "
+            "(`configs/experiments/text_and_speech.py`); the file of the sweep says what each arm changes.",
+            f"joint-st sweep configs/sweeps/{name}.py\npython -m benchmarks.kept_runs configs/sweeps/{name}.py",
+            (SWEEP_PARTS[0], ("Change from `base`, in % of its errors:", "relative_to_base")),
+        )
+        for name, title, what in (
+            ("text_options", "Choices of text injection", "How text enters the model."),
+            ("consistency", "Choices of consistency", "Where consistency matters."),
         )
     ),
     (

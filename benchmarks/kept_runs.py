@@ -1,12 +1,13 @@
-"""Rows of a sweep whose runs were trained bit by bit: keeps the errors of finished runs, and makes the rows of all kept.
+"""Rows of a sweep whose runs were trained at several times: keeps finished runs, and makes the rows of all that are kept.
 
     joint-st sweep configs/sweeps/text_options.py --workers 2
     python -m benchmarks.kept_runs configs/sweeps/text_options.py
 
 Some sweeps take longer than a machine is lent. So what the rows need of each finished run is kept in
 `benchmarks/results/runs/SWEEP/`, and is small: the errors of every utterance, without its words, and the dev set's error
-rates in training. The second command keeps what is new, and writes `benchmarks/results/SWEEP.json` again from all that is
-kept, with the rows of `joint-st sweep --collect --json`; where there is nothing new it does the same.
+rates in training. `commit` there is that of the checkout which kept the run. The second command keeps what is new, and writes
+`benchmarks/results/SWEEP.json` again from all that is kept, with the rows of `joint-st sweep --collect --json`; where there is
+nothing new it does the same.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from joint_st.cli import main
+from joint_st.cli import _command, main
 from joint_st.config import ManifestSource, TfdsSource
 from joint_st.decoding.decoders import Beam, Greedy
 from joint_st.decoding.fusion import Weights
@@ -384,3 +384,17 @@ def test_a_mistake_is_one_line_and_status_2(capsys, config, run, arguments, line
     assert out == ""
     assert err.startswith(f"joint-st: error: {line.format(**names)}")
     assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "command"),
+    [
+        ("sweep a.py -- --nodes 1", "sweep"),
+        ("--with a.py sweep b.py", "sweep"),
+        ("--with=a.py --with sweep evaluate run", "evaluate"),
+        ("--with a.py", ""),
+        ("", ""),
+    ],
+)
+def test_the_command_stands_after_the_files_to_run_first(arguments, command):
+    assert _command(arguments.split()) == command

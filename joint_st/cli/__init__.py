@@ -121,14 +121,24 @@ def _interrupted() -> int:
 
 def _run(arguments: list[str]) -> None:
     launcher_options = []
-    command = next((n for n in range(0, len(arguments), 2) if arguments[n] != WITH), 0)
-    if arguments[command : command + 1] == ["sweep"] and "--" in arguments:
+    if _command(arguments) == "sweep" and "--" in arguments:
         end = arguments.index("--")
         arguments, launcher_options = arguments[:end], arguments[end + 1 :]
     options = _parser().parse_args(arguments)
     options.launcher_options = launcher_options
     checksums.verify(not getattr(options, "no_verify", False))
     options.run(options)
+
+
+def _command(arguments: Sequence[str]) -> str:
+    """Return the command among the arguments, which stands after all `--with FILE` and `--with=FILE`; "" if there is none."""
+    todo = iter(arguments)
+    for argument in todo:
+        if argument == WITH:
+            next(todo, None)
+        elif not argument.startswith(f"{WITH}="):
+            return argument
+    return ""
 
 
 def _parser() -> Parser:

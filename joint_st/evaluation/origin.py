@@ -107,23 +107,39 @@ def identity(run: RunDirectory, step: int) -> str:
     return checksums.identity(run.checkpoints / str(step))
 
 
-def last_table(run: RunDirectory, step: int, config: Config) -> Path:
-    """Return the file of the table of a checkpoint that ends a training: of the config's test splits, greedily, and by the
-    beam with the run's own n-gram where there is such a table.
+def last_table(run: RunDirectory, step: int, config: Config) -> Path | None:
+    """Return the file of the table of a checkpoint that ends a training, of the config's test splits; None where there is
+    none that is whole and of the checkpoint and these splits.
 
-    The weights of the n-gram, which are found on the dev set, are part of the table's name.
+    It is decoded greedily, and by the beam with the run's own n-gram where there is such a table. The weights of that
+    n-gram, which are found on the dev set, are part of the table's name. Later evaluations of other splits, of one head or
+    with another look-ahead do not take its place.
     """
-    order = config.evaluation.ngram_order
+    tables, order = [], config.evaluation.ngram_order
     if order and run.evaluations.is_dir():
         beam = f", word {order}-gram {run.ngram.name} weight "
-        tables = run.evaluations.glob(f"step_{step}_*{SUFFIX}")
-        for file in sorted(tables, key=storage.modified, reverse=True):
+        for file in sorted(run.evaluations.glob(f"step_{step}_*{SUFFIX}"), key=storage.modified):
             table = file.with_name(file.name.removesuffix(SUFFIX) + ".json")
-            origin = read_origin(table.with_suffix(".jsonl"))
-            names = [] if origin is None else sorted(origin.decoders, reverse=True)
-            if len(names) == 2 and names[0] == "greedy" and beam in names[1] and ", tuned on " in names[1]:
-                return table
-    return run.evaluation(step, config.data.test)
+            decoders = _decoders(file)
+            own = (
+                len(decoders) == 2 and decoders[0] == "greedy" and beam in decoders[1] and ", tuned on " in decoders[1]
+            )
+            if own and table == run.evaluation(step, config.data.test, decoders):
+                tables.append(table)
+    # The table and the utterances are written in this order, each atomically.
+    for table in (*tables, run.evaluation(step, config.data.test)):
+        whole = table.is_file() and table.with_suffix(".jsonl").is_file()
+        if whole and is_of(table, run, step, config.data.test):
+            return table
+    return None
+
+
+def _decoders(file: Path) -> list[str]:
+    """Return the names of the decoders in the file of an origin, in their order; none where it is damaged."""
+    try:
+        return list(json.loads(file.read_bytes())["decoders"])
+    except (OSError, *NOT_JSON, TypeError, KeyError):
+        return []
 
 
 def is_of(table: Path, run: RunDirectory, step: int, sources: Mapping[str, Source]) -> bool:

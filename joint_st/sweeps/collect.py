@@ -64,11 +64,10 @@ def rows_of(
 ) -> list[dict]:
     """Return one row for each arm (all, or those named), split and decoder, in the order given.
 
-    Rates are fractions, pooled over seeds: `wer`, `wer_heard`,
-    `wer_text_only` of the full-context head and `streaming_wer` and so on, each with `_low` and `_high`, the 95 %
-    interval of the bootstrap over seeds and utterances, and `_by_seed`. `overrides` are the fields of the config in
-    which the arms differ, by dotted path. `relative_to` holds, for each arm in `references`, the change of each rate
-    relative to that arm's. Raises `UserError` where runs were evaluated on different utterances.
+    Rates are fractions, pooled over seeds: `wer`, `wer_heard`, `wer_text_only` of the full-context head and
+    `streaming_wer` and so on, each with `_low` and `_high`, the 95 % interval of the bootstrap over seeds and utterances,
+    and `_by_seed`. `overrides` are the fields of the config in which the arms differ, by dotted path. `relative_to` holds,
+    for each arm in `references`, the change of each rate relative to that arm's. Raises `UserError` where runs were evaluated on different utterances.
     """
     _check_comparable(all_evaluations)
     evaluations: dict[str, list[RunEvaluation]] = {}

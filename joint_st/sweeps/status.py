@@ -20,7 +20,7 @@ from rich.text import Text
 from joint_st import storage
 from joint_st.config import load
 from joint_st.errors import UserError
-from joint_st.evaluation.origin import is_of, last_table
+from joint_st.evaluation.origin import last_table
 from joint_st.runs.directory import check_same
 from joint_st.sweeps.launchers import SILENT_SECONDS, last_sign, submission
 from joint_st.sweeps.locks import is_locked
@@ -64,14 +64,8 @@ def look(job: Job) -> State:
         return State(steps[-1], None, str(error), damaged=True)
     if steps[-1] < job.config.training.steps or load(run.config).data.test != job.config.data.test:
         return State(steps[-1], None)
-    tables = [(step, last_table(run, step, job.config)) for step in best]
-    # They are written in this order, each atomically.
-    whole = [
-        table
-        for step, table in tables
-        if table.is_file() and table.with_suffix(".jsonl").is_file() and is_of(table, run, step, job.config.data.test)
-    ]
-    return State(steps[-1], whole[0] if whole else None)
+    tables = (last_table(run, step, job.config) for step in best)
+    return State(steps[-1], next(filter(None, tables), None))
 
 
 def state_in_words(job: Job) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 from pathlib import Path
 
 import jiwer
@@ -313,12 +314,18 @@ for seed in range(2):
         assert row["wer_by_seed"] == pytest.approx(expected)
     assert rows[1]["wer"] < rows[0]["wer"] and rows[3]["relative_to"]["a"]["all"]["change"] < 0
 
-    # A later evaluation by another language model does not take its place.
-    other = str(tables[0]).replace("lm.arpa", "other.arpa")
-    for ending in (".json", ".jsonl", ".origin.json"):
-        text = Path(str(tables[0]).removesuffix(".json") + ending).read_text()
-        text = text.replace("lm.arpa", "other.arpa") if ending == ".origin.json" else text
-        Path(other.removesuffix(".json") + ending).write_text(text)
+    # Evaluations by another language model, of other splits or of one head do not take its place, even older ones.
+    def copy(name, change):
+        for ending in (".json", ".jsonl", ".origin.json"):
+            text = Path(str(tables[0]).removesuffix(".json") + ending).read_text()
+            file = tables[0].with_name(name.removesuffix(".json") + ending)
+            file.write_text(change(text) if ending == ".origin.json" else text)
+            os.utime(file, (1, 1))
+
+    name = tables[0].name
+    copy(name.replace("lm.arpa", "other.arpa"), lambda text: text.replace("lm.arpa", "other.arpa"))
+    copy(name.replace("_test_", "_other_"), lambda text: text.replace('"test"', '"other"'))
+    copy(name.replace(".json", "_full_context.json"), lambda text: text)
     assert look(sweep.jobs[0]).evaluation == tables[0]
 
 

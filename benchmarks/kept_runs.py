@@ -136,15 +136,18 @@ def options_of(about: str | None) -> argparse.Namespace:
 
 def keep_and_collect(options: argparse.Namespace) -> tuple[list[dict], str, Path]:
     """Keep the finished runs of a sweep, and return the rows of all that are kept, their devices, and the file of its
-    results. Ends with one line where there is none."""
-    sweep = load_sweep(options.sweep, options.workdir)
-    for file in keep(sweep, machine.device()):
-        print(f"kept {file}")
-    found = list(kept(sweep))
-    if not found:
-        raise SystemExit(f"{sweep.directory}: no run is finished, and none is kept; train some first")
-    print(f"{len(found)} of {len(sweep.jobs)} runs are kept")
-    rows = rows_of([one for one, _ in found], references=sweep.references)
+    results. Ends with one line where there is none, or where they cannot be compared."""
+    try:
+        sweep = load_sweep(options.sweep, options.workdir)
+        for file in keep(sweep, machine.device()):
+            print(f"kept {file}")
+        found = list(kept(sweep))
+        if not found:
+            raise UserError(f"{sweep.directory}: no run is finished, and none is kept; train some first")
+        print(f"{len(found)} of {len(sweep.jobs)} runs are kept")
+        rows = rows_of([one for one, _ in found], references=sweep.references)
+    except UserError as error:
+        raise SystemExit(str(error)) from error
     return rows, ", ".join(dict.fromkeys(device for _, device in found)), machine.RESULTS / f"{sweep.file.stem}.json"
 
 

@@ -50,16 +50,21 @@ def read(run: str, commands: list[list[str]], files: list[str]) -> dict:
 
 
 def weights(run: str, checkpoint: str) -> str:
-    """Return the digest of the weights, and of everything that is loaded with them."""
+    """Return the digest of the weights, and of everything that is loaded with them.
+
+    Of the config, these are the fields that determine what the weights compute. Others may be edited when a run has moved,
+    such as the place of a test split: nobody can tell that from damage but by what the commands print and write.
+    """
     import jax
     import numpy as np
 
+    from joint_st.runs.directory import fixed_fields
     from joint_st.runs.trained import load_trained
 
     found = load_trained(Path(run), checkpoint)
     # Sorted: the order of a set is another one in each process.
     words = [sorted(own) for own in (found.vocabulary.heard, found.vocabulary.read)]
-    said = f"{found.step} {found.normalizer} {found.config.model_dump_json()} {words}"
+    said = f"{found.step} {found.normalizer} {json.dumps(fixed_fields(found.config))} {words}"
     parts = [said.encode()] + [np.asarray(x).tobytes() for x in jax.tree.leaves(found.weights)]
     parts += [file.read_bytes() for folder in ("tokenizer", "units") for file in sorted((Path(run) / folder).glob("*"))]
     return digest(b"".join(parts))

@@ -9,7 +9,6 @@ the columns of `metrics.csv` and the panels of the report follow from what the l
 from __future__ import annotations
 
 import abc
-import enum
 from collections.abc import Mapping
 from typing import ClassVar, Literal, NamedTuple, TypeVar
 
@@ -20,37 +19,13 @@ from joint_st.config import Config, LossConfig, registered
 from joint_st.data.batch import Arrays
 from joint_st.heads.base import Head
 from joint_st.kinds import Kinds
+from joint_st.losses.passes import TEXT_PASSES, Pass
 from joint_st.losses.text_rows import TextRows
 from joint_st.models.encoder import Encoded
 
 Kind = TypeVar("Kind", bound="type[Loss]")
 
 LOSSES = Kinds("joint_st.losses")
-
-
-class Pass(enum.Enum):
-    """A pass of a batch's rows through the model."""
-
-    AUDIO = "audio"
-    """The utterances, with features masked by SpecAugment."""
-    AUDIO_AGAIN = "audio_again"
-    """The same utterances under a second masking and other dropout."""
-    PAIRED_CLEAN = "paired_clean"
-    """The texts of the utterances, unmasked."""
-    PAIRED_MASKED = "paired_masked"
-    """The texts of the utterances, with masked spans."""
-    TEXT_MASKED = "text_masked"
-    """Texts without audio, with masked spans."""
-
-    @property
-    def part(self) -> str:
-        """The part of the batch whose rows pass."""
-        return "text" if self is Pass.TEXT_MASKED else "paired"
-
-
-AUDIO_PASSES = (Pass.AUDIO, Pass.AUDIO_AGAIN)
-TEXT_PASSES = (Pass.PAIRED_CLEAN, Pass.PAIRED_MASKED, Pass.TEXT_MASKED)
-"""Passes of texts, in the order in which each device puts their rows together."""
 
 
 class EncodedTexts(NamedTuple):

@@ -8,7 +8,8 @@ from jax.sharding import PartitionSpec
 
 from joint_st.config import ConsistencyConfig
 from joint_st.distributed.mesh import BATCH
-from joint_st.losses.base import Column, Found, Loss, Pass, audio_frames, not_spelled, register_loss, text_frames
+from joint_st.losses.base import Column, Found, Loss, audio_frames, not_spelled, register_loss, text_frames
+from joint_st.losses.passes import Pass
 from joint_st.losses.text_rows import rows_on_device
 from joint_st.ops.masks import length_mask
 from joint_st.ops.matching import alignment_kind, alignment_loss

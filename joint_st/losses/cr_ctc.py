@@ -6,7 +6,8 @@ import jax
 import jax.numpy as jnp
 
 from joint_st.heads.model import head_kinds
-from joint_st.losses.base import Column, Found, Loss, Pass, audio_frames, register_loss
+from joint_st.losses.base import Column, Found, Loss, audio_frames, register_loss
+from joint_st.losses.passes import Pass
 from joint_st.passes import PASSES
 
 

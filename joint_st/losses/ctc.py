@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from joint_st.heads.model import head_kinds
-from joint_st.losses.base import AUDIO_PASSES, Column, Found, Loss, Pass, audio_frames, not_spelled, register_loss
+from joint_st.losses.base import Column, Found, Loss, audio_frames, not_spelled, register_loss
+from joint_st.losses.passes import AUDIO_PASSES, Pass
 from joint_st.passes import PASSES
 
 PANEL = "CTC of speech"

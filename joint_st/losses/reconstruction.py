@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from joint_st.heads.model import head_kinds
-from joint_st.losses.base import TEXT_PASSES, Column, Found, Loss, Pass, Rows, not_spelled, register_loss, text_frames
+from joint_st.losses.base import Column, Found, Loss, Rows, not_spelled, register_loss, text_frames
+from joint_st.losses.passes import TEXT_PASSES, Pass
 from joint_st.losses.text_rows import split_rows
 from joint_st.passes import PASSES
 

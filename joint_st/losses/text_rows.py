@@ -7,7 +7,7 @@ no row is sent to another device: over the whole mesh, rows are ordered by devic
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -15,11 +15,9 @@ import jax.numpy as jnp
 from joint_st.config import Config
 from joint_st.data.batch import Arrays
 from joint_st.distributed.mesh import batch_devices, over_batch
+from joint_st.losses.passes import Pass
 from joint_st.models.text_encoder import most_frames, repetitions
 from joint_st.ops.text_frames import durations
-
-if TYPE_CHECKING:
-    from joint_st.losses.base import Pass
 
 
 class TextRows(NamedTuple):

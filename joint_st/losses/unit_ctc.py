@@ -5,7 +5,8 @@ from __future__ import annotations
 import jax.numpy as jnp
 
 from joint_st.distributed.mesh import over_batch
-from joint_st.losses.base import Column, Found, Loss, Pass, audio_frames, register_loss
+from joint_st.losses.base import Column, Found, Loss, audio_frames, register_loss
+from joint_st.losses.passes import Pass
 from joint_st.ops.ctc import ctc_loss, ctc_weights
 
 

@@ -17,12 +17,9 @@ from joint_st.distributed.mesh import BATCH
 from joint_st.distributed.sharding import Axes, placed, shardings
 from joint_st.heads.model import JointModel, head_kinds, init_weights, model_structure, weight_axes
 from joint_st.losses.base import (
-    AUDIO_PASSES,
-    TEXT_PASSES,
     Column,
     EncodedTexts,
     Loss,
-    Pass,
     Passes,
     fixed_passes,
     make_losses,
@@ -30,6 +27,7 @@ from joint_st.losses.base import (
     passes_of,
     text_share,
 )
+from joint_st.losses.passes import AUDIO_PASSES, TEXT_PASSES, Pass
 from joint_st.losses.text_rows import add_repetitions, frames_bound, gather_rows
 from joint_st.models.functional import merge, without_gradient
 from joint_st.ops.text_frames import ConfusionRates

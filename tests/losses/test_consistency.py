@@ -9,7 +9,8 @@ import pytest
 
 from joint_st.config import override
 from joint_st.distributed.mesh import make_mesh
-from joint_st.losses.base import EncodedTexts, Pass, Passes, make_losses
+from joint_st.losses.base import EncodedTexts, Passes, make_losses
+from joint_st.losses.passes import Pass
 from joint_st.losses.text_rows import TextRows
 from joint_st.models.encoder import Encoded
 from joint_st.ops.matching import alignment_loss

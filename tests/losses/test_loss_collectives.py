@@ -15,7 +15,8 @@ from joint_st.distributed.mesh import BATCH, make_mesh, put_batch
 from joint_st.heads import ctc
 from joint_st.heads.ctc import CtcHead
 from joint_st.losses import consistency
-from joint_st.losses.base import TEXT_PASSES, EncodedTexts, Pass, Passes, make_losses, passes_of
+from joint_st.losses.base import EncodedTexts, Passes, make_losses, passes_of
+from joint_st.losses.passes import TEXT_PASSES, Pass
 from joint_st.losses.text_rows import add_repetitions, gather_rows
 from joint_st.models.encoder import Encoded
 from tests.tiny import UNOPTIMISED, call_on_eight_devices

@@ -12,7 +12,8 @@ from joint_st.config import override
 from joint_st.data.symbols import SymbolSizes
 from joint_st.distributed.mesh import make_mesh, put_batch
 from joint_st.heads.model import model_structure
-from joint_st.losses.base import TEXT_PASSES, Pass, fixed_passes, make_losses, needs_text, passes_of, text_share
+from joint_st.losses.base import fixed_passes, make_losses, needs_text, passes_of, text_share
+from joint_st.losses.passes import TEXT_PASSES, Pass
 from joint_st.losses.text_rows import add_repetitions, gather_rows, split_rows
 from joint_st.training.step import init_state, make_train_step, scales_at
 from tests.batches import completed

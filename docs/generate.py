@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import result_tables
+import result_cells
 import results
 import run_notebooks
 
@@ -323,18 +323,13 @@ SWEEP_PARTS = (
     ("Change from `audio_only`, in % of its errors:", "relative_to_audio_only"),
     ("Change from `reconstruction`, in % of its errors:", "relative_to_reconstruction"),
 )
+RECORDED_REFERENCES = ("audio_only", "audio_units", "reconstruction")
 RECORDED_PARTS = tuple(
-    (
-        f"{what}{' with the 3-gram' if decoder == 'lm' else ', greedy'}, {head.replace('_', ' ')}:",
-        f"{head}_{decoder}{of}",
-    )
-    for decoder in ("greedy", "lm")
-    for head in ("full_context", "streaming")
-    for what, of in (
-        ("WER on test splits (seeds: {seeds}; best checkpoints: {steps} steps)", ""),
-        ("Change from `audio_only`, in % of its errors", "_versus_audio_only"),
-        ("Change from `audio_units`, in % of its errors", "_versus_audio_units"),
-        ("Change from `reconstruction`, in % of its errors", "_versus_reconstruction"),
+    (f"{what}{words}:", f"{table}{end}")
+    for words, end in ((", all words", ""), (", words that occur in text alone", "_text_only"))
+    for what, table in (
+        ("WER, where `beam` is {beam} (best checkpoints: {steps} steps)", "rates"),
+        *((f"Change from `{other}`, in % of its errors", f"versus_{other}") for other in RECORDED_REFERENCES),
     )
 )
 ARMS = (
@@ -481,7 +476,7 @@ def normalizers() -> str:
 
     found = [normalizer(name) for name in dict.fromkeys(one.name for one in NORMALIZERS.values())]
     rows = [[_cell(text), *(_cell(one(text)) for one in found)] for text in NORMALIZER_EXAMPLES]
-    return result_tables.table(["text", *(f"`{one}`" for one in found)], rows)
+    return result_cells.table(["text", *(f"`{one}`" for one in found)], rows)
 
 
 def training_columns() -> str:
@@ -494,7 +489,7 @@ def training_columns() -> str:
     step = Column("step", description="Steps done when the row was written.")
     found = [(column, "") for column in (step, *COLUMNS)] + [(SKIPPED, "`optimizer.skip_above`")]
     found += [(column, f"`losses.{name}`") for name in registered("losses") for column in LOSSES[name].columns]
-    return result_tables.table(["column", "there with", "unit", "what it holds"], [_column(*one) for one in found])
+    return result_cells.table(["column", "there with", "unit", "what it holds"], [_column(*one) for one in found])
 
 
 def lm_columns() -> str:
@@ -502,7 +497,7 @@ def lm_columns() -> str:
     from joint_st.training.lm import COLUMNS
 
     rows = [_column(column, "") for column in COLUMNS]
-    return result_tables.table(["column", "unit", "what it holds"], [[row[0], *row[2:]] for row in rows])
+    return result_cells.table(["column", "unit", "what it holds"], [[row[0], *row[2:]] for row in rows])
 
 
 def _column(column: Any, there_with: str) -> list[str]:

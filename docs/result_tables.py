@@ -10,6 +10,9 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+from recorded_tables import recorded
+from result_cells import change, rate, removed, table
+
 SUBSETS = ("", "_heard", "_text_only")
 """Endings of the rates of a sweep's rows: all words, words in training audio, words in training text alone."""
 HEADS = {"": "full context", "streaming_": "streaming"}
@@ -40,30 +43,6 @@ def headline(found: dict[str, Any]) -> str:
 
 def _by_subset(arm: dict[str, str]) -> dict[str, str]:
     return {(end.removeprefix("_") or "all"): arm[f"wer{end}"] for end in SUBSETS}
-
-
-def rate(row: dict, name: str) -> str:
-    """Return a rate in percent with its 95 % interval: `22.7 % (20.8-24.5)`."""
-    value, low, high = (f"{100 * row[name + end]:.1f}" for end in ("", "_low", "_high"))
-    return f"{value} % ({low}-{high})"
-
-
-def change(found: dict) -> str:
-    """Return a relative change in percent with its 95 % interval: `-42.6 % (-47.0 to -38.2)`."""
-    value, low, high = (f"{100 * found[name]:+.1f}" for name in ("change", "low", "high"))
-    return f"{value} % ({low} to {high})"
-
-
-def removed(found: dict) -> str:
-    """Return a relative change as the share of errors that it removes: `42.6 % (38.2-47.0)`."""
-    value, low, high = (f"{-100 * found[name]:.1f}" for name in ("change", "high", "low"))
-    return f"{value} % ({low} to {high})" if low.startswith("-") else f"{value} % ({low}-{high})"
-
-
-def table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
-    """Return a table in Markdown."""
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join(f"| {' | '.join(map(str, line))} |" for line in lines)
 
 
 def sweep(rows: list[dict]) -> dict[str, Any]:
@@ -111,33 +90,6 @@ def _changes(row: dict, reference: str, subsets: Sequence[str]) -> list[str]:
     changes = row["relative_to"][reference]
     keys = [head + (end.removeprefix("_") or "all") for head in HEADS for end in subsets]
     return [f"`{row['name']}`", *(change(changes[key]).replace(" %", "") if changes.get(key) else "-" for key in keys)]
-
-
-def recorded(found: dict) -> dict[str, Any]:
-    """Return the values of `benchmarks/recorded.py`: for each decoder and head a table of the arms on all test splits, the
-    changes of all words as further tables, and each arm's rates by name."""
-    rates, changes = found["rates"], found["changes"]
-    tests, decoders = (list(dict.fromkeys(row[name] for row in rates)) for name in ("test", "decoder"))
-    tables: dict[str, Any] = {"tests": ", ".join(f"`{name}`" for name in tests)}
-
-    def lines(rows: list[dict], decoder: str, head: str, cell) -> list[list[str]]:
-        own = [row for row in rows if (row["decoder"], row["head"], row["subset"]) == (decoder, head, "all")]
-        cells = {(row["name"], row["test"]): cell(row).replace(" %", "") for row in own}
-        names = dict.fromkeys(name for name, _ in cells)
-        return [[f"`{name}`", *(cells.get((name, test), "-") for test in tests)] for name in names]
-
-    for n, decoder in enumerate(decoders):
-        for head in ("full_context", "streaming"):
-            of = f"{head}_{'lm' if n else 'greedy'}"
-            header = [f"{decoder}, {head.replace('_', ' ')}", *(f"`{name}`" for name in tests)]
-            tables[of] = table(header, lines(rates, decoder, head, lambda row: rate(row, "wer")))
-            for other in dict.fromkeys(row["relative_to"] for row in changes):
-                against = [row for row in changes if row["relative_to"] == other]
-                tables[f"{of}_versus_{other}"] = table(header, lines(against, decoder, head, change))
-    seeds = sorted({len(row["seeds"]) for row in rates})
-    steps = sorted({step for row in rates for step in row["steps"]})
-    device = ", ".join(dict.fromkeys(row["device"] for row in rates))
-    return tables | {"seeds": "-".join(map(str, seeds)), "steps": "-".join(f"{n:,}" for n in steps), "device": device}
 
 
 def pods(rows: list[dict]) -> dict[str, str]:

@@ -193,12 +193,19 @@ def test_rows_of_recorded_speech_are_those_of_the_sweep_and_stand_in_tables(monk
         ("reconstruction", "audio_only", -0.25)
     ]
     found = _results(monkeypatch).BY_FILE["recorded"]({"rates": rows, "changes": changes})
-    assert found["full_context_greedy"].splitlines()[-1] == "| `reconstruction` | 37.5 (40.0-60.0) |"
-    assert (
-        found["full_context_greedy_versus_audio_only"].splitlines()[-1]
-        == "| `reconstruction` | -25.0 (-30.0 to -20.0) |"
-    )
+    assert found["rates"].splitlines()[-1] == "| `read` | `reconstruction` | 1 | 37.5 (40.0-60.0) |"
+    assert found["rates"].splitlines()[0] == "| test | arm | seeds | full context, greedy |"
+    assert found["versus_audio_only"].splitlines()[-1] == "| `read` | `reconstruction` | 1 | -25.0 (-30.0 to -20.0) |"
+    kind = ("read", "full_context_greedy", "all")
+    assert _at(found["reconstruction"], kind) == "37.5 % (40.0-60.0)"
+    assert _at(found["reconstruction"], ("versus_audio_only", *kind)) == "25.0 % (20.0-30.0)"
     assert (found["seeds"], found["steps"], found["device"]) == ("1", "7", "a laptop")
+
+
+def _at(values, names):
+    for name in names:
+        values = values[name]
+    return values
 
 
 def test_commands_and_what_they_print():

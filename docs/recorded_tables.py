@@ -1,0 +1,71 @@
+"""What `benchmarks/recorded.py` gives to the pages: rates and relative changes of arms on recorded test splits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from result_cells import change, rate, removed, table
+
+HEADS = ("full_context", "streaming")
+
+
+def recorded(found: dict) -> dict[str, Any]:
+    """Return tables with a line for each arm on each test split, and rates and changes by name.
+
+    A table has a column for each head with each of two decoders, `greedy` and `beam`, which is the one with a language
+    model. `rates` and `rates_text_only` hold WER, `versus_ARM` and `versus_ARM_text_only` the change of the errors. By name:
+    `ARM.TEST.HEAD_DECODER.SUBSET` is a rate, and `ARM.versus_OTHER.TEST.HEAD_DECODER.SUBSET` the share of errors removed.
+    """
+    rates, changes = found["rates"], found["changes"]
+    names = {"beam" if row["decoder"] != "greedy" else "greedy": row["decoder"] for row in rates}
+    values: dict[str, Any] = {"beam": names.get("beam", "")}
+    others = dict.fromkeys(row["relative_to"] for row in changes)
+    for subset, end in (("all", ""), ("text_only", "_text_only")):
+        values[f"rates{end}"] = _lines(rates, subset, lambda row: rate(row, "wer"))
+        for other in others:
+            against = [row for row in changes if row["relative_to"] == other]
+            values[f"versus_{other}{end}"] = _lines(against, subset, change)
+    for row in rates:
+        _put(values, (row["name"], *_keys(row)), rate(row, "wer"))
+    for row in changes:
+        _put(values, (row["name"], f"versus_{row['relative_to']}", *_keys(row)), removed(row))
+    seeds = sorted({len(row["seeds"]) for row in rates})
+    steps = sorted({step for row in rates for step in row["steps"]})
+    device = ", ".join(dict.fromkeys(row["device"] for row in rates))
+    return values | {"seeds": "-".join(map(str, seeds)), "steps": "-".join(f"{n:,}" for n in steps), "device": device}
+
+
+def _kind(row: dict) -> str:
+    """Return the head and the decoder of a row, as a name."""
+    return f"{row['head']}_{'greedy' if row['decoder'] == 'greedy' else 'beam'}"
+
+
+def _keys(row: dict) -> tuple[str, str, str]:
+    return row["test"], _kind(row), row["subset"]
+
+
+def _put(values: dict[str, Any], keys: tuple[str, ...], value: str) -> None:
+    for key in keys[:-1]:
+        values = values.setdefault(key, {})
+    values[keys[-1]] = value
+
+
+def _lines(rows: list[dict], subset: str, cell: Callable[[dict], str]) -> str:
+    """Return a table of the rows of a subset of the words, in percent."""
+    own = [row for row in rows if row["subset"] == subset]
+    kinds = [f"{head}_{decoder}" for head in HEADS for decoder in ("greedy", "beam")]
+    kinds = [kind for kind in kinds if any(_kind(row) == kind for row in own)]
+    cells = {(row["test"], row["name"], _kind(row)): cell(row).replace(" %", "") for row in own}
+    seeds = {(row["test"], row["name"]): len(row["seeds"]) for row in own}
+    header = [
+        "test",
+        "arm",
+        "seeds",
+        *(kind.replace("_", " ", kind.count("_") - 1).replace("_", ", ") for kind in kinds),
+    ]
+    lines = [
+        [f"`{test}`", f"`{name}`", count, *(cells.get((test, name, kind), "-") for kind in kinds)]
+        for (test, name), count in seeds.items()
+    ]
+    return table(header, lines)

@@ -1,12 +1,14 @@
 """WER of runs on one split as it is, and under changes of level, offset, noise and band.
 
     python -m benchmarks.robustness runs/quickstart --data test=tfds:spoken_grammar:test
-    python -m benchmarks.robustness runs/plain runs/robust --data dev=mine/dev.jsonl --json robustness.json
+    python -m benchmarks.robustness runs/plain runs/robust --data dev=mine/dev.jsonl \\
+        --json benchmarks/results/robustness.json
 
 Each change is made to every utterance, written as WAV files with a manifest, and evaluated by `joint_st`'s own command
 with greedy decoding. Noise has the level that is named below the utterance's own power (its signal-to-noise ratio), the
-offset is of full scale, the telephone band is 300 to 3,400 Hz. Rows hold `run`, `condition`, `head`, `wer` and its
-interval as fractions, and `relative`, the change of all errors against the unchanged audio.
+offset is of full scale, the telephone band is 300 to 3,400 Hz. Rows hold `run` (as much of its path as tells the runs
+apart), `data`, `condition`, `head`, `wer` and its interval as fractions, and `relative`, the change of all errors against the
+unchanged audio. A file that is there keeps its rows of other runs and data.
 """
 
 from __future__ import annotations
@@ -14,10 +16,9 @@ from __future__ import annotations
 import argparse
 import json
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import jax
 import numpy as np
 import rich
 import rich.table
@@ -88,6 +89,27 @@ def write_split(source, change: Callable, folder: Path, most: int) -> ManifestSo
     return ManifestSource(path=str(place))
 
 
+def told_apart(runs: Sequence[Path]) -> list[str]:
+    """Return for each run the shortest end of its path that no other run has: `base`, or `base/seed_0`."""
+    paths = [run.resolve() for run in runs]
+    for parts in range(1, max(len(path.parts) for path in paths) + 1):
+        names = ["/".join(path.parts[-parts:]) for path in paths]
+        if len(set(names)) == len(names):
+            break
+    return names
+
+
+def merged(file: Path, rows: list[dict]) -> list[dict]:
+    """Return the rows of a file of results with new ones in the place of those of the same run, data and condition."""
+    kept = json.loads(file.read_text(encoding="utf-8"))["rows"] if file.exists() else []
+    new = {_key(row): row for row in rows}
+    return [new.pop(_key(row), row) for row in kept] + list(new.values())
+
+
+def _key(row: dict) -> tuple[str, ...]:
+    return tuple(row[name] for name in ("run", "data", "condition", "head"))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("runs", type=Path, nargs="+", metavar="RUN")
@@ -96,6 +118,7 @@ def main() -> None:
     parser.add_argument("--most", type=int, default=0, help="of so many utterances; 0 for all")
     parser.add_argument("--json", type=Path, metavar="FILE")
     options = parser.parse_args()
+    options.runs = list(dict.fromkeys(options.runs))
     ((split, source),) = read_sources([options.data]).items()
     names = [name for name in CONDITIONS if not options.only or name in (*options.only, "as it is")]
     rows = []
@@ -104,23 +127,24 @@ def main() -> None:
             name: write_split(source, CONDITIONS[name], Path(scratch) / str(n), options.most)
             for n, name in enumerate(names)
         }
-        for run in options.runs:
+        for name, run in zip(told_apart(options.runs), options.runs):
             found = [row for row in evaluate_run(run, data=data) if row["subset"] == "all"]
             for row in found:
                 (clean,) = (one for one in found if one["split"] == "as it is" and one["head"] == row["head"])
                 rows.append(
                     {
-                        "run": run.name,
+                        "run": name,
                         "data": split,
                         "condition": row["split"],
                         **{name: row[name] for name in ("head", "wer", "wer_low", "wer_high", "utterances")},
                         "relative": row["wer"] / clean["wer"] - 1 if clean["wer"] else None,
+                        "device": machine.device(),
+                        "commit": machine.commit(),
                     }
                 )
     show(rows)
     if options.json:
-        about = {"device": machine.device(), "commit": machine.commit(), "jax": jax.__version__}
-        options.json.write_text(json.dumps(about | {"rows": rows}, indent=1) + "\n")
+        options.json.write_text(json.dumps({"rows": merged(options.json, rows)}, indent=1) + "\n", encoding="utf-8")
 
 
 def show(rows: list[dict]) -> None:

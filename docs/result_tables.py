@@ -179,20 +179,32 @@ def look_ahead(rows: list[dict]) -> dict[str, dict[str, str]]:
     return found
 
 
-def robustness(found: dict) -> dict[str, str]:
-    """Return a table for each head of WER under changes of the audio, a line for each change, a column for each run."""
-    rows, tables = found["rows"], {}
+def robustness(found: dict) -> dict[str, dict[str, str]]:
+    """Return, for each split, a table for each head of WER under changes of the audio, with a line for each change and a
+    column for each run."""
+    return {data: _robustness([row for row in found["rows"] if row["data"] == data]) for data in _each(found, "data")}
+
+
+def _each(found: dict, name: str) -> list[str]:
+    return list(dict.fromkeys(row[name] for row in found["rows"]))
+
+
+def _robustness(rows: list[dict]) -> dict[str, str]:
+    tables = {}
     runs, conditions = (list(dict.fromkeys(row[name] for row in rows)) for name in ("run", "condition"))
     by_name = {(row["run"], row["condition"], row["head"]): row for row in rows}
 
-    def cell(row: dict) -> str:
+    def cell(row: dict | None) -> str:
+        if row is None:
+            return "-"
         more = "" if row["condition"] == "as it is" else f" {100 * row['relative']:+.0f} %"
         return f"{rate(row, 'wer').replace(' %', '')}{more}"
 
     for head in ("full_context", "streaming"):
-        lines = [[name, *(cell(by_name[run, name, head]) for run in runs)] for name in conditions]
+        lines = [[name, *(cell(by_name.get((run, name, head))) for run in runs)] for name in conditions]
         tables[head] = table(["audio", *(f"`{run}`" for run in runs)], lines)
-    return tables | {"utterances": str(rows[0]["utterances"]), "device": found["device"]}
+    device = ", ".join(dict.fromkeys(row["device"] for row in rows))
+    return tables | {"utterances": str(rows[0]["utterances"]), "device": device}
 
 
 def train_step(found: dict) -> dict[str, str]:

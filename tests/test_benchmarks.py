@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks import side_by_side
+from benchmarks import robustness, side_by_side
 from benchmarks.side_by_side import WARM_UPS, Rows, compared, take_turns
 from tests.tiny import CHECKOUT
 
@@ -65,3 +65,19 @@ def test_results_with_a_rival_outlive_a_run_without_it(monkeypatch, tmp_path, ca
     assert f"{file} is left as it is: it has torch 2.14.0, which is not there now" in out
     assert "written to" not in out
     assert run(ours | times, {"op": "ctc", "rival": "plain layers"} | times) == ["optax 0.2.8", "torch 2.14.0"]
+
+
+def test_rows_of_robustness_stay_where_others_are_added(tmp_path):
+    def row(run, wer):
+        return {"run": run, "data": "test", "condition": "as it is", "head": "streaming", "wer": wer}
+
+    file = tmp_path / "robustness.json"
+    file.write_text(json.dumps({"rows": [row("a", 0.5), row("b", 0.25)]}))
+    assert robustness.merged(file, [row("c", 1.0), row("a", 0.75)]) == [row("a", 0.75), row("b", 0.25), row("c", 1.0)]
+    assert robustness.merged(tmp_path / "absent", [row("c", 1.0)]) == [row("c", 1.0)]
+
+
+def test_runs_are_named_by_as_much_as_tells_them_apart():
+    assert robustness.told_apart([Path("runs/a"), Path("runs/b")]) == ["a", "b"]
+    assert robustness.told_apart([Path("runs/a/seed_0"), Path("runs/b/seed_0")]) == ["a/seed_0", "b/seed_0"]
+    assert robustness.told_apart([Path("runs/a")]) == ["a"]

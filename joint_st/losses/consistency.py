@@ -77,8 +77,9 @@ class ConsistencyLoss(Loss):
         return frozenset({self._text_pass}) if self.section.gradient == "audio" else frozenset()
 
     def scales(self, step):
-        warmup = self.section.warmup_steps
-        risen = jnp.minimum((step + 1) / warmup, 1) if warmup else 1.0
+        warmup, training = self.section.warmup_steps, self.config.training
+        first = max(training.text_first_steps, training.text_from_step)
+        risen = jnp.clip((step + 1 - first) / warmup, 0, 1) if warmup else 1.0
         return {"consistency": self.section.weight * risen}
 
     def weights(self, batch, available):

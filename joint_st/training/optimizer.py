@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import jax
@@ -49,33 +50,70 @@ def muon_dimensions(path, leaf, output_layers: frozenset[str] = frozenset()):
 
 
 def make_optimizer(
-    config: OptimizerConfig, steps: int, held: int = 0, output_layers: frozenset[str] = frozenset()
+    config: OptimizerConfig,
+    steps: int,
+    held: int = 0,
+    output_layers: frozenset[str] = frozenset(),
+    changes: Sequence[int] = (),
 ) -> optax.GradientTransformation:
     """Make the optimizer: clipping by global norm, then AdamW (arXiv 1711.05101) or Muon (scaled to AdamW's step, arXiv
     2502.16982).
 
     With Muon, AdamW with Nesterov's momentum updates everything that is not a matrix of a layer. Weight decay is on
-    matrices only. `steps` and `held` are arguments of the schedule; `output_layers`, by their dotted paths, are left to
-    AdamW.
+    kernels and filters only, whichever of the two updates them. `steps` and `held` are arguments of the schedule;
+    `output_layers`, by their dotted paths, are left to AdamW. `changes` are the steps from which the gradient is of other
+    losses than before, and another size of it no spike.
     """
     rate = schedule(config, steps, held)
     common = {"weight_decay": config.weight_decay}
     if config.kind == "adamw":
         update = optax.adamw(rate, b1=config.beta1, b2=config.beta2, mask=decay_mask, **common)
     else:
+
+        def dimensions(path, leaf):
+            return muon_dimensions(path, leaf, output_layers)
+
         update = optax.contrib.muon(
             rate,
             adam_b1=config.beta1,
             adam_b2=config.beta2,
             weight_decay_mask=decay_mask,
-            muon_weight_dimension_numbers=lambda params: jax.tree_util.tree_map_with_path(
-                lambda path, leaf: muon_dimensions(path, leaf, output_layers), params
-            ),
+            muon_weight_dimension_numbers=lambda params: jax.tree_util.tree_map_with_path(dimensions, params),
             consistent_rms=0.2,
             **common,
         )
+        # Optax's decay of the weights that Muon leaves to AdamW has no mask.
+        update = decay_more(
+            update,
+            rate,
+            config.weight_decay,
+            lambda path, leaf: is_matrix(path, leaf) and dimensions(path, leaf) is None,
+        )
     update = optax.chain(optax.clip_by_global_norm(config.clip_norm), update)
-    return skip_spikes(update, config.skip_above, config.skip_window) if config.skip_above else update
+    return skip_spikes(update, config.skip_above, config.skip_window, changes) if config.skip_above else update
+
+
+def decay_more(
+    update: optax.GradientTransformation, rate: optax.Schedule, decay: float, which: Callable
+) -> optax.GradientTransformation:
+    """Wrap `update`, so that it also decays, in step with the learning rate, the weights for which `which(path, leaf)`
+    holds; the state is that of `update`."""
+
+    def update_and_decay(gradient, state, params=None):
+        step = rate(steps_of(state)) * decay
+        changes, after = update.update(gradient, state, params)
+        changes = jax.tree_util.tree_map_with_path(
+            lambda path, change, weight: change - step * weight if which(path, weight) else change, changes, params
+        )
+        return changes, after
+
+    return optax.GradientTransformation(update.init, update_and_decay)
+
+
+def steps_of(state: optax.OptState) -> jax.Array:
+    """Return the steps, taken or skipped, that the learning rate in the state of an optimizer has seen."""
+    leaves = jax.tree.leaves(state, is_leaf=lambda leaf: isinstance(leaf, optax.ScaleByScheduleState))
+    return next(leaf.count for leaf in leaves if isinstance(leaf, optax.ScaleByScheduleState))
 
 
 class SpikeState(NamedTuple):
@@ -88,18 +126,20 @@ class SpikeState(NamedTuple):
     norms: jax.Array
     """Norms of the gradients of the steps last taken, float32 [window], a ring."""
     taken: jax.Array
-    """Steps taken so far, int32 scalar: the next norm goes to `taken % window`."""
+    """Steps taken since the losses last changed, int32 scalar: the next norm goes to `taken % window`."""
     skipped_in_row: jax.Array
     """Steps skipped since the last one taken, int32 scalar."""
     median: jax.Array
     """The median that the last norm was compared with, float32 scalar; infinite while there are too few norms."""
 
 
-def skip_spikes(update: optax.GradientTransformation, above: float, window: int) -> optax.GradientTransformation:
+def skip_spikes(
+    update: optax.GradientTransformation, above: float, window: int, changes_at: Sequence[int] = ()
+) -> optax.GradientTransformation:
     """Wrap `update`, so that nothing changes in a step whose gradient's norm is above `above` times the running median.
 
-    The median is taken over the norms of the last `window` steps that were not skipped. Nothing is skipped before a
-    quarter of the window is filled. A norm that is not finite does not count as a spike: it ends the run. Learning
+    The median is taken over the norms of the last `window` steps that were not skipped, and that came after the last of
+    the steps `changes_at` (0-based) which is past. Nothing is skipped before a quarter of the window is filled. A norm that is not finite does not count as a spike: it ends the run. Learning
     rates follow the steps of the run, including skipped ones.
     """
 
@@ -114,8 +154,11 @@ def skip_spikes(update: optax.GradientTransformation, above: float, window: int)
 
     def skip_or_update(gradient, state: SpikeState, params=None):
         norm = optax.tree.norm(gradient).astype(jnp.float32)
-        known = jnp.where(jnp.arange(window) < state.taken, state.norms, jnp.nan)
-        median = jnp.where(state.taken >= max(window // 4, 1), jnp.nanmedian(known), jnp.inf)
+        taken = state.taken
+        if changes_at:
+            taken = jnp.where(jnp.isin(steps_of(state), jnp.array(changes_at)), 0, taken)
+        known = jnp.where(jnp.arange(window) < taken, state.norms, jnp.nan)
+        median = jnp.where(taken >= max(window // 4, 1), jnp.nanmedian(known), jnp.inf)
         spike = jnp.isfinite(norm) & (norm > above * median)
 
         def keep(new, old):
@@ -130,8 +173,8 @@ def skip_spikes(update: optax.GradientTransformation, above: float, window: int)
         changes = jax.tree.map(lambda change: jnp.where(spike, jnp.zeros_like(change), change), changes)
         return changes, SpikeState(
             after,
-            jnp.where(spike, state.norms, state.norms.at[state.taken % window].set(norm)),
-            state.taken + ~spike,
+            jnp.where(spike, state.norms, state.norms.at[taken % window].set(norm)),
+            taken + ~spike,
             jnp.where(spike, state.skipped_in_row + 1, 0),
             median,
         )

@@ -79,7 +79,9 @@ def fresh_state(params: dict, optimizer: optax.GradientTransformation, seed: jax
 def joint_optimizer(config: Config) -> optax.GradientTransformation:
     """Make the optimizer of a joint model."""
     training = config.training
-    return make_optimizer(config.optimizer, training.steps, training.text_first_steps, output_layers(config))
+    first, later = training.text_first_steps, training.text_from_step
+    changes = tuple(step for step in (first, later) if step)
+    return make_optimizer(config.optimizer, training.steps, first, output_layers(config), changes)
 
 
 def output_layers(config: Config) -> frozenset[str]:
@@ -134,7 +136,10 @@ def updated(state: TrainState, gradient, optimizer: optax.GradientTransformation
 
 
 BLOCK_KEY = 0x626C6F63
-"""Number folded into a step's key to draw its look-ahead; larger than the number of keys that a key is split into."""
+"""Number folded into a step's key to draw its look-ahead. It is larger than the number of keys that a key is split into,
+since `split(key)[n]` is `fold_in(key, n)`."""
+AGAIN_KEY = 0x61676169
+"""The same for what passes a second time: the utterances under another masking, the texts through which no gradient goes."""
 
 
 def draw_block(config: Config, key: jax.Array) -> jax.Array | None:
@@ -162,7 +167,7 @@ def run_passes(
     audio = {}
     for k, one in enumerate(AUDIO_PASSES):
         if one in wanted:
-            key = jax.random.fold_in(keys[0], k) if k else keys[0]
+            key = jax.random.fold_in(keys[0], AGAIN_KEY) if k else keys[0]
             paired = batch["paired"]
             columns = {name: paired[name] for name in model.columns}
             audio[one] = model(paired["audio"], paired["audio_lengths"], config.spec_augment, key, columns, block)
@@ -172,7 +177,7 @@ def run_passes(
         if not of_text:
             continue
         own = without_gradient(model) if k else model
-        text_key, shared_key = (jax.random.fold_in(key, k) if k else key for key in keys[1:3])
+        text_key, shared_key = (jax.random.fold_in(key, AGAIN_KEY) if k else key for key in keys[1:3])
         masked = [one is not Pass.PAIRED_CLEAN for one in of_text]
         rows = gather_rows(of_text, masked, batch, mesh, own.columns)
         bound = frames_bound(config, [one.part for one in of_text], batch)

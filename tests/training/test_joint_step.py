@@ -323,11 +323,14 @@ def test_a_step_on_text_alone_moves_what_text_passes_through(whole):
     assert "full_context_ctc" not in metrics and metrics["sentences"][0] == 7
 
 
-def test_the_weight_of_consistency_rises_linearly():
-    config = override(CONFIG, {**JOINT, "losses.consistency.warmup_steps": 4})
+@pytest.mark.parametrize("name", ["steps", "text_first_steps", "text_from_step"])
+def test_the_weight_of_consistency_rises_linearly_once_there_is_speech_and_text(name):
+    first = 0 if name == "steps" else 3
+    changes = {f"training.{name}": first or CONFIG.training.steps, "losses.consistency.warmup_steps": 4}
+    config = override(CONFIG, {**JOINT, **changes})
     (loss,) = (loss for loss in make_losses(config) if loss.name == "consistency")
-    scales = [float(loss.scales(jnp.int32(step))["consistency"]) for step in range(6)]
-    assert scales == pytest.approx([0.025, 0.05, 0.075, 0.1, 0.1, 0.1])
+    scales = [float(loss.scales(jnp.int32(step))["consistency"]) for step in range(first + 6)]
+    assert scales == pytest.approx([0.0] * first + [0.025, 0.05, 0.075, 0.1, 0.1, 0.1])
 
 
 def test_the_weights_of_the_losses_that_need_text_rise_from_a_step_on():

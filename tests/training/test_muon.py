@@ -86,3 +86,16 @@ def test_all_else_is_adamws_with_nesterovs_momentum(muon):
     expected, _ = jax.jit(lambda g: nadam.update(g, nadam.init(g), g))(alone)
     for path in others:
         np.testing.assert_allclose(updates[path], expected[path], rtol=1e-4, atol=1e-7, err_msg=path)
+
+
+def test_kernels_and_filters_decay_whoever_updates_them_and_nothing_else_does():
+    config = OptimizerConfig(kind="muon", peak_learning_rate=RATE, warmup_steps=4, weight_decay=0.1)
+    optimizer = make_optimizer(config, STEPS, output_layers=output_layers(MODEL))
+    weights = jax.tree.map(lambda leaf: np.ones(leaf.shape, np.float32), weight_shapes(MODEL, SymbolSizes(7, 5)))
+    nothing, state, update = jax.tree.map(np.zeros_like, weights), optimizer.init(weights), jax.jit(optimizer.update)
+    for step in range(3):
+        updates, state = update(nothing, state, weights)
+        expected = -0.1 * RATE * step / 4
+        for path, leaf in jax.tree_util.tree_leaves_with_path(updates):
+            decays = path[-1].key in ("kernel", "filters")
+            np.testing.assert_allclose(leaf, expected if decays else 0.0, rtol=1e-5, err_msg=jax.tree_util.keystr(path))

@@ -60,6 +60,20 @@ def test_a_step_beyond_the_median_moves_nothing(kind):
     assert 3 < skipped < 10
 
 
+def test_a_larger_gradient_of_other_losses_is_no_spike():
+    config = OptimizerConfig(warmup_steps=2, skip_above=ABOVE, skip_window=WINDOW)
+    joins, weights = 2 * WINDOW, {"kernel": np.ones((2, 2), np.float32)}
+    for changes in ((), (joins,)):
+        optimizer = make_optimizer(config, STEPS, changes=changes)
+        state, update, skipped = optimizer.init(weights), jax.jit(optimizer.update), []
+        for step in range(4 * WINDOW):
+            # From `joins` on ten times as large, and a single spike well after it.
+            size = 1.0 if step < joins else 10 * ABOVE if step != 3 * WINDOW else 100 * ABOVE**2
+            _, state = update({"kernel": np.full((2, 2), size, np.float32)}, state, weights)
+            skipped += [step] * (int(state.skipped_in_row) > 0)
+        assert skipped == ([3 * WINDOW] if changes else list(range(joins, 4 * WINDOW)))
+
+
 def test_a_norm_that_is_not_finite_is_no_spike():
     optimizer = make_optimizer(OptimizerConfig(skip_above=ABOVE, skip_window=WINDOW), STEPS)
     weights = {"kernel": np.ones((2, 2), np.float32)}

@@ -157,7 +157,7 @@ class ConsistencyConfig(LossConfig):
     weight: float = Field(default=0.0, ge=0)
     """Weight of the loss: the mean over audio frames, and over layers, of the distance to the matched text frame."""
     warmup_steps: int = Field(default=0, ge=0)
-    """Steps over which the weight rises linearly from zero."""
+    """Steps over which the weight rises linearly from zero, from the first step that has both speech and text."""
     alignment: Annotated[str, OneOf(ALIGNMENTS)] = "skip"
     """Which text frame each audio frame is matched with. The best under the cost: `skip` (any number of text frames
     forward, the paper's), `step` (stay, or one forward), `dtw` (text frames may share an audio frame). `soft`:

@@ -27,7 +27,7 @@ class OptimizerConfig(Section):
     beta2: float = Field(default=0.98, ge=0, lt=1)
     """Decay of AdamW's second moment."""
     weight_decay: float = Field(default=1e-3, ge=0)
-    """Decoupled weight decay, on matrices only."""
+    """Decoupled weight decay, multiplied by the learning rate, on kernels and filters only."""
     clip_norm: float = Field(default=1.0, gt=0)
     """Largest global norm of the gradient."""
     skip_above: float = Field(default=0.0, ge=0)
@@ -36,7 +36,8 @@ class OptimizerConfig(Section):
     ten skipped steps in a row the run ends. 0: no step is skipped."""
     skip_window: int = Field(default=128, ge=8)
     """Number of steps, the last ones taken, whose median norm `skip_above` compares with. No step is skipped before a
-    quarter of them are there."""
+    quarter of them are there, at first and where speech or text joins (`training.text_first_steps`,
+    `training.text_from_step`)."""
     ema_decay: float = Field(default=0.999, ge=0, lt=1)
     """Decay of the moving average of the weights that is evaluated; it warms up with the steps. 0: none."""
 

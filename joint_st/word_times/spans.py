@@ -142,8 +142,13 @@ def word_spans(
             lengths = frames.ends[own] - frames.starts[own]
             start, end = frames.starts[own[0]] * frame_s, frames.ends[own[-1]] * frame_s
             sure = confidence(frames.scores[own], lengths)
-            spans.append(Span(text, float(start), min(float(end), seconds), sure, n))
+            spans.append(Span(text, *_within(start, end, seconds), sure, n))
     return tuple(spans)
+
+
+def _within(start: float, end: float, seconds: float) -> tuple[float, float]:
+    """Return two times in the audio, whose last frame may reach beyond its end."""
+    return min(float(start), seconds), min(float(end), seconds)
 
 
 def unit_spans(
@@ -154,7 +159,7 @@ def unit_spans(
     The other arguments are those of `word_spans`.
     """
     return tuple(
-        Span(symbol.strip(), float(start * frame_s), min(float(end * frame_s), seconds), float(score), int(n))
+        Span(symbol.strip(), *_within(start * frame_s, end * frame_s, seconds), float(score), int(n))
         for symbol, n, start, end, score in zip(symbols, word, *frames, strict=True)
         if n >= 0
     )

@@ -82,10 +82,15 @@ def textgrid(one: TimedText) -> str:
 
 
 def _intervals(spans: Iterable[tuple[Span, str]], seconds: float):
-    """Yield (start, end, text) without gaps from 0 to the end of the audio, times as they are written."""
+    """Yield (start, end, text) without gaps from 0 to the end of the audio, times as they are written.
+
+    A span without length has no interval: of two that begin at the same time, Praat drops the later one.
+    """
     until, last = f"{0:.6f}", f"{seconds:.6f}"
     for span, text in spans:
         start, end = f"{span.start:.6f}", f"{span.end:.6f}"
+        if start == end:
+            continue
         if start != until:
             yield until, start, ""
         yield start, end, text
@@ -109,18 +114,22 @@ PAUSE = 1.0
 def srt(one: TimedText) -> str:
     """Return numbered subtitles of the words as the source writes them."""
     return "".join(
-        f"{number}\n{_clock(cue[0].start, ',')} --> {_clock(cue[-1].end, ',')}\n{_line(cue)}\n\n"
+        f"{number}\n{_clock(cue[0].start, ',')} --> {_clock(_end(cue), ',')}\n{_line(cue)}\n\n"
         for number, cue in enumerate(cues(one.written), 1)
     )
 
 
 def vtt(one: TimedText) -> str:
-    """Return subtitles of the words as the source writes them, with a time stamp before each word but the first."""
+    """Return subtitles of the words as the source writes them, with a time stamp before each word that begins after the
+    word before it and before the subtitle ends, as WebVTT demands."""
     parts = ["WEBVTT\n"]
     for cue in cues(one.written):
-        words = [html.escape(span.text, quote=False) for span in cue]
-        timed = [words[0], *(f"<{_clock(span.start, '.')}>{word}" for span, word in zip(cue[1:], words[1:]))]
-        parts.append(f"{_clock(cue[0].start, '.')} --> {_clock(cue[-1].end, '.')}\n{' '.join(timed)}\n")
+        until, end, timed = _clock(cue[0].start, "."), _clock(_end(cue), "."), []
+        for span in cue:
+            stamp, word = _clock(span.start, "."), html.escape(span.text, quote=False)
+            timed.append(f"<{stamp}>{word}" if until < stamp < end else word)
+            until = max(until, stamp)
+        parts.append(f"{_clock(cue[0].start, '.')} --> {end}\n{' '.join(timed)}\n")
     return "\n".join(parts)
 
 
@@ -136,6 +145,11 @@ def cues(words: Sequence[Span]) -> Iterator[list[Span]]:
         cue.append(word)
     if cue:
         yield cue
+
+
+def _end(cue: Sequence[Span]) -> float:
+    """Return the end of a subtitle, which lasts a millisecond where its words have no length."""
+    return max(cue[-1].end, cue[0].start + 0.001)
 
 
 def _line(cue: Sequence[Span]) -> str:

@@ -20,7 +20,7 @@ from joint_st.runs.trained import load_trained
 from joint_st.word_times import align
 from joint_st.word_times.boundaries import make_rows
 from joint_st.word_times.by_text import EmbeddingAligner, frames_of_units
-from joint_st.word_times.spans import Aligned
+from joint_st.word_times.spans import Aligned, unit_spans
 from joint_st.word_times.text import OnePair
 
 
@@ -92,6 +92,12 @@ def test_a_unit_without_frames_stands_where_it_is_passed_by():
     found = frames_of_units(np.array([0, 0, 2, 2, 2]), np.array([0.5, 1.0, -0.5, 0.2, 0.0]), 4)
     assert found.starts.tolist() == [0, 2, 2, 5] and found.ends.tolist() == [2, 2, 5, 5]
     np.testing.assert_allclose(found.scores, [0.75, 0, 0, 0])
+
+
+def test_a_unit_that_is_skipped_at_the_end_stands_within_the_audio():
+    frames = frames_of_units(np.array([0]), np.array([0.5]), 2)
+    spans = unit_spans(["a", "b"], np.array([0, 0]), frames, 0.04, 0.03)
+    assert [(span.text, span.start, span.end) for span in spans] == [("a", 0.0, 0.03), ("b", 0.03, 0.03)]
 
 
 def test_several_ways_stand_in_one_table_and_the_first_is_written(joint, spoken, monkeypatch, tmp_path, capsys):

@@ -88,6 +88,26 @@ def test_textgrid():
         assert not any(a[2] == b[2] == "" for a, b in zip(intervals, intervals[1:]))
 
 
+NO_LENGTH = (Span("a", 0.0, 0.08, 1.0, 0), Span("b", 0.08, 0.08, 0.0, 1), Span("c", 0.08, 0.2, 1.0, 2))
+"""Words of which the alignment skips one."""
+
+
+def test_a_word_without_length_has_no_interval():
+    aligned = Aligned("x", 0.2, "a b c", "layer 1", None, NO_LENGTH, NO_LENGTH, NO_LENGTH)
+    tiers, _ = read_textgrid(write("textgrid", aligned))
+    assert tiers["words"] == tiers["units"] == [(0.0, 0.08, "a"), (0.08, 0.2, "c")]
+    rows = [line.split() for line in write("ctm", aligned).splitlines()]
+    assert [row[4] for row in rows] == ["a", "b", "c"] and float(rows[1][3]) == 0
+
+
+def test_time_stamps_of_a_subtitle_rise():
+    aligned = Aligned("x", 0.2, "a b c", "layer 1", None, NO_LENGTH, NO_LENGTH, NO_LENGTH)
+    assert write("vtt", aligned).splitlines()[2:] == ["00:00:00.000 --> 00:00:00.200", "a <00:00:00.080>b c"]
+    alone = Aligned("x", 0.2, "b", "layer 1", None, NO_LENGTH[1:2], NO_LENGTH[1:2])
+    assert write("vtt", alone).splitlines()[2:] == ["00:00:00.080 --> 00:00:00.081", "b"]
+    assert "00:00:00,080 --> 00:00:00,081" in write("srt", alone)
+
+
 def seconds(clock):
     hours, minutes, rest = re.fullmatch(r"(\d\d):(\d\d):(\d\d[.,]\d{3})", clock).groups()
     return 3600 * int(hours) + 60 * int(minutes) + float(rest.replace(",", "."))

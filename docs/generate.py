@@ -365,13 +365,6 @@ RESULT_SECTIONS = (
         COLLECT.format("text_injection"),
         SWEEP_PARTS,
     ),
-    (
-        "What text adds: recorded speech",
-        "text_injection_read",
-        f"{ARMS} One reader, and sentences of novels as text.",
-        COLLECT.format("text_injection_read"),
-        SWEEP_PARTS,
-    ),
     *(
         (
             f"What text adds: {title}",

@@ -311,7 +311,6 @@ BY_FILE = {
     "ctc": side_by_side,
     "alignment": side_by_side,
     "text_injection": sweep,
-    "text_injection_read": sweep,
     "recorded": recorded,
     "recorded_read": recorded,
     "recorded_dutch": recorded,

@@ -6,6 +6,8 @@
 
 The arms are those of `configs/sweeps/recorded.py`, and `synthetic`, which is `audio_units` with 1.3 hours of the same
 novels, spoken by espeak-ng in many voices, in batches twice as long: as many utterances are recorded as in the others.
+In the arms whose names begin with `deep`, two of the streaming layers come before the shared ones and not among them, and
+CTC of phonemes counts for more: what enters the shared layers is nearer to phonemes, as text is.
 """
 
 import runpy
@@ -15,10 +17,17 @@ from joint_st.sweeps import Run
 
 ENGLISH = runpy.run_path(str(Path(__file__).with_name("recorded.py")))
 BASE = "../experiments/recorded_read.py"
-REFERENCES = ENGLISH["REFERENCES"]
+REFERENCES = (*ENGLISH["REFERENCES"], "deep_units")
 RECORDED, SPOKEN = "manifest:$JOINT_ST_DATA/arctic/train.jsonl", "manifest:runs/spoken_novels/manifest.jsonl"
+WITHOUT_TEXT, DEEP = (
+    ENGLISH["WITHOUT_TEXT"],
+    {"model.audio_layers": 3, "model.streaming_layers": 1, "losses.unit_ctc.weight": 1},
+)
 ARMS = ENGLISH["ARMS"] | {
-    "synthetic": ENGLISH["WITHOUT_TEXT"] | {"data.train": [RECORDED, SPOKEN], "data.batch_size": 16},
+    "synthetic": WITHOUT_TEXT | {"data.train": [RECORDED, SPOKEN], "data.batch_size": 16},
+    "deep_units": WITHOUT_TEXT | DEEP,
+    "deep_reconstruction": ENGLISH["ARMS"]["reconstruction"] | DEEP,
+    "deep_consistency_dtw": DEEP,
 }
 
 

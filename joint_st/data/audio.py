@@ -85,10 +85,11 @@ def read_audio(
     with decoder:
         try:
             audio, rate = _samples(path, decoder, *part), decoder.rate
-        except soundfile.SoundFileError as error:
-            audio, rate = _decoded_again(path, decoder, _why(path, error), structure.slack, *part)
-        except (OSError, MemoryError, *ffmpeg.errors()) as error:
-            raise UnreadableAudio(path, _why(path, error)) from None
+        except (soundfile.SoundFileError, OSError, MemoryError, *ffmpeg.errors()) as error:
+            why = _why(path, error)
+            if not isinstance(error, soundfile.SoundFileError):
+                raise UnreadableAudio(path, why) from None
+            audio, rate = _decoded_again(path, decoder, why, structure.slack, *part)
     promised = structure.promised
     if promised is not None:
         promised = max(promised - offset, 0.0)
@@ -142,7 +143,7 @@ def _decoded_again(
     with _by_ffmpeg(path, why) as other:
         try:
             audio = _samples(path, other, offset, seconds, channels)
-        except (OSError, MemoryError, *ffmpeg.errors()) as error:
+        except (soundfile.SoundFileError, OSError, MemoryError, *ffmpeg.errors()) as error:
             raise UnreadableAudio(path, f"{why}; FFmpeg: {_why(path, error)}") from None
     if len(audio) / other.rate < (left if seconds is None else min(left, seconds)) - slack:
         raise UnreadableAudio(path, why)

@@ -165,6 +165,32 @@ def silence(setup: Setup) -> None:
         soundfile.write(file, np.zeros(len(samples), np.int16), rate)
 
 
+def telephone(setup: Setup) -> None:
+    """Give audio of 8 kHz to a model that takes 16."""
+    for file in setup.corpus.glob("*.wav"):
+        samples, rate = soundfile.read(file, dtype="int16")
+        soundfile.write(file, samples[::2], rate // 2)
+
+
+def texts_of_missing_audio(setup: Setup) -> None:
+    """Take texts from a manifest whose audio is not there, which nothing needs."""
+    lines = [{**line, "audio_filepath": f"gone/{line['audio_filepath']}"} for line in setup.lines()]
+    (setup.corpus / "texts.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    setup.config["data"]["text"] = [{"kind": "manifest", "path": str(setup.corpus / "texts.jsonl")}]
+
+
+def missing_confusions(setup: Setup) -> None:
+    """Name a file of confusions that is not there."""
+    setup.config["text"] = {"confusions": str(setup.folder / "confusions.json")}
+
+
+def weights_at_home(setup: Setup) -> None:
+    """Begin with the weights of a run that is named from the home folder."""
+    setup.make_run().rename(setup.folder / "first")
+    setup.patches.append(unittest.mock.patch.dict(os.environ, HOME=str(setup.folder)))
+    setup.config["training"]["init"] = {"run": "~/first"}
+
+
 def typo(setup: Setup) -> None:
     """Misspell a field."""
     setup.config["model"]["widht"] = setup.config["model"].pop("width")
@@ -244,6 +270,10 @@ def wrong_clock(setup: Setup) -> None:
 CASES = (
     Case("healthy: a config", "", healthy),
     Case("healthy: a run", "", healthy_run),
+    Case("healthy: texts whose audio is missing", "", texts_of_missing_audio),
+    Case("healthy: weights of a run in the home folder", "", weights_at_home),
+    Case("audio of a telephone", "data.train.0", telephone),
+    Case("confusions that are not there", "config", missing_confusions),
     Case("a variable of a path is not set", "$NOWHERE_TO_BE_FOUND", unset_variable),
     Case("the files of the audio are missing", "data.train.0", missing_audio),
     Case("audio half as long as stated", "data.train.0", short_audio),

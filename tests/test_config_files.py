@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 
 import joint_st.config.file
@@ -12,6 +14,7 @@ from joint_st.config import (
 )
 from joint_st.config.file import extend, extensions
 from joint_st.config.registry import unregister
+from joint_st.errors import UserError
 from tests.test_config import CONFIG, message
 
 PREAMBLE = "from joint_st.config import *\n"
@@ -28,6 +31,25 @@ def test_a_python_file_is_run(tmp_path):
         "    return override(load(Path(__file__).with_name('good.py')), {'model.width': 256})\n"
     )
     assert load(wide).model.width == 256
+
+
+def test_annotations_of_a_python_file_may_be_postponed(tmp_path):
+    file = tmp_path / "later.py"
+    file.write_text(
+        "from __future__ import annotations\n"
+        "import dataclasses\n"
+        + PREAMBLE
+        + "@dataclasses.dataclass\nclass Sizes:\n    width: ClassVar[int] | int = 256\n\n"
+        "from typing import ClassVar, Literal\n"
+        "class Echo(AugmentationConfig):\n    kind: Literal['echo'] = 'echo'\n\n"
+        f"def config():\n    return Config(data=DataConfig({SOURCES}), model=ModelConfig(width=Sizes().width))\n"
+    )
+    assert load(file).model.width == 256
+    names = {name for name in sys.modules if name.startswith("joint_st_file_")}
+    file.write_text("raise ValueError('no')\n")
+    with pytest.raises(UserError, match="later.py:1: ValueError: no"):
+        load(file)
+    assert {name for name in sys.modules if name.startswith("joint_st_file_")} == names
 
 
 @pytest.mark.parametrize(

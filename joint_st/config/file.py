@@ -9,8 +9,10 @@ from __future__ import annotations
 import contextlib
 import difflib
 import functools
+import itertools
 import json
 import os
+import sys
 import traceback
 import types
 from collections.abc import Callable
@@ -100,6 +102,10 @@ _extensions: dict[Path, tuple[str, types.ModuleType]] = {}
 """The files of the user's that `extend` has run, as they were named, by their resolved paths."""
 
 
+_numbers = itertools.count()
+"""Numbers of the modules that files of the user's have been run as."""
+
+
 def extend(path: str | os.PathLike[str]) -> None:
     """Run a Python file of the user's, so that the sections, losses and kinds that it registers are known from now on, in
     the configs of runs too. A config file that is named by `load` later is not run a second time.
@@ -126,13 +132,18 @@ def from_python(path: str | os.PathLike[str], make: Callable[[types.ModuleType],
     if not path.is_file():
         raise UserError(f"{path}: no such file{_hint(path)}")
     _, known = _extensions.get(path.resolve(), ("", None))
-    module = known or types.ModuleType("joint_st_config_file")
+    module = known or types.ModuleType(f"joint_st_file_{next(_numbers)}")
     module.__file__ = str(path)
+    failed = True
     # The file is the user's and may raise anything: its place and its message are what helps.
     try:
         if not known:
+            # Dataclasses and pydantic look up there what the names in postponed annotations stand for.
+            sys.modules[module.__name__] = module
             exec(compile(path.read_bytes(), str(path), "exec"), module.__dict__)
-        return make(module)
+        made = make(module)
+        failed = False
+        return made
     except UserError:
         raise
     except SyntaxError as error:
@@ -142,6 +153,9 @@ def from_python(path: str | os.PathLike[str], make: Callable[[types.ModuleType],
     except Exception as error:
         message = one_line([f"{type(error).__name__}: {error}".rstrip(": ")])
         raise UserError(f"{_place(error, path)}: {message}") from error
+    finally:
+        if failed and not known:
+            sys.modules.pop(module.__name__, None)
 
 
 def is_language_model(directory: str | os.PathLike[str]) -> bool:

@@ -81,25 +81,15 @@ def read_audio(
     the decoder would drop a part.
     """
     decoder, structure = _open(path)
+    part = offset, seconds, channels
     with decoder:
-        rate = decoder.rate
-        if channels and not all(0 <= channel < decoder.channels for channel in channels):
-            several = f"{decoder.channels} channel{'s' * (decoder.channels > 1)}"
-            raise UnreadableAudio(path, f"has {several}, and channel {max(channels)} is asked for; they count from 0")
-        # No file has so many samples; a product of numbers in a manifest may be infinite.
-        start = round(min(offset * rate, MOST_SAMPLES))
-        left = None if seconds is None else round(min(seconds * rate, MOST_SAMPLES))
-        pieces = [np.zeros(0, np.int16)]
         try:
-            for block in in_measure(path, decoder.blocks(start)):
-                block = block if left is None else block[:left]
-                pieces.append(_mono(path, block, channels))
-                left = None if left is None else left - len(block)
-                if left == 0:
-                    break
+            audio, rate = _samples(path, decoder, *part), decoder.rate
         except (soundfile.SoundFileError, OSError, MemoryError, *ffmpeg.errors()) as error:
-            raise UnreadableAudio(path, _why(path, error)) from None
-    audio = np.concatenate(pieces)
+            why = _why(path, error)
+            if not isinstance(error, soundfile.SoundFileError):
+                raise UnreadableAudio(path, why) from None
+            audio, rate = _decoded_again(path, decoder, why, structure.slack, *part)
     promised = structure.promised
     if promised is not None:
         promised = max(promised - offset, 0.0)
@@ -110,6 +100,54 @@ def read_audio(
         if len(audio) / rate < present - structure.slack:
             raise UnreadableAudio(path, f"{len(audio) / rate:.3f} of its {present:.3f} s can be decoded")
     return Decoded(audio, rate, promised)
+
+
+def _samples(
+    path: Path | str, decoder: Decoder, offset: float, seconds: float | None, channels: Sequence[int]
+) -> np.ndarray:
+    """Return a part of an open file, int16 [samples]; the arguments are those of `read_audio`."""
+    if channels and not all(0 <= channel < decoder.channels for channel in channels):
+        several = f"{decoder.channels} channel{'s' * (decoder.channels > 1)}"
+        raise UnreadableAudio(path, f"has {several}, and channel {max(channels)} is asked for; they count from 0")
+    # No file has so many samples; a product of numbers in a manifest may be infinite.
+    start = round(min(offset * decoder.rate, MOST_SAMPLES))
+    left = None if seconds is None else round(min(seconds * decoder.rate, MOST_SAMPLES))
+    pieces = [np.zeros(0, np.int16)]
+    for block in in_measure(path, decoder.blocks(start)):
+        block = block if left is None else block[:left]
+        pieces.append(_mono(path, block, channels))
+        left = None if left is None else left - len(block)
+        if left == 0:
+            break
+    return np.concatenate(pieces)
+
+
+def _decoded_again(
+    path: Path | str,
+    decoder: Decoder,
+    why: str,
+    slack: float,
+    offset: float,
+    seconds: float | None,
+    channels: Sequence[int],
+) -> tuple[np.ndarray, int]:
+    """Return the samples of a part of an Ogg file, and their rate in Hz, as FFmpeg decodes them.
+
+    libsndfile gives up in the midst of files whose pages state other positions than their packets have, such as some that
+    FFmpeg has written. Raises `UnreadableAudio` with `why`, its reason, where FFmpeg finds less audio than the
+    header promises (to `slack` s).
+    """
+    if not isinstance(decoder, _Sndfile) or decoder.kind != "OGG" or decoder.frames is None:
+        raise UnreadableAudio(path, why)
+    left = decoder.frames / decoder.rate - offset
+    with _by_ffmpeg(path, why) as other:
+        try:
+            audio = _samples(path, other, offset, seconds, channels)
+        except (soundfile.SoundFileError, OSError, MemoryError, *ffmpeg.errors()) as error:
+            raise UnreadableAudio(path, f"{why}; FFmpeg: {_why(path, error)}") from None
+    if len(audio) / other.rate < (left if seconds is None else min(left, seconds)) - slack:
+        raise UnreadableAudio(path, why)
+    return audio, other.rate
 
 
 def audio_seconds(path: Path | str) -> float:
@@ -198,18 +236,27 @@ class _Sndfile:
         frames = self._file.frames
         self.frames = None if frames >= 2**62 else frames
         """Samples according to its header; None where that states no length."""
-        self.kind = self._file.format
+        self.kind, self.subtype = self._file.format, self._file.subtype
 
     def blocks(self, start: int) -> Iterator[np.ndarray]:
         if self.frames is None:
             yield from _dropped(sndfile_blocks(self._file), start)
         elif start < self.frames:
-            if start:
-                # In an Ogg file of which no sample can be decoded, libsndfile's decoder crashes on a seek.
-                if self.kind == "OGG" and not len(self._file.read(1)):
-                    return
-                self._file.seek(start)
-            yield from sndfile_blocks(self._file)
+            yield from _dropped(sndfile_blocks(self._file), start - self._seek_before(start))
+
+    def _seek_before(self, start: int) -> int:
+        """Go to a sample from which on the decoder gives the right ones up to `start` and beyond, and return it."""
+        if self.kind == "OGG" and self.subtype != "OPUS":
+            # After a seek, Vorbis may begin some samples too early.
+            return 0
+        # The first frames of MP3 that are decoded may need bits of the ones before them.
+        place = max(start - self.rate // 2, 0) if self.kind == "MP3" else start
+        if place:
+            # In an Ogg file of which no sample can be decoded, libsndfile's decoder crashes on a seek.
+            if self.kind == "OGG" and not len(self._file.read(1)):
+                return place
+            self._file.seek(place)
+        return place
 
     def __enter__(self) -> _Sndfile:
         return self
@@ -257,7 +304,7 @@ def _open(path: Path | str) -> tuple[Decoder, Structure]:
             structure = structure._replace(promised=seen)
     if structure.damage:
         decoder.__exit__()
-        raise UnreadableAudio(path, f"{structure.damage}: it was cut")
+        raise UnreadableAudio(path, structure.damage)
     if not LEAST_RATE <= decoder.rate <= MOST_RATE:
         decoder.__exit__()
         raise UnreadableAudio(path, f"has a sample rate of {decoder.rate} Hz by its header")

@@ -102,20 +102,29 @@ class Confusions:
         return json.dumps(content, ensure_ascii=False, indent=1) + "\n"
 
 
+def units_in(path: Path, field: str = "text.confusions") -> tuple[str, ...]:
+    """Return the units that a file of counts is of. Raises `UserError` as `read_confusions`."""
+    return tuple(_read(path, field).units)
+
+
+def _read(path: Path, field: str) -> _File:
+    if not storage.is_remote(path) and (why := storage.why_no_file(path)):
+        raise UserError(f"{field}: {path}: {why}; {MAKE}")
+    try:
+        return read_json(path, _File, MAKE)
+    except OSError as error:
+        raise UserError(f"{field}: {path}: {error.strerror or error}; {MAKE}") from None
+    except UserError as error:
+        raise UserError(f"{field}: {error}") from None
+
+
 def read_confusions(path: Path, symbols: tuple[str, ...], field: str = "text.confusions") -> Confusions:
     """Read a file of counts for the units `symbols` of a run.
 
     Raises `UserError`, which begins with `field`, where there is no such file, where it is damaged, has counted other
     units, or has counted none.
     """
-    if not storage.is_remote(path) and (why := storage.why_no_file(path)):
-        raise UserError(f"{field}: {path}: {why}; {MAKE}")
-    try:
-        found = read_json(path, _File, MAKE)
-    except OSError as error:
-        raise UserError(f"{field}: {path}: {error.strerror or error}; {MAKE}") from None
-    except UserError as error:
-        raise UserError(f"{field}: {error}") from None
+    found = _read(path, field)
     if tuple(found.units) != symbols:
         apart = sorted(set(found.units) ^ set(symbols))
         which = f"{apart[0]!r} is in one of the two alone" if apart else "they are in another order"

@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 import re
 import struct
+import zlib
 from collections.abc import Callable
 from typing import BinaryIO, NamedTuple
 
@@ -181,7 +182,7 @@ def _mp3(file: BinaryIO) -> Structure:
             at = _resync(content, at)
             continue
         if at + frame.size > len(content):
-            damage = "ends in the middle of a frame"
+            damage = "ends in the middle of a frame: it was cut"
             break
         longest = max(longest, frame.seconds)
         counted = _counted_frames(content[at : at + 256])
@@ -243,19 +244,35 @@ def _ogg(file: BinaryIO) -> Structure:
     at, chained, begun = 0, False, False
     while at < len(content):
         if content[at : at + 4] != b"OggS":
-            at = content.find(b"OggS", at + 1)
-            if at < 0:
+            found = content.find(b"OggS", at + 1)
+            if found < 0:
                 break
+            if begun:
+                return Structure(damage=f"{found - at} bytes in its midst are no page: it is damaged")
+            at = found
             continue
         table = content[at + 27 : at + 27 + content[at + 26]] if at + 27 <= len(content) else b""
         size = 27 + len(table) + sum(table)
         if at + 27 > len(content) or len(table) < content[at + 26] or at + size > len(content):
-            return Structure(damage="ends in the middle of a page")
+            return Structure(damage="ends in the middle of a page: it was cut")
+        if not _is_whole(content[at : at + size]):
+            return Structure(damage="the checksum of a page does not hold: it is damaged")
         first = content[at + 5] & 2
         chained = chained or bool(first and begun)
         begun = begun or not first
         at += size
     return Structure(present=float("inf") if chained else None)
+
+
+_REVERSED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
+
+
+def _is_whole(page: bytes) -> bool:
+    """Return whether the checksum of an Ogg page holds (RFC 3533, section 6)."""
+    # It has zlib's polynomial, with the bits of each byte and of the result the other way round, and neither inverted.
+    zeroed = page[:22] + bytes(4) + page[26:]
+    mirrored = ~zlib.crc32(zeroed.translate(_REVERSED), 0xFFFFFFFF) & 0xFFFFFFFF
+    return int(f"{mirrored:032b}"[::-1], 2) == int.from_bytes(page[22:26], "little")
 
 
 READERS: dict[str, Callable[[BinaryIO], Structure]] = {

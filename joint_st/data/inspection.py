@@ -43,7 +43,8 @@ def inspect(config: Config) -> Iterator[str]:
         yield f"{name}: {prepared.describe()}"
         if units:
             total = int(prepared.unit_lengths.sum())
-            yield f"  {total / len(prepared):.1f} text units per utterance, {total / prepared.seconds:.1f} per second"
+            rate = f", {total / prepared.seconds:.1f} per second" if prepared.seconds else ""
+            yield f"  {total / len(prepared):.1f} text units per utterance{rate}"
         if training:
             plan = training_plan(prepared, data, config.seed)
             yield f"  {plan.describe(features.sample_rate, 's')}"

@@ -18,7 +18,7 @@ RECORDED = "JOINT_ST_DATA"
 
 def expand(path: str) -> Path:
     """Return `path` with `~`, `$NAME` and `${NAME}` replaced; raises `UserError` that names a variable which is not
-    set."""
+    set, or a user that is not known."""
 
     def value(match: re.Match) -> str:
         name = match[1] or match[2]
@@ -27,7 +27,15 @@ def expand(path: str) -> Path:
             raise UserError(f"{path}: the environment variable {name} is not set; set it to the folder it stands for")
         return found
 
-    return Path(re.sub(r"\$(?:(\w+)|\{(\w+)\})", value, path)).expanduser()
+    try:
+        return Path(re.sub(r"\$(?:(\w+)|\{(\w+)\})", value, path)).expanduser()
+    except RuntimeError:
+        raise UserError(f"{path}: there is no such user here, or no home of one; write the folder itself") from None
+
+
+def expand_run(path: str) -> Path:
+    """Return `expand(path)` for a run on a disk, and the path of one in a bucket as it is."""
+    return storage.path(path) if storage.is_remote(path) else expand(path)
 
 
 def existing(path: str) -> Path:

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from joint_st.config import Config, Source
-from joint_st.data.index import AUDIO, SYNTHETIC, Entries, Indexes
+from joint_st.data.index import AUDIO, PROBLEM, SYNTHETIC, Entries, Indexes
 from joint_st.data.normalizers import normalizer
 from joint_st.data.symbols import Symbols
 from joint_st.data.text_units import make_units
@@ -60,7 +60,8 @@ def learn_from_texts(config: Config, indexes: Indexes | None = None) -> Learnt:
     heard: set[str] = set()
     read: set[str] = set()
     for entries in train:
-        for row in np.flatnonzero(entries.flags & AUDIO):
+        # What cannot be read is never heard.
+        for row in np.flatnonzero(entries.flags & (AUDIO | PROBLEM) == AUDIO):
             found = read if entries.flags[row] & SYNTHETIC else heard
             found.update(entries.text(int(row)).split())
     for entries in text:

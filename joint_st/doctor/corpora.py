@@ -14,7 +14,7 @@ from joint_st.config import Config, Source
 from joint_st.data.audio import UnreadableAudio
 from joint_st.data.corpora import built_here
 from joint_st.data.normalizers import Normalizer, normalizer
-from joint_st.data.paths import expand
+from joint_st.data.paths import expand, expand_run
 from joint_st.data.sources import Corpus, open_source, read_whole
 from joint_st.doctor.check import Check, from_error
 
@@ -82,7 +82,7 @@ def look(name: str, source: Source, config: Config) -> Iterator[Check]:
             more = f" ({alike} of {len(rows)} decoded)"
             yield Check(one.state, name, one.found + more, one.do)
         return
-    if min(set(rates) - {0}, default=target) < target / 2:
+    if min(set(rates) - {0}, default=target) <= target / 2:
         hint = "set model.features.sample_rate and high_hz to what the audio holds"
         yield Check("warning", name, f"{what}; {heard}, and the model takes {target}: half of its band is empty", hint)
         return
@@ -108,20 +108,21 @@ def _utterance(
     where = f"utterance {row}"
     try:
         stated = corpus.entry(row)
-        where = stated.id
-        utterance = read_whole(corpus, row, where, stated.seconds, config.data.length_tolerance)
+        where, text = stated.id, stated.text
+        # Of sources of text, training reads nothing else, whether or not they have audio.
+        utterance = read_whole(corpus, row, where, stated.seconds, config.data.length_tolerance) if audio else None
     except UnreadableAudio as error:
         advice = "correct what states its length, or the audio" if error.path == where else _FIX
         return [Check("problem", "", f"{error.path}: {error.why}", advice)], 0, 0.0
     except Exception as error:
         return [from_error("", error)], 0, 0.0
     problems = []
-    if not normalize(utterance.text):
-        what = f"{where}: data.normalizer {normalize} leaves nothing of {utterance.text[:60]!r}"
+    if not normalize(text):
+        what = f"{where}: data.normalizer {normalize} leaves nothing of {text[:60]!r}"
         problems.append(
             Check("problem" if not audio else "warning", "", what, "correct the text, or take another normalizer")
         )
-    if not audio:
+    if utterance is None:
         return problems, 0, 0.0
     if not utterance.sample_rate or not len(utterance.audio):
         return [*problems, Check("problem", "", f"{where}: no samples", "correct the audio")], 0, 0.0
@@ -132,16 +133,20 @@ def _utterance(
 
 
 def other_paths(config: Config) -> Iterator[Check]:
-    """Check what else the config reads: a tokenizer, another run's weights."""
+    """Check what else the config reads: a tokenizer, another run's weights, confusions of text units."""
     from joint_st.config import load
+    from joint_st.data.confusions import units_in
     from joint_st.data.tokenizers import load_tokenizer
     from joint_st.runs.directory import existing_run
 
     if path := config.data.tokenizer.path:
         tokenizer = load_tokenizer(expand(path))
         yield Check("ok", "data.tokenizer.path", f"{Path(path)}: {tokenizer.size} labels")
-    if config.training.init.run:
-        run = existing_run(config.training.init.run)
+    if config.text.confusions:
+        path = expand(config.text.confusions)
+        yield Check("ok", "text.confusions", f"{path}: counted over {len(units_in(path))} text units")
+    if init := config.training.init.run:
+        run = existing_run(expand_run(init))
         load(run.config)
         steps = run.checkpoint_steps
         if not steps:

@@ -24,7 +24,7 @@ def access(name: str, folder: Path) -> Iterator[Check]:
     """
     place = folder
     if not storage.is_remote(folder):
-        place = folder.expanduser().absolute()
+        place = Path(os.path.expanduser(folder)).absolute()
         while not place.exists() and place != place.parent:
             place = place.parent
         if not place.is_dir():

@@ -177,7 +177,8 @@ class RunDirectory:
         """Remove everything that was derived from the config, so that another config can replace it."""
         for folder in (self.tokenizer, self.units):
             storage.remove_folder(folder)
-        for path in (self.vocabulary, self.languages, self.calibration, self.metrics, self.root / checksums.FILE):
+        derived = (self.vocabulary, self.languages, self.text_confusions, self.ngram, self.calibration, self.metrics)
+        for path in (*derived, self.root / checksums.FILE):
             path.unlink(missing_ok=True)
 
     def inventories(self) -> Iterator[Path]:

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from joint_st import storage
 from joint_st.config import Config, InitConfig, LmConfig, load
 from joint_st.config.problems import nearest
-from joint_st.data.paths import expand
+from joint_st.data.paths import expand_run
 from joint_st.data.symbols import Symbols, SymbolSizes, load_languages
 from joint_st.data.text_units import load_units
 from joint_st.data.text_units.units import Spelling
@@ -63,7 +63,7 @@ def starting_state(
     init = config.training.init
     if not init.run:
         return Start(fresh())
-    other = existing_run(storage.path(init.run) if storage.is_remote(init.run) else expand(init.run))
+    other = existing_run(expand_run(init.run))
     load(other.config, type(config))  # refuses a run of another kind or format
     with trained_checkpoints(other, checkpoints.metric) as source:
         step = agreed(lambda: source.choose(init.checkpoint), current())

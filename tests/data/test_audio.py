@@ -155,3 +155,67 @@ def test_a_broken_ogg_file_of_which_nothing_is_decoded_is_not_sought_in(tmp_path
         assert len(read_audio(tmp_path / "a.ogg", 0.05, 0.1).audio) >= 0
     except UnreadableAudio as error:
         assert str(tmp_path / "a.ogg") in str(error)
+
+
+def pages_of(content: bytes) -> list[bytearray]:
+    """The pages of an Ogg file."""
+    at, pages = 0, []
+    while at < len(content):
+        table = content[at + 27 : at + 27 + content[at + 26]]
+        pages.append(bytearray(content[at : at + 27 + len(table) + sum(table)]))
+        at += len(pages[-1])
+    return pages
+
+
+def checksum(page: bytes) -> int:
+    """An Ogg page's checksum, bit by bit as RFC 3533 has it."""
+    remainder = 0
+    for byte in (*page[:22], 0, 0, 0, 0, *page[26:]):
+        remainder ^= byte << 24
+        for _ in range(8):
+            remainder = (remainder << 1 ^ 0x04C11DB7 * (remainder >> 31)) & 0xFFFFFFFF
+    return remainder
+
+
+def test_an_ogg_file_whose_pages_state_other_positions_is_read_by_ffmpeg(tmp_path):
+    """As FFmpeg writes some; libsndfile opens them and gives up on the way."""
+    pytest.importorskip("av")
+    path = tmp_path / "a.ogg"
+    soundfile.write(path, sine(16_000, 5.0), 16_000, format="OGG", subtype="OPUS")
+    whole = read_audio(path)
+    pages = pages_of(path.read_bytes())
+    assert b"".join(pages) == path.read_bytes() and all(
+        checksum(page) == int.from_bytes(page[22:26], "little") for page in pages
+    )
+    place = int.from_bytes(pages[4][6:14], "little") - 489
+    pages[4][6:14] = place.to_bytes(8, "little")
+    pages[4][22:26] = checksum(pages[4]).to_bytes(4, "little")
+    path.write_bytes(b"".join(pages))
+    with soundfile.SoundFile(path) as file, pytest.raises(soundfile.LibsndfileError):
+        file.read()
+    found = read_audio(path)
+    assert len(found.audio) / found.rate == len(whole.audio) / whole.rate
+    assert signal_to_noise(resample(found.audio, found.rate, 16_000), whole.audio) > 30
+    part = read_audio(path, 2.0, 1.0)
+    assert np.array_equal(part.audio, found.audio[2 * found.rate :][: found.rate])
+    # A page that is damaged is not read around.
+    pages[4][100] ^= 1
+    path.write_bytes(b"".join(pages))
+    with pytest.raises(UnreadableAudio, match="the checksum of a page does not hold: it is damaged"):
+        read_audio(path)
+
+
+@pytest.mark.parametrize("rate", [16_000, 44_100])
+@pytest.mark.parametrize("format, subtype, apart", [("OGG", "VORBIS", 0), ("OGG", "OPUS", 100), ("MP3", None, 2)])
+def test_a_part_of_a_lossy_file_is_that_of_the_whole(tmp_path, format, subtype, apart, rate):
+    if subtype == "OPUS" and rate == 44_100:
+        pytest.skip("Opus has no such rate")
+    path, seconds = tmp_path / f"a.{format.lower()}", np.arange(4 * rate) / rate
+    chirp = 0.4 * np.sin(2 * np.pi * (200 * seconds + 400 * seconds**2))
+    soundfile.write(path, chirp.astype(np.float32), rate, format=format, subtype=subtype)
+    whole = read_audio(path).audio
+    for offset in (0.1, 0.5, 1.0, 2.3, 3.4):
+        part = read_audio(path, offset, 0.5).audio
+        expected = whole[round(offset * rate) :][: len(part)]
+        assert len(part) == round(0.5 * rate)
+        np.testing.assert_allclose(part, expected, atol=apart, err_msg=str(offset))

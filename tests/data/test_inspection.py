@@ -54,6 +54,16 @@ def test_units_and_batches_of_text(data):
     assert warning.startswith("warning: data.text_batch_size: 2 sentences a step, and no loss trains on them; set los")
 
 
+def test_audio_without_length_has_no_rate_of_units(data, tmp_path):
+    soundfile.write(tmp_path / "empty.wav", np.zeros(0, np.int16), 16_000)
+    (tmp_path / "dev.jsonl").write_text(
+        json.dumps({"audio_filepath": "empty.wav", "duration": 0.0, "text": "one"}) + "\n"
+    )
+    dev, units = ManifestSource(path=str(tmp_path / "dev.jsonl")), UnitsConfig(kind="characters")
+    lines = list(inspect(Config(data=data.model_copy(update={"units": units, "dev": (dev,)}))))
+    assert "  3.0 text units per utterance" in lines
+
+
 def test_decoding_finds_all_that_is_not_as_stated(data, tmp_path, capsys):
     config = tmp_path / "c.json"
     config.write_text(Config(data=data).model_dump_json())

@@ -15,6 +15,11 @@ def test_home_and_variables_are_expanded(monkeypatch, tmp_path):
     assert paths.expand("relative/$") == Path("relative/$")
 
 
+def test_a_user_who_is_not_known_is_named():
+    with pytest.raises(UserError, match=r"~nobody_of_this_name/m.jsonl: there is no such user here"):
+        paths.expand("~nobody_of_this_name/m.jsonl")
+
+
 def test_an_unset_variable_is_named(monkeypatch):
     monkeypatch.delenv("CORPORA", raising=False)
     with pytest.raises(UserError, match=r"\$CORPORA/a: the environment variable CORPORA is not set"):

@@ -143,6 +143,18 @@ def test_lines_are_chosen_by_the_values_of_their_keys(tmp_path):
     assert len(some) == 4
     with pytest.raises(UserError, match="train.jsonl:6: not JSON"):
         some.entry(3)
+    others = [LINE | {"id": "a", "lang": "de", "synthetic": True}, LINE | {"id": "b", "lang": "en", "synthetic": False}]
+    path = write_manifest(tmp_path, others)
+    assert [chosen(**{key: (value,)}).entry(0).id for key, value in (("language", "de"), ("lang", "en"))] == ["a", "b"]
+    assert [chosen(synthetic=(value,)).entry(0).id for value in ("true", "false")] == ["a", "b"]
+
+
+def test_a_value_that_no_line_has_is_told(tmp_path):
+    path = write_manifest(tmp_path, [LINE | {"id": "a", "speaker": "b"}])
+
+    def chosen(**where):
+        return open_source(ManifestSource(path=str(path), where=where))
+
     with pytest.raises(UserError, match="train.jsonl: no line has speaker a; correct the source's `where`"):
         len(chosen(speaker=("b", "a")))
 

@@ -3,7 +3,9 @@
 import json
 from collections import Counter
 
+import numpy as np
 import pytest
+import soundfile
 
 from joint_st.config import Config, DataConfig, ManifestSource, TextSource, TokenizerConfig, UnitsConfig
 from joint_st.data.dataset import open_texts
@@ -16,6 +18,8 @@ from joint_st.data.texts import learn_from_texts, open_indexes, train_tokenizer
 @pytest.fixture
 def config(tmp_path):
     said = ["One, two!", "?", "two\u2028 zéro"]
+    for i in range(len(said)):
+        soundfile.write(tmp_path / f"{i}.wav", np.zeros(8_000, np.int16), 16_000)
     lines = [{"audio_filepath": f"{i}.wav", "text": text} for i, text in enumerate(said)]
     (tmp_path / "m.jsonl").write_text("\n".join(map(json.dumps, lines)))
     (tmp_path / "t.txt").write_text("two four\nfünf\n")
@@ -49,6 +53,12 @@ def test_tokenizer_units_and_words_come_from_one_reading(config, monkeypatch):
     assert units.symbols[2:] == tokenizer.characters
     assert symbols.languages == ("", "de")
     assert (vocabulary.heard, vocabulary.read) == ({"one", "two", "zéro"}, {"four", "fünf"})
+
+
+def test_words_of_audio_that_is_not_there_are_not_heard(config, tmp_path):
+    (tmp_path / "0.wav").unlink()
+    _, vocabulary = learn_from_texts(config)
+    assert (vocabulary.heard, vocabulary.read) == ({"two", "zéro"}, {"four", "fünf"})
 
 
 def test_phonemes_take_each_text_in_its_language(config):

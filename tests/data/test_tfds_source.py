@@ -83,6 +83,26 @@ class Bare(ToySpeech):
             yield i, {key: example[key] for key in ("audio", "sample_rate", "text")}
 
 
+class Numbered(ToySpeech):
+    """Numbers where others have names."""
+
+    def _info(self):
+        features = {
+            "audio": tfds.features.Tensor(shape=(None,), dtype=np.int16),
+            "sample_rate": np.int32,
+            "text": tfds.features.Text(),
+            "id": np.int64,
+            "speaker": np.int64,
+            "language": tfds.features.ClassLabel(names=["de", "en"]),
+        }
+        return tfds.core.DatasetInfo(builder=self, features=tfds.features.FeaturesDict(features))
+
+    def _examples(self, count, samples):
+        for i, example in super()._examples(count, samples):
+            own = {key: example[key] for key in ("audio", "sample_rate", "text")}
+            yield i, own | {"id": 100 + i, "speaker": 7, "language": "en" if i % 2 else "de"}
+
+
 @pytest.fixture(autouse=True)
 def home(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
@@ -92,7 +112,7 @@ def home(tmp_path, monkeypatch):
 def data_dir(tmp_path_factory):
     folder = tmp_path_factory.mktemp("tfds")
     tfds.disable_progress_bar()
-    for builder in (ToySpeech, Bare):
+    for builder in (ToySpeech, Bare, Numbered):
         builder(data_dir=folder, file_format="array_record").download_and_prepare()
     return folder
 
@@ -137,6 +157,14 @@ def test_optional_features_may_be_absent(data_dir):
     assert entry.seconds == len(utterance.audio) / 8000 > 0 and utterance.extra == {}
 
 
+def test_numbers_of_utterances_and_speakers_are_names_and_those_of_languages_have_names(data_dir):
+    corpus = open_tfds(data_dir, "numbered")
+    found = [
+        (one.id, one.speaker, one.language) for row in range(len(corpus)) for one in (corpus.entry(row), corpus[row])
+    ]
+    assert sorted(set(found)) == sorted((str(100 + i), "7", "en" if i % 2 else "de") for i in range(20))
+
+
 def test_the_data_dir_may_come_from_the_environment(data_dir, monkeypatch):
     monkeypatch.setenv("TFDS_DATA_DIR", str(data_dir))
     assert len(open_source(TfdsSource(name="toy_speech", split="train"))) == 20
@@ -145,7 +173,7 @@ def test_the_data_dir_may_come_from_the_environment(data_dir, monkeypatch):
 @pytest.mark.parametrize(
     "name, split, message",
     [
-        ("toy_speach", "train", "no such TFDS dataset; there is bare, toy_speech"),
+        ("toy_speach", "train", "no such TFDS dataset; there is bare, numbered, toy_speech"),
         ("toy_speech/large", "train", "no such TFDS dataset"),
         ("toy speech!", "train", "no name of a TFDS dataset"),
         ("toy_speech", "trian", "no split 'trian'; it has text, train"),

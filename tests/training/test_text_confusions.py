@@ -39,6 +39,13 @@ def test_a_run_keeps_the_counts_that_it_began_with(corpora, tmp_path):
     assert f"units are confused as counted over {len(symbols)}, times 1: 0.0% substituted" in said
     run = RunDirectory(tmp_path / "b" / "run")
     assert run.text_confusions.read_bytes() == path.read_bytes()
+    # A run that has no checkpoint yet, and starts again, takes those that its config names by then.
+    started = RunDirectory(tmp_path / "d")
+    started.root.mkdir()
+    for file in (started.text_confusions, started.ngram):
+        file.write_text("{}")
+    started.clear()
+    assert not started.text_confusions.exists() and not started.ngram.exists()
     path.unlink()
     units = Symbols(None, load_units(run.units))
     assert open_confusions(config, run, units).digest == counts.digest

@@ -79,9 +79,15 @@ class _Chosen:
             return True
         if not isinstance(fields, dict):
             return True
-        found = {(key, str(fields.get(key))) for key in self._where}
+        fields = {OTHER_NAMES.get(key, key): value for key, value in fields.items()} | fields
+        found = {(key, _as_typed(fields.get(key))) for key in self._where}
         self.missing -= found
         return all(value in self._where[key] for key, value in found)
+
+
+def _as_typed(value: object) -> str:
+    """Return a value of a line as `where` names it: a text as it is, others as in JSON."""
+    return value if isinstance(value, str) else json.dumps(value)
 
 
 @opens("manifest")

@@ -114,7 +114,7 @@ class Tfds:
             seconds=int(samples) / rate if samples and rate > 0 else 0.0,
             text=_plain(example["text"]),
             has_audio=bool(samples),
-            language=_plain(example.get("language", "")),
+            language=self._language(example),
             speaker=str(_plain(example.get("speaker", ""))),
             noise=str(_plain(example.get("noise", ""))),
             snr=_finite(example.get("snr")),
@@ -129,15 +129,22 @@ class Tfds:
             audio=np.asarray(example.get("audio", ()), np.int16),
             sample_rate=int(example.get("sample_rate", 0)),
             text=_plain(example["text"]),
-            language=_plain(example.get("language", "")),
-            speaker=_plain(example.get("speaker", "")),
+            language=self._language(example),
+            speaker=str(_plain(example.get("speaker", ""))),
             corpus=self.name,
             word_times=_word_times(example),
             extra={key: _plain(value) for key, value in example.items() if key not in KNOWN},
         )
 
     def _id(self, example: dict, i: int) -> str:
-        return _plain(example["id"]) if "id" in example else f"{self._split}-{i}"
+        return str(_plain(example["id"])) if "id" in example else f"{self._split}-{i}"
+
+    def _language(self, example: dict) -> str:
+        """Return the language of an utterance, whose number a data set may have in place of its name."""
+        language = _plain(example.get("language", ""))
+        if isinstance(language, int):
+            return str(getattr(self._features["language"], "names", {language: language})[language])
+        return language
 
 
 class EntryFile:

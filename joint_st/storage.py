@@ -17,6 +17,7 @@ import json
 import logging
 import os
 import shutil
+import socket
 import stat
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -155,6 +156,13 @@ def printable_text(text: str) -> str:
     return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
+def draft_of(path: Path) -> Path:
+    """Return the place next to a file in which this process writes it, before it is moved to its own; processes of other
+    hosts, whose disks are shared, have others."""
+    host = hashlib.sha256(os.fsencode(socket.gethostname())).hexdigest()[:6]
+    return path.with_name(f".{host}.{os.getpid()}.{path.name}")
+
+
 def write_whole(path: Path, content: str | bytes) -> None:
     """Writes a file, in a folder that is made; a reader sees the old file or the whole new one.
 
@@ -166,7 +174,7 @@ def write_whole(path: Path, content: str | bytes) -> None:
             path.write_bytes(data)
         return
     path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    draft = draft_of(path)
     try:
         # A link of that name, as in another person's copy of a run, is not followed to what it leads to.
         draft.unlink(missing_ok=True)

@@ -238,3 +238,11 @@ def test_the_version_of_a_file_changes_whenever_it_does(tmp_path, bucket):
         assert storage.version(path) == first
         storage.write_whole(path, "two")
         assert storage.version(path) != first
+
+
+def test_drafts_of_processes_on_two_hosts_are_two(tmp_path, monkeypatch):
+    names = set()
+    for host in ("a", "b", "a"):
+        monkeypatch.setattr("socket.gethostname", lambda host=host: host * 64)
+        names.add(storage.draft_of(tmp_path / ("x" * 192)).name)
+    assert len(names) == 2 and max(map(len, names)) < 256

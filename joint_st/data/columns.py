@@ -11,7 +11,6 @@ import json
 import logging
 import mmap
 import os
-import socket
 import struct
 import tempfile
 import zlib
@@ -175,7 +174,7 @@ class Cache:
             if found is not None:
                 return found
         self.made += 1
-        draft = self.folder / f".{name}.{socket.gethostname()}.{os.getpid()}"
+        draft = storage.draft_of(self.folder / name)
         try:
             found = self._made(draft, key, make, place if key else None)
         except NoRoom as error:

@@ -125,7 +125,9 @@ def _room(config: Config, here: RunDirectory) -> Check:
         update={"parallel": config.parallel.model_copy(update={"data": 1, "fsdp": 1, "tensor": 1})}
     )
     one, kept = model.size(alone, 1).checkpoint, config.training.keep_latest + config.training.keep_best + 1
-    return places.room("room", here.root, one * kept, f"{kept} checkpoints, the one being written included")
+    there = len(here.checkpoint_steps)
+    what = f"{kept} checkpoints, the one being written included" + (f", of which {there} are there" if there else "")
+    return places.room("room", here.root, one * max(kept - there, 1), what)
 
 
 def _devices(

@@ -73,7 +73,7 @@ def _requirements(there: dict[str, str]) -> Iterator[Check]:
 def _meets(version: str, bound: str) -> bool:
     operator, number = re.fullmatch(r"(\D+)(.+)", bound).groups()
     have, want = ([int(part) for part in re.findall(r"\d+", text)][:3] for text in (version, number))
-    have += [0] * (len(want) - len(have))
+    have, want = ([*numbers, 0, 0, 0][:3] for numbers in (have, want))
     return {"<": have < want, ">=": have >= want, "==": have == want}.get(operator, True)
 
 

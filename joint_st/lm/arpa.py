@@ -17,6 +17,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple, TextIO
 
+from joint_st import storage
 from joint_st.data import tokenizers
 from joint_st.data.tokenizers import BLANK, UNKNOWN_MARK, WORD, Characters, Tokenizer
 from joint_st.errors import UserError
@@ -105,7 +106,7 @@ def write_arpa(model: Arpa, path: Path | str) -> None:
     """Write a model, gzipped where the path ends in `.gz`; a reader sees the whole file or none."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{os.getpid()}.{path.name}")
+    draft = storage.draft_of(path)
     with _open(draft, "wt") as file:
         file.write("\\data\\\n")
         file.writelines(f"ngram {n}={len(of_order)}\n" for n, of_order in enumerate(model.ngrams, 1))

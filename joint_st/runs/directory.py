@@ -33,6 +33,7 @@ CHANGEABLE = (
     "data.read_threads",
     "data.prefetch_batches",
     "data.keep_audio_gib",
+    "data.index_cache",
     "data.read_timeout_seconds",
     "data.strict",
     "name",

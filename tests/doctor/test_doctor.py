@@ -116,3 +116,12 @@ def test_json(tmp_path, no_devices):
     checks = json.loads((tmp_path / "checks.json").read_text())
     assert {tuple(sorted(check)) for check in checks} == {("do", "found", "name", "state")}
     assert os.listdir(tmp_path) == ["checks.json"]
+
+
+def test_versions_are_compared_number_by_number():
+    met = [
+        machine._meets(*one) for one in (("3.1.0", "==3.1"), ("3.1", "==3.1.0"), ("3.1.4", "==3.1"), ("2.9", "<2.10"))
+    ]
+    assert (
+        met == [True, True, False, True] and machine._meets("1.26.4", ">=1.26") and not machine._meets("1.25", ">=1.26")
+    )

@@ -34,7 +34,7 @@ HYPOTHESIS_KEYS = ("pred_text", "hypothesis", "text")
 """Keys of the text in JSON lines, by precedence. NeMo writes `pred_text` next to the reference in `text`."""
 
 IGNORED = "IGNORE_TIME_SEGMENT_IN_SCORING"
-"""Text of an STM's segment whose words are not scored."""
+"""Text of an STM's segment whose words are not scored; files have it in any case (TED-LIUM's in lower case)."""
 
 _TRN = re.compile(r"(.*)\(([^()\s]+)\)\s*")
 
@@ -50,6 +50,11 @@ class Said(NamedTuple):
     start: float = 0.0
     """Seconds from the beginning of the recording, for words of a CTM and segments of an STM."""
     end: float = 0.0
+
+    @property
+    def ignored(self) -> bool:
+        """Whether it is a segment of an STM whose words are not scored."""
+        return self.text.strip().upper() == IGNORED
 
 
 class TranscriptFile(NamedTuple):
@@ -118,7 +123,7 @@ def read_transcripts(
     if form == "ctm":
         said.sort(key=lambda one: (one.id, one.start))
     if form in ("ctm", "stm"):
-        said = _name_recordings(said)
+        said = _name_recordings(path, said)
     return TranscriptFile(path, form, how, said)
 
 
@@ -253,8 +258,11 @@ def _refuse_alternatives(path: Path, number: int, text: str) -> None:
         raise UserError(f"{path}:{number}: alternatives in braces are not scored; keep one of them")
 
 
-def _name_recordings(said: list[Said]) -> list[Said]:
-    """Return the same, named by the recording alone where it has one channel."""
+def _name_recordings(path: Path, said: list[Said]) -> list[Said]:
+    """Return the same, named by the recording alone where it has one channel.
+
+    Raises `UserError` where that gives two recordings, or channels of them, one name.
+    """
     channels = defaultdict(set)
     for one in said:
         recording, channel = one.id.split()
@@ -264,6 +272,15 @@ def _name_recordings(said: list[Said]) -> list[Said]:
         recording = id.split()[0]
         return recording if len(channels[recording]) == 1 else id.replace(" ", "-")
 
+    first: dict[str, Said] = {}
+    for one in said:
+        other = first.setdefault(name(one.id), one)
+        if other.id != one.id:
+            parts = (f"{two.id.replace(' ', ', channel ')} (line {two.line})" for two in (other, one))
+            raise UserError(
+                f"{path}: {' and '.join(parts)} would have the same name, {name(one.id)}; rename one recording, also in the "
+                "other files"
+            )
     return [one._replace(id=name(one.id)) for one in said]
 
 
@@ -284,9 +301,9 @@ def by_segment(reference: TranscriptFile, hypothesis: TranscriptFile) -> tuple[d
 
     for own in segments.values():
         for segment in own:
-            if segment.text != IGNORED:
+            if not segment.ignored:
                 references[name(segment)] = segment.text
-    if len(references) != sum(one.text != IGNORED for one in reference.said):
+    if len(references) != sum(not one.ignored for one in reference.said):
         raise UserError(f"{reference.path}: two segments of one recording have the same times; keep one of them")
     for word in hypothesis.said:
         middle = (word.start + word.end) / 2
@@ -298,12 +315,12 @@ def by_segment(reference: TranscriptFile, hypothesis: TranscriptFile) -> tuple[d
             (max(one.start - middle, middle - one.end, 0.0), abs((one.start + one.end) / 2 - middle)) for one in own
         ]
         nearest = own[away.index(min(away))]
-        if nearest.text != IGNORED:
+        if not nearest.ignored:
             words[name(nearest)].append(word.text)
     heard = {one.id for one in hypothesis.said}
     texts = {id: " ".join(own) for id, own in words.items()}
     # A segment without words is not missing if the CTM has words of its recording.
     for id, own in segments.items():
         if id in heard:
-            texts |= {name(one): "" for one in own if one.text != IGNORED and name(one) not in texts}
+            texts |= {name(one): "" for one in own if not one.ignored and name(one) not in texts}
     return references, texts

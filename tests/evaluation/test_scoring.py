@@ -148,13 +148,14 @@ def test_ids_of_manifests_and_other_keys(tmp_path):
     assert run(numbered, odd, *options, tmp_path=tmp_path)["systems"][0]["wer"] == 0
 
 
-def test_an_stm_is_scored_by_the_middles_of_words(tmp_path):
+@pytest.mark.parametrize("ignore", ["IGNORE_TIME_SEGMENT_IN_SCORING", "<o,,unknown> ignore_time_segment_in_scoring"])
+def test_an_stm_is_scored_by_the_middles_of_words(ignore, tmp_path):
     ref, hyp = tmp_path / "ref.stm", tmp_path / "hyp.ctm"
     ref.write_text(
         ";; comment\n"
         "talk 1 eva 0.00 2.00 <o,f0,female> we said no\n"
         "talk 1 bob 2.00 4.00 <o,f0,male> anna came\n"
-        "talk 1 music 4.00 6.00 IGNORE_TIME_SEGMENT_IN_SCORING\n"
+        f"talk 1 music 4.00 6.00 {ignore}\n"
         "call A eva 0.00 3.00 one two\n"
         "call B bob 0.00 3.00 three\n"
         "call B bob 3.00 5.00\n"
@@ -177,6 +178,19 @@ def test_an_stm_is_scored_by_the_middles_of_words(tmp_path):
     assert main(["score", str(ref), str(hyp)]) == 2
     [row] = run(ref, hyp, "--missing-as-empty", tmp_path=tmp_path)["systems"]
     assert (row["deletions"], row["missing"]) == (7, 3)
+
+
+def test_a_recording_and_a_channel_of_another_one_do_not_get_one_name(tmp_path, capsys):
+    ref, hyp = tmp_path / "ref.ctm", tmp_path / "hyp.ctm"
+    ref.write_text("r-A 1 0 1 x\nr A 0 1 y\nr B 0 1 z\n")
+    assert main(["score", str(ref), str(ref)]) == 2
+    error = capsys.readouterr().err
+    assert f"{ref}: r, channel A (line 2) and r-A, channel 1 (line 1) would have the same name, r-A; rename" in error
+    assert error.count("\n") == 1
+    ref.write_text("r-a 1 0 1 x\nr A 0 1 y\nr B 0 1 z\n")
+    hyp.write_text("r-a 1 0 1 x\nr A 0 1 y\nr B 0 1 w\n")
+    [row] = run(ref, hyp, tmp_path=tmp_path)["systems"]
+    assert (row["utterances"], row["substitutions"]) == (3, 1)
 
 
 def test_missing_other_and_double_ids_are_named_and_can_be_allowed(tmp_path, capsys):

@@ -150,6 +150,12 @@ class Config(Section):
             )
 
     @property
+    def window_seconds(self) -> float:
+        """Return the seconds of the windows in which longer recordings are decoded: twice the longest utterance of the
+        training, at least 8 and at most 30."""
+        return min(max(2 * self.data.max_seconds, 8.0), 30.0)
+
+    @property
     def _learns_from_text(self) -> bool:
         return any(getattr(self.losses, name).learns_from_text for name in registered("losses"))
 

@@ -36,17 +36,11 @@ from joint_st.heads import Emissions
 from joint_st.heads.model import head_kinds
 from joint_st.models.functional import Weights
 
-LONGEST_SECONDS, SHORTEST_SECONDS = 30.0, 8.0
-"""Bounds of the windows' default length."""
+LONGEST_SECONDS = 30.0
+"""Length of windows where nothing else is said."""
 CONTEXT_SECONDS = 4.0
 """Neighbouring windows overlap by twice this, or by half of a window shorter than 16 s; their seam is in the middle
 half of the overlap."""
-
-
-def default_window(config: Config) -> float:
-    """Return the seconds of a run's windows: twice the longest utterance that it was trained on, at least 8 and at most
-    30."""
-    return min(max(2 * config.data.max_seconds, SHORTEST_SECONDS), LONGEST_SECONDS)
 
 
 def make_windows(seconds: float, features: FeaturesConfig, context_seconds: float | None = None) -> Windows:

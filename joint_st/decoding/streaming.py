@@ -12,7 +12,7 @@ import numpy as np
 
 from joint_st.config import FeaturesConfig, ParallelConfig
 from joint_st.decoding.decoders import Decoder, Greedy, emitted_labels
-from joint_st.decoding.long import default_window, make_windows
+from joint_st.decoding.long import make_windows
 from joint_st.decoding.windows import Windows, cut_frames
 from joint_st.distributed.mesh import make_mesh
 from joint_st.errors import UserError
@@ -134,7 +134,7 @@ class Streams:
     time.
 
     Every turn takes up to `chunk_frames` frames of each stream. Both heads are decoded greedily, the full-context one
-    in windows where a stream is longer than one (`window_seconds`, those of `default_window` where it is None), each as
+    in windows where a stream is longer than one (`window_seconds`, the run's own where it is None), each as
     soon as it is complete, so that memory is bounded. The result of the full-context head has the form that
     `second_pass`, a greedy decoder, gives it.
     """
@@ -148,7 +148,7 @@ class Streams:
         second_pass: Decoder = Greedy(),
     ):
         features = trained.config.model.features
-        self._windows = make_windows(window_seconds or default_window(trained.config), features)
+        self._windows = make_windows(window_seconds or trained.config.window_seconds, features)
         self.samples_per_frame = features.samples_per_frame
         self.chunk_samples = chunk_frames * features.samples_per_frame
         """Samples of a chunk."""

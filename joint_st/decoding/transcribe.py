@@ -15,7 +15,7 @@ from joint_st.decoding.decoders import Decoder, Greedy, fuse
 from joint_st.decoding.forward import Forward
 from joint_st.decoding.fusion.build import FusionFiles
 from joint_st.decoding.inputs import AudioFiles, piped_audio, whole_file
-from joint_st.decoding.long import LongRecordings, default_window
+from joint_st.decoding.long import LongRecordings
 from joint_st.decoding.streaming import Streams, chunk_frames, pieces
 from joint_st.decoding.timed import TimedLabels
 from joint_st.distributed.mesh import keep_compiled, put_batch
@@ -65,7 +65,7 @@ def decode_files(
     keep_compiled(trained.config.training.compilation_cache)
     model = (trained.config, trained.symbols.sizes, trained.mesh, [decoder], [head])
     forward = Forward(*model)
-    long = LongRecordings(*model, window_seconds=window_seconds or default_window(trained.config))
+    long = LongRecordings(*model, window_seconds=window_seconds or trained.config.window_seconds)
     step = LENGTH_STEP_SECONDS * features.sample_rate // features.samples_per_frame * features.samples_per_frame
     with jax.set_mesh(trained.mesh):
         inputs = files if isinstance(files, AudioFiles) else AudioFiles(files)

@@ -23,7 +23,6 @@ from joint_st.data.audio import UnreadableAudio
 from joint_st.data.dataset import open_paired
 from joint_st.data.normalizers import normalizer
 from joint_st.decoding.decoders import Decoder, Greedy
-from joint_st.decoding.long import default_window
 from joint_st.errors import UserError
 from joint_st.evaluation.bootstrap import paired_difference
 from joint_st.evaluation.evaluate import Evaluation, evaluate_checkpoints
@@ -72,12 +71,15 @@ class Side:
         samples; without `data`, to the sources that the config names.
         """
         sources = {split: (data or self.config.data.test)[split] for split, _, _ in keys}
-        how = (default_window(self.config), self.config.model.look_ahead_ms[0])
+        how = (self.config.window_seconds, self.config.model.look_ahead_ms[0])
         wanted = origin_of(self.run, self.step, self.normalizer, sources, decoders, *how)
         found, why = stored_utterances(self.run, self.step, keys, wanted, sources=not data)
-        for split, source in data.items():
-            if not why and contents(found[split, PASSES[0], decoders[0].name]) != self._contents_of(source):
+        for split, source in data.items() if not why else ():
+            now = self._contents_of(source)
+            # Each head and decoder may have been stored by an evaluation of its own.
+            if any(contents(found[key]) != now for key in keys if key[0] == split):
                 why = f"what is stored was made with other utterances, texts or audio than --data {split}=... has now"
+                break
         if why:
             self.evaluate(sources, decoders, why)
         else:

@@ -19,7 +19,7 @@ from joint_st.data.symbols import SymbolSizes
 from joint_st.decoding.decoders import Decoder, Greedy, fingerprint, fuse
 from joint_st.decoding.forward import Clock, Forward
 from joint_st.decoding.fusion.build import FusionFiles
-from joint_st.decoding.long import LongRecordings, default_window
+from joint_st.decoding.long import LongRecordings
 from joint_st.decoding.recognise import common_buckets, recognise
 from joint_st.decoding.timed import timed
 from joint_st.distributed.mesh import keep_compiled
@@ -302,7 +302,7 @@ def evaluate_checkpoints(
 ) -> Iterator[Evaluation]:
     """Yield the evaluations of checkpoints of the run in `workdir`, each step once; only the first one compiles.
 
-    Nothing is written. Longer recordings are decoded in windows of `window_seconds`, or of `default_window` where it is
+    Nothing is written. Longer recordings are decoded in windows of `window_seconds`, or of the run's own length where it is
     None. nbest, calibrate, look_ahead_ms: see `evaluate_runs`.
     """
     peers = current()
@@ -335,7 +335,7 @@ def evaluate_checkpoints(
     judging = {} if calibrate is None else development_sets(trained, calibrate, datasets, "--calibrate")
     model = (config, trained.symbols.sizes, trained.mesh, decoders, passes)
     forward = Forward(*model)
-    long = LongRecordings(*model, window_seconds=window_seconds or default_window(config))
+    long = LongRecordings(*model, window_seconds=window_seconds or config.window_seconds)
     buckets = common_buckets(config, [*datasets.values(), *judging.values()], long.longest)
     done = set()
     for checkpoint in checkpoints:
@@ -391,6 +391,7 @@ def evaluate_checkpoints(
             )
         names = [decoder.name for decoder in decoders]
         some = [] if set(passes) == set(PASSES) else passes
-        table = trained.run.evaluation(trained.step, splits, names, some, trained.other_look_ahead_ms)
+        window = None if long.seconds == config.window_seconds else long.seconds
+        table = trained.run.evaluation(trained.step, splits, names, some, trained.other_look_ahead_ms, window)
         name = str(trained.normalizer)
         yield Evaluation(trained.run, trained.step, name, config, scored, clocks, unread, table, origin, confidences)

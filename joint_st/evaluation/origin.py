@@ -112,8 +112,8 @@ def last_table(run: RunDirectory, step: int, config: Config) -> Path | None:
     none that is whole and of the checkpoint and these splits.
 
     It is decoded greedily, and by the beam with the run's own n-gram where there is such a table. The weights of that
-    n-gram, which are found on the dev set, are part of the table's name. Later evaluations of other splits, of one head or
-    with another look-ahead do not take its place.
+    n-gram, which are found on the dev set, are part of the table's name. Later evaluations of other splits, of one head,
+    with another look-ahead or in other windows do not take its place.
     """
     tables, order = [], config.evaluation.ngram_order
     if order and run.evaluations.is_dir():
@@ -129,7 +129,7 @@ def last_table(run: RunDirectory, step: int, config: Config) -> Path | None:
     # The table and the utterances are written in this order, each atomically.
     for table in (*tables, run.evaluation(step, config.data.test)):
         whole = table.is_file() and table.with_suffix(".jsonl").is_file()
-        if whole and is_of(table, run, step, config.data.test):
+        if whole and is_of(table, run, step, config):
             return table
     return None
 
@@ -142,11 +142,12 @@ def _decoders(file: Path) -> list[str]:
         return []
 
 
-def is_of(table: Path, run: RunDirectory, step: int, sources: Mapping[str, Source]) -> bool:
-    """Return whether the utterances next to a table belong to a checkpoint and to sources (by split), as far as the
-    origin says."""
+def is_of(table: Path, run: RunDirectory, step: int, config: Config) -> bool:
+    """Return whether the utterances next to a table belong to a checkpoint and to the test splits of a config, decoded in
+    windows of its own length, as far as the origin says."""
     if not table.with_suffix(SUFFIX).is_file():  # an earlier version wrote it
         return True
     found = read_origin(table.with_suffix(".jsonl"))
-    wanted = {split: described(source) for split, source in sources.items()}
-    return found is not None and found.checkpoint == identity(run, step) and dict(found.sources) == wanted
+    wanted = {split: described(source) for split, source in config.data.test.items()}
+    same = found is not None and found.checkpoint == identity(run, step) and dict(found.sources) == wanted
+    return same and found.window_seconds == config.window_seconds

@@ -163,6 +163,10 @@ def _parse(path: Path, file: TextIO) -> Arpa:
         raise UserError(f"{path}: announces n-grams {sizes} by order, and has {found}; is it cut short?")
     if missing := [token for token in (START, END) if (token,) not in ngrams[0]]:
         raise UserError(f"{path}: has no {missing[0]}, so it says nothing of sentences; estimate it with them")
+    # Nothing is longer than the highest order. A file that was cut from a larger model still has its back-off weights.
+    ngrams[-1].update(
+        {ngram: NGramScores(own.log10_prob, 0.0) for ngram, own in ngrams[-1].items() if own.log10_backoff}
+    )
     ngrams[0].setdefault((UNKNOWN,), NGramScores(NEVER, 0.0))
     if ngram := without_context(ngrams):
         raise UserError(f"{path}: has {' '.join(ngram)!r}, but not {' '.join(ngram[:-1])!r}")

@@ -13,7 +13,6 @@ from joint_st.analysis.analyze import analyze_run
 from joint_st.config import Source
 from joint_st.data.dataset import open_paired
 from joint_st.decoding.decoders import Decoder, Greedy
-from joint_st.decoding.long import default_window
 from joint_st.distributed.mesh import keep_compiled
 from joint_st.errors import UserError
 from joint_st.evaluation.breakdown import BY, UNSTATED, break_down, explain_unstated
@@ -180,7 +179,7 @@ def split_utterances(
     There are none unless the run's evaluations have them for both heads, from the same source and decoder.
     """
     keys = [(split, name, decoder.name) for name in PASSES]
-    how = (default_window(trained.config), trained.look_ahead_ms)
+    how = (trained.config.window_seconds, trained.look_ahead_ms)
     wanted = origin_of(trained.run, trained.step, str(trained.normalizer), {split: source}, [decoder], *how)
     found, why = stored_utterances(trained.run, trained.step, keys, wanted)
     return ([], why) if why else ([one for key in keys for one in found[key]], "")

@@ -122,16 +122,21 @@ class RunDirectory:
         decoders: Iterable[str] = ("greedy",),
         heads: Iterable[str] = (),
         look_ahead_ms: float | None = None,
+        window_seconds: float | None = None,
     ) -> Path:
         """Return the file of the table of some splits for the checkpoint of `step`; the utterances are next to it,
         as `.jsonl`.
 
         Greedy decoding alone, as at the end of training, has a file that no other decoder writes. heads: the evaluated
-        heads, if not all. look_ahead_ms: the look-ahead, if it is not the run's own.
+        heads, if not all. look_ahead_ms, window_seconds: the look-ahead, and the windows of long recordings, if they are
+        not the run's own.
         """
         decoders = [] if list(decoders) == ["greedy"] else decoders
         ahead = [] if look_ahead_ms is None else [f"look_ahead_{look_ahead_ms:g}"]
-        name = "_".join([f"step_{step}", *splits, *decoders, *heads, *ahead]).replace("/", "_").replace(" ", "_")
+        windows = [] if window_seconds is None else [f"windows_of_{window_seconds:g}_s"]
+        name = (
+            "_".join([f"step_{step}", *splits, *decoders, *heads, *ahead, *windows]).replace("/", "_").replace(" ", "_")
+        )
         path, long = (self.evaluations / f"{one}.json" for one in (storage.bounded(name), name))
         # Earlier versions did not bound the length of names.
         return long if path != long and len(os.fsencode(long.name)) < 256 and long.is_file() else path

@@ -8,9 +8,12 @@ run's lock while the script runs records that, so that a sweep that is killed me
 
 from __future__ import annotations
 
+import dataclasses
+import hashlib
 import re
 import shlex
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,16 +53,29 @@ class Launcher:
     them."""
     workdir: str = ""
     """Path of the sweep's directory as launched runs see it, if it differs."""
+    ambiguous: frozenset[str] = frozenset()
+    """Names, as in `{run}`, that several runs of the sweep would have. Theirs get a hash of the run's own name."""
+
+    def among(self, jobs: Sequence[Job]) -> Launcher:
+        """Return the same launcher, for the runs of a sweep."""
+        counts = Counter(_as_clouds_want(job.name) for job in jobs)
+        return dataclasses.replace(self, ambiguous=frozenset(name for name, n in counts.items() if n > 1))
 
     def __call__(self, job: Job) -> list[str]:
         """Return the command that launches the training of a job."""
-        run = re.sub(r"[^a-z0-9]+", "-", job.name.lower()).strip("-")
+        run = _as_clouds_want(job.name)
+        if run in self.ambiguous:
+            run += f"-{hashlib.sha256(job.name.encode()).hexdigest()[:6]}"
         options = [option.replace("{run}", run) for option in self.options]
         train = ["joint-st", *train_arguments(job, f"{self.workdir.rstrip('/')}/{job.name}" if self.workdir else None)]
         if self.script.suffix == ".yaml":
             task = ["sky", "jobs", "launch", str(self.script), "--yes", "--detach-run"]
             return [*task, *options, "--env", f"COMMAND={shlex.join(train)}"]
         return [str(self.script), *options, "--", *train]
+
+
+def _as_clouds_want(name: str) -> str:
+    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
 
 
 def noting_submission(job: Job, command: Sequence[str]) -> list[str]:

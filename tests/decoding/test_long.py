@@ -13,7 +13,7 @@ from joint_st.config import FeaturesConfig, override
 from joint_st.data.symbols import SymbolSizes
 from joint_st.decoding import forward
 from joint_st.decoding.decoders import Beam, Greedy
-from joint_st.decoding.long import LongRecordings, default_window, make_windows
+from joint_st.decoding.long import LongRecordings, make_windows
 from joint_st.decoding.windows import Windows
 from joint_st.distributed.mesh import make_mesh
 from joint_st.heads.ctc import CtcHead
@@ -108,7 +108,7 @@ def test_no_array_grows_with_the_recording(local):
 
 def test_windows_are_of_the_length_of_what_was_trained_on():
     for longest, seconds in ((1.0, 8.0), (4.0, 8.0), (12.0, 24.0), (20.0, 30.0)):
-        assert default_window(override(tiny_config("nowhere"), {"data.max_seconds": longest})) == seconds
+        assert override(tiny_config("nowhere"), {"data.max_seconds": longest}).window_seconds == seconds
     for seconds, context in ((3.0, 0.76), (8.0, 2.0), (16.0, 4.0), (30.0, 4.0)):
         windows = make_windows(seconds, FEATURES)
         assert (windows.size, windows.context) == (seconds * 16_000, context * 16_000)

@@ -16,7 +16,6 @@ from joint_st.cli import main
 from joint_st.config import ManifestSource, load, override, save
 from joint_st.data.normalizers import normalizer
 from joint_st.decoding.decoders import Greedy
-from joint_st.decoding.long import default_window
 from joint_st.errors import UserError
 from joint_st.evaluation import compare
 from joint_st.evaluation.bootstrap import paired_difference
@@ -61,7 +60,7 @@ def write(run, references, hypotheses, name="step_24_test", heard=frozenset({"we
     file = run / "evaluations" / f"{name}.jsonl"
     write_utterances(utterances, file)
     origin = origin_of(
-        RunDirectory(run), step, str(normalizer("english")), config.data.test, [Greedy()], default_window(config)
+        RunDirectory(run), step, str(normalizer("english")), config.data.test, [Greedy()], config.window_seconds
     )
     file.with_suffix(SUFFIX).write_text(dataclasses.replace(origin, **changes).content(file.read_text()))
 
@@ -158,7 +157,7 @@ def test_the_newest_evaluation_of_the_checkpoint_counts(runs):
     keys, config = [("test", "streaming", "greedy")], load(run)
 
     def stored(step, keys, **options):
-        made_from = str(normalizer("english")), config.data.test, [Greedy()], default_window(config)
+        made_from = str(normalizer("english")), config.data.test, [Greedy()], config.window_seconds
         return stored_utterances(
             RunDirectory(run), step, keys, origin_of(RunDirectory(run), step, *made_from), **options
         )
@@ -222,6 +221,12 @@ def test_what_is_not_stored_is_evaluated_and_then_is(trained, spoken, tmp_path, 
     assert "evaluated" not in capsys.readouterr().err
     assert main([*arguments, "--json", str(table)]) == 0
     assert json.loads(table.read_text()) == rows
+    # What is stored of one head and has the right utterances says nothing of the other head.
+    heard = {"t": ManifestSource(path=str(tmp_path / "noisy" / "test.jsonl"))}
+    evaluate_run(run, checkpoint="24", data=heard, passes=("streaming",))
+    assert main([*noisy, "--json", str(table)]) == 0
+    assert capsys.readouterr().err.count("evaluated, since what is stored was made with other") == 2
+    assert main([*arguments, "--json", str(table)]) == 0
     wers = {(row["head"], row["subset"]): row["wer"] for row in evaluate_run(run, checkpoint="20", data=data)}
     assert {(row["head"], row["subset"]): row["wer_b"] for row in rows} == wers
 

@@ -268,6 +268,13 @@ def test_the_last_table_of_a_run_has_an_n_gram_of_its_own_texts(run, splits, tmp
     assert last_table(RunDirectory(own), step, config) == table
     greedy = override(config, {"evaluation.ngram_order": 0})
     assert last_table(RunDirectory(own), step, greedy) is None
+    # Not where it was decoded in other windows; the command writes that into a file of its own.
+    origin = table.with_suffix(".origin.json")
+    content = json.loads(origin.read_text())
+    origin.write_text(json.dumps(content | {"window_seconds": content["window_seconds"] / 2}))
+    assert last_table(RunDirectory(own), step, config) is None
+    names = {RunDirectory(own).evaluation(step, ["test"], window_seconds=seconds).name for seconds in (None, 2.0, 2.5)}
+    assert names == {f"step_{step}_test{end}.json" for end in ("", "_windows_of_2_s", "_windows_of_2.5_s")}
     with pytest.raises(UserError, match="evaluation.ngram_order: 2, and data.dev names no source"):
         override(config, {"data.dev": []})
     with pytest.raises(UserError, match=r"evaluation.ngram_order: 2, and data.test.test is also in data.dev"):

@@ -65,6 +65,13 @@ def test_a_sentence_is_its_tokens_and_its_end(written):
     assert read_arpa(written).sentence(["a", "b"]) == pytest.approx(-0.25 - 0.1 - 0.125 - 0.75)
 
 
+def test_back_off_weights_of_the_highest_order_mean_nothing(written, tmp_path):
+    """A file that was cut from a larger model still has them."""
+    cut = tmp_path / "cut.arpa"
+    cut.write_text(TEXT.replace("<s> a b\n", "<s> a b\t-0.7\n"))
+    assert cut.read_text() != TEXT and read_arpa(cut) == read_arpa(written)
+
+
 @pytest.mark.parametrize("name", ["out.arpa", "out.arpa.gz"])
 def test_what_is_written_is_read(written, tmp_path, name):
     model = read_arpa(written)

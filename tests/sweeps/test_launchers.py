@@ -125,6 +125,17 @@ def test_what_a_script_is_told(place):
     ]
 
 
+def test_runs_whose_names_clouds_would_take_for_one_have_names_of_their_own(place):
+    runs = "yield from (Run(name, {}, 0) for name in ('bias=1', 'bias=-1', 'wide', 'Wide', 'deep'))"
+    jobs = load_sweep(write_sweep(place, runs), "out").jobs
+    launcher = find_launcher("./queues.sh", ["--name", "{run}"]).among(jobs)
+    names = [launcher(job)[2] for job in jobs]
+    assert len(set(names)) == len(names) and names[-1] == "deep-seed-0"
+    assert [name[:-6] for name in names[:-1]] == ["bias-1-seed-0-"] * 2 + ["wide-seed-0-"] * 2
+    # They do not depend on what else there is.
+    assert [find_launcher("./queues.sh", ["--name", "{run}"]).among(jobs[:2])(job)[2] for job in jobs[:2]] == names[:2]
+
+
 @pytest.mark.parametrize(
     "arguments, line",
     [

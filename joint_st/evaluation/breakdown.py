@@ -24,6 +24,9 @@ from joint_st.tables import escape
 SNR_STEP = 5
 """Width in dB of the bins of signal-to-noise ratios; what lies outside -10..30 dB is in the two outer bins."""
 
+DURATION_DECIMALS = (1, 2, 3)
+"""Decimals with which durations are printed in seconds: the fewest with which the quartiles of a split differ."""
+
 UNSTATED = "not stated"
 """Name of the group of utterances whose source does not state it, although it does so for others."""
 
@@ -40,7 +43,8 @@ def break_down(
 ) -> list[dict]:
     """Return the rows of `make_rows` for every group of utterances, each with `by` and `group` before the rest.
 
-    by: one of `BY`. `duration` makes four groups of about as many utterances of each split (its quartiles); `noise`
+    by: one of `BY`. `duration` makes four groups of about as many utterances of each split (its quartiles), or fewer where
+    quartiles are less than a millisecond apart; `noise`
     groups by the condition's name and by bins of the signal-to-noise ratio, as far as they are stated; `synthetic` makes
     the groups `real` and `synthetic` of a split that has synthetic utterances. Groups are
     sorted (names by the alphabet, numbers ascending) within each split, head and decoder. A split whose source states
@@ -88,8 +92,8 @@ def explain_unstated(utterances: Sequence[ScoredUtterance], by: str) -> list[str
 
 
 def make_breakdown_table(rows: Sequence[dict], by: str) -> Table:
-    """Return the rows of `break_down` as a table for `rich.print`: a line a group, its subsets' WER (per cent) in
-    columns."""
+    """Return the rows of `break_down`, in their order, as a table for `rich.print`: a line a group, its subsets' WER (per
+    cent) in columns."""
     shared = [name for name in ("run", "split", "head", "decoder", "step") if len({row.get(name) for row in rows}) == 1]
     names = [name for name in ("run", "split", "head", "decoder", "step") if name not in shared]
     subsets = sorted({row["subset"] for row in rows} - {ALL})
@@ -98,13 +102,15 @@ def make_breakdown_table(rows: Sequence[dict], by: str) -> Table:
         table.add_column(name, overflow="fold")
     for name in ("WER %", "95 %", *(f"{subset} %" for subset in subsets), "CER %", "words", "utts"):
         table.add_column(name, justify="right", no_wrap=True)
-    lines: dict[tuple, dict[str, dict]] = defaultdict(dict)
+    lines: list[dict[str, dict]] = []
     for row in rows:
-        lines[tuple(str(row[name]) for name in (*names, "group"))][row["subset"]] = row
-    for texts, found in lines.items():
+        if row["subset"] == ALL:  # the first row of each group; two groups may have one name
+            lines.append({})
+        lines[-1][row["subset"]] = row
+    for found in lines:
         row = found[ALL]
         table.add_row(
-            *map(escape, texts),
+            *(escape(str(row[name])) for name in (*names, "group")),
             percent(row["wer"]),
             f"{percent(row['wer_low'])}-{percent(row['wer_high'])}",
             *(percent(found[subset]["wer"]) if subset in found else "-" for subset in subsets),
@@ -145,13 +151,18 @@ def _by_name(attribute: str):
 
 def _by_duration(utterances):
     seconds = [utterance.seconds for utterance in _once(utterances)]
-    # If many utterances are equally long, quartiles coincide, and there are fewer groups.
-    edges = np.unique(np.quantile(seconds, [0, 0.25, 0.5, 0.75, 1]))
-    inner = edges[1:-1]
+    if not seconds:
+        return lambda utterance: None
+    quartiles = np.quantile(seconds, [0, 0.25, 0.5, 0.75, 1])
+    # If many utterances are equally long, quartiles coincide, and there are fewer groups; the same holds for quartiles that
+    # look alike in ms.
+    printed = ({f"{edge:.{decimals}f}": edge for edge in quartiles} for decimals in DURATION_DECIMALS)
+    edges = max(printed, key=len)  # of several, the first: the one with the fewest decimals
+    names, inner = list(edges), list(edges.values())[1:-1]
 
     def group(utterance):
         k = int(np.searchsorted(inner, utterance.seconds, side="left"))
-        return _Group((0, k), f"{edges[k]:.1f}-{edges[min(k + 1, len(edges) - 1)]:.1f} s")
+        return _Group((0, k), f"{names[k]}-{names[min(k + 1, len(names) - 1)]} s")
 
     return group
 

@@ -7,7 +7,7 @@ import pytest
 import rich.console
 
 from joint_st.data.utterance import Entry
-from joint_st.evaluation.breakdown import break_down, explain_unstated, make_breakdown_table, unstated
+from joint_st.evaluation.breakdown import BY, break_down, explain_unstated, make_breakdown_table, unstated
 from joint_st.evaluation.report import ScoredUtterance, make_rows, score
 
 HOW = {"normalizer": "english v1", "step": 7, "samples": 50}
@@ -57,6 +57,38 @@ def test_durations_are_cut_into_quartiles_of_each_split():
     assert [count for split, _, count in groups[4:] if split == "short"] == [10] * 4
     alike = break_down(scored([entry()] * 5), "duration", **HOW)
     assert {(row["group"], row["utterances"]) for row in alike if row["subset"] == "all"} == {("1.0-1.0 s", 5)}
+
+
+@pytest.mark.parametrize(
+    "seconds, names, counts",
+    [
+        (
+            [1.0, 1.001, 1.002, 1.003, 1.01, 1.011, 1.02, 1.021],
+            ["1.000-1.002 s", "1.002-1.006 s", "1.006-1.013 s", "1.013-1.021 s"],
+            [2, 2, 2, 2],
+        ),
+        ([1.0, 1.02, 1.04, 1.06, 1.08], ["1.00-1.02 s", "1.02-1.04 s", "1.04-1.06 s", "1.06-1.08 s"], [2, 1, 1, 1]),
+        ([1.0, 2.0, 2.0001, 2.0002, 5.0], ["1.0-2.0 s", "2.0-5.0 s"], [4, 1]),
+    ],
+)
+def test_quartiles_near_each_other_are_groups_that_differ_in_name(seconds, names, counts):
+    utterances = scored([entry()] * len(seconds), seconds)
+    rows = break_down(utterances, "duration", **HOW)
+    assert [(row["group"], row["utterances"]) for row in rows if row["subset"] == "all"] == list(zip(names, counts))
+    table = make_breakdown_table(rows, "duration")
+    assert list(table.columns[0].cells) == names
+
+
+def test_groups_of_one_name_are_lines_of_their_own():
+    rows = break_down(scored([entry(speaker="not stated"), entry()]), "speaker", **HOW)
+    table = make_breakdown_table(rows, "speaker")
+    assert list(table.columns[0].cells) == ["not stated", "not stated"]
+    assert list(table.columns[-1].cells) == ["1", "1"]
+
+
+def test_no_utterance_has_no_group():
+    assert [break_down([], by, **HOW) for by in BY] == [[]] * len(BY)
+    assert BY["duration"]([])(scored([entry()])[0]) is None
 
 
 def test_noise_is_grouped_by_condition_and_by_5_db():

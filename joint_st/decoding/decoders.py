@@ -225,7 +225,7 @@ def join_labels(pieces: Sequence[np.ndarray]) -> np.ndarray:
 
 def fingerprint(decoder: Decoder, other_look_ahead_ms: float | None = None) -> str:
     """Return a text that changes with everything that changes a decoder's results, including the content of its
-    language models.
+    language models. Their weights and penalties are in the decoder's name.
 
     other_look_ahead_ms: the look-ahead of the streaming layers, if it is not the run's own
     (`Trained.other_look_ahead_ms`).

@@ -113,7 +113,7 @@ def last_table(run: RunDirectory, step: int, config: Config) -> Path | None:
 
     It is decoded greedily, and by the beam with the run's own n-gram where there is such a table. The weights of that
     n-gram, which are found on the dev set, are part of the table's name. Later evaluations of other splits, of one head,
-    with another look-ahead or in other windows do not take its place.
+    with another look-ahead, in other windows, or with another penalty of unknown words, do not take its place.
     """
     tables, order = [], config.evaluation.ngram_order
     if order and run.evaluations.is_dir():
@@ -121,9 +121,9 @@ def last_table(run: RunDirectory, step: int, config: Config) -> Path | None:
         for file in sorted(run.evaluations.glob(f"step_{step}_*{SUFFIX}"), key=storage.modified):
             table = file.with_name(file.name.removesuffix(SUFFIX) + ".json")
             decoders = _decoders(file)
-            own = (
-                len(decoders) == 2 and decoders[0] == "greedy" and beam in decoders[1] and ", tuned on " in decoders[1]
-            )
+            own = len(decoders) == 2 and decoders[0] == "greedy" and beam in decoders[1]
+            # Names state a penalty only where it is not that of a training.
+            own = own and ", tuned on " in decoders[1] and " unknown penalty " not in decoders[1]
             if own and table == run.evaluation(step, config.data.test, decoders):
                 tables.append(table)
     # The table and the utterances are written in this order, each atomically.

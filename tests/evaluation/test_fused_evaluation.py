@@ -266,6 +266,15 @@ def test_the_last_table_of_a_run_has_an_n_gram_of_its_own_texts(run, splits, tmp
     # A sweep finds it.
     step = json.loads(table.read_text())[0]["step"]
     assert last_table(RunDirectory(own), step, config) == table
+    # One with another penalty of unknown words, which is in the names of tables, does not take its place.
+    content = json.loads(table.with_suffix(".origin.json").read_text())
+    beam = content["decoders"].popitem()[0].replace(", tuned", " unknown penalty 3, tuned")
+    other = RunDirectory(own).evaluation(step, ["test"], ["greedy", beam])
+    for end in (".json", ".jsonl"):
+        shutil.copy(table.with_suffix(end), other.with_suffix(end))
+    content["decoders"][beam] = beam
+    other.with_suffix(".origin.json").write_text(json.dumps(content))
+    assert last_table(RunDirectory(own), step, config) == table
     greedy = override(config, {"evaluation.ngram_order": 0})
     assert last_table(RunDirectory(own), step, greedy) is None
     # Not where it was decoded in other windows; the command writes that into a file of its own.

@@ -50,15 +50,17 @@ class Fused:
 
     @property
     def names(self) -> list[str]:
-        """Names of the parts, each with its weights."""
+        """Names of the parts, each with its weights; the penalty of unknown words or labels where it is not the default."""
         names = []
         if self.lm:
-            names.append(f"{self.lm} weight {self.fusion.weights.lm:g} bonus {self.fusion.weights.insertion_bonus:g}")
+            weights = self.fusion.weights
+            names.append(f"{self.lm} weight {weights.lm:g} bonus {weights.insertion_bonus:g}{_penalty(weights)}")
         if self.hot_words:
             names.append(f"{self.hot_words} bonus {self.fusion.weights.hot_word_bonus:g}")
         if self.rescorer:
             weights = self.rescoring.weights
-            names.append(f"rescored by {self.rescorer} weight {weights.weight:g} bonus {weights.bonus:g}")
+            own = f"weight {weights.weight:g} bonus {weights.bonus:g}{_penalty(weights)}"
+            names.append(f"rescored by {self.rescorer} {own}")
         return names + [f"tuned on {self.tuned}"] * bool(self.tuned)
 
     def with_weights(self, weights: Weights) -> Fused:
@@ -109,6 +111,12 @@ class FusionFiles:
         fusion = Fusion(lm, hot_words, self.weights) if lm or hot_words else None
         digest = digest_of(path for path in (self.lm, self.hot_words, self.rescore) if path)
         return Fused(fusion, rescoring=rescoring, digest=digest, **names)
+
+
+def _penalty(weights: Weights | RescoringWeights) -> str:
+    """Return the end of a part's name that states its penalty of unknown tokens; empty for the default."""
+    default = type(weights)().unknown_penalty
+    return "" if weights.unknown_penalty == default else f" unknown penalty {weights.unknown_penalty:g}"
 
 
 def digest_of(paths: Iterable[Path]) -> str:

@@ -95,7 +95,8 @@ class NGram:
         for of_order in model.ngrams:
             for ngram, entry in of_order.items():
                 contexts.setdefault(ngram[:-1], len(contexts))
-                if entry.log10_backoff:
+                # No history is as long as the highest order, so back-off weights there mean nothing.
+                if entry.log10_backoff and len(ngram) < model.order:
                     contexts.setdefault(ngram, len(contexts))
 
         def state(history: tuple[str, ...]) -> int:

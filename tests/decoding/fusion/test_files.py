@@ -9,10 +9,12 @@ import pytest
 from joint_st.config import LmConfig
 from joint_st.data.normalizers import normalizer
 from joint_st.data.tokenizers import Characters
-from joint_st.decoding.fusion import build
+from joint_st.decoding.decoders import Beam, fingerprint
+from joint_st.decoding.fusion import Weights, build
 from joint_st.decoding.fusion.build import FusionFiles, open_lm
 from joint_st.decoding.fusion.hot_word_file import read_hot_words
 from joint_st.decoding.fusion.word_lm import WordLM
+from joint_st.decoding.rescoring import RescoringWeights
 from joint_st.errors import UserError
 from joint_st.lm.arpa import write_arpa
 from joint_st.lm.estimate import estimate
@@ -47,6 +49,20 @@ def test_a_model_says_what_it_is(made, capsys, sentences, labels, name, said):
     lm, named = open_lm(made(*sentences), labels, ENGLISH)
     assert named.startswith(name) and isinstance(lm, WordLM) == name.startswith("word")
     assert capsys.readouterr().err.endswith(f"{said}\n")
+
+
+def test_penalties_that_are_not_the_default_are_in_names_and_fingerprints(made):
+    path, found = made("ab ca", "a b"), {}
+    for fused, rescored in ((10.0, 10.0), (3.0, 10.0), (10.0, 0.0)):
+        weights = Weights(unknown_penalty=fused), RescoringWeights(unknown_penalty=rescored)
+        files = FusionFiles(path, None, weights[0], rescore=path, rescoring_weights=weights[1])
+        decoder = Beam(fused=files.open(LETTERS, ENGLISH))
+        found[fused, rescored] = fingerprint(decoder)
+        assert found[fused, rescored].startswith(decoder.name)
+    lm = "word 2-gram lm.arpa weight 0.5 bonus 0"
+    assert found[10.0, 10.0].startswith(f"beam 16, {lm}, rescored by {lm}, 8 candidates, ")
+    assert found[3.0, 10.0].startswith(f"beam 16, {lm} unknown penalty 3, rescored by {lm}, 8 candidates, ")
+    assert found[10.0, 0.0].startswith(f"beam 16, {lm}, rescored by {lm} unknown penalty 0, 8 candidates, ")
 
 
 def test_words_of_one_letter_may_be_labels_and_the_flag_says_which(made):

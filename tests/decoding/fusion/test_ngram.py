@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import jax
@@ -14,10 +15,18 @@ from tests.decoding.fusion.reference import pruned
 from tests.lm.test_estimate import made_up
 
 
-@pytest.mark.parametrize("order, share", [(4, 0.0), (4, 0.5), (1, 0.0)])
-def test_every_token_of_texts_known_and_not(order, share):
+def weighted(model):
+    """The model with back-off weights for the n-grams of its highest order too, as where a larger one was cut."""
+    highest = {ngram: entry._replace(log10_backoff=-0.3) for ngram, entry in model.ngrams[-1].items()}
+    return dataclasses.replace(model, ngrams=(*model.ngrams[:-1], highest))
+
+
+@pytest.mark.parametrize("order, share, cut", [(4, 0.0, False), (4, 0.5, False), (1, 0.0, False), (2, 0.0, True)])
+def test_every_token_of_texts_known_and_not(order, share, cut):
     texts = made_up(60)
     model = pruned(estimate(texts[:50], order), share)
+    if cut:
+        model = weighted(model)
     ngram, ids = NGram.of(model)
     rng = np.random.default_rng(0)
     texts += [[f"w{i}" for i in rng.integers(0, 45, 8)] for _ in range(20)]

@@ -222,7 +222,7 @@ def stream_options(options: argparse.Namespace, names: Sequence[str], refused: S
 
 
 def read_sources(items: Sequence[str], option: str = "--data") -> dict:
-    """Return sources by name, as written NAME=SOURCE on the command line."""
+    """Return sources by name, as written NAME=SOURCE on the command line; a name must not be given twice."""
     from joint_st.config import parse_source
 
     data = {}
@@ -230,6 +230,8 @@ def read_sources(items: Sequence[str], option: str = "--data") -> dict:
         name, equals, source = item.partition("=")
         if not (name and equals and source):
             raise UserError(f"{option} {item}: written NAME=SOURCE, as in mine=corpus/test.jsonl")
+        if name in data:
+            raise UserError(f"{option} {item}: the name {name} is given twice; give each source a name of its own")
         data[name] = parse_source(source)
     return data
 

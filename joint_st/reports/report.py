@@ -64,6 +64,8 @@ def report_run(
         [evaluation] = evaluate_checkpoints(
             trained.run.root, [str(trained.step)], data={split: source}, decoders=[decoder]
         )
+        if evaluation.unread:
+            raise UserError(f"{trained.run.root}: {'; '.join(evaluation.unread)}")
         for problem in keep_all(evaluation.files()):
             print(problem, file=sys.stderr)
         found = by_key(evaluation.utterances)

@@ -100,3 +100,14 @@ def test_a_mistake_is_told_in_one_line(run, arguments, message, capsys):
     assert main(["report", *(str(run) if one == "RUN" else one for one in arguments)]) == 2
     error = capsys.readouterr().err.strip()
     assert message in error and "\n" not in error
+
+
+def test_audio_that_cannot_be_read_is_told_and_nothing_is_written(run, tmp_path, capsys):
+    (tmp_path / "cut.wav").write_bytes(b"RIFF")
+    line = {"audio_filepath": "cut.wav", "duration": 1.0, "text": "seven"}
+    (tmp_path / "cut.jsonl").write_text(json.dumps(line) + "\n")
+    page, before = tmp_path / "page.html", sorted((run / "evaluations").glob("*"))
+    assert main(["report", str(run), "--data", f"cut={tmp_path / 'cut.jsonl'}", "--output", str(page)]) == 2
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert error.startswith(f"joint-st: error: {run}: cut: nothing was scored: none of its 1 utterances can be read")
+    assert not page.exists() and sorted((run / "evaluations").glob("*")) == before

@@ -22,10 +22,19 @@ def lock(path: Path) -> int | None:
 
 
 def is_locked(path: Path) -> bool:
-    """Return whether some process holds the lock of `path`."""
-    if not path.exists():
+    """Return whether some process holds the lock of `path`.
+
+    It only reads, so that one can ask about the runs of somebody else, and keeps nobody from taking the lock for longer than
+    an instant.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
         return False
-    descriptor = lock(path)
-    if descriptor is not None:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
         os.close(descriptor)
-    return descriptor is None
+    return False

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
 import signal
 import subprocess
@@ -56,3 +58,23 @@ def test_it_lasts_as_long_as_a_child_that_inherits_it(tmp_path):
     while is_locked(path):
         assert time.monotonic() < deadline
         time.sleep(0.02)
+
+
+def test_asking_needs_no_right_to_write_and_makes_no_file(tmp_path, monkeypatch):
+    free, held = tmp_path / "free.lock", tmp_path / "held.lock"
+    os.close(lock(free))
+    process, opened = take(held), os.open
+    assert process.stdout.readline().strip() == "locked"
+
+    def refused(path, flags, *rest, **options):
+        if flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT):
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return opened(path, flags, *rest, **options)
+
+    monkeypatch.setattr(os, "open", refused)
+    asking = opened(free, os.O_RDONLY)
+    fcntl.flock(asking, fcntl.LOCK_SH)  # as somebody else who asks at the same time
+    assert (is_locked(free), is_locked(held)) == (False, True)
+    os.close(asking)
+    assert not is_locked(tmp_path / "none.lock") and not (tmp_path / "none.lock").exists()
+    process.communicate("")

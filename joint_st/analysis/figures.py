@@ -117,7 +117,7 @@ def alignment_figure(example: ExamplePair) -> Figure:
         axes[0].set_ylabel("text units")
         handles, labels = axes[0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside lower center", ncols=len(labels))
-        figure.suptitle(f"{example.id}: {example.text}", x=0.01, ha="left", fontsize=10)
+        figure.suptitle(f"{example.id}: {example.text}", x=0.01, ha="left", fontsize=10, parse_math=False)
     return figure
 
 
@@ -156,7 +156,8 @@ def _name_words(ax, example: ExamplePair):
     """Write the words on a second time axis above the panel, each in the middle of its time."""
     above = ax.secondary_xaxis("top")
     middles, words = example.word_times.mean(axis=1), example.text.split()
-    above.set_xticks(middles, words, rotation=45, ha="left", rotation_mode="anchor", fontsize=7)
+    slanted = {"rotation": 45, "ha": "left", "rotation_mode": "anchor"}
+    above.set_xticks(middles, words, **slanted, fontsize=7, parse_math=False)
     above.tick_params(length=2, pad=1)
 
 
@@ -164,7 +165,8 @@ def _name_units(ax, example: ExamplePair):
     """Write each unit's symbol in the middle of its text frames."""
     units = np.unique(example.unit)
     middles = [np.mean(np.flatnonzero(example.unit == unit)) + 0.5 for unit in units]
-    ax.set_yticks(middles, [example.symbols[unit].replace(" ", "␣") for unit in units], fontsize=6)
+    symbols = [example.symbols[unit].replace(" ", "␣") for unit in units]
+    ax.set_yticks(middles, symbols, fontsize=6, parse_math=False)
     ax.tick_params(axis="y", length=1.5, pad=1)
 
 

@@ -241,7 +241,7 @@ def make_comparison_table(rows: Sequence[dict], a: str, b: str) -> Table:
         table.add_row(
             escape(row["split"] if row["subset"] == ALL else f"  {row['subset']}"),
             row["head"],
-            *([] if shared else [row["decoder"]]),
+            *([] if shared else [escape(row["decoder"])]),
             *difference_cells(row),
             str(row["words"]),
         )

@@ -240,7 +240,7 @@ def make_confidence_table(rows: Sequence[dict], title: str) -> Table:
         table.add_row(
             # The line below says the same for the calibrated confidences.
             *(["", ""] if row["calibrated"] else [escape(row["split"]), row["head"]]),
-            *([] if shared else ["" if row["calibrated"] else short.get(row["decoder"], row["decoder"])]),
+            *([] if shared else ["" if row["calibrated"] else escape(short.get(row["decoder"], row["decoder"]))]),
             f"{row['temperature']:.2f}" if row["calibrated"] else "-",
             *(percent(row[name]) for name in ("correct", "ece")),
             f"{percent(row['ece_low'])}-{percent(row['ece_high'])}",

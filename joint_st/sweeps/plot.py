@@ -46,7 +46,8 @@ def draw(rows: Sequence[dict]) -> Figure:
                 else:
                     _arms(ax, part, subset, named=subset == names[0])
                 ax.set_title(words_of(subset))
-        figure.suptitle("\n".join(title_of(part) for part in blocks), fontsize=7, x=0.01, ha="left")
+        titles = "\n".join(title_of(part) for part in blocks)
+        figure.suptitle(titles, fontsize=7, x=0.01, ha="left", parse_math=False)
         # Above the axes, so that it covers no rate.
         figure.legend(*grid[0, 0].get_legend_handles_labels(), loc="outside upper right", ncols=len(MARKS))
     return figure
@@ -75,7 +76,7 @@ def _curve(ax, rows, subset, field):
     for head in MARKS:
         _series(ax, x, rows, head, subset, line="-")
     _scale(ax, x)
-    ax.set_xlabel(field)
+    ax.set_xlabel(field, parse_math=False)
     ax.set_ylabel("WER (%)")
     ax.set_ylim(bottom=0)
     ax.grid(axis="y")
@@ -99,7 +100,7 @@ def _arms(ax, rows, subset, named):
     y = np.arange(len(rows), dtype=float)
     for head, shift in zip(MARKS, (-0.13, 0.13), strict=True):
         _series(ax, y + shift, rows, head, subset, line="", flat=True)
-    ax.set_yticks(y, [row["name"] if named else "" for row in rows])
+    ax.set_yticks(y, [row["name"] if named else "" for row in rows], parse_math=False)
     ax.set_ylim(len(rows) - 0.5, -0.5)
     ax.set_xlim(left=0)
     ax.set_xlabel("WER (%)")

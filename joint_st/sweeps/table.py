@@ -130,7 +130,7 @@ def _flat(row: dict) -> dict[str, Any]:
 
 
 def _table(title, subsets, rows, cell) -> Table:
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table = Table(title=escape(title), title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     table.add_column("arm", overflow="fold")
     for subset in subsets:
         table.add_column(words_of(subset), justify="right", no_wrap=True)

@@ -141,6 +141,7 @@ def test_images_are_light_and_files_small(tmp_path):
         foreign = alignment_figure(make_example(text="日本語 ถ้า"))
         save_figure(foreign, tmp_path / "new" / "alignment.png")
         figure_to_image(foreign)
+        figure_to_image(alignment_figure(make_example(text="$5 a_{$", id="a$b_{$")))  # no formulas
     files = list((tmp_path / "new").iterdir())
     assert {file.name for file in files} == {"layers.png", "alignment.png"}
     assert all(1000 < file.stat().st_size < 300_000 for file in files)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from joint_st.sweeps.plot import draw, varying_number
+from joint_st.sweeps.plot import draw, save_plot, varying_number
 
 WEIGHTS = (0.1, 0.0, 0.001)
 
@@ -81,3 +81,11 @@ def test_otherwise_arms_are_listed(overrides, field):
         np.testing.assert_allclose(np.diff(y), 1)
         np.testing.assert_allclose(bars[:, :, 0], np.stack([x - 2, x + 3], axis=1))
         assert [tick.get_text() for tick in ax.get_yticklabels()] == ["arm_0", "arm_1", "arm_2"]
+
+
+@pytest.mark.parametrize("overrides", [[{}, {}, {}], [{"data.test.a$b_{$c": weight} for weight in WEIGHTS]])
+def test_dollars_in_names_are_no_formulas(overrides, tmp_path):
+    found = [row | {"name": f"{row['name']} $x_{{$", "split": "a$b_{$c"} for row in rows(overrides)]
+    save_plot(found, tmp_path / "plot.png")
+    assert (tmp_path / "plot.png").read_bytes()[1:4] == b"PNG"
+    assert "a$b_{$c, 9 utterances" in draw(found).get_suptitle()

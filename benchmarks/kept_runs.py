@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks import machine
+from joint_st import storage
 from joint_st.errors import UserError
 from joint_st.evaluation.report import write_rows
 from joint_st.sweeps import load_sweep
@@ -91,7 +92,10 @@ def file_of(sweep: Sweep, job: Job) -> Path:
 
 
 def keep(sweep: Sweep, device: str) -> Iterator[Path]:
-    """Keep the finished runs of a sweep that lie on this machine, and yield the files that are written."""
+    """Keep the finished runs of a sweep that lie on this machine, and yield the files that are written.
+
+    A file in which only `commit` and `device` would change is left as it is.
+    """
     for job in sweep.jobs:
         table = look(job).evaluation
         if not table:
@@ -106,9 +110,17 @@ def keep(sweep: Sweep, device: str) -> Iterator[Path]:
             **to_json(read_evaluation(job, table)),
         }
         file = file_of(sweep, job)
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(json.dumps(found, separators=(",", ":")) + "\n", encoding="utf-8")
+        content = json.dumps(found, separators=(",", ":")) + "\n"
+        if file.exists() and _lasting(file.read_text(encoding="utf-8")) == _lasting(content):
+            continue  # kept before, perhaps on the device that trained it
+        storage.write_whole(file, content)
         yield file
+
+
+def _lasting(content: str) -> str:
+    """Return what is kept of a run, as JSON, without what depends on where and by which checkout it was kept."""
+    found = json.loads(content)
+    return json.dumps({name: value for name, value in found.items() if name not in ("commit", "device")})
 
 
 def kept(sweep: Sweep) -> Iterator[tuple[RunEvaluation, str]]:

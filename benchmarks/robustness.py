@@ -25,12 +25,15 @@ import rich.table
 import soundfile
 
 from benchmarks import machine
+from joint_st import storage
 from joint_st.cli.options import read_sources
 from joint_st.config import ManifestSource
 from joint_st.data.audio import resample, to_int16
 from joint_st.data.augmentation import with_noise
 from joint_st.data.sources import open_source
 from joint_st.evaluation.evaluate import evaluate_run
+from joint_st.evaluation.report import percent
+from joint_st.tables import escape
 
 RATE = 16_000
 OFFSET = 0.03
@@ -142,17 +145,19 @@ def main() -> None:
                         "commit": machine.commit(),
                     }
                 )
-    show(rows)
     if options.json:
-        options.json.write_text(json.dumps({"rows": merged(options.json, rows)}, indent=1) + "\n", encoding="utf-8")
+        content = json.dumps({"rows": merged(options.json, rows)}, indent=1) + "\n"
+        storage.write_whole(options.json, content)
+    show(rows)
 
 
 def show(rows: list[dict]) -> None:
     """Print the table."""
     table = rich.table.Table("run", "condition", "head", "WER %", "95 %", "errors")
     for row in rows:
-        wer, low, high = (f"{100 * row[name]:.1f}" for name in ("wer", "wer_low", "wer_high"))
-        table.add_row(row["run"], row["condition"], row["head"], wer, f"{low}-{high}", f"{row['relative']:+.0%}")
+        wer, low, high = (percent(row[name]) for name in ("wer", "wer_low", "wer_high"))
+        relative = "-" if row["relative"] is None else f"{row['relative']:+.0%}"  # there is none without any error
+        table.add_row(escape(row["run"]), row["condition"], row["head"], wer, f"{low}-{high}", relative)
     rich.print(table)
 
 

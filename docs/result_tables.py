@@ -197,7 +197,7 @@ def _robustness(rows: list[dict]) -> dict[str, str]:
     def cell(row: dict | None) -> str:
         if row is None:
             return "-"
-        more = "" if row["condition"] == "as it is" else f" {100 * row['relative']:+.0f} %"
+        more = "" if row["condition"] == "as it is" or row["relative"] is None else f" {100 * row['relative']:+.0f} %"
         return f"{rate(row, 'wer').replace(' %', '')}{more}"
 
     for head in ("full_context", "streaming"):

@@ -81,3 +81,36 @@ def test_runs_are_named_by_as_much_as_tells_them_apart():
     assert robustness.told_apart([Path("runs/a"), Path("runs/b")]) == ["a", "b"]
     assert robustness.told_apart([Path("runs/a/seed_0"), Path("runs/b/seed_0")]) == ["a/seed_0", "b/seed_0"]
     assert robustness.told_apart([Path("runs/a")]) == ["a"]
+
+
+def test_robustness_of_a_run_without_errors_is_shown(capsys):
+    rates = {"wer": 0.0, "wer_low": 0.0, "wer_high": 0.0}
+    rows = [{"run": "r", "condition": "as it is", "head": "streaming", "relative": None} | rates]
+    robustness.show([*rows, rows[0] | {"condition": "-20 dB", "wer": 0.25, "relative": 0.5}])
+    lines = [[cell.strip() for cell in line.split("│")[1:-1]] for line in capsys.readouterr().out.splitlines()]
+    assert ["r", "as it is", "streaming", "0.0", "0.0-0.0", "-"] in lines
+    assert ["r", "-20 dB", "streaming", "25.0", "0.0-0.0", "+50%"] in lines
+
+
+def test_robustness_is_written_before_it_is_shown(monkeypatch, tmp_path):
+    file = tmp_path / "new" / "robustness.json"
+    row = {"subset": "all", "split": "as it is", "head": "streaming", "wer": 0.0, "wer_low": 0.0, "wer_high": 0.0}
+    monkeypatch.setattr(robustness, "write_split", lambda *_: None)
+    monkeypatch.setattr(robustness, "evaluate_run", lambda *_, **__: [row | {"utterances": 3}])
+    monkeypatch.setattr(robustness.machine, "device", lambda: "a CPU")
+    monkeypatch.setattr(robustness, "show", lambda rows: 1 / 0)
+    arguments = [
+        "robustness",
+        "runs/a",
+        "--data",
+        "test=tfds:spoken_grammar:test",
+        "--only",
+        "as it is",
+        "--json",
+        str(file),
+    ]
+    monkeypatch.setattr("sys.argv", arguments)
+    with pytest.raises(ZeroDivisionError):
+        robustness.main()
+    [found] = json.loads(file.read_text())["rows"]
+    assert (found["run"], found["data"], found["wer"], found["relative"]) == ("a", "test", 0.0, None)

@@ -265,6 +265,15 @@ def test_runs_that_were_kept_give_the_rows_that_they_gave(swept, rows, monkeypat
     assert json.loads(files[0].read_text())["dev"] == [[2, 0.5, 0.75], [4, 0.25, 0.5]]
     assert not any(word in file.read_text() for file in files for word in ("called", "noon"))  # as the texts have
 
+    # Kept again on another device, only a run that was trained further is written.
+    assert list(kept_runs.keep(swept, "another")) == []
+    with swept.jobs[0].directory.metrics.open("a") as metrics:
+        metrics.write("6,0.125,0.25\n")
+    before = files[0].read_text()
+    assert list(kept_runs.keep(swept, "another")) == files[:1]
+    assert json.loads(files[0].read_text())["device"] == "another"
+    files[0].write_text(before)
+
     # The runs themselves are gone; one more sweep of the same file finds what is kept.
     again = load_sweep(swept.file, tmp_path / "lost")
     assert list(kept_runs.keep(again, "another")) == []

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import jax
 
+from joint_st import storage
 from joint_st.compile_check.bounds import Bounds, Run, bounds, run
 from joint_st.compile_check.compiled import Compiled, compile_step
 from joint_st.compile_check.shapes import describe_batch, heaviest, sizes
@@ -55,11 +56,15 @@ def compile_for(
     labels, units, _ = counts.sizes
     print(f"sizes    {labels} labels, {units} text units{assumed}", file=sys.stderr, flush=True)
     compiled = compile_step(config, found, counts.sizes, quick)
-    print("\n".join(report(config, found, compiled, price)))
+    problem = ""
     if json_file:
         row = to_json(config, found, compiled, price) | {"batch": batch, "labels": labels, "units": units}
         row |= {"assumed": counts.assumed, "quick": quick}
-        json_file.write_text(json.dumps(row, indent=1) + "\n", encoding="utf-8")
+        # Written first, so that nothing is lost with the terminal.
+        problem = storage.keep(lambda path: storage.write_whole(path, json.dumps(row, indent=1) + "\n"), json_file)
+    print("\n".join(report(config, found, compiled, price)))
+    if problem:
+        raise UserError(problem)
     return compiled.fits
 
 

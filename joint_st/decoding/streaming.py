@@ -12,6 +12,7 @@ import numpy as np
 
 from joint_st.config import FeaturesConfig, ParallelConfig
 from joint_st.decoding.decoders import Decoder, Greedy, emitted_labels
+from joint_st.decoding.forward import Clock, Program
 from joint_st.decoding.long import make_windows
 from joint_st.decoding.windows import Windows, cut_frames
 from joint_st.distributed.mesh import make_mesh
@@ -164,14 +165,12 @@ class Streams:
         """Length of the blocks within which the streaming layers see ahead, in ms; every turn has whole blocks."""
         self._state = model.init_stream(count)
 
-        @jax.jit
         def turn(weights, audio, lengths, state, begins, pauses):
             model = merge(structure, weights)
             state = model.replace_stream(begins, state, model.init_stream(count))
             emitted, x, mask, after = model.stream_step(audio, lengths, state)
             return emitted, mask.sum(axis=1), x, model.replace_stream(pauses, after, state)
 
-        @jax.jit
         def hear(weights, x, mask):
             model = merge(structure, weights)
             head = model.head(FULL_CONTEXT)
@@ -179,17 +178,19 @@ class Streams:
             (blanks,) = head.blank_scores(emissions)
             return emissions, blanks
 
-        @jax.jit
         def spell(weights, emissions, first, count):
             head = merge(structure, weights).head(FULL_CONTEXT)
             piece, mask = cut_frames(emissions, first[None], count[None])
             (found,) = second_pass.on_device([head], [piece], mask, mesh, None)
             return jax.tree.map(lambda x: x[0], found)
 
-        self._turn = turn
+        self.clock: Clock | None = None
+        """Measures how long decoding takes on the device, without compilation, where it is set."""
+        self._turn = Program(turn)
+        hear_window, spell_piece = Program(hear), Program(spell)
         self._second_pass = (
-            lambda x, mask: hear(self._weights, x, mask),
-            lambda *piece: spell(self._weights, *piece),
+            lambda x, mask: hear_window(self._weights, x, mask, clock=self.clock),
+            lambda *piece: spell_piece(self._weights, *piece, clock=self.clock),
             self._windows,
             second_pass,
         )
@@ -219,7 +220,8 @@ class Streams:
             begins[row] = row not in self._heard
             self._heard.setdefault(row, Heard(second_pass=SecondPass(*self._second_pass)))
         pauses = np.array([row not in pieces for row in range(self._count)])
-        emitted, frames, x, self._state = self._turn(self._weights, audio, lengths, self._state, begins, pauses)
+        fed = audio, lengths, self._state, begins, pauses
+        emitted, frames, x, self._state = self._turn(self._weights, *fed, clock=self.clock)
         emitted, frames, x = jax.device_get((emitted, frames, x))
         for row in pieces:
             self._heard[row].add(emitted[row, : frames[row]])

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -19,10 +17,13 @@ from joint_st.config import Source
 from joint_st.data.audio import UnreadableAudio
 from joint_st.data.dataset import Dataset, open_paired
 from joint_st.data.word_times import word_times
+from joint_st.decoding.decoders import Greedy
+from joint_st.decoding.forward import Clock
 from joint_st.decoding.streaming import Heard, Streams, chunk_frames, pieces
 from joint_st.distributed.mesh import keep_compiled
 from joint_st.errors import UserError
 from joint_st.evaluation.recognised import nothing_read, report_unread
+from joint_st.evaluation.report import keep_all, raise_first, write_rows
 from joint_st.evaluation.wer import ALL, Errors, count_errors, total
 from joint_st.passes import FULL_CONTEXT, STREAMING
 from joint_st.runs.trained import Trained, load_trained
@@ -60,7 +61,7 @@ def evaluate_streams(
 ) -> list[dict]:
     """Stream the utterances of named sources, the run's test splits by default, `streams` at a time in one batch.
 
-    Prints the table, writes it where asked, and returns its rows. chunk_ms: see `chunk_frames`. look_ahead_ms: at
+    Writes the table where asked, prints it, and returns its rows. chunk_ms: see `chunk_frames`. look_ahead_ms: at
     most the longest that the run was trained with (None: the first). window_seconds: see `Streams`.
     """
     trained = load_trained(workdir, checkpoint).with_look_ahead(look_ahead_ms)
@@ -76,7 +77,7 @@ def evaluate_streams(
         dataset = open_paired(
             [source], config.data, config.model.features, trained.normalizer, trained.tokenizer, training=False
         )
-        began = time.perf_counter()
+        batch.clock = Clock()
         streamed = list(
             tqdm.tqdm(
                 stream_dataset(batch, trained, dataset, streams),
@@ -90,12 +91,13 @@ def evaluate_streams(
         if not streamed:
             raise UserError(nothing_read(name, dataset))
         report_unread(name, dataset, len(dataset) - len(streamed))
-        seconds = time.perf_counter() - began
-        rows.append(make_row(name, streamed, batch, chunk_ms, streams, seconds / max(dataset.seconds, 1e-9), trained))
+        factor = batch.clock.factor(Greedy.name, FULL_CONTEXT) or 0.0
+        rows.append(make_row(name, streamed, batch, chunk_ms, streams, factor, trained))
+    # Written first, so that nothing is lost with the terminal.
+    problems = keep_all([(json_file, lambda path: write_rows(rows, path))] if json_file else [])
     chunks = f"{streams} streams in chunks of {chunk_ms:g} ms, look-ahead {batch.look_ahead_ms:g} ms"
     rich.print(make_streams_table(rows, f"{chunks}; greedy, normalizer {trained.normalizer}, step {trained.step}"))
-    if json_file:
-        json_file.write_text(json.dumps(rows, indent=1) + "\n")
+    raise_first(problems)
     return rows
 
 
@@ -116,6 +118,8 @@ def stream_dataset(streams: Streams, trained: Trained, dataset: Dataset, count: 
         for row, heard in streams.turn(turn).items():
             n, _, partials = running[row]
             partials.append(trained.tokenizer.decode(heard.labels))
+            if streams.clock:
+                streams.clock.audio += len(turn[row]) / rate
             if len(turn[row]) < streams.chunk_samples:
                 streams.end(row)
                 del running[row]

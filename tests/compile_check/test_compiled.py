@@ -38,8 +38,8 @@ def test_a_step_for_eight_chips(tmp_path, capsys):
     save(config, tmp_path / "config.json")
     command = ["compile", str(tmp_path), "--topology", "v5e:2x4", "--labels", str(LABELS), "--training.steps", "9"]
     command += ["--price", "2"]
-    assert main([*command, "--json", str(tmp_path / "found.json")]) == 0
-    printed, found = capsys.readouterr(), json.loads((tmp_path / "found.json").read_text())
+    assert main([*command, "--json", str(tmp_path / "new" / "found.json")]) == 0
+    printed, found = capsys.readouterr(), json.loads((tmp_path / "new" / "found.json").read_text())
     assert "fits: 15." in printed.out
     assert "16 labels, 0 text units" in printed.err
 

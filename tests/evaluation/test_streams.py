@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -11,7 +13,11 @@ import pytest
 
 from joint_st.config import TfdsSource
 from joint_st.data.audio import UnreadableAudio
+from joint_st.data.sources import open_source
+from joint_st.decoding.forward import Clock
 from joint_st.decoding.streaming import Heard
+from joint_st.errors import UserError
+from joint_st.evaluation import streams
 from joint_st.evaluation.evaluate import evaluate_run
 from joint_st.evaluation.streams import account, ends_of_chunks, evaluate_streams, last_labels, readable, revisions
 
@@ -93,12 +99,42 @@ def test_delays_run_from_the_true_end_of_a_word_to_the_chunk_that_made_it_whole(
     assert len(wrong.delays) == 1
 
 
-def test_streams_of_a_corpus(trained, corpora, tmp_path):
-    """The WER is that of the evaluation of the whole, and the table is written."""
+class Steady(Clock):
+    """A clock by which each program takes 0.01 s, however long it is compiled before."""
+
+    calls = 0
+
+    @contextlib.contextmanager
+    def running(self, decoder=None, head=None):
+        self.calls += 1
+        yield
+        self._spent[decoder, head] += 0.01
+
+
+def test_a_table_that_cannot_be_written_is_shown_and_kept(trained, corpora, tmp_path, capsys):
+    run = shutil.copytree(trained, tmp_path / "run")
+    (tmp_path / "file").touch()
+    data = {"test": TfdsSource(name="spoken_grammar/tiny", split="test", data_dir=str(corpora))}
+    with pytest.raises(UserError, match="could not be written.*; it was written to") as caught:
+        evaluate_streams(run, data=data, json_file=tmp_path / "file" / "streams.json")
+    [row] = json.loads(Path(str(caught.value).rpartition(" ")[2]).read_text())
+    assert row["utterances"] == 8 and "2nd pass" in capsys.readouterr().out
+
+
+def test_streams_of_a_corpus(trained, corpora, tmp_path, monkeypatch):
+    """The WER is that of the evaluation of the whole, decoding alone is timed, and the table is written."""
     run = shutil.copytree(trained, tmp_path / "run")
     data = {"test": TfdsSource(name="spoken_grammar/tiny", split="test", data_dir=str(corpora))}
-    [row] = evaluate_streams(run, data=data, streams=3, json_file=tmp_path / "streams.json")
-    assert json.loads((tmp_path / "streams.json").read_text()) == [row]
+    clocks = []
+    monkeypatch.setattr(streams, "Clock", lambda: clocks.append(Steady()) or clocks[-1])
+    [row] = evaluate_streams(run, data=data, streams=3, json_file=tmp_path / "new" / "streams.json")
+    assert json.loads((tmp_path / "new" / "streams.json").read_text()) == [row]
+    [clock] = clocks
+    corpus = open_source(data["test"])
+    seconds = sum(len(one.audio) / one.sample_rate for one in (corpus[n] for n in range(len(corpus))))
+    assert clock.audio == pytest.approx(seconds)
+    assert row["real_time_factor"] == pytest.approx(clock.calls / 100 / seconds), "each program took 0.01 s"
+    assert clock.calls > 2 * len(corpus), "turns, and the second pass of each"
     wers = {one["head"]: one["wer"] for one in evaluate_run(run, data=data) if one["subset"] == "all"}
     assert row["wer_streaming"] == pytest.approx(wers["streaming"])
     assert row["wer_full_context"] == pytest.approx(wers["full_context"])

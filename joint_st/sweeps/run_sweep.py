@@ -84,16 +84,24 @@ def print_table(
     csv_file: Path | None = None,
     plot_file: Path | None = None,
 ) -> None:
-    """Print the table of the finished runs, write and draw it where asked, and print which runs are missing in it."""
-    wanted = {job.run.arm for job in found.only(only)}
-    jobs = [job for job in found.jobs if job.run.arm in wanted.union(found.references)]
+    """Print the table of the finished runs, write and draw it where asked, and print which runs are missing in it.
+
+    only: names of arms, or of runs, whose rows it has; of an arm of reference that is not among them, the runs with the
+    same seeds are compared with.
+    """
+    wanted = found.only(only)
+    arms, seeds = {job.run.arm for job in wanted}, {job.run.seed for job in wanted}
+    others = [job for job in found.jobs if job.run.arm in set(found.references) - arms and job.run.seed in seeds]
+    jobs = [job for job in found.jobs if job in wanted or job in others]
     tables = [(job, table) for job in jobs if (table := look(job).evaluation)]
-    if not tables:
-        raise UserError(f"{found.directory}: no run of {found.file} is finished")
     there = {job.name for job, _ in tables}
+    if there.isdisjoint(job.name for job in wanted):
+        raise UserError(
+            f"{found.directory}: no run of {found.file} is finished" + (" among those of --only" if only else "")
+        )
     if missing := [job.name for job in jobs if job.name not in there]:
         log(f"not finished, so not in the table: {', '.join(missing)}")
-    rows = collect(tables, arms=wanted, references=found.references)
+    rows = collect(tables, arms=arms, references=found.references)
     if json_file:
         write_rows(rows, json_file)
     for file, make in ((markdown_file, make_markdown), (csv_file, make_csv)):

@@ -98,7 +98,7 @@ def evaluate(config, run: RunDirectory) -> None:
     write_utterances(scored, utterances)
     if order:
         fingerprints = {decoder: decoder for decoder in decoders}
-        origin = Origin.of(run, config.training.steps, "none v1", config.data.test, fingerprints, 12.0)
+        origin = Origin.of(run, config.training.steps, "none v1", config.data.test, fingerprints, config.window_seconds)
         utterances.with_suffix(SUFFIX).write_text(origin.content(utterances.read_text()))
 
 

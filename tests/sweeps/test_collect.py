@@ -133,6 +133,13 @@ def test_the_tables_show_the_numbers(swept, rows, capsys, tmp_path):
 def test_some_arms_are_still_compared_with_the_references(swept, rows, tmp_path):
     print_table(swept, ["best"], tmp_path / "rows.json", None)
     assert json.loads((tmp_path / "rows.json").read_text()) == [rows["best"]]
+    print_table(swept, ["better/seed_1"], tmp_path / "rows.json", None)
+    [row] = json.loads((tmp_path / "rows.json").read_text())
+    assert row["seeds"] == [1] and row["wer_by_seed"] == rows["better"]["wer_by_seed"][1:2] == [row["wer"]]
+    [theirs] = rows["plain"]["wer_by_seed"][1:2]
+    assert row["relative_to"]["plain"]["all"]["change"] == pytest.approx(row["wer"] / theirs - 1)
+    with pytest.raises(UserError, match="no run of .*few.py is finished among those of --only"):
+        print_table(swept, ["never"], None, None)
     with pytest.raises(UserError, match="no run of .*few.py is finished"):
         print_table(load_sweep(swept.file, tmp_path), [], None, None)
 

@@ -214,13 +214,14 @@ def test_finished_means_the_last_step_and_the_same_test_splits(tmp_path, fake):
     # Where the evaluation says what it was made from, that has to be this config's, and the checkpoint there is.
     (job,) = load_sweep(write_sweep(tmp_path, "yield Run('a')"), out).jobs
     run, lines = job.directory, job.directory.evaluation(4, ["test"]).with_suffix(".jsonl")
-    test = load(run.config).data.test
-    for splits, weights, expected in (
-        (test, "", "finished"),
-        ({"test": test["test"].model_copy(update={"split": "noisy"})}, "", "to evaluate"),
-        (test, "other weights", "to evaluate"),
+    test, window = load(run.config).data.test, job.config.window_seconds
+    for splits, weights, seconds, expected in (
+        (test, "", window, "finished"),
+        ({"test": test["test"].model_copy(update={"split": "noisy"})}, "", window, "to evaluate"),
+        (test, "other weights", window, "to evaluate"),
+        (test, "", window / 2, "to evaluate"),
     ):
-        origin = dataclasses.replace(Origin.of(run, 4, "none v1", splits, {}, 8.0), checkpoint=weights)
+        origin = dataclasses.replace(Origin.of(run, 4, "none v1", splits, {}, seconds), checkpoint=weights)
         lines.with_suffix(SUFFIX).write_text(origin.content(lines.read_text()))
         assert state({}) == expected
     lines.with_suffix(SUFFIX).unlink()

@@ -31,7 +31,13 @@ def refuse_without_text(run: RunDirectory) -> None:
         )
 
 
-def analyze_layers(trained: Trained, data: Mapping[str, Source] | None = None, *, utterances: int = 200) -> LayerReport:
+UTTERANCES = 200
+"""Largest number of utterances of an analysis, if no other is given; `joint-st report` shows an analysis of as many."""
+
+
+def analyze_layers(
+    trained: Trained, data: Mapping[str, Source] | None = None, *, utterances: int = UTTERANCES
+) -> LayerReport:
     """Analyze the layers of a trained model on a named source, the first test split of its config by default.
 
     At most `utterances` are taken, evenly spread over the split. Raises `UserError` for a model that has no text units,
@@ -55,7 +61,7 @@ def analyze_run(
     *,
     data: Mapping[str, Source] | None = None,
     checkpoint: str = "best",
-    utterances: int = 200,
+    utterances: int = UTTERANCES,
     json_file: Path | None = None,
 ) -> list[dict]:
     """Analyze the layers of the run in `workdir` on a named source, its first test split by default.
@@ -72,7 +78,7 @@ def analyze_run(
     report = analyze_layers(trained, {split: source}, utterances=utterances)
     shared = {"split": split, "step": trained.step, "normalizer": str(trained.normalizer), **report.facts}
     rows = [{"layer": row["layer"], **shared, **row} for row in report.rows]
-    table = run.analysis(trained.step, split)
+    table = run.analysis(trained.step, split, None if utterances == UTTERANCES else utterances)
     folder, own = table.parent, table.stem
     origin = Origin.of(run, trained.step, str(trained.normalizer), {split: source}, {}, 0.0, trained.look_ahead_ms)
     # Files asked for come first, and all of them before the table is printed: nothing is lost with the terminal.

@@ -141,9 +141,13 @@ class RunDirectory:
         # Earlier versions did not bound the length of names.
         return long if path != long and len(os.fsencode(long.name)) < 256 and long.is_file() else path
 
-    def analysis(self, step: int, split: str) -> Path:
-        """Return the file of the table of a layer analysis on a split; its figures are next to it."""
-        return self.root / "analysis" / f"{storage.bounded(f'step_{step}_{split}'.replace('/', '_'))}.json"
+    def analysis(self, step: int, split: str, utterances: int | None = None) -> Path:
+        """Return the file of the table of a layer analysis on a split; its figures are next to it.
+
+        utterances: the largest number that is analyzed, if it is not that of `joint-st report`.
+        """
+        some = "" if utterances is None else f"_{utterances}_utterances"
+        return self.root / "analysis" / f"{storage.bounded(f'step_{step}_{split}{some}'.replace('/', '_'))}.json"
 
     @property
     def confusions(self) -> Path:

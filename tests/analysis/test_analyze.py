@@ -181,6 +181,13 @@ def test_what_cannot_be_read_is_left_out(run, spoken, tmp_path, capsys):
     assert "distance per audio frame" in printed and "retrieval among 7" in printed
 
 
+def test_an_analysis_of_another_number_of_utterances_is_not_that_of_a_report(run, spoken):
+    data = {"some": ManifestSource(path=str(spoken / "test.jsonl"))}
+    rows = analyze_run(run, data=data, utterances=3)
+    assert json.loads((run / "analysis" / "step_3_some_3_utterances.json").read_text()) == rows
+    assert rows[0]["utterances"] == 3 and not (run / "analysis" / "step_3_some.json").exists()
+
+
 def test_layers_are_named_in_the_order_they_are_passed():
     assert layer_names(ModelConfig(streaming_layers=2, full_context_layers=1)) == (
         "encoders",

@@ -140,11 +140,15 @@ class Tfds:
         return str(_plain(example["id"])) if "id" in example else f"{self._split}-{i}"
 
     def _language(self, example: dict) -> str:
-        """Return the language of an utterance, whose number a data set may have in place of its name."""
+        """Return the language of an utterance, whose number a data set may have in place of its name; empty where it is not
+        labelled."""
         language = _plain(example.get("language", ""))
-        if isinstance(language, int):
-            return str(getattr(self._features["language"], "names", {language: language})[language])
-        return language
+        if not isinstance(language, int | np.integer):
+            return language
+        if not hasattr(self._features["language"], "names"):
+            return str(language)
+        # TFDS writes -1 where there is no label, and reads that as the last name.
+        return self._features["language"].names[language] if language >= 0 else ""
 
 
 class EntryFile:

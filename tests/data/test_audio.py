@@ -178,7 +178,7 @@ def checksum(page: bytes) -> int:
 
 
 def test_an_ogg_file_whose_pages_state_other_positions_is_read_by_ffmpeg(tmp_path):
-    """As FFmpeg writes some; libsndfile opens them and gives up on the way."""
+    """FFmpeg writes such files; libsndfile opens them and gives up on the way."""
     pytest.importorskip("av")
     path = tmp_path / "a.ogg"
     soundfile.write(path, sine(16_000, 5.0), 16_000, format="OGG", subtype="OPUS")

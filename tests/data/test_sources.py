@@ -147,6 +147,8 @@ def test_lines_are_chosen_by_the_values_of_their_keys(tmp_path):
     path = write_manifest(tmp_path, others)
     assert [chosen(**{key: (value,)}).entry(0).id for key, value in (("language", "de"), ("lang", "en"))] == ["a", "b"]
     assert [chosen(synthetic=(value,)).entry(0).id for value in ("true", "false")] == ["a", "b"]
+    path = write_manifest(tmp_path, [LINE | {"id": "a", "language": "de"}, LINE | {"id": "b", "language": "en"}])
+    assert [chosen(lang=(value,)).entry(0).id for value in ("de", "en")] == ["a", "b"]
 
 
 def test_a_value_that_no_line_has_is_told(tmp_path):

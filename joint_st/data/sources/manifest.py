@@ -80,7 +80,7 @@ class _Chosen:
         if not isinstance(fields, dict):
             return True
         fields = {OTHER_NAMES.get(key, key): value for key, value in fields.items()} | fields
-        found = {(key, _as_typed(fields.get(key))) for key in self._where}
+        found = {(key, _as_typed(fields.get(key, fields.get(OTHER_NAMES.get(key))))) for key in self._where}
         self.missing -= found
         return all(value in self._where[key] for key, value in found)
 

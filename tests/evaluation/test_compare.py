@@ -224,6 +224,7 @@ def test_what_is_not_stored_is_evaluated_and_then_is(trained, spoken, tmp_path, 
     # What is stored of one head and has the right utterances says nothing of the other head.
     heard = {"t": ManifestSource(path=str(tmp_path / "noisy" / "test.jsonl"))}
     evaluate_run(run, checkpoint="24", data=heard, passes=("streaming",))
+    capsys.readouterr()
     assert main([*noisy, "--json", str(table)]) == 0
     assert capsys.readouterr().err.count("evaluated, since what is stored was made with other") == 2
     assert main([*arguments, "--json", str(table)]) == 0

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import soundfile
 
+from joint_st.data import ffmpeg
 from joint_st.data.audio import UnreadableAudio, audio_seconds, in_measure, read_audio, resample, to_int16
 from joint_st.errors import UserError
 
@@ -177,7 +178,7 @@ def checksum(page: bytes) -> int:
     return remainder
 
 
-def test_an_ogg_file_whose_pages_state_other_positions_is_read_by_ffmpeg(tmp_path):
+def test_an_ogg_file_whose_pages_state_other_positions_is_read_by_ffmpeg(tmp_path, monkeypatch):
     """FFmpeg writes such files; libsndfile opens them and gives up on the way."""
     pytest.importorskip("av")
     path = tmp_path / "a.ogg"
@@ -198,6 +199,12 @@ def test_an_ogg_file_whose_pages_state_other_positions_is_read_by_ffmpeg(tmp_pat
     assert signal_to_noise(resample(found.audio, found.rate, 16_000), whole.audio) > 30
     part = read_audio(path, 2.0, 1.0)
     assert np.array_equal(part.audio, found.audio[2 * found.rate :][: found.rate])
+    with monkeypatch.context() as patched:
+        patched.setattr(ffmpeg, "available", lambda: False)
+        with pytest.raises(
+            UnreadableAudio, match=r"malformed \(FFmpeg may read all of it: pip install 'joint_st\[av\]'\)"
+        ):
+            read_audio(path)
     # A page that is damaged is not read around.
     pages[4][100] ^= 1
     path.write_bytes(b"".join(pages))

@@ -191,6 +191,23 @@ def weights_at_home(setup: Setup) -> None:
     setup.config["training"]["init"] = {"run": "~/first"}
 
 
+def run_alone(setup: Setup) -> None:
+    """Take away what a run has begun with: a tokenizer, confusions, another run's weights."""
+    from joint_st.data.confusions import Confusions
+    from joint_st.data.text_units import load_units
+    from joint_st.runs.directory import RunDirectory
+
+    run, gone = setup.make_run(), str(setup.folder / "gone")
+    changed = json.loads((run / "config.json").read_text())
+    changed["data"]["tokenizer"]["path"] = changed["text"]["confusions"] = gone
+    changed["training"]["init"]["run"] = gone
+    (run / "config.json").write_text(json.dumps(changed))
+    symbols = load_units(run / "units").symbols
+    hits, extra = np.eye(len(symbols), dtype=np.int64), np.zeros(len(symbols), np.int64)
+    RunDirectory(run).text_confusions.write_text(Confusions(symbols, hits, extra).to_json())
+    setup.arguments = [str(run)]
+
+
 def typo(setup: Setup) -> None:
     """Misspell a field."""
     setup.config["model"]["widht"] = setup.config["model"].pop("width")
@@ -272,6 +289,7 @@ CASES = (
     Case("healthy: a run", "", healthy_run),
     Case("healthy: texts whose audio is missing", "", texts_of_missing_audio),
     Case("healthy: weights of a run in the home folder", "", weights_at_home),
+    Case("healthy: a run without what it has begun with", "", run_alone),
     Case("audio of a telephone", "data.train.0", telephone),
     Case("confusions that are not there", "config", missing_confusions),
     Case("a variable of a path is not set", "$NOWHERE_TO_BE_FOUND", unset_variable),

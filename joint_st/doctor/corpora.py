@@ -17,6 +17,7 @@ from joint_st.data.normalizers import Normalizer, normalizer
 from joint_st.data.paths import expand, expand_run
 from joint_st.data.sources import Corpus, open_source, read_whole
 from joint_st.doctor.check import Check, from_error
+from joint_st.runs.directory import RunDirectory, existing_run
 
 SAMPLE = 6
 """Utterances of each source that are decoded: the first, the last, and some between them."""
@@ -132,20 +133,23 @@ def _utterance(
     return problems, utterance.sample_rate, seconds
 
 
-def other_paths(config: Config) -> Iterator[Check]:
-    """Check what else the config reads: a tokenizer, another run's weights, confusions of text units."""
+def other_paths(config: Config, begun: RunDirectory | None = None) -> Iterator[Check]:
+    """Check what else the config reads: a tokenizer, another run's weights, confusions of text units.
+
+    begun: the run that it continues, which reads its own tokenizer, weights and copy of the confusions.
+    """
     from joint_st.config import load
     from joint_st.data.confusions import units_in
     from joint_st.data.tokenizers import load_tokenizer
-    from joint_st.runs.directory import existing_run
 
-    if path := config.data.tokenizer.path:
+    if not begun and (path := config.data.tokenizer.path):
         tokenizer = load_tokenizer(expand(path))
         yield Check("ok", "data.tokenizer.path", f"{Path(path)}: {tokenizer.size} labels")
     if config.text.confusions:
-        path = expand(config.text.confusions)
+        copy = begun.text_confusions if begun else None
+        path = copy if copy and copy.is_file() else expand(config.text.confusions)
         yield Check("ok", "text.confusions", f"{path}: counted over {len(units_in(path))} text units")
-    if init := config.training.init.run:
+    if not begun and (init := config.training.init.run):
         run = existing_run(expand_run(init))
         load(run.config)
         steps = run.checkpoint_steps

@@ -88,7 +88,7 @@ def _checks(
         return
     here = RunDirectory(workdir or Path("runs") / config.name)
     yield from _of_config(config, here, is_run)
-    yield from looked("parallel", lambda: _devices(config, spec, devices, topology), LONG)
+    yield from looked("parallel", lambda: _devices(config, here, spec, devices, topology), LONG)
 
 
 def _of_config(config: Config, here: RunDirectory, is_run: bool) -> Iterator[Check]:
@@ -98,7 +98,7 @@ def _of_config(config: Config, here: RunDirectory, is_run: bool) -> Iterator[Che
     yield from looked("config", lambda: corpora.variables(config), QUICK)
     for name, source in corpora.sources(config):
         yield from looked(name, lambda name=name, source=source: corpora.look(name, source, config), LONG)
-    yield from looked("config", lambda: corpora.other_paths(config), LONG)
+    yield from looked("config", lambda: corpora.other_paths(config, run.existing(here.root)), LONG)
     yield from looked("--workdir", lambda: places.access("--workdir", here.root), QUICK)
     named, told = _kept(
         "caches", lambda: dict(places.caches(config.data.index_cache, config.training.compilation_cache))
@@ -124,26 +124,35 @@ def _room(config: Config, here: RunDirectory) -> Check:
     alone = config.model_copy(
         update={"parallel": config.parallel.model_copy(update={"data": 1, "fsdp": 1, "tensor": 1})}
     )
-    one, kept = model.size(alone, 1).checkpoint, config.training.keep_latest + config.training.keep_best + 1
+    one, kept = (
+        model.size(alone, 1, run.labels(here.root)).checkpoint,
+        config.training.keep_latest + config.training.keep_best + 1,
+    )
     there = len(here.checkpoint_steps)
     what = f"{kept} checkpoints, the one being written included" + (f", of which {there} are there" if there else "")
     return places.room("room", here.root, one * max(kept - there, 1), what)
 
 
 def _devices(
-    config: Config, spec: ProcessSpec | None, devices: machine.Devices | None, topology: str | None
+    config: Config,
+    here: RunDirectory,
+    spec: ProcessSpec | None,
+    devices: machine.Devices | None,
+    topology: str | None,
 ) -> Iterator[Check]:
     if topology:
         from joint_st.distributed.topology import parse_topology
 
         found = parse_topology(topology)
-        yield from model.fits(config, found.chips * config.parallel.slices, found.chip.usable, topology)
+        yield from model.fits(
+            config, found.chips * config.parallel.slices, found.chip.usable, topology, run.labels(here.root)
+        )
     elif devices is None:
         yield Check("ok", "parallel", "not compared with the devices here; --topology NAME compares it with a slice's")
     else:
         count = max(devices.count, config.parallel.cpu_devices if devices.platform == "cpu" else 1)
         count *= spec.count if spec else 1
-        yield from model.fits(config, count, devices.bytes, f"{devices.kind}{'' if topology else ' here'}")
+        yield from model.fits(config, count, devices.bytes, f"{devices.kind} here", run.labels(here.root))
 
 
 def _kept(name: str, make: Callable[[], Found]) -> tuple[Found | None, Sequence[Check]]:

@@ -51,12 +51,15 @@ def size(config: Config, device_count: int, labels: int | None = None, units: in
     return Size(count_weights(state.params), whole, own, counts.assumed)
 
 
-def fits(config: Config, device_count: int, of_each: int | None, where: str) -> Iterator[Check]:
-    """Check that the mesh of a config fits a number of devices. of_each: memory of each in bytes, where it is known."""
+def fits(
+    config: Config, device_count: int, of_each: int | None, where: str, labels: int | None = None
+) -> Iterator[Check]:
+    """Check that the mesh of a config fits a number of devices. of_each: memory of each in bytes, where it is known.
+    labels: number of labels of the run that goes on."""
     check_devices(config, device_count)
     shape = " × ".join(f"{axis} {n}" for axis, n in mesh_shape(config.parallel, device_count).items())
     yield Check("ok", "parallel", f"{shape} on {device_count} devices of {where}")
-    found = size(config, device_count)
+    found = size(config, device_count, labels)
     assumed = f" ({', '.join(found.assumed)} assumed)" if found.assumed else ""
     told = f"{found.parameters:,} parameters{assumed}; at least {found.device / GIB:.2f} GiB on each device"
     exact = "activations come on top: `joint-st compile CONFIG --topology NAME` counts them for a TPU slice"

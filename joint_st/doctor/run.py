@@ -7,7 +7,9 @@ from pathlib import Path
 
 from joint_st.config import Config
 from joint_st.data.normalizers import normalizer
+from joint_st.data.tokenizers import load_tokenizer
 from joint_st.doctor.check import Check
+from joint_st.errors import UserError
 from joint_st.runs import checksums
 from joint_st.runs.directory import RunDirectory, check_same, read_facts
 from joint_st.runs.trained import read_symbols
@@ -53,3 +55,13 @@ def existing(workdir: Path) -> RunDirectory | None:
     """Return the run in a directory if it has a checkpoint; None where there is nothing to continue."""
     run = RunDirectory(workdir)
     return run if run.config.exists() and run.has_checkpoint else None
+
+
+def labels(workdir: Path) -> int | None:
+    """Return the number of labels of the run that goes on in a directory; None where there is none, or where its tokenizer
+    cannot be read, which `inventories` reports."""
+    run = existing(workdir)
+    try:
+        return load_tokenizer(run.tokenizer).size if run else None
+    except UserError:
+        return None

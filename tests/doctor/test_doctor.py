@@ -21,6 +21,7 @@ CHEAP = (
     "healthy: a run",
     "healthy: texts whose audio is missing",
     "healthy: weights of a run in the home folder",
+    "healthy: a run without what it has begun with",
     "audio of a telephone",
     "confusions that are not there",
     "audio half as long as stated",

@@ -9,9 +9,9 @@ It takes 400 steps on text and 1,200 on both, seven minutes on 2 CPU cores with 
 on 600 utterances in 12 unseen voices, with the 95 % interval:
 
     words        full context, greedy    with a 3-gram       streaming, greedy    with a 3-gram
-    all          14.8 (13.5-16.3)         2.0 (1.4-2.6)      44.5 (42.8-46.2)      5.5 (4.5-6.6)
-    heard         5.1 (4.2-6.0)           0.5 (0.3-0.9)      34.0 (32.3-35.7)      3.1 (2.3-4.0)
-    text only    68.7 (63.6-74.3)         9.8 (7.1-12.9)    103.0 (98.6-107.3)    18.6 (15.1-22.1)
+    all          15.0 (13.6-16.4)         2.5 (1.7-3.5)      43.6 (41.9-45.3)      6.3 (4.9-7.6)
+    heard         5.3 (4.5-6.3)           1.3 (0.7-2.0)      33.4 (31.6-35.2)      4.0 (2.9-5.1)
+    text only    68.6 (63.9-73.3)         9.5 (6.4-12.5)    100.0 (96.2-103.8)    19.0 (15.2-22.8)
 """
 
 from joint_st.config import (

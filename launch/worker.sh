@@ -36,7 +36,8 @@ start() {
     [ ! -e "$job/log" ] || mv "$job/log" "$job/log.previous"
     cd "$checkout"
     PATH=$checkout/.venv/bin:$PATH setsid "$BASH" "$checkout/launch/worker.sh" hold "$@" > "$job/log" 2>&1 < /dev/null &
-    until [ -e "$job/pid" ]; do sleep 0.1; done
+    # Where it was killed before it could note the command, nothing ever will; `follow` then says that it was lost.
+    until [ -e "$job/pid" ] || ! kill -0 $! 2> /dev/null; do sleep 0.1; done
     echo "$HOSTNAME: started"
 }
 

@@ -68,3 +68,11 @@ def test_what_was_ended_from_outside_is_told_from_what_failed(scripts, worker, n
     (scripts.folder / "ready").unlink()
     assert worker("start", "joint-st", "train").stdout == "one: started\n"
     scripts.wait_for("ready")
+
+
+def test_a_start_ends_where_what_holds_the_command_is_killed_at_once(scripts, worker):
+    """It could not note the command's number, as where all of the session is killed right after it has begun."""
+    scripts.do.write_text("exit 0\n")
+    (scripts.folder / "home" / "joint_st" / "job" / "pid.new").mkdir(parents=True)
+    assert worker("start", "joint-st", "train").stdout == "one: started\n"
+    assert worker("follow").returncode == 75

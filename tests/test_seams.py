@@ -40,7 +40,7 @@ from joint_st.ops.matching.base import PathAlignment, one_position
 from joint_st.runs.checkpoints import Checkpoints
 from joint_st.runs.directory import RunDirectory
 from joint_st.runs.trained import read_symbols
-from joint_st.training.step import make_init
+from joint_st.training.step import AGAIN_KEY, make_init
 from tests.data import toys
 from tests.heads import toy as toy_head
 from tests.tiny import saved_arrays, tiny_config
@@ -131,7 +131,7 @@ def test_a_loss_on_two_maskings_is_what_it_is_by_hand():
         return model(paired["audio"], paired["audio_lengths"], steps.config.spec_augment, key).full_context
 
     with jax.set_mesh(steps.mesh):
-        one, two = (np.asarray(embeddings(state.params, key)) for key in (first, jax.random.fold_in(first, 1)))
+        one, two = (np.asarray(embeddings(state.params, key)) for key in (first, jax.random.fold_in(first, AGAIN_KEY)))
     frames = -(-paired["audio_lengths"] // 640) * paired["valid"]
     mask = np.asarray(length_mask(frames, one.shape[1]))
     per_row = [np.square(a - b)[here].mean() if here.any() else 0.0 for a, b, here in zip(one, two, mask)]

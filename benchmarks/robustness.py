@@ -124,7 +124,7 @@ def main() -> None:
     options.runs = list(dict.fromkeys(options.runs))
     ((split, source),) = read_sources([options.data]).items()
     names = [name for name in CONDITIONS if not options.only or name in (*options.only, "as it is")]
-    rows = []
+    rows, made_by = [], {"device": machine.device(), "commit": machine.commit()}
     with tempfile.TemporaryDirectory() as scratch:
         data = {
             name: write_split(source, CONDITIONS[name], Path(scratch) / str(n), options.most)
@@ -141,8 +141,7 @@ def main() -> None:
                         "condition": row["split"],
                         **{name: row[name] for name in ("head", "wer", "wer_low", "wer_high", "utterances")},
                         "relative": row["wer"] / clean["wer"] - 1 if clean["wer"] else None,
-                        "device": machine.device(),
-                        "commit": machine.commit(),
+                        **made_by,
                     }
                 )
     if options.json:

@@ -124,10 +124,8 @@ def _room(config: Config, here: RunDirectory) -> Check:
     alone = config.model_copy(
         update={"parallel": config.parallel.model_copy(update={"data": 1, "fsdp": 1, "tensor": 1})}
     )
-    one, kept = (
-        model.size(alone, 1, run.labels(here.root)).checkpoint,
-        config.training.keep_latest + config.training.keep_best + 1,
-    )
+    one = model.size(alone, 1, run.labels(here.root)).checkpoint
+    kept = config.training.keep_latest + config.training.keep_best + 1
     there = len(here.checkpoint_steps)
     what = f"{kept} checkpoints, the one being written included" + (f", of which {there} are there" if there else "")
     return places.room("room", here.root, one * max(kept - there, 1), what)

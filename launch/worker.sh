@@ -49,9 +49,9 @@ hold() { # runs the command and notes its status, also at a shutdown, which send
     echo $! > "$job/pid.new"
     mv "$job/pid.new" "$job/pid"
     while kill -0 $! 2> /dev/null; do
-        status=0
-        wait $! || status=$?
+        wait $! || true # which a SIGTERM ends too
     done
+    wait $! || status=$? # also of a command that had ended before anything could be waited for
     echo "$status" > "$job/status"
 }
 

@@ -76,3 +76,17 @@ def test_a_start_ends_where_what_holds_the_command_is_killed_at_once(scripts, wo
     (scripts.folder / "home" / "joint_st" / "job" / "pid.new").mkdir(parents=True)
     assert worker("start", "joint-st", "train").stdout == "one: started\n"
     assert worker("follow").returncode == 75
+
+
+def test_the_status_of_a_command_that_ends_before_it_is_waited_for_is_kept(scripts, worker):
+    """A slow `mv`, which runs between the command's start and the wait for its end, stands for a busy machine."""
+    programs = scripts.folder / "programs"
+    programs.mkdir()
+    slow = programs / "mv"
+    slow.write_text('#!/bin/sh\nsleep 0.5\nPATH=${PATH#*:} exec mv "$@"\n')
+    slow.chmod(0o755)
+    scripts.environment["PATH"] = f"{programs}:{scripts.environment['PATH']}"
+    scripts.do.write_text("exit 7\n")
+    worker("start", "joint-st", "train")
+    assert worker("follow").returncode == 7
+    assert worker("report").stdout == "one: ended with status 7\n"

@@ -7,7 +7,8 @@
 The arms are those of `configs/sweeps/recorded.py`, and `synthetic`, which is `audio_units` with 1.3 hours of the same
 novels, spoken by espeak-ng in many voices, in batches twice as long: as many utterances are recorded as in the others.
 In the arms whose names begin with `deep`, two of the streaming layers come before the shared ones and not among them, and
-CTC of phonemes counts for more: what enters the shared layers is nearer to phonemes, as text is.
+CTC of phonemes counts for more: what enters the shared layers is nearer to phonemes, as text is. The arms whose names begin
+with `long` have these layers too; they take three times as many steps, and more dropout and masks.
 """
 
 import runpy
@@ -17,17 +18,25 @@ from joint_st.sweeps import Run
 
 ENGLISH = runpy.run_path(str(Path(__file__).with_name("recorded.py")))
 BASE = "../experiments/recorded_read.py"
-REFERENCES = (*ENGLISH["REFERENCES"], "deep_units")
+REFERENCES = (*ENGLISH["REFERENCES"], "deep_units", "long_audio_only", "long_units", "long_reconstruction")
 RECORDED, SPOKEN = "manifest:$JOINT_ST_DATA/arctic/train.jsonl", "manifest:runs/spoken_novels/manifest.jsonl"
-WITHOUT_TEXT, DEEP = (
-    ENGLISH["WITHOUT_TEXT"],
-    {"model.audio_layers": 3, "model.streaming_layers": 1, "losses.unit_ctc.weight": 1},
-)
+WITHOUT_TEXT = ENGLISH["WITHOUT_TEXT"]
+DEEP = {"model.audio_layers": 3, "model.streaming_layers": 1, "losses.unit_ctc.weight": 1}
+LONG = DEEP | {
+    "training.steps": 7_500,
+    "training.evaluate_every": 1_500,
+    "model.dropout": 0.15,
+    "spec_augment.time_masks": 5,
+}
 ARMS = ENGLISH["ARMS"] | {
     "synthetic": WITHOUT_TEXT | {"data.train": [RECORDED, SPOKEN], "data.batch_size": 16},
     "deep_units": WITHOUT_TEXT | DEEP,
     "deep_reconstruction": ENGLISH["ARMS"]["reconstruction"] | DEEP,
     "deep_consistency_dtw": DEEP,
+    "long_audio_only": LONG | ENGLISH["ARMS"]["audio_only"],
+    "long_units": WITHOUT_TEXT | LONG,
+    "long_reconstruction": ENGLISH["ARMS"]["reconstruction"] | LONG,
+    "long_consistency_dtw": LONG,
 }
 
 

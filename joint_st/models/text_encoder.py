@@ -100,8 +100,9 @@ class TextEncoder(nnx.Module):
         if augments:
             where = mask if augmented is None else mask & augmented[:, None]
             if augment.noise:
-                noise = augment.noise * jax.random.normal(noise_key, x.shape, x.dtype)
-                x = x + zero_padding(noise, where)
+                # JAX draws only 128 different numbers in bfloat16, whose mean is not 0.
+                noise = augment.noise * jax.random.normal(noise_key, x.shape, jnp.float32)
+                x = x + zero_padding(noise, where).astype(self.dtype)
             if augment.mask_share:
                 spans = draw_spans(span_key, where, augment.mask_share, augment.mask_span)
                 x = jnp.where(spans[..., None], self.masked[...].astype(self.dtype), x)

@@ -87,6 +87,16 @@ def test_masks_and_noise_fall_on_the_rows_asked_for():
     assert same[100:].all() and abs(same[:100].mean() - (0.5 + 0.5 / UNITS)) < 0.08
 
 
+def test_noise_is_gaussian_in_bfloat16_too():
+    model = make(compute_dtype="bfloat16")
+    ids, counts = np.tile(IDS[0], (4000, 1)), np.tile(REPETITIONS[0], (4000, 1))
+    noisy = encode(model, TextConfig(mask_share=0.0, noise=100.0), jax.random.key(0), None, ids, counts).x[:, :7]
+    noise = (noisy.astype(np.float32) - encode(model).x[0, :7].astype(np.float32)) / 100
+    assert noisy.dtype == jnp.bfloat16
+    assert abs(noise.mean()) < 0.006 and abs(noise.std() - 1) < 0.01
+    assert noise.max() > 3.5 and noise.min() < -3.5
+
+
 def test_units_are_confused_as_counted():
     """Units 3, 4 and 8 of 200 texts; 3 is heard as 5 or missed, 4 is never wrong, 8 was never counted."""
     heard, inserted = np.zeros((UNITS, UNITS), int), np.zeros(UNITS, int)

@@ -34,6 +34,12 @@ class ReconstructionLoss(Loss):
             description="Sentences of text without audio that have more labels than CTC can emit in their text frames "
             "(units times repetitions). They are without this loss.",
         ),
+        Column(
+            "infeasible_transcripts",
+            kind="count",
+            description="Utterances whose text is without this loss, because it has more labels than CTC can emit in its "
+            "text frames. Those without text units are not counted.",
+        ),
     )
 
     @property
@@ -79,10 +85,13 @@ class ReconstructionLoss(Loss):
         return Found(found)
 
     def counts(self, batch, available):
-        if Pass.TEXT_MASKED not in self.passes & available:
-            return {}
-        weights = next(iter(self.weights(batch, available).values()))[Pass.TEXT_MASKED]
-        return {"infeasible_sentences": not_spelled(batch["text"]["valid"], weights)}
+        found, weights = {}, next(iter(self.weights(batch, available).values()))
+        if Pass.TEXT_MASKED in weights:
+            found["infeasible_sentences"] = not_spelled(batch["text"]["valid"], weights[Pass.TEXT_MASKED])
+        if Pass.PAIRED_MASKED in weights:
+            has_units = batch["paired"]["valid"] & (batch["paired"]["unit_lengths"] > 0)
+            found["infeasible_transcripts"] = not_spelled(has_units, weights[Pass.PAIRED_MASKED])
+        return found
 
     @property
     def _heads(self) -> tuple[str, ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import jax.numpy as jnp
 
 from joint_st.distributed.mesh import over_batch
-from joint_st.losses.base import Column, Found, Loss, audio_frames, register_loss
+from joint_st.losses.base import Column, Found, Loss, audio_frames, not_spelled, register_loss
 from joint_st.losses.passes import Pass
 from joint_st.ops.ctc import ctc_loss, ctc_weights
 
@@ -20,6 +20,12 @@ class UnitCtcLoss(Loss):
             "CTC of speech",
             unit="nats per unit",
             description="Loss of the text units given audio, on the output of the audio encoder.",
+        ),
+        Column(
+            "infeasible_units",
+            kind="count",
+            description="Utterances without this loss, because they have more text units than CTC can emit in their "
+            "frames. Those without text units are not counted.",
         ),
     )
 
@@ -45,3 +51,9 @@ class UnitCtcLoss(Loss):
         of_units = over_batch(ctc_loss, mesh, differentiable=True)
         value, _ = of_units(audio.units, frames, paired["units"], paired["unit_lengths"])
         return Found({"unit_ctc": {Pass.AUDIO: value / jnp.maximum(paired["unit_lengths"], 1)}})
+
+    def counts(self, batch, available):
+        if Pass.AUDIO not in available:
+            return {}
+        paired, weights = batch["paired"], self.weights(batch, available)["unit_ctc"][Pass.AUDIO]
+        return {"infeasible_units": not_spelled(paired["valid"] & (paired["unit_lengths"] > 0), weights)}

@@ -178,9 +178,21 @@ def test_every_loss_is_what_it_is_by_hand(whole):
     assert metrics["loss"][0] == pytest.approx(sum(scales[name] * mean for name, mean in means.items()), rel=1e-5)
     assert metrics["sentences"][0] == 7
     assert metrics["infeasible_sentences"][0] == 1
+    assert metrics["infeasible_transcripts"][0] == 0 and metrics["infeasible_units"][0] == 1
     assert metrics["unmatched"][0] == 0
     assert metrics["audio_norm"][0] / frames == pytest.approx(np.sqrt(8), rel=0.05), "layers end in a norm"
     assert metrics["random_distance"][0] > metrics["consistency"][0]
+
+
+def test_utterances_without_a_loss_of_their_text_are_counted():
+    """With one frame for a unit, the texts of rows 1, 5 and 7 are too short; row 1 has 5 units in 3 audio frames."""
+    config, batch = override(CONFIG, {**JOINT, "text.repeat_most": 1}), joint_batch()
+    batch["paired"]["unit_lengths"][3] = 0  # an utterance without text units, which the start counts
+    batch = add_repetitions(config, ("paired", "text"), batch, jax.random.key(0))
+    losses = make_losses(config)
+    counted = {name: int(count) for loss in losses for name, count in loss.counts(batch, passes_of(losses)).items()}
+    assert counted["infeasible_units"] == 1
+    assert counted["infeasible_transcripts"] == 3
 
 
 def test_rows_without_meaning_change_nothing(whole):

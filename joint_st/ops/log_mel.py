@@ -16,10 +16,11 @@ import numpy as np
 from jax import lax
 
 FLOOR = 1e-6
-"""Power added to the mel power before the logarithm; about 20 dB above the quantisation noise of int16."""
+"""Power added to the mel power before the logarithm: with the default filters, that of white noise 86 dB below full scale,
+and 10 to 20 dB (high and low channels) above the quantisation noise of int16."""
 
 LEAST_POWER = 1e-10
-"""Smallest floor of the mel power if the floor follows the level; no int16 signal has less power."""
+"""Smallest floor of the mel power if the floor follows the level, far below the quantisation noise of int16."""
 
 MEAN, SCALE = -6.0, 4.0
 """Fixed normalisation of the logarithm, so that speech at a usual level lies within about ±2."""

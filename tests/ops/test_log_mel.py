@@ -104,3 +104,16 @@ def test_an_offset_is_not_heard(audio):
     # The first windows reach back over silence before the start, where there was no offset.
     np.testing.assert_allclose(moved[:, 3:], plain[:, 3:], atol=1e-3)
     assert np.abs(log_mel(shifted, **SHAPE) - log_mel((audio // 2).astype(np.int16), **SHAPE))[:, 3:].max() > 0.1
+
+
+def test_the_fixed_floor_lies_where_its_docstring_says():
+    """FLOOR is the mean power of white noise 86 dB below full scale, 10 to 20 dB above what rounding to int16 adds."""
+    shape = dict(sample_rate=16_000, window=400, hop=160, mels=80, low_hz=20.0, high_hz=7600.0)
+    random = np.random.default_rng(0)
+    noise = np.round(random.normal(size=(1, 48_000)) * 10 ** (-60 / 20) * 32768).astype(np.int16)
+    of_full_scale = 10 * np.log10(np.mean(mel_power(noise, **shape))) + 60
+    assert 10 * np.log10(FLOOR) - of_full_scale == pytest.approx(-86, abs=1)
+    rounding = random.uniform(-0.5, 0.5, (1, 48_000)).astype(np.float32) / 32768
+    power = FORMS["fft"](rounding, 400, 160, False) @ mel_matrix(16_000, 512, 80, 20.0, 7600.0)
+    above = 10 * np.log10(FLOOR / np.mean(power, axis=(0, 1)))
+    assert 9 < above.min() < 12 and 19 < above.max() < 22

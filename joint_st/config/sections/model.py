@@ -40,7 +40,7 @@ class FeaturesConfig(Section):
     """Subtract a constant from each window, so that a constant offset (DC) of the recording has no effect."""
     floor_db: float = Field(default=60.0, ge=0)
     """Floor below the mean power so far, in dB, in place of a fixed floor: with `level`, a quiet recording then
-    gives the same features as a loud one. 0: the fixed floor, 60 dB below full scale."""
+    gives the same features as a loud one. 0: a fixed floor, the power of white noise about 86 dB below full scale."""
 
     @pydantic.model_validator(mode="after")
     def _ranges(self):

@@ -134,6 +134,14 @@ WEIGHT = "losses.reconstruction.streaming or losses.reconstruction.full_context"
             ],
         ),
         ({"losses.reconstruction.streaming": 0, "losses.reconstruction.full_context": 1}, []),
+        ({"losses.reconstruction.paired": 0}, []),
+        (
+            {"data.text": None, "data.text_batch_size": None, "losses.reconstruction.paired": 0},
+            [
+                "losses.reconstruction: it has a weight, and there is no text to reconstruct; "
+                "set losses.reconstruction.paired or data.text_batch_size above 0, or its weights to 0",
+            ],
+        ),
     ],
     ids=str,
 )

@@ -161,7 +161,7 @@ class Config(Section):
 
     @property
     def unused_text(self) -> tuple[Unused, ...]:
-        """Return the fields about text without audio that have a value although no step trains on such text."""
+        """Return the fields about text that have a value although no step trains on such text."""
         data, weight = self.data, "losses.reconstruction.streaming or losses.reconstruction.full_context"
         if data.text and not data.text_batch_size:
             needed = "data.text_batch_size" + ("" if self._learns_from_text else f", and {weight},")
@@ -169,6 +169,10 @@ class Config(Section):
         if data.text_batch_size and not self._learns_from_text:
             why = f"{data.text_batch_size} sentences a step, and no loss trains on them"
             return (Unused("data.text_batch_size", why, f"set {weight} above 0, or it to 0"),)
+        if self.losses.reconstruction.enabled and not (self.losses.reconstruction.paired or data.text_batch_size):
+            why = "it has a weight, and there is no text to reconstruct"
+            done = "set losses.reconstruction.paired or data.text_batch_size above 0, or its weights to 0"
+            return (Unused("losses.reconstruction", why, done),)
         return ()
 
 

@@ -215,12 +215,12 @@ def _too_short(text: TextConfig, sentences: Dataset) -> str:
     """Return a remark on sentences that no number of frames drawn for their units lets CTC spell; empty if there are
     none."""
     most = {"none": 1, "fixed": text.repeat_most}.get(text.repetition)
-    count = np.count_nonzero(sentences.label_lengths > most * sentences.unit_lengths) if most else 0
+    count = np.count_nonzero(sentences.frames_needed > most * sentences.unit_lengths) if most else 0
     if not count:
         return ""
     return (
-        f"text.repetition: {count} of {len(sentences)} sentences have more labels than frames, {most} for each unit, so "
-        "CTC cannot spell them: no loss is on them; repeat units more often, or take wordpieces (data.tokenizer.kind)"
+        f"text.repetition: {count} of {len(sentences)} sentences have too few frames, {most} for each unit, so CTC cannot "
+        "spell their labels: no loss is on them; repeat units more often, or take wordpieces (data.tokenizer.kind)"
     )
 
 

@@ -8,10 +8,15 @@ import shutil
 import numpy as np
 import pytest
 
-from joint_st.config import override
+from joint_st.config import DataConfig, TextConfig, TextSource, UnitsConfig, override
+from joint_st.data.dataset import open_texts
+from joint_st.data.normalizers import normalizer
+from joint_st.data.text_units import make_units
+from joint_st.data.tokenizers import Characters
 from joint_st.errors import UserError
 from joint_st.runs.trained import load_trained
 from joint_st.training.asr import train_asr
+from joint_st.training.setup import _too_short
 from tests.tiny import saved_arrays, tiny_config
 from tests.training.test_loggers import tensorboard_values
 
@@ -81,3 +86,14 @@ def test_a_joint_run_goes_on_as_it_would_have(corpora, tmp_path):
     assert trained.units.encode("eight", "en").size == 2
     with pytest.raises(UserError, match="data.text_batch_size: 4 in .*, 2 now"):
         train_asr(override(config, {"data.text_batch_size": 2}), tmp_path / "moved")
+
+
+def test_the_start_counts_sentences_that_ctc_cannot_spell(tmp_path):
+    """With letters for units too, a frame for each unit leaves none for the blank between two equal letters."""
+    (tmp_path / "a.txt").write_text("one\nthree\nall\n")
+    source = TextSource(path=str(tmp_path / "a.txt"))
+    data = DataConfig(train=(source,), text=(source,), text_batch_size=1)
+    units = make_units(UnitsConfig(kind="characters"), [("one three all", "en")])
+    sentences = open_texts(data, normalizer("basic"), Characters("abcdefghijklmnopqrstuvwxyz"), units)
+    assert "2 of 3 sentences" in _too_short(TextConfig(repetition="none"), sentences)
+    assert not _too_short(TextConfig(repetition="fixed", repeat_most=2), sentences)

@@ -62,6 +62,10 @@ def forced_alignment(
     An utterance is not feasible if it has fewer frames than `frames_needed`, no frames or no labels, if all of its
     paths have probability 0, or if its frames contain NaN. What stands in the padding, NaN included, changes nothing.
     """
+    if not logits.shape[1]:  # the scans below need a frame
+        padded = jnp.pad(logits, ((0, 0), (0, 1), (0, 0)))
+        found = forced_alignment(padded, logit_lengths, labels, label_lengths, blank)
+        return found._replace(label=found.label[:, :0])
     fits = (label_lengths > 0) & (frames_needed(labels, label_lengths) <= logit_lengths)
     frames = jnp.where(fits, logit_lengths, 0)
     width = labels.shape[1]

@@ -103,3 +103,13 @@ def test_long_utterances_keep_their_precision():
     found = align(logits, np.array([frames]), np.array([[1, 2]], np.int32), np.array([2]), 0)
     assert np.flatnonzero(np.asarray(found.label)[0] == 0).tolist() == [2500]
     assert np.flatnonzero(np.asarray(found.label)[0] == 1).tolist() == [2501]
+
+
+def test_a_batch_without_frames_or_without_labels_is_not_feasible():
+    none = jnp.zeros(2, jnp.int32)
+    for frames, labels in [(0, 3), (4, 0), (0, 0)]:
+        lengths = jnp.full(2, frames), jnp.full(2, labels)
+        found = align(jnp.zeros((2, frames, 5)), lengths[0], jnp.ones((2, labels), jnp.int32), lengths[1], 0)
+        assert not found.feasible.any() and found.log_prob.tolist() == none.tolist()
+        assert found.label.shape == (2, frames) and (found.label == -1).all()
+        assert found.starts.shape == (2, labels) and not found.ends.any() and not found.scores.any()

@@ -44,7 +44,8 @@ class TextEncoder(nnx.Module):
         self.positions = positions
         self.blanks = blanks
         self.dtype = dtype
-        self.embed = nnx.Embed(units, width, dtype=dtype, rngs=rngs)
+        # In float32, because the gradients of all frames of a unit are added up in this type.
+        self.embed = nnx.Embed(units, width, dtype=jnp.float32, rngs=rngs)
         # Both modalities enter at one scale, the initial scale of the audio encoder's last norm. A learnt scale grew
         # during steps on text alone, and norms then dominated the distances to the audio.
         self.norm = nnx.LayerNorm(width, use_scale=False, use_bias=False, dtype=dtype, rngs=rngs)
@@ -57,7 +58,7 @@ class TextEncoder(nnx.Module):
 
     def table(self) -> jax.Array:
         """Return the embedding of each unit before repetition, [units, D]."""
-        return self.norm(self.embed.embedding[...].astype(self.dtype))
+        return self.norm(self.embed.embedding[...])
 
     def __call__(
         self,

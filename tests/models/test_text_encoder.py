@@ -97,6 +97,25 @@ def test_noise_is_gaussian_in_bfloat16_too():
     assert noise.max() > 3.5 and noise.min() < -3.5
 
 
+def test_the_gradient_of_a_frequent_unit_is_exact_in_bfloat16_too():
+    """Each of 7 units takes a thousand frames, whose gradients add up in float32."""
+    random = np.random.default_rng(0)
+    ids, counts = random.integers(2, UNITS, (200, 36)), np.ones((200, 36), int)
+    wanted = jnp.array(random.normal(0.5, 1, (200, 36, WIDTH)), jnp.float32)
+
+    def gradient(dtype):
+        structure, weights = nnx.split(make(compute_dtype=dtype))
+
+        def total(weights):
+            x = nnx.merge(structure, weights).encode_text(jnp.array(ids), jnp.array(counts), 36).x
+            return jnp.sum(x.astype(jnp.float32) * wanted)
+
+        return np.asarray(jax.grad(total)(weights)["text"]["embed"]["embedding"][...])
+
+    found, expected = gradient("bfloat16"), gradient("float32")
+    assert np.linalg.norm(found - expected) < 0.01 * np.linalg.norm(expected)
+
+
 def test_units_are_confused_as_counted():
     """Units 3, 4 and 8 of 200 texts; 3 is heard as 5 or missed, 4 is never wrong, 8 was never counted."""
     heard, inserted = np.zeros((UNITS, UNITS), int), np.zeros(UNITS, int)

@@ -41,11 +41,11 @@ class ConvolutionAhead(nnx.Module):
         taps = min(self.taps, block - 1) if isinstance(block, int) else self.taps
         positions = np.arange(frames)
         ends = ends_of_blocks(positions, block)
-        filters = self.filters[...].astype(self.dtype)
+        filters = self.filters[...].astype(self.dtype).astype(jnp.float32)  # the sum is float32
         x = jnp.pad(x, ((0, 0), (0, taps), (0, 0)))
         # Later frames beyond the block are replaced by zeros, not multiplied by zero, because they may be NaN.
         seen = (jnp.where((positions + i < ends)[:, None], x[:, i : i + frames], 0) for i in range(1, taps + 1))
-        return sum((some * filters[i] for i, some in enumerate(seen)), start=jnp.zeros((), self.dtype))
+        return sum((some * filters[i] for i, some in enumerate(seen)), start=jnp.zeros(())).astype(self.dtype)
 
 
 class ConvolutionModule(Layer):

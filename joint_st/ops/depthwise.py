@@ -21,13 +21,17 @@ so a longer block computes more in vain, and a shorter one makes smaller product
 @jax.custom_vjp
 def depthwise(x: jax.Array, filters: jax.Array) -> jax.Array:
     """Return `y[b, t, d] = sum over k of filters[k, d] x[b, t + k, d]`: `x` [B, T + K - 1, D], `filters` [K, D] ->
-    [B, T, D]."""
+    [B, T, D].
+
+    The sum is computed in float32, whatever the type of `x`, which is that of the result.
+    """
     taps = len(filters)
     frames = x.shape[1] - taps + 1
+    filters = filters.astype(jnp.float32)
     y = x[:, :frames] * filters[0]
     for i in range(1, taps):
         y = y + x[:, i : i + frames] * filters[i]
-    return y
+    return y.astype(x.dtype)
 
 
 def _forward(x, filters):

@@ -19,7 +19,7 @@ from joint_st.models.attention import (
     tiles_pay,
 )
 from joint_st.models.conformer import ConformerLayer, FeedForward
-from joint_st.models.convolution import ConvolutionModule, DepthwiseConvolution
+from joint_st.models.convolution import ConvolutionAhead, ConvolutionModule, DepthwiseConvolution
 from joint_st.models.layer import Stack, dropout
 from tests.models.contract import check_blocks, check_layer, example
 from tests.tiny import call_on_eight_devices
@@ -221,3 +221,14 @@ def fused_on_eight_devices():
 @pytest.mark.slow
 def test_fused_attention_on_eight_devices_is_plain_attention_on_one():
     call_on_eight_devices("tests.models.test_layers:fused_on_eight_devices")
+
+
+def test_later_frames_of_a_block_are_summed_in_float32():
+    x = jnp.abs(jax.random.normal(jax.random.key(0), (2, 64, 4))).astype(jnp.bfloat16)
+    ahead = ConvolutionAhead(4, 15, 0.3, dtype=jnp.bfloat16, rngs=nnx.Rngs(0))
+    exact = ConvolutionAhead(4, 15, 0.3, dtype=jnp.float32, rngs=nnx.Rngs(0))
+    rounded = jnp.abs(ahead.filters[...].astype(jnp.bfloat16))
+    ahead.filters[...] = exact.filters[...] = rounded.astype(jnp.float32)
+    found, expected = ahead(x, 16), exact(x.astype(jnp.float32), 16).astype(jnp.bfloat16)
+    assert found.dtype == jnp.bfloat16
+    np.testing.assert_array_equal(np.asarray(found, np.float32), np.asarray(expected, np.float32))

@@ -40,3 +40,11 @@ def test_the_gradient_in_bfloat16_is_summed_in_float32():
     _, found = pull(jnp.ones((1, frames, 2), jnp.bfloat16))
     assert found.dtype == jnp.bfloat16
     np.testing.assert_array_equal(np.asarray(found, np.float32), frames)  # adding in bfloat16 stops at 256
+
+
+def test_values_in_bfloat16_are_sums_in_float32_that_are_rounded_once():
+    x, filters = (jnp.abs(jax.random.normal(jax.random.key(n), size)) for n, size in enumerate([(2, 130, 4), (31, 4)]))
+    x, filters = x.astype(jnp.bfloat16), filters.astype(jnp.bfloat16)
+    found, exact = depthwise(x, filters), depthwise(x.astype(jnp.float32), filters.astype(jnp.float32))
+    assert found.dtype == jnp.bfloat16
+    np.testing.assert_array_equal(np.asarray(found, np.float32), np.asarray(exact.astype(jnp.bfloat16), np.float32))

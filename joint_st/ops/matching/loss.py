@@ -63,7 +63,8 @@ def align(
     audio: [B, T, D], text: [B, R, D], of any precision; lengths: int [B], at most T and R. Padding may hold anything.
     moves, cost: as `alignment` and `cost` in `alignment_loss`. moves is one of `skip`, `step`, `dtw` (the middle one of
     the text positions that a frame is matched with), `frame_wise` and `random`, which needs `key`. All lead from the
-    text's first position to its last. No gradient flows through the positions.
+    text's first position to its last, except that a single frame has one position, and that `dtw` gives middle ones. No
+    gradient flows through the positions.
     """
     kind = _checked(moves, cost, Given(key=key))
     if not isinstance(kind, PathAlignment):

@@ -33,9 +33,10 @@ def retrieve(queries: np.ndarray, items: np.ndarray, texts: Sequence[str]) -> Re
 def ranks(queries: np.ndarray, items: np.ndarray, texts: Sequence[str]) -> np.ndarray:
     """Return the rank [N], from 1, of the nearest item with the query's text among the items with another text.
 
-    Of equally near items the right one comes last, so that embeddings that are all the same retrieve nothing.
+    Of equally near items the right one comes last, so that embeddings that are all the same retrieve nothing, and
+    neither do those that are NaN.
     """
-    similarity = _normalised(queries) @ _normalised(items).T
+    similarity = np.nan_to_num(_normalised(queries) @ _normalised(items).T, nan=-np.inf)
     same = np.unique(np.asarray(texts), return_inverse=True)[1]
     own = same[:, None] == same[None, :]
     right = np.where(own, similarity, -np.inf).max(axis=1, keepdims=True)

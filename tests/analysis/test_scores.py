@@ -43,6 +43,16 @@ def test_embeddings_that_are_all_the_same_find_nothing():
     assert ranks(same, same, ["once", "once", *map(str, range(10))])[:2].tolist() == [11, 11]
 
 
+def test_embeddings_that_are_nan_retrieve_nothing():
+    texts = list("abcd")
+    good, bad = np.eye(4), np.full((4, 4), np.nan)
+    assert ranks(bad, good, texts).tolist() == ranks(good, bad, texts).tolist() == [4] * 4
+    assert retrieve(bad, bad, texts).recall[1] == 0
+    # One item alone harms only its own query.
+    bad = np.where(np.arange(4)[:, None] == 2, np.nan, good)
+    assert ranks(good, bad, texts).tolist() == [1, 1, 4, 1]
+
+
 #                 t  o     s   e   e     m   e
 WORDS = np.array([0, 0, -1, 1, 1, 1, -1, 2, 2])
 

@@ -84,3 +84,14 @@ def test_errors_are_in_seconds_between_the_anchored_ends():
     errors = absolute_boundary_errors(WORDS, [0, 0, 1, 2, 2, 3, 4, 5, 6, 7, 7, 8], true, 0.04)
     assert errors == pytest.approx([0, 0.05, 0.02, 0])
     assert absolute_boundary_errors(np.array([0, 0]), [0, 1], [[0.1, 0.2]], 0.04).size == 0
+
+
+def test_words_at_the_end_without_units_end_with_the_audio():
+    # `one two …`: espeak-ng has no phonemes for the last word.
+    true = [[0.0, 0.08], [0.08, 0.2], [0.2, 0.24]]
+    errors = absolute_boundary_errors(np.array([0, -1, 1]), [0, 0, 1, 2, 2, 2], true, 0.04)
+    assert errors == pytest.approx([0, 0.04, 0.04, 0.04])
+    # One word with units must not stand for both.
+    assert absolute_boundary_errors(np.array([0, 0]), [0, 1], [[0.0, 0.04], [0.04, 0.12]], 0.04) == pytest.approx(
+        [0.04, 0.04]
+    )

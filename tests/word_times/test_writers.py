@@ -6,6 +6,7 @@ import re
 
 import pytest
 
+from joint_st import storage
 from joint_st.errors import UserError
 from joint_st.word_times.spans import Aligned, Span
 from joint_st.word_times.writers import FORMATS, Destination, cues
@@ -161,3 +162,10 @@ def test_destinations(tmp_path, capsys):
         Destination("vtt", tmp_path / "one.vtt", "mine")
     with pytest.raises(UserError, match="the file of both 'a b/c' and 'a b_c'"):
         Destination("srt", tmp_path, "mine").write([ONE, Aligned("a b_c", 1.0, "", "streaming", 0.0, (), ())])
+
+
+@pytest.mark.parametrize("form, names", [("json", ["out"]), ("srt", ["out/a b_c.srt"])])
+def test_into_a_bucket(form, names, cloud, bucket):
+    Destination(form, storage.path(f"gs://{bucket}/out"), "test").write([ONE])
+    assert cloud.names(bucket) == names
+    assert cloud.text(bucket, names[0]) == write(form)

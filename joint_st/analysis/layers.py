@@ -11,7 +11,7 @@ import tqdm
 from joint_st.analysis.measure import ALIGNMENTS, DISTANCES, Found, make_forward
 from joint_st.analysis.pairs import ExamplePair, choose_pairs, spread
 from joint_st.analysis.report import LayerReport, Measured
-from joint_st.analysis.scores import absolute_boundary_errors
+from joint_st.analysis.scores import absolute_boundary_errors, chance
 from joint_st.config import Config, ModelConfig
 from joint_st.data.buckets import Buckets
 from joint_st.data.dataset import Dataset
@@ -167,6 +167,7 @@ class LayerAnalysis:
             "alignment": self._best,
             "cost": self._config.losses.matching.cost,
             "utterances": len(texts),
+            "chance": chance(texts),
             "infeasible": int(np.count_nonzero(~measured.feasible)),
         }
         return LayerReport(measured.rows(layer_names(self._config.model)), facts, examples)

@@ -30,6 +30,13 @@ def retrieve(queries: np.ndarray, items: np.ndarray, texts: Sequence[str]) -> Re
     return Retrieval({k: float(np.mean(found <= k)) for k in DEPTHS}, float(np.mean(1 / found)))
 
 
+def chance(texts: Sequence[str]) -> float:
+    """Return the recall at rank 1 that a random order of the items gives: above 1 / N where a text occurs several
+    times."""
+    counts = np.unique(np.asarray(texts), return_counts=True)[1]
+    return float(np.sum((counts / len(texts)) ** 2))
+
+
 def ranks(queries: np.ndarray, items: np.ndarray, texts: Sequence[str]) -> np.ndarray:
     """Return the rank [N], from 1, of the nearest item with the query's text among the items with another text.
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from joint_st.analysis.scores import absolute_boundary_errors, ranks, retrieve, word_frames
+from joint_st.analysis.scores import absolute_boundary_errors, chance, ranks, retrieve, word_frames
 
 
 def rank_by_sorting(queries, items, texts):
@@ -51,6 +51,15 @@ def test_embeddings_that_are_nan_retrieve_nothing():
     # One item alone harms only its own query.
     bad = np.where(np.arange(4)[:, None] == 2, np.nan, good)
     assert ranks(good, bad, texts).tolist() == [1, 1, 4, 1]
+
+
+def test_chance_is_the_recall_of_a_random_order():
+    assert chance(list("abcd")) == 0.25
+    texts = list("aaabbc")
+    generator = np.random.default_rng(0)
+    queries, items = generator.normal(size=(2, 2000, 6, 8))
+    drawn = [np.mean(ranks(*pair, texts) == 1) for pair in zip(queries, items)]
+    assert chance(texts) == pytest.approx(14 / 36) == pytest.approx(np.mean(drawn), abs=0.02)
 
 
 #                 t  o     s   e   e     m   e

@@ -164,6 +164,17 @@ def test_destinations(tmp_path, capsys):
         Destination("srt", tmp_path, "mine").write([ONE, Aligned("a b_c", 1.0, "", "streaming", 0.0, (), ())])
 
 
+def test_a_file_does_not_keep_an_earlier_result(tmp_path):
+    """Where no utterance can be aligned, what is there is of another run."""
+    file = tmp_path / "out.jsonl"
+    Destination("json", file, "test").write([ONE])
+    assert file.read_text() == write("json")
+    Destination("json", file, "test").write([])
+    assert file.read_text() == ""
+    Destination("srt", tmp_path / "folder", "test").write([])
+    assert [path.name for path in tmp_path.iterdir()] == ["out.jsonl"]
+
+
 @pytest.mark.parametrize("form, names", [("json", ["out"]), ("srt", ["out/a b_c.srt"])])
 def test_into_a_bucket(form, names, cloud, bucket):
     Destination(form, storage.path(f"gs://{bucket}/out"), "test").write([ONE])

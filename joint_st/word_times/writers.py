@@ -236,7 +236,7 @@ class Destination:
             return self._output
         name = self._split if self._split is not None and self._format.together else id
         # An id may be a path; all files are in the one folder.
-        name = name.replace("/", "_").replace(os.sep, "_").lstrip(".")
+        name = storage.bounded(name.replace("/", "_").replace(os.sep, "_").lstrip("."))
         return self._output / f"{name}{self._format.suffix}"
 
 

@@ -1,5 +1,6 @@
 """Each format, parsed back."""
 
+import dataclasses
 import html
 import json
 import re
@@ -173,6 +174,13 @@ def test_a_file_does_not_keep_an_earlier_result(tmp_path):
     assert file.read_text() == ""
     Destination("srt", tmp_path / "folder", "test").write([])
     assert [path.name for path in tmp_path.iterdir()] == ["out.jsonl"]
+
+
+def test_a_long_id_has_a_file_of_its_own(tmp_path):
+    """File systems take names of up to 255 bytes."""
+    ones = [dataclasses.replace(ONE, id="é" * 150 + ending) for ending in ("1", "2")]
+    Destination("srt", tmp_path, "test").write(ones)
+    assert len(list(tmp_path.glob("é*.srt"))) == 2
 
 
 @pytest.mark.parametrize("form, names", [("json", ["out"]), ("srt", ["out/a b_c.srt"])])

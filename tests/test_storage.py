@@ -34,6 +34,26 @@ def test_paths(cloud):
         storage.path("gs:/bucket/run")
 
 
+@pytest.mark.parametrize(
+    "command",
+    [
+        "align runs/one a.wav text --output",
+        "transcribe runs/one a.wav --format json --output",
+        "compile configs/quickstart.py --topology v5e:2x4 --json",
+        *(f"sweep sweep.py --collect --{kind}" for kind in ("json", "markdown", "csv", "plot")),
+    ],
+)
+def test_no_result_is_written_below_a_folder_named_like_a_scheme(command, capsys):
+    assert main([*command.split(), "s3://bucket/file"]) == 2
+    assert "s3://bucket/file: give a path on a disk, or gs://BUCKET/FOLDER" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["tokenizer", "ngram"])
+def test_what_is_read_from_disks_is_written_to_none_but_disks(command, capsys):
+    assert main(["data", command, "configs/quickstart.py", "--out", "gs://bucket/out"]) == 2
+    assert "'gs://bucket/out' is in a bucket; give a path on this machine" in capsys.readouterr().err
+
+
 def test_without_gcsfs(monkeypatch, capsys, cloud):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     storage._epath.cache_clear()

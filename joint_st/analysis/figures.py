@@ -39,7 +39,7 @@ def curves(rows: Sequence[dict], facts: dict) -> Figure:
         figure = Figure(figsize=(3.4 * (2 + timed), 4.3), layout="constrained")
         axes, keys = figure.subplots(2, 2 + timed, height_ratios=(3.4, 1))
         _distances(axes[0], rows)
-        _retrieval(axes[1], rows, facts["utterances"])
+        _retrieval(axes[1], rows, facts["utterances"], facts["chance"])
         if timed:
             _boundaries(axes[2], rows)
         for ax, key in zip(axes, keys):
@@ -58,14 +58,14 @@ def _distances(ax, rows):
     _finish(ax)
 
 
-def _retrieval(ax, rows, utterances):
+def _retrieval(ax, rows, utterances, chance):
     for direction, label, colour, style in (
         ("audio_to_text", "speech finds text", BLUE, "-"),
         ("text_to_audio", "text finds speech", VERMILION, "--"),
     ):
         _line(ax, rows, f"{direction}_recall_1", f"{label}, first", colour, "o", style, scale=100)
         _line(ax, rows, f"{direction}_recall_10", f"{label}, in 10", colour, "^", style, scale=100, alpha=0.55)
-    ax.axhline(100 / utterances, color=GREY, linestyle=":", linewidth=1, label="chance, first")
+    ax.axhline(100 * chance, color=GREY, linestyle=":", linewidth=1, label="chance, first")
     ax.set_title(f"Retrieval among {utterances}")
     ax.set_ylabel("recall (%)")
     _finish(ax, top=105)

@@ -11,7 +11,7 @@ import tqdm
 from joint_st.analysis.measure import ALIGNMENTS, DISTANCES, Found, make_forward
 from joint_st.analysis.pairs import ExamplePair, choose_pairs, spread
 from joint_st.analysis.report import LayerReport, Measured
-from joint_st.analysis.scores import absolute_boundary_errors
+from joint_st.analysis.scores import absolute_boundary_errors, chance
 from joint_st.config import Config, ModelConfig
 from joint_st.data.buckets import Buckets
 from joint_st.data.dataset import Dataset
@@ -92,15 +92,16 @@ class LayerAnalysis:
             here = np.where(paired["valid"], here, np.int32(-1))
             inputs = put_batch(self._inputs(paired, here) | {"pair": here}, self._mesh)
             pair = fetch(inputs.pop("pair"))
-            # The row of each example in the batch; 0 for an example of another batch.
-            rows = np.array([np.argmax(pair == n) for n in self._examples], np.int32)
+            there = [n for n in self._examples if n in pair]
+            # As many rows in every batch, and no more than it has: memory does not grow with the examples of others.
+            rows = np.zeros(min(len(self._examples), len(pair)), np.int32)
+            rows[: len(there)] = [np.argmax(pair == n) for n in there]
             key = jax.random.fold_in(jax.random.key(config.seed), batch.number)
             found = self._forward(weights, inputs, rows, key)
             costs, found = found.costs, fetch(found._replace(costs=()))
             parts += [self._numbers(found, row, n) for row, n in enumerate(pair) if n >= 0]
-            for slot, n in enumerate(self._examples):
-                if n in pair:
-                    examples[n] = self._example(found, rows[slot], n, fetch(costs[slot]))
+            for slot, n in enumerate(there):
+                examples[n] = self._example(found, rows[slot], n, fetch(costs[slot]))
         if not parts:
             raise UserError(f"{self._dataset.corpus.name}: none of its utterances can be read")
         return self._report(parts, [examples[n] for n in self._examples if n in examples])
@@ -167,6 +168,7 @@ class LayerAnalysis:
             "alignment": self._best,
             "cost": self._config.losses.matching.cost,
             "utterances": len(texts),
+            "chance": chance(texts),
             "infeasible": int(np.count_nonzero(~measured.feasible)),
         }
         return LayerReport(measured.rows(layer_names(self._config.model)), facts, examples)

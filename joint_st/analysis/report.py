@@ -91,7 +91,7 @@ class LayerReport:
     rows: list[dict]
     """A row for each layer, from the encoders' outputs up."""
     facts: dict
-    """Facts that all rows share: the best alignment, the cost, the number of utterances."""
+    """Facts that all rows share: the best alignment, the cost, the number of utterances, the recall by chance."""
     examples: list[ExamplePair]
     """Pairs that have a figure."""
 

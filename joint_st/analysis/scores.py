@@ -30,12 +30,20 @@ def retrieve(queries: np.ndarray, items: np.ndarray, texts: Sequence[str]) -> Re
     return Retrieval({k: float(np.mean(found <= k)) for k in DEPTHS}, float(np.mean(1 / found)))
 
 
+def chance(texts: Sequence[str]) -> float:
+    """Return the recall at rank 1 that a random order of the items gives: above 1 / N where a text occurs several
+    times."""
+    counts = np.unique(np.asarray(texts), return_counts=True)[1]
+    return float(np.sum((counts / len(texts)) ** 2))
+
+
 def ranks(queries: np.ndarray, items: np.ndarray, texts: Sequence[str]) -> np.ndarray:
     """Return the rank [N], from 1, of the nearest item with the query's text among the items with another text.
 
-    Of equally near items the right one comes last, so that embeddings that are all the same retrieve nothing.
+    Of equally near items the right one comes last, so that embeddings that are all the same retrieve nothing, and
+    neither do those that are NaN.
     """
-    similarity = _normalised(queries) @ _normalised(items).T
+    similarity = np.nan_to_num(_normalised(queries) @ _normalised(items).T, nan=-np.inf)
     same = np.unique(np.asarray(texts), return_inverse=True)[1]
     own = same[:, None] == same[None, :]
     right = np.where(own, similarity, -np.inf).max(axis=1, keepdims=True)
@@ -48,18 +56,18 @@ def _normalised(x: np.ndarray) -> np.ndarray:
     return x / np.maximum(np.linalg.norm(x, axis=-1, keepdims=True), 1e-30)
 
 
-def word_frames(words: np.ndarray, unit: np.ndarray) -> np.ndarray:
+def word_frames(words: np.ndarray, unit: np.ndarray, count: int | None = None) -> np.ndarray:
     """Return the first frame and the one after the last, int64 [W, 2], of each word under a monotonic alignment.
 
     words: the word each unit belongs to, [U], -1 for boundaries between words. unit: the unit each audio frame is
-    matched with, [T], non-decreasing. A word that no frame is matched with begins and ends where the alignment skips
-    it.
+    matched with, [T], non-decreasing. count: the number of words, W; by default, up to the last that has units. A word
+    that no frame is matched with, or that has no units, begins and ends where the alignment skips it.
     """
     words = np.asarray(words)
     # In the order of the text, word k has the number 2 k, and the boundary after it 2 k + 1.
     place = 2 * np.maximum.accumulate(words) + (words < 0)
     of_frame = place[np.asarray(unit)]
-    word = 2 * np.arange(words.max(initial=-1) + 1)
+    word = 2 * np.arange(words.max(initial=-1) + 1 if count is None else count)
     return np.stack([np.searchsorted(of_frame, word, "left"), np.searchsorted(of_frame, word, "right")], axis=1)
 
 
@@ -69,4 +77,4 @@ def absolute_boundary_errors(words: np.ndarray, unit: np.ndarray, true: np.ndarr
     The beginning of the first word and the end of the last are left out: alignments are anchored there, at the first
     and the last frame, so that the error is the silence around the sentence under any of them.
     """
-    return np.abs(word_frames(words, unit) * frame_seconds - np.asarray(true)).ravel()[1:-1]
+    return np.abs(word_frames(words, unit, len(true)) * frame_seconds - np.asarray(true)).ravel()[1:-1]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from joint_st import storage
 from joint_st.cli.options import quiet_libraries, read_sources, run_arguments
 from joint_st.cli.parser import Commands
 from joint_st.errors import UserError
@@ -54,7 +55,7 @@ def add(commands: Commands) -> None:
     align.add_argument(
         "--output",
         metavar="FILE|DIR",
-        type=Path,
+        type=storage.path,
         help="standard output by default; with --data, textgrid, srt and vtt need a folder for their files",
     )
     align.set_defaults(run=_align)

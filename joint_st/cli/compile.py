@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
+from joint_st import storage
 from joint_st.cli.options import config_argument, load_config, quiet_libraries
 from joint_st.cli.parser import MOST, OVERRIDES, Commands, count, number
 
@@ -45,7 +45,9 @@ def add(commands: Commands) -> None:
         type=number(0, MOST),
         help="price of an hour of one chip, in any currency: prints what the run costs at least",
     )
-    ahead.add_argument("--json", metavar="FILE", type=Path, help="write the result as JSON; sizes are bytes on a chip")
+    ahead.add_argument(
+        "--json", metavar="FILE", type=storage.path, help="write the result as JSON; sizes are bytes on a chip"
+    )
     ahead.set_defaults(run=_compile)
 
 

@@ -15,8 +15,10 @@ import argparse
 import contextlib
 import difflib
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import NoReturn
 
+from joint_st import storage
 from joint_st.errors import UserError
 
 OVERRIDES = "[--dotted.path VALUE ...]"
@@ -184,6 +186,13 @@ def checkpoint(text: str) -> str:
     if text not in ("best", "latest") and not (text.isascii() and text.isdecimal() and len(text) <= len(str(MOST))):
         raise argparse.ArgumentTypeError(f"{text!r} is neither best, latest nor a step")
     return text
+
+
+def local_path(text: str) -> Path:
+    """Parse an option that names a file or folder to write on this machine."""
+    if storage.is_remote(text):
+        raise argparse.ArgumentTypeError(f"{_shown(text)} is in a bucket; give a path on this machine, and copy it from there")
+    return storage.path(text)
 
 
 def number(least: float, most: float, unit: str = "number") -> Callable[[str], float]:

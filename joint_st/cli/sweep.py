@@ -73,12 +73,12 @@ def add(commands: Commands) -> None:
     )
     what.add_argument("--collect", action="store_true", help="train nothing, and print the table of the finished runs")
     sweep.add_argument("--json", metavar="FILE", type=storage.path, help="write the table as a list of rows")
-    sweep.add_argument("--markdown", metavar="FILE", type=Path, help="write the table in Markdown")
-    sweep.add_argument("--csv", metavar="FILE", type=Path, help="write the table as CSV")
+    sweep.add_argument("--markdown", metavar="FILE", type=storage.path, help="write the table in Markdown")
+    sweep.add_argument("--csv", metavar="FILE", type=storage.path, help="write the table as CSV")
     sweep.add_argument(
         "--plot",
         metavar="FILE",
-        type=Path,
+        type=storage.path,
         help="draw the error rates as PNG, over the number that the arms override, or by arm if that is not a number",
     )
     sweep.set_defaults(run=_sweep)

@@ -91,7 +91,7 @@ def add(commands: Commands) -> None:
     transcribe.add_argument(
         "--output",
         metavar="FILE|DIR",
-        type=Path,
+        type=storage.path,
         help="where another format than text is written, standard output by default; of several FILEs, a folder for "
         "those of textgrid, srt and vtt",
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -158,9 +159,13 @@ def changes(config: Config, compiled: Compiled) -> Iterator[str]:
         yield "--model.remat true: keeps a layer's input alone, and computes the layer again in the backward pass"
     if parts := _accumulation(config, compiled):
         yield f"--training.accumulation {parts}: the same batch in {parts} parts, one after the other"
-    rows = config.data.batch_size // (compiled.mesh["data"] * compiled.mesh["fsdp"])
-    if rows > 1:
-        yield f"--data.batch_size {config.data.batch_size // 2}: {rows} utterances a chip are halved"
+    sharing = compiled.mesh["data"] * compiled.mesh["fsdp"]
+    # The chips share each part of a batch evenly.
+    unit = sharing * config.training.accumulation
+    if (units := config.data.batch_size // unit) > 1:
+        smaller = math.ceil(units / 2) * unit
+        rows, fewer = config.data.batch_size // sharing, smaller // sharing
+        yield f"--data.batch_size {smaller}: {rows} utterances a chip become {fewer}"
     yield "--data.max_seconds lower: attention grows with the square of the longest utterance"
 
 
@@ -170,13 +175,15 @@ def _cut_state(config: Config, compiled: Compiled) -> Iterator[str]:
     devices = now * compiled.mesh["data"]
     best = None
     for fsdp in (n for n in range(now + 1, devices + 1) if devices % n == 0):
-        changed = config.parallel.model_copy(update={"fsdp": fsdp, "data": -1})
+        changed = config.parallel.model_copy(update={"fsdp": fsdp, "data": devices // fsdp})
         if _allowed(config.model_copy(update={"parallel": changed}), compiled):
             best = fsdp
             if compiled.memory.state * now / fsdp <= compiled.usable / 2:
                 break
     if best:
-        yield f"--parallel.fsdp {best}: parameters, their average and the optimizer's state are cut over {best} chips"
+        # An axis that is -1 takes what the others leave; one that is given would clash.
+        data = "" if config.parallel.data == -1 else f" --parallel.data {devices // best}"
+        yield f"--parallel.fsdp {best}{data}: parameters, their average and the optimizer's state are cut over {best} chips"
     else:
         yield "a smaller --model.width, or a slice whose chips hold more: no axis cuts the state further"
 

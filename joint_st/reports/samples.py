@@ -48,7 +48,7 @@ def make_samples(trained: Trained, dataset: Dataset, ids: Sequence[str], head: s
     """Return what the page shows of the utterances `ids` of a dataset, by id and in their order.
 
     head: its forced alignment gives the times of the words. An utterance whose audio cannot be read has no sample.
-    Where the run has text units, each sample has the maps of its layers.
+    A sample has the maps of its layers where its text has units.
     """
     wanted = set(ids)
     number = {own: n for n in range(len(dataset)) if (own := dataset.id(n)) in wanted}
@@ -56,14 +56,15 @@ def make_samples(trained: Trained, dataset: Dataset, ids: Sequence[str], head: s
     corpus = Some(dataset.corpus, [dataset.rows[number[one]] for one in ids])
     aligned = {result.id: result for result in Aligner(trained, head)(corpus, "aligning")}
     maps = {}
-    if dataset.units is not None and ids:
+    spelled = [number[one] for one in ids if has_units(dataset, number[one])]
+    if spelled:
         with jax.set_mesh(trained.mesh):
             analysis = LayerAnalysis(
                 trained.config,
                 dataset,
                 trained.mesh,
                 trained.symbols.sizes,
-                chosen=[number[one] for one in ids],
+                chosen=spelled,
                 name="layers",
             )
             maps = {example.id: layer_maps(example) for example in analysis(trained.weights).examples}
@@ -77,6 +78,11 @@ def make_samples(trained: Trained, dataset: Dataset, ids: Sequence[str], head: s
         if one in maps:
             samples[one]["maps"] = maps[one]
     return samples
+
+
+def has_units(dataset: Dataset, n: int) -> bool:
+    """Return whether the text of utterance `n` of a dataset has text units."""
+    return dataset.units is not None and len(dataset.units.encode(dataset.text(n), dataset.language(n))) > 0
 
 
 def sound(audio: np.ndarray, rate: int) -> dict:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 import numpy as np
 import pydantic_core
 import tqdm
+from pydantic import JsonValue
 
 from joint_st.config import Config
 from joint_st.config.tree import leaves
@@ -18,6 +18,7 @@ from joint_st.errors import UserError
 from joint_st.evaluation.bootstrap import rates_over_seeds, relative_changes
 from joint_st.evaluation.report import Numbered, numbered, without_tuned_weights
 from joint_st.evaluation.wer import ALL
+from joint_st.json_files import parse_json, read_json
 from joint_st.passes import FULL_CONTEXT
 from joint_st.sweeps.sweep import Job
 from joint_st.sweeps.table import HEADS, change_key, name_of
@@ -84,16 +85,19 @@ def rows_of(
 
 
 def read_evaluation(job: Job, table: Path) -> RunEvaluation:
-    """Read the evaluation whose table is the file `table`, and whose utterances lie in the same folder."""
-    rows = json.loads(table.read_bytes())
+    """Read the evaluation whose table is the file `table`, and whose utterances lie in the same folder.
+
+    Raises `UserError` where one of the two is not JSON, and where the utterances have no errors by subset.
+    """
+    again = f"evaluate it again: joint-st evaluate {job.directory.root}"
+    rows = read_json(table, list[dict[str, JsonValue]], again)
+    utterances = table.with_suffix(".jsonl")
     records: dict[tuple[str, str], dict[str, list[dict]]] = {}
-    with table.with_suffix(".jsonl").open(encoding="utf-8") as lines:
-        for record in map(json.loads, lines):
+    with utterances.open("rb") as lines:
+        for number, line in enumerate(lines, 1):
+            record = parse_json(line, dict[str, JsonValue], f"{utterances}:{number}", again)
             if "subsets" not in record:
-                raise UserError(
-                    f"{table.with_suffix('.jsonl')}: has no errors by subset; "
-                    f"evaluate it again: joint-st evaluate {job.directory.root}"
-                )
+                raise UserError(f"{utterances}: has no errors by subset; {again}")
             heads = records.setdefault((record["split"], without_tuned_weights(record["decoder"])), {})
             heads.setdefault(record["head"], []).append(record)
     counts = {key: _counts({head: _by_id(own) for head, own in heads.items()}) for key, heads in records.items()}

@@ -142,10 +142,11 @@ def last_sign(job: Job) -> float:
 
 
 def last_line(log: Path, start: int = 0) -> str:
-    """Return the last line of a log that is not empty, from the byte `start` on."""
+    """Return the last line of a log that is not empty, from the byte `start` on; of a line that was written over, as
+    progress bars do, what it shows last."""
     if not log.exists():
         return ""
     with open(log, "rb") as file:
         file.seek(max(start, log.stat().st_size - _LAST_BYTES))
-        lines = file.read().decode(errors="replace").split("\n")
+        lines = file.read().decode(errors="replace").replace("\r", "\n").split("\n")
     return next((line.strip() for line in reversed(lines) if line.strip()), "")

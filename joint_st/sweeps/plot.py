@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullLocator
 
+from joint_st import storage
 from joint_st.figures import BLUE, DOTS_PER_INCH, STYLE, VERMILION, any_script
 from joint_st.passes import FULL_CONTEXT, STREAMING
 from joint_st.sweeps.table import by_split, name_of, subsets_of, title_of, words_of
@@ -64,10 +66,11 @@ def varying_number(rows: Sequence[dict]) -> str | None:
 
 def save_plot(rows: Sequence[dict], path: Path) -> None:
     """Draw the rows into a file, always as PNG."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     FigureCanvasAgg(figure := draw(rows))
+    drawn = io.BytesIO()
     with any_script():
-        figure.savefig(path, dpi=DOTS_PER_INCH, format="png")
+        figure.savefig(drawn, dpi=DOTS_PER_INCH, format="png")
+    storage.write_whole(path, drawn.getvalue())
 
 
 def _curve(ax, rows, subset, field):

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import rich
 
+from joint_st import storage
 from joint_st.errors import UserError
 from joint_st.evaluation.report import write_rows
 from joint_st.sweeps.collect import collect
@@ -106,8 +107,7 @@ def print_table(
         write_rows(rows, json_file)
     for file, make in ((markdown_file, make_markdown), (csv_file, make_csv)):
         if file:
-            file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_text(make(rows), encoding="utf-8")
+            storage.write_whole(file, make(rows))
     if plot_file:
         from joint_st.sweeps.plot import save_plot  # imports Matplotlib, which takes a while
 

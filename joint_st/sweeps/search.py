@@ -39,13 +39,14 @@ def sample(seed: int, count: int, draws: Mapping[str, Draw]) -> list[dict[str, A
 
 
 def uniform(low: float, high: float) -> Draw:
-    """Draw numbers from `low` to `high`, rounded to three digits."""
-    return lambda random: _rounded(random.uniform(low, high))
+    """Draw numbers from `low` to `high`, rounded to three digits where that does not leave the range."""
+    return lambda random: _rounded(random.uniform(low, high), low, high)
 
 
 def log_uniform(low: float, high: float) -> Draw:
-    """Draw numbers from `low` to `high`, both above 0, with a uniform logarithm; rounded to three digits."""
-    return lambda random: _rounded(math.exp(random.uniform(math.log(low), math.log(high))))
+    """Draw numbers from `low` to `high`, both above 0, with a uniform logarithm; rounded to three digits where that does
+    not leave the range."""
+    return lambda random: _rounded(math.exp(random.uniform(math.log(low), math.log(high))), low, high)
 
 
 def integers(low: int, high: int) -> Draw:
@@ -73,5 +74,6 @@ def arm_name(overrides: Mapping[str, Any]) -> str:
     return "+".join(names) or "base"
 
 
-def _rounded(value: float) -> float:
-    return float(f"{value:.3g}")
+def _rounded(value: float, low: float, high: float) -> float:
+    low, high = sorted((low, high))
+    return min(max(float(f"{value:.3g}"), low), high)

@@ -20,7 +20,7 @@ from joint_st.models.text_encoder import most_frames, repetitions
 from joint_st.ops.matching import align, cheapest
 from joint_st.runs.trained import Trained
 from joint_st.word_times.aligner import WINDOW_SECONDS, Aligner, AlignmentJob, JobBatch, ReadUtterance
-from joint_st.word_times.spans import Aligned, Failed, Frames, unit_spans, words_of_units
+from joint_st.word_times.spans import Aligned, Failed, Frames, every_word, unit_spans, words_of_units
 from joint_st.word_times.text import as_written
 
 
@@ -104,7 +104,8 @@ class EmbeddingAligner(Aligner):
         symbols = [self._units.symbols[i] for i in job.units]
         frames = frames_of_units(unit, similarity, len(symbols))
         units = unit_spans(symbols, self._units.words(job.text, job.language), frames, self._frame_s, seconds)
-        words = words_of_units(job.text.split(), units)
+        # A word that no unit spells, such as one without phonemes, is skipped too.
+        words = every_word(job.text.split(), words_of_units(job.text.split(), units))
         return Aligned(
             id=job.id,
             seconds=seconds,

@@ -40,7 +40,7 @@ def spectrogram_figure(
     if aligned.units is not None:
         tiers.append(("units", GREEN, [(span.start, span.end, span.text) for span in aligned.units]))
     if true is not None:
-        spoken = [(start, end, span.text) for start, end, span in zip(*true, aligned.words)]
+        spoken = list(zip(*true, aligned.text.split()))
         tiers.insert(0, ("true", ORANGE, spoken))
     width = float(np.clip(INCHES_PER_SECOND * aligned.seconds, NARROWEST, WIDEST))
     with matplotlib.rc_context(STYLE):

@@ -176,3 +176,14 @@ def words_of_units(words: Sequence[str], units: Sequence[Span]) -> tuple[Span, .
         confidence = float(np.average([unit.confidence for unit in own], weights=lengths if any(lengths) else None))
         spans.append(Span(words[n], own[0].start, own[-1].end, confidence, n))
     return tuple(spans)
+
+
+def every_word(words: Sequence[str], spans: Sequence[Span]) -> tuple[Span, ...]:
+    """Return the spans of all `words`, in order: those given, and for each word without one a span without length and
+    with confidence 0, where the word before it ends (at 0 if there is none)."""
+    of_word = {span.word: span for span in spans}
+    found: list[Span] = []
+    for n, text in enumerate(words):
+        until = found[-1].end if found else 0.0
+        found.append(of_word.get(n, Span(text, until, until, 0.0, n)))
+    return tuple(found)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -112,6 +113,7 @@ def read_text(given: str) -> str:
         except UnicodeDecodeError as error:
             raise UserError(f"{path}: not UTF-8 ({error.reason}); convert the file") from None
     one_word = len(given.split()) == 1
-    if one_word and ("/" in given or Path(given.rstrip(".")).suffix):
+    # Abbreviations (`e.g.`) and numbers (`3.5`) are no paths.
+    if one_word and ("/" in given or re.search(r"\.[A-Za-z]\w+$", given)):
         raise UserError(f"{given}: no such file; give a text file, or the text itself in quotes")
     return given

@@ -208,10 +208,15 @@ class Destination:
         return self._output is None
 
     def write(self, results: Sequence[TimedText]) -> None:
-        """Write all of them. Raises `UserError` where two utterances would be written to the same file."""
+        """Write all of them; a file that would hold those of a set is emptied where there is none.
+
+        Raises `UserError` where two utterances would be written to the same file.
+        """
         files: dict[Path, list[TimedText]] = {}
+        if self._split is not None and self._format.together:
+            files[self._file(self._split)] = []
         for one in results:
-            files.setdefault(self._file(one), []).append(one)
+            files.setdefault(self._file(one.id), []).append(one)
         if self._folder:
             for path, several in files.items():
                 if len(several) > 1:
@@ -224,14 +229,14 @@ class Destination:
             else:
                 storage.write_whole(path, text)
 
-    def _file(self, one: TimedText) -> Path:
+    def _file(self, id: str) -> Path:
         if self._output is None:
             return _STDOUT
         if not self._folder and not self._output.is_dir():
             return self._output
-        name = self._split if self._split is not None and self._format.together else one.id
+        name = self._split if self._split is not None and self._format.together else id
         # An id may be a path; all files are in the one folder.
-        name = name.replace("/", "_").replace(os.sep, "_").lstrip(".")
+        name = storage.bounded(name.replace("/", "_").replace(os.sep, "_").lstrip("."))
         return self._output / f"{name}{self._format.suffix}"
 
 

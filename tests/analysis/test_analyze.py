@@ -69,6 +69,35 @@ def test_the_run_keeps_its_rows_and_figures(run, rows):
     assert all(row.items() >= shared.items() for row in rows)
 
 
+def test_examples_of_several_batches_take_the_memory_of_one(run, corpora):
+    trained = load_trained(run)
+    config = override(trained.config, {"evaluation.batch_size": 2})
+    made_with = (config.data, config.model.features, trained.normalizer, trained.tokenizer, trained.units)
+    source = TfdsSource(name="spoken_grammar/tiny", split="test", data_dir=str(corpora))
+    dataset = open_paired([source], *made_with, training=False)
+
+    def examples(config):
+        with jax.set_mesh(trained.mesh):
+            analysis = LayerAnalysis(config, dataset, trained.mesh, trained.symbols.sizes, chosen=range(len(dataset)))
+            forward, shapes = analysis._forward, []
+
+            def noting(*inputs):
+                found = forward(*inputs)
+                shapes.append(found.costs.shape)
+                return found
+
+            analysis._forward = noting
+            return {one.id: one for one in analysis(trained.weights).examples}, shapes
+
+    small, shapes = examples(config)
+    assert len(shapes) == len(dataset) // 2 and {shape[0] for shape in shapes} == {2}
+    whole, _ = examples(override(config, {"evaluation.batch_size": len(dataset)}))
+    assert small.keys() == whole.keys() == {dataset.id(n) for n in range(len(dataset))}
+    for key, one in small.items():
+        np.testing.assert_allclose(one.costs, whole[key].costs, rtol=1e-3, atol=1e-3)
+        np.testing.assert_array_equal(one.unit, whole[key].unit)
+
+
 @pytest.mark.slow
 def test_layers_are_compared_from_where_text_enters(run, rows):
     """Speech is as it was; the text of the first row is what enters, as at the bottom otherwise."""

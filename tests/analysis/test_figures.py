@@ -53,7 +53,7 @@ def drawn(figure):
 
 def test_curves_show_each_number_by_layer():
     rows = make_rows()
-    figure = curves(rows, {"utterances": 50})
+    figure = curves(rows, {"utterances": 50, "chance": 0.06})
     distances, retrieval, boundaries = drawn(figure)
     assert [ax.get_title("left") for ax in (distances, retrieval, boundaries)] == [
         "Distance of speech and text",
@@ -70,24 +70,24 @@ def test_curves_show_each_number_by_layer():
     assert boundaries.lines[0].get_ydata().tolist() == [0, 10, 20]
     assert retrieval.lines[0].get_ydata() == pytest.approx([5, 5, 5])
     assert retrieval.get_ylabel() == "recall (%)"
-    assert retrieval.lines[-1].get_ydata() == pytest.approx([2, 2])  # chance: 1 of 50
+    assert retrieval.lines[-1].get_ydata() == pytest.approx([6, 6])  # by chance, where texts occur several times
     legends = [[text.get_text() for text in ax.get_legend().texts] for ax in figure.axes if ax.get_legend()]
     assert len(legends) == 3 and "random alignment" in legends[2]
 
 
 def test_lines_differ_in_colour_and_marker():
-    distances = drawn(curves(make_rows(), {"utterances": 50}))[0]
+    distances = drawn(curves(make_rows(), {"utterances": 50, "chance": 0.06}))[0]
     assert len({to_rgb(line.get_color()) for line in distances.lines}) == 4
     assert len({line.get_marker() for line in distances.lines}) == 4
 
 
 def test_without_word_times_two_panels_remain():
-    assert len(drawn(curves(make_rows(timed=False), {"utterances": 50}))) == 2
+    assert len(drawn(curves(make_rows(timed=False), {"utterances": 50, "chance": 0.06}))) == 2
 
 
 def test_of_many_layers_some_are_named():
     names = ["encoders", *(f"streaming {k}" for k in range(1, 25))]
-    ax = drawn(curves(make_rows(names), {"utterances": 50}))[0]
+    ax = drawn(curves(make_rows(names), {"utterances": 50, "chance": 0.06}))[0]
     labels = dict(zip(ax.get_xticks(), (label.get_text() for label in ax.get_xticklabels())))
     assert len(labels) == 9 and labels[3] == "streaming 3"
     assert all(name == names[int(at)] for at, name in labels.items())
@@ -130,7 +130,7 @@ def test_of_many_layers_some_are_shown_the_first_and_the_last_among_them():
 
 
 def test_images_are_light_and_files_small(tmp_path):
-    figure = curves(make_rows(), {"utterances": 50})
+    figure = curves(make_rows(), {"utterances": 50, "chance": 0.06})
     image = figure_to_image(figure)
     assert image.dtype == np.uint8 and image.ndim == 3 and image.shape[2] == 3
     assert image[0, 0].tolist() == [255, 255, 255] and image.mean() > 200 and image.min() < 128

@@ -6,7 +6,7 @@ from rich.console import Console
 
 from joint_st.analysis.report import LayerReport, Measured
 
-FACTS = {"alignment": "skip", "cost": "squared_l2", "utterances": 3, "infeasible": 1}
+FACTS = {"alignment": "skip", "cost": "squared_l2", "utterances": 3, "chance": 1 / 3, "infeasible": 1}
 
 
 def make_measured(**changes) -> Measured:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from joint_st.analysis.scores import absolute_boundary_errors, ranks, retrieve, word_frames
+from joint_st.analysis.scores import absolute_boundary_errors, chance, ranks, retrieve, word_frames
 
 
 def rank_by_sorting(queries, items, texts):
@@ -43,6 +43,25 @@ def test_embeddings_that_are_all_the_same_find_nothing():
     assert ranks(same, same, ["once", "once", *map(str, range(10))])[:2].tolist() == [11, 11]
 
 
+def test_embeddings_that_are_nan_retrieve_nothing():
+    texts = list("abcd")
+    good, bad = np.eye(4), np.full((4, 4), np.nan)
+    assert ranks(bad, good, texts).tolist() == ranks(good, bad, texts).tolist() == [4] * 4
+    assert retrieve(bad, bad, texts).recall[1] == 0
+    # One item alone harms only its own query.
+    bad = np.where(np.arange(4)[:, None] == 2, np.nan, good)
+    assert ranks(good, bad, texts).tolist() == [1, 1, 4, 1]
+
+
+def test_chance_is_the_recall_of_a_random_order():
+    assert chance(list("abcd")) == 0.25
+    texts = list("aaabbc")
+    generator = np.random.default_rng(0)
+    queries, items = generator.normal(size=(2, 2000, 6, 8))
+    drawn = [np.mean(ranks(*pair, texts) == 1) for pair in zip(queries, items)]
+    assert chance(texts) == pytest.approx(14 / 36) == pytest.approx(np.mean(drawn), abs=0.02)
+
+
 #                 t  o     s   e   e     m   e
 WORDS = np.array([0, 0, -1, 1, 1, 1, -1, 2, 2])
 
@@ -74,3 +93,14 @@ def test_errors_are_in_seconds_between_the_anchored_ends():
     errors = absolute_boundary_errors(WORDS, [0, 0, 1, 2, 2, 3, 4, 5, 6, 7, 7, 8], true, 0.04)
     assert errors == pytest.approx([0, 0.05, 0.02, 0])
     assert absolute_boundary_errors(np.array([0, 0]), [0, 1], [[0.1, 0.2]], 0.04).size == 0
+
+
+def test_words_at_the_end_without_units_end_with_the_audio():
+    # `one two …`: espeak-ng has no phonemes for the last word.
+    true = [[0.0, 0.08], [0.08, 0.2], [0.2, 0.24]]
+    errors = absolute_boundary_errors(np.array([0, -1, 1]), [0, 0, 1, 2, 2, 2], true, 0.04)
+    assert errors == pytest.approx([0, 0.04, 0.04, 0.04])
+    # One word with units must not stand for both.
+    assert absolute_boundary_errors(np.array([0, 0]), [0, 1], [[0.0, 0.04], [0.04, 0.12]], 0.04) == pytest.approx(
+        [0.04, 0.04]
+    )

@@ -18,6 +18,7 @@ from joint_st.compile_check.bounds import Sent
 from joint_st.compile_check.check import changes, report, to_json
 from joint_st.compile_check.compiled import Compiled, Memory, matrix_flops, memory_needed
 from joint_st.config import ModelConfig, load, override, save
+from joint_st.config.devices import check_devices
 from joint_st.data.symbols import SymbolSizes
 from joint_st.distributed.collectives import Collective
 from joint_st.distributed.topology import GIB, parse_topology
@@ -177,6 +178,29 @@ def test_an_impossible_change_is_not_proposed(tmp_path):
     config = tiny_config(tmp_path, text | {"data.batch_size": 96, "model.remat": True})
     first, *_ = changes(config, compiled(config, state=1, temporaries=40, usable=16))
     assert first.startswith("--training.accumulation 3: ")  # 2 leave 20 GiB; 4 would leave 48 / 4 / 8 sentences
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [{"data.batch_size": 24}, {"data.batch_size": 48, "training.accumulation": 2}, {"data.batch_size": 40}],
+    ids=["three a chip", "three a chip and part", "five a chip"],
+)
+def test_a_smaller_batch_divides_over_the_chips(overrides, tmp_path):
+    config = tiny_config(tmp_path, overrides | {"model.remat": True})
+    found = list(changes(config, compiled(config, state=1, temporaries=40, usable=16)))
+    [change] = [one for one in found if one.startswith("--data.batch_size ")]
+    smaller = int(change.split()[1].rstrip(":"))
+    assert config.data.batch_size / 2 <= smaller < config.data.batch_size
+    check_devices(override(config, {"data.batch_size": smaller}), 8)
+    assert change.endswith(f"{config.data.batch_size // 8} utterances a chip become {smaller // 8}")
+
+
+@pytest.mark.parametrize("data", [-1, 8])
+def test_the_first_change_fits_the_mesh_that_is_given(data, tmp_path):
+    config = tiny_config(tmp_path, {"data.batch_size": 8, "model.remat": True, "parallel.data": data})
+    change = next(changes(config, compiled(config, state=40, temporaries=3, usable=16)))
+    flags = change.partition(": ")[0].replace("--", "").split()
+    check_devices(override(config, dict(zip(flags[::2], flags[1::2]))), 8)
 
 
 def test_the_report_names_every_part(tmp_path):

@@ -12,9 +12,12 @@ import pytest
 import soundfile
 
 from joint_st.cli import main
-from joint_st.config import TfdsSource
+from joint_st.config import ManifestSource, TfdsSource
 from joint_st.data.audio import resample
+from joint_st.data.dataset import open_paired
 from joint_st.data.sources import open_source
+from joint_st.reports.samples import make_samples
+from joint_st.runs.trained import load_trained
 from tests.tiny import tiny_config, untimed, untrained_run
 
 JOINT = {
@@ -69,6 +72,23 @@ def test_samples_hold_their_own_audio_times_and_maps(data, corpora):
         assert [layer["name"] for layer in sample["maps"]["layers"]] == LAYERS
         assert sample["maps"]["text_frames"] >= len(words)
         np.testing.assert_allclose(sample["maps"]["word_times"], np.stack(own.word_times, axis=1), atol=1e-3)
+
+
+def test_an_utterance_without_text_has_audio_and_no_maps(run, spoken, tmp_path):
+    lines = [json.loads(line) for line in (spoken / "test.jsonl").read_text().splitlines()[:2]]
+    lines[0]["text"] = ""
+    manifest = tmp_path / "two.jsonl"
+    for line in lines:
+        line["audio_filepath"] = str(spoken / line["audio_filepath"])
+    manifest.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    trained = load_trained(run)
+    made_with = (trained.config.data, trained.config.model.features, trained.normalizer, trained.tokenizer)
+    dataset = open_paired([ManifestSource(path=str(manifest))], *made_with, trained.units, training=False)
+    empty, other = (line["id"] for line in lines)
+    [sample] = make_samples(trained, dataset, [empty], "full_context").values()
+    assert sample["audio"] and "its text is empty" in sample["unaligned"] and "maps" not in sample
+    both = make_samples(trained, dataset, [empty, other], "full_context")
+    assert list(both) == [empty, other] and "maps" in both[other] and "maps" not in both[empty]
 
 
 def test_a_second_report_reads_what_is_kept(run, data, tmp_path, monkeypatch, capsys):

@@ -37,6 +37,10 @@ def test_trained_and_collected_as_on_a_disk(cloud, bucket, here, fake, capsys):
     for name, workdir in (("bucket", there), ("disk", here / "disk")):
         assert run_sweep(file, workdir=workdir, collect_only=True, json_file=here / f"{name}.json") == 0
     assert json.loads((here / "bucket.json").read_text()) == json.loads((here / "disk.json").read_text())
+    files = {f"{name}_file": storage.path(f"gs://{bucket}/table/{name}") for name in ("csv", "markdown", "plot")}
+    assert run_sweep(file, workdir=there, collect_only=True, **files) == 0
+    assert set(cloud.names(bucket, "table/")) == {"table/csv", "table/markdown", "table/plot"}
+    assert cloud.text(bucket, "table/csv").startswith("name,") and not (here / "gs:").exists()
     # What is finished is not trained again.
     capsys.readouterr()
     assert run_sweep(file, workdir=there, workers=2, command=fake) == 0

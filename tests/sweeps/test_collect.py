@@ -195,6 +195,19 @@ def test_evaluations_without_subsets_are_refused(tmp_path):
     assert f"has no errors by subset; evaluate it again: joint-st evaluate {tmp_path}/out/b/seed_0" in said
 
 
+@pytest.mark.parametrize("name", ["step_4_test.json", "step_4_test.jsonl:81"])
+def test_a_damaged_evaluation_is_told_in_one_line(name, tmp_path):
+    sweep = load_sweep(write_sweep(tmp_path, 'yield Run("a")'), tmp_path / "out")
+    [job] = sweep.jobs
+    fake_training.main(*train_command(job)[4:])
+    with open(job.directory.evaluations / name.partition(":")[0], "a") as file:
+        file.write("{")
+    with pytest.raises(UserError, match="not JSON") as error:
+        print_table(sweep, [])
+    assert f"evaluations/{name}: not JSON" in str(error.value)
+    assert f"evaluate it again: joint-st evaluate {job.directory.root}" in str(error.value)
+
+
 def test_subsets_that_differ_are_not_compared(tmp_path):
     """An arm with other words heard has its own rates, and no change relative to another arm."""
     a, b = rewritten(tmp_path, lambda r: {**r, "subsets": {"heard": r["subsets"]["heard"]}})

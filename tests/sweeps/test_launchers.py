@@ -15,7 +15,7 @@ import joint_st.config.file
 from joint_st.cli import main
 from joint_st.errors import UserError
 from joint_st.sweeps import load_sweep
-from joint_st.sweeps.launchers import find_launcher, submission
+from joint_st.sweeps.launchers import find_launcher, last_line, submission
 from joint_st.sweeps.locks import is_locked
 from joint_st.sweeps.runner import train_command
 from joint_st.sweeps.status import look, state_in_words
@@ -85,6 +85,12 @@ def test_a_run_is_trained_with_the_files_that_extend_the_sweep(place, monkeypatc
     told = ["--with", "mine.py", "train", str(place / "base.py"), "--workdir", "out/a/seed_0"]
     assert train_command(job)[2 : 3 + len(told)] == ["joint_st", *told]
     assert find_launcher("./queues.sh")(job)[1 : 3 + len(told)] == ["--", "joint-st", *told]
+
+
+def test_of_a_progress_bar_the_last_state_is_told(tmp_path):
+    log = tmp_path / "log"
+    log.write_bytes(b"$ launch\nwaiting\r\nvm: 10 %\rvm: 90 %\rquota exceeded   \r\n\n")
+    assert last_line(log) == "quota exceeded"
 
 
 def test_what_a_script_is_told(place):

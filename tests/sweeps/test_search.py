@@ -47,6 +47,13 @@ def test_draws_have_their_distributions():
     assert all(one["log"] == float(f"{one['log']:.2e}") for one in drawn)
 
 
+def test_rounding_does_not_leave_the_range():
+    draws = {"even": uniform(0.9, 0.9999), "log": log_uniform(0.1234, 0.12345)}
+    drawn = sample(0, 4000, draws)
+    assert max(one["even"] for one in drawn) == 0.9999
+    assert {one["log"] for one in drawn} == {0.1234}
+
+
 def test_an_arm_is_named_by_what_it_overrides(tmp_path):
     assert arm_name({}) == "base"
     assert arm_name({"optimizer.peak_learning_rate": 1e-05, "model.width": 64}) == "peak_learning_rate=1e-05+width=64"

@@ -20,7 +20,7 @@ from joint_st.runs.trained import load_trained
 from joint_st.word_times import align
 from joint_st.word_times.boundaries import make_rows
 from joint_st.word_times.by_text import EmbeddingAligner, frames_of_units
-from joint_st.word_times.spans import Aligned, unit_spans
+from joint_st.word_times.spans import Aligned, Span, every_word, unit_spans
 from joint_st.word_times.text import OnePair
 
 
@@ -98,6 +98,32 @@ def test_a_unit_that_is_skipped_at_the_end_stands_within_the_audio():
     frames = frames_of_units(np.array([0]), np.array([0.5]), 2)
     spans = unit_spans(["a", "b"], np.array([0, 0]), frames, 0.04, 0.03)
     assert [(span.text, span.start, span.end) for span in spans] == [("a", 0.0, 0.03), ("b", 0.03, 0.03)]
+
+
+class WithoutLastWord(Spelling):
+    """Characters as text units, of all words but the last, as phonemes of `one two …`."""
+
+    def encode(self, text, language=""):
+        return super().encode(text.rpartition(" ")[0])
+
+    def words(self, text, language=""):
+        return super().words(text.rpartition(" ")[0])
+
+
+def test_a_word_without_units_is_not_lost(joint, spoken):
+    line = json.loads((spoken / "test.jsonl").read_text().splitlines()[0])
+    some = dataclasses.replace(
+        joint, symbols=dataclasses.replace(joint.symbols, units=WithoutLastWord(joint.tokenizer))
+    )
+    [found] = EmbeddingAligner(some, 1)(OnePair(spoken / line["audio_filepath"], line["text"]))
+    assert [word.text for word in found.words] == found.text.split()
+    *_, before, last = found.words
+    assert last == (found.text.split()[-1], before.end, before.end, 0.0, len(found.words) - 1)
+
+
+def test_words_without_spans_stand_where_the_word_before_them_ends():
+    two = Span("two", 0.1, 0.3, 0.5, 1)
+    assert every_word(["one", "two", "three"], [two]) == (Span("one", 0, 0, 0, 0), two, Span("three", 0.3, 0.3, 0, 2))
 
 
 def test_several_ways_stand_in_one_table_and_the_first_is_written(joint, spoken, monkeypatch, tmp_path, capsys):

@@ -66,6 +66,14 @@ def test_without_units_or_true_times(known):
     assert [line.get_xdata()[0] for line in figure.axes[0].lines] == starts
 
 
+def test_true_words_keep_their_names_where_a_word_has_no_span():
+    aligned = dataclasses.replace(ALIGNED, words=WORDS[1:])
+    assert tiers(spectrogram_figure(aligned, tone(1000), FEATURES, true=TRUE))[:2] == [
+        ("true", [("to", 0.1, 0.4), ("$me", 0.5, 0.9)]),
+        ("words", [("$me", 0.56, 0.96)]),
+    ]
+
+
 def test_the_spectrogram_is_in_seconds_and_mel():
     """A tone is brightest where its frequency is on the axis; 1.005 s of it are 101 frames of 10 ms."""
     figure = spectrogram_figure(ALIGNED, tone(2000, 1.005), FEATURES)

@@ -77,7 +77,8 @@ def test_a_text_is_a_file_or_what_is_said(tmp_path):
     file.write_text("\ufeffOne.\nTwo.\n")
     assert read_text(str(file)) == "One.\nTwo.\n"
     assert read_text("one, two") == "one, two"
-    assert read_text("Stop.") == "Stop."
+    for word in ("Stop.", "e.g.", "U.S.A.", "3.5", "3.5."):
+        assert read_text(word) == word
     for missing in ("said.txt", "folder/said"):
         with pytest.raises(UserError, match=f"{missing}: no such file; give a text file"):
             read_text(missing)

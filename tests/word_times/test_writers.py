@@ -1,11 +1,13 @@
 """Each format, parsed back."""
 
+import dataclasses
 import html
 import json
 import re
 
 import pytest
 
+from joint_st import storage
 from joint_st.errors import UserError
 from joint_st.word_times.spans import Aligned, Span
 from joint_st.word_times.writers import FORMATS, Destination, cues
@@ -161,3 +163,28 @@ def test_destinations(tmp_path, capsys):
         Destination("vtt", tmp_path / "one.vtt", "mine")
     with pytest.raises(UserError, match="the file of both 'a b/c' and 'a b_c'"):
         Destination("srt", tmp_path, "mine").write([ONE, Aligned("a b_c", 1.0, "", "streaming", 0.0, (), ())])
+
+
+def test_a_file_does_not_keep_an_earlier_result(tmp_path):
+    """Where no utterance can be aligned, what is there is of another run."""
+    file = tmp_path / "out.jsonl"
+    Destination("json", file, "test").write([ONE])
+    assert file.read_text() == write("json")
+    Destination("json", file, "test").write([])
+    assert file.read_text() == ""
+    Destination("srt", tmp_path / "folder", "test").write([])
+    assert [path.name for path in tmp_path.iterdir()] == ["out.jsonl"]
+
+
+def test_a_long_id_has_a_file_of_its_own(tmp_path):
+    """File systems take names of up to 255 bytes."""
+    ones = [dataclasses.replace(ONE, id="é" * 150 + ending) for ending in ("1", "2")]
+    Destination("srt", tmp_path, "test").write(ones)
+    assert len(list(tmp_path.glob("é*.srt"))) == 2
+
+
+@pytest.mark.parametrize("form, names", [("json", ["out"]), ("srt", ["out/a b_c.srt"])])
+def test_into_a_bucket(form, names, cloud, bucket):
+    Destination(form, storage.path(f"gs://{bucket}/out"), "test").write([ONE])
+    assert cloud.names(bucket) == names
+    assert cloud.text(bucket, names[0]) == write(form)

@@ -195,6 +195,29 @@ def test_changes_are_refused_or_taken_along(scripts, checkout, tmp_path):
     assert git(scripts.checkout, "status", "--porcelain") == before
 
 
+def nest(checkout):
+    (checkout / "nested").mkdir()
+    git(checkout / "nested", "init", "--quiet")
+
+
+def damage(checkout):
+    (checkout / ".git" / "index").write_bytes(b"no index")
+
+
+@pytest.mark.parametrize(("harm", "told"), [(nest, "'nested/' does not have a commit"), (damage, "index file")])
+def test_a_checkout_that_git_cannot_read_whole_is_not_launched_without_its_changes(
+    scripts, checkout, tmp_path, harm, told
+):
+    scripts.checkout = tmp_path / "changed"
+    git(tmp_path, "clone", "--quiet", checkout, scripts.checkout)
+    (scripts.checkout / "new.py").write_text("new\n")
+    harm(scripts.checkout)
+    result = launch(scripts, "--uncommitted")
+    assert result.returncode == 1, result.stderr
+    assert told in result.stderr and "error: git could not read all of" in result.stderr.splitlines()[-1]
+    assert scripts.calls() == [] and not list((scripts.folder / "tmp").iterdir())
+
+
 def test_a_run_that_stays_on_the_workers_is_noted(scripts):
     result = launch(scripts, "--dry-run", command=("--", "joint-st", "train", "c.py", "--workdir", "runs/c"))
     assert result.returncode == 0 and "note: no gs:// path" in result.stderr

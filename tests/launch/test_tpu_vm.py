@@ -218,6 +218,16 @@ def test_a_checkout_that_git_cannot_read_whole_is_not_launched_without_its_chang
     assert scripts.calls() == [] and not list((scripts.folder / "tmp").iterdir())
 
 
+def test_a_dry_run_leaves_the_archive_of_a_launch_that_copies_it(scripts, checkout):
+    """Two launches of the same commit, for two TPUs, must not take each other's archive away either."""
+    tree = git(checkout, "rev-parse", "HEAD^{tree}").strip()
+    other = scripts.folder / "tmp" / f"joint_st-{tree}.tar.gz"
+    other.write_text("of another launch\n")
+    for options in (("--dry-run",), ()):
+        assert launch(scripts, *options).returncode == 0
+        assert other.read_text() == "of another launch\n"
+
+
 def test_a_run_that_stays_on_the_workers_is_noted(scripts):
     result = launch(scripts, "--dry-run", command=("--", "joint-st", "train", "c.py", "--workdir", "runs/c"))
     assert result.returncode == 0 and "note: no gs:// path" in result.stderr

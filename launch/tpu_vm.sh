@@ -331,8 +331,8 @@ launch() {
             clean=yes
         else
             worker all stop 30 || true
-            worker all report | tee "$scratch/report"
-            judge
+            # A worker that cannot even be asked was lost.
+            if worker all report | tee "$scratch/report"; then judge; fi
             another "a worker was lost"
             clean=yes
         fi

@@ -98,6 +98,14 @@ def test_a_worker_that_restarts_takes_the_others_with_it(scripts, status):
     assert [verb for verb in verbs(scripts) if verb.startswith("queued")] == ["queued-resources create"]
 
 
+def test_a_worker_that_cannot_be_asked_how_it_ended_was_lost(scripts):
+    scripts.do.write_text("[ $RUN = 2 ] && echo goes on && exit; exit 75\n")
+    (scripts.folder / "fail").write_text("worker.sh report")
+    result = launch(scripts)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.endswith("goes on\n") and "a worker was lost; relaunch 1 of 20" in result.stderr
+
+
 def test_relaunches_have_a_limit(scripts):
     scripts.do.write_text("echo SUSPENDED > $CLOUD/queue; sleep 300\n")
     result = launch(scripts, "--max-relaunches", 1)

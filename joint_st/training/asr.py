@@ -35,6 +35,7 @@ from joint_st.training.loop import (
     end_training,
     ids,
     nonfinite_ids,
+    obey_late_signal,
     open_session,
     open_training,
     run_steps,
@@ -149,6 +150,7 @@ def train_asr(config: Config, workdir: Path, profile: range | None = None) -> No
             state = run_steps(session, state, batches, make_reporting(config, data), saving, traced)
         end_training(session, state, start, began)
     current().wait("the last checkpoint")
+    obey_late_signal(session)
     if config.data.test:
         print_last_table(config, run)
 

@@ -85,7 +85,7 @@ if [ "$action" = launch ]; then
 fi
 refuse_missing
 ((${#tier[@]} < 2)) || refuse "${tier[*]}: one or the other"
-[[ $max_relaunches =~ ^[0-9]+$ ]] || refuse "--max-relaunches $max_relaunches: a whole number from 0 on"
+[[ $max_relaunches =~ ^(0|[1-9][0-9]*)$ ]] || refuse "--max-relaunches $max_relaunches: a whole number from 0 on"
 seconds --poll "$poll"
 seconds --timeout "$timeout"
 if [ "$action" = launch ] && [ -z "$runtime" ]; then

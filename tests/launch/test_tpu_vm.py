@@ -251,6 +251,7 @@ def test_what_is_missing_is_told_in_one_line(scripts):
         (("--type", "h100"), "name one with --runtime"),
         (("--poll", "often"), "--poll often: a number of seconds"),
         (("--max-relaunches", "-1"), "--max-relaunches -1: a whole number"),
+        (("--max-relaunches", "010"), "--max-relaunches 010: a whole number"),
         (("--zones", "a"), "--zones: unknown option"),
         (("--zone",), "--zone takes a value"),
     ):

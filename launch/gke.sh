@@ -69,7 +69,7 @@ if [ "$action" = create ]; then
 fi
 refuse_missing
 number --slices "$slices"
-[[ $max_relaunches =~ ^[0-9]+$ ]] || refuse "--max-relaunches $max_relaunches: a whole number from 0 on"
+[[ $max_relaunches =~ ^(0|[1-9][0-9]*)$ ]] || refuse "--max-relaunches $max_relaunches: a whole number from 0 on"
 need_program xpk "pip install xpk"
 
 xpk_workload() { # xpk_workload VERB ARGUMENT...

@@ -110,20 +110,20 @@ note_local_run() { # note_local_run WHERE: warns of a command that names no buck
 }
 
 find_tree() { # find_tree UNCOMMITTED: sets `tree`, git's name of the checkout's content, which `git archive` takes
-    local index
+    local index changes unread="git could not read all of $checkout (see above); what was left out would not run"
     git -C "$checkout" rev-parse --verify --quiet HEAD > /dev/null || refuse "$checkout is no git checkout; clone one"
-    if [ -z "$(git -C "$checkout" status --porcelain)" ]; then
+    changes=$(git -C "$checkout" status --porcelain) || fail "$unread"
+    if [ -z "$changes" ]; then
         tree=$(git -C "$checkout" rev-parse 'HEAD^{tree}')
     elif [ -n "$1" ]; then
         # An index of its own: the user's is not touched. New files are taken too, but none that git ignores.
         index=$(mktemp -d)
         tree=$(
             export GIT_INDEX_FILE=$index/index
-            git -C "$checkout" read-tree HEAD
-            git -C "$checkout" add --all
-            git -C "$checkout" write-tree
-        )
+            git -C "$checkout" read-tree HEAD && git -C "$checkout" add --all && git -C "$checkout" write-tree
+        ) || tree=''
         rm -r "$index"
+        [ -n "$tree" ] || fail "$unread"
     else
         refuse "$checkout has changes that are not committed; commit them, or add --uncommitted to run it as it is"
     fi

@@ -67,8 +67,9 @@ fi
 
 lock_run() { # refuses a second start on the run that --workdir names, or else of the same command
     local run=${command[*]} i
-    for ((i = 0; i < ${#command[@]} - 1; i++)); do
-        if [ "${command[i]}" = --workdir ]; then run=${command[i + 1]}; fi
+    for ((i = 0; i < ${#command[@]}; i++)); do
+        if [ "${command[i]}" = --workdir ]; then run=${command[i + 1]:-}; fi
+        if [[ ${command[i]} = --workdir=* ]]; then run=${command[i]#*=}; fi
     done
     [[ $run = /* ]] || run=$PWD/$run
     if ! type -P flock > /dev/null; then return; fi

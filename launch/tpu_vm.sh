@@ -85,7 +85,7 @@ if [ "$action" = launch ]; then
 fi
 refuse_missing
 ((${#tier[@]} < 2)) || refuse "${tier[*]}: one or the other"
-[[ $max_relaunches =~ ^[0-9]+$ ]] || refuse "--max-relaunches $max_relaunches: a whole number from 0 on"
+[[ $max_relaunches =~ ^(0|[1-9][0-9]*)$ ]] || refuse "--max-relaunches $max_relaunches: a whole number from 0 on"
 seconds --poll "$poll"
 seconds --timeout "$timeout"
 if [ "$action" = launch ] && [ -z "$runtime" ]; then
@@ -107,14 +107,14 @@ LOST=75            # how a command ends that others or the machine have left
 
 scratch=$(mktemp -d)
 trap finish EXIT
-archive='' call='' follower='' # what `finish` removes and ends
+archive='' call='' follower='' # the checkout's archive; what `finish` ends
 kind='' state='' seen='' told='' asked='' relaunches=0
 
 finish() {
     local status=$?
     [ -z "$call" ] || kill -TERM "$call" 2> /dev/null || true
     [ -z "$follower" ] || kill -TERM -- "-$follower" 2> /dev/null || true
-    rm -rf "$scratch" "$archive"
+    rm -rf "$scratch"
     exit "$status"
 }
 
@@ -331,8 +331,8 @@ launch() {
             clean=yes
         else
             worker all stop 30 || true
-            worker all report | tee "$scratch/report"
-            judge
+            # A worker that cannot even be asked was lost.
+            if worker all report | tee "$scratch/report"; then judge; fi
             another "a worker was lost"
             clean=yes
         fi
@@ -367,7 +367,8 @@ plan() { # each command that a first launch, --stop or --delete runs, once
 
 if [ "$action" = launch ]; then
     find_tree "$uncommitted"
-    archive=${TMPDIR:-/tmp}/joint_st-$tree.tar.gz
+    archive=$scratch/joint_st-$tree.tar.gz
+    [ -z "$dry_run" ] || archive=${TMPDIR:-/tmp}/${archive##*/} # is printed, and not made
     note_local_run "the workers"
 fi
 if [ -n "$dry_run" ]; then

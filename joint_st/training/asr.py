@@ -24,18 +24,18 @@ from joint_st.evaluation.ranking import Metric, ranking_metric
 from joint_st.lm.estimate import estimate_ngram
 from joint_st.losses.base import Column, make_losses
 from joint_st.passes import PASSES
-from joint_st.runs.directory import RunDirectory
+from joint_st.runs.directory import METRIC, RunDirectory, read_facts
 from joint_st.runs.lock import one_at_a_time
 from joint_st.training.compile_subprocess import Steps, compile_in_subprocess
 from joint_st.training.loop import (
     DevResult,
     Reporting,
     Saving,
-    Session,
     check_same_data,
     end_training,
     ids,
     nonfinite_ids,
+    obey_late_signal,
     open_session,
     open_training,
     run_steps,
@@ -112,6 +112,7 @@ def train_asr(config: Config, workdir: Path, profile: range | None = None) -> No
     run, mesh, data = open_training(config, workdir, check_devices, open_data, fields)
     sizes, last = data.symbols.sizes, config.training.steps
     metric = ranking_metric(config.evaluation, data.dev.texts() if data.dev else ())
+    check_same_ranking(run, metric)
 
     with (
         open_session(config, run, mesh, metric) as session,
@@ -120,7 +121,6 @@ def train_asr(config: Config, workdir: Path, profile: range | None = None) -> No
         begun, programs = open_state(config, data.symbols, mesh, session.checkpoints), session.programs
         state, start = begun.state, int(begun.state.step)
         check_same_data(session, start, data.fingerprint, data.fingerprint_by_field)
-        check_same_ranking(session, start, metric)
         print_summary(config, run, data, begun, mesh)
         traced = traced_steps(profile, start, last, data.text_first)
         if start < last:
@@ -150,6 +150,7 @@ def train_asr(config: Config, workdir: Path, profile: range | None = None) -> No
             state = run_steps(session, state, batches, make_reporting(config, data), saving, traced)
         end_training(session, state, start, began)
     current().wait("the last checkpoint")
+    obey_late_signal(session)
     if config.data.test:
         print_last_table(config, run)
 
@@ -207,12 +208,17 @@ def make_reporting(config: Config, data: TrainingData) -> Reporting:
     return Reporting(columns(config), rates, host_columns, nonfinite_rows, complete)
 
 
-def check_same_ranking(session: Session, step: int, metric: Metric) -> None:
-    """Raise `UserError` where a run continues from `step`, and its checkpoints were ranked by another error rate."""
-    before = session.checkpoints.facts(step).get("ranked_by", "wer") if step else metric
+def check_same_ranking(run: RunDirectory, metric: Metric) -> None:
+    """Raise `UserError` where the checkpoints of a run were ranked by another error rate."""
+    if not run.has_checkpoint:
+        return
+    try:
+        before = read_facts(run.checkpoints / str(run.checkpoint_steps[-1])).get("ranked_by", METRIC)
+    except UserError:  # damaged: those who open the checkpoints know which other one is whole
+        return
     if before != metric:
         raise UserError(
-            f"evaluation.rank_by: {metric}, and the checkpoints of {session.run.root} are ranked by {before}; set it to "
+            f"evaluation.rank_by: {metric}, and the checkpoints of {run.root} are ranked by {before}; set it to "
             f"{before}, or name another --workdir"
         )
 

@@ -64,6 +64,16 @@ class Interruption:
         self._stopped = self._agreed.is_set() and done >= self._last
         return self._stopped
 
+    def came_late(self) -> bool:
+        """Return whether SIGTERM came to any process too late for a step to stop after, as during the last evaluation:
+        the same answer in all processes. Call it once, after the context."""
+        late = self._requested.is_set() and not self._stopped
+        if not self._peers.several:
+            return late
+        store = self._peers.store
+        store.set(f"late/{self._peers.index}", str(late))
+        return "True" in [store.get(f"late/{index}", FOREVER_SECONDS) for index in range(self._peers.count)]
+
     def _run(self, task: Callable[[], None]) -> None:
         # Where process 0 is gone, so is the store: the watch then ends this process and says why.
         with contextlib.suppress(JaxRuntimeError):

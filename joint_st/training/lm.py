@@ -43,6 +43,7 @@ from joint_st.training.loop import (
     end_training,
     ids,
     nonfinite_ids,
+    obey_late_signal,
     open_session,
     open_training,
     run_steps,
@@ -130,6 +131,7 @@ def train_lm(config: LmConfig, workdir: Path, profile: range | None = None) -> N
             state = run_steps(session, state, batches, make_reporting(config, data), saving, traced)
         end_training(session, state, start, began)
     current().wait("the last checkpoint")
+    obey_late_signal(session)
 
 
 def open_lm_data(config: LmConfig, run: RunDirectory, normalize: Normalizer) -> LmData:

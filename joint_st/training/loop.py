@@ -370,3 +370,11 @@ def end_training(session: Session, state: TrainState, start: int, began: float) 
         log(f"SIGTERM: saved step {done} in {session.run.checkpoints}; the same command goes on from there")
         raise SystemExit(EXIT_STATUS)
     log(f"trained {done - start} steps in {(time.perf_counter() - began) / 60:.1f} min")
+
+
+def obey_late_signal(session: Session) -> None:
+    """Exit with status 143 where SIGTERM came after the last step, which is saved by now; to be called after the
+    session."""
+    if session.interruption.came_late():
+        log(f"SIGTERM: all steps are saved in {session.run.checkpoints}; the same command goes on from there")
+        raise SystemExit(EXIT_STATUS)

@@ -91,6 +91,16 @@ def test_no_second_training_on_the_same_run(scripts):
     assert process.returncode == 0 and scripts.run(*train, "one").returncode == 0
 
 
+def test_a_run_is_known_by_its_directory_however_that_is_written(scripts):
+    scripts.do.write_text("touch ready-$WORKER; until [ -e go ]; do sleep 0.05; done\n")
+    process = scripts.start("local.sh", "-n", 1, "--", "joint-st", "train", "c.py", "--workdir=one")
+    scripts.wait_for("ready-*")
+    again = scripts.run("local.sh", "-n", 1, "--", "joint-st", "train", "c.py", "--workdir", "one", "--seed", 3)
+    (scripts.folder / "go").touch()
+    process.communicate(timeout=60)
+    assert again.returncode == 1 and f"work on {scripts.folder}/one;" in again.stderr
+
+
 def test_a_lock_that_is_given_back_in_a_moment_is_waited_for(scripts):
     """Processes that a killed start has left behind may hold it for half a second or so."""
     scripts.do.write_text("touch ready-$WORKER; sleep 1\n")

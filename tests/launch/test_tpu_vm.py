@@ -98,6 +98,14 @@ def test_a_worker_that_restarts_takes_the_others_with_it(scripts, status):
     assert [verb for verb in verbs(scripts) if verb.startswith("queued")] == ["queued-resources create"]
 
 
+def test_a_worker_that_cannot_be_asked_how_it_ended_was_lost(scripts):
+    scripts.do.write_text("[ $RUN = 2 ] && echo goes on && exit; exit 75\n")
+    (scripts.folder / "fail").write_text("worker.sh report")
+    result = launch(scripts)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.endswith("goes on\n") and "a worker was lost; relaunch 1 of 20" in result.stderr
+
+
 def test_relaunches_have_a_limit(scripts):
     scripts.do.write_text("echo SUSPENDED > $CLOUD/queue; sleep 300\n")
     result = launch(scripts, "--max-relaunches", 1)
@@ -195,6 +203,39 @@ def test_changes_are_refused_or_taken_along(scripts, checkout, tmp_path):
     assert git(scripts.checkout, "status", "--porcelain") == before
 
 
+def nest(checkout):
+    (checkout / "nested").mkdir()
+    git(checkout / "nested", "init", "--quiet")
+
+
+def damage(checkout):
+    (checkout / ".git" / "index").write_bytes(b"no index")
+
+
+@pytest.mark.parametrize(("harm", "told"), [(nest, "'nested/' does not have a commit"), (damage, "index file")])
+def test_a_checkout_that_git_cannot_read_whole_is_not_launched_without_its_changes(
+    scripts, checkout, tmp_path, harm, told
+):
+    scripts.checkout = tmp_path / "changed"
+    git(tmp_path, "clone", "--quiet", checkout, scripts.checkout)
+    (scripts.checkout / "new.py").write_text("new\n")
+    harm(scripts.checkout)
+    result = launch(scripts, "--uncommitted")
+    assert result.returncode == 1, result.stderr
+    assert told in result.stderr and "error: git could not read all of" in result.stderr.splitlines()[-1]
+    assert scripts.calls() == [] and not list((scripts.folder / "tmp").iterdir())
+
+
+def test_a_dry_run_leaves_the_archive_of_a_launch_that_copies_it(scripts, checkout):
+    """Two launches of the same commit, for two TPUs, must not take each other's archive away either."""
+    tree = git(checkout, "rev-parse", "HEAD^{tree}").strip()
+    other = scripts.folder / "tmp" / f"joint_st-{tree}.tar.gz"
+    other.write_text("of another launch\n")
+    for options in (("--dry-run",), ()):
+        assert launch(scripts, *options).returncode == 0
+        assert other.read_text() == "of another launch\n"
+
+
 def test_a_run_that_stays_on_the_workers_is_noted(scripts):
     result = launch(scripts, "--dry-run", command=("--", "joint-st", "train", "c.py", "--workdir", "runs/c"))
     assert result.returncode == 0 and "note: no gs:// path" in result.stderr
@@ -210,6 +251,7 @@ def test_what_is_missing_is_told_in_one_line(scripts):
         (("--type", "h100"), "name one with --runtime"),
         (("--poll", "often"), "--poll often: a number of seconds"),
         (("--max-relaunches", "-1"), "--max-relaunches -1: a whole number"),
+        (("--max-relaunches", "010"), "--max-relaunches 010: a whole number"),
         (("--zones", "a"), "--zones: unknown option"),
         (("--zone",), "--zone takes a value"),
     ):

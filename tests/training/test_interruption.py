@@ -79,11 +79,40 @@ def test_who_is_asked_at_the_end_finishes_with_the_others():
     assert others == [first] * 2 and first == STEPS
 
 
+@pytest.mark.parametrize(("asked", "late"), [(None, False), (2, True)])
+def test_a_signal_after_the_last_step_is_obeyed_by_all(asked, late):
+    def train(peers):
+        with Interruption(peers) as interruption:
+            assert not interruption.stops_after(1)
+            if peers.index == asked:
+                interruption._requested.set()
+        return interruption.came_late()
+
+    assert on_all(train) == [late] * 3
+
+
+def test_a_signal_that_a_step_has_obeyed_is_not_late():
+    def train(peers):
+        with Interruption(peers) as interruption:
+            interruption._requested.set()
+            for done in range(1, STEPS):
+                if interruption.stops_after(done):
+                    break
+        return interruption.stopped, interruption.came_late()
+
+    assert on_all(train, 1) == [(True, False)]
+
+
 def test_alone():
     with Interruption(Peers()) as interruption:
         assert not interruption.stops_after(1)
         interruption._requested.set()
         assert interruption.stops_after(2) and interruption.stopped
+    assert not interruption.came_late()
+    with Interruption(Peers()) as interruption:
+        assert not interruption.stops_after(1)
+        interruption._requested.set()
+    assert interruption.came_late()
 
 
 def test_a_store_that_is_gone_with_process_0_is_no_error_of_a_thread(monkeypatch):

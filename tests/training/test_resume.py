@@ -31,10 +31,13 @@ from joint_st.data.plan import training_plan
 from joint_st.data.texts import train_tokenizer
 from joint_st.data.tokenizers import load_tokenizer
 from joint_st.data.vocabulary import Vocabulary
+from joint_st.distributed.mesh import make_mesh
 from joint_st.errors import UserError
 from joint_st.heads.ctc import CtcHead
 from joint_st.runs import checksums
+from joint_st.runs.checkpoints import Checkpoints
 from joint_st.runs.directory import RunDirectory, open_run
+from joint_st.training import asr
 from joint_st.training.loop import check_same_data
 from joint_st.training.setup import TrainingData, open_symbols, print_start
 from joint_st.training.weights import Start
@@ -252,6 +255,24 @@ def test_the_data_that_have_changed_are_named(change, stored, named):
     check_same_data(session, 0, "other", {})
     with pytest.raises(UserError, match=f"^{named} utterances are not those that RUN") if named else nullcontext():
         check_same_data(session, 4, now.fingerprint, now.fingerprint_by_field)
+
+
+@pytest.mark.parametrize("before", [{"wer": 0.5}, {"wer": 0.5, "cer": 0.2, "ranked_by": "wer"}])
+def test_another_rank_is_refused_before_the_checkpoints_are_called_damaged(tmp_path, monkeypatch, before):
+    """Without `ranked_by`, as earlier versions wrote facts, it is the word error rate."""
+    config, run = tiny_config(tmp_path, {"evaluation.rank_by": "cer"}), RunDirectory(tmp_path / "run")
+    with Checkpoints(run.checkpoints, metric="wer") as checkpoints:
+        checkpoints.save(3, {"a": jnp.zeros(3)}, {"step": 3, **before}, before["wer"])
+    data = SimpleNamespace(symbols=SimpleNamespace(sizes=None), dev=None)
+    monkeypatch.setattr(asr, "open_training", lambda *_: (run, make_mesh(config.parallel), data))
+    with pytest.raises(UserError) as refused:
+        asr.train_asr(config, run.root)
+    assert str(refused.value) == (
+        f"evaluation.rank_by: cer, and the checkpoints of {run.root} are ranked by wer; set it to wer, "
+        "or name another --workdir"
+    )
+    (run.checkpoints / "3/facts/metadata").write_text("{")
+    asr.check_same_ranking(run, "cer")
 
 
 @pytest.mark.slow

@@ -7,6 +7,7 @@ import json
 import math
 import re
 import shutil
+import signal
 from collections import Counter
 from pathlib import Path
 
@@ -19,7 +20,9 @@ from joint_st.config import LmConfig, LmDataConfig, LmModelConfig, LoopConfig, O
 from joint_st.data.normalizers import normalizer
 from joint_st.data.tokenizers import load_tokenizer
 from joint_st.models.language_model import merge_lm
+from joint_st.runs.directory import RunDirectory
 from joint_st.runs.trained import load_lm
+from joint_st.training.lm import Perplexity
 from tests.tiny import joint_st, saved_arrays
 
 # Orbax is told no shardings when it reads arrays for comparison.
@@ -98,6 +101,19 @@ def test_what_is_in_dev_is_not_trained_on(place, tmp_path, capsys):
     said = capsys.readouterr().err
     assert "train    41 texts" in said and "dropped 7 that data.dev has too\n" in said
     assert "dev      7 texts" in said and "1 steps" in said
+
+
+def test_sigterm_during_the_last_evaluation_is_not_lost(place, tmp_path, monkeypatch, capsys):
+    def told_to_end(self, weights):
+        signal.raise_signal(signal.SIGTERM)
+        return 1.0, 1.0
+
+    monkeypatch.setattr(Perplexity, "__call__", told_to_end)
+    with pytest.raises(SystemExit) as ended:
+        main(["train-lm", str(place / "lm.json"), "--training.steps", "1", "--workdir", str(tmp_path / "run")])
+    assert ended.value.code == 143
+    assert f"SIGTERM: all steps are saved in {tmp_path}/run/checkpoints;" in capsys.readouterr().err
+    assert RunDirectory(tmp_path / "run").checkpoint_steps == [1]
 
 
 def test_a_run_that_was_stopped_goes_on_bit_for_bit(place, trained_lm, tmp_path, monkeypatch, capsys):

@@ -57,7 +57,9 @@ def add(commands: Commands) -> None:
         default="word",
         help="over words (the default), or over the labels of the config's tokenizer (of a run, its own)",
     )
-    ngram.add_argument("--out", metavar="FILE", type=local_path, help="the ARPA file to write, gzipped if it ends in .gz")
+    ngram.add_argument(
+        "--out", metavar="FILE", type=local_path, help="the ARPA file to write, gzipped if it ends in .gz"
+    )
     ngram.set_defaults(run=_data_ngram)
 
     inspect = data_commands.add(

@@ -191,7 +191,9 @@ def checkpoint(text: str) -> str:
 def local_path(text: str) -> Path:
     """Parse an option that names a file or folder to write on this machine."""
     if storage.is_remote(text):
-        raise argparse.ArgumentTypeError(f"{_shown(text)} is in a bucket; give a path on this machine, and copy it from there")
+        raise argparse.ArgumentTypeError(
+            f"{_shown(text)} is in a bucket; give a path on this machine, and copy it from there"
+        )
     return storage.path(text)
 
 

@@ -155,7 +155,8 @@ class Streams:
         """Samples of a chunk."""
         self._count = count
         self._width, self._dtype = trained.config.model.width, jnp.dtype(trained.config.model.compute_dtype)
-        self._weights = jax.device_put(trained.weights, jax.devices()[0])
+        device = jax.devices()[0]
+        self._weights = jax.device_put(trained.weights, device)
         structure = model_structure(trained.config, trained.symbols.sizes)
         # All streams are on one device.
         mesh = make_mesh(ParallelConfig(), jax.devices()[:1])
@@ -163,7 +164,9 @@ class Streams:
         model = merge(structure, self._weights)
         self.look_ahead_ms = trained.look_ahead_ms
         """Length of the blocks within which the streaming layers see ahead, in ms; every turn has whole blocks."""
-        self._state = model.init_stream(count)
+        # It is put onto the device like the weights: otherwise the second turn, which gets the state from the first,
+        # would compile again.
+        self._state = jax.device_put(model.init_stream(count), device)
 
         def turn(weights, audio, lengths, state, begins, pauses):
             model = merge(structure, weights)

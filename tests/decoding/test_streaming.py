@@ -61,6 +61,16 @@ def test_streams_side_by_side_say_what_the_whole_says(model, files, whole, frame
     assert any(whole["streaming"])
 
 
+def test_nothing_compiles_once_a_stream_has_begun(model):
+    streams = Streams(model, 2, 4)
+    streams.compile()
+    programs = streams._turn._jitted
+    before = programs._cache_size()
+    for row in (0, 1, 0):
+        streams.turn({row: np.zeros(streams.chunk_samples, np.int16)})
+    assert programs._cache_size() == before == 1
+
+
 def test_pieces_are_the_audio():
     audio = np.arange(10, dtype=np.int16)
     for given in (audio, [audio[:3], audio[3:3], audio[3:9], audio[9:]]):

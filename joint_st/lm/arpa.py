@@ -52,8 +52,8 @@ class Arpa:
     """A back-off model."""
 
     ngrams: tuple[dict[tuple[str, ...], NGramScores], ...]
-    """N-grams by order, from 1 on. Single tokens include `<s>`, `</s>` and `<unk>`, and every n-gram's context, without
-    its last token, is an n-gram too."""
+    """N-grams by order, from 1 on. Single tokens include `<s>`, `</s>` and `<unk>`, and every token of an n-gram, and
+    every n-gram's context, without its last token, is an n-gram too."""
     repeated: int = dataclasses.field(default=0, compare=False)
     """Number of n-grams in the file that repeat an earlier one; the earlier one counts."""
 
@@ -170,6 +170,10 @@ def _parse(path: Path, file: TextIO) -> Arpa:
     ngrams[0].setdefault((UNKNOWN,), NGramScores(NEVER, 0.0))
     if ngram := without_context(ngrams):
         raise UserError(f"{path}: has {' '.join(ngram)!r}, but not {' '.join(ngram[:-1])!r}")
+    for of_order in ngrams[1:]:
+        for ngram in of_order:
+            if ngram[-1:] not in ngrams[0]:
+                raise UserError(f"{path}: has {' '.join(ngram)!r}, but not {ngram[-1]!r}")
     if total := sum(repeated.values()):
         example = " ".join(next(iter(repeated)))
         log.warning("%s: %d n-grams, such as %r, repeat an earlier one, which counts", path, total, example)

@@ -94,6 +94,7 @@ def test_a_model_without_the_unknown_token_gets_an_impossible_one(written):
         ("-2\ta a", "-2\ta", "line 18 is not of an ARPA file: '-2\\ta'"),
         ("-2\ta a", "two\ta a", "line 18"),
         ("-0.25\t<s> a", "-0.25\t<s> b", "has '<s> a b', but not '<s> a'"),
+        ("-0.1\t<s> a b", "-0.1\t<s> a c", "has '<s> a c', but not 'c'"),
         ("</s>", "</S>", "has no </s>"),
         (
             "-0.375\ta b",

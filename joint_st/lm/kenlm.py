@@ -43,7 +43,8 @@ def read_kenlm(path: Path) -> Arpa:
     Raises `UserError` for other versions and kinds, for a file without words, for one that is cut short, and for more
     than `MOST` n-grams.
     """
-    data = np.fromfile(path, np.uint8)
+    # Mapped and not read, since a file that is refused may be larger than the memory.
+    data = np.memmap(path, np.uint8, "r")
     raw = data.data
     if bytes(raw[: len(_VERSION)]) != _VERSION or len(data) < _FIXED_AT + _FIXED.size:
         raise UserError(f"{path}: not of version 5 of KenLM's binary form; build it again, or give the ARPA file")

@@ -7,6 +7,7 @@ in which trigrams end.
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -82,6 +83,11 @@ def test_what_cannot_be_read_is_told_in_a_line(tmp_path, monkeypatch):
         read_ngrams(tmp_path / "none.bin")
     with pytest.raises(UserError, match=r"probing.bin: .*hash tables.*give the ARPA file.*lmplz.*build_binary trie"):
         read_ngrams(FOLDER / "probing.bin")
+    # A large one is refused before it fills the memory.
+    shutil.copy(FOLDER / "probing.bin", broken)
+    os.truncate(broken, 2**42)
+    with pytest.raises(UserError, match="hash tables"):
+        read_ngrams(broken)
     monkeypatch.setattr(kenlm, "MOST", 100)
     with pytest.raises(UserError, match="285 n-grams, at most 100 are read"):
         read_kenlm(FOLDER / "trie.bin")

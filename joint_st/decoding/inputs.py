@@ -18,6 +18,7 @@ from joint_st.data.audio import (
     Sequential,
     UnreadableAudio,
     check_length,
+    mono,
     read_audio,
     resample,
     sndfile_blocks,
@@ -145,7 +146,7 @@ def _live(head: bytes, pipe: BinaryIO, target: int, chunk_ms: float, tolerance: 
                 nonlocal samples
                 for block in sndfile_blocks(file, size * file.channels):
                     samples += len(block)
-                    yield to_int16((block[:, 0] if file.channels == 1 else block.mean(1)) * 32768)
+                    yield mono(PIPE, block)
 
             yield from _resampled(chunks(), file.samplerate, target)
             if file.frames * file.channels < UNKNOWN // 8:

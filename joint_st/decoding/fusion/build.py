@@ -167,7 +167,7 @@ def find_level(model: Arpa, path: Path, tokenizer: Tokenizer, option: str) -> Le
     if not foreign and not any(SPACE in label for label in labels):
         return "label"
     letters = set("".join(spellings(tokenizer)))
-    spelled = [token for token in tokens if letters.issuperset(token)]
+    spelled = {token for token in tokens if letters.issuperset(token)}
     longest = max(map(len, spellings(tokenizer)))
     if not spelled or any(token in spelled or len(token) > longest for token in foreign):
         return "word"

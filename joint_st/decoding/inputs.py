@@ -44,7 +44,7 @@ class AudioFiles:
     def __init__(self, paths: Sequence[Path]):
         self.paths = tuple(paths)
         self.unread: list[Path] = []
-        """Number of files that could not be read so far."""
+        """The files that could not be read so far."""
 
     def read(self, rate: int, tolerance: float) -> Iterator[tuple[Path, np.ndarray]]:
         """Yield each file with its audio at `rate` Hz, int16 [samples]; see `whole_file`."""

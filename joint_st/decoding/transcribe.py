@@ -38,8 +38,8 @@ def transcribe_files(
 ) -> Iterator[tuple[Path, str]]:
     """Yield the text of each readable file in order, by the head on the pass `head`; see `AudioFiles`.
 
-    Files longer than `window_seconds` are decoded in windows of that length (None: the default of
-    `joint_st.decoding.long`). look_ahead_ms: look-ahead of the streaming layers, at most the longest that the run was
+    Files longer than `window_seconds` are decoded in windows of that length (None: the run's own,
+    `Config.window_seconds`). look_ahead_ms: look-ahead of the streaming layers, at most the longest that the run was
     trained with (None: the first). fusion: a language model and hot words for the beam search.
 
     Raises `UserError` where there is no such run or checkpoint, and where the only file cannot be read.

@@ -103,20 +103,32 @@ def read_arpa(path: Path | str) -> Arpa:
 
 
 def write_arpa(model: Arpa, path: Path | str) -> None:
-    """Write a model, gzipped where the path ends in `.gz`; a reader sees the whole file or none."""
+    """Write a model, gzipped where the path ends in `.gz`; a reader sees the whole file or none.
+
+    Raises `OSError`, which names `path`, where it cannot be written; nothing is left behind then.
+    """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = storage.draft_of(path)
-    with _open(draft, "wt") as file:
-        file.write("\\data\\\n")
-        file.writelines(f"ngram {n}={len(of_order)}\n" for n, of_order in enumerate(model.ngrams, 1))
-        for n, of_order in enumerate(model.ngrams, 1):
-            file.write(f"\n\\{n}-grams:\n")
-            for ngram, (log_prob, backoff) in of_order.items():
-                end = "" if n == model.order or not backoff else f"\t{backoff:.7g}"
-                file.write(f"{log_prob:.7g}\t{' '.join(ngram)}{end}\n")
-        file.write("\n\\end\\\n")
-    os.replace(draft, path)
+    try:
+        with _open(draft, "wt") as file:
+            _write(model, file)
+        os.replace(draft, path)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from error
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def _write(model: Arpa, file: TextIO) -> None:
+    file.write("\\data\\\n")
+    file.writelines(f"ngram {n}={len(of_order)}\n" for n, of_order in enumerate(model.ngrams, 1))
+    for n, of_order in enumerate(model.ngrams, 1):
+        file.write(f"\n\\{n}-grams:\n")
+        for ngram, (log_prob, backoff) in of_order.items():
+            end = "" if n == model.order or not backoff else f"\t{backoff:.7g}"
+            file.write(f"{log_prob:.7g}\t{' '.join(ngram)}{end}\n")
+    file.write("\n\\end\\\n")
 
 
 @contextlib.contextmanager

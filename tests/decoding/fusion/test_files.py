@@ -146,6 +146,15 @@ def test_hot_words_and_their_weights(tmp_path, capsys):
     assert capsys.readouterr().err == f"{path}:4: '北京' is left out: the normaliser english v2 leaves nothing of it\n"
 
 
+def test_hot_words_of_labels_without_a_space_are_told(tmp_path, capsys):
+    path = tmp_path / "hot.txt"
+    path.write_text("ab\n", encoding="utf-8")
+    told = f"{path}: no label of the run separates words, so a hot word only counts as a whole text\n"
+    for labels, said in (("abc", told), (" abc", "")):
+        FusionFiles(None, path).open(Characters(labels), ENGLISH)
+        assert capsys.readouterr().err == said
+
+
 @pytest.mark.parametrize(
     "text, message",
     [

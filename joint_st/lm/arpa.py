@@ -93,8 +93,8 @@ def read_arpa(path: Path | str) -> Arpa:
     n-grams.
     """
     path = Path(path)
-    if not path.is_file():
-        raise UserError(f"{path}: no such file")
+    if why := storage.why_no_file(path):
+        raise UserError(f"{path}: {why}")
     try:
         with _open(path, "rt") as file:
             return _parse(path, file)

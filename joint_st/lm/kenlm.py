@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
+from joint_st import storage
 from joint_st.errors import UserError
 from joint_st.lm.arpa import MOST, MOST_BACKOFF, NEVER, Arpa, NGramScores, read_arpa, without_context
 
@@ -159,6 +160,6 @@ def read_ngrams(path: Path) -> Arpa:
 
     Raises `UserError` where there is no such file, and as `read_arpa` and `read_kenlm` do.
     """
-    if not path.is_file():
-        raise UserError(f"{path}: no such file")
+    if why := storage.why_no_file(path):
+        raise UserError(f"{path}: {why}")
     return read_kenlm(path) if is_kenlm(path) else read_arpa(path)

@@ -175,6 +175,11 @@ def test_mistakes_in_hot_words(tmp_path, text, message):
         read_hot_words(path, ENGLISH)
 
 
+def test_a_folder_holds_no_hot_words(tmp_path):
+    with pytest.raises(UserError, match=f"{tmp_path}: a folder, and no file"):
+        read_hot_words(tmp_path, ENGLISH)
+
+
 def test_many_lines_without_words_are_named_in_part(tmp_path, capsys):
     path = tmp_path / "hot.txt"
     path.write_text("essen\n" + "京\n" * 30, encoding="utf-8")

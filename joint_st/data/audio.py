@@ -115,7 +115,7 @@ def _samples(
     pieces = [np.zeros(0, np.int16)]
     for block in in_measure(path, decoder.blocks(start)):
         block = block if left is None else block[:left]
-        pieces.append(_mono(path, block, channels))
+        pieces.append(mono(path, block, channels))
         left = None if left is None else left - len(block)
         if left == 0:
             break
@@ -192,7 +192,11 @@ def to_int16(audio: np.ndarray) -> np.ndarray:
     return np.clip(np.rint(audio), -32768, 32767).astype(np.int16)
 
 
-def _mono(path: Path | str, block: np.ndarray, channels: Sequence[int]) -> np.ndarray:
+def mono(path: Path | str, block: np.ndarray, channels: Sequence[int] = ()) -> np.ndarray:
+    """Return the mean of some channels, or of all, of a block float32 [samples, channels], as int16 [samples].
+
+    Raises `UnreadableAudio`, which names `path`, where samples are not finite.
+    """
     if channels:
         block = block[:, list(channels)]
     audio = block[:, 0] if block.shape[1] == 1 else block.mean(1)

@@ -34,13 +34,17 @@ class Clock:
         yield
         self._spent[decoder, head] += time.perf_counter() - began
 
+    def spent(self, decoder: str | None = None, head: str | None = None) -> float:
+        """Return the seconds spent for a decoder and a head alone; those that all share if none is named."""
+        return self._spent.get((decoder, head), 0.0)
+
     def factor(self, decoder: str, head: str) -> float | None:
         """Return the real-time factor, seconds of decoding for one second of audio; None where there was no audio.
 
         Work that several share counts fully for each of them, as if it were alone.
         """
         parts = ((d, h) for d in (None, decoder) for h in (None, head))
-        return sum(self._spent.get(part, 0.0) for part in parts) / self.audio if self.audio else None
+        return sum(self.spent(*part) for part in parts) / self.audio if self.audio else None
 
 
 class Program:

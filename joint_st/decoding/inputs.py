@@ -18,6 +18,7 @@ from joint_st.data.audio import (
     Sequential,
     UnreadableAudio,
     check_length,
+    mono,
     read_audio,
     resample,
     sndfile_blocks,
@@ -43,7 +44,7 @@ class AudioFiles:
     def __init__(self, paths: Sequence[Path]):
         self.paths = tuple(paths)
         self.unread: list[Path] = []
-        """Number of files that could not be read so far."""
+        """The files that could not be read so far."""
 
     def read(self, rate: int, tolerance: float) -> Iterator[tuple[Path, np.ndarray]]:
         """Yield each file with its audio at `rate` Hz, int16 [samples]; see `whole_file`."""
@@ -145,7 +146,7 @@ def _live(head: bytes, pipe: BinaryIO, target: int, chunk_ms: float, tolerance: 
                 nonlocal samples
                 for block in sndfile_blocks(file, size * file.channels):
                     samples += len(block)
-                    yield to_int16((block[:, 0] if file.channels == 1 else block.mean(1)) * 32768)
+                    yield mono(PIPE, block)
 
             yield from _resampled(chunks(), file.samplerate, target)
             if file.frames * file.channels < UNKNOWN // 8:

@@ -155,7 +155,8 @@ class Streams:
         """Samples of a chunk."""
         self._count = count
         self._width, self._dtype = trained.config.model.width, jnp.dtype(trained.config.model.compute_dtype)
-        self._weights = jax.device_put(trained.weights, jax.devices()[0])
+        device = jax.devices()[0]
+        self._weights = jax.device_put(trained.weights, device)
         structure = model_structure(trained.config, trained.symbols.sizes)
         # All streams are on one device.
         mesh = make_mesh(ParallelConfig(), jax.devices()[:1])
@@ -163,7 +164,9 @@ class Streams:
         model = merge(structure, self._weights)
         self.look_ahead_ms = trained.look_ahead_ms
         """Length of the blocks within which the streaming layers see ahead, in ms; every turn has whole blocks."""
-        self._state = model.init_stream(count)
+        # It is put onto the device like the weights: otherwise the second turn, which gets the state from the first,
+        # would compile again.
+        self._state = jax.device_put(model.init_stream(count), device)
 
         def turn(weights, audio, lengths, state, begins, pauses):
             model = merge(structure, weights)
@@ -185,19 +188,24 @@ class Streams:
             return jax.tree.map(lambda x: x[0], found)
 
         self.clock: Clock | None = None
-        """Measures how long decoding takes on the device, without compilation, where it is set."""
+        """Measures how long decoding takes on the device, without compilation, where it is set: the second pass for the
+        head `full_context`, the rest for all."""
         self._turn = Program(turn)
         hear_window, spell_piece = Program(hear), Program(spell)
         self._second_pass = (
-            lambda x, mask: hear_window(self._weights, x, mask, clock=self.clock),
-            lambda *piece: spell_piece(self._weights, *piece, clock=self.clock),
+            lambda x, mask: hear_window(self._weights, x, mask, clock=self.clock, head=FULL_CONTEXT),
+            lambda *piece: spell_piece(self._weights, *piece, clock=self.clock, head=FULL_CONTEXT),
             self._windows,
             second_pass,
         )
         self._heard: dict[int, Heard] = {}
 
     def compile(self) -> None:
-        """Compile everything that a stream of any length needs, so that it does not wait once it has begun."""
+        """Compile everything that a stream needs while it goes on, so that it does not wait once it has begun.
+
+        Once it has ended, its last window, of any length up to a whole one, may have to be compiled. Where a clock
+        is set, the programs that it measures are compiled, and it runs: set another one then.
+        """
         self.turn({0: np.zeros(0, np.int16)})
         self.end(0)
         hear, spell, windows, _ = self._second_pass

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import heapq
+import itertools
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -81,15 +82,16 @@ class Timed:
 
     def join(self, pieces: Sequence[tuple[int, TimedLabels]]) -> TimedLabels:
         """Join pieces, which were decoded separately: the best hypotheses of the whole are the best combinations of
-        theirs."""
+        theirs. Labels that several combinations spell have the best of their scores."""
         alternatives = (Alternative(join_labels([]), 0.0),)
         for _, found in pieces:
-            both = [
-                Alternative(join_labels([one.labels, other.labels]), one.score + other.score)
-                for one in alternatives
-                for other in found.alternatives
-            ]
-            alternatives = tuple(heapq.nlargest(self.best, both, key=lambda one: one.score))
+            both: dict[bytes, Alternative] = {}
+            for one, other in itertools.product(alternatives, found.alternatives):
+                joined = Alternative(join_labels([one.labels, other.labels]), one.score + other.score)
+                same = both.setdefault(joined.labels.tobytes(), joined)
+                if joined.score > same.score:
+                    both[joined.labels.tobytes()] = joined
+            alternatives = tuple(heapq.nlargest(self.best, both.values(), key=lambda one: one.score))
         return TimedLabels(
             join_labels([found.labels for _, found in pieces]),
             join_labels([first + found.starts for first, found in pieces]),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
@@ -12,7 +11,7 @@ import jax
 import numpy as np
 
 from joint_st.decoding.decoders import Decoder, Greedy, fuse
-from joint_st.decoding.forward import Forward
+from joint_st.decoding.forward import Clock, Forward
 from joint_st.decoding.fusion.build import FusionFiles
 from joint_st.decoding.inputs import AudioFiles, piped_audio, whole_file
 from joint_st.decoding.long import LongRecordings
@@ -39,8 +38,8 @@ def transcribe_files(
 ) -> Iterator[tuple[Path, str]]:
     """Yield the text of each readable file in order, by the head on the pass `head`; see `AudioFiles`.
 
-    Files longer than `window_seconds` are decoded in windows of that length (None: the default of
-    `joint_st.decoding.long`). look_ahead_ms: look-ahead of the streaming layers, at most the longest that the run was
+    Files longer than `window_seconds` are decoded in windows of that length (None: the run's own,
+    `Config.window_seconds`). look_ahead_ms: look-ahead of the streaming layers, at most the longest that the run was
     trained with (None: the first). fusion: a language model and hot words for the beam search.
 
     Raises `UserError` where there is no such run or checkpoint, and where the only file cannot be read.
@@ -122,29 +121,29 @@ def listen(
     frames = chunk_frames(chunk_ms, features, trained.config.model.blocks[0])
     chunk_ms = features.frames_ms(frames)
     streams = Streams(trained, 1, frames, window_seconds, second_pass)
+    streams.clock = Clock()
     streams.compile()
+    clock = streams.clock = Clock()
     if isinstance(source, Path):
         audio = whole_file(source, features.sample_rate, trained.config.data.length_tolerance)
     else:
         tolerance = trained.config.data.length_tolerance
         audio = piped_audio(source, stdin, rate, features.sample_rate, chunk_ms, tolerance)
-    samples, computing, shown, first = 0, 0.0, "", None
+    samples, shown, first = 0, "", None
     for piece in pieces(audio, streams.chunk_samples):
-        began = time.perf_counter()
         labels = streams.turn({0: piece})[0].labels
-        computing += time.perf_counter() - began
         samples += len(piece)
         text = trained.tokenizer.decode(labels)
         if text != shown:
             shown, first = text, features.seconds(samples) if first is None else first
             yield Said(features.seconds(samples), STREAMING, text)
-    began = time.perf_counter()
+    while_it_came = clock.spent(head=FULL_CONTEXT)
     final = streams.full_context(streams.end(0))
     found = final if isinstance(final, TimedLabels) else None
     text = trained.tokenizer.decode(found.labels if found else final)
-    second = time.perf_counter() - began
+    second = clock.spent(head=FULL_CONTEXT) - while_it_came
     seconds = features.seconds(samples)
     yield Said(seconds, FULL_CONTEXT, text, found)
     chunks = f"{seconds:.2f} s of audio in chunks of {chunk_ms:g} ms, look-ahead {streams.look_ahead_ms:g} ms"
-    speed = f"real-time factor {computing / max(seconds, 1e-9):.3f}, second pass {1000 * second:.0f} ms"
+    speed = f"real-time factor {clock.spent() / max(seconds, 1e-9):.3f}, second pass {1000 * second:.0f} ms"
     print(f"{chunks}; {speed}; first text after {seconds if first is None else first:.2f} s", file=sys.stderr)

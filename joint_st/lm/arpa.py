@@ -52,8 +52,8 @@ class Arpa:
     """A back-off model."""
 
     ngrams: tuple[dict[tuple[str, ...], NGramScores], ...]
-    """N-grams by order, from 1 on. Single tokens include `<s>`, `</s>` and `<unk>`, and every n-gram's context, without
-    its last token, is an n-gram too."""
+    """N-grams by order, from 1 on. Single tokens include `<s>`, `</s>` and `<unk>`, and every token of an n-gram, and
+    every n-gram's context, without its last token, is an n-gram too."""
     repeated: int = dataclasses.field(default=0, compare=False)
     """Number of n-grams in the file that repeat an earlier one; the earlier one counts."""
 
@@ -93,8 +93,8 @@ def read_arpa(path: Path | str) -> Arpa:
     n-grams.
     """
     path = Path(path)
-    if not path.is_file():
-        raise UserError(f"{path}: no such file")
+    if why := storage.why_no_file(path):
+        raise UserError(f"{path}: {why}")
     try:
         with _open(path, "rt") as file:
             return _parse(path, file)
@@ -103,20 +103,32 @@ def read_arpa(path: Path | str) -> Arpa:
 
 
 def write_arpa(model: Arpa, path: Path | str) -> None:
-    """Write a model, gzipped where the path ends in `.gz`; a reader sees the whole file or none."""
+    """Write a model, gzipped where the path ends in `.gz`; a reader sees the whole file or none.
+
+    Raises `OSError`, which names `path`, where it cannot be written; nothing is left behind then.
+    """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = storage.draft_of(path)
-    with _open(draft, "wt") as file:
-        file.write("\\data\\\n")
-        file.writelines(f"ngram {n}={len(of_order)}\n" for n, of_order in enumerate(model.ngrams, 1))
-        for n, of_order in enumerate(model.ngrams, 1):
-            file.write(f"\n\\{n}-grams:\n")
-            for ngram, (log_prob, backoff) in of_order.items():
-                end = "" if n == model.order or not backoff else f"\t{backoff:.7g}"
-                file.write(f"{log_prob:.7g}\t{' '.join(ngram)}{end}\n")
-        file.write("\n\\end\\\n")
-    os.replace(draft, path)
+    try:
+        with _open(draft, "wt") as file:
+            _write(model, file)
+        os.replace(draft, path)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from error
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def _write(model: Arpa, file: TextIO) -> None:
+    file.write("\\data\\\n")
+    file.writelines(f"ngram {n}={len(of_order)}\n" for n, of_order in enumerate(model.ngrams, 1))
+    for n, of_order in enumerate(model.ngrams, 1):
+        file.write(f"\n\\{n}-grams:\n")
+        for ngram, (log_prob, backoff) in of_order.items():
+            end = "" if n == model.order or not backoff else f"\t{backoff:.7g}"
+            file.write(f"{log_prob:.7g}\t{' '.join(ngram)}{end}\n")
+    file.write("\n\\end\\\n")
 
 
 @contextlib.contextmanager
@@ -170,6 +182,10 @@ def _parse(path: Path, file: TextIO) -> Arpa:
     ngrams[0].setdefault((UNKNOWN,), NGramScores(NEVER, 0.0))
     if ngram := without_context(ngrams):
         raise UserError(f"{path}: has {' '.join(ngram)!r}, but not {' '.join(ngram[:-1])!r}")
+    for of_order in ngrams[1:]:
+        for ngram in of_order:
+            if ngram[-1:] not in ngrams[0]:
+                raise UserError(f"{path}: has {' '.join(ngram)!r}, but not {ngram[-1]!r}")
     if total := sum(repeated.values()):
         example = " ".join(next(iter(repeated)))
         log.warning("%s: %d n-grams, such as %r, repeat an earlier one, which counts", path, total, example)

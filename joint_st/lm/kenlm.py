@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
+from joint_st import storage
 from joint_st.errors import UserError
 from joint_st.lm.arpa import MOST, MOST_BACKOFF, NEVER, Arpa, NGramScores, read_arpa, without_context
 
@@ -43,7 +44,8 @@ def read_kenlm(path: Path) -> Arpa:
     Raises `UserError` for other versions and kinds, for a file without words, for one that is cut short, and for more
     than `MOST` n-grams.
     """
-    data = np.fromfile(path, np.uint8)
+    # Mapped and not read, since a file that is refused may be larger than the memory.
+    data = np.memmap(path, np.uint8, "r")
     raw = data.data
     if bytes(raw[: len(_VERSION)]) != _VERSION or len(data) < _FIXED_AT + _FIXED.size:
         raise UserError(f"{path}: not of version 5 of KenLM's binary form; build it again, or give the ARPA file")
@@ -158,6 +160,6 @@ def read_ngrams(path: Path) -> Arpa:
 
     Raises `UserError` where there is no such file, and as `read_arpa` and `read_kenlm` do.
     """
-    if not path.is_file():
-        raise UserError(f"{path}: no such file")
+    if why := storage.why_no_file(path):
+        raise UserError(f"{path}: {why}")
     return read_kenlm(path) if is_kenlm(path) else read_arpa(path)

@@ -48,6 +48,12 @@ def test_a_file_is_decoded(form, subtype, capsys):
     assert told == f"standard input: an audio file ({form}) (--stdin raw for samples alone)\n"
 
 
+def test_samples_that_are_no_numbers_are_refused():
+    wav = encoded("WAV", "FLOAT", np.where(np.arange(RATE) == 9000, np.nan, TONE / 32768))
+    with pytest.raises(UnreadableAudio, match="standard input: holds samples that are not finite"):
+        heard(wav)
+
+
 def test_rate_and_channels_are_those_of_the_file(capsys):
     other = soxr.resample(TONE.astype(np.float32), RATE, 44_100)
     both = np.stack([other, other], axis=1).astype(np.int16)

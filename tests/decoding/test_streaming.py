@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
 
+import jax
 import numpy as np
 import pytest
 import soundfile
@@ -61,6 +63,16 @@ def test_streams_side_by_side_say_what_the_whole_says(model, files, whole, frame
     assert any(whole["streaming"])
 
 
+def test_nothing_compiles_once_a_stream_has_begun(model):
+    streams = Streams(model, 2, 4)
+    streams.compile()
+    programs = streams._turn._jitted
+    before = programs._cache_size()
+    for row in (0, 1, 0):
+        streams.turn({row: np.zeros(streams.chunk_samples, np.int16)})
+    assert programs._cache_size() == before == 1
+
+
 def test_pieces_are_the_audio():
     audio = np.arange(10, dtype=np.int16)
     for given in (audio, [audio[:3], audio[3:3], audio[3:9], audio[9:]]):
@@ -95,6 +107,23 @@ def test_the_command_tells_each_new_text_and_the_second_pass(trained, files, who
     times = [float(seconds) for seconds, _, _ in lines]
     assert times == sorted(times)
     assert "look-ahead 0 ms; real-time factor" in err
+
+
+def test_compilation_does_not_count(trained, files, capsys, monkeypatch):
+    """By a clock that stands still while nothing compiles, nothing takes time."""
+    compiled = []
+
+    def note(event, seconds, **_):
+        if "/compile/" in event:
+            compiled.append(event)
+
+    jax.monitoring.register_event_duration_secs_listener(note)
+    monkeypatch.setattr(time, "perf_counter", lambda: float(len(compiled)))
+    try:
+        assert main(["transcribe", str(trained), str(files[0]), "--stream"]) == 0
+    finally:
+        jax.monitoring.unregister_event_duration_listener(note)
+    assert compiled and "real-time factor 0.000, second pass 0 ms" in capsys.readouterr().err
 
 
 def test_raw_audio_comes_through_a_pipe(trained, files, whole):

@@ -119,3 +119,21 @@ def test_pieces_are_joined_to_the_best_of_all_choices():
     assert found.peaks.tolist() == [0.5, 0.25] * 3
     nothing = Timed(Greedy()).join([])
     assert len(nothing.labels) == len(nothing.starts) == 0 and len(nothing.alternatives) == 1
+
+
+def test_labels_that_several_choices_of_pieces_spell_are_listed_once():
+    """Either of two pieces may hold the space between them, for instance."""
+
+    def piece(*alternatives):
+        kept = tuple(Alternative(np.array(labels, np.int32), score) for labels, score in alternatives)
+        times = np.arange(len(kept[0].labels))
+        return TimedLabels(kept[0].labels, times, times + 1, np.ones(len(times), np.float32), kept)
+
+    pieces = [
+        (0, piece(([3], -1.0), ([3, 2], -1.25), ([4], -3.0))),
+        (9, piece(([2, 5], -1.0), ([5], -1.25), ([6], -4.0))),
+    ]
+    found = Timed(Beam(4), 4).join(pieces)
+    assert found.labels.tolist() == [3, 2, 5]
+    kept = [(one.labels.tolist(), one.score) for one in found.alternatives]
+    assert kept == [([3, 2, 5], -2.0), ([3, 5], -2.25), ([3, 2, 2, 5], -2.25), ([4, 2, 5], -4.0)]

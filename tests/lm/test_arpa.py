@@ -80,6 +80,14 @@ def test_what_is_written_is_read(written, tmp_path, name):
     assert name.endswith(".gz") == ((tmp_path / "new" / name).read_bytes()[:2] == gzip.compress(b"")[:2])
 
 
+def test_what_cannot_be_written_leaves_nothing(written, tmp_path):
+    (tmp_path / "taken.arpa").mkdir()
+    before = sorted(tmp_path.iterdir())
+    with pytest.raises(OSError, match="taken.arpa'$") as caught:
+        write_arpa(read_arpa(written), tmp_path / "taken.arpa")
+    assert caught.value.filename == str(tmp_path / "taken.arpa") and sorted(tmp_path.iterdir()) == before
+
+
 def test_a_model_without_the_unknown_token_gets_an_impossible_one(written):
     written.write_text(TEXT.replace("-1.0\t<unk>\n", "").replace("1=5", "1=4"))
     assert read_arpa(written).log10_prob("never", []) == -99
@@ -94,6 +102,7 @@ def test_a_model_without_the_unknown_token_gets_an_impossible_one(written):
         ("-2\ta a", "-2\ta", "line 18 is not of an ARPA file: '-2\\ta'"),
         ("-2\ta a", "two\ta a", "line 18"),
         ("-0.25\t<s> a", "-0.25\t<s> b", "has '<s> a b', but not '<s> a'"),
+        ("-0.1\t<s> a b", "-0.1\t<s> a c", "has '<s> a c', but not 'c'"),
         ("</s>", "</S>", "has no </s>"),
         (
             "-0.375\ta b",

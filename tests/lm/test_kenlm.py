@@ -7,6 +7,7 @@ in which trigrams end.
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -80,8 +81,18 @@ def test_what_cannot_be_read_is_told_in_a_line(tmp_path, monkeypatch):
             read_ngrams(broken)
     with pytest.raises(UserError, match="none.bin: no such file"):
         read_ngrams(tmp_path / "none.bin")
+    os.mkfifo(tmp_path / "pipe")
+    for place, why in ((tmp_path, "a folder, and no file"), (tmp_path / "pipe", "no ordinary file but a pipe")):
+        for read in (read_ngrams, read_arpa):
+            with pytest.raises(UserError, match=f"{place}: {why}"):
+                read(place)
     with pytest.raises(UserError, match=r"probing.bin: .*hash tables.*give the ARPA file.*lmplz.*build_binary trie"):
         read_ngrams(FOLDER / "probing.bin")
+    # A large one is refused before it fills the memory.
+    shutil.copy(FOLDER / "probing.bin", broken)
+    os.truncate(broken, 2**42)
+    with pytest.raises(UserError, match="hash tables"):
+        read_ngrams(broken)
     monkeypatch.setattr(kenlm, "MOST", 100)
     with pytest.raises(UserError, match="285 n-grams, at most 100 are read"):
         read_kenlm(FOLDER / "trie.bin")

@@ -92,7 +92,7 @@ class FusionFiles:
     def open(self, tokenizer: Tokenizer, normalizer: Normalizer) -> Fused:
         """Read the files for a run's labels.
 
-        Describes each n-gram model in a line on stderr. Raises `UserError` where a file is missing, broken, too large,
+        Describes each n-gram model in a line on stderr, and says where hot words count as whole texts alone. Raises `UserError` where a file is missing, broken, too large,
         or made for another tokenizer, where most of its words or a hot word cannot be spelled, and where it is unclear
         whether a model is over words or over labels.
         """
@@ -100,8 +100,12 @@ class FusionFiles:
         if self.lm is not None:
             lm, names["lm"] = open_lm(self.lm, tokenizer, normalizer, self.lm_level, "--lm-level")
         if self.hot_words is not None:
-            phrases = read_hot_words(self.hot_words, normalizer)
-            hot_words = HotWords.of(phrases, spellings(tokenizer), phrases)
+            phrases, written = read_hot_words(self.hot_words, normalizer), spellings(tokenizer)
+            hot_words = HotWords.of(phrases, written, phrases)
+            if not any(" " in spelling for spelling in written):
+                _say(
+                    f"{self.hot_words}: no label of the run separates words, so a hot word only counts as a whole text"
+                )
             names["hot_words"] = self.hot_words.name
         if self.rescore is not None:
             model, names["rescorer"] = open_lm(
@@ -167,7 +171,7 @@ def find_level(model: Arpa, path: Path, tokenizer: Tokenizer, option: str) -> Le
     if not foreign and not any(SPACE in label for label in labels):
         return "label"
     letters = set("".join(spellings(tokenizer)))
-    spelled = [token for token in tokens if letters.issuperset(token)]
+    spelled = {token for token in tokens if letters.issuperset(token)}
     longest = max(map(len, spellings(tokenizer)))
     if not spelled or any(token in spelled or len(token) > longest for token in foreign):
         return "word"

@@ -7,6 +7,7 @@ import re
 import sys
 from pathlib import Path
 
+from joint_st import storage
 from joint_st.data.normalizers import Normalizer
 from joint_st.distributed.peers import current
 from joint_st.errors import UserError
@@ -24,8 +25,8 @@ def read_hot_words(path: Path, normalizer: Normalizer) -> dict[str, float]:
     Names on stderr the lines that are empty once normalised. Raises `UserError` where there is no such file, where it
     is not text or has no word, and for an invalid weight.
     """
-    if not path.is_file():
-        raise UserError(f"{path}: no such file")
+    if why := storage.why_no_file(path):
+        raise UserError(f"{path}: {why}")
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except UnicodeDecodeError:

@@ -45,7 +45,7 @@ class HotWords(NamedTuple):
         Raises `UserError` where a phrase cannot be spelled, and where there are too many.
         """
         phrases = sorted(set(phrases))
-        letters = set("".join(spellings)) | {" "}
+        letters = set("".join(spellings))
         for phrase in phrases:
             if not letters.issuperset(phrase):
                 raise UserError(f"the hot word {phrase!r} cannot be spelled by the run's tokenizer; remove it")

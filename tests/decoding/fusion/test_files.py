@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -11,12 +13,12 @@ from joint_st.data.normalizers import normalizer
 from joint_st.data.tokenizers import Characters
 from joint_st.decoding.decoders import Beam, fingerprint
 from joint_st.decoding.fusion import Weights, build
-from joint_st.decoding.fusion.build import FusionFiles, open_lm
+from joint_st.decoding.fusion.build import FusionFiles, find_level, open_lm
 from joint_st.decoding.fusion.hot_word_file import read_hot_words
 from joint_st.decoding.fusion.word_lm import WordLM
 from joint_st.decoding.rescoring import RescoringWeights
 from joint_st.errors import UserError
-from joint_st.lm.arpa import write_arpa
+from joint_st.lm.arpa import Arpa, NGramScores, write_arpa
 from joint_st.lm.estimate import estimate
 
 ENGLISH = normalizer("english")
@@ -63,6 +65,24 @@ def test_penalties_that_are_not_the_default_are_in_names_and_fingerprints(made):
     assert found[10.0, 10.0].startswith(f"beam 16, {lm}, rescored by {lm}, 8 candidates, ")
     assert found[3.0, 10.0].startswith(f"beam 16, {lm} unknown penalty 3, rescored by {lm}, 8 candidates, ")
     assert found[10.0, 0.0].startswith(f"beam 16, {lm}, rescored by {lm} unknown penalty 0, 8 candidates, ")
+
+
+def test_many_tokens_are_not_compared_with_one_another():
+    compared = 0
+
+    class Token(str):
+        __hash__ = str.__hash__
+
+        def __eq__(self, other):
+            nonlocal compared
+            compared += 1
+            return str.__eq__(self, other)
+
+    tokens = [Token(token) for token in [*"0123456789", *map("".join, itertools.product("abc", repeat=5))]]
+    model = Arpa(({(token,): NGramScores(-1.0, 0.0) for token in tokens},))
+    compared = 0
+    assert find_level(model, Path("lm.arpa"), LETTERS, "--lm-level") == "word"
+    assert compared < 5 * len(tokens)
 
 
 def test_words_of_one_letter_may_be_labels_and_the_flag_says_which(made):
@@ -126,6 +146,15 @@ def test_hot_words_and_their_weights(tmp_path, capsys):
     assert capsys.readouterr().err == f"{path}:4: '北京' is left out: the normaliser english v2 leaves nothing of it\n"
 
 
+def test_hot_words_of_labels_without_a_space_are_told(tmp_path, capsys):
+    path = tmp_path / "hot.txt"
+    path.write_text("ab\n", encoding="utf-8")
+    told = f"{path}: no label of the run separates words, so a hot word only counts as a whole text\n"
+    for labels, said in (("abc", told), (" abc", "")):
+        FusionFiles(None, path).open(Characters(labels), ENGLISH)
+        assert capsys.readouterr().err == said
+
+
 @pytest.mark.parametrize(
     "text, message",
     [
@@ -144,6 +173,11 @@ def test_mistakes_in_hot_words(tmp_path, text, message):
     path.write_text(text, encoding="utf-8")
     with pytest.raises(UserError, match=f"hot.txt{message}"):
         read_hot_words(path, ENGLISH)
+
+
+def test_a_folder_holds_no_hot_words(tmp_path):
+    with pytest.raises(UserError, match=f"{tmp_path}: a folder, and no file"):
+        read_hot_words(tmp_path, ENGLISH)
 
 
 def test_many_lines_without_words_are_named_in_part(tmp_path, capsys):

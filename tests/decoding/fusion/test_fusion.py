@@ -122,6 +122,9 @@ def test_what_does_not_fit_the_labels(monkeypatch):
         WordLM.of(estimate(WORDS, 2), ["", "\u2047", "a b"])
     with pytest.raises(UserError, match="'abc' cannot be spelled"):
         HotWords.of(["a", "abc"], LETTERS)
+    with pytest.raises(UserError, match="'a b' cannot be spelled"):
+        HotWords.of(["ab", "a b"], LETTERS[:-1])
+    HotWords.of(["ab"], LETTERS[:-1])
     monkeypatch.setattr("joint_st.decoding.fusion.hot_words.MOST", 10)
     with pytest.raises(UserError, match="2 hot words need a table of 25 cells; at most 10"):
         HotWords.of(["ab", "b"], LETTERS)

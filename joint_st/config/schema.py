@@ -2,30 +2,17 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import pydantic
 from pydantic import Field
 
 from joint_st.config.registry import follow, registered
-from joint_st.config.sections.base import Section, clash
+from joint_st.config.sections.base import Section, Unused, clash
 from joint_st.config.sections.conditioning import ConditioningConfig
 from joint_st.config.sections.data import DataConfig
 from joint_st.config.sections.heads import HeadsConfig
 from joint_st.config.sections.losses import LossesConfig
 from joint_st.config.sections.model import ModelConfig, SpecAugmentConfig, TextConfig
 from joint_st.config.sections.training import EvaluationConfig, OptimizerConfig, ParallelConfig, TrainingConfig
-
-
-class Unused(NamedTuple):
-    """A field that has a value, and that nothing trains on."""
-
-    path: str
-    why: str
-    do: str
-
-    def __str__(self) -> str:
-        return f"{self.path}: {self.why}; {self.do}"
 
 
 class Config(Section):
@@ -169,11 +156,8 @@ class Config(Section):
         if data.text_batch_size and not self._learns_from_text:
             why = f"{data.text_batch_size} sentences a step, and no loss trains on them"
             return (Unused("data.text_batch_size", why, f"set {weight} above 0, or it to 0"),)
-        if self.losses.reconstruction.enabled and not (self.losses.reconstruction.paired or data.text_batch_size):
-            why = "it has a weight, and there is no text to reconstruct"
-            done = "set losses.reconstruction.paired or data.text_batch_size above 0, or its weights to 0"
-            return (Unused("losses.reconstruction", why, done),)
-        return ()
+        sections = (getattr(self.losses, name) for name in registered("losses"))
+        return tuple(unused for section in sections for unused in section.unused(self))
 
 
 follow(Config)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator
-from typing import Any, ClassVar, get_args, get_origin
+from typing import Any, ClassVar, NamedTuple, get_args, get_origin
 
 import pydantic
 import pydantic_core
@@ -128,6 +128,17 @@ def _mentioned(annotation: Any) -> Iterator[Any]:
     yield annotation
     for argument in get_args(annotation):
         yield from _mentioned(argument)
+
+
+class Unused(NamedTuple):
+    """A field that has a value, and that nothing trains on."""
+
+    path: str
+    why: str
+    do: str
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.why}; {self.do}"
 
 
 def clash(path: str, message: str) -> pydantic_core.PydanticCustomError:

@@ -11,7 +11,7 @@ import pydantic
 from pydantic import Field
 
 from joint_st.config.registry import group, register
-from joint_st.config.sections.base import OneOf, Section, clash
+from joint_st.config.sections.base import OneOf, Section, Unused, clash
 from joint_st.kinds import ALIGNMENTS
 
 
@@ -66,6 +66,10 @@ class LossConfig(Section):
 
     def check(self, config) -> None:
         """Raise `clash` with the full path of a field where the section does not fit the rest of a `Config`."""
+
+    def unused(self, config) -> tuple[Unused, ...]:
+        """Return the fields of the section that have a value and do nothing in a `Config`."""
+        return ()
 
 
 @register("losses.ctc")
@@ -148,6 +152,13 @@ class ReconstructionConfig(LossConfig):
                 f"{self.streaming:g}, and text at model.text_depth {model.text_depth} enters above the streaming head, which "
                 f"reads the output of layer {model.streaming_layers}; set it to 0, or lower the depth",
             )
+
+    def unused(self, config):
+        if not self.enabled or self.paired or config.data.text_batch_size:
+            return ()
+        why = "it has a weight, and there is no text to reconstruct"
+        done = "set losses.reconstruction.paired or data.text_batch_size above 0, or its weights to 0"
+        return (Unused("losses.reconstruction", why, done),)
 
 
 @register("losses.consistency")

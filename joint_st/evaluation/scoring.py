@@ -82,7 +82,7 @@ def score_files(
     how = {"id_key": rules.id_key, "folder": reference.parent}
     expected = read_transcripts(reference, rules.reference_form, keys=keys, flag="--ref-format", **how)
     keys = (rules.key,) if rules.key else HYPOTHESIS_KEYS
-    files = [read_transcripts(path, rules.form, keys=keys, **how) for path in hypotheses]
+    files = [read_transcripts(path, rules.form, keys=keys, reference=expected, **how) for path in hypotheses]
     references, systems = {}, []
     for file in files:
         if expected.form == "stm":

@@ -17,8 +17,9 @@ from __future__ import annotations
 import json
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple
 
 from joint_st import storage
@@ -43,7 +44,7 @@ class Said(NamedTuple):
     """A text, or a word of one."""
 
     id: str
-    """Name of the utterance; in a CTM and an STM, of the recording and its channel."""
+    """Name of the utterance; in a CTM and an STM, of the recording, with the channel where it has several."""
     text: str
     line: int
     """Number of its line, from 1."""
@@ -67,6 +68,8 @@ class TranscriptFile(NamedTuple):
     """How it was read, for a title: `jsonl, key text`."""
     said: list[Said]
     """In the order of the file; words of a CTM by recording and time."""
+    channels: Mapping[str, set[str]] = MappingProxyType({})
+    """Channels of each recording of a CTM or an STM."""
 
     def texts(self) -> dict[str, str]:
         """Return the text of each utterance in the order of the file; raises `UserError` that names ids which occur
@@ -104,13 +107,15 @@ def read_transcripts(
     id_key: str | None = None,
     folder: Path | None = None,
     flag: str = "--format",
+    reference: TranscriptFile | None = None,
 ) -> TranscriptFile:
     """Read a file.
 
     form: one of `FORMATS`; None to tell it from the ending or the content. keys: keys of the text in JSON lines, of
     which the first that the first line has is used. id_key: key of the id; by default `id`, or `audio_filepath` without
     its ending, with `@offset` if there is an offset, relative to `folder` if it is inside. flag: the option for the
-    format, for messages. Raises `UserError` that names a line in another format.
+    format, for messages. reference: what the file is scored against, whose names recordings with channels get. Raises
+    `UserError` that names a line in another format.
     """
     lines = list(_lines(path))
     how = form
@@ -122,9 +127,13 @@ def read_transcripts(
     said = [one for number, line in lines for one in _READERS[form](path, number, line)]
     if form == "ctm":
         said.sort(key=lambda one: (one.id, one.start))
+    channels: dict[str, set[str]] = defaultdict(set)
     if form in ("ctm", "stm"):
-        said = _name_recordings(path, said)
-    return TranscriptFile(path, form, how, said)
+        for one in said:
+            recording, channel = one.id.split()
+            channels[recording].add(channel)
+        said = _name_recordings(path, said, channels, reference.channels if reference else {})
+    return TranscriptFile(path, form, how, said, dict(channels))
 
 
 def _lines(path: Path) -> Iterator[tuple[int, str]]:
@@ -258,19 +267,22 @@ def _refuse_alternatives(path: Path, number: int, text: str) -> None:
         raise UserError(f"{path}:{number}: alternatives in braces are not scored; keep one of them")
 
 
-def _name_recordings(path: Path, said: list[Said]) -> list[Said]:
-    """Return the same, named by the recording alone where it has one channel.
+def _name_recordings(
+    path: Path, said: list[Said], channels: Mapping[str, set[str]], expected: Mapping[str, set[str]]
+) -> list[Said]:
+    """Return the same, named by the recording alone where it has one channel, in the reference if that has the recording.
 
-    Raises `UserError` where that gives two recordings, or channels of them, one name.
+    channels: those of this file by recording; expected: those of the reference. Of several channels of a recording that
+    has one in the reference, that one has the recording's name. Raises `UserError` where two recordings, or channels of
+    them, get one name.
     """
-    channels = defaultdict(set)
-    for one in said:
-        recording, channel = one.id.split()
-        channels[recording].add(channel)
 
     def name(id: str) -> str:
-        recording = id.split()[0]
-        return recording if len(channels[recording]) == 1 else id.replace(" ", "-")
+        recording, channel = id.split()
+        own = channels[recording]
+        wanted = expected.get(recording, own)
+        alone = len(wanted) == 1 and (len(own) == 1 or channel in wanted)
+        return recording if alone else f"{recording}-{channel}"
 
     first: dict[str, Said] = {}
     for one in said:

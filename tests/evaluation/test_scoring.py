@@ -193,6 +193,26 @@ def test_a_recording_and_a_channel_of_another_one_do_not_get_one_name(tmp_path, 
     assert (row["utterances"], row["substitutions"]) == (3, 1)
 
 
+def test_a_channel_that_one_file_alone_has_leaves_the_names_of_the_others(tmp_path, capsys):
+    two, one = tmp_path / "two.stm", tmp_path / "one.stm"
+    two.write_text("call A eva 0 1 one two\ncall B bob 0 1\n")
+    one.write_text("call A eva 0 1 one two\n")
+    left, both = tmp_path / "left.ctm", tmp_path / "both.ctm"
+    left.write_text("call A 0.1 0.2 one\ncall A 0.5 0.2 two\n")
+    both.write_text(left.read_text() + "call B 0.5 0.2 uh\n")
+    for ref, hyp, flag, counts in (
+        (two, left, "--missing-as-empty", [0, 1, 0]),
+        (one, both, "--ignore-others", [0, 0, 1]),
+    ):
+        assert main(["score", str(ref), str(hyp)]) == 2
+        assert "1 id (call-B" in capsys.readouterr().err
+        [row] = run(ref, hyp, flag, tmp_path=tmp_path)["systems"]
+        assert [row["wer"], row["missing"], row["others"]] == counts
+    (tmp_path / "other.ctm").write_text(left.read_text().replace(" A ", " 1 "))
+    [row] = run(one, tmp_path / "other.ctm", tmp_path=tmp_path)["systems"]
+    assert row["wer"] == 0, "where both have one channel, its name does not matter"
+
+
 def test_missing_other_and_double_ids_are_named_and_can_be_allowed(tmp_path, capsys):
     ref = jsonl(tmp_path / "ref.jsonl", {"a": "one two", "b": "three", "c": "four"})
     some = jsonl(tmp_path / "some.jsonl", {"a": "one two", "d": "five"})

@@ -130,8 +130,16 @@ def test_every_command_has_examples(capsys):
         assert f"joint-st {' '.join(command)}" in capsys.readouterr().out.split("example")[1]
 
 
-def test_help_of_a_config_shows_its_docstring_and_its_fields(capsys, config):
-    assert main(["train", str(config), "--model.width", "256", "--help"]) == 0
+def test_with_is_in_the_usage_of_the_command_that_takes_it(capsys):
+    for command, usage in ((["--help"], "joint-st [-h] [--with FILE]"), (["data", "--help"], "joint-st data [-h]")):
+        with pytest.raises(SystemExit):
+            main(command)
+        assert capsys.readouterr().out.startswith(f"usage: {usage} COMMAND ...\n")
+
+
+@pytest.mark.parametrize("command", ["train", "doctor"])
+def test_help_of_a_config_shows_its_docstring_and_its_fields(command, capsys, config):
+    assert main([command, str(config), "--model.width", "256", "--help"]) == 0
     out = capsys.readouterr().out
     assert "A small config.\n\nWER 3 %." in out
     assert "--model.width INTEGER   = 256\n      Width of every layer (D)." in out

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from joint_st import storage
-from joint_st.cli.options import config_argument, process_arguments, quiet_libraries
+from joint_st.cli.options import config_argument, load_config, process_arguments, quiet_libraries
 from joint_st.cli.parser import OVERRIDES, Commands
 
 
@@ -43,7 +43,7 @@ def add(commands: Commands) -> None:
 
 def _doctor(options: argparse.Namespace) -> None:
     if options.help:
-        options.parser.print_help()
+        load_config(options)
         return
     quiet_libraries()
     from joint_st.doctor.doctor import doctor

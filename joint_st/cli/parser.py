@@ -102,7 +102,8 @@ class Commands:
             prog=parser.prog, metavar="COMMAND", help=argparse.SUPPRESS, required=True
         )
         # Written by hand, because argparse breaks its own list of subcommands over two lines.
-        parser.usage = f"%(prog)s [-h] [{WITH} FILE] COMMAND ..."
+        first = f" [{WITH} FILE]" if WITH in parser.own_options() else ""
+        parser.usage = f"%(prog)s [-h]{first} COMMAND ..."
         parser.epilog = "commands:"
 
     def add(self, name: str, summary: str, examples: str, usage: str | None = None, config_type: str = "") -> Parser:

@@ -4,7 +4,8 @@
     python -m benchmarks.quickstart runs/quickstart --json benchmarks/results/quickstart.json
 
 A 3-gram of the run's own texts and an LSTM over their letters are made in a separate folder (`--work`). They are kept
-from one call to the next, and so are the tables, so that a stopped call continues. Weights are tuned on the dev split.
+from one call to the next, and so are the tables, so that a stopped call continues; a folder of another run, or of other
+weights of this one, is refused. Weights are tuned on the dev split.
 It takes about a quarter of an hour on 2 CPU cores. The file holds the rows as `joint-st evaluate --json` writes them,
 each with the command that printed it, and the machine.
 """
@@ -23,6 +24,9 @@ import jax
 
 from benchmarks import machine
 from benchmarks.machine import CHECKOUT
+from joint_st import storage
+from joint_st.evaluation.origin import identity
+from joint_st.runs.directory import RunDirectory
 
 
 def joint_st(*arguments) -> None:
@@ -30,6 +34,22 @@ def joint_st(*arguments) -> None:
     print(f"\n$ joint-st {' '.join(map(str, arguments))}", flush=True)
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(CHECKOUT), os.environ.get("PYTHONPATH", "")])}
     subprocess.run([sys.executable, "-m", "joint_st", *map(str, arguments)], check=True, env=environment)
+
+
+def claim(work: Path, run: Path) -> None:
+    """Make a folder for the numbers of a run's best checkpoint; ends with one line where it holds those of another one."""
+    directory = RunDirectory(run)
+    step = max(directory.best_steps(), default=0)
+    made_of = f"{run.resolve()} step {step} {identity(directory, step)}\n"
+    file = work / "made_of.txt"
+    if file.exists():
+        there = file.read_text(encoding="utf-8")
+    else:
+        there = "an unknown run" if work.is_dir() and any(work.iterdir()) else made_of
+    if there != made_of:
+        sys.exit(f"{work}: has the numbers of {there.strip()}, and not of {made_of.strip()}; remove it, or give --work")
+    work.mkdir(parents=True, exist_ok=True)
+    file.write_text(made_of, encoding="utf-8")
 
 
 def main():
@@ -40,7 +60,7 @@ def main():
     parser.add_argument("--figure", type=Path, help="file to copy the figure of the layers to")
     arguments = parser.parse_args()
     run, work = arguments.run, arguments.work or arguments.run.parent / "quickstart_numbers"
-    work.mkdir(parents=True, exist_ok=True)
+    claim(work, run)
     ngram, lstm = work / "lm.arpa", work / "lstm"
     if not ngram.exists():
         joint_st("data", "ngram", run, "--order", 3, "--level", "word", "--out", ngram)
@@ -76,7 +96,7 @@ def main():
     joint_st("analyze", run, "--json", work / "layers.json")
     layers = json.loads((work / "layers.json").read_text())
     if arguments.figure:
-        (figure,) = sorted((run / "analysis").glob("*_layers.png"))[-1:]
+        figure = max((run / "analysis").glob("*_layers.png"), key=storage.modified)
         arguments.figure.write_bytes(figure.read_bytes())
     for row in [*rows, *streams, *layers]:
         row.pop("run", None)

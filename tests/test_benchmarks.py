@@ -7,13 +7,16 @@ import ast
 import importlib
 import importlib.util
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from benchmarks import robustness, side_by_side
+from benchmarks import quickstart, robustness, side_by_side
 from benchmarks.side_by_side import WARM_UPS, Rows, compared, take_turns
+from joint_st import storage
+from joint_st.runs import checksums
 from tests.tiny import CHECKOUT
 
 SCRIPTS = sorted((CHECKOUT / "benchmarks").rglob("*.py"))
@@ -125,3 +128,26 @@ def test_robustness_is_written_before_it_is_shown(monkeypatch, tmp_path):
         robustness.main()
     [found] = json.loads(file.read_text())["rows"]
     assert (found["run"], found["data"], found["wer"], found["relative"]) == ("a", "test", 0.0, None)
+
+
+def test_numbers_of_the_quickstart_are_of_one_run_and_its_weights(tmp_path):
+    run, work = tmp_path / "runs" / "one", tmp_path / "numbers"
+
+    def train(wer: float) -> None:
+        facts = run / "checkpoints" / "6" / "facts" / "metadata"
+        facts.parent.mkdir(parents=True, exist_ok=True)
+        facts.write_text(json.dumps({"wer": wer}))
+        checksums.write(run / "checkpoints" / "6", dict(storage.checksums(run / "checkpoints" / "6")))
+
+    train(0.5)
+    for _ in range(2):
+        quickstart.claim(work, run)
+    shutil.copytree(run, run.with_name("two"))
+    with pytest.raises(SystemExit, match="runs/two step 6"):
+        quickstart.claim(work, run.with_name("two"))
+    train(0.4)
+    with pytest.raises(SystemExit, match="remove it, or give --work"):
+        quickstart.claim(work, run)
+    (work / "made_of.txt").rename(work / "greedy_streaming.json")
+    with pytest.raises(SystemExit, match="an unknown run"):
+        quickstart.claim(work, run)

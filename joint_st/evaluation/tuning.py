@@ -42,8 +42,8 @@ GRID_STEP = 0.05
 """Step of the weight in a grid; the steps of the bonus are twice as large for labels, and four times for words."""
 GRID_POINTS = 41
 """Number of points along each axis of the first grid."""
-LARGEST = 20.0
-"""Largest weight that a grid may grow to."""
+LARGEST = 32.0
+"""Largest weight of the largest grid."""
 
 STRETCH = 1.5
 """Factor by which the best point is moved outwards when the search no longer moves."""
@@ -188,19 +188,23 @@ class References:
         self._texts = {name: list(one.texts()) for name, one in datasets.items()}
         texts = [text for texts in self._texts.values() for text in texts]
         self._metric = ranking_metric(config, texts)
-        self._length = len(PASSES) * sum(len(text.split() if self._metric == "wer" else text) for text in texts)
-        if not self._length:
+        self._heard: set[tuple[str, int]] = set()
+        if not any(text.split() for text in texts):
             raise UserError(f"--tune {self.names}: its transcripts hold no words; give another source")
 
     def errors(self, name: str, index: int, text: str) -> int:
         """Return the errors in a text as the hypothesis for an utterance."""
+        self._heard.add((name, index))
         said = self.datasets[name].normalizer(text)
         errors = count_errors(self._texts[name][index], said)[ALL]
         return errors.word_errors if self._metric == "wer" else errors.character_errors
 
     def print_rate(self, errors: int, what: str) -> None:
-        """Print the error rate of both heads together."""
-        print(f"{self.names}: {self._metric.upper()} {100 * errors / self._length:.1f} % with {what}", file=sys.stderr)
+        """Print the error rate of both heads together, over the utterances that could be read."""
+        texts = (self._texts[name][index] for name, index in self._heard)
+        length = len(PASSES) * sum(len(text.split() if self._metric == "wer" else text) for text in texts)
+        rate = f"{100 * errors / length:.1f} %" if length else "-"
+        print(f"{self.names}: {self._metric.upper()} {rate} with {what}", file=sys.stderr)
 
 
 class _Search:
@@ -271,17 +275,18 @@ class Lists(NamedTuple):
 
 
 def best_on_grid(scores, log_probs, counts, errors, bonus_steps: int) -> tuple[float, float, int]:
-    """Return the weight and the bonus with which the best-scored hypotheses of `lists` have the fewest errors, and
+    """Return the weight and the bonus with which the best-scored hypotheses of the lists have the fewest errors, and
     their number.
 
     bonus_steps: steps from one bonus to the next, in units of `GRID_STEP`. The smallest of equally good points is
-    taken; if it is at the upper edge of the weights, or at either edge of the bonuses, a grid twice as wide is tried.
+    taken; if it is at the upper edge of the weights, or at either edge of the bonuses, a grid twice as wide, with steps
+    twice as large, is tried too.
     """
     rows, wide = np.arange(len(errors)), 1
+    trials: dict[Point, int] = {}
     while True:
         weights = wide * GRID_STEP * np.arange(GRID_POINTS)
         bonuses = wide * bonus_steps * GRID_STEP * (np.arange(GRID_POINTS) - GRID_POINTS // 2)
-        trials = {}
         for weight, bonus in itertools.product(weights, bonuses):
             chosen = np.argmax(scores + weight * log_probs + bonus * counts, axis=1)
             trials[round(float(weight), 6), round(float(bonus), 6)] = int(errors[rows, chosen].sum())

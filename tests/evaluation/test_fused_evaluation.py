@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import shutil
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from joint_st.cli import main
-from joint_st.config import ManifestSource, load, override, save
+from joint_st.config import EvaluationConfig, ManifestSource, load, override, save
 from joint_st.data.normalizers import normalizer
 from joint_st.errors import UserError
 from joint_st.evaluation import tuning
@@ -213,6 +214,28 @@ def test_a_grid_of_rescoring_weights_finds_what_loops_find():
 
     assert errors_at(weight, bonus) == fewest
     assert fewest <= min(errors_at(w, b) for w in (0, 0.5, 1, 2) for b in (-2, 0, 2))
+
+
+def test_a_grid_grows_to_its_largest_weight():
+    # Each doubling of the grid, whose edge is the best point, wins one utterance more.
+    thresholds = np.array([1.97, 3.95, 7.9, 15.8, 31.5, 63])
+    scores, log_probs = np.stack([np.zeros(6), -thresholds], axis=1), np.tile([-1.0, 0.0], (6, 1))
+    found = tuning.best_on_grid(scores, log_probs, np.zeros((6, 2)), np.tile([1, 0], (6, 1)), 4)
+    assert found == (tuning.LARGEST, 0, 1)
+
+
+def test_a_wider_grid_does_not_lose_the_best_point_of_the_one_before():
+    # The first utterance needs a weight at the edge of the first grid, the second one a bonus between steps of the next.
+    rows = [{0: (0, -1, 0, 1), 1: (-1.97, 0, 0, 0)}, {0: (0, 0, 0, 1), 1: (-0.1, 0, 1, 0), 2: (-0.4, 0, 2, 1)}]
+    assert tuning.best_on_grid(*tuning.Lists.of(rows), 4) == (2.0, 0.2, 0)
+
+
+def test_the_rate_is_that_of_utterances_that_can_be_read(capsys):
+    dataset = SimpleNamespace(texts=lambda: ["one two", "three four five"], normalizer=str.strip)
+    references = tuning.References({"dev": dataset}, EvaluationConfig())
+    errors = sum(references.errors("dev", 0, text) for text in ("one too", "one two"))  # a text for each head
+    references.print_rate(errors, "a weight")
+    assert "WER 25.0 % with a weight" in capsys.readouterr().err, "one of four words, and not of ten"
 
 
 def test_trials_go_on_until_the_best_lies_within_them():

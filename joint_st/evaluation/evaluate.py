@@ -348,7 +348,7 @@ def evaluate_checkpoints(
         how = (splits, plain, long.seconds, trained.look_ahead_ms)
         origin = origin_of(trained.run, trained.step, str(trained.normalizer), *how)
 
-        def hear(sets: Mapping[str, Dataset], trained=trained, unread=unread, clocks=clocks) -> list[ScoredUtterance]:
+        def hear(sets: Mapping[str, Dataset], clocks: Mapping[str, Clock], trained=trained, unread=unread) -> list:
             scored = []
             for name, dataset in sets.items():
                 dataset.hashes = {}
@@ -377,7 +377,7 @@ def evaluate_checkpoints(
             return scored
 
         with jax.set_mesh(trained.mesh):
-            scored, judged = hear(datasets), hear(judging)
+            scored, judged = hear(datasets, clocks), hear(judging, {})
         confidences = None
         if spell:
             scored, confidences = judge_confidences(

@@ -14,6 +14,7 @@ import rich
 from PIL import Image
 
 from joint_st.cli import main
+from joint_st.cli.options import read_sources
 from joint_st.data.normalizers import normalizer
 from joint_st.evaluation import evaluate
 from joint_st.evaluation.calibration import expected_calibration_error, first_half
@@ -171,6 +172,13 @@ def halved(talkative, spoken, tmp_path, capsys) -> tuple[str, str]:
         path.write_text("".join(json.dumps(line) + "\n" for line in some))
         sources.append(f"{name}={path}")
     return tuple(sources)
+
+
+def test_the_clock_of_a_split_leaves_out_data_of_its_name_to_calibrate_on(talkative, halved):
+    data, calibrate = (read_sources([one.replace(one[0], "same", 1)]) for one in halved)
+    [found] = evaluate.evaluate_checkpoints(talkative, ["best"], data, calibrate=calibrate)
+    seconds = sum(one.seconds for one in found.utterances if one.head == "streaming")
+    assert found.clocks["same"].audio == pytest.approx(seconds)
 
 
 def test_evaluate_calibrates_and_transcribe_uses_it(talkative, halved, spoken, tmp_path, capsys):

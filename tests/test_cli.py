@@ -398,6 +398,29 @@ def test_a_mistake_is_one_line_and_status_2(capsys, config, run, arguments, line
     assert err.count("\n") == 1
 
 
+@pytest.mark.parametrize("place", ["", ".", ".."])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        "analyze run --json",
+        "compare a b --json",
+        "compile {config} --topology v5e:2x4 --json",
+        "confusions run --output",
+        "doctor {config} --json",
+        "evaluate run --json",
+        "evaluate run --jsonl",
+        "score {config} {config} --json",
+        *(f"sweep a.py --{form}" for form in ("json", "markdown", "csv", "plot")),
+    ],
+)
+def test_a_folder_is_no_file_to_write(arguments, place, capsys, config):
+    assert main([*arguments.format(config=config).split(), place]) == 2
+    _, err = capsys.readouterr()
+    what = f"{place!r} is a folder" if place else "'' is empty"
+    assert err.startswith(f"joint-st: error: argument {arguments.split()[-1]}: {what}; name a file")
+    assert err.count("\n") == 1
+
+
 @pytest.mark.parametrize(
     ("arguments", "command"),
     [

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import argparse
 
-from joint_st import storage
 from joint_st.cli.options import quiet_libraries, read_sources, run_arguments
-from joint_st.cli.parser import Commands, count
+from joint_st.cli.parser import Commands, count, output_file
 
 
 def add(commands: Commands) -> None:
@@ -32,7 +31,7 @@ def add(commands: Commands) -> None:
         default=200,
         help="largest number of utterances to analyze; %(default)s by default",
     )
-    analyze.add_argument("--json", metavar="FILE", type=storage.path, help="write the table as a list of rows")
+    analyze.add_argument("--json", metavar="FILE", type=output_file, help="write the table as a list of rows")
     analyze.set_defaults(run=_analyze)
 
 

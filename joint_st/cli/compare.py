@@ -13,7 +13,7 @@ from joint_st.cli.options import (
     read_decoders,
     read_sources,
 )
-from joint_st.cli.parser import Commands
+from joint_st.cli.parser import Commands, output_file
 from joint_st.errors import UserError
 
 
@@ -45,7 +45,7 @@ def add(commands: Commands) -> None:
         "--decoder", choices=DECODERS, nargs="+", default=["greedy"], help="one or several decoders; greedy by default"
     )
     beam_arguments(compare)
-    compare.add_argument("--json", metavar="FILE", type=storage.path, help="write the table as a list of rows")
+    compare.add_argument("--json", metavar="FILE", type=output_file, help="write the table as a list of rows")
     compare.set_defaults(run=_compare)
 
 

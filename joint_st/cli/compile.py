@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import argparse
 
-from joint_st import storage
 from joint_st.cli.options import config_argument, load_config, quiet_libraries
-from joint_st.cli.parser import MOST, OVERRIDES, Commands, count, number
+from joint_st.cli.parser import MOST, OVERRIDES, Commands, count, number, output_file
 
 
 def add(commands: Commands) -> None:
@@ -46,7 +45,7 @@ def add(commands: Commands) -> None:
         help="price of an hour of one chip, in any currency: prints what the run costs at least",
     )
     ahead.add_argument(
-        "--json", metavar="FILE", type=storage.path, help="write the result as JSON; sizes are bytes on a chip"
+        "--json", metavar="FILE", type=output_file, help="write the result as JSON; sizes are bytes on a chip"
     )
     ahead.set_defaults(run=_compile)
 

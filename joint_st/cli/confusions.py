@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import argparse
 
-from joint_st import storage
 from joint_st.cli.options import quiet_libraries, read_sources, run_arguments
-from joint_st.cli.parser import Commands
+from joint_st.cli.parser import Commands, output_file
 
 
 def add(commands: Commands) -> None:
@@ -28,7 +27,7 @@ def add(commands: Commands) -> None:
     confusions.add_argument(
         "--output",
         metavar="FILE",
-        type=storage.path,
+        type=output_file,
         help="file of the counts, for `text.confusions` of a config; confusions.json in the run by default",
     )
     confusions.set_defaults(run=_confusions)

@@ -6,7 +6,7 @@ import argparse
 
 from joint_st import storage
 from joint_st.cli.options import config_argument, load_config, process_arguments, quiet_libraries
-from joint_st.cli.parser import OVERRIDES, Commands
+from joint_st.cli.parser import OVERRIDES, Commands, output_file
 
 
 def add(commands: Commands) -> None:
@@ -36,7 +36,7 @@ def add(commands: Commands) -> None:
         metavar="NAME",
         help="the TPU slice that the run is meant for, as in v5e:16x16, in place of the devices of this machine",
     )
-    doctor.add_argument("--json", metavar="FILE", type=storage.path, help="write the checks as a list of JSON objects")
+    doctor.add_argument("--json", metavar="FILE", type=output_file, help="write the checks as a list of JSON objects")
     process_arguments(doctor)
     doctor.set_defaults(run=_doctor)
 

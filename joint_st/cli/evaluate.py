@@ -23,7 +23,7 @@ from joint_st.cli.options import (
     stream_options,
     window_argument,
 )
-from joint_st.cli.parser import Commands, count
+from joint_st.cli.parser import Commands, count, output_file
 from joint_st.errors import UserError
 from joint_st.passes import PASSES
 
@@ -112,8 +112,8 @@ def add(commands: Commands) -> None:
         help="the same as --confidence, and find the temperature of each head and decoder on one half of these (by default "
         "the config's dev set), cut by speaker, judge it on the other half, and store it in the run for `transcribe`",
     )
-    evaluate.add_argument("--json", metavar="FILE", type=storage.path, help="write the table as a list of rows")
-    evaluate.add_argument("--jsonl", metavar="FILE", type=storage.path, help="write one line per utterance")
+    evaluate.add_argument("--json", metavar="FILE", type=output_file, help="write the table as a list of rows")
+    evaluate.add_argument("--jsonl", metavar="FILE", type=output_file, help="write one line per utterance")
     process_arguments(evaluate)
     evaluate.set_defaults(run=_evaluate, parser=evaluate)
 

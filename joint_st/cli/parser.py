@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import difflib
+import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NoReturn
@@ -196,6 +197,14 @@ def local_path(text: str) -> Path:
             f"{_shown(text)} is in a bucket; give a path on this machine, and copy it from there"
         )
     return storage.path(text)
+
+
+def output_file(text: str) -> Path:
+    """Parse an option that names a file to write, so that a folder is refused before anything is computed for it."""
+    path = storage.path(text)
+    if not storage.is_remote(path) and (not path.name or os.path.isdir(path)):
+        raise argparse.ArgumentTypeError(f"{_shown(text)} is {'a folder' if text else 'empty'}; name a file")
+    return path
 
 
 def number(least: float, most: float, unit: str = "number") -> Callable[[str], float]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from joint_st import storage
-from joint_st.cli.parser import Commands
+from joint_st.cli.parser import Commands, output_file
 from joint_st.errors import UserError
 
 FORMATS = ("jsonl", "trn", "ctm", "stm", "kaldi")
@@ -78,7 +78,7 @@ def add(commands: Commands) -> None:
         help="leave out utterances that REF lacks; an error without this",
     )
     score.add_argument(
-        "--json", metavar="FILE", type=storage.path, help="write the rows of the systems and of their differences"
+        "--json", metavar="FILE", type=output_file, help="write the rows of the systems and of their differences"
     )
     score.set_defaults(run=_score)
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from joint_st import storage
-from joint_st.cli.parser import Commands, count
+from joint_st.cli.parser import Commands, count, output_file
 from joint_st.errors import UserError
 
 
@@ -72,13 +71,13 @@ def add(commands: Commands) -> None:
         help="show the progress of the runs; on a terminal, until all have ended or Ctrl-C",
     )
     what.add_argument("--collect", action="store_true", help="train nothing, and print the table of the finished runs")
-    sweep.add_argument("--json", metavar="FILE", type=storage.path, help="write the table as a list of rows")
-    sweep.add_argument("--markdown", metavar="FILE", type=storage.path, help="write the table in Markdown")
-    sweep.add_argument("--csv", metavar="FILE", type=storage.path, help="write the table as CSV")
+    sweep.add_argument("--json", metavar="FILE", type=output_file, help="write the table as a list of rows")
+    sweep.add_argument("--markdown", metavar="FILE", type=output_file, help="write the table in Markdown")
+    sweep.add_argument("--csv", metavar="FILE", type=output_file, help="write the table as CSV")
     sweep.add_argument(
         "--plot",
         metavar="FILE",
-        type=storage.path,
+        type=output_file,
         help="draw the error rates as PNG, over the number that the arms override, or by arm if that is not a number",
     )
     sweep.set_defaults(run=_sweep)

@@ -81,6 +81,8 @@ def score_files(
     keys = (rules.reference_key,) if rules.reference_key else REFERENCE_KEYS
     how = {"id_key": rules.id_key, "folder": reference.parent}
     expected = read_transcripts(reference, rules.reference_form, keys=keys, flag="--ref-format", **how)
+    if not expected.said:
+        raise UserError(f"{reference}: has no transcripts; give a file that has some")
     keys = (rules.key,) if rules.key else HYPOTHESIS_KEYS
     files = [read_transcripts(path, rules.form, keys=keys, reference=expected, **how) for path in hypotheses]
     references, systems = {}, []

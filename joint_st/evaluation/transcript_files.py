@@ -306,17 +306,16 @@ def by_segment(reference: TranscriptFile, hypothesis: TranscriptFile) -> tuple[d
     segments = defaultdict(list)
     for one in reference.said:
         segments[one.id].append(one)
-    references, words = {}, defaultdict(list)
+    scored = [one for own in segments.values() for one in own if not one.ignored]
+    if len({(one.id, one.start, one.end) for one in scored}) < len(scored):
+        raise UserError(f"{reference.path}: two segments of one recording have the same times; keep one of them")
+    words, decimals = defaultdict(list), 2
 
     def name(segment: Said) -> str:
-        return f"{segment.id}-{segment.start:.2f}-{segment.end:.2f}"
+        return f"{segment.id}-{segment.start:.{decimals}f}-{segment.end:.{decimals}f}"
 
-    for own in segments.values():
-        for segment in own:
-            if not segment.ignored:
-                references[name(segment)] = segment.text
-    if len(references) != sum(not one.ignored for one in reference.said):
-        raise UserError(f"{reference.path}: two segments of one recording have the same times; keep one of them")
+    while len(references := {name(one): one.text for one in scored}) < len(scored):
+        decimals += 1  # until no two segments have one name
     for word in hypothesis.said:
         middle = (word.start + word.end) / 2
         own = segments.get(word.id)

@@ -193,6 +193,14 @@ def test_a_recording_and_a_channel_of_another_one_do_not_get_one_name(tmp_path, 
     assert (row["utterances"], row["substitutions"]) == (3, 1)
 
 
+def test_segments_that_differ_by_milliseconds_are_two(tmp_path):
+    ref, hyp = tmp_path / "ref.stm", tmp_path / "hyp.ctm"
+    ref.write_text("talk 1 eva 0.000 1.001 one two\ntalk 1 bob 0.002 1.004 three\n")
+    hyp.write_text("talk 1 0.1 0.1 one\n")
+    [row] = run(ref, hyp, tmp_path=tmp_path)["systems"]
+    assert [row[name] for name in ("deletions", "words", "utterances")] == [2, 3, 2]
+
+
 def test_a_channel_that_one_file_alone_has_leaves_the_names_of_the_others(tmp_path, capsys):
     two, one = tmp_path / "two.stm", tmp_path / "one.stm"
     two.write_text("call A eva 0 1 one two\ncall B bob 0 1\n")
@@ -280,13 +288,15 @@ def test_mistakes_are_one_line(name, content, what, tmp_path, capsys):
 
 def test_what_else_is_refused(tmp_path, capsys):
     ref = jsonl(tmp_path / "ref.jsonl", {"a": "one"})
-    stm = tmp_path / "ref.stm"
+    stm, empty = tmp_path / "ref.stm", tmp_path / "empty.trn"
     stm.write_text("talk 1 eva 0 1 one\n")
+    empty.write_text(";; nothing\n")
     for arguments, what in (
         ([ref, tmp_path / "absent.trn"], "absent.trn: no such file"),
         ([ref, ref, "--normalizer", "englisch"], "--normalizer: no normaliser 'englisch', perhaps 'english'"),
         ([ref, ref, "--normalizer", "english v7"], "--normalizer: no normaliser 'english v7', perhaps 'english v"),
         ([stm, ref], "ref.jsonl: jsonl; an STM needs the times of words: give a CTM"),
+        ([empty, ref], "empty.trn: has no transcripts"),
         ([ref], "HYP"),
     ):
         assert main(["score", *map(str, arguments)]) == 2

@@ -4,9 +4,11 @@
 
 glibc reads its settings when a process starts, so each way has processes of its own, in turns. `compiled here` is the
 step, with the settings, of a process that compiled it itself (`joint_st.training.compile_subprocess` says why that is slower); the
-others read it from the cache. The batch is a random one, as large as the config's, with the lengths of the quickstart's.
+others read it from the cache. The batch is a random one, as large as the config's, with the lengths of the
+quickstart's.
 
-The quickstart on 2 CPU cores, one round, on a batch of its corpus: without 310 ms, with 233 ms (0.752), compiled here 388 ms (1.254).
+The quickstart on 2 CPU cores, one round, on a batch of its corpus: without 310 ms, with 233 ms (0.752), compiled here
+388 ms (1.254).
 """
 
 from __future__ import annotations

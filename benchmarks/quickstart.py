@@ -37,7 +37,7 @@ def joint_st(*arguments) -> None:
 
 
 def claim(work: Path, run: Path) -> None:
-    """Make a folder for the numbers of a run's best checkpoint; ends with one line where it holds those of another one."""
+    """Make a folder for the numbers of a run's best checkpoint; ends with one line where it holds those of another."""
     directory = RunDirectory(run)
     step = max(directory.best_steps(), default=0)
     made_of = f"{run.resolve()} step {step} {identity(directory, step)}\n"

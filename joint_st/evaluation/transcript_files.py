@@ -270,7 +270,7 @@ def _refuse_alternatives(path: Path, number: int, text: str) -> None:
 def _name_recordings(
     path: Path, said: list[Said], channels: Mapping[str, set[str]], expected: Mapping[str, set[str]]
 ) -> list[Said]:
-    """Return the same, named by the recording alone where it has one channel, in the reference if that has the recording.
+    """Return the same, named by the recording alone where it has one channel, in the reference if it is there.
 
     channels: those of this file by recording; expected: those of the reference. Of several channels of a recording that
     has one in the reference, that one has the recording's name. Raises `UserError` where two recordings, or channels of

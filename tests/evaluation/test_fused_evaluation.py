@@ -225,7 +225,7 @@ def test_a_grid_grows_to_its_largest_weight():
 
 
 def test_a_wider_grid_does_not_lose_the_best_point_of_the_one_before():
-    # The first utterance needs a weight at the edge of the first grid, the second one a bonus between steps of the next.
+    # The first utterance needs a weight at the edge of the first grid, the second a bonus between steps of the next.
     rows = [{0: (0, -1, 0, 1), 1: (-1.97, 0, 0, 0)}, {0: (0, 0, 0, 1), 1: (-0.1, 0, 1, 0), 2: (-0.4, 0, 2, 1)}]
     assert tuning.best_on_grid(*tuning.Lists.of(rows), 4) == (2.0, 0.2, 0)
 

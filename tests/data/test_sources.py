@@ -1,3 +1,4 @@
+import io
 import json
 import os
 import pickle
@@ -9,6 +10,8 @@ import soundfile
 from joint_st.config import ManifestSource, TextSource
 from joint_st.data.audio import UnreadableAudio
 from joint_st.data.sources import Concatenated, open_source
+from joint_st.data.sources import lines as lines_module
+from joint_st.data.sources.lines import Lines
 from joint_st.errors import UserError
 
 LINE = {"audio_filepath": "a.wav", "duration": 0.5, "text": "a"}
@@ -159,6 +162,25 @@ def test_a_value_that_no_line_has_is_told(tmp_path):
 
     with pytest.raises(UserError, match="train.jsonl: no line has speaker a; correct the source's `where`"):
         len(chosen(speaker=("b", "a")))
+
+
+def test_places_of_many_lines_are_found_in_one_pass(tmp_path, monkeypatch):
+    path = tmp_path / "a.txt"
+    path.write_bytes(b"\xef\xbb\xbfa\n\n" + b"".join(b"b %d\n" % n + b"\n" * (n % 3) for n in range(400)) + b"c")
+    places = [number for number, line in enumerate(path.read_bytes().split(b"\n"), 1) if line]
+    lines, read = Lines(path), []
+
+    class Counting(io.FileIO):
+        def read(self, size=-1):
+            read.append(size)
+            return super().read(size)
+
+    assert len(lines) == len(places) == 402
+    monkeypatch.setattr(lines_module, "open", Counting, raising=False)
+    assert [lines.where(i) for i in range(402)] == [f"{path}:{number}" for number in places]
+    assert sum(read) < 2 * path.stat().st_size
+    for i in (401, 7, 7, 300, 0, 1):
+        assert lines.where(i) == f"{path}:{places[i]}"
 
 
 def test_a_missing_manifest_is_named(tmp_path):

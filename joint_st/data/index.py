@@ -291,17 +291,24 @@ def unique_ids(corpus: Corpus, hashes: np.ndarray) -> dict[int, str]:
             raise UserError(f"{places}: both have the id {entry.id!r}; give each utterance an id of its own")
         taken[entry.id] = row
     found: dict[int, str] = {}
+    numbers: dict[tuple[str, str], int] = {}  # the last one of each id, below which none is free
     ordered = hashes[order]
     for row, entry in entries.items():
         if not entry.full_id or count[entry.id] == 1:
             continue
-        id, number = entry.full_id, 1
+        same_ids = entry.id, entry.full_id
+        number = numbers.get(same_ids, 1)
+        id = _numbered(entry.full_id, number)
         while id in taken or (id != entry.id and _contains(ordered, _short_hash(_encoded(id)))):
             number += 1
-            id = f"{entry.full_id} ({number})"
-        taken[id] = row
+            id = _numbered(entry.full_id, number)
+        taken[id], numbers[same_ids] = row, number
         found[row] = id
     return found
+
+
+def _numbered(id: str, number: int) -> str:
+    return id if number == 1 else f"{id} ({number})"
 
 
 def _contains(ordered: np.ndarray, number: int) -> bool:

@@ -92,6 +92,8 @@ def test_any_line_ends_and_a_byte_order_mark_are_read(tmp_path):
         ({"text": "a"}, "audio_filepath is missing"),
         ({**LINE, "word_starts": 0.5}, "word_starts and word_ends must be lists of seconds"),
         ({**LINE, "word_starts": [0.1], "word_ends": [0.2, 0.3]}, "1 word_starts and 2 word_ends"),
+        ({**LINE, "word_starts": [0.1, 0.2]}, "2 word_starts and 0 word_ends; each word needs both"),
+        ({**LINE, "word_starts": None, "word_ends": [0.2]}, "0 word_starts and 1 word_ends; each word needs both"),
         ({**LINE, "word_starts": [800], "word_ends": [4000]}, "a word at 4000 of 0.5 s; word times are seconds"),
         ({"audio_filepath": "a.wav"}, "text is missing"),
         ({"audio_filepath": "a.wav", "text": None}, "text is None"),
@@ -152,6 +154,25 @@ def test_lines_are_chosen_by_the_values_of_their_keys(tmp_path):
     assert [chosen(synthetic=(value,)).entry(0).id for value in ("true", "false")] == ["a", "b"]
     path = write_manifest(tmp_path, [LINE | {"id": "a", "language": "de"}, LINE | {"id": "b", "language": "en"}])
     assert [chosen(lang=(value,)).entry(0).id for value in ("de", "en")] == ["a", "b"]
+
+
+def test_a_key_without_a_value_leaves_it_to_the_key_of_another_tool(tmp_path):
+    lines = [LINE | {"id": "a", "language": None, "lang": "de"}, LINE | {"id": "b", "language": "de", "lang": None}]
+    path = str(
+        write_manifest(tmp_path, [*lines, LINE | {"id": "c", "language": None}, LINE | {"id": "d", "lang": "en"}])
+    )
+    for key in ("language", "lang"):
+        found = open_source(ManifestSource(path=path, where={key: ("de",)}))
+        assert [(found.entry(i).id, found.entry(i).language) for i in range(len(found))] == [("a", "de"), ("b", "de")]
+        assert [open_source(ManifestSource(path=path, where={key: ("null",)})).entry(0).id] == ["c"]
+
+
+def test_names_may_be_numbers_and_zero_is_one(tmp_path):
+    write_audio(tmp_path / "a.wav", 4000)
+    lines = [LINE | {"id": "a", "speaker": 0, "noise": 0}, LINE | {"id": "b", "speaker": None}, LINE | {"id": "c"}]
+    corpus = open_manifest(write_manifest(tmp_path, lines))
+    assert [(corpus.entry(i).speaker, corpus.entry(i).noise) for i in range(3)] == [("0", "0"), ("", ""), ("", "")]
+    assert [corpus[i].speaker for i in range(3)] == ["0", "", ""]
 
 
 def test_a_value_that_no_line_has_is_told(tmp_path):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import itertools
 import logging
 import unicodedata
 from array import array
@@ -180,7 +181,11 @@ class Indexes:
             f"{key} {digest}" if key else "",
             lambda writer: (
                 {},
-                {"symbols": sorted(set().union(*(symbols_of(texts) for _, texts in _chunks(entries))))},
+                {
+                    "symbols": sorted(
+                        set(itertools.chain.from_iterable(symbols_of(texts) for _, texts in _chunks(entries)))
+                    )
+                },
             ),
         )
         return set(found.about["symbols"])

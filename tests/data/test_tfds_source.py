@@ -183,6 +183,7 @@ def test_the_data_dir_may_come_from_the_environment(data_dir, monkeypatch):
         ("toy speech!", "train", "no name of a TFDS dataset"),
         ("toy_speech", "trian", "no split 'trian'; it has text, train"),
         ("toy_speech", "train[:x%]", "no split"),
+        ("toy_speech", "train[5:2]", r"no split 'train\[5:2\]'"),
     ],
 )
 def test_what_is_not_there_is_named_in_one_line(data_dir, name, split, message):

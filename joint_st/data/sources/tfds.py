@@ -60,6 +60,7 @@ class Tfds:
         self._split = config.split
         try:
             source = builder.as_data_source(config.split)
+            len(source)  # of a slice that ends before it begins, such as train[5:2], it is an error
         except ValueError:
             splits = ", ".join(sorted(builder.info.splits))
             raise UserError(

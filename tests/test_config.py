@@ -299,6 +299,18 @@ def test_text_that_nothing_trains_on_is_named(changes, lines):
             {"data.train.0": {"kind": ["a"]}, "data.train.0.corpus": "b"},
             "data.train.0.kind = [\"a\"]: should be 'manifest', 'tfds' or 'text'",
         ),
+        (
+            {"data.train.0": "caf\udce9.jsonl", "model.width": "x"},
+            "data.train.0.path = caf\\xe9.jsonl: is not in UTF-8; give the file a name that is (and 1 more)",
+        ),
+        (
+            {"data.train.0": "a.jsonl", "data.train.0.where.id": "a,caf\udce9"},
+            'data.train.0.where = {"id": ["a", "caf\\udce9"]}: is not in UTF-8; give the file a name that is',
+        ),
+        (
+            {"training.init.include": "caf\udce9"},
+            'training.init.include = ["caf\\udce9"]: is not in UTF-8; give the file a name that is',
+        ),
         ({"sed": 1, "model.widht": 2}, "sed: unknown key (= 1); did you mean seed? (and 1 more)"),
     ],
     ids=str,

@@ -63,6 +63,7 @@ def test_a_value_is_taken_as_is_or_parsed(value):
         ("training.loggers", "tensorboard,wandb", ("tensorboard", "wandb")),
         ("training.loggers", '["wandb"]', ("wandb",)),
         ("training.loggers", "", ()),
+        ("training.loggers", " tensorboard, wandb ,", ("tensorboard", "wandb")),
         (
             "data.train",
             "a.jsonl,tfds:b:test",
@@ -99,6 +100,28 @@ def test_changes_that_fit_only_together_may_be_given_together():
 def test_another_kind_of_source_starts_afresh():
     changed = override(CONFIG, {"data.train.0.path": "a.jsonl", "data.train.0.kind": "manifest"})
     assert changed.data.train == (ManifestSource(path="a.jsonl"),)
+
+
+@pytest.mark.parametrize(
+    "changes, path, value",
+    [
+        ({"data.train": "a.jsonl", "data.train.0.where.speaker": "p1,p2"}, "train", {"speaker": ("p1", "p2")}),
+        (
+            {"data.train.0.kind": "manifest", "data.train.0.path": "a", "data.train.0.where.id": "u"},
+            "train",
+            {"id": ("u",)},
+        ),
+        (
+            {"data.augmentation.0.kind": "speed", "data.augmentation.0.factors.1": "1.05"},
+            "augmentation",
+            (0.9, 1.05, 1.1),
+        ),
+        ({"data.augmentation": "speed", "data.augmentation.0.factors.3": "1.2"}, "augmentation", (0.9, 1.0, 1.1, 1.2)),
+    ],
+)
+def test_parts_of_a_field_that_has_its_default_are_set_singly(changes, path, value):
+    (section,) = getattr(override(CONFIG, changes).data, path)
+    assert (section.where if path == "train" else section.factors) == value
 
 
 TEXT = {
@@ -255,6 +278,38 @@ def test_text_that_nothing_trains_on_is_named(changes, lines):
         (
             {"seed": "x", "model.width": "y", "model.heads": "z"},
             "seed = x: should be a valid integer (and 2 more)",
+        ),
+        (
+            {"model": "abc", "model.width": "8"},
+            "model = abc: is no section, and model.width is a part of it; leave one of the two out",
+        ),
+        (
+            {"data.train": "[1]", "data.train.0.path": "a"},
+            "data.train.0 = 1: is no section, and data.train.0.path is a part of it; leave one of the two out",
+        ),
+        (
+            {"model.look_ahead_ms": 80, "model.look_ahead_ms.1": 160},
+            "model.look_ahead_ms = 80: is no list, and model.look_ahead_ms.1 is a part of it; leave one of the two out",
+        ),
+        (
+            {"data.train.0": {"path": "a"}, "data.train.0.corpus": "b"},
+            "data.train.0.kind: missing; should be 'manifest', 'tfds' or 'text'",
+        ),
+        (
+            {"data.train.0": {"kind": ["a"]}, "data.train.0.corpus": "b"},
+            "data.train.0.kind = [\"a\"]: should be 'manifest', 'tfds' or 'text'",
+        ),
+        (
+            {"data.train.0": "caf\udce9.jsonl", "model.width": "x"},
+            "data.train.0.path = caf\\xe9.jsonl: is not in UTF-8; give the file a name that is (and 1 more)",
+        ),
+        (
+            {"data.train.0": "a.jsonl", "data.train.0.where.id": "a,caf\udce9"},
+            'data.train.0.where = {"id": ["a", "caf\\udce9"]}: is not in UTF-8; give the file a name that is',
+        ),
+        (
+            {"training.init.include": "caf\udce9"},
+            'training.init.include = ["caf\\udce9"]: is not in UTF-8; give the file a name that is',
         ),
         ({"sed": 1, "model.widht": 2}, "sed: unknown key (= 1); did you mean seed? (and 1 more)"),
     ],

@@ -73,7 +73,8 @@ def check_devices(config: Config, device_count: int) -> int:
 
 
 def check_lm_devices(config: LmConfig, device_count: int) -> None:
-    """Return how many devices share a batch of a language model, after the same checks as `check_devices`."""
+    """Check that the config of a language model divides over the mesh of `device_count` devices; raises `UserError` as
+    `check_devices` does."""
     sizes = mesh_shape(config.parallel, device_count)
     if sizes["tensor"] > 1:
         raise UserError(f"parallel.tensor: {sizes['tensor']}, but layers of a language model are not cut; set it to 1")

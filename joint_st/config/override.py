@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any, TypeVar, get_origin
 
 import pydantic
+from pydantic.fields import FieldInfo
 
 from joint_st.config.problems import explain, one_line, shown, unknown_key, wrong_kind
 from joint_st.config.sections.base import Section
@@ -66,22 +67,26 @@ def _replaced(node: Any, annotation: Any, parts: list[str], value: Any, at: str)
         return _parsed(value, annotation, at)
     part, rest = parts[0], parts[1:]
     here = join(at, part)
-    tags = kinds(annotation)
-    if tags and part == "kind" and not rest:
-        # Sections of different kinds have different fields, so another kind starts with its defaults.
-        return node if node and node["kind"] == value else {"kind": value}
-    section = (tags.get(node.get("kind", "")) if node else None) if tags else plain(annotation)
-    if section is None:
-        raise UserError(wrong_kind(at, node["kind"] if node else None, annotation))
+    tags, section = kinds(annotation), plain(annotation)
+    holder = list if get_origin(section) is tuple else dict
+    if node is None:  # it has no value yet, and no default
+        node = holder()
+    elif not isinstance(node, holder) and (is_section(section) or get_origin(section) in (tuple, dict)):
+        what = "list" if holder is list else "section"
+        raise UserError(f"{at} = {shown(node)}: is no {what}, and {here} is a part of it; leave one of the two out")
+    if tags:
+        kind = node.get("kind")
+        if part == "kind" and not rest:
+            # Sections of different kinds have different fields, so another kind starts with its defaults.
+            return node if kind == value else {"kind": value}
+        section = tags.get(kind) if isinstance(kind, str) else None
+        if section is None:
+            raise UserError(wrong_kind(at, kind, annotation))
     if is_section(section):
         if part not in section.model_fields:
             raise UserError(one_line(unknown_key(".".join([here, *rest]), value, at, section)))
-        # A section that was registered after the config was made is not in it yet.
-        node = node or {}
-        return {
-            **node,
-            part: _replaced(node.get(part), section.model_fields[part].annotation, rest, value, here),
-        }
+        field = section.model_fields[part]
+        return {**node, part: _replaced(_held(node, part, field), field.annotation, rest, value, here)}
     if get_origin(section) is tuple:
         if not (part.isdecimal() and len(part) < 10 and int(part) <= len(node)):
             raise UserError(f"{here}: no such item; {at} has {len(node)}, counted from 0")
@@ -91,6 +96,14 @@ def _replaced(node: Any, annotation: Any, parts: list[str], value: Any, at: str)
     if get_origin(section) is dict:
         return {**node, part: _replaced(node.get(part), element(section), rest, value, here)}
     raise UserError(f"{'.'.join([here, *rest])}: unknown key (= {shown(value)}); did you mean {at}?")
+
+
+def _held(node: dict[str, Any], name: str, field: FieldInfo) -> Any:
+    """Return the value of a field in the plain data of its section: its default where that does not name it, and None
+    where it has no default."""
+    if name in node or field.is_required():
+        return node.get(name)
+    return _plain(field.get_default(call_default_factory=True))
 
 
 def _parsed(value: Any, annotation: Any, at: str) -> Any:
@@ -104,7 +117,7 @@ def _parsed(value: Any, annotation: Any, at: str) -> Any:
         return _from_json(text, at) if text.startswith("{") else plain(annotation).read(text)
     annotation = plain(annotation)
     if get_origin(annotation) is tuple:
-        items = _from_json(text, at) if text.startswith("[") else [item for item in text.split(",") if item]
+        items = _from_json(text, at) if text.startswith("[") else filter(None, map(str.strip, text.split(",")))
         return [_parsed(item, element(annotation), at) for item in items]
     if get_origin(annotation) is dict or is_section(annotation):
         return _from_json(text, at) if text.startswith("{") else value

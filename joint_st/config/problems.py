@@ -12,6 +12,7 @@ from typing import Any
 import pydantic
 from pydantic_core import ErrorDetails
 
+from joint_st import storage
 from joint_st.config.language_model import LmConfig
 from joint_st.config.registry import is_group
 from joint_st.config.schema import Config
@@ -130,6 +131,7 @@ def shown(value: Any) -> str:
             text = json.dumps(value)
         except TypeError:
             text = repr(value)
+    text = storage.printable(text)
     return text if len(text) <= 80 else text[:77] + "..."
 
 

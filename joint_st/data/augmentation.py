@@ -125,7 +125,7 @@ def as_int16(samples: np.ndarray) -> np.ndarray:
 
 
 def with_noise(audio: np.ndarray, decibels: float, colour: str, random: np.random.Generator) -> np.ndarray:
-    """Add `white` or `pink` noise to audio int16 [samples], with a power `snr` dB below the audio's own."""
+    """Return audio int16 [samples] with `white` or `pink` noise, whose power is `decibels` dB below the audio's own."""
     noise = random.standard_normal(len(audio))
     if colour == "pink":
         spectrum = np.fft.rfft(noise)
@@ -144,7 +144,7 @@ class Augmentation:
         self._kinds = tuple(kinds)
 
     def planned(self, lengths: np.ndarray) -> np.ndarray:
-        """Return the most samples that utterances of `samples` [N] may have when they are loaded, int32 [N]."""
+        """Return the most samples that utterances of `lengths` [N] samples may have when they are loaded, int32 [N]."""
         for kind in self._kinds:
             lengths = kind.longest(lengths)
         return lengths

@@ -7,7 +7,6 @@ scanned here, without decoding.
 
 from __future__ import annotations
 
-import io
 import re
 import struct
 import zlib
@@ -49,8 +48,21 @@ MOST_CHUNKS = 10_000
 
 
 def _wav(file: BinaryIO) -> Structure:
+    """Return what a WAV promises, and how much of it and of the WAVs after it is there, since several may have been
+    concatenated."""
     size = file.seek(0, 2)
-    file.seek(0)
+    first, at = _one_wav(file, 0, size)
+    present = first.present
+    while present is not None and at is not None and _begins_wav(file, at):
+        following, at = _one_wav(file, at, size)
+        present += following.present or 0.0
+    return first._replace(present=present)
+
+
+def _one_wav(file: BinaryIO, start: int, size: int) -> tuple[Structure, int | None]:
+    """Return the structure of the WAV that begins at `start` in a file of `size` bytes, and where it ends; None where that
+    is not known."""
+    file.seek(start)
     riff = file.read(12)[:4]
     order = ">" if riff == b"RIFX" else "<"
     block, rate, large = 0, 0, None
@@ -65,15 +77,11 @@ def _wav(file: BinaryIO) -> Structure:
             if large is not None and length == 0xFFFFFFFF:
                 length = large
             if not (block and rate):
-                return Structure()
+                break
             seconds = block * rate
-            if length >= UNKNOWN and length > held:
-                return Structure(present=held / seconds)
-            if length == 0 and held >= block:
-                return Structure(present=held / seconds)
-            whole = min(length, held) / seconds
-            after = _after(file, at + length + length % 2)
-            return Structure(length / seconds, whole + (after or 0.0))
+            if (length >= UNKNOWN and length > held) or (length == 0 and held >= block):
+                return Structure(present=held / seconds), None
+            return Structure(length / seconds, min(length, held) / seconds), at + length + length % 2
         body = file.read(min(length, 64))
         if name == b"ds64" and len(body) >= 16:
             (large,) = struct.unpack_from("<Q", body, 8)
@@ -81,18 +89,12 @@ def _wav(file: BinaryIO) -> Structure:
             form, _, rate, _, block, _ = struct.unpack_from(f"{order}HHIIHH", body)
             block = block if form in PCM else 0
         file.seek(at + length + length % 2)
-    return Structure()
+    return Structure(), None
 
 
-def _after(file: BinaryIO, at: int) -> float | None:
-    """Return the seconds of a WAV that begins at a place, since several may have been concatenated; None where none
-    begins there."""
+def _begins_wav(file: BinaryIO, at: int) -> bool:
     file.seek(at)
-    if file.read(4) not in (b"RIFF", b"RF64", b"RIFX"):
-        return None
-    file.seek(at)
-    rest = file.read()
-    return _wav(io.BytesIO(rest)).present
+    return file.read(4) in (b"RIFF", b"RF64", b"RIFX")
 
 
 def _aiff(file: BinaryIO) -> Structure:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import itertools
 import logging
 import unicodedata
 from array import array
@@ -24,13 +25,14 @@ from joint_st.data.columns import Cache, Columns, Writer
 from joint_st.data.normalizers import Normalizer
 from joint_st.data.sources import Corpus, open_source
 from joint_st.data.text_units import TOGETHER, Units
+from joint_st.data.text_units.units import Spelling
 from joint_st.data.tokenizers import UNKNOWN, Tokenizer
 from joint_st.data.utterance import Entry, Utterance
 from joint_st.distributed.peers import current
 from joint_st.errors import UserError
 from joint_st.ops.ctc import frames_needed
 
-FORMAT = 4
+FORMAT = 5
 """Number that stands for the format of the files and for how their content is computed; files of another format are not
 read."""
 
@@ -131,7 +133,8 @@ class Indexes:
         self.cache = Cache(cache)
         # Keyed by sections as JSON, because not every value of a section can be hashed.
         self._entries: dict[str, Entries] = {}
-        self._counts: dict[tuple[str, str], Counts] = {}
+        self._counts: dict[tuple[str, str], tuple[Counts, list[tuple[str, int]]]] = {}
+        self._told: set[tuple[str, str]] = set()
 
     def entries(self, source: Source) -> Entries:
         """Return the entries of a source. Raises `UserError` where it does not exist, and for a broken line."""
@@ -143,12 +146,14 @@ class Indexes:
     def labels(self, source: Source, tokenizer: Tokenizer) -> Counts:
         """Return the number of labels of each text of a source. Warns about characters that have no label, and names
         the most frequent ones."""
-        return self._counted(
-            source,
-            tokenizer.digest,
-            lambda texts: [tokenizer.encode(text) for text, _ in texts],
-            lambda labels, text: tokenizer.unknown(text) if (labels == UNKNOWN).any() else [],
+        own = source.model_dump_json(), tokenizer.digest
+        counts, unknown = self._counted(
+            source, tokenizer.digest, lambda texts: [tokenizer.encode(text) for text, _ in texts], tokenizer
         )
+        if own not in self._told:
+            self._told.add(own)
+            _tell_unknown(self.entries(source).corpus.name, counts, unknown)
+        return counts
 
     def units(self, source: Source, units: Units | None) -> Counts:
         """Return the number of text units of each text of a source; None where there are no units.
@@ -166,7 +171,11 @@ class Indexes:
         own = source.model_dump_json(), units.digest
         if own not in self._counts:
             _tell_refusals(self.entries(source), units)
-        return self._counted(source, units.digest, encode)
+        # Units that spell are counted as the labels of their tokenizer are, because both share a file.
+        counts, _ = self._counted(
+            source, units.digest, encode, units.tokenizer if isinstance(units, Spelling) else None
+        )
+        return counts._replace(unknown=np.broadcast_to(np.int32(0), len(counts.unknown)))
 
     def symbols(
         self, source: Source, digest: str, symbols_of: Callable[[Sequence[tuple[str, str]]], set[str]]
@@ -180,7 +189,11 @@ class Indexes:
             f"{key} {digest}" if key else "",
             lambda writer: (
                 {},
-                {"symbols": sorted(set().union(*(symbols_of(texts) for _, texts in _chunks(entries))))},
+                {
+                    "symbols": sorted(
+                        set(itertools.chain.from_iterable(symbols_of(texts) for _, texts in _chunks(entries)))
+                    )
+                },
             ),
         )
         return set(found.about["symbols"])
@@ -219,8 +232,14 @@ class Indexes:
         source: Source,
         digest: str,
         encode: Callable[[Sequence[tuple[str, str]]], list[np.ndarray]],
-        unknown_in: Callable[[np.ndarray, str], list[str]] = lambda symbols, text: [],
-    ) -> Counts:
+        tokenizer: Tokenizer | None,
+    ) -> tuple[Counts, list[tuple[str, int]]]:
+        """Return the counts of the symbols that `encode` makes, and how often each character occurs that the tokenizer
+        they come from cannot spell."""
+
+        def unknown_in(symbols: np.ndarray, text: str) -> list[str]:
+            return tokenizer.unknown(text) if tokenizer is not None and (symbols == UNKNOWN).any() else []
+
         own = source.model_dump_json(), digest
         if own not in self._counts:
             entries = self.entries(source)
@@ -230,8 +249,8 @@ class Indexes:
                 f"{key} {digest}" if key else "",
                 lambda writer: _count(entries, encode, unknown_in),
             )
-            self._counts[own] = Counts(*(found.columns[name] for name in Counts._fields))
-            _tell_unknown(entries.corpus.name, self._counts[own], found.about["unknown"])
+            counts = Counts(*(found.columns[name] for name in Counts._fields))
+            self._counts[own] = counts, found.about["unknown"]
         return self._counts[own]
 
 
@@ -291,17 +310,24 @@ def unique_ids(corpus: Corpus, hashes: np.ndarray) -> dict[int, str]:
             raise UserError(f"{places}: both have the id {entry.id!r}; give each utterance an id of its own")
         taken[entry.id] = row
     found: dict[int, str] = {}
+    numbers: dict[tuple[str, str], int] = {}  # the last one of each id, below which none is free
     ordered = hashes[order]
     for row, entry in entries.items():
         if not entry.full_id or count[entry.id] == 1:
             continue
-        id, number = entry.full_id, 1
+        same_ids = entry.id, entry.full_id
+        number = numbers.get(same_ids, 1)
+        id = _numbered(entry.full_id, number)
         while id in taken or (id != entry.id and _contains(ordered, _short_hash(_encoded(id)))):
             number += 1
-            id = f"{entry.full_id} ({number})"
-        taken[id] = row
+            id = _numbered(entry.full_id, number)
+        taken[id], numbers[same_ids] = row, number
         found[row] = id
     return found
+
+
+def _numbered(id: str, number: int) -> str:
+    return id if number == 1 else f"{id} ({number})"
 
 
 def _contains(ordered: np.ndarray, number: int) -> bool:

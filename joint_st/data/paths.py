@@ -61,16 +61,17 @@ def _shown(path: str, expanded: Path) -> str:
 
 def cache_folder(name: str) -> Path:
     """Return a folder for data that can be computed again, made if absent: in the home directory, or among temporary
-    files."""
-    folder = expand(f"~/.cache/joint_st/{name}")
-    with contextlib.suppress(OSError):
+    files where that cannot be written to, as on some clusters, or where there is none, as in some containers."""
+    with contextlib.suppress(OSError, UserError):
+        folder = expand(f"~/.cache/joint_st/{name}")
         folder.mkdir(parents=True, exist_ok=True)
-    if not os.access(folder, os.W_OK):  # the home directory cannot be written to, as on some clusters
-        folder = Path(tempfile.gettempdir()) / f"joint_st_{name}_{os.getuid()}"
-        with contextlib.suppress(FileExistsError):
-            folder.mkdir(mode=0o700)
-        status = folder.lstat()
-        # Another user may have made a folder or a link of this name in order to plant files for this user's runs.
-        if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid():
-            raise UserError(f"{folder}: not a folder of this user's; set TMPDIR, or HOME, to a folder of your own")
+        if os.access(folder, os.W_OK):
+            return folder
+    folder = Path(tempfile.gettempdir()) / f"joint_st_{name}_{os.getuid()}"
+    with contextlib.suppress(FileExistsError):
+        folder.mkdir(mode=0o700)
+    status = folder.lstat()
+    # Another user may have made a folder or a link of this name in order to plant files for this user's runs.
+    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid():
+        raise UserError(f"{folder}: not a folder of this user's; set TMPDIR, or HOME, to a folder of your own")
     return folder

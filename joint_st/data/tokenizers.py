@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import itertools
 import json
 import re
 from collections.abc import Iterable
@@ -137,7 +138,7 @@ def make_tokenizer(config: TokenizerConfig, texts: Iterable[str], section: str =
     if config.path:
         return load_tokenizer(expand(config.path))
     if config.kind == "characters":
-        characters = sorted(set().union(*texts))
+        characters = sorted(set(itertools.chain.from_iterable(texts)))
         if not characters:
             raise UserError("data: the training texts are empty; correct data.train or data.normalizer")
         return Characters(characters)

@@ -114,6 +114,15 @@ def test_files_one_behind_the_other_are_read_whole_or_refused(tmp_path, ending, 
         read(path)
 
 
+def test_many_wavs_one_behind_the_other_are_counted_and_refused(tmp_path):
+    path = tmp_path / "a.wav"
+    path.write_bytes(1200 * encoded("wav", TONE[:161]))
+    with open(path, "rb") as file:
+        assert examine(file, "WAV").present == pytest.approx(1200 * 161 / RATE)
+    with pytest.raises(UnreadableAudio):
+        read_audio(path)
+
+
 def test_mp3_whose_length_no_header_tells(tmp_path, decoders):
     """Its frames are counted, because libsndfile assumes the bitrate of the first ones for all."""
     noise = np.random.default_rng(0).normal(scale=9000, size=RATE)

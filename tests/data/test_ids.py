@@ -8,6 +8,8 @@ import pytest
 import soundfile
 
 from joint_st.config import DataConfig, ManifestSource
+from joint_st.data import index
+from joint_st.data.utterance import Entry
 from joint_st.errors import UserError
 from tests.data.test_index import opened
 
@@ -40,6 +42,26 @@ def test_no_two_utterances_have_one_id(tmp_path):
         {"audio_filepath": "a.wav", "id": "a.wav"},
     ]
     assert ids_of(tmp_path / "m.jsonl", lines) == ["a.wav (2)", "a", "a.wav"]
+
+
+def test_a_line_that_is_written_many_times_is_numbered_in_one_pass(tmp_path):
+    written = []
+
+    class Counting(str):
+        def __format__(self, form):
+            written.append(self)
+            return str(self)
+
+    class Corpus:
+        def entry(self, row):
+            return Entry("a", 1.0, "a", True, full_id="" if row == 50 else Counting("a.wav"))
+
+    hashes = np.full(101, index._short_hash(b"a"), np.uint64)
+    hashes[50] = index._short_hash(b"a.wav (3)")
+    found = index.unique_ids(Corpus(), hashes)
+    numbered = [f"a.wav ({n})" for n in range(2, 102) if n != 3]
+    assert list(found.values()) == ["a.wav", *numbered] and 50 not in found
+    assert len(written) < 250
 
 
 def test_an_id_that_is_written_twice_is_refused(tmp_path):

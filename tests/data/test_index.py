@@ -23,6 +23,7 @@ from joint_st.data.sources import Concatenated, open_source
 from joint_st.data.sources.manifest import Manifest
 from joint_st.data.sources.text import Sentences
 from joint_st.data.text_units import make_units
+from joint_st.data.text_units.units import Spelling
 from joint_st.data.tokenizers import Characters
 from joint_st.errors import UserError
 from joint_st.ops.ctc import frames_needed
@@ -159,6 +160,21 @@ def test_what_an_index_depends_on_makes_it_anew(sources, tmp_path):
     assert opened(data, units=make_units(UnitsConfig(kind="phonemes", language="de"), [("abc", "en")]))[1] == 1
     bounds = data.model_copy(update={"max_seconds": 1.0, "max_text_units": 2, "strict": True})
     assert opened(bounds, units=with_units, training=True)[1] == 0
+
+
+def test_labels_and_units_of_one_tokenizer_are_counted_apart(tmp_path, caplog):
+    (tmp_path / "t.txt").write_text("abc\nxyz\n")
+    source, few = TextSource(path=str(tmp_path / "t.txt")), Characters("abc")
+    for first in ("units", "labels"):
+        cache = str(tmp_path / first)
+        for kind in (first, "labels", "units"):
+            caplog.clear()
+            indexes = Indexes(cache, ENGLISH)
+            if kind == "labels":
+                assert indexes.labels(source, few).unknown.tolist() == [0, 3] and "3 characters" in caplog.text
+            assert indexes.units(source, Spelling(few)).unknown.tolist() == [0, 0]
+            assert caplog.text.count("characters") == (kind == "labels")
+    assert indexes.labels(source, few).unknown.tolist() == [0, 3] and "3 characters" in caplog.text
 
 
 def test_a_changed_line_makes_it_anew(sources, tmp_path):

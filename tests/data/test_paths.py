@@ -1,3 +1,5 @@
+import os
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -47,3 +49,14 @@ def test_a_missing_file_is_named_as_written_and_as_found(monkeypatch, tmp_path):
         paths.existing("$CORPORA/a.jsonl")
     (tmp_path / "a.jsonl").touch()
     assert paths.existing("$CORPORA/a.jsonl") == tmp_path / "a.jsonl"
+
+
+def test_what_can_be_computed_again_lies_among_temporary_files_where_there_is_no_home(monkeypatch, tmp_path):
+    def unknown(path):
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "expanduser", unknown)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    for _ in range(2):
+        assert paths.cache_folder("index") == tmp_path / f"joint_st_index_{os.getuid()}"
+    assert (tmp_path / f"joint_st_index_{os.getuid()}").stat().st_mode & 0o777 == 0o700

@@ -1,3 +1,4 @@
+import io
 import json
 import os
 import pickle
@@ -9,6 +10,8 @@ import soundfile
 from joint_st.config import ManifestSource, TextSource
 from joint_st.data.audio import UnreadableAudio
 from joint_st.data.sources import Concatenated, open_source
+from joint_st.data.sources import lines as lines_module
+from joint_st.data.sources.lines import Lines
 from joint_st.errors import UserError
 
 LINE = {"audio_filepath": "a.wav", "duration": 0.5, "text": "a"}
@@ -89,6 +92,8 @@ def test_any_line_ends_and_a_byte_order_mark_are_read(tmp_path):
         ({"text": "a"}, "audio_filepath is missing"),
         ({**LINE, "word_starts": 0.5}, "word_starts and word_ends must be lists of seconds"),
         ({**LINE, "word_starts": [0.1], "word_ends": [0.2, 0.3]}, "1 word_starts and 2 word_ends"),
+        ({**LINE, "word_starts": [0.1, 0.2]}, "2 word_starts and 0 word_ends; each word needs both"),
+        ({**LINE, "word_starts": None, "word_ends": [0.2]}, "0 word_starts and 1 word_ends; each word needs both"),
         ({**LINE, "word_starts": [800], "word_ends": [4000]}, "a word at 4000 of 0.5 s; word times are seconds"),
         ({"audio_filepath": "a.wav"}, "text is missing"),
         ({"audio_filepath": "a.wav", "text": None}, "text is None"),
@@ -151,6 +156,25 @@ def test_lines_are_chosen_by_the_values_of_their_keys(tmp_path):
     assert [chosen(lang=(value,)).entry(0).id for value in ("de", "en")] == ["a", "b"]
 
 
+def test_a_key_without_a_value_leaves_it_to_the_key_of_another_tool(tmp_path):
+    lines = [LINE | {"id": "a", "language": None, "lang": "de"}, LINE | {"id": "b", "language": "de", "lang": None}]
+    path = str(
+        write_manifest(tmp_path, [*lines, LINE | {"id": "c", "language": None}, LINE | {"id": "d", "lang": "en"}])
+    )
+    for key in ("language", "lang"):
+        found = open_source(ManifestSource(path=path, where={key: ("de",)}))
+        assert [(found.entry(i).id, found.entry(i).language) for i in range(len(found))] == [("a", "de"), ("b", "de")]
+        assert [open_source(ManifestSource(path=path, where={key: ("null",)})).entry(0).id] == ["c"]
+
+
+def test_names_may_be_numbers_and_zero_is_one(tmp_path):
+    write_audio(tmp_path / "a.wav", 4000)
+    lines = [LINE | {"id": "a", "speaker": 0, "noise": 0}, LINE | {"id": "b", "speaker": None}, LINE | {"id": "c"}]
+    corpus = open_manifest(write_manifest(tmp_path, lines))
+    assert [(corpus.entry(i).speaker, corpus.entry(i).noise) for i in range(3)] == [("0", "0"), ("", ""), ("", "")]
+    assert [corpus[i].speaker for i in range(3)] == ["0", "", ""]
+
+
 def test_a_value_that_no_line_has_is_told(tmp_path):
     path = write_manifest(tmp_path, [LINE | {"id": "a", "speaker": "b"}])
 
@@ -159,6 +183,25 @@ def test_a_value_that_no_line_has_is_told(tmp_path):
 
     with pytest.raises(UserError, match="train.jsonl: no line has speaker a; correct the source's `where`"):
         len(chosen(speaker=("b", "a")))
+
+
+def test_places_of_many_lines_are_found_in_one_pass(tmp_path, monkeypatch):
+    path = tmp_path / "a.txt"
+    path.write_bytes(b"\xef\xbb\xbfa\n\n" + b"".join(b"b %d\n" % n + b"\n" * (n % 3) for n in range(400)) + b"c")
+    places = [number for number, line in enumerate(path.read_bytes().split(b"\n"), 1) if line]
+    lines, read = Lines(path), []
+
+    class Counting(io.FileIO):
+        def read(self, size=-1):
+            read.append(size)
+            return super().read(size)
+
+    assert len(lines) == len(places) == 402
+    monkeypatch.setattr(lines_module, "open", Counting, raising=False)
+    assert [lines.where(i) for i in range(402)] == [f"{path}:{number}" for number in places]
+    assert sum(read) < 2 * path.stat().st_size
+    for i in (401, 7, 7, 300, 0, 1):
+        assert lines.where(i) == f"{path}:{places[i]}"
 
 
 def test_a_missing_manifest_is_named(tmp_path):

@@ -183,12 +183,38 @@ def test_the_data_dir_may_come_from_the_environment(data_dir, monkeypatch):
         ("toy speech!", "train", "no name of a TFDS dataset"),
         ("toy_speech", "trian", "no split 'trian'; it has text, train"),
         ("toy_speech", "train[:x%]", "no split"),
+        ("toy_speech", "train[5:2]", r"no split 'train\[5:2\]'"),
     ],
 )
 def test_what_is_not_there_is_named_in_one_line(data_dir, name, split, message):
     with pytest.raises(UserError, match=message) as caught:
         open_tfds(data_dir, name, split)
     assert "\n" not in str(caught.value) and name in str(caught.value)
+
+
+class Latin(Bare):
+    """Text of one record in another encoding, and bytes that are no text."""
+
+    def _info(self):
+        features = dict(super()._info().features) | {"image": tfds.features.Text(), "id": tfds.features.Text()}
+        return tfds.core.DatasetInfo(builder=self, features=tfds.features.FeaturesDict(features))
+
+    def _examples(self, count, samples):
+        for i, example in super()._examples(min(count, 3), samples):
+            yield i, example | {"text": b"Gr\xfc\xdfe" if i == 1 else f"Grüße {i}", "image": b"\xff\xd8", "id": f"{i}"}
+
+
+def test_text_that_is_not_utf_8_is_named_and_other_bytes_are_kept(tmp_path):
+    Latin(data_dir=tmp_path, file_format="array_record").download_and_prepare()
+    corpus = open_tfds(tmp_path, "latin")
+    read = [corpus._brief.deserialize_example_np(corpus._records[i])["id"].decode() for i in range(3)]
+    for i, name in enumerate(read):
+        if name != "1":
+            assert (corpus[i].text, corpus[i].extra) == (f"Grüße {name}", {"image": b"\xff\xd8"})
+            continue
+        for get in (corpus.__getitem__, corpus.entry):
+            with pytest.raises(UserError, match=rf"^latin train, record {i}: its text is not in UTF-8; prepare"):
+                get(i)
 
 
 def as_audio_feature(features):

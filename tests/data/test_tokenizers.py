@@ -1,6 +1,7 @@
 import io
 import pickle
 import random
+import tracemalloc
 import unicodedata
 
 import numpy as np
@@ -32,6 +33,17 @@ def test_characters_are_sorted_behind_blank_and_unknown():
     labels = tokenizer.encode("bad é")
     assert labels.dtype == np.int32 and labels.tolist() == [4, 3, 1, 2, 6]
     assert tokenizer.decode([0, 4, 0, 3, 1]) == "ba⁇"
+
+
+def test_characters_are_collected_without_holding_the_texts():
+    texts = (f"{n:x}" + "a b" * 100 for n in range(20_000))  # 6 MB
+    tracemalloc.start()
+    try:
+        tokenizer = make_tokenizer(TokenizerConfig(), texts)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert tokenizer.characters == tuple(" 0123456789abcdef") and peak < 500_000
 
 
 @given(st.text(alphabet="abc' "))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Iterator
 from typing import Any, ClassVar, NamedTuple, get_args, get_origin
 
@@ -10,6 +11,9 @@ import pydantic
 import pydantic_core
 
 from joint_st.kinds import Kinds
+
+HALF_PAIR = re.compile("[\ud800-\udfff]")
+"""Half a surrogate pair; Python has them in place of bytes of a file's name that are not in UTF-8."""
 
 
 class Section(pydantic.BaseModel):
@@ -22,6 +26,14 @@ class Section(pydantic.BaseModel):
         validate_default=True,
         allow_inf_nan=False,
     )
+
+    @pydantic.field_validator("*")
+    @classmethod
+    def _in_utf_8(cls, value: Any) -> Any:
+        """Refuse text that the JSON of a run cannot hold, such as a path whose name is in another encoding."""
+        if any(map(HALF_PAIR.search, _texts(value))):
+            raise pydantic_core.PydanticCustomError("encoding", "is not in UTF-8; give the file a name that is")
+        return value
 
     @pydantic.model_validator(mode="before")
     @classmethod
@@ -36,6 +48,15 @@ class Section(pydantic.BaseModel):
                 written = f"({what},)" if holder is tuple else f'{{"NAME": {what}}}'
                 raise clash(name, f"one {what}; write {written}")
         return values
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """Yield a text, or the texts in tuples and dictionaries."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, (tuple, dict)):
+        for part in (*value, *value.values()) if isinstance(value, dict) else value:
+            yield from _texts(part)
 
 
 def _bare(value: Any) -> str:

@@ -28,6 +28,10 @@ NO_TEXT = (
 it."""
 
 
+BLOCK = 1 << 20
+"""Bytes in which lines are counted at once."""
+
+
 class Lines:
     """The lines of a UTF-8 file that hold more than white space; they are found on first use.
 
@@ -37,6 +41,8 @@ class Lines:
     def __init__(self, path: Path, keep: Callable[[bytes], bool] | None = None):
         self.path = path
         self._keep = keep
+        self._counted = 0, 0
+        """An offset, and the number of lines before it."""
 
     @functools.cached_property
     def _offsets(self) -> np.ndarray:
@@ -75,7 +81,13 @@ class Lines:
             raise UserError(f"{self.where(i)}: not UTF-8 ({error.reason}); convert the file") from None
 
     def where(self, i: int) -> str:
-        """Return `file:line` for messages; this counts the lines before it each time."""
+        """Return `file:line` for messages; this counts the lines from the one that was asked for last, if that comes
+        before, and otherwise from the beginning."""
+        offset = int(self._offsets[i])
+        at, before = self._counted if self._counted[0] <= offset else (0, 0)
         with open(self.path, "rb") as file:
-            before = file.read(int(self._offsets[i])).count(b"\n")
+            file.seek(at)
+            while block := file.read(min(offset - at, BLOCK)):
+                at, before = at + len(block), before + block.count(b"\n")
+        self._counted = at, before
         return f"{storage.printable(self.path)}:{before + 1}"

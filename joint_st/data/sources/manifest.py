@@ -79,6 +79,7 @@ class _Chosen:
             return True
         if not isinstance(fields, dict):
             return True
+        fields = {key: value for key, value in fields.items() if value is not None}
         fields = {OTHER_NAMES.get(key, key): value for key, value in fields.items()} | fields
         found = {(key, _as_typed(fields.get(key, fields.get(OTHER_NAMES.get(key))))) for key in self._where}
         self.missing -= found
@@ -143,9 +144,9 @@ class Manifest:
             seconds=float(seconds),
             text=fields["text"],
             has_audio=True,
-            language=str(fields.get("language") or ""),
-            speaker=str(fields.get("speaker") or ""),
-            noise=str(fields.get("noise") or ""),
+            language=_text(fields.get("language")),
+            speaker=_text(fields.get("speaker")),
+            noise=_text(fields.get("noise")),
             snr=fields.get("snr"),
             problem=problem,
             timed_words=len(fields.get("word_starts") or ()),
@@ -182,8 +183,8 @@ class Manifest:
             audio=audio,
             sample_rate=rate,
             text=fields["text"],
-            language=str(fields.get("language") or ""),
-            speaker=str(fields.get("speaker") or ""),
+            language=_text(fields.get("language")),
+            speaker=_text(fields.get("speaker")),
             corpus=self.name,
             word_times=_word_times(fields),
             promised=promised,
@@ -275,7 +276,7 @@ class Manifest:
         fields["channel"] = tuple(channels)
 
     def _check_word_times(self, i: int, fields: dict) -> None:
-        times = [fields[key] for key in ("word_starts", "word_ends") if fields.get(key) is not None]
+        times = [[] if fields.get(key) is None else fields[key] for key in ("word_starts", "word_ends")]
         if not all(isinstance(seconds, list) and all(map(_is_seconds, seconds)) for seconds in times):
             raise self._broken(i, "word_starts and word_ends must be lists of seconds, one for each word")
         if len({len(seconds) for seconds in times}) > 1:
@@ -297,6 +298,11 @@ class Manifest:
 
     def _broken(self, i: int, what: str) -> UserError:
         return UserError(storage.printable_text(f"{self._lines.where(i)}: {what}"))
+
+
+def _text(value: object) -> str:
+    """Return a value of a line as text, also a number such as that of a speaker; empty where there is none."""
+    return "" if value is None else str(value)
 
 
 def _is_seconds(value) -> bool:

@@ -60,6 +60,7 @@ class Tfds:
         self._split = config.split
         try:
             source = builder.as_data_source(config.split)
+            len(source)  # of a slice that ends before it begins, such as train[5:2], it is an error
         except ValueError:
             splits = ", ".join(sorted(builder.info.splits))
             raise UserError(
@@ -112,7 +113,7 @@ class Tfds:
         return Entry(
             id=self._id(example, i),
             seconds=int(samples) / rate if samples and rate > 0 else 0.0,
-            text=_plain(example["text"]),
+            text=self._text(example, i),
             has_audio=bool(samples),
             language=self._language(example),
             speaker=str(_plain(example.get("speaker", ""))),
@@ -128,13 +129,20 @@ class Tfds:
             id=self._id(example, i),
             audio=np.asarray(example.get("audio", ()), np.int16),
             sample_rate=int(example.get("sample_rate", 0)),
-            text=_plain(example["text"]),
+            text=self._text(example, i),
             language=self._language(example),
             speaker=str(_plain(example.get("speaker", ""))),
             corpus=self.name,
             word_times=_word_times(example),
             extra={key: _plain(value) for key, value in example.items() if key not in KNOWN},
         )
+
+    def _text(self, example: dict, i: int) -> str:
+        """Return the text of an utterance; raises `UserError` where it is not in UTF-8."""
+        text = _plain(example["text"])
+        if not isinstance(text, str):
+            raise UserError(f"{self.where(i)}: its text is not in UTF-8; prepare the dataset with text that is")
+        return text
 
     def _id(self, example: dict, i: int) -> str:
         return str(_plain(example["id"])) if "id" in example else f"{self._split}-{i}"
@@ -144,7 +152,7 @@ class Tfds:
         labelled."""
         language = _plain(example.get("language", ""))
         if not isinstance(language, int | np.integer):
-            return language
+            return str(language)
         if not hasattr(self._features["language"], "names"):
             return str(language)
         # TFDS writes -1 where there is no label, and reads that as the last name.
@@ -251,9 +259,13 @@ def _present(data_dir: str) -> str:
 
 
 def _plain(value) -> Any:
-    """Return bytes as text, sequences of scalars as arrays, and sequences of bytes as lists of text."""
+    """Return bytes as text, sequences of scalars as arrays, and sequences of bytes as lists of text. Bytes that are not
+    UTF-8, such as an image, stay as they are."""
     if isinstance(value, bytes):
-        return value.decode("utf-8")
+        try:
+            return value.decode("utf-8")
+        except UnicodeDecodeError:
+            return value
     if isinstance(value, dict):
         return {key: _plain(inner) for key, inner in value.items()}
     if isinstance(value, list):

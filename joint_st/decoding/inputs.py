@@ -80,6 +80,8 @@ def piped_audio(
     of raw samples, by default `target`. Raises `UserError`.
     """
     head = _read(pipe, HEAD)
+    if not head:
+        raise UserError(f"{PIPE}: empty; see why the program that should write audio into it wrote nothing")
     kind = format_of(head)
     taken = form or (FILE if kind else RAW)
     if taken == RAW:

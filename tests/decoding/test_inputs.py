@@ -37,7 +37,13 @@ def test_raw_samples_are_taken_as_they_are(capsys):
     assert capsys.readouterr().err == "standard input: raw samples, int16 and mono, at 16000 Hz\n"
     half = heard(TONE[::2].tobytes(), rate=RATE // 2)
     assert len(half) == len(TONE) and np.abs(half[500:-500] - TONE[500:-500].astype(int)).max() < 30
-    assert len(heard(b"")) == 0
+
+
+@pytest.mark.parametrize("form", [None, "raw", "file"])
+def test_an_empty_pipe_is_refused(form, capsys):
+    with pytest.raises(UserError, match="^standard input: empty; see why the program that should write audio into it"):
+        heard(b"", form)
+    assert capsys.readouterr().err == ""
 
 
 @pytest.mark.parametrize("form, subtype", [("WAV", "PCM_16"), ("RF64", "PCM_16"), ("FLAC", "PCM_16"), ("WAV", "FLOAT")])

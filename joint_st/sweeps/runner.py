@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 
 import tqdm
 
+from joint_st.errors import UserError
 from joint_st.sweeps.launchers import (
     SILENT_SECONDS,
     Launcher,
@@ -198,7 +199,11 @@ def _account(started: Started, signals: Signals, outcome: Outcome) -> None:
     state = look(job)
     if status == 0 and state.finished:
         job.submission.unlink(missing_ok=True)
-        log(f"{job.name}: {result_line(state.evaluation)}; {minutes}")
+        try:
+            result = result_line(state.evaluation)
+        except UserError as error:  # it must not end the other runs
+            result = f"finished, but {error}"
+        log(f"{job.name}: {result}; {minutes}")
     elif status == 0 and started.launched:
         outcome.submitted.append(job)
         log(f"{job.name}: {submission(job)}")

@@ -17,6 +17,7 @@ import tqdm
 
 from joint_st.errors import UserError
 from joint_st.sweeps.launchers import (
+    COMMAND_MARK,
     SILENT_SECONDS,
     Launcher,
     last_line,
@@ -167,7 +168,7 @@ def _start(job: Job, command: Command, descriptor: int) -> Started:
     for outdated in (job.submission, job.failure):
         outdated.unlink(missing_ok=True)
     with open(job.log, "ab") as output:
-        output.write(f"$ {shlex.join(words)}\n".encode())
+        output.write(f"{COMMAND_MARK}{shlex.join(words)}\n".encode())
         output.flush()
         log_start = output.tell()
         # A session of its own: Ctrl-C in the terminal would end a training before it has saved.

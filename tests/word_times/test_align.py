@@ -128,6 +128,22 @@ def test_times_errors_and_what_cannot_be_aligned(model, trained, damaged, tmp_pa
     assert [float(x) for x in row[6:]] == pytest.approx(expected, abs=0.51)
 
 
+def test_two_utterances_for_one_file_are_refused_before_any_is_aligned(trained, spoken, tmp_path, monkeypatch, capsys):
+    lines = read_lines((spoken / "test.jsonl").read_text())[:2]
+    for line, id in zip(lines, ("a/b", "a_b"), strict=True):
+        line |= {"audio_filepath": str(spoken / line["audio_filepath"]), "id": id}
+    (tmp_path / "two.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+    def fail(*_):
+        raise AssertionError("aligned")
+
+    monkeypatch.setattr("joint_st.word_times.align.aligners", lambda *_: [fail])
+    command = ["align", str(trained), "--data", f"two={tmp_path / 'two.jsonl'}", "--format", "srt"]
+    assert main([*command, "--output", str(tmp_path / "out")]) == 2
+    error = capsys.readouterr().err
+    assert f"{tmp_path}/out/a_b.srt: would be the file of both 'a/b' and 'a_b'; give the utterances other ids" in error
+
+
 def test_a_file_and_its_text(trained, spoken, capsys, tmp_path):
     line = read_lines((spoken / "test.jsonl").read_text())[0]
     audio, text = spoken / line["audio_filepath"], tmp_path / "said.txt"

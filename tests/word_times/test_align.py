@@ -24,8 +24,8 @@ from joint_st.heads.model import init_weights, model_structure
 from joint_st.runs.trained import load_trained
 from joint_st.word_times import aligner
 from joint_st.word_times.aligner import Aligner
-from joint_st.word_times.boundaries import make_rows
-from joint_st.word_times.spans import Aligned
+from joint_st.word_times.boundaries import make_rows, make_times_table
+from joint_st.word_times.spans import Aligned, Failed
 from joint_st.word_times.text import OnePair
 from tests.ops.forced_alignment_reference import log_softmax, viterbi
 
@@ -142,6 +142,15 @@ def test_two_utterances_for_one_file_are_refused_before_any_is_aligned(trained, 
     assert main([*command, "--output", str(tmp_path / "out")]) == 2
     error = capsys.readouterr().err
     assert f"{tmp_path}/out/a_b.srt: would be the file of both 'a/b' and 'a_b'; give the utterances other ids" in error
+
+
+def test_what_failed_is_counted_where_nothing_was_aligned():
+    [row] = make_rows("test", [Failed("a", "it has no audio"), Failed("b", "it has no audio")])
+    assert (row["split"], row["head"], row["utterances"], row["failed"], row["words"]) == ("test", "", 0, 2, 0)
+    assert row["confidence"] is row["boundary_ms"] is None
+    [cells] = list(zip(*(column.cells for column in make_times_table([row], "title").columns)))
+    assert cells == ("test", "", "0", "2", "0", "-", "-", "-", "-", "-")
+    assert make_rows("test", []) == []
 
 
 def test_a_file_and_its_text(trained, spoken, capsys, tmp_path):

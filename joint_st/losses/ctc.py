@@ -34,8 +34,8 @@ class CtcLoss(Loss):
         Column(
             "infeasible",
             kind="count",
-            description="Utterances without this loss on one of the heads, because they have more labels than it can emit "
-            "in their frames; CTC emits one label in a frame, and a blank between two equal ones.",
+            description="Utterances without this loss on one of the heads, because they have more labels than it can "
+            "emit in their frames; CTC emits one label in a frame, and a blank between two equal ones.",
         ),
     )
 

@@ -104,7 +104,8 @@ if [ -n "$image" ]; then
 else
     find_tree "$uncommitted"
     # A folder with nothing but the checkout: xpk puts all of it into the image, and runs the command there.
-    folder=${TMPDIR:-/tmp}/joint_st-$tree
+    folder=$scratch/joint_st-$tree
+    [ -z "$dry_run" ] || folder=${TMPDIR:-/tmp}/${folder##*/} # is printed, and not made
     run mkdir -p "$folder"
     run git -C "$checkout" archive --format tar --output "$folder.tar" "$tree"
     run tar -xf "$folder.tar" -C "$folder"

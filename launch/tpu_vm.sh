@@ -104,22 +104,26 @@ CODE=joint_st/code # on the workers, relative to the home directory: a link to t
 GRACE=600          # seconds that a command has to save and end after --stop
 SETTLE=2           # polls until the state of a TPU that is taken away shows it
 LOST=75            # how a command ends that others or the machine have left
+GOES_ON="what was started on $name goes on: the same line shows it again, --stop ends it, --delete deletes $name"
 
 scratch=$(mktemp -d)
 trap finish EXIT
 archive='' call='' follower='' # the checkout's archive; what `finish` ends
 kind='' state='' seen='' told='' asked='' relaunches=0
+started='' # whether COMMAND was started and is not known to have ended
 
 finish() {
     local status=$?
     [ -z "$call" ] || kill -TERM "$call" 2> /dev/null || true
     [ -z "$follower" ] || kill -TERM -- "-$follower" 2> /dev/null || true
     rm -rf "$scratch"
+    [ -z "$started" ] || say "$GOES_ON"
     exit "$status"
 }
 
 detach() { # detach STATUS
-    say "left; what was started on $name goes on: the same line shows it again, --stop ends it, --delete deletes $name"
+    say "left; $GOES_ON"
+    started=''
     exit "$1"
 }
 
@@ -316,7 +320,9 @@ launch() {
             another "$name was taken away"
             continue
         fi
+        started=yes
         follow
+        [ "$status" = 255 ] || started='' # 255: of ssh, whose connection was lost, or of COMMAND
         case $status in
             0) return ;;
             143)
@@ -325,8 +331,15 @@ launch() {
                 ;;
         esac
         if [ "$status" = 255 ] && still_ready; then
-            another "the connection was lost" # the command goes on
+            worker all report > "$scratch/report" || true
+            if grep -q ': ended ' "$scratch/report"; then
+                started=''
+                another "the connection was lost"
+            else
+                say "the connection was lost; the command goes on"
+            fi
         elif [ "$state" != ready ] || ! still_ready; then
+            started=''
             another "$name was taken away or restarted"
             clean=yes
         else

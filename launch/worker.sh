@@ -2,7 +2,8 @@
 # Runs one command on a worker of a TPU, in the background, so that it goes on where the connection is lost; tpu_vm.sh
 # calls it there:
 #
-#   worker.sh start COMMAND...   starts the command; leaves it where it runs already; status 4 where another one does
+#   worker.sh start COMMAND...   starts the command; leaves it where it runs already; status 4 where another one does;
+#                                ends what a command that has ended left running
 #   worker.sh follow             shows the command's output until it ends, and ends with its status
 #   worker.sh stop SECONDS       SIGTERM, and SIGKILL to what is left after so many seconds
 #   worker.sh report             says how it ended and, where it failed, its last lines
@@ -19,11 +20,18 @@ running() { # whether a command runs: it and its children hold the lock, and a r
     ! flock --shared --nonblock "$job/lock" true
 }
 
+end_rest() { # ends what a command that has ended left running; fails where the command itself runs
+    [ -e "$job/status" ] || return 1
+    echo "$HOSTNAME: ends what the command before has left"
+    kill -TERM -- "-$(cat "$job/session")" || true
+    flock --wait 10 9 || { kill -KILL -- "-$(cat "$job/session")" && flock --wait 10 9; }
+}
+
 start() {
     local wanted
     wanted=$(printf '%q ' "$@")
     exec 9>> "$job/lock"
-    if ! flock --wait 1 9; then
+    if ! flock --wait 1 9 && ! end_rest; then
         if [ "$(cat "$job/command")" = "$wanted" ]; then
             echo "$HOSTNAME: runs already"
             return
@@ -52,7 +60,12 @@ hold() { # runs the command and notes its status, also at a shutdown, which send
         wait $! || true # which a SIGTERM ends too
     done
     wait $! || status=$? # also of a command that had ended before anything could be waited for
-    echo "$status" > "$job/status"
+    note_status "$status"
+}
+
+note_status() { # note_status STATUS: whole or not at all, since `follow` may read it at any time
+    echo "$1" > "$job/status.new"
+    mv "$job/status.new" "$job/status"
 }
 
 ended_from_outside() { # killed with the shell that holds it, or by a SIGTERM that did not come from `stop`
@@ -78,7 +91,7 @@ stop() {
     kill -TERM "$(cat "$job/pid")" 2> /dev/null || true
     if ! flock --shared --wait "$seconds" "$job/lock" true; then
         kill -KILL -- "-$(cat "$job/session")" || true
-        [ -e "$job/status" ] || echo 137 > "$job/status"
+        [ -e "$job/status" ] || note_status 137
     fi
     echo "$HOSTNAME: stopped"
 }

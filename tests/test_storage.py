@@ -54,6 +54,23 @@ def test_what_is_read_from_disks_is_written_to_none_but_disks(command, capsys):
     assert "'gs://bucket/out' is in a bucket; give a path on this machine" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    "command",
+    [
+        *(f"transcribe runs/one a.wav {option} FILE" for option in ("--lm", "--hot-words", "--rescore")),
+        "evaluate runs/one --decoder beam --lm FILE",
+        "transcribe runs/one FILE",
+        "align runs/one FILE text",
+        "sweep FILE",
+    ],
+)
+def test_a_file_that_only_a_disk_can_have_is_not_looked_for_in_a_bucket(command, capsys):
+    assert main(command.replace("FILE", "gs://bucket/file").split()) == 2
+    error = capsys.readouterr().err
+    assert "'gs://bucket/file' is not on this machine; copy it here, and give its path" in error
+    assert error.count("\n") == 1
+
+
 def test_without_gcsfs(monkeypatch, capsys, cloud):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     storage._epath.cache_clear()

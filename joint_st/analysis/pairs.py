@@ -45,14 +45,21 @@ def spread(dataset: Dataset, most: int) -> np.ndarray:
     return np.unique(np.linspace(0, len(dataset) - 1, min(most, len(dataset))).round().astype(np.int64))
 
 
+class NothingToCompare(UserError):
+    """No utterance of a dataset has a text whose units its speech can be compared with."""
+
+
 def choose_pairs(dataset: Dataset, some: np.ndarray) -> Pairs:
-    """Choose the utterances among `some` (numbers, ascending) that have text. Raises `UserError` where none has."""
+    """Choose the utterances among `some` (numbers, ascending) whose texts have units.
+
+    Raises `NothingToCompare` where none has.
+    """
     languages = {int(n): dataset.language(int(n)) for n in some}
     texts = {n: dataset.text(n) for n in languages}
     units = {n: dataset.units.encode(texts[n], languages[n]) for n in languages}
     index = [n for n in languages if len(units[n])]
     if not index:
-        raise UserError(f"{dataset.corpus.name}: no utterance has a text to compare its speech with")
+        raise NothingToCompare(f"{dataset.corpus.name}: no utterance has a text to compare its speech with")
     lengths = np.array([len(units[n]) for n in index], np.int32)
     table = np.zeros((len(index), -(-int(lengths.max()) // UNIT_MULTIPLE) * UNIT_MULTIPLE), np.int32)
     for row, n in enumerate(index):

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
 from joint_st import storage
 from joint_st.cli.options import quiet_libraries, read_sources, run_arguments
-from joint_st.cli.parser import Commands
+from joint_st.cli.parser import Commands, local_input
 from joint_st.errors import UserError
 from joint_st.passes import FULL_CONTEXT, PASSES
 
@@ -26,7 +25,7 @@ def add(commands: Commands) -> None:
         """,
     )
     run_arguments(align)
-    align.add_argument("audio", metavar="AUDIO", type=Path, nargs="?", help="WAV, FLAC, OGG/Opus or MP3")
+    align.add_argument("audio", metavar="AUDIO", type=local_input, nargs="?", help="WAV, FLAC, OGG/Opus or MP3")
     align.add_argument("text", metavar="TEXT", nargs="?", help="a file with what is said in it, or the text itself")
     align.add_argument(
         "--data",

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from joint_st import storage
-from joint_st.cli.parser import checkpoint, count, index, number, whole_number, window
+from joint_st.cli.parser import checkpoint, count, index, local_input, number, whole_number, window
 from joint_st.errors import UserError
 from joint_st.passes import PASSES
 
@@ -108,7 +108,7 @@ def fusion_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--lm",
         metavar="LM",
-        type=Path,
+        type=local_input,
         help="fuse a language model: an n-gram over words or over the run's labels (an ARPA file or a KenLM trie), "
         "or the directory of a neural one (`joint-st train-lm`)",
     )
@@ -130,7 +130,7 @@ def fusion_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--hot-words",
         metavar="FILE",
-        type=Path,
+        type=local_input,
         help="file of words or phrases to favour, one per line; ` :W` after a phrase makes it count for W bonuses",
     )
     parser.add_argument(
@@ -139,7 +139,7 @@ def fusion_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--rescore",
         metavar="LM",
-        type=Path,
+        type=local_input,
         help="reorder the n-best hypotheses of the beam by a language model of any kind that --lm takes",
     )
     parser.add_argument(

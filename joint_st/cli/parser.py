@@ -207,6 +207,13 @@ def output_file(text: str) -> Path:
     return path
 
 
+def local_input(text: str) -> Path:
+    """Parse an option that names a file or folder to read on this machine."""
+    if "://" in text:
+        raise argparse.ArgumentTypeError(f"{_shown(text)} is not on this machine; copy it here, and give its path")
+    return Path(text)
+
+
 def number(least: float, most: float, unit: str = "number") -> Callable[[str], float]:
     """Return a parser of an option that is a finite number from `least` to `most`."""
 

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
-from joint_st.cli.parser import Commands, count, output_file
+from joint_st.cli.parser import Commands, count, local_input, output_file
 from joint_st.errors import UserError
 
 
@@ -22,7 +21,7 @@ def add(commands: Commands) -> None:
         joint-st sweep configs/sweeps/text_injection.py --launcher slurm -- --name ti-{run} --nodes 1 --time 4:00:00
         """,
     )
-    sweep.add_argument("file", metavar="FILE", type=Path, help="a Python file that defines BASE and runs()")
+    sweep.add_argument("file", metavar="FILE", type=local_input, help="a Python file that defines BASE and runs()")
     sweep.add_argument(
         "--workdir",
         metavar="DIR",

@@ -22,7 +22,7 @@ from joint_st.cli.options import (
     stream_options,
     window_argument,
 )
-from joint_st.cli.parser import Commands, count
+from joint_st.cli.parser import Commands, count, local_input
 from joint_st.errors import UserError
 from joint_st.passes import FULL_CONTEXT, PASSES
 
@@ -48,7 +48,7 @@ def add(commands: Commands) -> None:
         """,
     )
     run_arguments(transcribe)
-    transcribe.add_argument("files", metavar="FILE", type=Path, nargs="+", help="WAV, FLAC, OGG/Opus or MP3")
+    transcribe.add_argument("files", metavar="FILE", type=local_input, nargs="+", help="WAV, FLAC, OGG/Opus or MP3")
     transcribe.add_argument(
         "--stream",
         action="store_true",

@@ -36,6 +36,9 @@ RAW, FILE = "raw", "file"
 LIVE = ("WAV",)
 """Formats that can be decoded while they come; others are decoded once they are complete."""
 
+SAMPLE_BYTES = {"PCM_U8": 1, "ULAW": 1, "ALAW": 1, "PCM_16": 2, "PCM_24": 3, "PCM_32": 4, "FLOAT": 4, "DOUBLE": 8}
+"""Bytes that a sample takes in a WAV file, by libsndfile's name of its subtype."""
+
 
 class AudioFiles:
     """Audio files to read one after the other. A file that cannot be read is reported on stderr and left out, unless it
@@ -80,6 +83,8 @@ def piped_audio(
     of raw samples, by default `target`. Raises `UserError`.
     """
     head = _read(pipe, HEAD)
+    if not head:
+        raise UserError(f"{PIPE}: empty; see why the program that should write audio into it wrote nothing")
     kind = format_of(head)
     taken = form or (FILE if kind else RAW)
     if taken == RAW:
@@ -133,8 +138,7 @@ def _resampled(chunks: Iterable[np.ndarray], rate: int, target: int) -> Iterator
 
 def _live(head: bytes, pipe: BinaryIO, target: int, chunk_ms: float, tolerance: float) -> Iterator[np.ndarray]:
     """Yield the samples of a WAV file while it comes."""
-    # A program that cannot seek back to write the size leaves 0 there.
-    head = head.replace(b"data\0\0\0\0", b"data\xff\xff\xff\xff", 1)
+    head = _of_unknown_size(head)
     reading, writing = os.pipe()
     threading.Thread(target=_pump, args=(head, pipe, writing), daemon=True).start()
     try:
@@ -149,7 +153,7 @@ def _live(head: bytes, pipe: BinaryIO, target: int, chunk_ms: float, tolerance: 
                     yield mono(PIPE, block)
 
             yield from _resampled(chunks(), file.samplerate, target)
-            if file.frames * file.channels < UNKNOWN // 8:
+            if file.frames * file.channels * SAMPLE_BYTES.get(file.subtype, 8) < UNKNOWN:
                 has, promised = samples / file.samplerate, file.frames / file.samplerate
                 try:
                     check_length(PIPE, has, promised, tolerance, by="its header")
@@ -158,6 +162,20 @@ def _live(head: bytes, pipe: BinaryIO, target: int, chunk_ms: float, tolerance: 
                     print(f"joint-st: {PIPE}: {error.why}", file=sys.stderr)
     except soundfile.SoundFileError as error:
         raise UnreadableAudio(PIPE, getattr(error, "error_string", str(error)).rstrip(".")) from None
+
+
+def _of_unknown_size(head: bytes) -> bytes:
+    """Return the beginning of a WAV file with its size marked as unknown if the program that wrote it has left 0 there,
+    because it could not seek back."""
+    name, zero, rest = head.partition(b"data\0\0\0\0")
+    end = 8 + int.from_bytes(head[4:8], "little")
+    at = begin = len(name + zero)
+    while at < end and head[at : at + 4].rstrip().isalnum():
+        length = int.from_bytes(head[at + 4 : at + 8], "little")
+        at += 8 + length + length % 2
+    if not zero or begin < at == end:  # other chunks, up to the end of the file: it has no audio
+        return head
+    return name + b"data\xff\xff\xff\xff" + rest
 
 
 def _pump(head: bytes, pipe: BinaryIO, writing: int) -> None:

@@ -39,8 +39,8 @@ from joint_st.models.functional import Weights
 LONGEST_SECONDS = 30.0
 """Length of windows where nothing else is said."""
 CONTEXT_SECONDS = 4.0
-"""Neighbouring windows overlap by twice this, or by half of a window shorter than 16 s; their seam is in the middle
-half of the overlap."""
+"""Context of windows, at most a quarter of one. Neighbouring windows overlap by two contexts, the first two by three; a
+seam is at least half a context away from the end of one window and from the beginning of the next."""
 
 
 def make_windows(seconds: float, features: FeaturesConfig, context_seconds: float | None = None) -> Windows:

@@ -146,4 +146,5 @@ def listen(
     yield Said(seconds, FULL_CONTEXT, text, found)
     chunks = f"{seconds:.2f} s of audio in chunks of {chunk_ms:g} ms, look-ahead {streams.look_ahead_ms:g} ms"
     speed = f"real-time factor {clock.spent() / max(seconds, 1e-9):.3f}, second pass {1000 * second:.0f} ms"
-    print(f"{chunks}; {speed}; first text after {seconds if first is None else first:.2f} s", file=sys.stderr)
+    shown_first = "no streaming text" if first is None else f"first text after {first:.2f} s"
+    print(f"{chunks}; {speed}; {shown_first}", file=sys.stderr)

@@ -72,11 +72,14 @@ def detected_process(seconds: int, environment: Mapping[str, str] = os.environ) 
                     return None
                 address = kind.get_coordinator_address(seconds, environment.get("JAX_COORDINATOR_PORT"))
                 return ProcessSpec(address, kind.get_process_count(), kind.get_process_id(), name)
-    except (OSError, RuntimeError) as error:
+    except (OSError, RuntimeError, ValueError) as error:
         raise UserError(
             f"{name}: the cluster does not say which processes there are ({error}); say {', '.join(OPTIONS)}"
         ) from error
-    if int(environment.get("OMPI_COMM_WORLD_SIZE", "1")) > 1:
+    size = environment.get("OMPI_COMM_WORLD_SIZE", "1")
+    if not size.isdecimal():
+        raise UserError(f"OMPI_COMM_WORLD_SIZE={size}: no number of processes; unset it, or say {', '.join(OPTIONS)}")
+    if int(size) > 1:
         raise UserError(
             "Open MPI from version 5 on does not say where its processes are; say --coordinator HOST:PORT "
             "--processes $OMPI_COMM_WORLD_SIZE --process $OMPI_COMM_WORLD_RANK"

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import functools
+
+import jax.numpy as jnp
+
 from joint_st.heads.model import head_kinds
 from joint_st.losses.base import Column, Found, Loss, audio_frames, not_spelled, register_loss
 from joint_st.losses.passes import AUDIO_PASSES, Pass
@@ -30,8 +34,8 @@ class CtcLoss(Loss):
         Column(
             "infeasible",
             kind="count",
-            description="Utterances without this loss, because they have more labels than CTC can emit in their frames: "
-            "one label in a frame, and a blank between two equal ones.",
+            description="Utterances without this loss on one of the heads, because they have more labels than it can "
+            "emit in their frames; CTC emits one label in a frame, and a blank between two equal ones.",
         ),
     )
 
@@ -79,5 +83,5 @@ class CtcLoss(Loss):
     def counts(self, batch, available):
         if Pass.AUDIO not in available:
             return {}
-        weights = self.weights(batch, available)["streaming_ctc"][Pass.AUDIO]
-        return {"infeasible": not_spelled(batch["paired"]["valid"], weights)}
+        of_heads = [weights[Pass.AUDIO] for weights in self.weights(batch, available).values()]
+        return {"infeasible": not_spelled(batch["paired"]["valid"], functools.reduce(jnp.minimum, of_heads))}

@@ -10,6 +10,7 @@ from pathlib import Path
 from pydantic import JsonValue
 
 from joint_st.analysis.analyze import analyze_run
+from joint_st.analysis.pairs import NothingToCompare
 from joint_st.config import Source
 from joint_st.data.dataset import open_paired
 from joint_st.decoding.decoders import Decoder, Greedy
@@ -50,8 +51,9 @@ def report_run(
     """Write the page of the run in `workdir` on a named source, its first test split by default; returns its path.
 
     An evaluation by `decoder` and a layer analysis that the run does not hold yet are made first, as `evaluate` and
-    `analyze` do, and kept in the run; a source that is not the config's is always evaluated. Up to `utterances` have
-    audio, as many as fit a page of `megabytes` (of 10^6 bytes); all others have their texts alone.
+    `analyze` do, and kept in the run; a source that is not the config's is always evaluated. Where no text of the split
+    has units, the page has no curves of the layers, and stderr says so. Up to `utterances` have audio, as many as fit a
+    page of `megabytes` (of 10^6 bytes); all others have their texts alone.
     """
     trained = load_trained(workdir, checkpoint)
     keep_compiled(trained.config.training.compilation_cache)
@@ -70,11 +72,15 @@ def report_run(
             print(problem, file=sys.stderr)
         found = by_key(evaluation.utterances)
         scored = [one for head in PASSES for one in found[split, head, decoder.name]]
-    layers = trained.run.analysis(trained.step, split)
+    layers: Path | None = trained.run.analysis(trained.step, split)
     if trained.units is not None and not (own and _is_of(layers, trained, split, source)):
-        analyze_run(workdir, data={split: source}, checkpoint=str(trained.step))
+        try:
+            analyze_run(workdir, data={split: source}, checkpoint=str(trained.step))
+        except NothingToCompare as error:
+            print(f"no curves of the layers: {error}", file=sys.stderr)
+            layers = None
     content = page_data(trained, split, scored, head=head, decoder=decoder.name)
-    if layers.exists():
+    if layers and layers.exists():
         content["layers"] = _layer_charts(layers)
     samples = _samples(trained, source, scored, head, utterances) if utterances else {}
     fitted = add_samples(content, samples, megabytes * MEGABYTE)

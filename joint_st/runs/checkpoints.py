@@ -332,8 +332,13 @@ class Checkpoints:
             return read_facts(self._folder(step))
 
     def restore(self, step: int, like: Any) -> Any:
-        """Restore the state of `step`; `like` holds the shapes, types and shardings to restore onto."""
+        """Restore the state of `step`; `like` holds the shapes, types and shardings to restore onto.
+
+        Raises `UserError` where it holds other arrays than `like`, because other code saved it.
+        """
         with self._reading(step):
+            with self._reader() as manager:
+                _check_same_arrays(manager.item_metadata(step)["state"].tree, like, self._folder(step))
             return self._manager.restore(step, args=ocp.args.Composite(state=ocp.args.StandardRestore(like))).state
 
     def restore_part(self, step: int, like: dict) -> dict:
@@ -344,7 +349,7 @@ class Checkpoints:
         """
         with self._reading(step), self._reader() as manager:
             stored = manager.item_metadata(step)["state"].tree
-            _check_same_arrays({part: stored.get(part, {}) for part in like}, like, self.directory / str(step))
+            _check_same_arrays({part: stored.get(part, {}) for part in like}, like, self._folder(step))
             return _restored(manager, step, like)
 
     def shapes(self, step: int, part: str) -> dict[str, tuple[int, ...]]:
@@ -393,7 +398,7 @@ def _restored(manager: ocp.CheckpointManager, step: int, like: dict) -> dict:
     return manager.restore(step, args=ocp.args.Composite(state=args))["state"]
 
 
-def _check_same_arrays(stored: dict, like: dict, where: Path) -> None:
+def _check_same_arrays(stored: Any, like: Any, where: Path) -> None:
     """Raise `UserError` where the stored arrays differ from the expected ones; Orbax silently ignores stored arrays
     that are not requested."""
     there, here = _shapes(stored), _shapes(like)

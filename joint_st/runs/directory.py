@@ -235,12 +235,24 @@ def read_facts(checkpoint: Path) -> dict:
 def best_steps(checkpoints: Path, steps: Sequence[int], metric: str = METRIC) -> list[int]:
     """Return the steps with the lowest metric, several if they tie; the latest if none has a metric.
 
-    metric: name of the metric, if the facts of a checkpoint do not state it.
+    metric: name of the metric, if the facts of a checkpoint do not state it. Raises `UserError` where the facts of one
+    are damaged.
     """
-    facts = {step: read_facts(checkpoints / str(step)) for step in steps}
-    found = {step: own.get(own.get("ranked_by", metric)) for step, own in facts.items()}
+    found = {step: _rank(checkpoints / str(step), metric) for step in steps}
     known = {step: value for step, value in found.items() if value is not None}
     return [step for step in known if known[step] == min(known.values())] or list(steps[-1:])
+
+
+def _rank(checkpoint: Path, metric: str) -> float | None:
+    """Return the number by which a checkpoint is ranked; None where its facts have none."""
+    facts = read_facts(checkpoint)
+    metric = facts.get("ranked_by", metric)
+    if not isinstance(metric, str):
+        raise UserError(f"{checkpoint / FACTS}: damaged: ranked_by is no name of a metric")
+    value = facts.get(metric)
+    if value is not None and not isinstance(value, int | float):
+        raise UserError(f"{checkpoint / FACTS}: damaged: {metric} is no number")
+    return value
 
 
 def open_run(workdir: Path, config: Config | LmConfig) -> RunDirectory:

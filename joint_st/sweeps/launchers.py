@@ -34,6 +34,9 @@ _ONCE_BY_NAME = ("slurm", "gke")
 _LAST_BYTES = 65536
 """Number of bytes at the end of a log in which its last line is looked for."""
 
+COMMAND_MARK = "$ "
+"""Beginning of the line that a sweep writes into a run's log before the output of its command."""
+
 _NOTE = """
 trap 'kill -TERM $!' TERM
 "$@" &
@@ -118,7 +121,7 @@ class Submission:
     time: float
     """Time of the submission in seconds since the epoch."""
     answer: str
-    """Last line that the script printed, mostly the number of a job."""
+    """Last line that the script printed, mostly the number of a job; empty where it printed none."""
 
     def __str__(self) -> str:
         when = time.strftime("%Y-%m-%d %H:%M", time.localtime(self.time))
@@ -131,7 +134,8 @@ def submission(job: Job) -> Submission | None:
         when = job.submission.stat().st_mtime
     except FileNotFoundError:
         return None
-    return Submission(when, last_line(job.log))
+    answer = last_line(job.log)
+    return Submission(when, "" if answer.startswith(COMMAND_MARK) else answer)
 
 
 def last_sign(job: Job) -> float:

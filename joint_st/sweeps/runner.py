@@ -15,7 +15,9 @@ from dataclasses import dataclass, field
 
 import tqdm
 
+from joint_st.errors import UserError
 from joint_st.sweeps.launchers import (
+    COMMAND_MARK,
     SILENT_SECONDS,
     Launcher,
     last_line,
@@ -166,7 +168,7 @@ def _start(job: Job, command: Command, descriptor: int) -> Started:
     for outdated in (job.submission, job.failure):
         outdated.unlink(missing_ok=True)
     with open(job.log, "ab") as output:
-        output.write(f"$ {shlex.join(words)}\n".encode())
+        output.write(f"{COMMAND_MARK}{shlex.join(words)}\n".encode())
         output.flush()
         log_start = output.tell()
         # A session of its own: Ctrl-C in the terminal would end a training before it has saved.
@@ -198,7 +200,11 @@ def _account(started: Started, signals: Signals, outcome: Outcome) -> None:
     state = look(job)
     if status == 0 and state.finished:
         job.submission.unlink(missing_ok=True)
-        log(f"{job.name}: {result_line(state.evaluation)}; {minutes}")
+        try:
+            result = result_line(state.evaluation)
+        except UserError as error:  # it must not end the other runs
+            result = f"finished, but {error}"
+        log(f"{job.name}: {result}; {minutes}")
     elif status == 0 and started.launched:
         outcome.submitted.append(job)
         log(f"{job.name}: {submission(job)}")

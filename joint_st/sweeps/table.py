@@ -10,10 +10,13 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from pydantic import JsonValue
 from rich import box
 from rich.table import Table
 
+from joint_st.errors import UserError
 from joint_st.evaluation.wer import ALL
+from joint_st.json_files import DAMAGED, read_json
 from joint_st.passes import FULL_CONTEXT, STREAMING
 from joint_st.tables import escape
 
@@ -171,9 +174,17 @@ def _change_from(reference: str, form: str):
 
 def result_line(table: Path) -> str:
     """Return the rates of an evaluation's table in one line: `test full_context 23.8 % (heard 8.3, text_only 109.8),
-    ...`; with each beam after the greedy ones."""
+    ...`; with each beam after the greedy ones. Raises `UserError` where the table is damaged."""
+    rows = read_json(table, list[dict[str, JsonValue]])
+    try:
+        return _rates_in_words(rows)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise UserError(f"{table}: not the table of an evaluation ({error!r}); {DAMAGED}") from None
+
+
+def _rates_in_words(rows: Sequence[dict[str, Any]]) -> str:
     parts: dict[tuple, dict[str, str]] = {}
-    for row in json.loads(table.read_bytes()):
+    for row in rows:
         rate = "-" if row["wer"] is None else f"{100 * row['wer']:.1f}"
         parts.setdefault((row["split"], row["head"], row["decoder"]), {})[row["subset"]] = rate
     texts = []

@@ -71,6 +71,8 @@ def align_split(
     ways: see `aligners`; the table compares them, and only what the first one finds is written. Prints a line for each
     utterance that cannot be aligned, and the table, with the errors of word boundaries where the source has true times.
     Returns the rows of the table and the number of utterances that were not aligned.
+
+    Raises `UserError` before it aligns anything where two utterances would be written to the same file.
     """
     destination = Destination(form, output, split)
     trained = load_trained(workdir, checkpoint)
@@ -78,6 +80,7 @@ def align_split(
     corpus = Indexes(trained.config.data.index_cache, trained.normalizer).entries(source)
     if not len(corpus):
         raise UserError(f"{corpus.name}: has no utterances; correct the source")
+    destination.check(corpus.entry(i).id for i in range(len(corpus)))
     results, *others = [aligner(corpus, split) for aligner in aligners(trained, head, ways)]
     failed = [result for result in results if isinstance(result, Failed)]
     for one in failed:

@@ -29,7 +29,7 @@ def signed_boundary_errors(words: Sequence[Span], true: tuple[np.ndarray, np.nda
 
 def make_rows(split: str, results: Iterable[Aligned | Failed]) -> list[dict]:
     """Return a row for the head that was aligned and, where there are text units, one for the head that recognises
-    them.
+    them. Where no utterance could be aligned, one row with an empty `head` has their number as `failed`.
 
     `start_ms` and `end_ms` are mean absolute errors of words' beginnings and ends, `boundary_ms` is that of both, and
     `late_ms` the mean signed error; they are None where no true times are known. `confidence` is a mean over words.
@@ -42,6 +42,8 @@ def make_rows(split: str, results: Iterable[Aligned | Failed]) -> list[dict]:
     for one in aligned:
         if one.units is not None and one.head in PASSES:
             found[UNITS].append((one, words_of_units(one.text.split(), one.units)))
+    if results and not aligned:
+        found[""] = []
     return [
         {
             "split": split,

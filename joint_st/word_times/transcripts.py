@@ -126,6 +126,7 @@ def transcribe_to(
     temperature = find_temperature(trained, head, decoder)
     words = Words(trained.symbols, trained.config.model.features.frame_seconds)
     ids, kept = ids_of(files.paths), []
+    destination.check(ids[path] for path in files.paths)
     found = decode_files(trained, files, head=head, decoder=Timed(decoder, best), window_seconds=window_seconds)
     try:
         for path, seconds, labels in found:

@@ -207,21 +207,26 @@ class Destination:
         """Whether they go to standard output, to which nothing else may then be printed."""
         return self._output is None
 
+    def check(self, ids: Iterable[str]) -> None:
+        """Raise `UserError` where two utterances with these ids would be written to the same file."""
+        files: dict[Path, str] = {}
+        for id in ids if self._folder else ():
+            if (path := self._file(id)) in files:
+                both = f"{files[path]!r} and {id!r}"
+                raise UserError(f"{path}: would be the file of both {both}; give the utterances other ids")
+            files[path] = id
+
     def write(self, results: Sequence[TimedText]) -> None:
         """Write all of them; a file that would hold those of a set is emptied where there is none.
 
-        Raises `UserError` where two utterances would be written to the same file.
+        Raises `UserError` where two utterances would be written to the same file; see `check`.
         """
+        self.check(one.id for one in results)
         files: dict[Path, list[TimedText]] = {}
         if self._split is not None and self._format.together:
             files[self._file(self._split)] = []
         for one in results:
             files.setdefault(self._file(one.id), []).append(one)
-        if self._folder:
-            for path, several in files.items():
-                if len(several) > 1:
-                    ids = " and ".join(repr(one.id) for one in several[:2])
-                    raise UserError(f"{path}: would be the file of both {ids}; give the utterances other ids")
         for path, some in files.items():
             text = "".join(self._format.write(one) for one in some)
             if path == _STDOUT:

@@ -26,7 +26,8 @@ def encoded(form="WAV", subtype="PCM_16", audio=TONE, rate=RATE) -> bytes:
 
 
 def heard(content: bytes, form=None, rate=None) -> np.ndarray:
-    return np.concatenate(list(piped_audio(io.BytesIO(content), form, rate, RATE, 320, 0.3)))
+    none = np.zeros(0, np.int16)
+    return np.concatenate([none, *piped_audio(io.BytesIO(content), form, rate, RATE, 320, 0.3)])
 
 
 def test_raw_samples_are_taken_as_they_are(capsys):
@@ -37,7 +38,13 @@ def test_raw_samples_are_taken_as_they_are(capsys):
     assert capsys.readouterr().err == "standard input: raw samples, int16 and mono, at 16000 Hz\n"
     half = heard(TONE[::2].tobytes(), rate=RATE // 2)
     assert len(half) == len(TONE) and np.abs(half[500:-500] - TONE[500:-500].astype(int)).max() < 30
-    assert len(heard(b"")) == 0
+
+
+@pytest.mark.parametrize("form", [None, "raw", "file"])
+def test_an_empty_pipe_is_refused(form, capsys):
+    with pytest.raises(UserError, match="^standard input: empty; see why the program that should write audio into it"):
+        heard(b"", form)
+    assert capsys.readouterr().err == ""
 
 
 @pytest.mark.parametrize("form, subtype", [("WAV", "PCM_16"), ("RF64", "PCM_16"), ("FLAC", "PCM_16"), ("WAV", "FLOAT")])
@@ -84,6 +91,28 @@ def test_a_wav_that_ends_early_is_told(capsys):
     assert "standard input: 0.375 s long, where its header says 1.000 s" in capsys.readouterr().err
     with pytest.raises(UnreadableAudio, match="standard input: "):
         heard(encoded("OGG", "VORBIS")[:-500])
+
+
+def with_sizes(wav: bytes, of_file: int, of_data: int) -> bytes:
+    """Return a WAV file that states these numbers of bytes, after its first 8 and for its samples."""
+    at = wav.find(b"data") + 4
+    return wav[:4] + of_file.to_bytes(4, "little") + wav[8:at] + of_data.to_bytes(4, "little") + wav[at + 4 :]
+
+
+def test_what_follows_the_data_of_an_empty_wav_is_no_audio(capsys):
+    empty = encoded(audio=TONE[:0])
+    note = b"LIST" + (100).to_bytes(4, "little") + 50 * b"\1\2"
+    assert len(heard(with_sizes(empty + note, len(empty + note) - 8, 0))) == 0
+    # A program that cannot seek back may state the size that an empty file would have.
+    np.testing.assert_array_equal(heard(with_sizes(encoded(), len(empty) - 8, 0)), TONE)
+
+
+@pytest.mark.parametrize("subtype, told", [("PCM_16", True), ("DOUBLE", False)])
+def test_a_long_wav_that_ends_early_is_told(subtype, told, capsys):
+    wav = encoded("WAV", subtype, TONE if subtype == "PCM_16" else TONE / 32768)
+    stated = 300_000_000 * (2 if subtype == "PCM_16" else 8)
+    np.testing.assert_array_equal(heard(with_sizes(wav, min(stated, 2**32 - 1), min(stated, 2**32 - 8))), TONE)
+    assert ("1.000 s long, where its header says 18750.000 s" in capsys.readouterr().err) == told
 
 
 def test_a_wav_is_heard_while_it_comes():

@@ -109,6 +109,17 @@ def test_the_command_tells_each_new_text_and_the_second_pass(trained, files, who
     assert "look-ahead 0 ms; real-time factor" in err
 
 
+def test_a_stream_without_text_has_no_first_one(trained, files, tmp_path, capsys):
+    soundfile.write(tmp_path / "empty.wav", np.zeros(0, np.int16), 16_000)
+    assert main(["transcribe", str(trained), str(tmp_path / "empty.wav"), "--stream"]) == 0
+    out, err = capsys.readouterr()
+    assert out == "0.00\tfull_context\t\n"
+    assert err.endswith("; no streaming text\n") and "first text" not in err
+    assert main(["transcribe", str(trained), str(files[0]), "--stream"]) == 0
+    out, err = capsys.readouterr()
+    assert err.endswith(f"; first text after {out.split()[0]} s\n")
+
+
 def test_compilation_does_not_count(trained, files, capsys, monkeypatch):
     """By a clock that stands still while nothing compiles, nothing takes time."""
     compiled = []

@@ -55,6 +55,23 @@ def test_slurm(monkeypatch):
     assert detected(monkeypatch, SLURM) == ProcessSpec("node007:61443", 4, 2, "slurm")
 
 
+@pytest.mark.parametrize(
+    "variables, message",
+    [
+        ({**SLURM, "SLURM_NTASKS": "four"}, "slurm: the cluster does not say which processes there are (invalid"),
+        (
+            {"OMPI_COMM_WORLD_SIZE": "four"},
+            "OMPI_COMM_WORLD_SIZE=four: no number of processes; unset it, or say --coord",
+        ),
+        ({"OMPI_COMM_WORLD_SIZE": ""}, "OMPI_COMM_WORLD_SIZE=: no number of processes"),
+    ],
+)
+def test_a_variable_that_is_no_number_is_told(monkeypatch, variables, message):
+    with pytest.raises(UserError) as error:
+        detected(monkeypatch, variables)
+    assert str(error.value).startswith(message)
+
+
 def test_a_process_alone_on_its_host_has_all_devices_of_it():
     slurm, stated = ProcessSpec("a:1", 3, 1, "slurm"), ProcessSpec("a:1", 3, 1)
     assert device_detection(slurm, ("a", "b", "c")) == "deactivate"

@@ -14,7 +14,7 @@ import soundfile
 from flax import nnx
 
 from joint_st.cli import main
-from joint_st.config import HeadsConfig, ManifestSource, ParallelConfig
+from joint_st.config import HeadsConfig, ManifestSource, ParallelConfig, override
 from joint_st.decoding import transcribe
 from joint_st.decoding.decoders import Greedy, emitted_labels
 from joint_st.decoding.long import LongRecordings
@@ -24,12 +24,15 @@ from joint_st.errors import UserError
 from joint_st.evaluation import evaluate, streams
 from joint_st.evaluation.evaluate import evaluate_run
 from joint_st.heads.model import model_structure
+from joint_st.losses.ctc import CtcLoss
+from joint_st.losses.passes import Pass
 from joint_st.models.functional import merge
 from joint_st.passes import PASSES
 from joint_st.runs.trained import load_trained
 from joint_st.training.asr import train_asr
 from tests.heads.toy import ToyHead, reference, registered
 from tests.tiny import saved_arrays, tiny_config
+from tests.training.test_step import CONFIG, FRAME
 
 WIDTH, SYMBOLS = 4, 3
 STEPS = 6
@@ -73,6 +76,19 @@ def test_the_loss_is_the_sum_over_all_placements(head):
     mask = jnp.arange(4) < frames[:, None]
     found = head.loss(jnp.asarray(x), mask, jnp.asarray(labels), jnp.asarray(lengths), make_mesh(ParallelConfig()))
     np.testing.assert_allclose(found, [-log_prob(row) / lengths[row] for row in range(2)], rtol=1e-5)
+
+
+@pytest.mark.parametrize("streaming, full_context, expected", [("toy", "ctc", 2), ("ctc", "toy", 2), ("toy", "toy", 1)])
+def test_what_one_of_the_heads_cannot_emit_is_counted(streaming, full_context, expected):
+    """In two frames: two equal labels, between which CTC alone needs a blank; two others; three labels."""
+    loss = CtcLoss(override(CONFIG, {"heads.streaming": streaming, "heads.full_context": full_context}))
+    paired = {
+        "label_lengths": jnp.array([2, 2, 3]),
+        "frames_needed": jnp.array([3, 2, 3]),
+        "audio_lengths": jnp.full(3, 2 * FRAME),
+        "valid": jnp.ones(3, bool),
+    }
+    assert loss.counts({"paired": paired}, {Pass.AUDIO}) == {"infeasible": expected}
 
 
 @pytest.mark.parametrize("sizes", [[1] * 20, [3, 9, 8]])

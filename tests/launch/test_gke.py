@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from tests.launch.scripts import git
+
 TRAIN = ("--", "joint-st", "train", "my config.py", "--workdir", "gs://bucket/run")
 CREATE = ("gke.sh", "--cluster", "speech", "--name", "one", "--type", "v5litepod-16", *TRAIN)
 
@@ -17,8 +19,14 @@ def test_creates_a_workload_with_the_checkout_and_execs_the_command(scripts):
     result = scripts.run(*CREATE)
     assert result.returncode == 0, result.stderr
     (call,) = created(scripts)
-    folder = call.split("--script-dir ")[1].split()[0]
-    assert open(f"{folder}/launch/install.sh").read() == (scripts.checkout / "launch/install.sh").read_text()
+    image = scripts.folder / "image"
+    files = {str(path.relative_to(image)) for path in image.rglob("*") if path.is_file()}
+    assert files == set(git(scripts.checkout, "ls-files").splitlines())
+    assert (image / "launch/install.sh").read_text() == (scripts.checkout / "launch/install.sh").read_text()
+    # Another launch of the same commit has a folder of its own, and none of them stays.
+    scripts.run(*CREATE)
+    folders = [call.split("--script-dir ")[1].split()[0] for call in created(scripts)]
+    assert len(set(folders)) == 2 and not list((scripts.folder / "tmp").iterdir())
     assert call.endswith(
         "--command bash launch/install.sh tpu && PATH=$PWD/.venv/bin:$PATH && "
         "exec joint-st train 'my config.py' --workdir gs://bucket/run"

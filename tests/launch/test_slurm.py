@@ -38,6 +38,16 @@ def test_the_job_is_queued_again_where_its_tasks_were_ended(scripts, do, state, 
     assert ("scontrol requeue 7" in scripts.calls()) == requeued
 
 
+def test_the_job_is_queued_again_where_the_controller_does_not_answer_at_first(scripts):
+    scripts.environment["SLURM_JOB_ID"] = "7"
+    (scripts.folder / "jobs").write_text("RUNNING\n")
+    (scripts.folder / "failures").write_text("once\n")
+    scripts.do.write_text("exit 143\n")
+    assert scripts.run("slurm_job.sh", *TRAIN[1:]).returncode == 143
+    assert [call.split()[0] for call in scripts.calls()] == ["srun", "squeue", "squeue", "scontrol"]
+    assert scripts.calls()[-1] == "scontrol requeue 7"
+
+
 def test_what_is_missing_is_told_in_one_line(scripts):
     result = scripts.run("slurm.sh")
     assert result.returncode == 2 and result.stderr.count("\n") == 1

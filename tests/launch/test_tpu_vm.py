@@ -114,6 +114,33 @@ def test_relaunches_have_a_limit(scripts):
     assert verbs(scripts).count("queued-resources create") == 2
 
 
+def test_a_lost_connection_is_no_relaunch_as_long_as_the_command_runs(scripts):
+    (scripts.folder / "cut").write_text("worker.sh follow")
+    scripts.do.write_text(
+        'until [ "$(grep -c "worker.sh follow" $CLOUD/calls)" = 2 ]; do sleep 0.05; done; echo it ends\n'
+    )
+    result = launch(scripts, "--max-relaunches", 0)
+    assert result.returncode == 0, result.stderr
+    assert "the connection was lost; the command goes on" in result.stderr and "relaunch" not in result.stderr
+    assert result.stdout.endswith("it ends\n") and len(scripts.calls("do.calls-0")) == 1
+
+
+def test_a_command_that_is_started_again_after_a_lost_connection_is_a_relaunch(scripts):
+    scripts.do.write_text("exit 255\n")
+    result = launch(scripts, "--max-relaunches", 1)
+    assert result.returncode == 1 and len(scripts.calls("do.calls-0")) == 2
+    assert result.stderr.endswith("error: the connection was lost, after 1 relaunches (--max-relaunches)\n")
+
+
+def test_where_the_state_is_not_told_the_command_goes_on_and_that_is_said(scripts):
+    scripts.do.write_text("[ $WORKER = 1 ] || echo describe > $CLOUD/fail; sleep 300\n")
+    result = launch(scripts)
+    assert result.returncode == 1
+    error, hint = result.stderr.splitlines()[-2:]
+    assert "error: pod: gcloud did not tell its state in 5 tries" in error
+    assert "what was started on pod goes on: the same line shows it again, --stop ends it" in hint
+
+
 @pytest.mark.parametrize("first", [7, 75])
 def test_a_command_that_fails_ends_it_with_its_status_and_what_each_worker_says(scripts, first):
     # With 75 joint-st says that another of its processes is gone: worker 1, which failed.

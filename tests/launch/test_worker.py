@@ -70,6 +70,19 @@ def test_what_was_ended_from_outside_is_told_from_what_failed(scripts, worker, n
     scripts.wait_for("ready")
 
 
+def test_what_a_command_has_left_is_ended_before_it_starts_again(scripts, worker):
+    # Of the two that outlive it, one heeds SIGTERM; the other has to be killed.
+    scripts.do.write_text(
+        "[ $RUN = 1 ] || exit 0\nsleep 300 &\n(trap '' TERM; touch $CLOUD/deaf; sleep 300 & wait; wait) &\n"
+        "until [ -e $CLOUD/deaf ]; do sleep 0.05; done; exit 3\n"
+    )
+    assert worker("start", "joint-st", "train").stdout == "one: started\n"
+    assert worker("follow").returncode == 3
+    assert worker("start", "joint-st", "train").stdout == "one: ends what the command before has left\none: started\n"
+    assert worker("follow").returncode == 0
+    assert scripts.calls("do.calls-0") == ["train", "train"]
+
+
 def test_a_start_ends_where_what_holds_the_command_is_killed_at_once(scripts, worker):
     """It could not note the command's number, as where all of the session is killed right after it has begun."""
     scripts.do.write_text("exit 0\n")

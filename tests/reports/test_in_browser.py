@@ -146,6 +146,18 @@ def test_words_and_groups_filter(page):
     assert page.find_element(By.ID, "list").text.endswith("No utterance fits; change the filters.")
 
 
+def test_two_groups_of_one_name_have_their_own_rates(page):
+    rates = [("all", 0.5), ("heard", 0.25), ("all", 0.75), ("heard", 0.625)]
+    shared = {"head": "full_context", "group": "not stated", "cer": 0.125, "words": 8, "utterances": 2}
+    rows = [shared | {"subset": subset, "wer": x, "wer_low": x, "wer_high": x} for subset, x in rates]
+    script = """
+        return [...breakdown(arguments[0]).querySelectorAll('tbody tr')]
+            .map(line => [...line.cells].map(cell => cell.textContent))"""
+    lines = page.execute_script(script, {"by": "speaker", "rows": rows, "notes": []})
+    assert [line[0] for line in lines] == ["not stated"] * 2
+    assert [line[-4] for line in lines] == ["25.0", "62.5"]
+
+
 def test_kinds_of_errors_are_told_apart_without_colour(page):
     for kind, tag, letter in (("d", "del", "line-through"), ("s", "mark", "wavy"), ("i", "ins", "")):
         page.execute_script("byId('kind').value = arguments[0]; list.update()", kind)

@@ -122,6 +122,20 @@ def test_a_mistake_is_told_in_one_line(run, arguments, message, capsys):
     assert message in error and "\n" not in error
 
 
+def test_a_split_whose_texts_have_no_units_has_its_rates_and_no_curves(run, data, spoken, tmp_path, capsys):
+    line = json.loads((spoken / "test.jsonl").read_text().splitlines()[0])
+    line |= {"audio_filepath": str(spoken / line["audio_filepath"]), "text": ""}
+    (tmp_path / "silent.jsonl").write_text(json.dumps(line) + "\n")
+    page = tmp_path / "page.html"
+    # Of the same name as the config's split, whose curves are kept in the run.
+    assert main(["report", str(run), "--data", f"test={tmp_path / 'silent.jsonl'}", "--output", str(page)]) == 0
+    found = data_of(page)
+    assert [one["reference"] for one in found["utterances"]] == [""] and found["layers"] == []
+    assert {row["utterances"] for row in found["summary"]} == {1}
+    told = capsys.readouterr().err
+    assert "no curves of the layers: " in told and "no utterance has a text to compare its speech with" in told
+
+
 def test_audio_that_cannot_be_read_is_told_and_nothing_is_written(run, tmp_path, capsys):
     (tmp_path / "cut.wav").write_bytes(b"RIFF")
     line = {"audio_filepath": "cut.wav", "duration": 1.0, "text": "seven"}

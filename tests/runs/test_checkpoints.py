@@ -95,6 +95,8 @@ def test_a_part_of_other_arrays_is_refused(saved, change, message):
     other = shapes({**state_of(0).average, **change})
     with Checkpoints(saved, read_only=True) as checkpoints, pytest.raises(UserError, match=message):
         checkpoints.restore_part(5, {"average": other})
+    with Checkpoints(saved) as checkpoints, pytest.raises(UserError, match=message):
+        checkpoints.restore(5, shapes(state_of(0))._replace(average=other))
 
 
 def test_what_is_saved_is_the_state_of_its_step(tmp_path):

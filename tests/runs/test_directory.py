@@ -116,3 +116,22 @@ def test_the_best_checkpoint_is_the_one_that_is_evaluated(trained, tmp_path):
             (run.checkpoints / str(step) / "facts").mkdir(parents=True)
             (run.checkpoints / str(step) / "facts" / "metadata").write_text(json.dumps({"wer": wer}))
         assert run.best_steps() == best
+
+
+@pytest.mark.parametrize(
+    "facts, problem",
+    [
+        ({"wer": "x"}, "wer is no number"),
+        ({"wer": [0.3]}, "wer is no number"),
+        ({"ranked_by": ["wer"], "wer": 0.3}, "ranked_by is no name of a metric"),
+        ({"ranked_by": "cer", "cer": {}}, "cer is no number"),
+    ],
+)
+def test_facts_of_odd_types_are_told(tmp_path, facts, problem):
+    run = RunDirectory(tmp_path)
+    for step, own in ((1, {"wer": 0.5}), (2, facts)):
+        (run.checkpoints / str(step) / "facts").mkdir(parents=True)
+        (run.checkpoints / str(step) / "facts" / "metadata").write_text(json.dumps(own))
+    with pytest.raises(UserError) as caught:
+        run.best_steps()
+    assert str(caught.value) == f"{run.checkpoints}/2/facts/metadata: damaged: {problem}"

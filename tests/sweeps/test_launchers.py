@@ -93,6 +93,17 @@ def test_of_a_progress_bar_the_last_state_is_told(tmp_path):
     assert last_line(log) == "quota exceeded"
 
 
+def test_a_script_that_prints_nothing_has_no_answer(place, capsys):
+    (place / "silent.sh").write_text("#!/bin/sh\n")
+    (place / "silent.sh").chmod(0o755)
+    file = write_sweep(place, "yield Run('a')")
+    run(through(file, "./silent.sh"))
+    told = capsys.readouterr().err
+    assert "a/seed_0: submitted " in told and "joint-st" not in told.partition("a/seed_0: submitted ")[2]
+    (job,) = load_sweep(file, "out").jobs
+    assert submission(job).answer == "" and str(submission(job)).count(" (") == 0
+
+
 def test_what_a_script_is_told(place):
     file = write_sweep(place, "yield Run('lr_1e-3', {'data.text': [], 'name': 'x y'}, 2)")
     (job,) = load_sweep(file, "out").jobs

@@ -89,6 +89,18 @@ def test_a_failing_run_does_not_stop_the_rest_and_only_it_is_tried_again(tmp_pat
     assert "fails/seed_0: killed by SIGKILL\n" in capsys.readouterr().err
 
 
+def test_a_damaged_table_of_one_run_does_not_stop_the_rest(tmp_path, fake, capsys):
+    jobs = load_sweep(write_sweep(tmp_path, "yield Run('a')\nyield Run('b')"), tmp_path / "out").jobs
+
+    def command(job):
+        damage = f"echo '[{{}}]' | tee {job.directory.evaluations}/*.json" if job is jobs[0] else ":"
+        return ["sh", "-c", f'"$@"; {damage}', "sh", *fake(job)]
+
+    assert not run_jobs(jobs, command=command).failed
+    told = capsys.readouterr().err
+    assert "a/seed_0: finished, but " in told and "b/seed_0: test streaming WER" in told
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_lets_runs_save_and_the_same_command_goes_on(tmp_path, fake, capsys, number):
     file, out = write_sweep(tmp_path, "yield Run('waits')\nyield Run('next')"), tmp_path / "out"

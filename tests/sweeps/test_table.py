@@ -3,11 +3,32 @@
 from __future__ import annotations
 
 import io
+import json
 
+import pytest
 from rich.console import Console
 
-from joint_st.sweeps.table import make_tables
+from joint_st.errors import UserError
+from joint_st.sweeps.table import make_tables, result_line
 from tests.sweeps.test_plot import rows
+
+RATE = {"split": "test", "head": "streaming", "decoder": "greedy", "subset": "all", "wer": 0.5}
+
+
+def test_the_rates_of_a_table_in_one_line(tmp_path):
+    table = tmp_path / "table.json"
+    table.write_text(json.dumps([RATE, RATE | {"subset": "heard", "wer": None}]))
+    assert result_line(table) == "test streaming WER 50.0 % (heard -)"
+
+
+@pytest.mark.parametrize(
+    "content", ["[{", "{}", "[1]", "[{}]", *(json.dumps([RATE | one]) for one in ({"wer": "x"}, {"subset": "heard"}))]
+)
+def test_a_damaged_table_is_told_in_one_line(tmp_path, content):
+    table = tmp_path / "table.json"
+    table.write_text(content)
+    with pytest.raises(UserError, match="^[^\n]*table.json: .*; it is damaged, or another program wrote it"):
+        result_line(table)
 
 
 def test_names_with_marks_of_markup_are_printed_as_they_are():

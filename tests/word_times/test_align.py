@@ -24,8 +24,8 @@ from joint_st.heads.model import init_weights, model_structure
 from joint_st.runs.trained import load_trained
 from joint_st.word_times import aligner
 from joint_st.word_times.aligner import Aligner
-from joint_st.word_times.boundaries import make_rows
-from joint_st.word_times.spans import Aligned
+from joint_st.word_times.boundaries import make_rows, make_times_table
+from joint_st.word_times.spans import Aligned, Failed
 from joint_st.word_times.text import OnePair
 from tests.ops.forced_alignment_reference import log_softmax, viterbi
 
@@ -126,6 +126,31 @@ def test_times_errors_and_what_cannot_be_aligned(model, trained, damaged, tmp_pa
     assert row[:5] == ["some", "streaming", "3", "5", str(len(late))]
     expected = [off[:, 0].mean(), off[:, 1].mean(), off.mean(), late.mean()]
     assert [float(x) for x in row[6:]] == pytest.approx(expected, abs=0.51)
+
+
+def test_two_utterances_for_one_file_are_refused_before_any_is_aligned(trained, spoken, tmp_path, monkeypatch, capsys):
+    lines = read_lines((spoken / "test.jsonl").read_text())[:2]
+    for line, id in zip(lines, ("a/b", "a_b"), strict=True):
+        line |= {"audio_filepath": str(spoken / line["audio_filepath"]), "id": id}
+    (tmp_path / "two.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+    def fail(*_):
+        raise AssertionError("aligned")
+
+    monkeypatch.setattr("joint_st.word_times.align.aligners", lambda *_: [fail])
+    command = ["align", str(trained), "--data", f"two={tmp_path / 'two.jsonl'}", "--format", "srt"]
+    assert main([*command, "--output", str(tmp_path / "out")]) == 2
+    error = capsys.readouterr().err
+    assert f"{tmp_path}/out/a_b.srt: would be the file of both 'a/b' and 'a_b'; give the utterances other ids" in error
+
+
+def test_what_failed_is_counted_where_nothing_was_aligned():
+    [row] = make_rows("test", [Failed("a", "it has no audio"), Failed("b", "it has no audio")])
+    assert (row["split"], row["head"], row["utterances"], row["failed"], row["words"]) == ("test", "", 0, 2, 0)
+    assert row["confidence"] is row["boundary_ms"] is None
+    [cells] = list(zip(*(column.cells for column in make_times_table([row], "title").columns)))
+    assert cells == ("test", "", "0", "2", "0", "-", "-", "-", "-", "-")
+    assert make_rows("test", []) == []
 
 
 def test_a_file_and_its_text(trained, spoken, capsys, tmp_path):

@@ -251,6 +251,17 @@ def test_several_subtitles_need_a_folder(run, files, capsys):
     assert "--output" in capsys.readouterr().err
 
 
+def test_two_files_with_one_output_are_refused_before_any_is_decoded(run, files, tmp_path, monkeypatch, capsys):
+    def fail(*_, **__):
+        raise AssertionError("decoded")
+
+    monkeypatch.setattr("joint_st.word_times.transcripts.decode_files", fail)
+    twice, out = [str(files[0])] * 2, tmp_path / "out"
+    assert main(["transcribe", str(run), *twice, "--format", "srt", "--output", str(out)]) == 2
+    name = files[0].stem
+    assert f"{out}/{name}.srt: would be the file of both '{name}' and '{name}'" in capsys.readouterr().err
+
+
 def test_files_of_one_name_have_their_paths_as_ids(tmp_path):
     one, two, three = tmp_path / "a/x.wav", tmp_path / "b/x.flac", tmp_path / "y.wav"
     assert ids_of([one, two, three, three]) == {one: str(one), two: str(two), three: "y"}

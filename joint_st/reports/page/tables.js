@@ -81,18 +81,24 @@ function summary(rows) {
 /** The groups under the head shown; a group's name filters the utterances. */
 function breakdown({ by, rows, notes }) {
   const shown = rows.filter((row) => row.head === state.head);
-  const whole = shown.filter((row) => row.subset === "all");
+  const groups = [];
+  for (const row of shown) {
+    if (row.subset === "all") groups.push({}); // the first row of each group; two groups may have one name
+    groups.at(-1)[row.subset] = row;
+  }
+  const whole = groups.map((group) => group.all);
   const remarks = notes.map((note) => element("p", { class: "note" }, note));
   if (!whole.length) return element("div", {}, remarks);
   const most = reach(whole);
   const subsets = [...new Set(shown.map((row) => row.subset))].filter((name) => name !== "all").sort();
-  const lines = whole.map((row) => {
+  const lines = groups.map((group) => {
+    const row = group.all;
     const name = element(
       "button",
       { type: "button", class: "link", title: "Show its utterances", click: () => list.showGroup(by, row.group) },
       row.group,
     );
-    const parts = subsets.map((subset) => shown.find((other) => other.group === row.group && other.subset === subset));
+    const parts = subsets.map((subset) => group[subset]);
     return element(
       "tr",
       {},

@@ -53,13 +53,9 @@ hold() { # runs the command and notes its status, also at a shutdown, which send
     local status=0
     trap : TERM
     echo $$ > "$job/session"
-    "$@" &
-    echo $! > "$job/pid.new"
-    mv "$job/pid.new" "$job/pid"
-    while kill -0 $! 2> /dev/null; do
-        wait $! || true # which a SIGTERM ends too
-    done
-    wait $! || status=$? # also of a command that had ended before anything could be waited for
+    # In the foreground: a signal that ends `wait` can lose the status.
+    # shellcheck disable=SC2016
+    "$BASH" -c 'echo $$ > "$0.new" && mv "$0.new" "$0" && exec "$@"' "$job/pid" "$@" || status=$?
     note_status "$status"
 }
 

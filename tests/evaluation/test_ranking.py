@@ -50,7 +50,7 @@ class Texts:
 
 def test_weights_are_tuned_by_characters_there(capsys):
     chinese = References({"dev": Texts("中共高级领导人", "你好")}, EvaluationConfig())
-    assert chinese.errors("dev", 0, "中共高领导人。") == 1
+    assert chinese.errors("dev", 0, "中共高领导人。") == 1 and chinese.errors("dev", 1, "你好") == 0
     chinese.print_rate(9, "this")
     english = References({"dev": Texts("one two")}, EvaluationConfig())
     assert english.errors("dev", 0, "one to") == 1 == english.errors("dev", 0, "one txyz")

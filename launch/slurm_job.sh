@@ -11,7 +11,7 @@ state_of_job() { # waits for a controller that is busy or restarts
     local tries
     for ((tries = 1; tries <= 5; tries++)); do
         ((tries == 1)) || sleep 2
-        ! squeue --jobs "$SLURM_JOB_ID" --noheader --format %T || return 0
+        if squeue --jobs "$SLURM_JOB_ID" --noheader --format %T; then return; fi
     done
     echo "slurm_job.sh: ended by SIGTERM, and not queued again: squeue does not tell the job's state (see above)" >&2
 }

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from joint_st import storage
 from joint_st.cli.options import config_argument, load_config, quiet_libraries
-from joint_st.cli.parser import OVERRIDES, Commands, count, index, local_path, whole_number
+from joint_st.cli.parser import OVERRIDES, Commands, count, index, local_output, whole_number
 from joint_st.errors import UserError
 
 
@@ -34,7 +34,7 @@ def add(commands: Commands) -> None:
         "Config",
     )
     config_argument(tokenizer)
-    tokenizer.add_argument("--out", metavar="DIR", type=local_path, help="where the tokenizer is written")
+    tokenizer.add_argument("--out", metavar="DIR", type=local_output, help="where the tokenizer is written")
     tokenizer.set_defaults(run=_data_tokenizer)
 
     ngram = data_commands.add(
@@ -58,7 +58,7 @@ def add(commands: Commands) -> None:
         help="over words (the default), or over the labels of the config's tokenizer (of a run, its own)",
     )
     ngram.add_argument(
-        "--out", metavar="FILE", type=local_path, help="the ARPA file to write, gzipped if it ends in .gz"
+        "--out", metavar="FILE", type=local_output, help="the ARPA file to write, gzipped if it ends in .gz"
     )
     ngram.set_defaults(run=_data_ngram)
 

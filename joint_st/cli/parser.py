@@ -190,7 +190,7 @@ def checkpoint(text: str) -> str:
     return text
 
 
-def local_path(text: str) -> Path:
+def local_output(text: str) -> Path:
     """Parse an option that names a file or folder to write on this machine."""
     if storage.is_remote(text):
         raise argparse.ArgumentTypeError(

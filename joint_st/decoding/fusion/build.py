@@ -92,9 +92,9 @@ class FusionFiles:
     def open(self, tokenizer: Tokenizer, normalizer: Normalizer) -> Fused:
         """Read the files for a run's labels.
 
-        Describes each n-gram model in a line on stderr, and says where hot words count as whole texts alone. Raises `UserError` where a file is missing, broken, too large,
-        or made for another tokenizer, where most of its words or a hot word cannot be spelled, and where it is unclear
-        whether a model is over words or over labels.
+        Describes each n-gram model in a line on stderr, and says where hot words count as whole texts alone. Raises
+        `UserError` where a file is missing, broken, too large, or made for another tokenizer, where most of its words or
+        a hot word cannot be spelled, and where it is unclear whether a model is over words or over labels.
         """
         lm, hot_words, rescoring, names = None, None, None, {}
         if self.lm is not None:

@@ -44,9 +44,9 @@ def break_down(
     """Return the rows of `make_rows` for every group of utterances, each with `by` and `group` before the rest.
 
     by: one of `BY`. `duration` makes four groups of about as many utterances of each split (its quartiles), or fewer
-    where quartiles are less than a millisecond apart; `noise` groups by the condition's name and by bins of the signal-
-    to-noise ratio, as far as they are stated; `synthetic` makes the groups `real` and `synthetic` of a split that has
-    synthetic utterances. Groups are sorted (names by the alphabet, numbers ascending) within each split, head and
+    where quartiles are less than a millisecond apart; `noise` groups by the condition's name and by bins of the
+    signal-to-noise ratio, as far as they are stated; `synthetic` makes the groups `real` and `synthetic` of a split that
+    has synthetic utterances. Groups are sorted (names by the alphabet, numbers ascending) within each split, head and
     decoder. A split whose source states it for no utterance has no rows: see `unstated`.
     """
     groups = _groups(utterances, by)

@@ -176,6 +176,7 @@ def print_table(rows: list[Row], wall: float) -> None:
     for row in rows:
         values = [row.tried, *row.counts.values()]
         note = f"  skipped: {row.skipped}" if row.skipped else ""
+        note += f"  the campaign itself failed: {row.more['error']}" if "error" in row.more else ""
         print(f"{row.fault:{width}}  " + "  ".join(f"{value:>9}" for value in values) + f"  {row.seconds:>9.1f}{note}")
     totals = [sum(row.tried for row in rows)] + [sum(row.counts[outcome] for row in rows) for outcome in Outcome]
     print(f"{'all':{width}}  " + "  ".join(f"{value:>9}" for value in totals) + f"  {wall:>9.1f}")

@@ -137,7 +137,7 @@ def read_audio_file(folder: Path, seed: Seed) -> str:
 
 def audio_readers(*containers: str) -> dict[str, tuple[str, ...]]:
     """Return the modules that read audio, including the one for a kind of container."""
-    own = ("read_audio", "audio_seconds", "_mono", "_Sndfile.blocks", "_open", "_structure")
+    own = ("read_audio", "_samples", "audio_seconds", "mono", "_Sndfile.blocks", "sndfile_blocks", "_open", "_structure")
     return {"joint_st.data.audio": own, "joint_st.data.containers": ("examine", "format_of", *containers)}
 
 
@@ -152,7 +152,7 @@ def other_seeds(folder: Path) -> list[Seed]:
 
 
 KINDS = (
-    Kind("WAV", audio_readers("_wav", "_after"), wav_seeds, change_audio, read_audio_file, "audio"),
+    Kind("WAV", audio_readers("_wav", "_one_wav", "_begins_wav"), wav_seeds, change_audio, read_audio_file, "audio"),
     Kind("FLAC", audio_readers("_flac"), flac_seeds, change_audio, read_audio_file, "audio"),
     Kind(
         "MP3",

@@ -137,7 +137,16 @@ def read_audio_file(folder: Path, seed: Seed) -> str:
 
 def audio_readers(*containers: str) -> dict[str, tuple[str, ...]]:
     """Return the modules that read audio, including the one for a kind of container."""
-    own = ("read_audio", "_samples", "audio_seconds", "mono", "_Sndfile.blocks", "sndfile_blocks", "_open", "_structure")
+    own = (
+        "read_audio",
+        "_samples",
+        "audio_seconds",
+        "mono",
+        "_Sndfile.blocks",
+        "sndfile_blocks",
+        "_open",
+        "_structure",
+    )
     return {"joint_st.data.audio": own, "joint_st.data.containers": ("examine", "format_of", *containers)}
 
 

@@ -223,6 +223,12 @@ def _told(path: Path, error: OSError | UserError) -> str:
     return str(error) if isinstance(error, UserError) else f"{path}: could not be written: {error.strerror or error}"
 
 
+def remove_file(path: Path) -> None:
+    """Remove a file that is no longer true, if it is there and may be removed."""
+    with contextlib.suppress(OSError, UserError), as_user_error(path):
+        path.unlink(missing_ok=True)
+
+
 def remove_folder(folder: Path) -> None:
     """Removes a folder with all that is in it, where there is one."""
     if is_remote(folder):

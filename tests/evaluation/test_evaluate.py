@@ -226,6 +226,10 @@ def test_runs_checkpoints_heads_and_breakdowns_in_one_call(evaluated, spoken, tm
     assert "test: no table by language: its source does not state it" in output.err
     assert "test: noise is not stated for 4 of 8 utterances (`noise` or `snr`)" in output.err
 
+    # Another table in its place has no breakdowns, and those of the one before would be of other results.
+    assert main(["evaluate", str(other), *arguments[:4], *arguments[6:]]) == 0
+    assert not own.with_suffix(".breakdowns.json").exists() and own.exists()
+
 
 def test_long_recordings_are_heard_in_windows(evaluated, spoken, tmp_path, capsys):
     """With windows of 3 s, short utterances have the same text as before, and long ones that of `transcribe`."""

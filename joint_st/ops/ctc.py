@@ -171,11 +171,12 @@ def _loss_backward(blank, residuals, loss_gradient):
     posteriors = wide.joined(_label_posteriors(lattice, likelihood, starts), frames)
     in_audio = wide.joined(lattice.frames.in_audio, frames)
 
-    # The blank's posterior is 1 less those of the labels: hence the column of -1.
-    symbols = jax.nn.one_hot(ids, logits.shape[2]).at[:, :, blank].set(jnp.where(ids >= 0, -1.0, 0.0))
+    # The blank's posterior is 1 less those of the labels: hence its -1, and the 1 below. (Both are chosen by comparison,
+    # since an update of one column would be a pass over the whole array of its own.)
+    is_blank = jnp.arange(logits.shape[2]) == blank
+    symbols = jnp.where(is_blank & (ids >= 0)[..., None], -1.0, jax.nn.one_hot(ids, logits.shape[2]))
     gradient = jnp.exp(logits.astype(jnp.float32) - log_totals[..., None])
-    gradient -= jnp.einsum("tbu,buv->btv", posteriors, symbols, precision="highest")
-    gradient = gradient.at[:, :, blank].add(-1.0)
+    gradient -= jnp.einsum("tbu,buv->btv", posteriors, symbols, precision="highest") + is_blank
     gradient = jnp.where(in_audio.T[..., None], gradient * loss_gradient[:, None, None], 0.0)
     return gradient.astype(logits.dtype), None, None, None
 

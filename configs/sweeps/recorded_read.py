@@ -8,7 +8,8 @@ The arms are those of `configs/sweeps/recorded.py`, and `synthetic`, which is `a
 novels, spoken by espeak-ng in many voices, in batches twice as long: as many utterances are recorded as in the others.
 In the arms whose names begin with `deep`, two of the streaming layers come before the shared ones and not among them, and
 CTC of phonemes counts for more: what enters the shared layers is nearer to phonemes, as text is. The arms whose names begin
-with `long` have these layers too; they take three times as many steps, and more dropout and masks.
+with `long` have these layers too; they take three times as many steps, and more dropout and masks. `long_cr_ctc` is
+`long_units` with CR-CTC: it passes each utterance twice, and so takes half as many.
 """
 
 import runpy
@@ -35,6 +36,7 @@ ARMS = ENGLISH["ARMS"] | {
     "deep_consistency_dtw": DEEP,
     "long_audio_only": LONG | ENGLISH["ARMS"]["audio_only"],
     "long_units": WITHOUT_TEXT | LONG,
+    "long_cr_ctc": WITHOUT_TEXT | LONG | {"losses.cr_ctc.weight": 0.2, "data.batch_size": 4},
     "long_reconstruction": ENGLISH["ARMS"]["reconstruction"] | LONG,
     "long_consistency_dtw": LONG,
 }

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import tempfile
 import time
+from collections import defaultdict
+from pathlib import Path
 from typing import NamedTuple
 
 import jax
@@ -14,6 +17,7 @@ from joint_st.config import Config
 from joint_st.data.symbols import SymbolSizes
 from joint_st.distributed.mesh import make_mesh, put_batch
 from joint_st.models.functional import count_weights
+from joint_st.training.operations import Operation, costs, read_events, read_program
 from joint_st.training.step import make_init, make_train_step, state_shapes
 
 
@@ -60,6 +64,40 @@ class TimedStep:
             self._state, metrics = self._program(self._state, self._arrays)
         jax.block_until_ready((self._state, metrics))
         return time.perf_counter() - began
+
+    def parts(self, count: int = 3) -> dict[str, float]:
+        """Return the shares of the kinds of operations in the time of a number of steps, the largest first."""
+        options = jax.profiler.ProfileOptions()
+        options.python_tracer_level = 0
+        with tempfile.TemporaryDirectory(prefix="timed_step_") as folder:
+            jax.profiler.start_trace(folder, profiler_options=options)
+            self.steps(count)
+            jax.profiler.stop_trace()
+            traces = [jax.profiler.ProfileData.from_file(str(file)) for file in Path(folder).rglob("*.xplane.pb")]
+            events = [event for trace in traces for event in read_events(trace.planes)]
+        shares: dict[str, float] = defaultdict(float)
+        for operation in costs(events, [read_program(self._program.as_text())], count).operations:
+            shares[_kind(operation)] += operation.share
+        return {kind: round(share, 3) for kind, share in sorted(shares.items(), key=lambda item: -item[1])}
+
+
+KINDS = {
+    "layers": ("models/conformer.py", "models/layer.py", "ops/masks.py"),
+    "convolution": ("models/convolution.py", "ops/depthwise.py"),
+    "attention": ("models/attention.py", "ops/attention.py"),
+    "features": ("ops/log_mel.py", "models/front_end.py"),
+    "ctc": ("ops/ctc.py", "ops/wide.py", "ops/lattice.py"),
+    "optimizer": ("training/optimizer.py", "training/step.py"),
+}
+"""Kinds of operations that are no products of matrices, by the files that ask for them. `layers` has normalisation,
+activations, dropout and sums of the layers."""
+
+
+def _kind(operation: Operation) -> str:
+    name, source = operation.instruction
+    if name.startswith("dot_general"):
+        return "products"
+    return next((kind for kind, files in KINDS.items() if any(file in source for file in files)), "other")
 
 
 def peak_flops(size: int = 2048, rounds: int = 5) -> float:

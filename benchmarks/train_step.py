@@ -9,6 +9,7 @@ loop (`model.unroll`). PyTorch's layers are
 those of torchaudio where it can be imported, else plain ones of `one_gpu/torch_worker.py`; each row says which. PyTorch
 runs eagerly and through `torch.compile`, and the faster one counts.
 
+`parts` are the shares of the kinds of operations in our step's time, by JAX's profiler (`benchmarks/timed_step.py`).
 Ratios are PyTorch's time over ours (`benchmarks/side_by_side.py`). `*_share_of_peak` is what the step's matrix products
 make of the rate that one large float32 product reaches. PyTorch can be in another environment, whose Python is named by
 TORCH_PYTHON. Steps on speech and text are timed by `benchmarks/joint_step.py`.
@@ -157,12 +158,14 @@ def compare(name: str, size: Size, rounds: int, threads: int) -> dict:
     seconds = {kind: taken / count for kind, taken in take_turns(calls, rounds, at_least=0, warm_ups=0).items()}
     for rival in rivals.values():
         rival.close()
+    parts = ours.parts()
 
     def share(seconds: np.ndarray) -> float:
         return round(ours.flops / float(np.median(seconds)) / peak, 4)
 
     row |= {"parameters": ours.parameters, "rounds": rounds, "compile_seconds": round(ours.compile_seconds, 1)}
-    row |= {"ours_ms": median_ms(seconds["ours"]), "ours_share_of_peak": share(seconds["ours"])}
+    row |= {"ours_ms": median_ms(seconds["ours"]), "ours_share_of_peak": share(seconds["ours"]), "parts": parts}
+    row["products_share_of_peak"] = round(row["ours_share_of_peak"] / parts["products"], 4)
     if rivals:
         faster = min(rivals, key=lambda kind: np.median(seconds[kind]))
         row |= {f"torch_{kind}_ms": median_ms(seconds[kind]) for kind in rivals}

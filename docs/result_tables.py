@@ -223,7 +223,21 @@ def train_step(found: dict) -> dict[str, str]:
         if "ratio" in row
     ]
     header = ["width, layers, kernel, batch", "parameters", "ours (ms)", "PyTorch (ms)", "ratio", "share of peak"]
-    return {"device": rows[0]["device"], "rival": rows[0]["rival"], "table": table(header, lines)}
+    kinds = list(dict.fromkeys(kind for row in rows for kind in row["parts"]))
+    parts = [
+        [
+            f"{row['parameters'] / 1e6:.1f} M",
+            *(f"{row['parts'].get(kind, 0):.0%}" for kind in kinds),
+            f"{row['products_share_of_peak']:.0%}",
+        ]
+        for row in rows
+    ]
+    return {
+        "device": rows[0]["device"],
+        "rival": rows[0]["rival"],
+        "table": table(header, lines),
+        "parts": table(["parameters", *kinds, "products' share of peak"], parts),
+    }
 
 
 def joint_step(found: dict) -> dict[str, str]:

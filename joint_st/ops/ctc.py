@@ -176,7 +176,8 @@ def _loss_backward(blank, residuals, loss_gradient):
     is_blank = jnp.arange(logits.shape[2]) == blank
     symbols = jnp.where(is_blank & (ids >= 0)[..., None], -1.0, jax.nn.one_hot(ids, logits.shape[2]))
     gradient = jnp.exp(logits.astype(jnp.float32) - log_totals[..., None])
-    gradient -= jnp.einsum("tbu,buv->btv", posteriors, symbols, precision="highest") + is_blank
+    gradient -= jnp.einsum("tbu,buv->btv", posteriors, symbols, precision="highest")
+    gradient -= is_blank
     gradient = jnp.where(in_audio.T[..., None], gradient * loss_gradient[:, None, None], 0.0)
     return gradient.astype(logits.dtype), None, None, None
 

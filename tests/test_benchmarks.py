@@ -13,10 +13,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks import quickstart, robustness, side_by_side
+from benchmarks import quickstart, robustness, side_by_side, timed_step
 from benchmarks.side_by_side import WARM_UPS, Rows, compared, take_turns
 from joint_st import storage
 from joint_st.runs import checksums
+from joint_st.training.operations import Instruction, Operation
 from tests.tiny import CHECKOUT
 
 SCRIPTS = sorted((CHECKOUT / "benchmarks").rglob("*.py"))
@@ -151,3 +152,15 @@ def test_numbers_of_the_quickstart_are_of_one_run_and_its_weights(tmp_path):
     (work / "made_of.txt").rename(work / "greedy_streaming.json")
     with pytest.raises(SystemExit, match="an unknown run"):
         quickstart.claim(work, run)
+
+
+def test_parts_of_a_step_are_those_of_files_that_there_are():
+    for files in timed_step.KINDS.values():
+        assert all((CHECKOUT / "joint_st" / file).is_file() for file in files)
+    own = {file for files in timed_step.KINDS.values() for file in files}
+    product = Operation("dot.1", Instruction("dot_general, backward", "f, models/conformer.py:3"), 1, 1, 0.5)
+    assert timed_step._kind(product) == "products"
+    for file in own:
+        operation = product._replace(instruction=Instruction("mul", f"f, {file}:3"))
+        assert file in timed_step.KINDS[timed_step._kind(operation)]
+    assert timed_step._kind(product._replace(instruction=Instruction())) == "other"

@@ -50,21 +50,27 @@ def dtw_path(costs: jax.Array, audio_lengths: jax.Array, text_lengths: jax.Array
     A row is solved as a whole. With `e(k)` the least cost before position `k` of this frame is entered from the frame
     before, and `S` the running sum of the frame's costs, the cheapest run from `k` to `j` costs
     `e(k) + S(j) - S(k - 1)`: a running minimum of `e(k) - S(k - 1)`.
+
+    The scan carries these differences and not the costs of a row, since a CPU keeps what is carried in memory; the running
+    minimum, which reads each of them several times, would compute them again each time.
     """
     columns = jnp.arange(costs.shape[2])
+    sums = jnp.cumsum(costs, axis=2)
+    before = sums - costs
 
-    def forward(best, frame):
-        sums, cost = frame
-        advanced = move_right(best, UNREACHABLE)
-        advances = advanced <= best  # of two equal paths, the one with fewer cells
-        entering = jnp.where(advances, advanced, best) - (sums - cost)
+    def forward(entering, frame):
+        sums, next_before = frame
         running = lax.associative_scan(jnp.minimum, entering, axis=1)
         is_new = entering < move_right(running, UNREACHABLE)
-        return running + sums, (is_new, advances)
+        best = running + sums
+        advanced = move_right(best, UNREACHABLE)
+        # Of two equal paths, the one with fewer cells.
+        return jnp.minimum(advanced, best) - next_before, (is_new, advanced <= best)
 
-    sums = jnp.cumsum(costs, axis=2)
-    # The first frame has one run, from position 0.
-    _, (is_new, advances) = lax.scan(forward, sums[0], (sums[1:], costs[1:]))
+    # The first frame is entered at position 0 alone; after the last frame there is none to be entered.
+    start = jnp.where(columns == 0, 0.0, UNREACHABLE) - before[0]
+    _, (is_new, advances) = lax.scan(forward, start, (sums, jnp.roll(before, -1, axis=0)))
+    is_new, advances = is_new[1:], advances[:-1]
 
     def back(last, frame):
         is_new, advances, i = frame

@@ -144,10 +144,10 @@ class Evaluation:
         raise_first(keep_all(self.files()))
 
     def files(self) -> Iterator[tuple[Path, Callable[[Path], None]]]:
-        """Yield what is stored in the run's directory: each file, and what writes it."""
+        """Yield what is stored in the run's directory: each file, and what writes or removes it."""
         for suffix in (".breakdowns.json", ".confidence.json", ".reliability.png"):
             # What an earlier evaluation was asked for, and this one is not, would be of other results.
-            storage.remove_file(self.table.with_suffix(suffix))
+            yield self.table.with_suffix(suffix), storage.remove_file
         yield self.table, lambda path: write_rows(self.rows, path)
         lines = make_lines(one.record() for one in self.utterances)
         yield self.table.with_suffix(".jsonl"), lambda path: storage.write_whole(path, lines)

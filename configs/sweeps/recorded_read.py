@@ -9,7 +9,9 @@ novels, spoken by espeak-ng in many voices, in batches twice as long: as many ut
 In the arms whose names begin with `deep`, two of the streaming layers come before the shared ones and not among them, and
 CTC of phonemes counts for more: what enters the shared layers is nearer to phonemes, as text is. The arms whose names begin
 with `long` have these layers too; they take three times as many steps, and more dropout and masks. `long_cr_ctc` is
-`long_units` with CR-CTC: it passes each utterance twice, and so takes half as many.
+`long_units` with CR-CTC: it passes each utterance twice, and so takes half as many. `long_confusions` is
+`long_reconstruction` whose text is confused as `long_units` confuses phonemes on the dev set, which
+`joint-st confusions runs/sweeps/recorded_read/long_units/seed_0` counts.
 """
 
 import runpy
@@ -39,6 +41,9 @@ ARMS = ENGLISH["ARMS"] | {
     "long_cr_ctc": WITHOUT_TEXT | LONG | {"losses.cr_ctc.weight": 0.2, "data.batch_size": 4},
     "long_reconstruction": ENGLISH["ARMS"]["reconstruction"] | LONG,
     "long_consistency_dtw": LONG,
+    "long_confusions": ENGLISH["ARMS"]["reconstruction"]
+    | LONG
+    | {"text.confusions": "runs/sweeps/recorded_read/long_units/seed_0/confusions.json"},
 }
 
 

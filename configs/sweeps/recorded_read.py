@@ -10,8 +10,9 @@ In the arms whose names begin with `deep`, two of the streaming layers come befo
 CTC of phonemes counts for more: what enters the shared layers is nearer to phonemes, as text is. The arms whose names begin
 with `long` have these layers too; they take three times as many steps, and more dropout and masks. `long_cr_ctc` is
 `long_units` with CR-CTC: it passes each utterance twice, and so takes half as many. `long_confusions` is
-`long_reconstruction` whose text is confused as `long_units` confuses phonemes on the dev set, which
-`joint-st confusions runs/sweeps/recorded_read/long_units/seed_0` counts.
+`long_reconstruction` with the long sentences too, whose text is confused as `deep_units` confuses phonemes on the dev set,
+which `joint-st confusions runs/sweeps/recorded_read/deep_units/seed_0` counts. `masked` arms are `long` ones with masks
+as wide as those of CR-CTC's authors.
 """
 
 import runpy
@@ -31,6 +32,14 @@ LONG = DEEP | {
     "model.dropout": 0.15,
     "spec_augment.time_masks": 5,
 }
+# Recipes of an hour of speech are masked less; CR-CTC (arXiv 2410.05101) masks up to 37.5 % of the time.
+MASKED = LONG | {"spec_augment.time_share": 0.08, "spec_augment.frequency_width": 27}
+# Sentences of up to 64 phonemes leave out more than half of the text.
+CONFUSIONS = ENGLISH["ARMS"]["reconstruction"] | {
+    "data.max_text_units": 128,
+    "data.text_buckets": 3,
+    "text.confusions": "runs/sweeps/recorded_read/deep_units/seed_0/confusions.json",
+}
 ARMS = ENGLISH["ARMS"] | {
     "synthetic": WITHOUT_TEXT | {"data.train": [RECORDED, SPOKEN], "data.batch_size": 16},
     "deep_units": WITHOUT_TEXT | DEEP,
@@ -41,9 +50,10 @@ ARMS = ENGLISH["ARMS"] | {
     "long_cr_ctc": WITHOUT_TEXT | LONG | {"losses.cr_ctc.weight": 0.2, "data.batch_size": 4},
     "long_reconstruction": ENGLISH["ARMS"]["reconstruction"] | LONG,
     "long_consistency_dtw": LONG,
-    "long_confusions": ENGLISH["ARMS"]["reconstruction"]
-    | LONG
-    | {"text.confusions": "runs/sweeps/recorded_read/long_units/seed_0/confusions.json"},
+    "long_confusions": LONG | CONFUSIONS,
+    "masked_audio_only": MASKED | ENGLISH["ARMS"]["audio_only"],
+    "masked_units": WITHOUT_TEXT | MASKED,
+    "masked_confusions": MASKED | CONFUSIONS,
 }
 
 

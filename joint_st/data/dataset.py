@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -15,6 +15,7 @@ from joint_st.data.audio import UnreadableAudio, resample
 from joint_st.data.augmentation import Augmentation, Speech, make_augmentation
 from joint_st.data.index import AUDIO, PROBLEM, SYNTHETIC, TIMED, Entries, Indexes
 from joint_st.data.kept import KeptSpeech
+from joint_st.data.left_out import counted, kept_rows, tell_problems, tell_too_long
 from joint_st.data.normalizers import Normalizer
 from joint_st.data.sources import Concatenated, read_whole
 from joint_st.data.table import Table, open_table
@@ -22,13 +23,9 @@ from joint_st.data.text_units import Units
 from joint_st.data.tokenizers import Tokenizer
 from joint_st.data.utterance import Entry, Utterance
 from joint_st.data.word_times import unit_ends, word_times
-from joint_st.distributed.peers import current
 from joint_st.errors import UserError
 
 log = logging.getLogger(__name__)
-
-NAMED = 10
-"""Number of unreadable utterances that are named in warnings; all are counted."""
 
 
 class Example(NamedTuple):
@@ -260,7 +257,7 @@ class Dataset:
 
     def describe(self) -> str:
         """Return in one line what the data set holds and what was dropped."""
-        dropped = _counted(self.dropped) or "none"
+        dropped = counted(self.dropped) or "none"
         total = int(self.unknown_characters.sum(dtype=np.int64))
         unknown = f"; {total} unknown characters in {np.count_nonzero(self.unknown_characters)}" if total else ""
         if self.features is None:
@@ -300,7 +297,7 @@ def open_paired(
     indexes = indexes or Indexes(data.index_cache, normalizer)
     sources = tuple(sources)
     entries = [indexes.entries(source) for source in sources]
-    _tell_problems(entries, data.strict)
+    tell_problems(entries, data.strict)
     table = open_table(indexes, sources, tokenizer, units)
     unreadable = "unreadable", table.flags & PROBLEM > 0
     reasons = [("without audio", table.flags & AUDIO == 0), unreadable]
@@ -312,13 +309,16 @@ def open_paired(
             ("with empty text", table.labels.lengths == 0),
             ("with more labels than CTC can emit in their frames", frames < table.labels.frames),
         ]
-    rows, dropped = _kept(reasons, len(table))
+    rows, dropped = kept_rows(reasons, len(table))
     if not len(rows):
-        why = _counted(dropped) or "the sources are empty"
+        why = counted(dropped) or "the sources are empty"
         if unreadable[1].any():
             entry = table.corpus.entry(int(unreadable[1].argmax()))
             why += f": {entry.id}: {entry.problem}"
         raise UserError(f"data: no utterance of {table.corpus.name} is left ({why}); correct the sources")
+    if training:
+        readable = table.flags & (AUDIO | PROBLEM) == AUDIO
+        tell_too_long("data.max_seconds", table.seconds[readable], data.max_seconds, "seconds")
     return Dataset(
         table,
         rows,
@@ -351,10 +351,11 @@ def open_texts(
         ("without text units", table.units.lengths == 0),
         ("too long", table.units.lengths > data.max_text_units),
     ]
-    rows, dropped = _kept(reasons, len(table), in_order=True)
+    rows, dropped = kept_rows(reasons, len(table), in_order=True)
     if not len(rows):
-        why = _counted(dropped) or "the sources are empty"
+        why = counted(dropped) or "the sources are empty"
         raise UserError(f"data.text: no text of {table.corpus.name} is left ({why}); correct the sources")
+    tell_too_long("data.max_text_units", table.units.lengths, data.max_text_units, "text units")
     return Dataset(table, rows, dropped, normalizer, tokenizer, units)
 
 
@@ -380,48 +381,18 @@ def open_lm_texts(
         ("too long", table.labels.lengths > data.max_labels),
         ("that data.dev has too", _among(table, held_out)),
     ]
-    rows, dropped = _kept(reasons, len(table))
+    rows, dropped = kept_rows(reasons, len(table))
     if not len(rows):
-        why = _counted(dropped) or "the sources are empty"
+        why = counted(dropped) or "the sources are empty"
         raise UserError(f"{field}: no text of {table.corpus.name} is left ({why}); correct the sources")
+    tell_too_long("data.max_labels", table.labels.lengths, data.max_labels, "labels")
     return Dataset(table, rows, dropped, normalizer, tokenizer, None)
-
-
-def _tell_problems(entries: Sequence[Entries], strict: bool) -> None:
-    """Warn about the first utterances that are known to be unreadable; raise `UserError` where the config is strict."""
-    told = 0
-    for one in entries:
-        for row in np.flatnonzero(one.flags & PROBLEM):
-            entry = one.entry(int(row))
-            if strict:
-                raise UserError(f"{entry.problem}; fix it, take {entry.id} out of the data or unset data.strict")
-            if entry.has_audio and current().is_first:
-                log.warning("left out %s: %s", entry.id, entry.problem)
-                told += 1
-            if told == NAMED:
-                return
 
 
 def _samples(seconds: np.ndarray, rate: int) -> np.ndarray:
     """Return the samples in a number of seconds, rounded up, int32 [N]."""
     # A duration of 0.3 s gives 4800.000000000001 samples or so, which must not become one sample more.
     return np.minimum(np.ceil(seconds * rate - 1e-3), np.iinfo(np.int32).max).astype(np.int32)
-
-
-def _kept(
-    reasons: Sequence[tuple[str, np.ndarray]], count: int, *, in_order: bool = False
-) -> tuple[np.ndarray, dict[str, int]]:
-    """Return the rows that are kept, int64, and how many rows each reason leaves out; the first reason of a row counts.
-
-    Reasons are sorted by the first row that each leaves out, or `in_order` as they are given.
-    """
-    left, found = np.ones(count, bool), []
-    for name, applies in reasons:
-        applies = applies & left
-        if applies.any():
-            found.append((int(applies.argmax()), name, int(np.count_nonzero(applies))))
-        left &= ~applies
-    return np.flatnonzero(left), {name: number for _, name, number in (found if in_order else sorted(found))}
 
 
 def _among(table: Table, held_out: Dataset | None) -> np.ndarray:
@@ -434,7 +405,3 @@ def _among(table: Table, held_out: Dataset | None) -> np.ndarray:
         entries, own = table.where(int(row))
         found[row] = entries.text(own) in texts
     return found
-
-
-def _counted(dropped: dict[str, int]) -> str:
-    return ", ".join(f"{count} {reason}" for reason, count in dropped.items())

@@ -19,7 +19,7 @@ from joint_st.config import Config, LossConfig, registered
 from joint_st.data.batch import Arrays
 from joint_st.heads.base import Head
 from joint_st.kinds import Kinds
-from joint_st.losses.passes import TEXT_PASSES, Pass
+from joint_st.losses.passes import AUDIO_PASSES, TEXT_PASSES, Pass
 from joint_st.losses.text_rows import TextRows
 from joint_st.models.encoder import Encoded
 
@@ -162,6 +162,12 @@ def text_share(config: Config, step: jax.Array) -> jax.Array:
     """
     first, ramp = config.training.text_from_step, config.training.text_ramp_steps
     return jnp.clip((step + 1 - first) / max(ramp, 1), 0, 1)
+
+
+def maskings(config: Config) -> tuple[Pass, ...]:
+    """Return the passes of speech over which losses of CTC are averaged: two maskings of each utterance where their
+    agreement is a loss too, else one."""
+    return AUDIO_PASSES if config.losses.cr_ctc.weight else (Pass.AUDIO,)
 
 
 def audio_frames(config: Config, batch: Arrays) -> jax.Array:

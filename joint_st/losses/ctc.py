@@ -7,8 +7,8 @@ import functools
 import jax.numpy as jnp
 
 from joint_st.heads.model import head_kinds
-from joint_st.losses.base import Column, Found, Loss, audio_frames, not_spelled, register_loss
-from joint_st.losses.passes import AUDIO_PASSES, Pass
+from joint_st.losses.base import Column, Found, Loss, audio_frames, maskings, not_spelled, register_loss
+from joint_st.losses.passes import Pass
 from joint_st.passes import PASSES
 
 PANEL = "CTC of speech"
@@ -41,7 +41,7 @@ class CtcLoss(Loss):
 
     @property
     def passes(self):
-        return frozenset({Pass.AUDIO, Pass.AUDIO_AGAIN} if self.config.losses.cr_ctc.weight else {Pass.AUDIO})
+        return frozenset(maskings(self.config))
 
     def scales(self, step):
         return {f"{name}_ctc": getattr(self.section, name) for name in PASSES}
@@ -52,7 +52,7 @@ class CtcLoss(Loss):
         paired, frames = batch["paired"], audio_frames(self.config, batch)
         lengths = paired["label_lengths"], paired["frames_needed"], frames, paired["valid"]
         return {
-            f"{name}_ctc": dict.fromkeys(self._own_passes, kind.weights(*lengths))
+            f"{name}_ctc": dict.fromkeys(maskings(self.config), kind.weights(*lengths))
             for name, kind in head_kinds(self.config.heads).items()
         }
 
@@ -70,15 +70,11 @@ class CtcLoss(Loss):
                         paired["label_lengths"],
                         mesh,
                     )
-                    for one in self._own_passes
+                    for one in maskings(self.config)
                 }
                 for name in PASSES
             }
         )
-
-    @property
-    def _own_passes(self) -> tuple[Pass, ...]:
-        return tuple(one for one in AUDIO_PASSES if one in self.passes)
 
     def counts(self, batch, available):
         if Pass.AUDIO not in available:

@@ -5,14 +5,17 @@ from __future__ import annotations
 import jax.numpy as jnp
 
 from joint_st.distributed.mesh import over_batch
-from joint_st.losses.base import Column, Found, Loss, audio_frames, not_spelled, register_loss
+from joint_st.losses.base import Column, Found, Loss, audio_frames, maskings, not_spelled, register_loss
 from joint_st.losses.passes import Pass
 from joint_st.ops.ctc import ctc_loss, ctc_weights
 
 
 @register_loss("unit_ctc")
 class UnitCtcLoss(Loss):
-    """CTC in nats per unit, over the utterances whose units their frames can emit."""
+    """CTC in nats per unit, over the utterances whose units their frames can emit.
+
+    With `losses.cr_ctc`, it is the mean over two maskings of each utterance.
+    """
 
     columns = (
         Column(
@@ -31,7 +34,7 @@ class UnitCtcLoss(Loss):
 
     @property
     def passes(self):
-        return frozenset({Pass.AUDIO})
+        return frozenset(maskings(self.config))
 
     def scales(self, step):
         return {"unit_ctc": self.section.weight}
@@ -41,16 +44,19 @@ class UnitCtcLoss(Loss):
             return {}
         paired, frames = batch["paired"], audio_frames(self.config, batch)
         weights = ctc_weights(paired["unit_lengths"], paired["unit_frames_needed"], frames, paired["valid"])
-        return {"unit_ctc": {Pass.AUDIO: weights}}
+        return {"unit_ctc": dict.fromkeys(maskings(self.config), weights)}
 
     def values(self, passes, batch, available, key, mesh):
         if Pass.AUDIO not in available:
             return Found({})
-        audio, paired = passes.audio[Pass.AUDIO], batch["paired"]
-        frames = audio.mask.sum(axis=1, dtype=jnp.int32)
+        paired, found = batch["paired"], {}
         of_units = over_batch(ctc_loss, mesh, differentiable=True)
-        value, _ = of_units(audio.units, frames, paired["units"], paired["unit_lengths"])
-        return Found({"unit_ctc": {Pass.AUDIO: value / jnp.maximum(paired["unit_lengths"], 1)}})
+        for one in maskings(self.config):
+            audio = passes.audio[one]
+            frames = audio.mask.sum(axis=1, dtype=jnp.int32)
+            value, _ = of_units(audio.units, frames, paired["units"], paired["unit_lengths"])
+            found[one] = value / jnp.maximum(paired["unit_lengths"], 1)
+        return Found({"unit_ctc": found})
 
     def counts(self, batch, available):
         if Pass.AUDIO not in available:

@@ -162,7 +162,7 @@ def run_passes(
     fixed: frozenset[Pass] = frozenset(),
 ) -> Passes:
     """Run each of the wanted passes of a batch once, with all texts together but for those of passes that are `fixed`,
-    through which no gradient goes. keys: four random keys. block: see `draw_block`. confusions: how units of text are
+    through which no gradient goes, and whose shared layers draw no dropout. keys: four random keys. block: see `draw_block`. confusions: how units of text are
     confused."""
     audio = {}
     for k, one in enumerate(AUDIO_PASSES):
@@ -177,8 +177,12 @@ def run_passes(
         if not of_text:
             continue
         own = without_gradient(model) if k else model
-        text_key, shared_key = (jax.random.fold_in(key, AGAIN_KEY) if k else key for key in keys[1:3])
         masked = [one is not Pass.PAIRED_CLEAN for one in of_text]
+        text_key, shared_key = keys[1:3]
+        if k:
+            # What speech is pulled to is not blurred by dropout. Masks are drawn where the texts are to have them.
+            text_key = jax.random.fold_in(text_key, AGAIN_KEY) if any(masked) else None
+            shared_key = None
         rows = gather_rows(of_text, masked, batch, mesh, own.columns)
         bound = frames_bound(config, [one.part for one in of_text], batch)
         how = config.text, text_key, rows.masked, block, confusions

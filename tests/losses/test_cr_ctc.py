@@ -1,4 +1,4 @@
-"""Agreement of two maskings: its value by hand, which side it moves, and that CTC is then the mean of both."""
+"""Agreement of two maskings: its value by hand, which side it moves, and that CTC is then the mean of both, of labels and of units."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from joint_st.config import override
 from joint_st.errors import UserError
 from joint_st.losses.cr_ctc import divergence
 from joint_st.passes import PASSES
+from tests.batches import completed
 from tests.training.test_step import CONFIG, FEASIBLE, make_batch, steps_of
 
 
@@ -32,10 +33,16 @@ def test_the_divergence_is_that_of_the_definition_and_each_side_comes_to_the_oth
 
 def test_a_step_has_the_mean_of_two_maskings_and_their_agreement():
     masks = {"spec_augment": {"time_masks": 2, "time_share": 0.2, "frequency_masks": 0, "frequency_width": 4}}
-    steps = steps_of(masks | {"losses.cr_ctc.weight": 0.2})
-    state, batch = steps.warm(), make_batch()
-    after, metrics = steps(state, batch)
-    labels = batch["paired"]["label_lengths"][FEASIBLE].sum()
+    units = {"data.units.kind": "characters", "losses.unit_ctc.weight": 0.5}
+    steps = steps_of(masks | units | {"losses.cr_ctc.weight": 0.2})
+    paired = make_batch()["paired"]
+    # Two different units in every valid row, which the shortest of them, of 3 frames, can emit.
+    paired["unit_lengths"] = np.where(paired["valid"], 2, 0).astype(np.int32)
+    paired["units"] = np.where(paired["valid"][:, None], [2, 3], 0).astype(np.int32)
+    batch = {"paired": completed("paired", paired)}
+    _, metrics = steps(steps(steps.init(), batch)[0], batch)
+    labels = paired["label_lengths"][FEASIBLE].sum()
+    assert metrics["unit_ctc"][1] == 2 * 2 * np.count_nonzero(paired["valid"])
     for name in PASSES:
         assert metrics[f"{name}_ctc"][1] == 2 * labels and metrics[f"{name}_cr"][1] == labels
         assert metrics[f"{name}_cr"][0] > 0
@@ -44,7 +51,7 @@ def test_a_step_has_the_mean_of_two_maskings_and_their_agreement():
         scale * (means[f"{name}_ctc"] + 0.2 * means[f"{name}_cr"])
         for name, scale in (("streaming", 0.3), ("full_context", 0.7))
     )
-    assert metrics["loss"][0] == pytest.approx(expected, rel=1e-5)
+    assert metrics["loss"][0] == pytest.approx(expected + 0.5 * means["unit_ctc"], rel=1e-5)
 
 
 def test_without_ctc_it_is_refused():

@@ -12,7 +12,9 @@ with `long` have these layers too; they take three times as many steps, and more
 `long_units` with CR-CTC: it passes each utterance twice, and so takes half as many. `long_confusions` is
 `long_reconstruction` with the long sentences too, whose text is confused as `deep_units` confuses phonemes on the dev set,
 which `joint-st confusions runs/sweeps/recorded_read/deep_units/seed_0` counts. `masked` arms are `long` ones with masks
-as wide as those of CR-CTC's authors.
+as wide as those of CR-CTC's authors. In `conditioned` arms, the audio layers' own reading of the phonemes is added to what
+enters the shared layers (self-conditioned CTC, arXiv 2104.02724), and text has blanks between its phonemes, as that reading
+has.
 """
 
 import runpy
@@ -25,6 +27,8 @@ BASE = "../experiments/recorded_read.py"
 REFERENCES = (*ENGLISH["REFERENCES"], "deep_units", "long_audio_only", "long_units", "long_reconstruction")
 RECORDED, SPOKEN = "manifest:$JOINT_ST_DATA/arctic/train.jsonl", "manifest:runs/spoken_novels/manifest.jsonl"
 WITHOUT_TEXT = ENGLISH["WITHOUT_TEXT"]
+SYNTHETIC = {"data.train": [RECORDED, SPOKEN], "data.batch_size": 16}
+CONDITIONED = {"model.unit_conditioning": "add", "model.text_blanks": True}
 DEEP = {"model.audio_layers": 3, "model.streaming_layers": 1, "losses.unit_ctc.weight": 1}
 LONG = DEEP | {
     "training.steps": 7_500,
@@ -41,7 +45,7 @@ CONFUSIONS = ENGLISH["ARMS"]["reconstruction"] | {
     "text.confusions": "runs/sweeps/recorded_read/deep_units/seed_0/confusions.json",
 }
 ARMS = ENGLISH["ARMS"] | {
-    "synthetic": WITHOUT_TEXT | {"data.train": [RECORDED, SPOKEN], "data.batch_size": 16},
+    "synthetic": WITHOUT_TEXT | SYNTHETIC,
     "deep_units": WITHOUT_TEXT | DEEP,
     "deep_reconstruction": ENGLISH["ARMS"]["reconstruction"] | DEEP,
     "deep_consistency_dtw": DEEP,
@@ -51,6 +55,9 @@ ARMS = ENGLISH["ARMS"] | {
     "long_reconstruction": ENGLISH["ARMS"]["reconstruction"] | LONG,
     "long_consistency_dtw": LONG,
     "long_confusions": LONG | CONFUSIONS,
+    "long_synthetic": WITHOUT_TEXT | LONG | SYNTHETIC,
+    "conditioned_units": WITHOUT_TEXT | LONG | CONDITIONED,
+    "conditioned_confusions": LONG | CONFUSIONS | CONDITIONED,
     "masked_audio_only": MASKED | ENGLISH["ARMS"]["audio_only"],
     "masked_units": WITHOUT_TEXT | MASKED,
     "masked_confusions": MASKED | CONFUSIONS,

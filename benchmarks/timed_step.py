@@ -5,7 +5,6 @@ from __future__ import annotations
 import tempfile
 import time
 from collections import defaultdict
-from pathlib import Path
 from typing import NamedTuple
 
 import jax
@@ -17,7 +16,7 @@ from joint_st.config import Config
 from joint_st.data.symbols import SymbolSizes
 from joint_st.distributed.mesh import make_mesh, put_batch
 from joint_st.models.functional import count_weights
-from joint_st.training.operations import Operation, costs, read_events, read_program
+from joint_st.training.operations import Operation, costs, read_program, read_trace, start_trace
 from joint_st.training.step import make_init, make_train_step, state_shapes
 
 
@@ -67,14 +66,11 @@ class TimedStep:
 
     def parts(self, count: int = 3) -> dict[str, float]:
         """Return the shares of the kinds of operations in the time of a number of steps, the largest first."""
-        options = jax.profiler.ProfileOptions()
-        options.python_tracer_level = 0
         with tempfile.TemporaryDirectory(prefix="timed_step_") as folder:
-            jax.profiler.start_trace(folder, profiler_options=options)
+            start_trace(folder)
             self.steps(count)
             jax.profiler.stop_trace()
-            traces = [jax.profiler.ProfileData.from_file(str(file)) for file in Path(folder).rglob("*.xplane.pb")]
-            events = [event for trace in traces for event in read_events(trace.planes)]
+            events = read_trace(folder)
         shares: dict[str, float] = defaultdict(float)
         for operation in costs(events, [read_program(self._program.as_text())], count).operations:
             shares[_kind(operation)] += operation.share

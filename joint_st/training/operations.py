@@ -9,6 +9,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import jax
+
 
 class Event(NamedTuple):
     """One execution of an operation."""
@@ -134,6 +136,24 @@ def _busy(events: Iterable[Event]) -> float:
 
 
 # A trace
+
+
+TRACE = ".xplane.pb"
+"""End of the names of the files in which the profiler writes a trace."""
+
+
+def start_trace(folder: str) -> None:
+    """Trace the devices into a folder from here on, without the calls of Python functions, which would slow them down;
+    `jax.profiler.stop_trace` ends it."""
+    options = jax.profiler.ProfileOptions()
+    options.python_tracer_level = 0
+    jax.profiler.start_trace(folder, profiler_options=options)
+
+
+def read_trace(folder: str) -> list[Event]:
+    """Return the operations of all devices in the traces of a folder."""
+    traces = (jax.profiler.ProfileData.from_file(str(file)) for file in sorted(Path(folder).rglob(f"*{TRACE}")))
+    return [event for trace in traces for event in read_events(trace.planes)]
 
 
 def read_events(planes: Iterable) -> list[Event]:

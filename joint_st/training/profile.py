@@ -17,13 +17,13 @@ from joint_st import storage
 from joint_st.distributed.peers import current
 from joint_st.errors import UserError
 from joint_st.runs.directory import RunDirectory
-from joint_st.training.operations import costs, describe, read_events, read_program
+from joint_st.training.operations import TRACE, costs, describe, read_program, read_trace, start_trace
 from joint_st.training.setup import log
 
 WARM_UP, TRACED = 10, 5
 """Steps before those that are traced, and traced steps, where the user names none."""
 
-ENDINGS = (".xplane.pb", ".trace.json.gz")
+ENDINGS = (TRACE, ".trace.json.gz")
 """Files that the profiler writes: the trace, and a picture of it that browsers show."""
 
 
@@ -83,10 +83,8 @@ class Profile:
             yield
 
     def _start(self) -> None:
-        options = jax.profiler.ProfileOptions()
-        options.python_tracer_level = 0  # the calls of all Python functions would make the steps slower
         self._draft = tempfile.TemporaryDirectory(prefix="joint_st_profile_", ignore_cleanup_errors=True)
-        jax.profiler.start_trace(self._draft.name, profiler_options=options)
+        start_trace(self._draft.name)
         self._began = time.perf_counter()
 
     @contextlib.contextmanager
@@ -126,8 +124,7 @@ class Profile:
             _print([f"profile  {problem}"])
 
     def _table(self, step_ms: float) -> list[str]:
-        files = list(Path(self._draft.name).rglob(f"*{ENDINGS[0]}"))
-        events = [event for file in files for event in read_events(_planes(file))]
+        events = read_trace(self._draft.name)
         if not events:
             return ["profile  the trace has no operations of the devices"]
         programs = [read_program(program.as_text()) for program in self._programs.values()]
@@ -154,10 +151,6 @@ class Profile:
 
 MOST_UNKNOWN = 0.05
 """Share of time in kernels without an operation above which a remark tells how to see more."""
-
-
-def _planes(file: Path):
-    return jax.profiler.ProfileData.from_file(str(file)).planes
 
 
 def _print(lines: list[str]) -> None:

@@ -11,8 +11,8 @@ CTC of phonemes counts for more: what enters the shared layers is nearer to phon
 with `long` have these layers too; they take three times as many steps, and more dropout and masks. `long_cr_ctc` is
 `long_units` with CR-CTC: it passes each utterance twice, and so takes half as many. `long_confusions` is
 `long_reconstruction` with the long sentences too, whose text is confused as `deep_units` confuses phonemes on the dev set,
-which `joint-st confusions runs/sweeps/recorded_read/deep_units/seed_0` counts. `masked` arms are `long` ones with masks
-as wide as those of CR-CTC's authors. In `conditioned` arms, the audio layers' own reading of the phonemes is added to what
+which `joint-st confusions runs/sweeps/recorded_read/deep_units/seed_0` counts. `masked_units` is
+`long_units` with masks as wide as those of CR-CTC's authors, and the `longer` arms have these too, and twice the steps. In `conditioned` arms, the audio layers' own reading of the phonemes is added to what
 enters the shared layers (self-conditioned CTC, arXiv 2104.02724), and text has blanks between its phonemes, as that reading
 has.
 """
@@ -25,6 +25,7 @@ from joint_st.sweeps import Run
 ENGLISH = runpy.run_path(str(Path(__file__).with_name("recorded.py")))
 BASE = "../experiments/recorded_read.py"
 REFERENCES = (*ENGLISH["REFERENCES"], "deep_units", "long_audio_only", "long_units", "long_reconstruction")
+REFERENCES += "longer_audio_only", "longer_units"
 RECORDED, SPOKEN = "manifest:$JOINT_ST_DATA/arctic/train.jsonl", "manifest:runs/spoken_novels/manifest.jsonl"
 WITHOUT_TEXT = ENGLISH["WITHOUT_TEXT"]
 SYNTHETIC = {"data.train": [RECORDED, SPOKEN], "data.batch_size": 16}
@@ -38,6 +39,7 @@ LONG = DEEP | {
 }
 # Recipes of an hour of speech are masked less; CR-CTC (arXiv 2410.05101) masks up to 37.5 % of the time.
 MASKED = LONG | {"spec_augment.time_share": 0.08, "spec_augment.frequency_width": 27}
+LONGER = MASKED | {"training.steps": 15_000, "training.evaluate_every": 2_500}
 # Sentences of up to 64 phonemes leave out more than half of the text.
 CONFUSIONS = ENGLISH["ARMS"]["reconstruction"] | {
     "data.max_text_units": 128,
@@ -58,9 +60,10 @@ ARMS = ENGLISH["ARMS"] | {
     "long_synthetic": WITHOUT_TEXT | LONG | SYNTHETIC,
     "conditioned_units": WITHOUT_TEXT | LONG | CONDITIONED,
     "conditioned_confusions": LONG | CONFUSIONS | CONDITIONED,
-    "masked_audio_only": MASKED | ENGLISH["ARMS"]["audio_only"],
     "masked_units": WITHOUT_TEXT | MASKED,
-    "masked_confusions": MASKED | CONFUSIONS,
+    "longer_audio_only": LONGER | ENGLISH["ARMS"]["audio_only"],
+    "longer_units": WITHOUT_TEXT | LONGER,
+    "longer_confusions": LONGER | CONFUSIONS,
 }
 
 

@@ -64,7 +64,9 @@ def config() -> Config:
             batch_size=8,
             buckets=5,
             text_batch_size=8,
-            max_text_units=64,
+            # All but one sentence in a thousand.
+            max_text_units=128,
+            text_buckets=3,
             # All of it: on one core, decoding takes a good part of an epoch on speech alone.
             keep_audio_gib=1.0,
         ),

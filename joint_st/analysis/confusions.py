@@ -14,6 +14,7 @@ from rich import box
 from rich.table import Table
 
 from joint_st import storage
+from joint_st.analysis.reading import Heard, compare_readings, greedy_labels, readers, readings_table
 from joint_st.config import Source
 from joint_st.data.buckets import Buckets
 from joint_st.data.confusions import Confusions
@@ -21,6 +22,7 @@ from joint_st.data.dataset import Dataset, open_paired
 from joint_st.data.loader import batches, reading
 from joint_st.data.plan import BatchPlan
 from joint_st.data.text_units.units import PADDING
+from joint_st.decoding.decoders import Greedy
 from joint_st.distributed.mesh import fetch, keep_compiled, put_batch, rows_here
 from joint_st.errors import UserError
 from joint_st.evaluation.wer import INSERT, align_words
@@ -48,15 +50,17 @@ def count_confusions(pairs: Iterable[tuple[Sequence[int], Sequence[int]]], symbo
     return Confusions(symbols, heard, inserted)
 
 
-def recognise_units(trained: Trained, dataset: Dataset, name: str) -> Iterable[tuple[list[int], list[int]]]:
-    """Yield for each readable utterance with text the units said, and those that CTC recognises greedily."""
-    config, mesh = trained.config, trained.mesh
+def recognise_units(trained: Trained, dataset: Dataset, name: str) -> Iterable[Heard]:
+    """Yield what is recognised in each readable utterance with text units: units and labels."""
+    config, mesh, passes = trained.config, trained.mesh, readers(trained)
     structure = model_structure(config, trained.symbols.sizes)
 
     @jax.jit
     def best(weights, audio, lengths):
-        encoded = merge(structure, weights).encode_audio(audio, lengths)
-        return jnp.where(encoded.mask, jnp.argmax(encoded.units, axis=-1), PADDING)
+        model = merge(structure, weights)
+        encoded = model(audio, lengths)
+        units = jnp.where(encoded.mask, jnp.argmax(encoded.units, axis=-1), PADDING)
+        return units, greedy_labels(model, encoded, passes, mesh)
 
     buckets = Buckets.choose(
         dataset.lengths,
@@ -76,10 +80,13 @@ def recognise_units(trained: Trained, dataset: Dataset, name: str) -> Iterable[t
     fields = ("audio", "audio_lengths", "units", "unit_lengths")
     for batch in tqdm.tqdm(read, name, plan.steps_per_epoch, unit="batch", leave=False, disable=None, delay=1):
         rows = put_batch({field: batch.arrays["paired"][field] for field in fields}, mesh)
-        frames = best(trained.weights, rows["audio"], rows["audio_lengths"])
-        frames, units, lengths = fetch((frames, rows["units"], rows["unit_lengths"]))
+        found = best(trained.weights, rows["audio"], rows["audio_lengths"])
+        (frames, emitted), units, lengths = fetch((found, rows["units"], rows["unit_lengths"]))
+        labels = {head: Greedy().on_host(own) for head, own in zip(passes, emitted)}
         for row in np.flatnonzero(lengths):
-            yield units[row, : lengths[row]].tolist(), collapsed(frames[row])
+            own = {head: by_row[row] for head, by_row in labels.items()}
+            said = units[row, : lengths[row]].tolist()
+            yield Heard(int(batch.rows["paired"][row]), said, collapsed(frames[row]), own)
 
 
 def collapsed(frames: np.ndarray) -> list[int]:
@@ -91,7 +98,8 @@ def collapsed(frames: np.ndarray) -> list[int]:
 def measure_confusions(
     workdir: Path, *, data: Mapping[str, Source] | None = None, checkpoint: str = "best", output: Path | None = None
 ) -> Confusions:
-    """Count the confusions of a run's checkpoint on its dev set, or on a named source; print and write them.
+    """Count the confusions of a run's checkpoint on its dev set, or on a named source; print and write them. Of a model
+    that learns from text, also print what it reads out of the units that were said and of those recognised.
 
     The file is the run's `confusions.json`, unless `output` names another. Raises `UserError` for a run without text
     units or without `losses.unit_ctc`, where there are no utterances with text, and where several sources are given.
@@ -114,14 +122,17 @@ def measure_confusions(
     made_with = config.data, config.model.features, trained.normalizer, trained.tokenizer, trained.units
     dataset = open_paired(sources, *made_with, training=False)
     with jax.set_mesh(trained.mesh):
-        pairs = list(recognise_units(trained, dataset, name))
-    found = count_confusions(pairs, trained.units.symbols)
-    if not found.units:
-        raise UserError(f"{name}: none of its utterances can be read and has text units")
+        heard = list(recognise_units(trained, dataset, name))
+        found = count_confusions(((one.said, one.units) for one in heard), trained.units.symbols)
+        if not found.units:
+            raise UserError(f"{name}: none of its utterances can be read and has text units")
+        readings = compare_readings(trained, dataset, heard) if config.learns_from_text else []
     path = output or trained.run.confusions
-    made_by = {"run": config.name, "step": trained.step, "split": name, "utterances": len(pairs)}
+    made_by = {"run": config.name, "step": trained.step, "split": name, "utterances": len(heard)}
     problem = storage.keep(lambda path: storage.write_whole(path, found.to_json(**made_by)), path)
-    rich.print(make_table(found, f"text units of {name}, {len(pairs)} utterances, step {trained.step}"))
+    rich.print(make_table(found, f"text units of {name}, {len(heard)} utterances, step {trained.step}"))
+    if readings:
+        rich.print(readings_table(readings, f"what the shared layers read, greedily, {name}"))
     if problem:
         raise UserError(problem)
     print(f"counts in {path}; a config takes them as text.confusions")

@@ -1,14 +1,21 @@
-"""Counts of the units that CTC recognises, by the best alignment with those said."""
+"""Counts of the units that CTC recognises, by the best alignment with those said, and what is read out of both."""
 
 from __future__ import annotations
 
 import json
 
+import jax
 import numpy as np
 import pytest
+from rapidfuzz.distance import Levenshtein
 
-from joint_st.analysis.confusions import collapsed, count_confusions, make_table
+from joint_st.analysis.confusions import collapsed, count_confusions, make_table, recognise_units
+from joint_st.analysis.reading import compare_readings, read_units
 from joint_st.cli import main
+from joint_st.data.dataset import open_paired
+from joint_st.heads.model import model_structure
+from joint_st.models.functional import merge
+from joint_st.passes import FULL_CONTEXT, PASSES
 from joint_st.runs.trained import load_trained
 from tests.tiny import tiny_config, untrained_run
 
@@ -33,15 +40,65 @@ def test_ctc_emits_a_unit_once_until_it_changes_or_a_blank_comes():
     assert collapsed(np.zeros(3, int)) == []
 
 
+def check_readings(trained):
+    """Each text alone, without padding, and each frame's likeliest label; of speech, the same from its audio."""
+    dataset = open_paired(
+        trained.config.data.dev,
+        trained.config.data,
+        trained.config.model.features,
+        *(trained.normalizer, trained.tokenizer, trained.units),
+        training=False,
+    )
+    structure = model_structure(trained.config, trained.symbols.sizes)
+    rows = [[2, 3, 4, 5, 2], [3], [5, 4] * 20]
+
+    def labels(model, encoded):
+        likeliest = {name: np.argmax(model.head(name)(getattr(encoded, name))[0], axis=-1) for name in PASSES}
+        return {name: collapsed(frames[np.asarray(encoded.mask[0])]) for name, frames in likeliest.items()}
+
+    with jax.set_mesh(trained.mesh):
+        model = merge(structure, trained.weights)
+        found = read_units(trained, rows)
+        for n, row in enumerate(rows):
+            mean = (trained.config.text.repeat_least + trained.config.text.repeat_most) // 2
+            x, mask, _ = model.encode_text(np.array([row]), np.full((1, len(row)), mean), mean * len(row))
+            assert {name: by_row[n].tolist() for name, by_row in found.items()} == labels(model, model.shared(x, mask))
+        heard = list(recognise_units(trained, dataset, "dev"))
+        assert sorted(one.index for one in heard) == list(range(len(dataset)))
+        one = heard[0]
+        audio = dataset.load(one.index).audio
+        whole = np.pad(audio, (0, -len(audio) % trained.config.model.features.samples_per_frame))
+        expected = labels(model, model(whole[None], np.array([len(audio)])))
+        assert {name: own.tolist() for name, own in one.labels.items()} == expected
+        readings = compare_readings(trained, dataset, heard)
+    assert one.said == dataset.load(one.index).units.tolist()
+    references = " ".join(dataset.text(one.index) for one in heard).split()
+    errors = sum(
+        Levenshtein.distance(
+            dataset.text(one.index).split(), trained.tokenizer.decode(one.labels[FULL_CONTEXT]).split()
+        )
+        for one in heard
+    )
+    assert readings[0].rates[FULL_CONTEXT] == pytest.approx(errors / len(references))
+    assert len(readings) == 3 and all(set(reading.rates) == set(PASSES) for reading in readings)
+
+
 @pytest.mark.slow
 def test_a_run_counts_its_dev_set(corpora, tmp_path, capsys):
-    joint = {"data.units.kind": "characters", "losses.unit_ctc.weight": 0.3}
+    joint = {
+        "data.units.kind": "characters",
+        "data.text_batch_size": 4,
+        "losses.unit_ctc.weight": 0.3,
+        "losses.reconstruction.full_context": 0.5,
+    }
     run = untrained_run(tiny_config(corpora, joint), tmp_path / "run")
     assert main(["confusions", str(run)]) == 0
-    assert "counts in" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "counts in" in printed and "its units as said, as text" in printed
     content = json.loads((run / "confusions.json").read_text())
     trained = load_trained(run)
     assert content["units"] == list(trained.units.symbols) and content["made_by"]["split"] == "dev"
+    check_readings(trained)
     said = sum(sum(row.values()) for row in content["heard_as"].values()) + sum(content["missed"].values())
     assert said > 0
     plain = untrained_run(tiny_config(corpora, {"data.units.kind": "characters"}), tmp_path / "plain")

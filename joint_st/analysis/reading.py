@@ -1,0 +1,122 @@
+"""What the shared layers read out of speech, of the units recognised in it, and of the units that were said.
+
+Text teaches the layers that it shares with speech. Whether that is what a recogniser lacks shows in three word error
+rates: if the layers read the units that were said well, but the recognised ones no better than the speech, the model
+hears too little; if they read even those that were said badly, it spells too little.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+import jax
+import numpy as np
+from rich import box
+from rich.table import Table
+
+from joint_st.data.dataset import Dataset
+from joint_st.decoding.decoders import Greedy
+from joint_st.distributed.mesh import fetch
+from joint_st.evaluation.wer import count_errors, total
+from joint_st.heads.model import model_structure
+from joint_st.models.encoder import Encoded
+from joint_st.models.functional import merge
+from joint_st.models.text_encoder import most_frames, repetitions
+from joint_st.passes import FULL_CONTEXT, PASSES
+from joint_st.runs.trained import Trained
+from joint_st.tables import escape
+
+MULTIPLE = 32
+"""The padded number of units is a multiple of this."""
+
+
+class Heard(NamedTuple):
+    """What was recognised in an utterance."""
+
+    index: int
+    """Number of the utterance in its data set."""
+    said: list[int]
+    """Text units of its transcript."""
+    units: list[int]
+    """Text units that CTC recognises greedily."""
+    labels: dict[str, np.ndarray]
+    """Labels that the heads emit, by pass, int32 [L]."""
+
+
+def greedy_labels(model, encoded: Encoded, passes: Sequence[str], mesh) -> tuple[jax.Array, ...]:
+    """Return what frames emit by greedy search, for the heads of some passes, as `Greedy` does."""
+    heads = [model.head(name) for name in passes]
+    emissions = [head.emissions(getattr(encoded, name)) for head, name in zip(heads, passes)]
+    return Greedy().on_device(heads, emissions, encoded.mask, mesh, None)
+
+
+def read_units(trained: Trained, rows: Sequence[Sequence[int]]) -> dict[str, list[np.ndarray]]:
+    """Return the labels that the heads emit for text of some units, by pass, int32 [L].
+
+    Units last as long as the config repeats them on average. The streaming head is left out where text enters above its
+    layers.
+    """
+    config, mesh, size = trained.config, trained.mesh, trained.config.evaluation.batch_size
+    structure, passes = model_structure(config, trained.symbols.sizes), readers(trained)
+    width = -(-max(map(len, rows), default=1) // MULTIPLE) * MULTIPLE
+
+    @jax.jit
+    def read(weights, units, lengths):
+        model = merge(structure, weights)
+        repeated = repetitions(config.text, lengths, width)
+        x, mask, _ = model.encode_text(units, repeated, most_frames(config.text, width))
+        return greedy_labels(model, model.shared_of_text(x, mask), passes, mesh)
+
+    found: dict[str, list[np.ndarray]] = {name: [] for name in passes}
+    for first in range(0, len(rows), size):
+        some = rows[first : first + size]
+        units, lengths = np.zeros((size, width), np.int32), np.zeros(size, np.int32)
+        for k, row in enumerate(some):
+            units[k, : len(row)], lengths[k] = row, len(row)
+        for name, emitted in zip(passes, fetch(read(trained.weights, units, lengths))):
+            found[name] += Greedy().on_host(emitted)[: len(some)]
+    return found
+
+
+def readers(trained: Trained) -> tuple[str, ...]:
+    """Return the passes whose heads read text."""
+    model = trained.config.model
+    return (FULL_CONTEXT,) if model.text_depth > model.streaming_layers else PASSES
+
+
+class Reading(NamedTuple):
+    """Word error rates of what is read out of one kind of input."""
+
+    what: str
+    rates: dict[str, float]
+    """Share of the words that are wrong, by pass."""
+
+
+def compare_readings(trained: Trained, dataset: Dataset, heard: Sequence[Heard]) -> list[Reading]:
+    """Return the word error rates of speech, of its units as recognised, and of its units as said."""
+    references = [dataset.normalizer(dataset.text(one.index)) for one in heard]
+
+    def reading(what: str, found: dict[str, Iterable[np.ndarray]]) -> Reading:
+        rates = {}
+        for name, rows in found.items():
+            texts = [dataset.normalizer(trained.tokenizer.decode(labels)) for labels in rows]
+            rates[name] = total(count_errors(*pair)["all"] for pair in zip(references, texts)).wer
+        return Reading(what, rates)
+
+    return [
+        reading("speech", {name: [one.labels[name] for one in heard] for name in readers(trained)}),
+        reading("its units as recognised, as text", read_units(trained, [one.units for one in heard])),
+        reading("its units as said, as text", read_units(trained, [one.said for one in heard])),
+    ]
+
+
+def readings_table(readings: Sequence[Reading], title: str) -> Table:
+    """Return word error rates as a table for `rich.print`."""
+    table = Table(title=escape(title), title_justify="left", box=box.SIMPLE_HEAD)
+    table.add_column("what is read")
+    for name in readings[0].rates:
+        table.add_column(f"{name.replace('_', '-')} WER %", justify="right")
+    for one in readings:
+        table.add_row(escape(one.what), *(f"{100 * rate:.1f}" for rate in one.rates.values()))
+    return table

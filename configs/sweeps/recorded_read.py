@@ -11,7 +11,8 @@ CTC of phonemes counts for more: what enters the shared layers is nearer to phon
 with `long` have these layers too; they take three times as many steps, and more dropout and masks. `long_cr_ctc` is
 `long_units` with CR-CTC: it passes each utterance twice, and so takes half as many. `long_confusions` is
 `long_reconstruction` with the long sentences too, whose text is confused as `deep_units` confuses phonemes on the dev set,
-which `joint-st confusions runs/sweeps/recorded_read/deep_units/seed_0` counts. `masked_units` is
+which `joint-st confusions runs/sweeps/recorded_read/deep_units/seed_0` counts; before it, `long_text_first` takes 6,000 steps
+on text alone. `masked_units` is
 `long_units` with masks as wide as those of CR-CTC's authors, and the `longer` arms have these too, and twice the steps. In `conditioned` arms, the audio layers' own reading of the phonemes is added to what
 enters the shared layers (self-conditioned CTC, arXiv 2104.02724), and text has blanks between its phonemes, as that reading
 has.
@@ -57,6 +58,7 @@ ARMS = ENGLISH["ARMS"] | {
     "long_reconstruction": ENGLISH["ARMS"]["reconstruction"] | LONG,
     "long_consistency_dtw": LONG,
     "long_confusions": LONG | CONFUSIONS,
+    "long_text_first": LONG | CONFUSIONS | {"training.text_first_steps": 6_000, "training.steps": 13_500},
     "long_synthetic": WITHOUT_TEXT | LONG | SYNTHETIC,
     "conditioned_units": WITHOUT_TEXT | LONG | CONDITIONED,
     "conditioned_confusions": LONG | CONFUSIONS | CONDITIONED,

@@ -4,18 +4,21 @@
     JOINT_ST_DATA=... joint-st sweep configs/sweeps/recorded_read.py --workers 2
     python -m benchmarks.recorded configs/sweeps/recorded_read.py
 
-The arms are those of `configs/sweeps/recorded.py`, and `synthetic`, which is `audio_units` with 1.3 hours of the same
-novels, spoken by espeak-ng in many voices, in batches twice as long: as many utterances are recorded as in the others.
-In the arms whose names begin with `deep`, two of the streaming layers come before the shared ones and not among them, and
-CTC of phonemes counts for more: what enters the shared layers is nearer to phonemes, as text is. The arms whose names begin
-with `long` have these layers too; they take three times as many steps, and more dropout and masks. `long_cr_ctc` is
-`long_units` with CR-CTC: it passes each utterance twice, and so takes half as many. `long_confusions` is
-`long_reconstruction` with the long sentences too, whose text is confused as `deep_units` confuses phonemes on the dev set,
-which `joint-st confusions runs/sweeps/recorded_read/deep_units/seed_0` counts; before it, `long_text_first` takes 6,000 steps
-on text alone. `masked_units` is
-`long_units` with masks as wide as those of CR-CTC's authors, and the `longer` arms have these too, and twice the steps. In `conditioned` arms, the audio layers' own reading of the phonemes is added to what
-enters the shared layers (self-conditioned CTC, arXiv 2104.02724), and text has blanks between its phonemes, as that reading
-has.
+The arms are those of `configs/sweeps/recorded.py`, and these:
+
+- `synthetic` is `audio_units` with the same novels, spoken by espeak-ng in many voices, in batches twice as long: as many
+  utterances are recorded as in the others.
+- In the arms whose names begin with `deep`, two of the streaming layers come before the shared ones and not among them, and
+  CTC of phonemes counts for more: what enters the shared layers is nearer to phonemes, as text is.
+- The arms whose names begin with `long` have these layers too; they take three times as many steps on speech, and more
+  dropout and masks. `long_cr_ctc` is `long_units` with CR-CTC: it passes each utterance twice, and so takes half as many.
+- `long_confusions` is `long_reconstruction` with the long sentences too, whose text is confused as `deep_units` confuses
+  phonemes on the dev set, which `joint-st confusions runs/sweeps/recorded_read/deep_units/seed_0` counts.
+  `long_text_first` is the same after 6,000 steps on text alone.
+- In `conditioned` arms, the audio layers' own reading of the phonemes is added to what enters the shared layers
+  (self-conditioned CTC, arXiv 2104.02724), and text has blanks between its phonemes, as that reading has.
+- `masked_units` is `long_units` with masks as wide as those of CR-CTC's authors. The `longer` arms have these too, and
+  twice as many steps.
 """
 
 import runpy

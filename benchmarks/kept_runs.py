@@ -4,8 +4,8 @@
     python -m benchmarks.kept_runs configs/sweeps/text_options.py
 
 Some sweeps take longer than a machine is lent. So what the rows need of each finished run is kept in
-`benchmarks/results/runs/SWEEP/`, and is small: the errors of every utterance, without its words, and the dev set's error
-rates in training. `commit` there is that of the checkout which kept the run. The second command keeps what is new, and writes
+`benchmarks/results/runs/SWEEP/`, and is small: the errors of every utterance, without its words, the dev set's error
+rates in training, and what `joint-st confusions` has counted. `commit` there is that of the checkout which kept the run. The second command keeps what is new, and writes
 `benchmarks/results/SWEEP.json` again from all that is kept, with the rows of `joint-st sweep --collect --json`; where there is
 nothing new it does the same.
 """
@@ -86,6 +86,20 @@ def dev_rates(job: Job) -> Iterator[list[float]]:
                     yield [float(row[name]) for name in DEV]
 
 
+def read_out(job: Job) -> dict[str, Any]:
+    """Return the word error rates of what the run's shared layers read, where `joint-st confusions` has counted them,
+    and the share of text units that it counted as wrong."""
+    file = job.directory.confusions
+    counted = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    if not counted.get("wer"):
+        return {}
+    said = sum(sum(row.values()) for row in counted["heard_as"].values())
+    right = sum(row.get(unit, 0) for unit, row in counted["heard_as"].items())
+    missed, inserted = (sum(counted[kind].values()) for kind in ("missed", "inserted"))
+    units = round((said - right + missed + inserted) / (said + missed), 4)
+    return {"read": counted["wer"], "unit_errors": units, "read_on": counted["made_by"]["split"]}
+
+
 def file_of(sweep: Sweep, job: Job) -> Path:
     """Return the file in which a run is kept."""
     return KEPT / sweep.file.stem / f"{job.run.arm}.seed_{job.run.seed}.json"
@@ -106,6 +120,7 @@ def keep(sweep: Sweep, device: str) -> Iterator[Path]:
             "commit": machine.commit(),
             "device": device,
             "dev": list(dev_rates(job)),
+            **read_out(job),
             "config": fields(job),
             **to_json(read_evaluation(job, table)),
         }
@@ -138,6 +153,16 @@ def kept(sweep: Sweep) -> Iterator[tuple[RunEvaluation, str]]:
         yield from_json(job, found), found["device"]
 
 
+def readings(sweep: Sweep) -> Iterator[dict[str, Any]]:
+    """Yield a row for each kept run of which it is known what its shared layers read: see `read_out`."""
+    for job in sweep.jobs:
+        file = file_of(sweep, job)
+        found = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+        if "read" in found:
+            names = {"name": job.run.arm, "seed": job.run.seed, "split": found["read_on"]}
+            yield names | {"unit_errors": found["unit_errors"], "wer": found["read"]}
+
+
 def options_of(about: str | None) -> argparse.Namespace:
     """Return the command line's sweep file and `--workdir`."""
     parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -146,9 +171,9 @@ def options_of(about: str | None) -> argparse.Namespace:
     return parser.parse_args()
 
 
-def keep_and_collect(options: argparse.Namespace) -> tuple[list[dict], str, Path]:
-    """Keep the finished runs of a sweep, and return the rows of all that are kept, their devices, and the file of its
-    results. Ends with one line where there is none, or where they cannot be compared."""
+def keep_and_collect(options: argparse.Namespace) -> tuple[list[dict], str, Path, Sweep]:
+    """Keep the finished runs of a sweep, and return the rows of all that are kept, their devices, the file of its
+    results, and the sweep. Ends with one line where there is none, or where they cannot be compared."""
     try:
         sweep = load_sweep(options.sweep, options.workdir)
         for file in keep(sweep, machine.device()):
@@ -160,11 +185,12 @@ def keep_and_collect(options: argparse.Namespace) -> tuple[list[dict], str, Path
         rows = rows_of([one for one, _ in found], references=sweep.references)
     except UserError as error:
         raise SystemExit(str(error)) from error
-    return rows, ", ".join(dict.fromkeys(device for _, device in found)), machine.RESULTS / f"{sweep.file.stem}.json"
+    devices = ", ".join(dict.fromkeys(device for _, device in found))
+    return rows, devices, machine.RESULTS / f"{sweep.file.stem}.json", sweep
 
 
 def main() -> None:
-    rows, _, out = keep_and_collect(options_of(__doc__))
+    rows, _, out, _ = keep_and_collect(options_of(__doc__))
     write_rows(rows, out)
     print(f"{out}: {len(rows)} rows")
 

@@ -7,7 +7,8 @@ It keeps the finished runs, as `benchmarks/kept_runs.py` does, and writes `bench
 kept. `rates` have the arm (`name`), the test split, the head, the decoder (`greedy`, or the beam with its language model),
 the subset of the words, `wer` with the 95 % interval over seeds and utterances as fractions, the seeds, the steps and the
 device. `changes` have the same keys, the arm that is compared with (`relative_to`), and `change` with its interval, paired
-by seed and utterance. Arms of which no run is kept yet are left out.
+by seed and utterance. `readings` have the word error rates of what a run's shared layers read, and the share of text units
+that it recognised wrongly, where `joint-st confusions` has counted them. Arms of which no run is kept yet are left out.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import json
 from collections.abc import Iterator
 
 from benchmarks import machine
-from benchmarks.kept_runs import keep_and_collect, options_of
+from benchmarks.kept_runs import keep_and_collect, options_of, readings
 from joint_st.sweeps.table import HEADS, change_of, name_of, references_of, subsets_of
 
 
@@ -53,8 +54,9 @@ def changes(rows: list[dict]) -> list[dict]:
 
 
 def main() -> None:
-    rows, device, out = keep_and_collect(options_of(__doc__))
+    rows, device, out, sweep = keep_and_collect(options_of(__doc__))
     found = {"commit": machine.commit(), "rates": rates(rows, device), "changes": changes(rows)}
+    found["readings"] = list(readings(sweep))
     out.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     print(f"{out}: {len(found['rates'])} rates, {len(found['changes'])} changes")
 

@@ -377,10 +377,10 @@ RESULT_SECTIONS = (
             (
                 "recorded_read",
                 "recorded reading",
-                "An hour of one reader, and sentences of novels as text. `synthetic` is `audio_units` with some of these "
-                "sentences spoken by a machine. In `deep` and `long` arms two of the streaming layers come before the "
-                "shared ones, and CTC of phonemes counts for more; `long` arms take three times as many steps, with more "
-                "dropout and masks.",
+                "An hour of one reader, and sentences of novels as text. In `deep` and `long` arms two of the streaming "
+                "layers come before the shared ones, and CTC of phonemes counts for more; `long` arms take three times as "
+                "many steps, with more dropout and masks. The file of the sweep says what each arm is, and what some arms "
+                "need first.",
             ),
             ("recorded", "recorded English", "All recordings of English."),
             ("recorded_dutch", "recorded Dutch", "Two readers, 1.4 hours."),

@@ -16,6 +16,7 @@ def recorded(found: dict) -> dict[str, Any]:
     A table has a column for each head with each of two decoders, `greedy` and `beam`, which is the one with a language
     model. `rates` and `rates_text_only` hold WER, `versus_ARM` and `versus_ARM_text_only` the change of the errors. By name:
     `ARM.TEST.HEAD_DECODER.SUBSET` is a rate, and `ARM.versus_OTHER.TEST.HEAD_DECODER.SUBSET` the share of errors removed.
+    `ARM.read.WHAT.HEAD` is the WER of what the shared layers read, `ARM.unit_errors` the share of wrong text units.
     """
     rates, changes = found["rates"], found["changes"]
     names = {"beam" if row["decoder"] != "greedy" else "greedy": row["decoder"] for row in rates}
@@ -30,6 +31,11 @@ def recorded(found: dict) -> dict[str, Any]:
         _put(values, (row["name"], *_keys(row)), rate(row, "wer"))
     for row in changes:
         _put(values, (row["name"], f"versus_{row['relative_to']}", *_keys(row)), removed(row))
+    for row in found.get("readings", ()):
+        for what, rates_of in row["wer"].items():
+            for head, wer in rates_of.items():
+                _put(values, (row["name"], "read", what, head), f"{100 * wer:.1f} %")
+        _put(values, (row["name"], "unit_errors"), f"{100 * row['unit_errors']:.1f} %")
     seeds = sorted({len(row["seeds"]) for row in rates})
     steps = sorted({step for row in rates for step in row["steps"]})
     device = ", ".join(dict.fromkeys(row["device"] for row in rates))

@@ -26,8 +26,8 @@ def config() -> Config:
             "data.text": [TextSource(path="$JOINT_ST_DATA/text/english_novels.txt", language="en-us")],
             "data.max_seconds": 6.0,
             "data.buckets": 3,
-            # The sweep's results were made with these, which leave out the longer half of the text; its arms
-            # `confusions` take all of it.
+            # The sweep's results were made with these, which leave out the longer sentences, with more than half of the
+            # text; its arms `confusions` take all of it.
             "data.max_text_units": 64,
             "data.text_buckets": 1,
             "model.streaming_layers": 3,

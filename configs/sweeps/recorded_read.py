@@ -1,6 +1,8 @@
 """What text adds to an hour of one recorded reader, injected or spoken by a machine.
 
     joint-st data synthesize configs/experiments/recorded_read.py --most 1700 --out runs/spoken_novels
+    JOINT_ST_DATA=... joint-st sweep configs/sweeps/recorded_read.py --workers 2 --only deep_units
+    joint-st confusions runs/sweeps/recorded_read/deep_units/seed_0
     JOINT_ST_DATA=... joint-st sweep configs/sweeps/recorded_read.py --workers 2
     python -m benchmarks.recorded configs/sweeps/recorded_read.py
 
@@ -44,7 +46,7 @@ LONG = DEEP | {
 # Recipes of an hour of speech are masked less; CR-CTC (arXiv 2410.05101) masks up to 37.5 % of the time.
 MASKED = LONG | {"spec_augment.time_share": 0.08, "spec_augment.frequency_width": 27}
 LONGER = MASKED | {"training.steps": 15_000, "training.evaluate_every": 2_500}
-# Sentences of up to 64 phonemes leave out more than half of the text.
+# The base takes sentences of up to 64 phonemes, and so leaves out more than half of the text.
 CONFUSIONS = ENGLISH["ARMS"]["reconstruction"] | {
     "data.max_text_units": 128,
     "data.text_buckets": 3,

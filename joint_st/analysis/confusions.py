@@ -14,7 +14,7 @@ from rich import box
 from rich.table import Table
 
 from joint_st import storage
-from joint_st.analysis.reading import Heard, compare_readings, greedy_labels, readers, readings_table
+from joint_st.analysis.reading import Heard, compare_readings, greedy_labels, readings_table
 from joint_st.config import Source
 from joint_st.data.buckets import Buckets
 from joint_st.data.confusions import Confusions
@@ -51,16 +51,17 @@ def count_confusions(pairs: Iterable[tuple[Sequence[int], Sequence[int]]], symbo
 
 
 def recognise_units(trained: Trained, dataset: Dataset, name: str) -> Iterable[Heard]:
-    """Yield what is recognised in each readable utterance with text units: units and labels."""
-    config, mesh, passes = trained.config, trained.mesh, readers(trained)
+    """Yield what is recognised in each readable utterance with text units: units, and labels of the heads that learn to
+    read text too."""
+    config, mesh, passes = trained.config, trained.mesh, trained.config.text_heads
     structure = model_structure(config, trained.symbols.sizes)
 
     @jax.jit
     def best(weights, audio, lengths):
         model = merge(structure, weights)
-        encoded = model(audio, lengths)
+        encoded = model(audio, lengths) if passes else model.encode_audio(audio, lengths)
         units = jnp.where(encoded.mask, jnp.argmax(encoded.units, axis=-1), PADDING)
-        return units, greedy_labels(model, encoded, passes, mesh)
+        return units, greedy_labels(model, encoded, passes, mesh) if passes else ()
 
     buckets = Buckets.choose(
         dataset.lengths,
@@ -99,7 +100,7 @@ def measure_confusions(
     workdir: Path, *, data: Mapping[str, Source] | None = None, checkpoint: str = "best", output: Path | None = None
 ) -> Confusions:
     """Count the confusions of a run's checkpoint on its dev set, or on a named source; print and write them. Of a model
-    that learns from text, also print what it reads out of the units that were said and of those recognised.
+    that learns from text, do the same for what it reads out of the units that were said and out of those recognised.
 
     The file is the run's `confusions.json`, unless `output` names another. Raises `UserError` for a run without text
     units or without `losses.unit_ctc`, where there are no utterances with text, and where several sources are given.
@@ -126,10 +127,11 @@ def measure_confusions(
         found = count_confusions(((one.said, one.units) for one in heard), trained.units.symbols)
         if not found.units:
             raise UserError(f"{name}: none of its utterances can be read and has text units")
-        readings = compare_readings(trained, dataset, heard) if config.learns_from_text else []
+        readings = compare_readings(trained, dataset, heard) if config.text_heads else []
     path = output or trained.run.confusions
     made_by = {"run": config.name, "step": trained.step, "split": name, "utterances": len(heard)}
-    problem = storage.keep(lambda path: storage.write_whole(path, found.to_json(**made_by)), path)
+    content = found.to_json(made_by, {one.what: one.rates for one in readings})
+    problem = storage.keep(lambda path: storage.write_whole(path, content), path)
     rich.print(make_table(found, f"text units of {name}, {len(heard)} utterances, step {trained.step}"))
     if readings:
         rich.print(readings_table(readings, f"what the shared layers read, greedily, {name}"))

@@ -1,8 +1,8 @@
 """What the shared layers read out of speech, of the units recognised in it, and of the units that were said.
 
 Text teaches the layers that it shares with speech. Whether that is what a recogniser lacks shows in three word error
-rates: if the layers read the units that were said well, but the recognised ones no better than the speech, the model
-hears too little; if they read even those that were said badly, it spells too little.
+rates. If the layers read the units that were said well, but the recognised ones badly, the model hears too little; if they
+read even those that were said badly, it spells too little.
 """
 
 from __future__ import annotations
@@ -23,7 +23,6 @@ from joint_st.heads.model import model_structure
 from joint_st.models.encoder import Encoded
 from joint_st.models.functional import merge
 from joint_st.models.text_encoder import most_frames, repetitions
-from joint_st.passes import FULL_CONTEXT, PASSES
 from joint_st.runs.trained import Trained
 from joint_st.tables import escape
 
@@ -54,12 +53,11 @@ def greedy_labels(model, encoded: Encoded, passes: Sequence[str], mesh) -> tuple
 def read_units(trained: Trained, rows: Sequence[Sequence[int]]) -> dict[str, list[np.ndarray]]:
     """Return the labels that the heads emit for text of some units, by pass, int32 [L].
 
-    Units last as long as the config repeats them on average. The streaming head is left out where text enters above its
-    layers.
+    Units last as long as the config repeats them on average. Heads that do not learn to read text are left out.
     """
     config, mesh, size = trained.config, trained.mesh, trained.config.evaluation.batch_size
-    structure, passes = model_structure(config, trained.symbols.sizes), readers(trained)
-    width = -(-max(map(len, rows), default=1) // MULTIPLE) * MULTIPLE
+    structure, passes = model_structure(config, trained.symbols.sizes), config.text_heads
+    width = -(-max(1, *map(len, rows)) // MULTIPLE) * MULTIPLE
 
     @jax.jit
     def read(weights, units, lengths):
@@ -79,18 +77,21 @@ def read_units(trained: Trained, rows: Sequence[Sequence[int]]) -> dict[str, lis
     return found
 
 
-def readers(trained: Trained) -> tuple[str, ...]:
-    """Return the passes whose heads read text."""
-    model = trained.config.model
-    return (FULL_CONTEXT,) if model.text_depth > model.streaming_layers else PASSES
+READ = {
+    "speech": "speech",
+    "recognised": "its units as recognised, as text",
+    "said": "its units as said, as text",
+}
+"""What is read, by its name in files."""
 
 
 class Reading(NamedTuple):
     """Word error rates of what is read out of one kind of input."""
 
     what: str
+    """One of `READ`."""
     rates: dict[str, float]
-    """Share of the words that are wrong, by pass."""
+    """Word errors for each word of the reference, by pass."""
 
 
 def compare_readings(trained: Trained, dataset: Dataset, heard: Sequence[Heard]) -> list[Reading]:
@@ -105,9 +106,9 @@ def compare_readings(trained: Trained, dataset: Dataset, heard: Sequence[Heard])
         return Reading(what, rates)
 
     return [
-        reading("speech", {name: [one.labels[name] for one in heard] for name in readers(trained)}),
-        reading("its units as recognised, as text", read_units(trained, [one.units for one in heard])),
-        reading("its units as said, as text", read_units(trained, [one.said for one in heard])),
+        reading("speech", {name: [one.labels[name] for one in heard] for name in trained.config.text_heads}),
+        reading("recognised", read_units(trained, [one.units for one in heard])),
+        reading("said", read_units(trained, [one.said for one in heard])),
     ]
 
 
@@ -118,5 +119,5 @@ def readings_table(readings: Sequence[Reading], title: str) -> Table:
     for name in readings[0].rates:
         table.add_column(f"{name.replace('_', '-')} WER %", justify="right")
     for one in readings:
-        table.add_row(escape(one.what), *(f"{100 * rate:.1f}" for rate in one.rates.values()))
+        table.add_row(READ[one.what], *(f"{100 * rate:.1f}" for rate in one.rates.values()))
     return table

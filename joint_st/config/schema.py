@@ -13,6 +13,7 @@ from joint_st.config.sections.heads import HeadsConfig
 from joint_st.config.sections.losses import LossesConfig
 from joint_st.config.sections.model import ModelConfig, SpecAugmentConfig, TextConfig
 from joint_st.config.sections.training import EvaluationConfig, OptimizerConfig, ParallelConfig, TrainingConfig
+from joint_st.passes import PASSES
 
 
 class Config(Section):
@@ -84,7 +85,7 @@ class Config(Section):
         for name in registered("losses"):
             getattr(losses, name).check(self)
         first = self.training.text_first_steps
-        if first and not (data.text_batch_size and self.learns_from_text):
+        if first and not (data.text_batch_size and self._learns_from_text):
             raise clash(
                 "training.text_first_steps",
                 f"{first} steps on text alone need data.text_batch_size and a weight of losses.reconstruction",
@@ -143,18 +144,23 @@ class Config(Section):
         return min(max(2 * self.data.max_seconds, 8.0), 30.0)
 
     @property
-    def learns_from_text(self) -> bool:
-        """Return whether a loss trains on text that has no audio."""
+    def _learns_from_text(self) -> bool:
         return any(getattr(self.losses, name).learns_from_text for name in registered("losses"))
+
+    @property
+    def text_heads(self) -> tuple[str, ...]:
+        """Return the passes whose heads learn to read text."""
+        learnt = {name for one in registered("losses") for name in getattr(self.losses, one).text_heads(self)}
+        return tuple(name for name in PASSES if name in learnt)
 
     @property
     def unused_text(self) -> tuple[Unused, ...]:
         """Return the fields about text that have a value although no step trains on such text."""
         data, weight = self.data, "losses.reconstruction.streaming or losses.reconstruction.full_context"
         if data.text and not data.text_batch_size:
-            needed = "data.text_batch_size" + ("" if self.learns_from_text else f", and {weight},")
+            needed = "data.text_batch_size" + ("" if self._learns_from_text else f", and {weight},")
             return (Unused("data.text", "nothing trains on it", f"set {needed} above 0, or take it out"),)
-        if data.text_batch_size and not self.learns_from_text:
+        if data.text_batch_size and not self._learns_from_text:
             why = f"{data.text_batch_size} sentences a step, and no loss trains on them"
             return (Unused("data.text_batch_size", why, f"set {weight} above 0, or it to 0"),)
         sections = (getattr(self.losses, name) for name in registered("losses"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -31,6 +32,7 @@ class _File(pydantic.BaseModel):
     missed: dict[str, _Count]
     inserted: dict[str, _Count]
     made_by: dict[str, str | int] = {}
+    wer: dict[str, dict[str, float]] = {}
 
     @pydantic.model_validator(mode="after")
     def _known(self):
@@ -86,11 +88,15 @@ class Confusions:
         content = repr(self.symbols).encode() + self.heard.tobytes() + self.inserted.tobytes()
         return hashlib.sha256(content).hexdigest()
 
-    def to_json(self, **made_by: str | int) -> str:
-        """Return the content of a file. made_by: facts about the measurement."""
+    def to_json(
+        self, made_by: Mapping[str, str | int] | None = None, wer: Mapping[str, Mapping[str, float]] | None = None
+    ) -> str:
+        """Return the content of a file. made_by: facts about the measurement. wer: word error rates of what is read, by
+        what that is and by pass."""
         names = self.symbols
         content = {
-            "made_by": made_by,
+            "made_by": dict(made_by or {}),
+            "wer": dict(wer or {}),
             "units": list(names),
             "heard_as": {
                 names[u]: {names[v]: int(self.heard[u, v]) for v in np.flatnonzero(self.heard[u]) if v != PADDING}

@@ -162,8 +162,8 @@ def run_passes(
     fixed: frozenset[Pass] = frozenset(),
 ) -> Passes:
     """Run each of the wanted passes of a batch once, with all texts together but for those of passes that are `fixed`,
-    through which no gradient goes, and whose shared layers draw no dropout. keys: four random keys. block: see `draw_block`. confusions: how units of text are
-    confused."""
+    through which no gradient goes, and whose shared layers draw no dropout. keys: four random keys. block: see
+    `draw_block`. confusions: how units of text are confused."""
     audio = {}
     for k, one in enumerate(AUDIO_PASSES):
         if one in wanted:

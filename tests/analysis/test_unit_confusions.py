@@ -9,13 +9,14 @@ import numpy as np
 import pytest
 from rapidfuzz.distance import Levenshtein
 
+from joint_st.analysis import reading
 from joint_st.analysis.confusions import collapsed, count_confusions, make_table, recognise_units
 from joint_st.analysis.reading import compare_readings, read_units
 from joint_st.cli import main
 from joint_st.data.dataset import open_paired
 from joint_st.heads.model import model_structure
 from joint_st.models.functional import merge
-from joint_st.passes import FULL_CONTEXT, PASSES
+from joint_st.passes import FULL_CONTEXT
 from joint_st.runs.trained import load_trained
 from tests.tiny import tiny_config, untrained_run
 
@@ -42,45 +43,65 @@ def test_ctc_emits_a_unit_once_until_it_changes_or_a_blank_comes():
 
 def check_readings(trained):
     """Each text alone, without padding, and each frame's likeliest label; of speech, the same from its audio."""
-    dataset = open_paired(
-        trained.config.data.dev,
-        trained.config.data,
-        trained.config.model.features,
-        *(trained.normalizer, trained.tokenizer, trained.units),
-        training=False,
+    made_with = trained.normalizer, trained.tokenizer, trained.units
+    config = trained.config
+    dataset = open_paired(config.data.dev, config.data, config.model.features, *made_with, training=False)
+    structure, mean = (
+        model_structure(config, trained.symbols.sizes),
+        (config.text.repeat_least + config.text.repeat_most) // 2,
     )
-    structure = model_structure(trained.config, trained.symbols.sizes)
-    rows = [[2, 3, 4, 5, 2], [3], [5, 4] * 20]
 
     def labels(model, encoded):
-        likeliest = {name: np.argmax(model.head(name)(getattr(encoded, name))[0], axis=-1) for name in PASSES}
-        return {name: collapsed(frames[np.asarray(encoded.mask[0])]) for name, frames in likeliest.items()}
+        """The labels of the head that learns to read text, the full-context one."""
+        likeliest = np.argmax(model.head(FULL_CONTEXT)(encoded.full_context)[0], axis=-1)
+        return collapsed(likeliest[np.asarray(encoded.mask[0])])
+
+    def read_alone(model, row):
+        x, mask, _ = model.encode_text(np.array([row]), np.full((1, len(row)), mean), mean * len(row))
+        return labels(model, model.shared(x, mask))
+
+    def rate(heard, found):
+        """Word errors of texts found, for each word said."""
+        pairs = [
+            (dataset.text(one.index).split(), trained.tokenizer.decode(own).split()) for one, own in zip(heard, found)
+        ]
+        return sum(Levenshtein.distance(*pair) for pair in pairs) / sum(len(said) for said, _ in pairs)
 
     with jax.set_mesh(trained.mesh):
         model = merge(structure, trained.weights)
-        found = read_units(trained, rows)
-        for n, row in enumerate(rows):
-            mean = (trained.config.text.repeat_least + trained.config.text.repeat_most) // 2
-            x, mask, _ = model.encode_text(np.array([row]), np.full((1, len(row)), mean), mean * len(row))
-            assert {name: by_row[n].tolist() for name, by_row in found.items()} == labels(model, model.shared(x, mask))
+        assert {name: [row.tolist() for row in rows] for name, rows in read_units(trained, [[], []]).items()} == {
+            FULL_CONTEXT: [[], []]
+        }
+        several = [[2, 3, 4, 5, 2], [], [3], [5, 4] * 20] * config.evaluation.batch_size
+        found = read_units(trained, several)
+        assert list(found) == [FULL_CONTEXT] and len(found[FULL_CONTEXT]) == len(several)
+        for row, own in zip(several[:4], found[FULL_CONTEXT][-4:]):
+            assert own.tolist() == (read_alone(model, row) if row else [])
         heard = list(recognise_units(trained, dataset, "dev"))
         assert sorted(one.index for one in heard) == list(range(len(dataset)))
         one = heard[0]
         audio = dataset.load(one.index).audio
-        whole = np.pad(audio, (0, -len(audio) % trained.config.model.features.samples_per_frame))
+        whole = np.pad(audio, (0, -len(audio) % config.model.features.samples_per_frame))
         expected = labels(model, model(whole[None], np.array([len(audio)])))
-        assert {name: own.tolist() for name, own in one.labels.items()} == expected
-        readings = compare_readings(trained, dataset, heard)
-    assert one.said == dataset.load(one.index).units.tolist()
-    references = " ".join(dataset.text(one.index) for one in heard).split()
-    errors = sum(
-        Levenshtein.distance(
-            dataset.text(one.index).split(), trained.tokenizer.decode(one.labels[FULL_CONTEXT]).split()
-        )
-        for one in heard
-    )
-    assert readings[0].rates[FULL_CONTEXT] == pytest.approx(errors / len(references))
-    assert len(readings) == 3 and all(set(reading.rates) == set(PASSES) for reading in readings)
+        assert {name: own.tolist() for name, own in one.labels.items()} == {FULL_CONTEXT: expected}
+        assert one.said == dataset.load(one.index).units.tolist()
+        speech, _, _ = compare_readings(trained, dataset, heard)
+        assert speech.rates == {FULL_CONTEXT: pytest.approx(rate(heard, [own.labels[FULL_CONTEXT] for own in heard]))}
+
+        def read(_, rows):
+            """Reads what was said rightly, and nothing out of other units."""
+            by_units = {tuple(own.said): trained.tokenizer.encode(dataset.text(own.index)) for own in heard}
+            return {FULL_CONTEXT: [by_units.get(tuple(row), np.zeros(0, np.int32)) for row in rows]}
+
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr(reading, "read_units", read)
+            # Of the first half, what was said is recognised; of the others, nothing.
+            half = len(heard) // 2
+            heard = [own._replace(units=own.said if n < half else []) for n, own in enumerate(heard)]
+            _, recognised, said = compare_readings(trained, dataset, heard)
+    words = [len(dataset.text(own.index).split()) for own in heard]
+    assert said == reading.Reading("said", {FULL_CONTEXT: 0})
+    assert recognised == reading.Reading("recognised", {FULL_CONTEXT: pytest.approx(sum(words[half:]) / sum(words))})
 
 
 @pytest.mark.slow
@@ -96,11 +117,16 @@ def test_a_run_counts_its_dev_set(corpora, tmp_path, capsys):
     printed = capsys.readouterr().out
     assert "counts in" in printed and "its units as said, as text" in printed
     content = json.loads((run / "confusions.json").read_text())
+    assert list(content["wer"]) == ["speech", "recognised", "said"]
     trained = load_trained(run)
     assert content["units"] == list(trained.units.symbols) and content["made_by"]["split"] == "dev"
     check_readings(trained)
     said = sum(sum(row.values()) for row in content["heard_as"].values()) + sum(content["missed"].values())
     assert said > 0
+    alone = untrained_run(tiny_config(corpora, {**joint, "losses.reconstruction.paired": 0, "data.text_batch_size": 0}), tmp_path / "alone")
+    assert main(["confusions", str(alone)]) == 0
+    assert "what is read" not in capsys.readouterr().out
+    assert json.loads((alone / "confusions.json").read_text())["wer"] == {}
     plain = untrained_run(tiny_config(corpora, {"data.units.kind": "characters"}), tmp_path / "plain")
     assert main(["confusions", str(plain)]) == 2
     assert "losses.unit_ctc.weight is 0" in capsys.readouterr().err

@@ -39,7 +39,7 @@ def test_rates_are_counts_times_a_factor(scale, p, b):
 
 def test_a_file_holds_the_counts(tmp_path):
     path = tmp_path / "confusions.json"
-    path.write_text(COUNTS.to_json(run="a"))
+    path.write_text(COUNTS.to_json({"run": "a"}, {"speech": {"full_context": 0.5}}))
     found = read_confusions(path, SYMBOLS)
     np.testing.assert_array_equal(found.heard, COUNTS.heard)
     np.testing.assert_array_equal(found.inserted, COUNTS.inserted)

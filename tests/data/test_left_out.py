@@ -13,7 +13,7 @@ from joint_st.data.left_out import tell_too_long
 @pytest.mark.parametrize(
     ("lengths", "most", "said"),
     [
-        # 40 of 130 units are in the two longest; 30 keep all but one unit in a hundred of them.
+        # 39 of 130 units are in the two longest.
         ([1] + [10] * 9 + [19, 20], 15, "leaves out the longest 2 of 12, with 30 % of all text units; 20 would"),
         ([1] * 1000 + [10] * 90 + [19, 500], 15, "leaves out the longest 2 of 1092, with 21 % of all text units; 500"),
         ([10] * 99 + [11], 10, ""),  # one of a hundred, and as much of the units

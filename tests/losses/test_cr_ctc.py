@@ -1,4 +1,5 @@
-"""Agreement of two maskings: its value by hand, which side it moves, and that CTC is then the mean of both, of labels and of units."""
+"""Agreement of two maskings: its value by hand, which side it moves, and that CTC is then the mean of both, of labels and
+of units."""
 
 from __future__ import annotations
 
@@ -7,11 +8,16 @@ import numpy as np
 import pytest
 
 from joint_st.config import override
+from joint_st.distributed.mesh import make_mesh
 from joint_st.errors import UserError
+from joint_st.losses.base import Passes
 from joint_st.losses.cr_ctc import divergence
+from joint_st.losses.passes import AUDIO_PASSES
+from joint_st.losses.unit_ctc import UnitCtcLoss
+from joint_st.models.encoder import Encoded
 from joint_st.passes import PASSES
 from tests.batches import completed
-from tests.training.test_step import CONFIG, FEASIBLE, make_batch, steps_of
+from tests.training.test_step import CONFIG, FEASIBLE, UNITS, ctc_by_hand, make_batch, steps_of
 
 
 def softmax(x):
@@ -52,6 +58,22 @@ def test_a_step_has_the_mean_of_two_maskings_and_their_agreement():
         for name, scale in (("streaming", 0.3), ("full_context", 0.7))
     )
     assert metrics["loss"][0] == pytest.approx(expected + 0.5 * means["unit_ctc"], rel=1e-5)
+
+
+def test_units_have_a_loss_under_either_masking():
+    config = override(
+        CONFIG, {"data.units.kind": "characters", "losses.unit_ctc.weight": 0.5, "losses.cr_ctc.weight": 0.2}
+    )
+    random, mask = np.random.default_rng(0), np.arange(5) < np.array([[5], [4]])
+    batch = {"paired": {"units": np.array([[2, 3, 3], [4, 0, 0]]), "unit_lengths": np.array([3, 1], np.int32)}}
+    both = {one: random.normal(size=(2, 5, UNITS)).astype(np.float32) for one in AUDIO_PASSES}
+    audio = {one: Encoded(None, None, mask, None, units) for one, units in both.items()}
+    mesh = make_mesh(config.parallel)
+    with jax.set_mesh(mesh):
+        found = UnitCtcLoss(config).values(Passes(audio, {}, {}), batch, frozenset(AUDIO_PASSES), None, mesh)
+    for one, units in both.items():
+        expected = [ctc_by_hand(units[0], [2, 3, 3]) / 3, ctc_by_hand(units[1, :4], [4])]
+        np.testing.assert_allclose(found.values["unit_ctc"][one], expected, rtol=1e-5)
 
 
 def test_without_ctc_it_is_refused():

@@ -13,6 +13,7 @@ from pydantic import Field
 from joint_st.config.registry import group, register
 from joint_st.config.sections.base import OneOf, Section, Unused, clash
 from joint_st.kinds import ALIGNMENTS
+from joint_st.passes import PASSES
 
 
 @group("losses")
@@ -63,6 +64,10 @@ class LossConfig(Section):
     def needs_text(self) -> bool:
         """Whether the loss needs a pass of text through the model."""
         return self.learns_from_text
+
+    def text_heads(self, config) -> tuple[str, ...]:
+        """Return the passes whose heads the loss teaches to read text in a `Config`."""
+        return ()
 
     def check(self, config) -> None:
         """Raise `clash` with the full path of a field where the section does not fit the rest of a `Config`."""
@@ -143,6 +148,10 @@ class ReconstructionConfig(LossConfig):
     @property
     def learns_from_text(self):
         return self.enabled
+
+    def text_heads(self, config):
+        reads = self.paired or config.data.text_batch_size
+        return tuple(name for name in PASSES if reads and getattr(self, name))
 
     def check(self, config):
         model = config.model

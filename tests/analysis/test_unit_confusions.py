@@ -123,7 +123,10 @@ def test_a_run_counts_its_dev_set(corpora, tmp_path, capsys):
     check_readings(trained)
     said = sum(sum(row.values()) for row in content["heard_as"].values()) + sum(content["missed"].values())
     assert said > 0
-    alone = untrained_run(tiny_config(corpora, {**joint, "losses.reconstruction.paired": 0, "data.text_batch_size": 0}), tmp_path / "alone")
+    alone = untrained_run(
+        tiny_config(corpora, {**joint, "losses.reconstruction.paired": 0, "data.text_batch_size": 0}),
+        tmp_path / "alone",
+    )
     assert main(["confusions", str(alone)]) == 0
     assert "what is read" not in capsys.readouterr().out
     assert json.loads((alone / "confusions.json").read_text())["wer"] == {}

@@ -17,7 +17,7 @@ log = logging.getLogger(__name__)
 NAMED = 10
 """Number of unreadable utterances that are named in warnings; all are counted."""
 
-MUCH = 0.1
+MUCH = 0.25
 """Share of the units or seconds of a data set from which on a warning says that a bound leaves them out."""
 
 

@@ -5,9 +5,9 @@
 
 Some sweeps take longer than a machine is lent. So what the rows need of each finished run is kept in
 `benchmarks/results/runs/SWEEP/`, and is small: the errors of every utterance, without its words, the dev set's error
-rates in training, and what `joint-st confusions` has counted. `commit` there is that of the checkout which kept the run. The second command keeps what is new, and writes
-`benchmarks/results/SWEEP.json` again from all that is kept, with the rows of `joint-st sweep --collect --json`; where there is
-nothing new it does the same.
+rates in training, and what `joint-st confusions` has counted. `commit` there is that of the checkout which kept the
+run. The second command keeps what is new, and writes `benchmarks/results/SWEEP.json` again from all that is kept, with
+the rows of `joint-st sweep --collect --json`; where there is nothing new it does the same.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ import numpy as np
 
 from benchmarks import machine
 from joint_st import storage
+from joint_st.data.confusions import read_confusions, units_in
 from joint_st.errors import UserError
 from joint_st.evaluation.report import write_rows
 from joint_st.sweeps import load_sweep
@@ -93,10 +94,7 @@ def read_out(job: Job) -> dict[str, Any]:
     counted = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
     if not counted.get("wer"):
         return {}
-    said = sum(sum(row.values()) for row in counted["heard_as"].values())
-    right = sum(row.get(unit, 0) for unit, row in counted["heard_as"].items())
-    missed, inserted = (sum(counted[kind].values()) for kind in ("missed", "inserted"))
-    units = round((said - right + missed + inserted) / (said + missed), 4)
+    units = round(read_confusions(file, units_in(file)).error_rate, 4)
     return {"read": counted["wer"], "unit_errors": units, "read_on": counted["made_by"]["split"]}
 
 

@@ -145,8 +145,9 @@ def make_table(found: Confusions, title: str) -> Table:
     """Return the error rate of units and the most frequent confusions as a table for `rich.print`."""
     kinds = {"sub": found.substitutions, "del": found.deletions, "ins": found.insertions}
     rates = ", ".join(f"{name} {count / found.units:.1%}" for name, count in kinds.items())
-    total = sum(kinds.values()) / found.units
-    table = Table(title=escape(f"{title}\n{found.units} units, {total:.1%} errors: {rates}"), title_justify="left")
+    table = Table(
+        title=escape(f"{title}\n{found.units} units, {found.error_rate:.1%} errors: {rates}"), title_justify="left"
+    )
     table.box = box.SIMPLE_HEAD
     for column in ("said", "heard", "count", "% of said"):
         table.add_column(column, justify="left" if column in ("said", "heard") else "right")

@@ -57,7 +57,7 @@ def read_units(trained: Trained, rows: Sequence[Sequence[int]]) -> dict[str, lis
     """
     config, mesh, size = trained.config, trained.mesh, trained.config.evaluation.batch_size
     structure, passes = model_structure(config, trained.symbols.sizes), config.text_heads
-    width = -(-max(1, *map(len, rows)) // MULTIPLE) * MULTIPLE
+    width = -(-max([1, *map(len, rows)]) // MULTIPLE) * MULTIPLE
 
     @jax.jit
     def read(weights, units, lengths):

@@ -76,6 +76,11 @@ class Confusions:
         """The number of units that were heard where there are none."""
         return int(self.inserted.sum())
 
+    @property
+    def error_rate(self) -> float:
+        """Errors of all three kinds for each unit of the references."""
+        return (self.substitutions + self.deletions + self.insertions) / self.units
+
     def describe(self, scale: float) -> str:
         """Return in words how often units are confused if their rates are multiplied by `scale`."""
         kinds = {"substituted": self.substitutions, "missed": self.deletions, "inserted": self.insertions}

@@ -31,6 +31,7 @@ def test_counts_are_those_of_the_best_alignment():
     np.testing.assert_array_equal(found.heard, expected)
     assert found.inserted.tolist() == [0, 0, 0, 1, 2, 0]
     assert (found.units, found.substitutions, found.deletions, found.insertions) == (9, 1, 3, 3)
+    assert found.error_rate == pytest.approx(7 / 9)
     table = make_table(found, "of two")
     assert "9 units, 77.8% errors: sub 11.1%, del 33.3%, ins 33.3%" in table.title
     assert list(table.columns[0].cells)[:2] == ["b", "b"] and list(table.columns[1].cells)[0] == "(nothing)"

@@ -13,7 +13,7 @@ def test_what_shared_layers_read_is_kept_where_it_was_counted(monkeypatch, tmp_p
     monkeypatch.setattr(kept_runs, "KEPT", tmp_path / "kept")
     # By hand: of 5 units one was heard as another, one missed and one more heard, so 3 of 5 are wrong.
     counted = {"heard_as": {"a": {"a": 2, "b": 1}, "b": {"b": 1}}, "missed": {"a": 1}, "inserted": {"b": 1}}
-    counted |= {"made_by": {"split": "dev"}, "wer": {"said": {"full_context": 0.25}}}
+    counted |= {"units": ["<pad>", "a", "b"], "made_by": {"split": "dev"}, "wer": {"said": {"full_context": 0.25}}}
     jobs = []
     for arm, content in (("read", counted), ("units_alone", {**counted, "wer": {}}), ("not_counted", None)):
         file = tmp_path / f"{arm}.json"

@@ -10,7 +10,7 @@ speech, and are decoded greedily and with the same 3-gram of the transcripts and
 from joint_st.sweeps import Run
 
 BASE = "../experiments/recorded.py"
-REFERENCES = ("audio_only", "audio_units", "reconstruction")
+REFERENCES = ("audio_only", "audio_units", "reconstruction", "deep_audio_only", "deep_units", "deep_text_first")
 SEEDS = range(3)
 
 WITHOUT_TEXT = {
@@ -26,9 +26,32 @@ ARMS = {
     "reconstruction_consistency_skip": {"losses.consistency.alignment": "skip"},
     "reconstruction_consistency_dtw": {},
 }
+DEEP = {
+    "model.audio_layers": 3,
+    "model.full_context_layers": 2,
+    "model.dropout": 0.15,
+    "losses.unit_ctc.weight": 1,
+    "spec_augment.time_masks": 5,
+}
 
 
-def runs():
+def deep(steps: int, text_steps: int) -> dict[str, dict]:
+    """Arms with more layers for speech and more dropout: steps on speech, and how many on text alone come before."""
+    base = DEEP | {"training.steps": steps, "training.evaluate_every": steps // 5}
+    text = base | {
+        "text.substituted_share": 0.1,
+        "training.text_first_steps": text_steps,
+        "training.steps": text_steps + steps,
+    }
+    return {
+        "deep_audio_only": base | ARMS["audio_only"],
+        "deep_units": base | WITHOUT_TEXT,
+        "deep_text_first": text | ARMS["reconstruction"],
+        "deep_text_first_dtw": text,
+    }
+
+
+def runs(steps: int = 10_000, text_steps: int = 6_000):
     for seed in SEEDS:
-        for arm, overrides in ARMS.items():
+        for arm, overrides in (ARMS | deep(steps, text_steps)).items():
             yield Run(arm, overrides, seed)

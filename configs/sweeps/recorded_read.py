@@ -16,7 +16,7 @@ The arms are those of `configs/sweeps/recorded.py`, and these:
   dropout and masks. `long_cr_ctc` is `long_units` with CR-CTC: it passes each utterance twice, and so takes half as many.
 - `long_confusions` is `long_reconstruction` with the long sentences too, whose text is confused as `deep_units` confuses
   phonemes on the dev set, which `joint-st confusions runs/sweeps/recorded_read/deep_units/seed_0` counts.
-  `long_text_first` is the same after 6,000 steps on text alone.
+  `long_text_first` is the same after 6,000 steps on text alone, and `long_text_first_dtw` has consistency too.
 - In `conditioned` arms, the audio layers' own reading of the phonemes is added to what enters the shared layers
   (self-conditioned CTC, arXiv 2104.02724), and text has blanks between its phonemes, as that reading has.
 - `masked_units` is `long_units` with masks as wide as those of CR-CTC's authors. The `longer` arms have these too, and
@@ -30,8 +30,15 @@ from joint_st.sweeps import Run
 
 ENGLISH = runpy.run_path(str(Path(__file__).with_name("recorded.py")))
 BASE = "../experiments/recorded_read.py"
-REFERENCES = (*ENGLISH["REFERENCES"], "deep_units", "long_audio_only", "long_units", "long_reconstruction")
-REFERENCES += "longer_audio_only", "longer_units"
+REFERENCES = ("audio_only", "audio_units", "reconstruction", "deep_units")
+REFERENCES += (
+    "long_audio_only",
+    "long_units",
+    "long_reconstruction",
+    "long_text_first",
+    "longer_audio_only",
+    "longer_units",
+)
 RECORDED, SPOKEN = "manifest:$JOINT_ST_DATA/arctic/train.jsonl", "manifest:runs/spoken_novels/manifest.jsonl"
 WITHOUT_TEXT = ENGLISH["WITHOUT_TEXT"]
 SYNTHETIC = {"data.train": [RECORDED, SPOKEN], "data.batch_size": 16}
@@ -52,6 +59,7 @@ CONFUSIONS = ENGLISH["ARMS"]["reconstruction"] | {
     "data.text_buckets": 3,
     "text.confusions": "runs/sweeps/recorded_read/deep_units/seed_0/confusions.json",
 }
+TEXT_FIRST = LONG | CONFUSIONS | {"training.text_first_steps": 6_000, "training.steps": 13_500}
 ARMS = ENGLISH["ARMS"] | {
     "synthetic": WITHOUT_TEXT | SYNTHETIC,
     "deep_units": WITHOUT_TEXT | DEEP,
@@ -63,7 +71,8 @@ ARMS = ENGLISH["ARMS"] | {
     "long_reconstruction": ENGLISH["ARMS"]["reconstruction"] | LONG,
     "long_consistency_dtw": LONG,
     "long_confusions": LONG | CONFUSIONS,
-    "long_text_first": LONG | CONFUSIONS | {"training.text_first_steps": 6_000, "training.steps": 13_500},
+    "long_text_first": TEXT_FIRST,
+    "long_text_first_dtw": TEXT_FIRST | {"losses.consistency.weight": 0.01},
     "long_synthetic": WITHOUT_TEXT | LONG | SYNTHETIC,
     "conditioned_units": WITHOUT_TEXT | LONG | CONDITIONED,
     "conditioned_confusions": LONG | CONFUSIONS | CONDITIONED,

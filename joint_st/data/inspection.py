@@ -12,9 +12,9 @@ import numpy as np
 import tqdm
 
 from joint_st import storage
-from joint_st.config import Config, Source
+from joint_st.config import Config, FeaturesConfig, Source
 from joint_st.data.audio import UnreadableAudio
-from joint_st.data.dataset import open_paired, open_texts
+from joint_st.data.dataset import Dataset, open_paired, open_texts
 from joint_st.data.index import AUDIO, Entries
 from joint_st.data.normalizers import normalizer
 from joint_st.data.plan import text_plan, training_plan
@@ -46,6 +46,7 @@ def inspect(config: Config) -> Iterator[str]:
             rate = f", {total / prepared.seconds:.1f} per second" if prepared.seconds else ""
             yield f"  {total / len(prepared):.1f} text units per utterance{rate}"
         if training:
+            yield f"  {_density(prepared, features)}"
             plan = training_plan(prepared, data, config.seed)
             yield f"  {plan.describe(features.sample_rate, 's')}"
     if data.text_batch_size:
@@ -55,6 +56,17 @@ def inspect(config: Config) -> Iterator[str]:
         yield f"  {text_plan(texts, data, config.seed).describe(1, 'text units')}"
     for unused in config.unused_text:
         yield f"warning: {unused}"
+
+
+def _density(prepared: Dataset, features: FeaturesConfig) -> str:
+    """Say how dense the labels are: where they fill the frames, CTC has nearly one path, and little to learn from."""
+    labels = int(prepared.label_lengths.sum(dtype=np.int64))
+    shares = prepared.frames_needed / np.maximum(features.frames(prepared.lengths), 1)
+    usual, dense = np.quantile(shares, (0.5, 0.99))
+    return (
+        f"{labels / prepared.seconds:.1f} labels per second; CTC needs at least {usual:.0%} of the frames of "
+        f"{features.frame_ms:g} ms for them, and {dense:.0%} in one utterance of a hundred"
+    )
 
 
 def _splits(config: Config) -> dict[str, tuple[Source, ...]]:

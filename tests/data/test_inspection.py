@@ -32,12 +32,16 @@ def data(tmp_path):
 
 
 def test_counts_hours_drops_and_padding(data):
-    tokenizer, words, counts, plan, test, warning = inspect(Config(data=data))
+    tokenizer, words, counts, density, plan, test, warning = inspect(Config(data=data))
     # e f h i n o r t u v w and the space, with the blank and the unknown character.
     assert tokenizer == "tokenizer: characters, 14 labels, the CTC blank included"
     assert words == "words: 3 in training audio, 2 in training text alone"
     assert counts.startswith("train: 2 utterances, 0.00 h; dropped ")
     assert "1 too short" in counts and "1 with empty text" in counts
+    # 7 and 9 characters, with a blank between the two e of "three", in 25 and 50 frames: 28 % and 20 %.
+    assert density.strip() == (
+        "5.3 labels per second; CTC needs at least 24% of the frames of 40 ms for them, and 28% in one utterance of a hundred"
+    )
     assert "2 × 2 s" in plan and "1 steps per epoch, 25.0% padding" in plan
     assert test.startswith("test.same: 4 utterances")
     assert warning.startswith("warning: data.text: nothing trains on it; set data.text_batch_size, and losses.recon")
@@ -46,7 +50,7 @@ def test_counts_hours_drops_and_padding(data):
 def test_units_and_batches_of_text(data):
     units = UnitsConfig(kind="characters")
     config = Config(data=data.model_copy(update={"units": units, "text_batch_size": 2}))
-    _, units, _, _, rates, _, _, _, texts, plan, warning = inspect(config)
+    _, units, _, _, rates, _, _, _, _, texts, plan, warning = inspect(config)
     assert units == "text units: characters, 14, padding and unknown included"
     assert rates.strip() == "8.0 text units per utterance, 5.3 per second"  # 7 and 9 in 1 and 2 s
     assert texts == "text: 2 texts, 6.0 text units each; dropped none"

@@ -5,6 +5,11 @@
 
 `audio_units` has the auxiliary CTC of phonemes, like the arms with text, but no text. All arms take as many steps of
 speech, and are decoded greedily and with the same 3-gram of the transcripts and the texts.
+
+In the arms whose names begin with `deep`, speech takes three layers of its own before the shared ones, CTC of phonemes counts
+for more, and dropout and masks are those that one reader's 45 epochs needed (`configs/sweeps/recorded_read.py`).
+`deep_text_first` takes as many steps on speech and text as the others on speech, after others on text alone, in which a tenth
+of the phonemes are drawn at random. `deep_text_first_dtw` has consistency too.
 """
 
 from joint_st.sweeps import Run

@@ -19,6 +19,9 @@ The arms are those of `configs/sweeps/recorded.py`, and these:
   `long_text_first` is the same after 6,000 steps on text alone, and `long_text_first_dtw` has consistency too.
 - In `conditioned` arms, the audio layers' own reading of the phonemes is added to what enters the shared layers
   (self-conditioned CTC, arXiv 2104.02724), and text has blanks between its phonemes, as that reading has.
+- Letters fill two thirds of this reader's frames, which leaves CTC little to choose from (`joint-st data inspect`). In
+  `deep_pieces_units`, labels are 256 wordpieces. In the arms with `fine` in their names, a frame lasts 20 ms in place of 40,
+  and with text each phoneme takes twice as many.
 - `masked_units` is `long_units` with masks as wide as those of CR-CTC's authors. The `longer` arms have these too, and
   twice as many steps.
 """
@@ -38,6 +41,8 @@ REFERENCES += (
     "long_text_first",
     "longer_audio_only",
     "longer_units",
+    "fine_audio_only",
+    "fine_units",
 )
 RECORDED, SPOKEN = "manifest:$JOINT_ST_DATA/arctic/train.jsonl", "manifest:runs/spoken_novels/manifest.jsonl"
 WITHOUT_TEXT = ENGLISH["WITHOUT_TEXT"]
@@ -60,6 +65,8 @@ CONFUSIONS = ENGLISH["ARMS"]["reconstruction"] | {
     "text.confusions": "runs/sweeps/recorded_read/deep_units/seed_0/confusions.json",
 }
 TEXT_FIRST = LONG | CONFUSIONS | {"training.text_first_steps": 6_000, "training.steps": 13_500}
+PIECES = {"data.tokenizer.kind": "sentencepiece", "data.tokenizer.vocabulary_size": 256}
+FINE = {"model.features.hop_ms": 5.0}
 ARMS = ENGLISH["ARMS"] | {
     "synthetic": WITHOUT_TEXT | SYNTHETIC,
     "deep_units": WITHOUT_TEXT | DEEP,
@@ -73,6 +80,11 @@ ARMS = ENGLISH["ARMS"] | {
     "long_confusions": LONG | CONFUSIONS,
     "long_text_first": TEXT_FIRST,
     "long_text_first_dtw": TEXT_FIRST | {"losses.consistency.weight": 0.01},
+    "deep_pieces_units": WITHOUT_TEXT | DEEP | PIECES,
+    "deep_fine_units": WITHOUT_TEXT | DEEP | FINE,
+    "fine_audio_only": LONG | FINE | ENGLISH["ARMS"]["audio_only"],
+    "fine_units": WITHOUT_TEXT | LONG | FINE,
+    "fine_text_first": TEXT_FIRST | FINE | {"text.repeat_least": 2, "text.repeat_most": 6},
     "long_synthetic": WITHOUT_TEXT | LONG | SYNTHETIC,
     "conditioned_units": WITHOUT_TEXT | LONG | CONDITIONED,
     "conditioned_confusions": LONG | CONFUSIONS | CONDITIONED,

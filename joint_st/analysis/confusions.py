@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from joint_st.data.loader import batches, reading
 from joint_st.data.plan import BatchPlan
 from joint_st.data.text_units.units import PADDING
 from joint_st.decoding.decoders import Greedy
+from joint_st.decoding.long import in_one_window
 from joint_st.distributed.mesh import fetch, keep_compiled, put_batch, rows_here
 from joint_st.errors import UserError
 from joint_st.evaluation.wer import INSERT, align_words
@@ -30,6 +32,8 @@ from joint_st.heads.model import model_structure
 from joint_st.models.functional import merge
 from joint_st.runs.trained import Trained, load_trained
 from joint_st.tables import escape
+
+log = logging.getLogger(__name__)
 
 SHOWN = 15
 """Confusions in the printed table."""
@@ -52,7 +56,7 @@ def count_confusions(pairs: Iterable[tuple[Sequence[int], Sequence[int]]], symbo
 
 def recognise_units(trained: Trained, dataset: Dataset, name: str) -> Iterable[Heard]:
     """Yield what is recognised in each readable utterance with text units: units, and labels of the heads that learn to
-    read text too."""
+    read text too. Longer utterances than a window (`Config.window_seconds`) are left out, with a warning."""
     config, mesh, passes = trained.config, trained.mesh, trained.config.text_heads
     structure = model_structure(config, trained.symbols.sizes)
 
@@ -63,15 +67,21 @@ def recognise_units(trained: Trained, dataset: Dataset, name: str) -> Iterable[H
         units = jnp.where(encoded.mask, jnp.argmax(encoded.units, axis=-1), PADDING)
         return units, greedy_labels(model, encoded, passes, mesh) if passes else ()
 
+    seconds = config.window_seconds
+    kept = in_one_window(config, dataset)
+    if not kept.any():
+        raise UserError(f"{name}: all utterances are longer than {seconds:g} s; cut them, or name another source")
+    if not kept.all():
+        log.warning("%s: left out %d of %d utterances, longer than %g s", name, (~kept).sum(), len(kept), seconds)
     buckets = Buckets.choose(
-        dataset.lengths,
-        dataset.label_lengths,
-        dataset.unit_lengths,
+        dataset.lengths[kept],
+        dataset.label_lengths[kept],
+        dataset.unit_lengths[kept],
         count=config.data.buckets,
         multiple=config.model.features.samples_per_frame,
         batch_size=config.evaluation.batch_size,
     )
-    plan = BatchPlan(dataset.lengths, buckets, shuffle=False)
+    plan = BatchPlan(dataset.lengths, buckets, shuffle=False, leave_longer=True)
     read = batches(
         dataset,
         plan,

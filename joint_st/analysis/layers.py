@@ -18,6 +18,7 @@ from joint_st.data.dataset import Dataset
 from joint_st.data.loader import batches, reading
 from joint_st.data.plan import BatchPlan, PlannedBatch
 from joint_st.data.symbols import SymbolSizes
+from joint_st.decoding.long import in_one_window
 from joint_st.distributed.mesh import fetch, put_batch, rows_here
 from joint_st.errors import UserError
 from joint_st.models.functional import Weights
@@ -36,7 +37,8 @@ def layer_names(model: ModelConfig) -> tuple[str, ...]:
 
 
 class LayerAnalysis:
-    """Compares speech and text in every layer, on up to `utterances` of a dataset, evenly spread over it.
+    """Compares speech and text in every layer, on up to `utterances` of a dataset, evenly spread over those that one
+    window of decoding holds (`Config.window_seconds`).
 
     The text is clean, and its units are repeated as in evaluation, so that it knows nothing of the audio's timing. The
     best alignment is the one that the run trains with, or `skip` where that one does not minimise the cost. If `chosen`
@@ -59,7 +61,9 @@ class LayerAnalysis:
         self._dataset = dataset
         self._mesh = mesh
         self._name = name
-        self._pairs = choose_pairs(dataset, spread(dataset, utterances) if chosen is None else np.unique(chosen))
+        # All that a layer outputs is compared, so memory grows with the square of the length.
+        among = np.flatnonzero(in_one_window(config, dataset))
+        self._pairs = choose_pairs(dataset, spread(among, utterances) if chosen is None else np.unique(chosen))
         lengths = dataset.lengths[self._pairs.index]
         self._plan = _PlanOfSome(self._pairs.index, dataset, config)
         # Utterances of medium length, which can be read in a figure.

@@ -40,9 +40,9 @@ class Pairs:
     """Number of an utterance with another text, int64 [N]; -1 where all texts are equal."""
 
 
-def spread(dataset: Dataset, most: int) -> np.ndarray:
-    """Return the numbers of up to `most` utterances, evenly spread over the dataset, int64 ascending."""
-    return np.unique(np.linspace(0, len(dataset) - 1, min(most, len(dataset))).round().astype(np.int64))
+def spread(among: np.ndarray, most: int) -> np.ndarray:
+    """Return up to `most` of the numbers `among`, evenly spread over them."""
+    return among[np.unique(np.linspace(0, len(among) - 1, min(most, len(among))).round().astype(np.int64))]
 
 
 class NothingToCompare(UserError):

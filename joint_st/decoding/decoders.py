@@ -188,6 +188,22 @@ class NBestScores:
             rows.append(Hypotheses(spelled, scores[alive], log_probs[alive], counts[alive]))
         return rows
 
+    def join(self, pieces):
+        """Join the hypotheses of the pieces of a recording by their rank; where a piece has fewer, its last ones count
+        again. So the first one is what `Beam` joins."""
+        parts = [own for _, own in pieces if own.labels]
+        if not parts:
+            return Hypotheses([np.zeros(0, np.int32)], *np.zeros((3, 1), np.float32))
+        ranks = [
+            np.minimum(n, [len(own.labels) - 1 for own in parts]) for n in range(max(len(own.labels) for own in parts))
+        ]
+        labels = [join_labels([own.labels[k] for own, k in zip(parts, rank)]) for rank in ranks]
+        sums = [
+            [sum(column[k] for column, k in zip(each, rank)) for rank in ranks]
+            for each in zip(*(own[1:] for own in parts))
+        ]
+        return Hypotheses(labels, *np.array(sums, np.float32))
+
 
 def search_heads(
     search: Callable, heads: Sequence[Head], tables: Any, emissions: Sequence[Emissions], mask, mesh

@@ -27,6 +27,7 @@ import jax
 import numpy as np
 
 from joint_st.config import Config, FeaturesConfig
+from joint_st.data.dataset import Dataset
 from joint_st.data.symbols import SymbolSizes
 from joint_st.decoding.decoders import Decoder, share_programs
 from joint_st.decoding.forward import Clock, Forward
@@ -47,6 +48,11 @@ def make_windows(seconds: float, features: FeaturesConfig, context_seconds: floa
     """Make windows of a number of seconds."""
     context = min(CONTEXT_SECONDS, seconds / 4) if context_seconds is None else context_seconds
     return Windows.of_seconds(seconds, context, features)
+
+
+def in_one_window(config: Config, dataset: Dataset) -> np.ndarray:
+    """Return which utterances of a dataset one window holds whole, bool [N]."""
+    return dataset.lengths <= make_windows(config.window_seconds, config.model.features).size
 
 
 class _Heard(NamedTuple):
@@ -98,6 +104,11 @@ class LongRecordings:
         return self._forward.emissions
 
     @functools.cached_property
+    def _tables(self) -> tuple:
+        """The tables of each decoder, on every device."""
+        return jax.device_put(tuple(decoder.tables for decoder in self._decoders), replicated(self._mesh))
+
+    @functools.cached_property
     def _blanks(self) -> dict[str, Callable]:
         """Return by pass a function of `(weights, emissions)`: the log probability of the blank in each frame, float32
         [B, F]."""
@@ -107,18 +118,15 @@ class LongRecordings:
 
     @functools.cached_property
     def _decode_pieces(self) -> dict[str, list[Callable]]:
-        """Return by pass a function of `(weights, emissions, first, count)`: what each decoder finds in `count` [B]
-        frames from `first` [B] on."""
+        """Return by pass, for each decoder, a function of `(weights, tables, emissions, first, count)`: what it finds in
+        `count` [B] frames from `first` [B] on."""
 
         def program(name, decoder):
-            tables = jax.device_put(decoder.tables, replicated(self._mesh))
-
             def decode(model, tables, *piece):
                 emissions, mask = cut_frames(*piece)
                 return decoder.on_device([model.head(name)], [emissions], mask, self._mesh, tables)[0]
 
-            run = self._forward.program(decode)
-            return lambda weights, *piece, **timed: run(weights, tables, *piece, **timed)
+            return self._forward.program(decode)
 
         return self._by_pass(lambda name: [program(name, decoder) for decoder in self._decoders])
 
@@ -133,18 +141,23 @@ class LongRecordings:
         """Samples of a window; recordings up to this length need only one."""
         return self.windows.size
 
-    def __call__(self, weights: Weights, audio: np.ndarray, clock: Clock | None = None) -> dict[str, dict[str, Any]]:
-        """Return what each decoder finds on each pass (mostly labels, int32 [U]) in audio int16 [samples]; `clock`: see
-        `recognise`."""
+    def __call__(
+        self, weights: Weights, audio: np.ndarray, clock: Clock | None = None, tables: tuple | None = None
+    ) -> dict[str, dict[str, Any]]:
+        """Return what each decoder finds on each pass (mostly labels, int32 [U]) in audio int16 [samples].
+
+        clock: see `recognise`. tables: replace those of the decoders, on every device, without another compilation.
+        """
+        tables = self._tables if tables is None else tables
         found = {decoder.name: {name: [] for name in self._passes} for decoder in self._decoders}
         frames = self._features.frames(len(audio))
         first = np.zeros(len(self._passes), np.int64)
         before = None
         for heard in self._hear(weights, audio, clock):
             if before is not None:
-                first = self._decode(weights, before, heard, first, frames, found, clock)
+                first = self._decode(weights, tables, before, heard, first, frames, found, clock)
             before = heard
-        self._decode(weights, before, None, first, frames, found, clock)
+        self._decode(weights, tables, before, None, first, frames, found, clock)
         if clock:
             clock.audio += self._features.seconds(len(audio))
         return {
@@ -165,6 +178,7 @@ class LongRecordings:
     def _decode(
         self,
         weights: Weights,
+        tables: tuple,
         heard: _Heard,
         after: _Heard | None,
         first: np.ndarray,
@@ -192,8 +206,8 @@ class LongRecordings:
             counts[:rows] = np.diff(edges)
             pieces = self._put({"starts": starts, "counts": counts})
             cut = heard.emissions[h], pieces["starts"], pieces["counts"]
-            for decoder, decode in zip(self._decoders, self._decode_pieces[name], strict=True):
-                fetched = fetch(decode(weights, *cut, clock=clock, decoder=decoder.name, head=name))
+            for decoder, decode, own_tables in zip(self._decoders, self._decode_pieces[name], tables, strict=True):
+                fetched = fetch(decode(weights, own_tables, *cut, clock=clock, decoder=decoder.name, head=name))
                 with clock.running(decoder.name, name) if clock else contextlib.nullcontext():
                     own = decoder.on_host(fetched)[:rows]
                 found[decoder.name][name] += zip(edges[:-1].tolist(), own, strict=True)

@@ -19,7 +19,6 @@ from joint_st.data.loader import batches, reading
 from joint_st.data.plan import BatchPlan
 from joint_st.decoding.decoders import Decoder, Greedy
 from joint_st.decoding.forward import Clock
-from joint_st.decoding.long import LongRecordings
 from joint_st.distributed.mesh import fetch, put_batch, rows_here
 from joint_st.distributed.peers import current
 from joint_st.models.functional import Weights
@@ -61,7 +60,7 @@ def recognise(
     *,
     decoders: Sequence[Decoder] = (Greedy(),),
     passes: Sequence[str] = PASSES,
-    long: LongRecordings | None = None,
+    long: Callable[..., dict] | None = None,
     clock: Clock | None = None,
     name: str = "",
     spell: Callable[[Any], Any] | None = None,
@@ -70,8 +69,8 @@ def recognise(
 
     With several hosts, each reads and computes its part of a batch, and gets all results.
 
-    forward: a `Forward` of the same decoders and passes. long: decodes utterances that fit no bucket with the same
-    decoders; without it they are an error. clock: measures how long decoding takes, from the waveforms on the device to
+    forward: a `Forward` of the same decoders and passes. long: a `LongRecordings` of the same decoders and passes, which
+    decodes the utterances that fit no bucket; without it they are an error. clock: measures how long decoding takes, from the waveforms on the device to
     labels on the host: the features, the model, the decoders, padding included; without compilation, reading audio or
     turning labels into text. name: title of a progress bar. spell: turns a decoder's result into a hypothesis, if that
     is not the text of its labels.
@@ -111,7 +110,7 @@ def recognise(
 
 
 def _recognise_long(
-    long: LongRecordings, weights: Weights, dataset: Dataset, buckets: Buckets, mesh, clock, name, spell
+    long: Callable[..., dict], weights: Weights, dataset: Dataset, buckets: Buckets, mesh, clock, name, spell
 ):
     """Yield the utterances that fit no bucket, the longest first."""
     rows = np.flatnonzero(dataset.lengths > buckets.bounds[-1])

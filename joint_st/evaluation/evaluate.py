@@ -57,14 +57,18 @@ from joint_st.word_times.transcripts import Words
 
 
 class Scorer:
-    """Computes the WER of a dataset; compiled once, and run with the weights of any step."""
+    """Computes the WER of a dataset; compiled once, and run with the weights of any step.
+
+    As in any evaluation, longer recordings are decoded in windows (`Config.window_seconds`).
+    """
 
     def __init__(self, config: Config, dataset: Dataset, mesh: jax.sharding.Mesh, sizes: SymbolSizes):
         self._config = config
         self._dataset = dataset
         self._mesh = mesh
-        self._buckets = common_buckets(config, [dataset])
         self._forward = Forward(config, sizes, mesh)
+        self._long = LongRecordings(config, sizes, mesh, (Greedy(),), PASSES, window_seconds=config.window_seconds)
+        self._buckets = common_buckets(config, [dataset], self._long.longest)
 
     def __call__(self, weights, name: str) -> dict[str, float]:
         """Return four numbers of each head, as fractions, under names such as `{name}_{head}_wer`.
@@ -79,7 +83,7 @@ class Scorer:
         features = self._config.model.features
         arguments = self._forward, weights, self._dataset, self._buckets, self._mesh, self._config
         emitted, frames, found = Counter(), 0, []
-        for one in recognise(*arguments, name=name, spell=spell):
+        for one in recognise(*arguments, long=self._long, name=name, spell=spell):
             texts = {}
             for decoder, by_head in one.hypotheses.items():
                 texts[decoder] = {head: text for head, (text, _) in by_head.items()}

@@ -26,6 +26,7 @@ from joint_st.decoding.decoders import Beam, Decoder, NBestScores, Tables
 from joint_st.decoding.forward import Forward
 from joint_st.decoding.fusion.build import Fused
 from joint_st.decoding.fusion.word_lm import WordLM
+from joint_st.decoding.long import LongRecordings
 from joint_st.decoding.recognise import common_buckets, recognise
 from joint_st.decoding.rescoring import Rescoring, RescoringWeights
 from joint_st.distributed.mesh import replicated
@@ -214,13 +215,15 @@ class _Search:
         self.decoder = decoder
         self._trained = trained
         self._references = references
-        self._buckets = common_buckets(trained.config, list(references.datasets.values()))
-        self._forward = Forward(trained.config, trained.symbols.sizes, trained.mesh, [decoder])
+        model = (trained.config, trained.symbols.sizes, trained.mesh, [decoder], PASSES)
+        self._forward = Forward(*model)
+        self._long = LongRecordings(*model, window_seconds=trained.config.window_seconds)
+        self._buckets = common_buckets(trained.config, list(references.datasets.values()), self._long.longest)
 
     def __call__(self, tables: Tables) -> Iterator[tuple[str, int, Any]]:
         """Yield dataset, index, and what `decoder.on_host` returns, always in the same order."""
         tables = jax.device_put(tables, replicated(self._trained.mesh))
-        decode = functools.partial(self._forward, tables=(tables,))
+        decode, long = (functools.partial(one, tables=(tables,)) for one in (self._forward, self._long))
         for name, dataset in self._references.datasets.items():
             nothing = True
             for one in recognise(
@@ -231,6 +234,7 @@ class _Search:
                 self._trained.mesh,
                 self._trained.config,
                 decoders=[self.decoder],
+                long=long,
                 name=name,
                 spell=lambda found: found,
             ):

@@ -259,8 +259,8 @@ def open_run(workdir: Path, config: Config | LmConfig) -> RunDirectory:
     """Make the directory of a run, or check that the run there may continue with `config`; store the config.
 
     A run that ended before its first checkpoint starts again, with any config. Raises `UserError` that names the field
-    in which the two configs differ, and both values; or where the directory is in a bucket that cannot be read or
-    written to.
+    in which the two configs differ, and both values; where the directory is somebody else's or its checkpoints are on a
+    disk that is not there; or where it is in a bucket that cannot be read or written to.
     """
     run = RunDirectory(storage.path(workdir))
     storage.check_access(run.root)
@@ -268,12 +268,28 @@ def open_run(workdir: Path, config: Config | LmConfig) -> RunDirectory:
         if run.has_checkpoint:
             check_same(run, config)
         else:
+            _check_unused(run)
             run.clear()
     elif run.root.exists() and not run.root.is_dir():
         raise UserError(f"{run.root}: a file, where the directory of a run should be; name another --workdir")
     run.root.mkdir(parents=True, exist_ok=True)
     save(config, run.config)
     return run
+
+
+def _check_unused(run: RunDirectory) -> None:
+    """Raise `UserError` where a directory without checkpoints may hold what its user wants to keep."""
+    if not storage.is_remote(run.root) and os.path.islink(run.checkpoints) and not run.checkpoints.exists():
+        target = os.readlink(run.checkpoints)
+        raise UserError(
+            f"{run.checkpoints}: a link to {target}, which is not there; mount it, or name another --workdir"
+        )
+    try:
+        there = json.loads(run.config.read_bytes())
+    except NOT_JSON:
+        there = None
+    if not (isinstance(there, dict) and {"data", "training"} <= there.keys()):
+        raise UserError(f"{run.config}: not the config of a run; name another --workdir")
 
 
 def existing_run(workdir: Path) -> RunDirectory:

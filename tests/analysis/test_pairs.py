@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from joint_st.analysis.pairs import wrong_texts
+from joint_st.analysis.pairs import spread, wrong_texts
 
 
 def test_neighbours_by_length_change_places():
@@ -30,3 +30,8 @@ def test_equal_texts_are_not_wrong_for_each_other():
 def test_where_all_texts_are_equal_none_is_wrong():
     assert wrong_texts(["yes", "yes"], [3, 3]).tolist() == [-1, -1]
     assert wrong_texts(["alone"], [5]).tolist() == [-1]
+
+
+def test_utterances_are_spread_over_those_that_may_be_taken():
+    assert spread(np.array([2, 5, 7, 9, 11]), 3).tolist() == [2, 7, 11]
+    assert spread(np.array([4]), 3).tolist() == [4] and not len(spread(np.zeros(0, int), 3))

@@ -7,13 +7,16 @@ import json
 import jax
 import numpy as np
 import pytest
+import soundfile
 from rapidfuzz.distance import Levenshtein
 
 from joint_st.analysis import reading
 from joint_st.analysis.confusions import collapsed, count_confusions, make_table, recognise_units
 from joint_st.analysis.reading import compare_readings, read_units
 from joint_st.cli import main
+from joint_st.config import ManifestSource
 from joint_st.data.dataset import open_paired
+from joint_st.errors import UserError
 from joint_st.heads.model import model_structure
 from joint_st.models.functional import merge
 from joint_st.passes import FULL_CONTEXT
@@ -134,3 +137,27 @@ def test_a_run_counts_its_dev_set(corpora, tmp_path, capsys):
     plain = untrained_run(tiny_config(corpora, {"data.units.kind": "characters"}), tmp_path / "plain")
     assert main(["confusions", str(plain)]) == 2
     assert "losses.unit_ctc.weight is 0" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_recordings_longer_than_a_window_are_left_out(corpora, spoken, tmp_path, caplog):
+    made = {"data.units.kind": "characters", "losses.unit_ctc.weight": 0.3}
+    trained = load_trained(untrained_run(tiny_config(corpora, made), tmp_path / "run"), "latest")
+    rows = [json.loads(line) for line in (spoken / "test.jsonl").read_text().splitlines()]
+    seconds = trained.config.window_seconds
+    soundfile.write(tmp_path / "long.wav", np.zeros(round(16_000 * (seconds + 1)), np.int16), 16_000)
+    rows = [{**row, "audio_filepath": str(spoken / row["audio_filepath"])} for row in rows[:2]]
+    long = {"id": "long", "audio_filepath": "long.wav", "duration": seconds + 1, "text": "one"}
+    for name, chosen in {"some": [long, *rows], "all": [long]}.items():
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in chosen))
+
+    def dataset(name):
+        source = ManifestSource(path=str(tmp_path / f"{name}.jsonl"))
+        made_with = trained.normalizer, trained.tokenizer, trained.units
+        return open_paired([source], trained.config.data, trained.config.model.features, *made_with, training=False)
+
+    with jax.set_mesh(trained.mesh):
+        assert sorted(one.index for one in recognise_units(trained, dataset("some"), "some")) == [1, 2]
+        assert f"some: left out 1 of 3 utterances, longer than {seconds:g} s" in caplog.text
+        with pytest.raises(UserError, match=f"^all: all utterances are longer than {seconds:g} s"):
+            list(recognise_units(trained, dataset("all"), "all"))

@@ -30,6 +30,33 @@ def test_a_new_run_stores_its_config(tmp_path):
     assert run.checkpoints.parent == run.metrics.parent == tmp_path / "runs" / "one"
 
 
+def test_checkpoints_on_a_disk_that_is_away_are_not_taken_for_none(tmp_path):
+    disk, run = tmp_path / "disk", open_run(tmp_path / "run", CONFIG)
+    (disk / "run" / "100").mkdir(parents=True)
+    run.checkpoints.symlink_to(disk / "run")
+    run.metrics.write_text("step,loss\n")
+    disk.rename(tmp_path / "away")
+    with pytest.raises(UserError) as caught:
+        open_run(run.root, override(CONFIG, {"seed": 1}))
+    assert str(caught.value) == (
+        f"{run.checkpoints}: a link to {disk}/run, which is not there; mount it, or name another --workdir"
+    )
+    assert run.metrics.read_text() == "step,loss\n" and load(run.config) == CONFIG
+    (tmp_path / "away").rename(disk)
+    assert open_run(run.root, CONFIG).checkpoint_steps == [100]
+
+
+@pytest.mark.parametrize("content", ['{"model_type": "whisper"}', "[1]", "not JSON"])
+def test_the_folder_of_another_program_is_left_as_it_is(tmp_path, content):
+    (tmp_path / "tokenizer").mkdir()
+    for file in ("config.json", "tokenizer/tokenizer.json"):
+        (tmp_path / file).write_text(content)
+    with pytest.raises(UserError) as caught:
+        open_run(tmp_path, CONFIG)
+    assert str(caught.value) == f"{tmp_path}/config.json: not the config of a run; name another --workdir"
+    assert {path.read_text() for path in tmp_path.rglob("*.json")} == {content}
+
+
 @pytest.mark.parametrize(
     "changes",
     [

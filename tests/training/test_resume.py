@@ -275,6 +275,13 @@ def test_another_rank_is_refused_before_the_checkpoints_are_called_damaged(tmp_p
     asr.check_same_ranking(run, "cer")
 
 
+def test_a_dev_set_without_words_is_refused_before_anything_is_compiled(tmp_path, monkeypatch):
+    data = SimpleNamespace(symbols=SimpleNamespace(sizes=None), dev=SimpleNamespace(words=np.zeros(3, np.int32)))
+    monkeypatch.setattr(asr, "open_training", lambda *_: (None, None, data))
+    with pytest.raises(UserError, match="^data.dev: its transcripts have no words, so there is no error rate; correct"):
+        asr.train_asr(tiny_config(tmp_path), tmp_path / "run")
+
+
 @pytest.mark.slow
 def test_nan_names_the_step_and_the_utterance(trained, tmp_path, monkeypatch, capsys):
     prepared, plan = plan_of(load(trained))

@@ -24,6 +24,16 @@ class PlannedBatch(NamedTuple):
     """int64 [B], rows of the dataset; -1 where the batch has none."""
 
 
+class Along(NamedTuple):
+    """The plan of the batches with which those of another plan make a step."""
+
+    plan: BatchPlan
+    before: int
+    """Number of the batch that makes a step with batch 0 of the other plan; below 0 where that one begins earlier."""
+    end: int
+    """Number from which batches of the two make no step any more."""
+
+
 class BatchPlan:
     """Random access to batches, for any `i` from 0 on, without any state between them.
 
@@ -34,6 +44,10 @@ class BatchPlan:
     With `leave_longer`, rows that are longer than the last bucket are in no batch; otherwise they are an error.
     Lengths are whole numbers of any unit: samples of audio, units of text. Plans of different `stream` draw
     independently from the same seed.
+
+    A plan `along` another one puts, within each of its epochs, its batches of the longer buckets where that one has
+    shorter ones. There are then few pairs of buckets, hardly more than buckets in both, and a step is compiled for each;
+    and no step takes the longest of both. What an epoch holds is as without it.
     """
 
     def __init__(
@@ -46,6 +60,7 @@ class BatchPlan:
         shuffle: bool,
         leave_longer: bool = False,
         mixture: Mixture | None = None,
+        along: Along | None = None,
     ):
         self.lengths = np.asarray(lengths)
         self.buckets = buckets
@@ -53,6 +68,7 @@ class BatchPlan:
         self.stream = stream
         self.shuffle = shuffle
         self.mixture = mixture or EveryRowOnce()
+        self._along = along if along and min(len(buckets), len(along.plan.buckets)) > 1 else None
         bucket = buckets.of(self.lengths)
         if not leave_longer and self.lengths.max() > buckets.bounds[-1]:
             longest, bound = self.lengths.max(), buckets.bounds[-1]
@@ -71,6 +87,14 @@ class BatchPlan:
         order, rows = self._epoch(epoch)
         bucket, batch = order[step]
         return PlannedBatch(int(bucket), rows[bucket][batch])
+
+    def buckets_of(self, first: int, end: int) -> np.ndarray:
+        """Return the buckets of batches `first` to `end`, without the last, int [N]."""
+        if first >= end:
+            return np.zeros(0, int)
+        epochs = range(first // self.steps_per_epoch, (end - 1) // self.steps_per_epoch + 1)
+        orders = np.concatenate([self._epoch(epoch)[0][:, 0] for epoch in epochs])
+        return orders[first - epochs[0] * self.steps_per_epoch :][: end - first]
 
     @property
     def padding_share(self) -> float:
@@ -112,12 +136,29 @@ class BatchPlan:
             random = np.random.Generator(np.random.Philox(np.random.SeedSequence([self.seed, epoch, self.stream])))
             members = [self.mixture.draw(rows, random) if len(rows) else rows for rows in members]
             order = random.permutation(order)
+            if self._along:
+                order = self._fitted(order, epoch, self._along)
         filled: list[np.ndarray] = []
         for rows, batches, size in zip(members, self.batches_per_bucket, self.buckets.batch_sizes):
             table = np.full(batches * size, -1, np.int64)
             table[: len(rows)] = rows
             filled.append(table.reshape(batches, size))
         return order, filled
+
+    def _fitted(self, order: np.ndarray, epoch: int, along: Along) -> np.ndarray:
+        """Return the order [steps, (bucket, batch)] of an epoch with its shorter buckets where those along are longer."""
+        plan, before, end = along
+        first = epoch * self.steps_per_epoch + before
+        begin, stop = max(first, 0), min(first + len(order), end)
+        if begin >= stop:
+            return order
+        there = slice(begin - first, stop - first)
+        own = order[there]
+        fitted, shared = order.copy(), np.empty_like(own)
+        longest_first = np.argsort(-plan.buckets_of(begin, stop), kind="stable")
+        shared[longest_first] = own[np.argsort(own[:, 0], kind="stable")]
+        fitted[there] = shared
+        return fitted
 
 
 def training_plan(dataset: Dataset, data: DataConfig, seed: int) -> BatchPlan:
@@ -135,8 +176,9 @@ def training_plan(dataset: Dataset, data: DataConfig, seed: int) -> BatchPlan:
     return BatchPlan(lengths, buckets, seed=seed, shuffle=True, mixture=make_mixture(data.mixture, dataset))
 
 
-def text_plan(texts: Dataset, data: DataConfig, seed: int) -> BatchPlan:
-    """Plan the shuffled text-only batches, in buckets by the number of units."""
+def text_plan(texts: Dataset, data: DataConfig, seed: int, along: Along | None = None) -> BatchPlan:
+    """Plan the shuffled text-only batches, in buckets by the number of units. along: the plan of the speech with which
+    they make steps."""
     lengths, mixture = texts.unit_lengths, make_mixture(data.text_mixture, texts)
     buckets = Buckets.choose(
         lengths,
@@ -146,7 +188,7 @@ def text_plan(texts: Dataset, data: DataConfig, seed: int) -> BatchPlan:
         multiple=LABEL_MULTIPLE,
         batch_size=data.text_batch_size,
     )
-    return BatchPlan(lengths, buckets, seed=seed, stream=TEXT_STREAM, shuffle=True, mixture=mixture)
+    return BatchPlan(lengths, buckets, seed=seed, stream=TEXT_STREAM, shuffle=True, mixture=mixture, along=along)
 
 
 def label_plan(texts: Dataset, data: LmDataConfig, seed: int, *, shuffle: bool) -> BatchPlan:

@@ -140,7 +140,7 @@ def train_asr(config: Config, workdir: Path, profile: range | None = None) -> No
                 programs.wait()
                 compiled = "; what text needs is compiled meanwhile"
             step = make_train_step(config, sizes, mesh, confusions=data.confusions)
-            programs.add(step, state, data.buckets, *before)
+            programs.add(step, state, data.buckets, *before, shapes=data.shapes(last))
             if not compiled:
                 programs.wait()
                 compiled = f", {len(programs)} shapes"
@@ -263,4 +263,5 @@ def _steps_left(config: Config, data: TrainingData, done: int) -> Steps | None:
         return None
     text = data.text_buckets if done < data.text_first else None
     speech = data.speech_buckets if done < data.text_from else None
-    return Steps(config, data.symbols.sizes, data.buckets, text, speech, data.confusions)
+    shapes = data.shapes(config.training.steps)
+    return Steps(config, data.symbols.sizes, data.buckets, text, shapes, speech, data.confusions)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import jax
@@ -12,6 +12,7 @@ import tqdm
 from joint_st.data.batch import Shape, array_shape, fields
 from joint_st.data.buckets import Buckets
 from joint_st.distributed.mesh import batch_sharding
+from joint_st.errors import UserError
 
 BucketsOfParts = dict[str, Buckets]
 """The buckets of each part that batches have, by its name."""
@@ -40,6 +41,18 @@ def shapes_of_batches(buckets: BucketsOfParts) -> Iterator[Shape]:
     return itertools.starmap(Shape, itertools.product(*each))
 
 
+def memory_maps() -> tuple[int, int] | None:
+    """Return how many memory maps this process has, and how many it may have; None where the system tells neither.
+
+    XLA's programs for CPU take thousands each, and where there is no room left LLVM ends the process.
+    """
+    try:
+        with open("/proc/self/maps", "rb") as maps, open("/proc/sys/vm/max_map_count") as most:
+            return sum(1 for _ in maps), int(most.read())
+    except (OSError, ValueError):
+        return None
+
+
 class Programs:
     """A step compiled for each shape of its batches.
 
@@ -51,6 +64,8 @@ class Programs:
         self._mesh = mesh
         self._compiler = ThreadPoolExecutor(1, thread_name_prefix="compile")
         self._programs: dict[Shape, Future] = {}
+        self._maps = 0
+        self._growth = 0
 
     def __enter__(self) -> Programs:
         return self
@@ -71,8 +86,9 @@ class Programs:
         state,
         buckets: BucketsOfParts,
         before: Callable[[Shape], None] = lambda shape: None,
+        shapes: Iterable[Shape] | None = None,
     ) -> None:
-        """Queue the compilation of the jitted `step` of `state` for all its shapes.
+        """Queue the compilation of the jitted `step` of `state` for some shapes, by default for all of its buckets.
 
         before: function to call when a program was traced, before it is compiled.
         """
@@ -82,10 +98,27 @@ class Programs:
             with jax.set_mesh(self._mesh):
                 lowered = step.lower(like, batch_shapes(buckets, shape, self._mesh))
                 before(shape)
+                self._check_maps()
                 return lowered.compile()
 
-        for shape in shapes_of_batches(buckets):
+        for shape in shapes_of_batches(buckets) if shapes is None else shapes:
             self._programs[shape] = self._compiler.submit(compiled, shape)
+
+    def _check_maps(self) -> None:
+        """Raise `UserError` where this system has no room for the memory maps of another program."""
+        there = memory_maps()
+        if there is None:
+            return
+        used, most = there
+        self._growth = max(self._growth, used - self._maps) if self._maps else 0
+        self._maps = used
+        if used + 2 * self._growth > most:
+            done = sum(program.done() for program in self._programs.values())
+            raise UserError(
+                f"{done} of {len(self._programs)} compiled steps take {used} of the {most} memory maps that this system "
+                "allows a process; take fewer shapes of batches (data.buckets, data.text_buckets), or allow more maps: "
+                f"sudo sysctl -w vm.max_map_count={4 * most}"
+            )
 
     def wait(self) -> None:
         """Wait until everything in the queue is compiled."""

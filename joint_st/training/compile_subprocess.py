@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import itertools
 import os
 import pickle
 import subprocess
@@ -46,6 +47,8 @@ class Steps(NamedTuple):
     """The buckets of each part of batches with speech."""
     text_buckets: dict[str, Buckets] | None
     """The buckets of batches of text alone; None where no such batches come first."""
+    shapes: tuple[Shape, ...]
+    """The shapes of batches with speech."""
     speech_buckets: dict[str, Buckets] | None = None
     """The buckets of batches of speech alone; None where no such batches come first."""
     confusions: Confusions | None = None
@@ -53,9 +56,9 @@ class Steps(NamedTuple):
 
     def each(self) -> Iterator[tuple[bool, Shape]]:
         """Yield for each program whether it takes speech, and the shape of its batches, in the order of their use."""
-        for buckets in filter(None, (self.text_buckets, self.speech_buckets, self.buckets)):
-            for shape in shapes_of_batches(buckets):
-                yield "paired" in buckets, shape
+        first = map(shapes_of_batches, filter(None, (self.text_buckets, self.speech_buckets)))
+        for shape in itertools.chain(*first, self.shapes):
+            yield shape.paired is not None, shape
 
     @property
     def digest(self) -> str:

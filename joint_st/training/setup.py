@@ -13,7 +13,7 @@ import numpy as np
 
 from joint_st import storage
 from joint_st.config import Config, LmConfig, TextConfig
-from joint_st.data.batch import Batch
+from joint_st.data.batch import Batch, Shape
 from joint_st.data.buckets import Buckets
 from joint_st.data.confusions import Confusions, read_confusions
 from joint_st.data.dataset import Dataset, open_paired, open_texts
@@ -21,7 +21,7 @@ from joint_st.data.index import Indexes
 from joint_st.data.loader import batches, reading
 from joint_st.data.normalizers import Normalizer
 from joint_st.data.paths import expand
-from joint_st.data.plan import BatchPlan, text_plan, training_plan
+from joint_st.data.plan import Along, BatchPlan, text_plan, training_plan
 from joint_st.data.symbols import Symbols, save_languages
 from joint_st.data.texts import learn_from_texts, open_indexes
 from joint_st.data.tokenizers import DESCRIPTION
@@ -31,6 +31,7 @@ from joint_st.models.functional import count_weights
 from joint_st.runs.checkpoints import Checkpoints
 from joint_st.runs.directory import RunDirectory
 from joint_st.runs.trained import read_symbols
+from joint_st.training.compilation import shapes_of_batches
 from joint_st.training.step import make_init, state_shapes
 from joint_st.training.weights import Start, starting_state
 
@@ -66,6 +67,15 @@ class TrainingData:
     def buckets(self) -> dict[str, Buckets]:
         """The buckets of each part of the other batches."""
         return self.speech_buckets | self.text_buckets
+
+    def shapes(self, steps: int) -> tuple[Shape, ...]:
+        """Return the shapes of the batches that hold all parts, in a training of that many steps."""
+        if min(map(len, self.buckets.values())) == 1 or not self.text_plan:
+            return tuple(shapes_of_batches(self.buckets))
+        first = max(self.text_first, self.text_from)
+        paired = self.plan.buckets_of(first - self.text_first, steps - self.text_first)
+        text = self.text_plan.buckets_of(first - self.text_from, steps - self.text_from)
+        return tuple(sorted({Shape(*pair) for pair in zip(paired.tolist(), text.tolist())}))
 
     def batches(self, config: Config, mesh: jax.sharding.Mesh, start: int) -> Iterator[Batch]:
         """Yield batches from number `start` on, with this host's rows."""
@@ -123,15 +133,17 @@ def open_data(config: Config, run: RunDirectory, normalize: Normalizer) -> Train
     text = None
     if config.data.text_batch_size:
         text = open_texts(config.data, normalize, symbols.labels, symbols.units, indexes=indexes)
+    training, plan = config.training, training_plan(paired, config.data, config.seed)
+    along = Along(plan, training.text_from_step - training.text_first_steps, training.steps - training.text_first_steps)
     data = TrainingData(
         symbols,
         paired,
-        training_plan(paired, config.data, config.seed),
+        plan,
         opened(config.data.dev, False) if config.data.dev else None,
         text,
-        text_plan(text, config.data, config.seed) if text else None,
-        config.training.text_first_steps,
-        config.training.text_from_step if text else 0,
+        text_plan(text, config.data, config.seed, along) if text else None,
+        training.text_first_steps,
+        training.text_from_step if text else 0,
         open_confusions(config, run, symbols) if config.text.confusions else None,
     )
     _ = data.plan[0], data.text_plan and data.text_plan[0]  # kept for the job, and part of the measured time

@@ -14,7 +14,7 @@ from joint_st.data.symbols import SymbolSizes
 from joint_st.distributed.host_memory import TUNABLES, VARIABLE
 from joint_st.distributed.mesh import keep_compiled, make_mesh
 from joint_st.training import compile_subprocess
-from joint_st.training.compilation import batch_shapes
+from joint_st.training.compilation import batch_shapes, shapes_of_batches
 from joint_st.training.compile_subprocess import CompileSubprocess, Steps, compile_in_subprocess
 from joint_st.training.step import make_train_step, state_shapes
 from tests.tiny import tiny_config
@@ -29,7 +29,8 @@ SIZES = SymbolSizes(labels=8, units=8)
 @pytest.fixture
 def steps(tmp_path):
     changes = {"data.text_batch_size": 2, "data.units.kind": "phonemes", "training.compilation_cache": str(tmp_path)}
-    return Steps(tiny_config(tmp_path, changes), SIZES, {"paired": SPEECH, "text": TEXT}, {"text": TEXT})
+    buckets = {"paired": SPEECH, "text": TEXT}
+    return Steps(tiny_config(tmp_path, changes), SIZES, buckets, {"text": TEXT}, tuple(shapes_of_batches(buckets)))
 
 
 @pytest.fixture
@@ -47,6 +48,8 @@ def test_programs_are_in_the_order_of_their_use(steps):
     assert list(steps.each()) == [(False, (None, 0)), (False, (None, 1)), (True, (0, 0)), (True, (0, 1))]
     assert [shape for _, shape in steps._replace(text_buckets=None).each()] == [(0, 0), (0, 1)]
     speech_first = steps._replace(text_buckets=None, speech_buckets={"paired": SPEECH})
+    fewer = steps._replace(shapes=(Shape(0, 1),))
+    assert list(fewer.each()) == [(False, (None, 0)), (False, (None, 1)), (True, (0, 1))]
     assert list(speech_first.each()) == [(True, (0, None)), (True, (0, 0)), (True, (0, 1))]
 
 

@@ -217,7 +217,8 @@ class DataConfig(Section):
     """Sentences of `text` with more units are left out, and counted; paired utterances take part with their audio
     alone."""
     text_buckets: int = Field(default=1, ge=1)
-    """Length buckets of text; each is compiled with each bucket of audio."""
+    """Length buckets of text. Longer text comes with shorter audio, so that few pairs of the two kinds of buckets occur;
+    each is compiled."""
     read_threads: int = Field(default=8, ge=1)
     """Threads that read and decode audio on each host."""
     prefetch_batches: int = Field(default=4, ge=1)

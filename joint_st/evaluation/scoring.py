@@ -16,7 +16,15 @@ from rich.table import Table
 from joint_st.data.normalizers import Normalizer, normalizer
 from joint_st.errors import UserError
 from joint_st.evaluation.bootstrap import paired_difference
-from joint_st.evaluation.report import DIFFERENCE_COLUMNS, difference_cells, make_rates, percent, write_rows
+from joint_st.evaluation.report import (
+    DIFFERENCE_COLUMNS,
+    about_few,
+    between,
+    difference_cells,
+    make_rates,
+    percent,
+    write_rows,
+)
 from joint_st.evaluation.transcript_files import (
     HYPOTHESIS_KEYS,
     REFERENCE_KEYS,
@@ -176,6 +184,7 @@ def make_score_table(title: str, labels: Sequence[str], systems: Sequence[System
             lines.append(f"{label}: {one.missing} utterances are missing and count as empty")
         if one.others:
             lines.append(f"{label}: {one.others} utterances without a reference are left out")
+    lines += about_few(rows)
     table = Table(title=escape("\n".join(lines)), title_justify="left", box=box.SIMPLE_HEAD, padding=0)
     table.add_column("")
     for name in ("WER %", "95 %", "CER %", "95 %", "ins", "del", "sub", "words", "utts"):
@@ -184,9 +193,9 @@ def make_score_table(title: str, labels: Sequence[str], systems: Sequence[System
         table.add_row(
             label,
             percent(row["wer"]),
-            f"{percent(row['wer_low'])}-{percent(row['wer_high'])}",
+            between(row["wer_low"], row["wer_high"]),
             percent(row["cer"]),
-            f"{percent(row['cer_low'])}-{percent(row['cer_high'])}",
+            between(row["cer_low"], row["cer_high"]),
             *(str(row[name]) for name in ("insertions", "deletions", "substitutions", "words", "utterances")),
         )
     return table

@@ -128,6 +128,21 @@ def test_every_format_gives_the_same_and_three_systems_three_pairs(tmp_path):
         assert run(reference, file, *options, tmp_path=tmp_path)["systems"][0]["wer"] == rows[0]["wer"]
 
 
+def test_one_utterance_has_no_interval_and_decides_nothing(tmp_path, capsys):
+    ref = jsonl(tmp_path / "ref.jsonl", {"u": " ".join(["so"] * 100)})
+    files = [jsonl(tmp_path / f"{n}.jsonl", {"u": " ".join(["so"] * n)}) for n in (90, 89)]
+    found = run(ref, *files, tmp_path=tmp_path)
+    [pair] = found["differences"]
+    assert [pair[name] for name in ("low", "high", "p_value", "verdict")] == [None, None, 1, "undecided"]
+    assert pair["difference"] == pytest.approx(-0.01)
+    assert [row["wer"] for row in found["systems"]] == pytest.approx([0.1, 0.11])
+    assert [row[f"wer_{end}"] for row in found["systems"] for end in ("low", "high")] == [None] * 4
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert ["A", "10.0", "-", "10.0", "-"] == next(line[:5] for line in lines if line[:2] == ["A", "10.0"])
+    assert ["A", "B", "10.0", "11.0", "-1.0", "-", "1.000", "-"] in lines
+    assert "fewer than 20 utterances are too few" in " ".join(map(" ".join, lines))
+
+
 def test_ids_of_manifests_and_other_keys(tmp_path):
     """NeMo's files have no ids: the path of the audio with the offset serves as one; `text` is the reference."""
     lines = [

@@ -22,6 +22,7 @@ from benchmarks import machine
 from joint_st.cli.options import read_sources
 from joint_st.config import load
 from joint_st.evaluation.evaluate import evaluate_run
+from joint_st.evaluation.report import between, percent
 from joint_st.runs.directory import existing_run
 
 RESULTS = machine.RESULTS / "look_ahead.json"
@@ -73,9 +74,13 @@ def show(rows: list[dict]) -> None:
     """Print the table."""
     table = rich.table.Table("run", "look-ahead ms", "mean delay ms", "pass", "WER %", "95 %")
     for row in rows:
-        wer, low, high = (f"{100 * row[name]:.1f}" for name in ("wer", "wer_low", "wer_high"))
         table.add_row(
-            row["run"], f"{row['look_ahead_ms']:g}", f"{row['delay_ms']:g}", row["head"], wer, f"{low}-{high}"
+            row["run"],
+            f"{row['look_ahead_ms']:g}",
+            f"{row['delay_ms']:g}",
+            row["head"],
+            percent(row["wer"]),
+            between(row["wer_low"], row["wer_high"]),
         )
     rich.print(table)
 

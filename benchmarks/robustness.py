@@ -32,7 +32,7 @@ from joint_st.data.audio import resample, to_int16
 from joint_st.data.augmentation import with_noise
 from joint_st.data.sources import open_source
 from joint_st.evaluation.evaluate import evaluate_run
-from joint_st.evaluation.report import percent
+from joint_st.evaluation.report import between, percent
 from joint_st.tables import escape
 
 RATE = 16_000
@@ -154,9 +154,9 @@ def show(rows: list[dict]) -> None:
     """Print the table."""
     table = rich.table.Table("run", "condition", "head", "WER %", "95 %", "errors")
     for row in rows:
-        wer, low, high = (percent(row[name]) for name in ("wer", "wer_low", "wer_high"))
+        wer, interval = percent(row["wer"]), between(row["wer_low"], row["wer_high"])
         relative = "-" if row["relative"] is None else f"{row['relative']:+.0%}"  # there is none without any error
-        table.add_row(escape(row["run"]), row["condition"], row["head"], wer, f"{low}-{high}", relative)
+        table.add_row(escape(row["run"]), row["condition"], row["head"], wer, interval, relative)
     rich.print(table)
 
 

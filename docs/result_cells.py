@@ -5,21 +5,27 @@ from typing import Any
 
 
 def rate(row: dict, name: str) -> str:
-    """Return a rate in percent with its 95 % interval: `22.7 % (20.8-24.5)`."""
-    value, low, high = (f"{100 * row[name + end]:.1f}" for end in ("", "_low", "_high"))
-    return f"{value} % ({low}-{high})"
+    """Return a rate in percent with its 95 % interval, if it has one: `22.7 % (20.8-24.5)`."""
+    value, low, high = (_percent(row[name + end]) for end in ("", "_low", "_high"))
+    return f"{value} %" if low is None else f"{value} % ({low}-{high})"
 
 
 def change(found: dict) -> str:
-    """Return a relative change in percent with its 95 % interval: `-42.6 % (-47.0 to -38.2)`."""
-    value, low, high = (f"{100 * found[name]:+.1f}" for name in ("change", "low", "high"))
-    return f"{value} % ({low} to {high})"
+    """Return a relative change in percent with its 95 % interval, if it has one: `-42.6 % (-47.0 to -38.2)`."""
+    value, low, high = (_percent(found[name], "+") for name in ("change", "low", "high"))
+    return f"{value} %" if low is None else f"{value} % ({low} to {high})"
 
 
 def removed(found: dict) -> str:
     """Return a relative change as the share of errors that it removes: `42.6 % (38.2-47.0)`."""
-    value, low, high = (f"{-100 * found[name]:.1f}" for name in ("change", "high", "low"))
+    value, low, high = (_percent(None if found[name] is None else -found[name]) for name in ("change", "high", "low"))
+    if low is None:
+        return f"{value} %"
     return f"{value} % ({low} to {high})" if low.startswith("-") else f"{value} % ({low}-{high})"
+
+
+def _percent(fraction: float | None, sign: str = "") -> str | None:
+    return None if fraction is None else f"{100 * fraction:{sign}.1f}"
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:

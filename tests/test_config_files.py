@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import sys
 
+import numpy as np
 import pytest
 
 import joint_st.config.file
-from joint_st.config import (
-    TfdsSource,
-    load,
-    save,
-)
+from joint_st.config import LmConfig, TfdsSource, load, override, save
 from joint_st.config.file import extend, extensions
 from joint_st.config.registry import unregister
 from joint_st.errors import UserError
@@ -178,3 +175,14 @@ def config():
     (tmp_path / "other.py").write_text("x = 1\nx.y\n")
     assert message(extend, tmp_path / "other.py").startswith(f"{tmp_path / 'other.py'}:2: AttributeError: ")
     assert extensions() == [str(own)]
+
+
+@pytest.mark.parametrize("config", [CONFIG, LmConfig(data={"train": [{"kind": "text", "path": "x.txt"}]})])
+def test_a_seed_has_32_bits(config):
+    assert override(config, {"seed": 2**32 - 1}).seed == np.uint32(2**32 - 1)
+    for seed, what in (
+        (2**32, "less than 4294967296"),
+        (10**20, "less than 4294967296"),
+        (-1, "greater than or equal to 0"),
+    ):
+        assert message(override, config, {"seed": str(seed)}) == f"seed = {seed}: should be {what}"

@@ -93,15 +93,20 @@ def show(found: dict) -> None:
             if row.get("subset") == "all":
                 print(
                     f"{arm} {row['split']} {row['head']}, step {row['step']}: WER {100 * row['wer']:.1f} "
-                    f"({100 * row['wer_low']:.1f}-{100 * row['wer_high']:.1f})"
+                    f"({interval(row['wer_low'], row['wer_high'])})"
                 )
     for name, rows in recorded.get("comparisons", {}).items():
         for row in rows:
             if row["subset"] == "all":
                 print(
                     f"{name}: {row['split']} {row['head']} {100 * row['wer_a']:.1f} {100 * row['wer_b']:.1f} "
-                    f"({100 * row['low']:+.1f} to {100 * row['high']:+.1f}), p {row['p_value']:.3f}"
+                    f"({interval(row['low'], row['high'])}), p {row['p_value']:.3f}"
                 )
+
+
+def interval(low: float | None, high: float | None) -> str:
+    """Return an interval of fractions in per cent; a dash where there is none."""
+    return "-" if low is None else f"{100 * low:.1f} to {100 * high:.1f}"
 
 
 if __name__ == "__main__":

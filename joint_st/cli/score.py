@@ -65,7 +65,8 @@ def add(commands: Commands) -> None:
     score.add_argument(
         "--id-key",
         metavar="KEY",
-        help="key of the id in JSON lines; by default id, otherwise audio_filepath without its ending",
+        help="key of the id in JSON lines; by default id, otherwise audio_filepath without its ending; files that share no id "
+        "are matched by audio_filepath",
     )
     score.add_argument(
         "--missing-as-empty",

@@ -55,7 +55,7 @@ class LmConfig(Section):
     kind: Literal["language_model"] = "language_model"
     name: str = Field(default="lm", min_length=1)
     """Name of the run in logs; the default working directory is `runs/NAME`."""
-    seed: int = Field(default=0, ge=0)
+    seed: int = Field(default=0, ge=0, lt=2**32)
     """Seed of the initial weights, the batch plan and dropout."""
     data: LmDataConfig
     model: LmModelConfig = LmModelConfig()

@@ -21,7 +21,7 @@ class Config(Section):
 
     name: str = Field(default="run", min_length=1)
     """Name of the run in logs; the default working directory is `runs/NAME`."""
-    seed: int = Field(default=0, ge=0)
+    seed: int = Field(default=0, ge=0, lt=2**32)
     """Seed of the initial weights, the batch plan, dropout and SpecAugment."""
     data: DataConfig
     model: ModelConfig = ModelConfig()

@@ -43,7 +43,7 @@ class Tokenizer(Protocol):
         ...
 
     def decode(self, ids) -> str:
-        """Return the text of labels [U]; blanks are skipped."""
+        """Return the text of labels [U], its words separated by single spaces; blanks are skipped."""
         ...
 
     def unknown(self, text: str) -> list[str]:
@@ -71,7 +71,7 @@ class Characters:
 
     def decode(self, ids) -> str:
         written = ("", UNKNOWN_MARK, *self.characters)
-        return "".join(written[i] for i in ids)
+        return _single_spaced("".join(written[i] for i in ids))
 
     def unknown(self, text: str) -> list[str]:
         return [character for character in text if character not in self._ids]
@@ -95,7 +95,7 @@ class Wordpieces:
         return np.asarray(self._processor.encode(text), np.int32)
 
     def decode(self, ids) -> str:
-        return self._processor.decode([int(i) for i in ids if i != BLANK]).strip()
+        return _single_spaced(self._processor.decode([int(i) for i in ids if i != BLANK]))
 
     def unknown(self, text: str) -> list[str]:
         pieces = zip(self.encode(text), self.pieces(text), strict=True)
@@ -121,6 +121,11 @@ class Wordpieces:
 
     def __reduce__(self):
         return Wordpieces, (self.model,)
+
+
+def _single_spaced(text: str) -> str:
+    """Return the text without outer and doubled spaces: a head may emit several, with blanks between them."""
+    return " ".join(text.split())
 
 
 WORD = "\u2581"

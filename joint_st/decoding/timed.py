@@ -8,9 +8,8 @@ of them more certain.
 from __future__ import annotations
 
 import dataclasses
-import heapq
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -50,6 +49,8 @@ class Timed:
     decoder: Greedy | Beam
     best: int = 1
     """Number of hypotheses to return, at most as many as a beam keeps."""
+    text: Callable[[np.ndarray], str] | None = dataclasses.field(default=None, compare=False)
+    """The text of labels int32 [U]: of hypotheses with the same text, only the best is returned. None: all differ."""
 
     @property
     def name(self) -> str:
@@ -61,9 +62,12 @@ class Timed:
 
     def on_device(self, heads, emissions, mask, mesh, tables):
         locate = over_batch(lambda head, *rows: head.label_spans(*rows), mesh, whole=1)
+        # Some of them may spell the same text.
+        several = self.best > 1 and self.text is not None and isinstance(self.decoder, Beam)
+        most = self.decoder.beam if several else self.best
         found = []
         for head, own, ranked in zip(
-            heads, emissions, self.decoder.n_best(heads, emissions, mask, mesh, tables, self.best), strict=True
+            heads, emissions, self.decoder.n_best(heads, emissions, mask, mesh, tables, most), strict=True
         ):
             spans = locate(head, own, mask, ranked.labels[:, 0], ranked.lengths[:, 0])
             scores = spans.log_prob[:, None] if ranked.scores is None else ranked.scores
@@ -75,23 +79,21 @@ class Timed:
         for labels, lengths, scores, starts, ends, own in zip(*map(np.asarray, fetched), strict=True):
             # Minus infinity marks an empty place of the beam; the first place is never empty.
             there = [n for n in range(len(lengths)) if n == 0 or np.isfinite(scores[n])]
-            kept = tuple(Alternative(labels[n, : lengths[n]], float(scores[n])) for n in there)
+            kept = self._distinct(Alternative(labels[n, : lengths[n]], float(scores[n])) for n in there)
             spelled = slice(lengths[0])
             rows.append(TimedLabels(kept[0].labels, starts[spelled], ends[spelled], own[spelled], kept))
         return rows
 
     def join(self, pieces: Sequence[tuple[int, TimedLabels]]) -> TimedLabels:
         """Join pieces, which were decoded separately: the best hypotheses of the whole are the best combinations of
-        theirs. Labels that several combinations spell have the best of their scores."""
+        theirs. What several combinations spell has the best of their scores."""
         alternatives = (Alternative(join_labels([]), 0.0),)
         for _, found in pieces:
-            both: dict[bytes, Alternative] = {}
-            for one, other in itertools.product(alternatives, found.alternatives):
-                joined = Alternative(join_labels([one.labels, other.labels]), one.score + other.score)
-                same = both.setdefault(joined.labels.tobytes(), joined)
-                if joined.score > same.score:
-                    both[joined.labels.tobytes()] = joined
-            alternatives = tuple(heapq.nlargest(self.best, both.values(), key=lambda one: one.score))
+            both = (
+                Alternative(join_labels([one.labels, other.labels]), one.score + other.score)
+                for one, other in itertools.product(alternatives, found.alternatives)
+            )
+            alternatives = self._distinct(sorted(both, key=lambda one: one.score, reverse=True))
         return TimedLabels(
             join_labels([found.labels for _, found in pieces]),
             join_labels([first + found.starts for first, found in pieces]),
@@ -100,7 +102,18 @@ class Timed:
             alternatives,
         )
 
+    def _distinct(self, ranked: Iterable[Alternative]) -> tuple[Alternative, ...]:
+        """Return the first `best` hypotheses that spell different texts."""
+        kept: dict[str | bytes, Alternative] = {}
+        for one in ranked:
+            kept.setdefault(self.text(one.labels) if self.text else one.labels.tobytes(), one)
+            if len(kept) == self.best:
+                break
+        return tuple(kept.values())
 
-def timed(decoders: Sequence[Greedy | Beam], best: int = 1) -> list[Timed]:
-    """Return the decoders with times, and with up to `best` hypotheses each."""
-    return [Timed(one, best) for one in decoders]
+
+def timed(
+    decoders: Sequence[Greedy | Beam], best: int = 1, text: Callable[[np.ndarray], str] | None = None
+) -> list[Timed]:
+    """Return the decoders with times, and with up to `best` hypotheses each; `text`: see `Timed`."""
+    return [Timed(one, best, text) for one in decoders]

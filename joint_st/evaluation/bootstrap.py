@@ -7,6 +7,10 @@ Where a system was trained with several seeds, both the seeds and the utterances
 and every drawn seed counts on every drawn utterance (Owen, "The pigeonhole bootstrap", Annals of Applied Statistics
 2007). This accounts for the separate effects of utterances and seeds on errors; the seeds' effect is underestimated by
 a factor of 1 - 1 / S for S seeds, as in every bootstrap of few draws. Their interaction is counted up to three times.
+
+Few utterances vary less among themselves than where they come from, so that resamples of them agree too well: without
+more care, two equal systems would be told apart on one utterance always, on three in one case of six. Therefore no
+difference is decided by fewer than 6 utterances, since all of 5 point the same way by chance once in 16 times.
 """
 
 from __future__ import annotations
@@ -22,6 +26,9 @@ LEVEL = 0.95
 A_LOWER, B_LOWER, UNDECIDED = "a_lower", "b_lower", "undecided"
 """Verdicts on a difference."""
 
+FEWEST = 20
+"""Number of utterances below which intervals are too narrow to rely on."""
+
 _CHUNK = 2**20
 
 
@@ -29,13 +36,15 @@ class Difference(NamedTuple):
     """The difference of two systems' rates on the same utterances: A's minus B's."""
 
     difference: float
-    low: float
-    high: float
+    low: float | None
+    """Lower end of the 95 % interval; None, like the upper one, where fewer than 2 utterances have words."""
+    high: float | None
     a_is_lower: float
     """Share of resamples in which A's rate is the lower one."""
     p_value: float
-    """Two-sided p-value of the hypothesis that the rates are equal: 1 - level of the widest interval that excludes 0.
-    """
+    """Two-sided p-value of the hypothesis that the rates are equal: 1 - level of the widest interval that excludes 0,
+    and at least 2^(1 - n) where the systems differ on n utterances: so often all of them favour the same system by
+    chance."""
 
     @property
     def verdict(self) -> str:
@@ -56,22 +65,23 @@ class Difference(NamedTuple):
 
 
 class Estimate(NamedTuple):
-    """A quantity over all seeds and utterances, and its 95 % interval."""
+    """A quantity over all seeds and utterances, and its 95 % interval; None where there are too few for one."""
 
     value: float
-    low: float
-    high: float
+    low: float | None
+    high: float | None
 
 
 def rate_interval(
     numerators: np.ndarray, denominators: np.ndarray, samples: int = 1000, seed: int = 0
 ) -> tuple[float, float] | None:
-    """Return the 95 % interval of `sum(numerators) / sum(denominators)`; None where the denominators are all 0.
+    """Return the 95 % interval of `sum(numerators) / sum(denominators)`; None where fewer than 2 denominators are
+    above 0.
 
     numerators, denominators: [N], counts of each utterance. samples: number of resamples of the N utterances.
     """
     numerators, denominators = np.asarray(numerators), np.asarray(denominators)
-    if not denominators.any():
+    if np.count_nonzero(denominators) < 2:
         return None
     drawn = resamples(len(numerators), samples, seed)
     return _interval(np.concatenate([_rates(numerators[i], denominators[i]) for i in drawn]))
@@ -87,7 +97,8 @@ def paired_difference(
     """Compare two systems on the same utterances; None where the denominators are all 0.
 
     numerators_a, numerators_b: errors [N] of each system in each utterance. denominators: [N], words of the references.
-    Both systems are resampled alike, so that the difficulty of an utterance for both cancels.
+    Both systems are resampled alike, so that the difficulty of an utterance for both cancels. Where they differ on too
+    few utterances for a p-value below 0.05, the interval extends to 0.
     """
     a, b, denominators = np.asarray(numerators_a), np.asarray(numerators_b), np.asarray(denominators)
     if not denominators.any():
@@ -95,7 +106,10 @@ def paired_difference(
     gaps = a - b
     drawn = resamples(len(gaps), samples, seed)
     resampled = np.concatenate([_rates(gaps[i], denominators[i]) for i in drawn])
-    low, high = _interval(resampled)
+    differing = np.count_nonzero(gaps[denominators > 0])
+    low, high = (None, None)
+    if np.count_nonzero(denominators) > 1:
+        low, high = _decided(*_interval(resampled), differing)
     # The difference itself counts as a resample, so that a p-value is never 0.
     beyond = 1 + min(np.count_nonzero(resampled <= 0), np.count_nonzero(resampled >= 0))
     return Difference(
@@ -103,7 +117,7 @@ def paired_difference(
         low,
         high,
         float(np.mean(resampled < 0)),
-        min(2 * beyond / (len(resampled) + 1), 1.0),
+        min(max(2 * beyond / (len(resampled) + 1), _least_p_value(differing)), 1.0),
     )
 
 
@@ -114,13 +128,16 @@ def rates_over_seeds(
     0.
 
     numerators: [K, S, N], such as the errors of K heads under S seeds in N utterances. denominators: [K, N], such as
-    the words of the references. Utterances and seeds are resampled, for all K alike.
+    the words of the references. Utterances and seeds are resampled, for all K alike. A rate has no interval where fewer
+    than 2 utterances have words.
     """
     numerators, denominators = np.asarray(numerators), np.asarray(denominators)
     above, below = numerators.mean(axis=1).sum(axis=-1), denominators.sum(axis=-1)
     every_seeds = np.broadcast_to(denominators[:, None], numerators.shape)
     sums = _resampled_sums(np.concatenate([numerators, every_seeds]), samples, seed)
-    return [_estimate(*pair) for pair in zip(above, below, *np.split(sums, 2), strict=True)]
+    found = [_estimate(*pair) for pair in zip(above, below, *np.split(sums, 2), strict=True)]
+    spoken = np.count_nonzero(denominators, axis=-1)
+    return [one if count > 1 or one is None else Estimate(one.value, None, None) for one, count in zip(found, spoken)]
 
 
 def relative_changes(
@@ -130,13 +147,22 @@ def relative_changes(
 
     numerators_a, numerators_b: errors [K, S, N] of two systems under the same S seeds in the same N utterances, so that
     the denominators cancel. Both are resampled alike, so that the difficulty of an utterance, or a bad seed, for both
-    cancels too. Resamples in which B makes no error have no change and are left out.
+    cancels too. Resamples in which B makes no error have no change and are left out. A change has no interval where
+    fewer than 2 utterances have errors, and where A and B differ on fewer than 6 the interval extends to 0.
     """
     a, b = np.asarray(numerators_a), np.asarray(numerators_b)
     sums = _resampled_sums(np.concatenate([a, b]), samples, seed)
     totals = a.mean(axis=1).sum(axis=-1), b.mean(axis=1).sum(axis=-1)
     ratios = [_estimate(*pair) for pair in zip(*totals, *np.split(sums, 2), strict=True)]
-    return [ratio and Estimate(*(value - 1 for value in ratio)) for ratio in ratios]
+    wrong = np.count_nonzero((a + b).any(axis=1), axis=-1)
+    differing = np.count_nonzero(a.sum(axis=1) - b.sum(axis=1), axis=-1)
+    return [ratio and _change(ratio, *counts) for ratio, *counts in zip(ratios, wrong, differing, strict=True)]
+
+
+def _change(ratio: Estimate, wrong: int, differing: int) -> Estimate:
+    """Return a ratio of errors as a change; `wrong` utterances have errors, `differing` ones other numbers of them."""
+    value, low, high = (one - 1 for one in ratio)
+    return Estimate(value, *_decided(low, high, differing)) if wrong > 1 else Estimate(value, None, None)
 
 
 def _estimate(above: float, below: float, resampled_above: np.ndarray, resampled_below: np.ndarray):
@@ -180,6 +206,17 @@ def _rates(numerators, denominators):
     """Return rates of resampled counts [samples, N]; resamples whose denominator is 0 have none and are left out."""
     below = denominators.sum(axis=1)
     return numerators.sum(axis=1)[below > 0] / below[below > 0]
+
+
+def _least_p_value(differing: int) -> float:
+    """Return the lowest two-sided p-value that so many utterances can give: all of them favour the same system."""
+    return 2.0 ** (1 - differing)
+
+
+def _decided(low: float, high: float, differing: int) -> tuple[float, float]:
+    """Return an interval of a difference, extended to 0 where so many utterances on which systems differ decide
+    nothing."""
+    return (low, high) if _least_p_value(differing) < 1 - LEVEL else (min(low, 0.0), max(high, 0.0))
 
 
 def _interval(rates):

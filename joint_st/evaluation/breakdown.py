@@ -17,7 +17,7 @@ import numpy as np
 from rich import box
 from rich.table import Table
 
-from joint_st.evaluation.report import ScoredUtterance, make_rows, percent
+from joint_st.evaluation.report import ScoredUtterance, about_few, between, make_rows, percent
 from joint_st.evaluation.wer import ALL
 from joint_st.tables import escape
 
@@ -92,11 +92,18 @@ def explain_unstated(utterances: Sequence[ScoredUtterance], by: str) -> list[str
 
 def make_breakdown_table(rows: Sequence[dict], by: str) -> Table:
     """Return the rows of `break_down`, in their order, as a table for `rich.print`: a line a group, its subsets' WER (per
-    cent) in columns."""
+    cent) in columns. The caption says where there are too few utterances for an interval."""
     shared = [name for name in ("run", "split", "head", "decoder", "step") if len({row.get(name) for row in rows}) == 1]
     names = [name for name in ("run", "split", "head", "decoder", "step") if name not in shared]
     subsets = sorted({row["subset"] for row in rows} - {ALL})
-    table = Table(title=f"by {_TITLES[by]}", title_justify="left", box=box.SIMPLE_HEAD, padding=0)
+    table = Table(
+        title=f"by {_TITLES[by]}",
+        title_justify="left",
+        caption="\n".join(about_few(row for row in rows if row["subset"] == ALL)) or None,
+        caption_justify="left",
+        box=box.SIMPLE_HEAD,
+        padding=0,
+    )
     for name in (*names, by):
         table.add_column(name, overflow="fold")
     for name in ("WER %", "95 %", *(f"{subset} %" for subset in subsets), "CER %", "words", "utts"):
@@ -111,7 +118,7 @@ def make_breakdown_table(rows: Sequence[dict], by: str) -> Table:
         table.add_row(
             *(escape(str(row[name])) for name in (*names, "group")),
             percent(row["wer"]),
-            f"{percent(row['wer_low'])}-{percent(row['wer_high'])}",
+            between(row["wer_low"], row["wer_high"]),
             *(percent(found[subset]["wer"]) if subset in found else "-" for subset in subsets),
             percent(row["cer"]),
             str(row["words"]),

@@ -47,7 +47,7 @@ class JudgedWords(NamedTuple):
 
 
 class Quality(NamedTuple):
-    """Quality of confidences, with 95 % intervals of the bootstrap over utterances.
+    """Quality of confidences, with 95 % intervals of the bootstrap over utterances; one utterance has none.
 
     Chance adds to an ECE, and once more to that of a resample, so the interval of the ECE is the reflected one (basic
     bootstrap): as far below the value as the resamples lie above it. That of the AUC is the percentile one.
@@ -114,6 +114,9 @@ def judge(words: JudgedWords, samples: int = 1000, seed: int = 0) -> Quality | N
     chance = [_ece(*_level(sure, generator.random(len(sure)) < sure), BINS) for _ in range(DRAWS)]
     ece, auc = _ece(*_level(sure, correct), BINS), _auc(sure, correct)
     aucs = [one for one in aucs if one is not None]
+    if count == 1:  # all resamples are alike
+        alone = None if auc is None else Estimate(auc, None, None)
+        return Quality(Estimate(ece, None, None), alone, float(np.mean(chance)))
     low, high = _interval(eces)
     return Quality(
         Estimate(ece, min(max(2 * ece - high, 0.0), ece), max(2 * ece - low, ece)),

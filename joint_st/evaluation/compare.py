@@ -1,8 +1,8 @@
 """Tests whether one run's word error rate is lower than another's, by the paired bootstrap on the same utterances.
 
 The p-value belongs to the two-sided hypothesis that both rates are equal, and agrees with the 95 % interval of their
-difference: below 0.05 the interval excludes zero (except for rounding with few resamples). No p-value is corrected for
-the number of rows.
+difference: below 0.05 the interval excludes zero (except for rounding with few resamples). Where the runs differ on fewer
+than 6 utterances, nothing is decided. No p-value is corrected for the number of rows.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from joint_st.evaluation.report import (
     DIFFERENCE_COLUMNS,
     Key,
     ScoredUtterance,
+    about_few,
     by_key,
     difference_cells,
     keep_all,
@@ -163,7 +164,7 @@ def _differ(key: Key, a: Side, b: Side) -> bool:
 def compare_utterances(key: Key, a: Side, b: Side, samples: int = SAMPLES) -> list[dict]:
     """Return a row for each subset of the words of a split under a head and a decoder; rates are fractions.
 
-    difference: A's rate minus B's; low, high: its 95 % interval. verdict: `a_lower` or `b_lower` where the p-value is
+    difference: A's rate minus B's; low, high: its 95 % interval, None where fewer than 2 utterances have words. verdict: `a_lower` or `b_lower` where the p-value is
     below 0.05, otherwise `undecided`. A subset is left out where the runs' vocabularies disagree on its words.
     """
     split, head, decoder = key
@@ -232,7 +233,14 @@ def make_comparison_table(rows: Sequence[dict], a: str, b: str) -> Table:
     """Return the rows as a table for `rich.print`; rates in per cent, subsets below splits. a, b: names of systems."""
     shared = len({row["decoder"] for row in rows}) == 1
     title = f"A: {a}\nB: {b}" + (f"\ndecoder {rows[0]['decoder']}" if shared else "")
-    table = Table(title=escape(title), title_justify="left", box=box.SIMPLE_HEAD, padding=0)
+    table = Table(
+        title=escape(title),
+        title_justify="left",
+        caption="\n".join(about_few(rows)) or None,
+        caption_justify="left",
+        box=box.SIMPLE_HEAD,
+        padding=0,
+    )
     for name in ("split", "head", *([] if shared else ["decoder"])):
         table.add_column(name, overflow="fold")
     for name in (*DIFFERENCE_COLUMNS, "words"):

@@ -15,7 +15,7 @@ from rich.table import Table
 from joint_st.data.normalizers import Normalizer
 from joint_st.decoding.timed import TimedLabels
 from joint_st.evaluation.calibration import JudgedWords, Quality, calibrated, first_half, fit_temperature, judge
-from joint_st.evaluation.report import ScoredUtterance, by_key, percent, short_names
+from joint_st.evaluation.report import ScoredUtterance, between, by_key, percent, short_names
 from joint_st.passes import PASSES
 from joint_st.runs.directory import RunDirectory
 from joint_st.runs.temperatures import Temperature, read_temperatures
@@ -234,18 +234,17 @@ def make_confidence_table(rows: Sequence[dict], title: str) -> Table:
     for name in ("T", "right %", "ECE %", "95 %", "chance", "AUC", "95 %", "words"):
         table.add_column(name, justify="right", no_wrap=True)
     for row in rows:
-        auc = ["-", "-"]
-        if row["auc"] is not None:
-            auc = [f"{row['auc']:.3f}", f"{row['auc_low']:.3f}-{row['auc_high']:.3f}"]
+        auc, *ends = ("-" if row[name] is None else f"{row[name]:.3f}" for name in ("auc", "auc_low", "auc_high"))
         table.add_row(
             # The line below says the same for the calibrated confidences.
             *(["", ""] if row["calibrated"] else [escape(row["split"]), row["head"]]),
             *([] if shared else ["" if row["calibrated"] else escape(short.get(row["decoder"], row["decoder"]))]),
             f"{row['temperature']:.2f}" if row["calibrated"] else "-",
             *(percent(row[name]) for name in ("correct", "ece")),
-            f"{percent(row['ece_low'])}-{percent(row['ece_high'])}",
+            between(row["ece_low"], row["ece_high"]),
             percent(row["ece_by_chance"]),
-            *auc,
+            auc,
+            "-" if row["auc_low"] is None else "-".join(ends),
             str(row["words"]),
         )
     return table

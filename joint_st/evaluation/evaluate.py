@@ -337,7 +337,8 @@ def evaluate_checkpoints(
         decoders = fuse(decoders, fused)
     spell, plain = None, decoders
     if nbest or calibrate is not None:
-        decoders = timed(decoders, nbest or 1)
+        decode, normalize = trained.tokenizer.decode, trained.normalizer
+        decoders = timed(decoders, nbest or 1, lambda labels: normalize(decode(labels)))
         spell = spell_heard(Words(trained.symbols, config.model.features.frame_seconds))
     judging = {} if calibrate is None else development_sets(trained, calibrate, datasets, "--calibrate")
     model = (config, trained.symbols.sizes, trained.mesh, decoders, passes)

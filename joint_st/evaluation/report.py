@@ -19,7 +19,7 @@ from rich.table import Table
 from joint_st import storage
 from joint_st.data.utterance import Entry
 from joint_st.errors import UserError
-from joint_st.evaluation.bootstrap import A_LOWER, B_LOWER, UNDECIDED, rate_interval
+from joint_st.evaluation.bootstrap import A_LOWER, B_LOWER, FEWEST, UNDECIDED, rate_interval
 from joint_st.evaluation.wer import ALL, EQUAL, Errors, Op, align_words, count_errors, total
 from joint_st.json_files import parse_json
 from joint_st.tables import escape
@@ -188,7 +188,7 @@ def make_rows(
     """Return a row for each split, head, decoder and subset, in the order in which they appear, `all` first.
 
     Rates are fractions, None where there are no words. Intervals are the 95 % percentile bootstrap over utterances,
-    with `samples` resamples. A subset's utterances are those whose reference has a word of it. normalizer: name and
+    with `samples` resamples, and None where fewer than 2 utterances have words. A subset's utterances are those whose reference has a word of it. normalizer: name and
     version of the text normaliser. step: step of the checkpoint. clocks: decoding times by split; with them, rows hold
     the real-time factor: wall seconds of decoding per second of audio, on the devices and hosts there are; a subset has
     that of its split. `recognise` says what is timed.
@@ -209,7 +209,10 @@ def make_rows(
 
 
 def make_rates(errors: Sequence[Errors], samples: int = 1000, seed: int = 0) -> dict:
-    """Return the WER and CER of some utterances as fractions, their 95 % intervals, and the counts behind them."""
+    """Return the WER and CER of some utterances as fractions, their 95 % intervals, and the counts behind them.
+
+    An interval is None where fewer than 2 utterances have words or characters.
+    """
     counts = total(errors)
     interval = rate_interval([e.word_errors for e in errors], [e.words for e in errors], samples, seed)
     low, high = interval or (None, None)
@@ -234,7 +237,8 @@ def make_table(rows: Sequence[dict]) -> Table:
     """Return the rows as a table for `rich.print`, about 80 columns wide; rates in per cent, subsets below splits.
 
     The title has what all rows share (mostly the decoder), and what the decoders of a table are fused with. Where
-    there are subsets, the caption says what they are, and how many words are in none.
+    there are subsets, the caption says what they are, and how many words are in none; it also says where there are too
+    few utterances for an interval.
     """
     shared = [name for name in ("decoder", "normalizer", "step") if len({row[name] for row in rows}) == 1]
     title = ", ".join(f"{name} {rows[0][name]}" for name in shared)
@@ -245,7 +249,7 @@ def make_table(rows: Sequence[dict]) -> Table:
     table = Table(
         title=escape(title),
         title_justify="left",
-        caption=escape(_about_subsets(rows)) or None,
+        caption=escape("\n".join([*_about_subsets(rows), *about_few(rows)])) or None,
         caption_justify="left",
         box=box.SIMPLE_HEAD,
         padding=0,
@@ -265,7 +269,7 @@ def make_table(rows: Sequence[dict]) -> Table:
             escape(row["split"] if row["subset"] == ALL else f"  {row['subset']}"),
             *(escape(short.get(row[name], str(row[name]))) for name in texts),
             percent(row["wer"]),
-            f"{percent(row['wer_low'])}-{percent(row['wer_high'])}",
+            between(row["wer_low"], row["wer_high"]),
             percent(row["cer"]),
             *(str(row[name]) for name in ("insertions", "deletions", "substitutions", "words", "utterances")),
             *([_factor(row)] if timed else []),
@@ -273,15 +277,15 @@ def make_table(rows: Sequence[dict]) -> Table:
     return table
 
 
-def _about_subsets(rows: Sequence[dict]) -> str:
-    """Return what the subsets of words are, and how many of each split are in none; "" where there are no subsets."""
+def _about_subsets(rows: Sequence[dict]) -> list[str]:
+    """Return what the subsets of words are, and how many of each split are in none; [] where there are no subsets."""
     words: dict[str, dict[tuple, dict[str, int]]] = defaultdict(lambda: defaultdict(dict))
     for row in rows:
         one = row.get("run"), row["step"], row["head"], row["decoder"]
         words[row["split"]][one][row["subset"]] = row["words"]
     known = {split: [own for own in tables.values() if len(own) > 1] for split, tables in words.items()}
     if not any(known.values()):
-        return ""
+        return []
     lines = ["heard: words that training audio has; text_only: that training text alone has"]
     for split, tables in known.items():
         # Runs with other training texts have other counts.
@@ -291,7 +295,13 @@ def _about_subsets(rows: Sequence[dict]) -> str:
             lines.append(
                 f"{split}: {counts} of {tables[0][ALL]} words are in neither, and count in its first row alone"
             )
-    return "\n".join(lines)
+    return lines
+
+
+def about_few(rows: Iterable[dict]) -> list[str]:
+    """Return a line where some row's utterances are too few for its interval; [] otherwise."""
+    few = any(row["utterances"] < FEWEST for row in rows)
+    return [f"fewer than {FEWEST} utterances are too few for an interval: it is narrower than it should be"] * few
 
 
 def _factor(row: dict) -> str:
@@ -311,6 +321,11 @@ def percent(rate: float | None) -> str:
     return "-" if rate is None else f"{100 * rate:.1f}"
 
 
+def between(low: float | None, high: float | None) -> str:
+    """Return an interval of fractions as per cent: `1.5-2.0`; a dash for None."""
+    return "-" if low is None else f"{percent(low)}-{percent(high)}"
+
+
 DIFFERENCE_COLUMNS = ("A %", "B %", "A - B", "95 %", "p", "lower")
 """Headings of `difference_cells`."""
 
@@ -321,7 +336,7 @@ def difference_cells(row: dict, names: tuple[str, str] = ("A", "B")) -> tuple[st
         percent(row["wer_a"]),
         percent(row["wer_b"]),
         f"{100 * row['difference']:+.1f}",
-        f"{100 * row['low']:+.1f} to {100 * row['high']:+.1f}",
+        "-" if row["low"] is None else f"{100 * row['low']:+.1f} to {100 * row['high']:+.1f}",
         "<0.001" if row["p_value"] < 0.001 else f"{row['p_value']:.3f}",
         {A_LOWER: names[0], B_LOWER: names[1], UNDECIDED: "-"}[row["verdict"]],
     )

@@ -16,12 +16,21 @@ from rich.table import Table
 from joint_st.data.normalizers import Normalizer, normalizer
 from joint_st.errors import UserError
 from joint_st.evaluation.bootstrap import paired_difference
-from joint_st.evaluation.report import DIFFERENCE_COLUMNS, difference_cells, make_rates, percent, write_rows
+from joint_st.evaluation.report import (
+    DIFFERENCE_COLUMNS,
+    about_few,
+    between,
+    difference_cells,
+    make_rates,
+    percent,
+    write_rows,
+)
 from joint_st.evaluation.transcript_files import (
     HYPOTHESIS_KEYS,
     REFERENCE_KEYS,
     TranscriptFile,
     by_segment,
+    match_by_audio,
     named,
     read_transcripts,
 )
@@ -74,8 +83,9 @@ def score_files(
 
     rules: `Rules()` by default. `systems`: a row for each file, as of `joint_st.evaluation.report.make_rates`.
     `differences`: a row for each pair of files, by the paired bootstrap on the same utterances. Rates are fractions.
-    Raises `UserError` where files cannot be read, where ids occur twice, are missing or have no reference, unless
-    `rules` say what to do, and where the references have no words.
+    Files whose ids have nothing in common are matched by their audio (`match_by_audio`), unless `rules` name the key of
+    the ids. Raises `UserError` where files cannot be read, where ids occur twice, are missing or have no reference,
+    unless `rules` say what to do, where a file has no id of the reference, and where the references have no words.
     """
     normalize, rules = normalizer(normalizer_name), rules or Rules()
     keys = (rules.reference_key,) if rules.reference_key else REFERENCE_KEYS
@@ -87,6 +97,8 @@ def score_files(
     files = [read_transcripts(path, rules.form, keys=keys, reference=expected, **how) for path in hypotheses]
     references, systems = {}, []
     for file in files:
+        if rules.id_key is None:
+            file = match_by_audio(expected, file)
         if expected.form == "stm":
             if file.form != "ctm":
                 raise UserError(f"{file.path}: {file.form}; an STM needs the times of words: give a CTM")
@@ -135,6 +147,12 @@ def _score(
 ) -> System:
     missing = [id for id in references if id not in texts]
     others = [id for id in texts if id not in references]
+    if texts and len(others) == len(texts):  # scored as empty, all of it would be wrong
+        how = "--id-key names the key of the ids, such as --id-key audio_filepath"
+        raise UserError(
+            f"{file.path}: has no id of {expected.path}: {others[0]} here, {next(iter(references))} there; "
+            + (how if "jsonl" in (file.form, expected.form) else "name the utterances alike in both")
+        )
     problems = []
     if missing and not rules.missing_as_empty:
         nothing = "; a CTM has no line for an utterance without words" if file.form == "ctm" else ""
@@ -176,6 +194,7 @@ def make_score_table(title: str, labels: Sequence[str], systems: Sequence[System
             lines.append(f"{label}: {one.missing} utterances are missing and count as empty")
         if one.others:
             lines.append(f"{label}: {one.others} utterances without a reference are left out")
+    lines += about_few(rows)
     table = Table(title=escape("\n".join(lines)), title_justify="left", box=box.SIMPLE_HEAD, padding=0)
     table.add_column("")
     for name in ("WER %", "95 %", "CER %", "95 %", "ins", "del", "sub", "words", "utts"):
@@ -184,9 +203,9 @@ def make_score_table(title: str, labels: Sequence[str], systems: Sequence[System
         table.add_row(
             label,
             percent(row["wer"]),
-            f"{percent(row['wer_low'])}-{percent(row['wer_high'])}",
+            between(row["wer_low"], row["wer_high"]),
             percent(row["cer"]),
-            f"{percent(row['cer_low'])}-{percent(row['cer_high'])}",
+            between(row["cer_low"], row["cer_high"]),
             *(str(row[name]) for name in ("insertions", "deletions", "substitutions", "words", "utterances")),
         )
     return table

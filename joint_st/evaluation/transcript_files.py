@@ -51,6 +51,9 @@ class Said(NamedTuple):
     start: float = 0.0
     """Seconds from the beginning of the recording, for words of a CTM and segments of an STM."""
     end: float = 0.0
+    audio: str = ""
+    """In JSON lines, the path of the audio without its ending, with `@offset` if there is an offset; "" where there is
+    none."""
 
     @property
     def ignored(self) -> bool:
@@ -179,7 +182,9 @@ def _read_jsonl(path, lines, keys, id_key, folder) -> tuple[list[Said], str]:
             has = repr(fields[key])[:40] if key in fields else "missing"
             raise UserError(f"{path}:{number}: {key} is {has}; it must be a text")
         id = storage.printable_text(_id(path, number, fields, id_key, folder))
-        said.append(Said(id, fields[key], number))
+        audio = fields.get("audio_filepath")
+        there = isinstance(audio, str) and audio != ""
+        said.append(Said(id, fields[key], number, audio=_audio(audio, fields, folder) if there else ""))
     return said, key or keys[0]
 
 
@@ -189,9 +194,12 @@ def _id(path: Path, number: int, fields: dict, id_key: str | None, folder: Path 
     if not isinstance(value, (str, int)) or isinstance(value, bool) or value == "":
         has = "no id and no audio_filepath" if key == "audio_filepath" and key not in fields else f"no {key}"
         raise UserError(f"{path}:{number}: {has}; name the key of the ids with --id-key")
-    if key != "audio_filepath":
-        return str(value)
-    audio = Path(str(value)).with_suffix("") if Path(str(value)).name else Path(str(value))
+    return _audio(str(value), fields, folder) if key == "audio_filepath" else str(value)
+
+
+def _audio(value: str, fields: dict, folder: Path | None) -> str:
+    """Return the path of a line's audio as an id."""
+    audio = Path(value).with_suffix("") if Path(value).name else Path(value)
     if folder is not None and audio.is_relative_to(folder):
         audio = audio.relative_to(folder)
     return f"{audio}@{fields['offset']}" if fields.get("offset") else str(audio)
@@ -294,6 +302,48 @@ def _name_recordings(
                 "other files"
             )
     return [one._replace(id=name(one.id)) for one in said]
+
+
+def match_by_audio(reference: TranscriptFile, hypothesis: TranscriptFile) -> TranscriptFile:
+    """Return the hypothesis with the reference's ids where the ids of the two have nothing in common, but their audio
+    has.
+
+    The path of the audio decides, or its name where it is the only one of that name in its file; a file without paths
+    may have such names as ids, as `joint-st transcribe` writes them.
+    """
+    if {one.id for one in reference.said} & {one.id for one in hypothesis.said}:
+        return hypothesis
+    found: dict[str, str] = {}
+    for ours, theirs in ((_path, _path), (_name, _name), (_name, _own), (_own, _name)):
+        ids, others = _ids_by(ours, reference), _ids_by(theirs, hypothesis)
+        both = {others[name]: ids[name] for name in ids if name in others}
+        found = max(found, both, key=len)
+    if not found:
+        return hypothesis
+    said = [one._replace(id=found.get(one.id, one.id)) for one in hypothesis.said]
+    return hypothesis._replace(said=said, how=f"{hypothesis.how}, matched by audio_filepath")
+
+
+def _own(one: Said) -> str:
+    return one.id
+
+
+def _path(one: Said) -> str:
+    return one.audio
+
+
+def _name(one: Said) -> str:
+    return Path(one.audio).name
+
+
+def _ids_by(name_of: Callable[[Said], str], file: TranscriptFile) -> dict[str, str]:
+    """Return the ids of a file by another name; {} where some line has no such name, or two ids have the same."""
+    ids: dict[str, str] = {}
+    for one in file.said:
+        name = name_of(one)
+        if not name or ids.setdefault(name, one.id) != one.id:
+            return {}
+    return ids
 
 
 def by_segment(reference: TranscriptFile, hypothesis: TranscriptFile) -> tuple[dict[str, str], dict[str, str]]:

@@ -19,7 +19,7 @@ from joint_st.errors import UserError
 from joint_st.evaluation.breakdown import BY, UNSTATED, break_down, explain_unstated
 from joint_st.evaluation.evaluate import evaluate_checkpoints
 from joint_st.evaluation.origin import Origin, read_origin
-from joint_st.evaluation.report import ScoredUtterance, by_key, keep_all, make_rows, numbered
+from joint_st.evaluation.report import ScoredUtterance, about_few, by_key, keep_all, make_rows, numbered
 from joint_st.evaluation.stored import origin_of, stored_utterances
 from joint_st.evaluation.wer import ALL
 from joint_st.evaluation.word_errors import word_errors
@@ -115,7 +115,11 @@ def page_data(trained: Trained, split: str, scored: Sequence[ScoredUtterance], *
     }
     facts = utterance_facts(scored)
     spoken = {word for one in facts for word in one["reference"].split()}
-    breakdowns = [{"by": by, "rows": break_down(scored, by, **how), "notes": explain_unstated(scored, by)} for by in BY]
+    breakdowns = []
+    for by in BY:
+        rows = break_down(scored, by, **how)
+        few = about_few(row for row in rows if row["subset"] == ALL)
+        breakdowns.append({"by": by, "rows": rows, "notes": [*explain_unstated(scored, by), *few]})
     found = word_errors(scored)
     return {
         "title": f"{config.name}: {split}",

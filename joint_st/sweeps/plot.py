@@ -118,9 +118,9 @@ def _series(ax, places, rows, head, subset, line, flat=False):
     there = [i for i, row in enumerate(rows) if row.get(name) is not None]
     if not there:
         return
-    rates = np.array([[rows[i][name + end] for end in ("", "_low", "_high")] for i in there]) * 100
+    rates = np.array([[rows[i][name + end] for end in ("", "_low", "_high")] for i in there], float) * 100
     places = places[there]
-    # A point estimate may lie outside its own interval.
+    # A point estimate may lie outside its own interval. One without an interval (NaN) is drawn without a bar.
     reach = np.maximum([rates[:, 0] - rates[:, 1], rates[:, 2] - rates[:, 0]], 0)
     style = {"color": colour, "marker": marker, "linestyle": line, "capsize": 2.5, "label": head.replace("_", " ")}
     seeds = [(100 * rate, place) for place, i in zip(places, there) for rate in rows[i][f"{name}_by_seed"]]

@@ -4,8 +4,10 @@ for overrides in grid({"model.width": (64, 96), "optimizer.peak_learning_rate": 
     for seed in range(3):
         yield Run(arm_name(overrides), overrides, seed)
 
-for overrides in sample(0, 20, {"optimizer.peak_learning_rate": log_uniform(1e-4, 1e-2)}):
-    yield Run(arm_name(overrides), overrides)
+for i, overrides in enumerate(sample(0, 20, {"optimizer.peak_learning_rate": log_uniform(1e-4, 1e-2)})):
+    yield Run(f"draw_{i}", overrides)
+
+Draws are numbered there, because two of them may round to the same values.
 """
 
 from __future__ import annotations
@@ -39,13 +41,13 @@ def sample(seed: int, count: int, draws: Mapping[str, Draw]) -> list[dict[str, A
 
 
 def uniform(low: float, high: float) -> Draw:
-    """Draw numbers from `low` to `high`, rounded to three digits where that does not leave the range."""
+    """Draw numbers from `low` to `high`, rounded to three digits, or to as many more as cut the range into fifty, where
+    that does not leave the range."""
     return lambda random: _rounded(random.uniform(low, high), low, high)
 
 
 def log_uniform(low: float, high: float) -> Draw:
-    """Draw numbers from `low` to `high`, both above 0, with a uniform logarithm; rounded to three digits where that does
-    not leave the range."""
+    """Draw numbers from `low` to `high`, both above 0, with a uniform logarithm; rounded as `uniform` does."""
     return lambda random: _rounded(math.exp(random.uniform(math.log(low), math.log(high))), low, high)
 
 
@@ -76,4 +78,17 @@ def arm_name(overrides: Mapping[str, Any]) -> str:
 
 def _rounded(value: float, low: float, high: float) -> float:
     low, high = sorted((low, high))
-    return min(max(float(f"{value:.3g}"), low), high)
+    if low == high:
+        return float(low)
+    return min(max(float(f"{value:.{_digits(low, high)}g}"), low), high)
+
+
+def _digits(low: float, high: float) -> int:
+    """Return how many digits to round to: three, or more where their steps are above a fiftieth of the range.
+
+    Finished runs are named by their values, so that a range which three digits suffice for keeps them.
+    """
+    # Of numbers just below the largest: 999 of 1000.
+    exponent = math.ceil(math.log10(max(abs(low), abs(high)))) - 1
+    widest = (high - low) / 50 * (1 + 1e-9)
+    return next((digits for digits in range(3, 17) if 10.0 ** (exponent - digits + 1) <= widest), 17)

@@ -15,6 +15,7 @@ from rich import box
 from rich.table import Table
 
 from joint_st.errors import UserError
+from joint_st.evaluation.report import about_few, between, percent
 from joint_st.evaluation.wer import ALL
 from joint_st.json_files import DAMAGED, read_json
 from joint_st.passes import FULL_CONTEXT, STREAMING
@@ -81,7 +82,8 @@ def make_tables(rows: Sequence[dict]) -> Iterator[Table]:
     """Yield tables for `rich.print`, one for the rates and one for each reference, about 80 columns wide."""
     for part in by_split(rows):
         subsets = subsets_of(part)
-        yield _table(f"WER %, {title_of(part)}", subsets, part, _rate)
+        title = "\n".join([f"WER %, {title_of(part)}", *about_few(part)])
+        yield _table(title, subsets, part, _rate)
         for reference in references_of(part):
             compared = [row for row in part if reference in row["relative_to"]]
             title = f"WER relative to {reference}, change in %, same seeds and utterances"
@@ -94,7 +96,7 @@ def make_markdown(rows: Sequence[dict]) -> str:
     for part in by_split(rows):
         subsets = subsets_of(part)
         header = [f"{head.replace('_', ' ')}: {words_of(subset)}" for head in HEADS for subset in subsets]
-        blocks.append(f"WER %, {title_of(part)}:")
+        blocks.append(". ".join([f"WER %, {title_of(part)}", *map(str.capitalize, about_few(part))]) + ":")
         blocks.append(_markdown(header, part, subsets, _rate, list(part[0]["overrides"])))
         for reference in references_of(part):
             compared = [row for row in part if reference in row["relative_to"]]
@@ -158,8 +160,8 @@ def _rate(row: dict, head: str, subset: str) -> str:
     name = name_of("wer", head, subset)
     if row.get(name) is None:
         return "-"
-    value, low, high = (f"{100 * row[name + end]:.1f}" for end in ("", "_low", "_high"))
-    return f"{value} ({low}-{high})"
+    value, low, high = (row[name + end] for end in ("", "_low", "_high"))
+    return percent(value) if low is None else f"{percent(value)} ({between(low, high)})"
 
 
 def _change_from(reference: str, form: str):
@@ -167,6 +169,8 @@ def _change_from(reference: str, form: str):
         change = change_of(row, reference, head, subset)
         if change is None:
             return "-"
+        if change["low"] is None:
+            return f"{100 * change['change']:+.1f}"
         return form.format(*(f"{100 * change[name]:+.1f}" for name in ("change", "low", "high")))
 
     return cell

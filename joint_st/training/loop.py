@@ -160,7 +160,7 @@ class Recorder:
         self._counts = {column.name for column in reporting.columns if column.kind == "count"}
         self._known = {column.name for column in reporting.columns} | UNLISTED
         self.window = Window(saved)
-        self._symptoms = Symptoms()
+        self._symptoms = Symptoms(config.training.text_first_steps if isinstance(config, Config) else 0)
         names = tuple(column.name for column in reporting.columns)
         self.loggers = open_loggers(config, run, names, resume_at=start) if current().is_first else []
         self._bar = tqdm.tqdm(
@@ -192,7 +192,7 @@ class Recorder:
             if name in self.window and name not in row:
                 row[name] = self.window.total(name) if name in self._counts else self.window.mean(name)
         self.log(done, row)
-        self._symptoms.add_loss(row["loss"])
+        self._symptoms.add_loss(row["loss"], (done - 1) // self._training.log_every * self._training.log_every)
         shown = f"loss {row['loss']:.3f}, lr {row['learning_rate']:.2e}, {pace}"
         self._bar.set_postfix_str(shown)
         if self._bar.disable:  # without a terminal, log lines

@@ -1,7 +1,8 @@
 """Warnings about two ways in which a training commonly fails without an error, with what helps.
 
 When CTC collapses, the heads emit only blanks and their texts stay empty. When the model overfits, the training loss
-keeps falling while the error rate of the dev set no longer does.
+keeps falling while the error rate of the dev set no longer does. Steps on text alone (`training.text_first_steps`) do not
+count: they lower the loss, and the dev set, which is speech, cannot follow.
 """
 
 from __future__ import annotations
@@ -27,17 +28,23 @@ LESS, FALLS = 0.99, 0.95
 
 
 class Symptoms:
-    """Watches the metrics that a training logs; it starts without memory when a run is continued."""
+    """Watches the metrics that a training logs; it starts without memory when a run is continued.
 
-    def __init__(self):
+    text_first_steps: steps on text alone before those on speech.
+    """
+
+    def __init__(self, text_first_steps: int = 0):
+        self._text_first_steps = text_first_steps
         self._collapsed = dict.fromkeys(PASSES, 0)
         self._losses: list[float] = []
+        self._loss: float | None = None
         self._evaluations: list[tuple[int, float, str, float]] = []
         self._told_at = 0
 
-    def add_loss(self, loss: float) -> None:
-        """Remember a training loss that was logged."""
-        self._losses.append(loss)
+    def add_loss(self, loss: float, since: int) -> None:
+        """Remember a training loss that was logged: the mean over the steps after the first `since` ones."""
+        if since >= self._text_first_steps:
+            self._losses.append(loss)
 
     def found(self, step: int, rank: float, shown: str, rates: Mapping[str, float]) -> list[str]:
         """Remember the results on the dev set after `step` steps, and return the warnings that they give rise to.
@@ -45,6 +52,8 @@ class Symptoms:
         rank: the number by which checkpoints are ranked, lower is better. shown: the result in words. rates: by column
         of `metrics.csv`.
         """
+        if step <= self._text_first_steps:
+            return []
         return [*self._collapses(rates), *self._overfits(step, rank, shown)]
 
     def _collapses(self, rates: Mapping[str, float]) -> list[str]:
@@ -65,8 +74,11 @@ class Symptoms:
         return lines
 
     def _overfits(self, step: int, rank: float, shown: str) -> list[str]:
-        loss = float(np.mean(self._losses)) if self._losses else float("nan")
-        self._losses.clear()
+        if self._losses:
+            self._loss = float(np.mean(self._losses))
+            self._losses.clear()
+        if (loss := self._loss) is None:  # nothing to compare later ones with
+            return []
         self._evaluations.append((step, rank, shown, loss))
         lowest = min(rank for _, rank, _, _ in self._evaluations)
         # A tiny improvement of the error rate does not count.

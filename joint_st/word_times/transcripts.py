@@ -127,7 +127,8 @@ def transcribe_to(
     words = Words(trained.symbols, trained.config.model.features.frame_seconds)
     ids, kept = ids_of(files.paths), []
     destination.check(ids[path] for path in files.paths)
-    found = decode_files(trained, files, head=head, decoder=Timed(decoder, best), window_seconds=window_seconds)
+    timed = Timed(decoder, best, trained.tokenizer.decode)
+    found = decode_files(trained, files, head=head, decoder=timed, window_seconds=window_seconds)
     try:
         for path, seconds, labels in found:
             one = transcript(words, labels, trained, path, ids[path], seconds, head, decoder.name, temperature)

@@ -1,4 +1,5 @@
 import io
+import itertools
 import pickle
 import random
 import tracemalloc
@@ -49,8 +50,21 @@ def test_characters_are_collected_without_holding_the_texts():
 @given(st.text(alphabet="abc' "))
 def test_characters_round_trip(text):
     tokenizer = Characters(" 'abc")
-    assert tokenizer.decode(tokenizer.encode(text)) == text
+    assert tokenizer.decode(tokenizer.encode(text)) == " ".join(text.split())
     assert len(tokenizer.encode(text)) == len(text)
+
+
+def test_texts_have_no_outer_and_no_doubled_spaces(wordpieces):
+    """A head emits a label twice where a blank is between."""
+    letters = Characters(" ab")
+    assert letters.decode([2, 3, 2, 0, 2, 0, 4, 2, 0]) == "a b"
+    for growing, text in zip(itertools.accumulate([label] for label in (2, 3, 2, 2, 4)), ("", "a", "a", "a", "a b")):
+        assert letters.decode(growing) == text
+    boundary = wordpieces.symbols().index("\u2581")
+    (text, *_) = sentences()
+    first, second = text.split()[:2]
+    between = [boundary, *wordpieces.encode(first), boundary, boundary, *wordpieces.encode(second), boundary]
+    assert wordpieces.decode(between) == f"{first} {second}"
 
 
 def test_wordpieces_are_what_the_package_makes(wordpieces):

@@ -74,6 +74,27 @@ def test_labels_are_the_decoders_and_times_and_peaks_those_of_the_likeliest_path
     assert len(search(Timed(Beam(4, 4), 3), head, x)[0].alternatives) == 3
 
 
+def test_hypotheses_of_one_text_leave_room_for_others(ctc):
+    """Label 1 is a space here: what differs by it alone is one text, and the list is as long as it was asked for."""
+    head, x = ctc
+
+    def text(labels):
+        return " ".join("".join(" abcd"[label - 1] for label in labels).split())
+
+    every = search(Timed(Beam(8, 4), 8), head, x)
+    found = search(Timed(Beam(8, 4), 3, text), head, x)
+    folded = 0
+    for one, whole in zip(found, every):
+        best = {}
+        for other in whole.alternatives:
+            best.setdefault(text(other.labels), other.score)
+        assert [text(other.labels) for other in one.alternatives] == list(best)[:3]
+        assert [other.score for other in one.alternatives] == pytest.approx(list(best.values())[:3])
+        folded += len(best) < len(whole.alternatives)
+        assert one.labels.tolist() == whole.labels.tolist()
+    assert folded, "no two hypotheses have one text, so this test shows nothing"
+
+
 def test_a_head_of_another_kind_says_when_its_labels_come():
     """A transducer emits labels in single frames, as its own `label_spans` says; nothing else changes."""
 
@@ -137,3 +158,7 @@ def test_labels_that_several_choices_of_pieces_spell_are_listed_once():
     assert found.labels.tolist() == [3, 2, 5]
     kept = [(one.labels.tolist(), one.score) for one in found.alternatives]
     assert kept == [([3, 2, 5], -2.0), ([3, 5], -2.25), ([3, 2, 2, 5], -2.25), ([4, 2, 5], -4.0)]
+    # Label 2 is the space.
+    texts = Timed(Beam(4), 4, lambda labels: " ".join("".join("01 3456"[one] for one in labels).split()))
+    kept = [(one.labels.tolist(), one.score) for one in texts.join(pieces).alternatives]
+    assert kept == [([3, 2, 5], -2.0), ([3, 5], -2.25), ([4, 2, 5], -4.0), ([4, 5], -4.25)]

@@ -60,9 +60,11 @@ def test_seed_alone_decides_and_samples_do_not_depend_on_their_chunks(monkeypatc
 def test_few_words_or_none():
     assert rate_interval([], []) is None
     assert rate_interval([2, 0], [0, 0]) is None
-    assert rate_interval([1], [4]) == (0.25, 0.25)
-    # Resamples without the one utterance that has words have no rate.
-    assert rate_interval([1, 0], [4, 0]) == (0.25, 0.25)
+    # One utterance with words does not tell how far others would be.
+    assert rate_interval([1], [4]) is None
+    assert rate_interval([1, 0], [4, 0]) is None
+    # Resamples without either of the two that have words have no rate.
+    assert rate_interval([1, 3, 0], [4, 4, 0]) == (0.25, 0.75)
     assert rate_interval([0, 0], [3, 4]) == (0.0, 0.0)
 
 
@@ -121,7 +123,7 @@ def drawn_slowly(statistic, seeds, utterances, samples=4000):
 
 def test_seeds_and_utterances_drawn_one_by_one():
     errors, words = seeds_and_utterances(0, seeds=3, utterances=12)
-    better = np.random.default_rng(1).binomial(errors, 0.7)
+    better = np.random.default_rng(1).binomial(errors, 0.5)
     everywhere = np.broadcast_to(words[:, None], errors.shape)
     rates = rates_over_seeds(errors, words, samples=20_000)
     changes = relative_changes(better, errors, samples=20_000)
@@ -178,6 +180,49 @@ def test_no_words_or_no_errors_over_seeds():
     assert rates_over_seeds(nothing, nothing[:, 0]) == [None]
     assert rates_over_seeds(nothing, nothing[:, 0] + 1) == [(0, 0, 0)]
     assert relative_changes(nothing + 1, nothing) == [None]
+
+
+def test_one_utterance_has_no_interval_over_seeds():
+    errors = np.array([[[3, 0], [1, 0]]])
+    assert rates_over_seeds(errors, np.array([[4, 0]])) == [(0.5, None, None)]
+    assert relative_changes(errors, 2 * errors) == [(-0.5, None, None)]
+    assert rates_over_seeds(errors, np.array([[4, 4]]))[0].low == 0
+
+
+@pytest.mark.parametrize("utterances, decided", [(2, False), (5, False), (6, True)])
+def test_few_utterances_decide_no_relative_change(utterances, decided):
+    (found,) = relative_changes(np.full((1, 3, utterances), 1), np.full((1, 3, utterances), 2))
+    assert found == (-0.5, -0.5, -0.5 if decided else 0)
+
+
+@pytest.mark.parametrize("utterances", range(1, 9))
+def test_few_utterances_decide_nothing_alone(utterances):
+    """All of n utterances favour one system with a probability of 2^(1 - n), if none is better."""
+    a, b, words = np.full(utterances, 10), np.full(utterances, 11), np.full(utterances, 100)
+    alike, unspoken = np.full(30, 5), np.zeros(4, int)  # utterances that say nothing about which is better
+    for more in ([], [alike]):
+        found = paired_difference(
+            *(np.concatenate([counts, *more, unspoken]) for counts in (a, b)),
+            np.concatenate([words, *more, unspoken]),
+            10_000,
+        )
+        assert found.p_value >= 2.0 ** (1 - utterances) and (more or found.p_value == 2.0 ** (1 - utterances))
+        assert found.verdict == ("a_lower" if utterances > 5 else "undecided")
+        if utterances == 1 and not more:
+            assert found == (-0.01, None, None, 1.0, 1.0)
+        else:
+            assert (found.low > 0 or found.high < 0) == (found.verdict != "undecided")
+
+
+@pytest.mark.parametrize("utterances, most", [(1, 0), (2, 0), (3, 0), (5, 0), (8, 0.15)])
+def test_systems_of_one_error_rate_are_seldom_told_apart(utterances, most):
+    rng = np.random.default_rng(utterances)
+    found = []
+    for _ in range(300):
+        words = rng.integers(5, 20, utterances)
+        a, b = rng.binomial(words, 0.2), rng.binomial(words, 0.2)
+        found.append(paired_difference(a, b, words, 400).verdict != "undecided")
+    assert np.mean(found) <= most
 
 
 def paired_counts(effect, seed=0, utterances=400):

@@ -147,7 +147,18 @@ def test_the_table_has_a_line_a_group(by):
     for row in rows:
         assert row["group"] in text and f"{100 * row['wer']:.1f}" in text
     assert "text_only %" in text and "…" not in text
-    assert len(text.strip().splitlines()) == 4 + len({row["group"] for row in rows})
+    table, _, caption = text.partition("fewer than 20 utterances")
+    assert "too few for an interval" in caption
+    assert len(table.strip().splitlines()) == 4 + len({row["group"] for row in rows})
+    # One utterance has no interval.
+    if by == "speaker":
+        assert next(line for line in text.splitlines() if "eva" in line).split()[2] == "-"
+
+
+def test_many_utterances_are_not_too_few():
+    utterances = scored([entry(speaker="bob")] * 20)
+    assert make_breakdown_table(break_down(utterances, "speaker", **HOW), "speaker").caption is None
+    assert make_breakdown_table(break_down(utterances[1:], "speaker", **HOW), "speaker").caption
 
 
 def test_utterances_of_one_id_are_two():

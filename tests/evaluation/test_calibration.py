@@ -125,6 +125,9 @@ def test_intervals_are_those_of_resampled_utterances():
     # These are right as they are: the error is what chance makes of 300 words.
     assert quality.ece_by_chance == pytest.approx(ece, rel=0.4) and 0.03 < quality.ece_by_chance < 0.09
     assert judge(JudgedWords(*(np.zeros(0),) * 3)) is None
+    # All resamples of one utterance are alike.
+    alone = judge(JudgedWords(confidences, correct, np.zeros(300, int)), samples=50)
+    assert alone.ece == (pytest.approx(ece), None, None) and alone.auc == (quality.auc.value, None, None)
     after = calibrated(JudgedWords(confidences, correct, utterance), 3.0)
     assert judge(after, samples=50).auc.value == pytest.approx(quality.auc.value), "no temperature changes an order"
 

@@ -128,6 +128,21 @@ def test_every_format_gives_the_same_and_three_systems_three_pairs(tmp_path):
         assert run(reference, file, *options, tmp_path=tmp_path)["systems"][0]["wer"] == rows[0]["wer"]
 
 
+def test_one_utterance_has_no_interval_and_decides_nothing(tmp_path, capsys):
+    ref = jsonl(tmp_path / "ref.jsonl", {"u": " ".join(["so"] * 100)})
+    files = [jsonl(tmp_path / f"{n}.jsonl", {"u": " ".join(["so"] * n)}) for n in (90, 89)]
+    found = run(ref, *files, tmp_path=tmp_path)
+    [pair] = found["differences"]
+    assert [pair[name] for name in ("low", "high", "p_value", "verdict")] == [None, None, 1, "undecided"]
+    assert pair["difference"] == pytest.approx(-0.01)
+    assert [row["wer"] for row in found["systems"]] == pytest.approx([0.1, 0.11])
+    assert [row[f"wer_{end}"] for row in found["systems"] for end in ("low", "high")] == [None] * 4
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert ["A", "10.0", "-", "10.0", "-"] == next(line[:5] for line in lines if line[:2] == ["A", "10.0"])
+    assert ["A", "B", "10.0", "11.0", "-1.0", "-", "1.000", "-"] in lines
+    assert "fewer than 20 utterances are too few" in " ".join(map(" ".join, lines))
+
+
 def test_ids_of_manifests_and_other_keys(tmp_path):
     """NeMo's files have no ids: the path of the audio with the offset serves as one; `text` is the reference."""
     lines = [
@@ -146,6 +161,59 @@ def test_ids_of_manifests_and_other_keys(tmp_path):
     numbered = jsonl(tmp_path / "ref2.jsonl", {"wavs/a": "one", "wavs/b@1.5": "three"}, "truth", "utt")
     options = ["--hyp-key", "said", "--ref-key", "truth", "--id-key", "utt"]
     assert run(numbered, odd, *options, tmp_path=tmp_path)["systems"][0]["wer"] == 0
+
+
+def manifest(path, rows):
+    """Write lines with the path of the audio alone."""
+    return jsonl(path, rows, id_key="audio_filepath")
+
+
+def test_what_transcribe_writes_is_matched_by_the_audio(tmp_path, capsys):
+    """Its id is the name of the file, a manifest's may be the path of the audio."""
+    said = {"wavs/a.wav": "one two", "wavs/b.c.wav": "three", "wavs/d.flac": "four"}
+    heard = {"wavs/a.wav": "one too", "wavs/b.c.wav": "three", "wavs/d.flac": ""}
+    ref, hyp = manifest(tmp_path / "ref.jsonl", said), tmp_path / "hyp.jsonl"
+
+    def write(ids, folder):
+        rows = [
+            {"id": id, "audio_filepath": f"{folder}{audio}", "text": text}
+            for id, (audio, text) in zip(ids, heard.items())
+        ]
+        hyp.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+    for folder in (f"{tmp_path}/", "", "elsewhere/"):
+        write(("a", "b.c", "d"), folder)
+        [row] = run(ref, hyp, tmp_path=tmp_path)["systems"]
+        assert [row[name] for name in ("substitutions", "deletions", "missing", "others")] == [1, 1, 0, 0]
+        assert "matched by audio_filepath" in " ".join(capsys.readouterr().out.split())
+    # Without paths, ids that are names of files will do, in either file.
+    words = ctm(tmp_path / "hyp.ctm", {"a": "one too", "b.c": "three"})
+    [row] = run(ref, words, "--missing-as-empty", tmp_path=tmp_path)["systems"]
+    assert [row[name] for name in ("substitutions", "deletions", "missing")] == [1, 1, 1]
+    named = trn(tmp_path / "ref.trn", {"a": "one two", "b.c": "three", "d": "four"})
+    assert run(named, manifest(tmp_path / "m.jsonl", heard), tmp_path=tmp_path)["systems"][0]["substitutions"] == 1
+    # Ids that are shared decide.
+    write(("wavs/d", "wavs/b.c", "wavs/a"), "")
+    assert run(ref, hyp, tmp_path=tmp_path)["systems"][0]["deletions"] == 2
+
+
+@pytest.mark.parametrize("flags", [[], ["--missing-as-empty", "--ignore-others"]])
+def test_files_without_an_id_in_common_are_refused(flags, tmp_path, capsys):
+    """Two files of one name are in the manifest, so that the name does not say which is meant."""
+    ref = manifest(tmp_path / "ref.jsonl", {"x/a.wav": "one", "y/a.wav": "two"})
+    hyp = jsonl(tmp_path / "hyp.jsonl", {"a": "one"})
+    other = trn(tmp_path / "other.trn", {"b": "one"})
+    for files, what in (
+        ((ref, hyp), f"{hyp}: has no id of {ref}: a here, x/a there; --id-key names the key of the ids, such as "),
+        ((other, trn(tmp_path / "a.trn", {"a": "one"})), "a here, b there; name the utterances alike in both"),
+    ):
+        assert main(["score", *map(str, files), *flags]) == 2
+        error = capsys.readouterr().err
+        assert what in error and error.count("\n") == 1
+    both = [jsonl(tmp_path / f"{n}.jsonl", {"1": n}, id_key="utt") for n in "rh"]
+    with_ids = {"id": "7", "utt": "1", "text": "h", "audio_filepath": "q.wav"}
+    both[1].write_text(json.dumps(with_ids) + "\n")
+    assert run(*both, "--id-key", "utt", tmp_path=tmp_path)["systems"][0]["substitutions"] == 1
 
 
 @pytest.mark.parametrize("ignore", ["IGNORE_TIME_SEGMENT_IN_SCORING", "<o,,unknown> ignore_time_segment_in_scoring"])

@@ -55,6 +55,15 @@ def test_rates_against_the_one_number_that_varies():
     assert [ax.get_title(loc="left") for ax in figure.axes] == ["all words", "text only"] * 2
 
 
+def test_a_rate_without_an_interval_is_drawn_without_a_bar():
+    found = rows([{"weight": weight} for weight in WEIGHTS])
+    found[1] |= {"wer_low": None, "wer_high": None}
+    bars = next(one for one in draw(found).axes[0].containers if one.get_label() == "full context")
+    np.testing.assert_allclose(bars.lines[0].get_ydata(), [20, 30, 10])
+    drawn = [one for one in bars.lines[2][0].get_segments() if len(one)]
+    np.testing.assert_allclose(np.array(drawn)[:, :, 1], [[28, 33], [8, 13]])
+
+
 @pytest.mark.parametrize("weights, scale", [((1, 2, 5), "linear"), ((-1, 0, 10), "linear"), ((0.1, 1, 2), "log")])
 def test_the_axis_is_logarithmic_where_numbers_spread(weights, scale):
     assert draw(rows([{"weight": weight} for weight in weights])).axes[0].get_xscale() == scale

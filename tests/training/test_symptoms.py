@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
+import numpy as np
 import pytest
 
+from joint_st.losses.base import Column
+from joint_st.runs.directory import RunDirectory
+from joint_st.training.loop import DevResult, Recorder, Reporting
 from joint_st.training.symptoms import Symptoms
+from tests.tiny import tiny_config
 
 
-def lines(evaluations, losses=(2.0,) * 99, rates=lambda step: {}):
+def lines(evaluations, losses=(2.0,) * 99, rates=lambda step: {}, text_first_steps=0):
     """What is said after each evaluation, by its step, where something is."""
-    symptoms, said = Symptoms(), {}
+    symptoms, said = Symptoms(text_first_steps), {}
     for step, (rank, loss) in enumerate(zip(evaluations, losses), 1):
         for one in (loss + 0.5, loss - 0.5):
-            symptoms.add_loss(one)
+            symptoms.add_loss(one, step - 1)
         if found := symptoms.found(step, rank, f"wer {rank:.2%}", rates(step)):
             said[step] = found
     return said
@@ -66,3 +73,46 @@ def test_the_line_names_step_and_losses():
     assert line.startswith(
         "the dev set has not improved since step 2 (wer 60.00%), while the training loss fell from 2.000 to 1.000:"
     )
+
+
+def test_steps_on_text_alone_show_nothing():
+    """The dev set is speech: its WER stays, and its texts are empty, while the loss of text falls."""
+    standing, falling = [1.0] * 6, [5.0, 4.0, 3.0, 2.0, 1.0, 0.5]
+    silent = collapsed(*range(1, 7))
+    assert lines(standing, falling, silent).keys() == {2, 4}, "both warnings, where all steps are on speech"
+    assert lines(standing, falling, silent, text_first_steps=6) == {}
+    # With text alone until step 6, step 7 is the first that counts: nothing is compared with what was before it.
+    wers, losses = [*standing, 1.0, 0.9, 0.9, 0.9, 0.9], [*falling, 9.0, 8.0, 8.0, 8.0, 8.0]
+    assert lines(wers, losses, collapsed(*range(1, 8)), text_first_steps=6) == {}
+    assert lines(wers, losses, collapsed(*range(1, 9)), text_first_steps=6).keys() == {8}
+    losses[-3:] = [7.0, 5.0, 4.0]
+    found = lines(wers, losses, text_first_steps=6)
+    assert (
+        found.keys() == {11}
+        and "since step 8 (wer 90.00%), while the training loss fell from 8.000 to 4.000" in found[11][0]
+    )
+
+
+@pytest.mark.parametrize("text_first_steps, told", [(0, [5]), (2, [7]), (3, [9]), (4, [9]), (8, [13]), (12, [])])
+def test_a_run_that_begins_with_text_alone_is_not_warned_of_it(text_first_steps, told, tmp_path, capsys):
+    """It is evaluated after each step, with a row of metrics for each two, and never improves, while its loss is
+    halved."""
+    fields = {"training.steps": 15, "training.log_every": 2, "data.text_batch_size": 2, "data.units.kind": "phonemes"}
+    config = tiny_config(
+        tmp_path,
+        {**fields, "losses.reconstruction.streaming": 1.0, "training.text_first_steps": text_first_steps},
+    )
+    columns = tuple(map(Column, ("loss", "gradient_norm", "weights_norm", "learning_rate")))
+    run = RunDirectory(tmp_path / "run")
+    run.root.mkdir()
+    reporting = Reporting(columns, lambda step: 0.1, lambda *_: ({}, "fast"), None)
+    recorder = Recorder(config, run, reporting, 0, None)
+    try:
+        for number in range(14):
+            metrics = {column.name: (np.float32(2.0**-number), np.float32(1)) for column in columns[:3]}
+            recorder.add(SimpleNamespace(number=number), metrics, None)
+            recorder.log_dev(number + 1, DevResult(1.0, {}, "wer 100 %"))
+    finally:
+        recorder.close()
+    warned = [line.split()[1] for line in capsys.readouterr().err.splitlines() if "the model overfits" in line]
+    assert warned == [f"{step}:" for step in told]

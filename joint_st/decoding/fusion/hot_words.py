@@ -3,7 +3,8 @@
 Each occurrence of a hot phrase, as whole words, gets one bonus, or as many as its weight says. While the phrase is
 being spelled, a share of the bonus counts in proportion to the letters spelled so far, so that the beam keeps it; the
 share is taken back if the spelling diverges. The automaton is Aho and Corasick's ("Efficient string matching", 1975)
-over letters, with a space before each phrase; its table has a row for each state and a column for each label.
+over letters, with a space before each phrase; its table has a row for each state and a column for each label. A space
+after another changes nothing, because texts are written with single ones.
 """
 
 from __future__ import annotations
@@ -53,9 +54,13 @@ class HotWords(NamedTuple):
         if (cells := len(children) * len(spellings)) > MOST:
             raise UserError(f"{len(phrases)} hot words need a table of {cells:,} cells; at most {MOST:,}: give fewer")
         back = _fall_back(children, shares, over)
+        # Every text that ends with a space is in one of these.
+        spaces = {after for letters in children for letter, after in letters.items() if letter == " "}
 
         def advance(state: int, letter: str) -> tuple[int, float]:
             """Return the state after a letter, and the worth of the phrases that ended before it."""
+            if letter == " " and state in spaces:
+                return state, 0.0
             done = over[state] if letter == " " else 0.0
             while state and letter not in children[state]:
                 state = back[state]

@@ -15,7 +15,7 @@ def of_tokens(model: Arpa, tokens: Sequence[str], weight: float, bonus: float, p
 
 
 def of_hot_words(phrases: Sequence[str], text: str, bonus: float) -> float:
-    padded = f" {text} "
+    padded = f" {' '.join(text.split())} "
     return bonus * sum(padded.startswith(f" {phrase} ", i) for i in range(len(padded)) for phrase in phrases)
 
 

@@ -84,6 +84,9 @@ def test_a_hot_word_counts_while_it_is_spelled_and_is_taken_back():
     # Within a word none begins; after a phrase that failed, another may go on.
     assert scores("abab ") == approx([1 / 3, 0, 0, 0, 0, 0])
     assert scores("a bab") == approx([1 / 3, 2 / 3, 1, 2 / 3, 1, 1])
+    # Spaces that are not written change nothing.
+    assert scores("a  b ") == approx([1 / 3, 2 / 3, 2 / 3, 1, 1, 1])
+    assert scores(" bab  a  b") == approx([0, 1 / 3, 2 / 3, 1, 1, 1, 4 / 3, 5 / 3, 5 / 3, 2, 2])
     assert scores("a b bab") == approx([1 / 3, 2 / 3, 1, 1, 4 / 3, 5 / 3, 2, 2])
 
 

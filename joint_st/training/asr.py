@@ -170,17 +170,17 @@ def print_last_table(config: Config, run: RunDirectory) -> None:
         with tempfile.TemporaryDirectory() as scratch:
             # The decoder reads a local file, also where the run is in a bucket.
             ngram = Path(scratch) / run.ngram.name if storage.is_remote(run.root) else run.ngram
-            level: Level = "word" if separates_words(load_tokenizer(run.tokenizer)) else "label"
-            estimate_ngram(config, run.root, order, level, ngram)
-            if ngram != run.ngram:
-                storage.write_whole(run.ngram, ngram.read_bytes())
-            log(f"weights of {run.ngram}, on the dev set:")
             try:
-                evaluate_run(
-                    run.root, decoders=(Greedy(), Beam()), fusion=FusionFiles(ngram, None, lm_level=level), tune={}
-                )
+                level: Level = "word" if separates_words(load_tokenizer(run.tokenizer)) else "label"
+                estimate_ngram(config, run.root, order, level, ngram)
+                if ngram != run.ngram:
+                    storage.write_whole(run.ngram, ngram.read_bytes())
+                log(f"weights of {run.ngram}, on the dev set:")
+                fusion = FusionFiles(ngram, None, lm_level=level)
+                evaluate_run(run.root, decoders=(Greedy(), Beam()), fusion=fusion, tune={})
             except UserError:
-                # A dev set that shares utterances with a test split cannot tune; greedy decoding needs no tuning.
+                # Texts may hold tokens that a model keeps for itself, and a dev set that shares utterances with a test
+                # split cannot tune; greedy decoding needs neither.
                 evaluate_run(run.root)
                 raise
 

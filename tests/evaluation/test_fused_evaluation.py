@@ -15,6 +15,7 @@ from joint_st.data.normalizers import normalizer
 from joint_st.errors import UserError
 from joint_st.evaluation import tuning
 from joint_st.evaluation.origin import last_table
+from joint_st.lm import estimate
 from joint_st.lm.arpa import read_arpa
 from joint_st.runs.directory import RunDirectory
 from joint_st.training import asr
@@ -324,6 +325,19 @@ def test_a_dev_set_that_cannot_tune_leaves_the_greedy_table(run, spoken, splits,
     config = override(load(own / "config.json"), data)
     save(config, own / "config.json")
     with pytest.raises(UserError, match="4 of its utterances are also in test, which is reported"):
+        print_last_table(config, RunDirectory(own))
+    assert "decoder greedy" in capsys.readouterr().out
+    assert [path.name for path in own.glob("evaluations/step_*_test.json")]
+
+
+def test_texts_that_hold_a_reserved_token_leave_the_greedy_table(run, splits, tmp_path, capsys, monkeypatch):
+    own = shutil.copytree(run, tmp_path / "run")
+    dev, test = (ManifestSource(path=splits[name]) for name in ("dev", "test"))
+    data = {"data.dev": [dev], "data.test": {"test": test}, "evaluation.ngram_order": 2}
+    config = override(load(own / "config.json"), data)
+    save(config, own / "config.json")
+    monkeypatch.setattr(estimate, "training_texts", lambda config: iter(["so <unk> it is"]))
+    with pytest.raises(UserError, match="the texts hold '<unk>', which a language model keeps for itself; remove it"):
         print_last_table(config, RunDirectory(own))
     assert "decoder greedy" in capsys.readouterr().out
     assert [path.name for path in own.glob("evaluations/step_*_test.json")]

@@ -363,13 +363,17 @@ def _count(
 
 def _tell_unknown(name: str, counts: Counts, unknown: list[tuple[str, int]]) -> None:
     if unknown and current().is_first:
-        named = ", ".join(f"{character!r} {count}" for character, count in unknown[:MOST_NAMED])
-        more = f" and {len(unknown) - MOST_NAMED} other ones" if len(unknown) > MOST_NAMED else ""
         total, texts = int(counts.unknown.sum()), np.count_nonzero(counts.unknown)
         log.warning(
-            "%s: %d characters in %d texts are not in the tokenizer, and become unknown labels: %s%s",
-            *(name, total, texts, named, more),
+            "%s: %d characters in %d texts are not in the tokenizer, and become unknown labels: %s",
+            *(name, total, texts, name_most_frequent(unknown)),
         )
+
+
+def name_most_frequent(unknown: Sequence[tuple[str, int]]) -> str:
+    """Return the first `MOST_NAMED` of some characters with how often each occurs, and how many more there are."""
+    named = ", ".join(f"{character!r} {count}" for character, count in unknown[:MOST_NAMED])
+    return named + (f" and {len(unknown) - MOST_NAMED} other ones" if len(unknown) > MOST_NAMED else "")
 
 
 def _tell_refusals(entries: Entries, units: Units) -> None:

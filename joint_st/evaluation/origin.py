@@ -117,11 +117,12 @@ def last_table(run: RunDirectory, step: int, config: Config) -> Path | None:
     """
     tables, order = [], config.evaluation.ngram_order
     if order and run.evaluations.is_dir():
-        beam = f", word {order}-gram {run.ngram.name} weight "
+        # Over words or over labels, as the run's labels separate words or not.
+        beams = [f", {level} {order}-gram {run.ngram.name} weight " for level in ("word", "label")]
         for file in sorted(run.evaluations.glob(f"step_{step}_*{SUFFIX}"), key=storage.modified):
             table = file.with_name(file.name.removesuffix(SUFFIX) + ".json")
             decoders = _decoders(file)
-            own = len(decoders) == 2 and decoders[0] == "greedy" and beam in decoders[1]
+            own = len(decoders) == 2 and decoders[0] == "greedy" and any(beam in decoders[1] for beam in beams)
             # Names state a penalty only where it is not that of a training.
             own = own and ", tuned on " in decoders[1] and " unknown penalty " not in decoders[1]
             if own and table == run.evaluation(step, config.data.test, decoders):

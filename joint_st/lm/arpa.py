@@ -19,6 +19,7 @@ from typing import NamedTuple, TextIO
 
 from joint_st import storage
 from joint_st.data import tokenizers
+from joint_st.data.scripts import mostly_unspaced
 from joint_st.data.tokenizers import BLANK, UNKNOWN_MARK, WORD, Characters, Tokenizer
 from joint_st.errors import UserError
 
@@ -240,6 +241,16 @@ def spellings(tokenizer: Tokenizer) -> list[str]:
     written = [piece.replace(SPACE, " ") for piece in tokenizer.symbols()]
     written[BLANK], written[tokenizers.UNKNOWN] = "", UNKNOWN_MARK
     return written
+
+
+def separates_words(tokenizer: Tokenizer) -> bool:
+    """Return whether texts that the labels of a tokenizer spell have spaces between words.
+
+    They do not where no label has a space, and where most letters of the labels are in scripts without spaces: there
+    SentencePiece still has pieces with a space, because it puts one before each text.
+    """
+    written = spellings(tokenizer)[tokenizers.UNKNOWN + 1 :]
+    return any(" " in spelling for spelling in written) and not mostly_unspaced(written)
 
 
 def symbols(tokenizer: Tokenizer) -> list[str]:

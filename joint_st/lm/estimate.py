@@ -14,6 +14,7 @@ context; for single tokens it is shared evenly among all, including `<unk>` and 
 
 from __future__ import annotations
 
+import logging
 import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
@@ -21,28 +22,58 @@ from pathlib import Path
 from typing import Literal
 
 from joint_st.config import Config
+from joint_st.data.index import name_most_frequent
 from joint_st.data.texts import train_tokenizer, training_texts
 from joint_st.data.tokenizers import Tokenizer, load_tokenizer
 from joint_st.errors import UserError
 from joint_st.lm.arpa import END, NEVER, START, UNKNOWN, Arpa, NGramScores, label_tokens, write_arpa
 from joint_st.runs.directory import RunDirectory
 
+log = logging.getLogger(__name__)
+
 
 def estimate_ngram(config: Config, place: Path, order: int, level: Literal["word", "label"], out: Path) -> Arpa:
     """Estimate a model of `order` on the training texts of a config, paired and unpaired, and write it to `out`.
 
     place: path of the config. Where it is a run's directory, the labels are those of the run's tokenizer; otherwise
-    those of the tokenizer that a run of the config would have.
+    those of the tokenizer that a run of the config would have. Over labels, `<unk>` stands for characters that the
+    tokenizer cannot spell, which a warning counts and names. Raises `UserError` as `estimate` does.
     """
     texts = training_texts(config)
     if level == "word":
-        sentences = (text.split() for text in texts)
+        model = estimate((text.split() for text in texts), order)
     else:
-        tokenizer = _tokenizer(config, place)
-        sentences = (label_tokens(tokenizer, text) for text in texts)
-    model = estimate(sentences, order)
+        spelled = _Spelled(_tokenizer(config, place))
+        model = estimate(map(spelled, texts), order, of_labels=True)
+        spelled.tell_unknown()
     write_arpa(model, out)
     return model
+
+
+class _Spelled:
+    """Writes texts as labels, and counts the characters that these cannot spell."""
+
+    def __init__(self, tokenizer: Tokenizer):
+        self._tokenizer = tokenizer
+        self._texts = self._affected = 0
+        self._unknown: Counter[str] = Counter()
+
+    def __call__(self, text: str) -> Sequence[str]:
+        """Return a text as tokens of a language model over labels."""
+        tokens = label_tokens(self._tokenizer, text)
+        self._texts += 1
+        if UNKNOWN in tokens:
+            self._affected += 1
+            self._unknown.update(self._tokenizer.unknown(text))
+        return tokens
+
+    def tell_unknown(self) -> None:
+        """Warn of the texts that hold characters that the tokenizer cannot spell."""
+        if self._affected:
+            log.warning(
+                "%d of %d texts hold characters that the tokenizer cannot spell, and which are <unk> in the model: %s",
+                *(self._affected, self._texts, name_most_frequent(self._unknown.most_common())),
+            )
 
 
 def _tokenizer(config: Config, place: Path) -> Tokenizer:
@@ -53,24 +84,25 @@ def _tokenizer(config: Config, place: Path) -> Tokenizer:
 FALLBACK = (0.5, 1.0, 1.5)
 
 
-def estimate(sentences: Iterable[Sequence[str]], order: int) -> Arpa:
+def estimate(sentences: Iterable[Sequence[str]], order: int, of_labels: bool = False) -> Arpa:
     """Estimate a model of `order` 1 or more from sentences of tokens, without their `<s>` and `</s>`.
 
-    All n-grams are kept in memory, at some 300 bytes for each different one. Raises `UserError` where there is no
-    sentence, or one holds `<s>`, `</s>` or `<unk>`.
+    of_labels: whether `<unk>` may be among the tokens, as the label of what a tokenizer cannot spell; it is then counted
+    like any other. All n-grams are kept in memory, at some 300 bytes for each different one. Raises `UserError` where
+    there is no sentence, or one holds `<s>`, `</s>` or, but for labels, `<unk>`.
     """
     counts = _counts(sentences, order)
     if not counts[0]:
         raise UserError("no text to estimate a language model from")
-    if reserved := {(START,), (UNKNOWN,)} & counts[0].keys():
+    if reserved := {(START,), *([] if of_labels else [(UNKNOWN,)])} & counts[0].keys():
         raise UserError(f"the texts hold {reserved.pop()[0]!r}, which a language model keeps for itself; remove it")
     adjusted = _adjusted(counts)
-    vocabulary = len(counts[0]) + 1
+    vocabulary = len(counts[0].keys() | {(UNKNOWN,)})
     lower = {(): 1 / vocabulary}
     models = []
     for n, of_order in enumerate(adjusted, 1):
         probabilities, weights = _interpolated(of_order, lower)
-        if n == 1:
+        if n == 1 and (UNKNOWN,) not in probabilities:
             probabilities[UNKNOWN,] = weights[()] / vocabulary
         models.append((probabilities, weights))
         lower = probabilities

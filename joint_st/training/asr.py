@@ -15,12 +15,14 @@ from joint_st.analysis.layers import LayerAnalysis
 from joint_st.config import Config, check_devices
 from joint_st.data.batch import Batch
 from joint_st.data.normalizers import normalizer
+from joint_st.data.tokenizers import load_tokenizer
 from joint_st.decoding.decoders import Beam, Greedy
-from joint_st.decoding.fusion.build import FusionFiles
+from joint_st.decoding.fusion.build import FusionFiles, Level
 from joint_st.distributed.peers import current
 from joint_st.errors import UserError
 from joint_st.evaluation.evaluate import Scorer, evaluate_run
 from joint_st.evaluation.ranking import Metric, ranking_metric
+from joint_st.lm.arpa import separates_words
 from joint_st.lm.estimate import estimate_ngram
 from joint_st.losses.base import Column, make_losses
 from joint_st.passes import PASSES
@@ -171,14 +173,17 @@ def print_last_table(config: Config, run: RunDirectory) -> None:
         with tempfile.TemporaryDirectory() as scratch:
             # The decoder reads a local file, also where the run is in a bucket.
             ngram = Path(scratch) / run.ngram.name if storage.is_remote(run.root) else run.ngram
-            estimate_ngram(config, run.root, order, "word", ngram)
-            if ngram != run.ngram:
-                storage.write_whole(run.ngram, ngram.read_bytes())
-            log(f"weights of {run.ngram}, on the dev set:")
             try:
-                evaluate_run(run.root, decoders=(Greedy(), Beam()), fusion=FusionFiles(ngram, None), tune={})
+                level: Level = "word" if separates_words(load_tokenizer(run.tokenizer)) else "label"
+                estimate_ngram(config, run.root, order, level, ngram)
+                if ngram != run.ngram:
+                    storage.write_whole(run.ngram, ngram.read_bytes())
+                log(f"weights of {run.ngram}, on the dev set:")
+                fusion = FusionFiles(ngram, None, lm_level=level)
+                evaluate_run(run.root, decoders=(Greedy(), Beam()), fusion=fusion, tune={})
             except UserError:
-                # A dev set that shares utterances with a test split cannot tune; greedy decoding needs no tuning.
+                # Texts may hold tokens that a model keeps for itself, and a dev set that shares utterances with a test
+                # split cannot tune; greedy decoding needs neither.
                 evaluate_run(run.root)
                 raise
 

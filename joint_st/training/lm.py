@@ -22,6 +22,7 @@ from joint_st.data.index import Indexes
 from joint_st.data.loader import text_batches
 from joint_st.data.normalizers import Normalizer, normalizer
 from joint_st.data.plan import BatchPlan, label_plan
+from joint_st.data.scripts import mostly_unspaced
 from joint_st.data.symbols import Symbols
 from joint_st.data.texts import normalised_texts
 from joint_st.data.tokenizers import DESCRIPTION, Tokenizer, load_tokenizer, make_tokenizer
@@ -70,7 +71,11 @@ COLUMNS = (
         description="Labels trained on, per second of wall time, over all devices.",
     ),
     Column("dev_perplexity", "Perplexity, dev set", description="Perplexity per label on the dev set."),
-    Column("dev_word_perplexity", "Perplexity, dev set", description="Perplexity per word on the dev set."),
+    Column(
+        "dev_word_perplexity",
+        "Perplexity, dev set",
+        description="Perplexity per word on the dev set; empty where its script puts no spaces between words.",
+    ),
 )
 """Columns of `metrics.csv` after `step`."""
 
@@ -232,7 +237,7 @@ def make_reporting(config: LmConfig, data: LmData) -> Reporting:
     def host_columns(done: int, window: Window):
         speed = window.total("labels") / window.seconds
         row = {"epoch": done / data.plan.steps_per_epoch, "labels_per_second": speed}
-        return row, f"perplexity {math.exp(window.mean('loss')):.3f}, {speed:.0f} labels/s"
+        return row, f"perplexity {perplexity_of(window.mean('loss')):.3f}, {speed:.0f} labels/s"
 
     def nonfinite_rows(batch: Batch, losses: dict[str, np.ndarray]) -> list[str]:
         rows = batch.rows["text"]
@@ -251,15 +256,25 @@ def make_evaluation(config: LmConfig, data: LmData, mesh: jax.sharding.Mesh) -> 
     def evaluate(weights) -> DevResult:
         by_label, by_word = perplexity(weights)
         rates = {"dev_perplexity": by_label, "dev_word_perplexity": by_word}
-        return DevResult(by_label, rates, f"perplexity {by_label:.3f} a label, {by_word:.2f} a word")
+        shown = f"perplexity {by_label:.3f} a label" + ("" if by_word is None else f", {by_word:.2f} a word")
+        return DevResult(by_label, rates, shown)
 
     return evaluate
+
+
+def perplexity_of(nats: float) -> float:
+    """Return e to the power of a mean negative log probability in nats; infinity where that is beyond any float."""
+    try:
+        return math.exp(nats)
+    except OverflowError:
+        return math.inf
 
 
 class Perplexity:
     """Computes the perplexity of a language model on some texts, per label and per word; compiled once for any weights.
 
-    The end of a text is predicted too, and counts as one more label and as one more word.
+    The end of a text is predicted too, and counts as one more label and as one more word. There is none per word where
+    most letters of the texts are in scripts without spaces between words.
     """
 
     def __init__(self, config: LmConfig, texts: Dataset, mesh: jax.sharding.Mesh):
@@ -268,7 +283,7 @@ class Perplexity:
         self._prefetch = config.data.prefetch_batches
         self._plan = label_plan(texts, config.data, config.seed, shuffle=False)
         self._labels = int(texts.label_lengths.sum(dtype=np.int64)) + len(texts)
-        self._words = int(texts.words.sum(dtype=np.int64)) + len(texts)
+        self._words = 0 if mostly_unspaced(texts.texts()) else int(texts.words.sum(dtype=np.int64)) + len(texts)
 
         @jax.jit
         def log_prob(weights, labels, lengths, valid):
@@ -277,11 +292,13 @@ class Perplexity:
 
         self._log_prob = log_prob
 
-    def __call__(self, weights) -> tuple[float, float]:
-        """Return the perplexity per label and per word."""
+    def __call__(self, weights) -> tuple[float, float | None]:
+        """Return the perplexity per label, and per word or None; infinity where it is beyond any float, as that of words
+        of hundreds of letters may be."""
         total = 0.0
         for batch in text_batches(self._texts, self._plan, parts=rows_here(self._mesh), prefetch=self._prefetch):
             text = batch.arrays["text"]
             own = put_batch({name: text[name] for name in ("labels", "label_lengths", "valid")}, self._mesh)
             total += float(self._log_prob(weights, own["labels"], own["label_lengths"], own["valid"]))
-        return math.exp(-total / self._labels), math.exp(-total / self._words)
+        by_word = perplexity_of(-total / self._words) if self._words else None
+        return perplexity_of(-total / self._labels), by_word

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 import shutil
 import tempfile
 from collections.abc import Mapping
@@ -22,7 +23,7 @@ from joint_st.runs.directory import RunDirectory
 class Logger(Protocol):
     """A destination of rows of metrics; `None` values are unknown at that step."""
 
-    def log(self, step: int, row: dict[str, float | None]) -> None:
+    def log(self, step: int, row: Mapping[str, float | None]) -> None:
         """Record `row` of metrics after `step` steps."""
 
     def log_images(self, step: int, images: Mapping[str, np.ndarray]) -> None:
@@ -94,7 +95,8 @@ class TensorBoardLogger:
 
     def log(self, step, row):
         for name, value in row.items():
-            if value is not None:
+            # It would warn of each value that is not finite, and show none.
+            if value is not None and math.isfinite(value):
                 self._writer.add_scalar(name, value, step)
 
     def log_images(self, step, images):

@@ -118,8 +118,8 @@ class DevResult(NamedTuple):
 
     rank: float
     """Number by which the checkpoint is ranked; lower is better."""
-    rates: dict[str, float]
-    """Rates by the name of their column of `metrics.csv`."""
+    rates: Mapping[str, float | None]
+    """Rates by the name of their column of `metrics.csv`; None where the dev set has none."""
     shown: str
     """The result in words, for the terminal."""
     more: dict[str, float] = {}
@@ -204,7 +204,7 @@ class Recorder:
         """Show that one more step was begun."""
         self._bar.update()
 
-    def log(self, done: int, row: dict) -> None:
+    def log(self, done: int, row: Mapping[str, float | None]) -> None:
         """Write a row of metrics after `done` steps."""
         for logger in self.loggers:
             logger.log(done, row)

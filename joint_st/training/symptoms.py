@@ -46,7 +46,7 @@ class Symptoms:
         if since >= self._text_first_steps:
             self._losses.append(loss)
 
-    def found(self, step: int, rank: float, shown: str, rates: Mapping[str, float]) -> list[str]:
+    def found(self, step: int, rank: float, shown: str, rates: Mapping[str, float | None]) -> list[str]:
         """Remember the results on the dev set after `step` steps, and return the warnings that they give rise to.
 
         rank: the number by which checkpoints are ranked, lower is better. shown: the result in words. rates: by column
@@ -56,7 +56,7 @@ class Symptoms:
             return []
         return [*self._collapses(rates), *self._overfits(step, rank, shown)]
 
-    def _collapses(self, rates: Mapping[str, float]) -> list[str]:
+    def _collapses(self, rates: Mapping[str, float | None]) -> list[str]:
         lines = []
         for one in PASSES:
             length, blanks = (rates.get(f"dev_{one}_{name}") for name in ("length_ratio", "blank_share"))

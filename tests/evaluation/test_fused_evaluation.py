@@ -15,8 +15,10 @@ from joint_st.data.normalizers import normalizer
 from joint_st.errors import UserError
 from joint_st.evaluation import tuning
 from joint_st.evaluation.origin import last_table
+from joint_st.lm import estimate
 from joint_st.lm.arpa import read_arpa
 from joint_st.runs.directory import RunDirectory
+from joint_st.training import asr
 from joint_st.training.asr import print_last_table
 
 
@@ -272,20 +274,23 @@ def test_mistakes(run, spoken, tmp_path, monkeypatch, capsys, arguments, message
     assert message in capsys.readouterr().err
 
 
-def test_the_last_table_of_a_run_has_an_n_gram_of_its_own_texts(run, splits, tmp_path, capsys, monkeypatch):
+@pytest.mark.parametrize("level", ["word", "label"])
+def test_the_last_table_of_a_run_has_an_n_gram_of_its_own_texts(run, splits, tmp_path, capsys, monkeypatch, level):
+    """Over labels where these do not separate words; the command finds that out from the run's tokenizer."""
     monkeypatch.setattr(tuning, "ROUNDS", 2)
+    monkeypatch.setattr(asr, "separates_words", lambda tokenizer: tokenizer.kind == "characters" and level == "word")
     own = shutil.copytree(run, tmp_path / "run")
     dev, test = (ManifestSource(path=splits[name]) for name in ("dev", "test"))
     data = {"data.dev": [dev], "data.test": {"test": test}, "evaluation.ngram_order": 2}
     config = override(load(own / "config.json"), data)
     save(config, own / "config.json")
     print_last_table(config, RunDirectory(own))
-    assert (own / "lm.arpa").read_bytes() == (run / "word.arpa").read_bytes()
+    assert (own / "lm.arpa").read_bytes() == (run / f"{level}.arpa").read_bytes()
     said = capsys.readouterr().err
     assert f"weights of {own / 'lm.arpa'}, on the dev set:\n" in said and "\ndev: WER " in said
     (table,) = own.glob("evaluations/*tuned_on_dev.json")
     decoders = {row["decoder"].partition(" weight")[0] for row in json.loads(table.read_text())}
-    assert decoders == {"greedy", "beam 16, word 2-gram lm.arpa"}
+    assert decoders == {"greedy", f"beam 16, {level} 2-gram lm.arpa"}
     # A sweep finds it.
     step = json.loads(table.read_text())[0]["step"]
     assert last_table(RunDirectory(own), step, config) == table
@@ -320,6 +325,19 @@ def test_a_dev_set_that_cannot_tune_leaves_the_greedy_table(run, spoken, splits,
     config = override(load(own / "config.json"), data)
     save(config, own / "config.json")
     with pytest.raises(UserError, match="4 of its utterances are also in test, which is reported"):
+        print_last_table(config, RunDirectory(own))
+    assert "decoder greedy" in capsys.readouterr().out
+    assert [path.name for path in own.glob("evaluations/step_*_test.json")]
+
+
+def test_texts_that_hold_a_reserved_token_leave_the_greedy_table(run, splits, tmp_path, capsys, monkeypatch):
+    own = shutil.copytree(run, tmp_path / "run")
+    dev, test = (ManifestSource(path=splits[name]) for name in ("dev", "test"))
+    data = {"data.dev": [dev], "data.test": {"test": test}, "evaluation.ngram_order": 2}
+    config = override(load(own / "config.json"), data)
+    save(config, own / "config.json")
+    monkeypatch.setattr(estimate, "training_texts", lambda config: iter(["so <unk> it is"]))
+    with pytest.raises(UserError, match="the texts hold '<unk>', which a language model keeps for itself; remove it"):
         print_last_table(config, RunDirectory(own))
     assert "decoder greedy" in capsys.readouterr().out
     assert [path.name for path in own.glob("evaluations/step_*_test.json")]

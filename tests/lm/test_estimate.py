@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import json
+import math
 import random
 
+import jax
+import jax.numpy as jnp
 import pytest
 
+from joint_st.cli import main
+from joint_st.config import Config, DataConfig, ManifestSource, TokenizerConfig, save
+from joint_st.data.normalizers import normalizer
+from joint_st.data.tokenizers import UNKNOWN, Characters
+from joint_st.decoding.fusion.build import open_lm
 from joint_st.errors import UserError
-from joint_st.lm.arpa import write_arpa
+from joint_st.lm.arpa import read_arpa, write_arpa
 from joint_st.lm.estimate import FALLBACK, estimate
 
 
@@ -118,3 +127,40 @@ def test_kenlm_scores_sentences_alike(estimated, tmp_path):
 def test_what_cannot_be_estimated(texts, message):
     with pytest.raises(UserError, match=message):
         estimate(texts, 2)
+
+
+def test_what_labels_cannot_spell_is_counted_like_a_label():
+    model = estimate([["a", "<unk>"], ["a"]], 1, of_labels=True)
+    # Of 5 tokens, with discounts 0.5 and 1; what they free is shared among three tokens.
+    expected = {"a": (2 - 1) / 5 + 0.5 / 3, "<unk>": (1 - 0.5) / 5 + 0.5 / 3, "</s>": (2 - 1) / 5 + 0.5 / 3}
+    assert {token: 10 ** model.log10_prob(token, []) for token in expected} == pytest.approx(expected)
+    model = estimate([["a", "<unk>", "b"], ["a", "<unk>", "c"], ["b"]], 3, of_labels=True)
+    for context in (["<s>"], ["a"], ["a", "<unk>"], ["<unk>", "b"]):
+        assert sum(10 ** model.log10_prob(token, context) for token in (*"abc", "</s>", "<unk>")) == pytest.approx(1)
+    assert 10 ** model.log10_prob("<unk>", ["a"]) > 0.5
+
+
+def test_texts_with_characters_that_a_run_cannot_spell_are_counted(tmp_path, caplog):
+    texts = ["ab a", "a \u5f35b\u5f35", "b \u5eab", "b a"]
+    lines = [json.dumps({"audio_filepath": f"{n}.wav", "duration": 1, "text": text}) for n, text in enumerate(texts)]
+    (tmp_path / "train.jsonl").write_text("\n".join(lines) + "\n")
+    Characters(" ab").save(tmp_path / "tokenizer")
+    data = DataConfig(
+        train=(ManifestSource(path=str(tmp_path / "train.jsonl")),),
+        tokenizer=TokenizerConfig(path=str(tmp_path / "tokenizer")),
+        normalizer="basic",
+    )
+    save(Config(data=data), tmp_path / "config.json")
+    out = tmp_path / "lm.arpa"
+    command = ["data", "ngram", str(tmp_path / "config.json"), "--level", "label", "--order", "2", "--out", str(out)]
+    assert main(command) == 0
+    assert caplog.messages == [
+        "2 of 4 texts hold characters that the tokenizer cannot spell, and which are <unk> in the model: "
+        "'\u5f35' 2, '\u5eab' 1"
+    ]
+    model = read_arpa(out)
+    assert ("<unk>", "b") in model.ngrams[1] and sorted(model.tokens) == ["a", "b", "\u2581"]
+    lm = jax.tree.map(jnp.asarray, open_lm(out, Characters(" ab"), normalizer("basic"))[0])
+    _, after = lm.lengthen(lm.start()[None], jnp.array([UNKNOWN]), 1.0, 0.0, 0.0)
+    score, _ = lm.lengthen(after[:, 0], jnp.array([3]), 1.0, 0.0, 0.0)
+    assert float(score[0, 0]) == pytest.approx(math.log(10) * model.log10_prob("a", ["<unk>"]), rel=1e-4)

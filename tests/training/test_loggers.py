@@ -46,10 +46,11 @@ def tensorboard_values(folder):
         at += 12 + length + 4
 
 
-def test_tensorboard_events_hold_names_and_values(tmp_path):
+def test_tensorboard_events_hold_names_and_finite_values(tmp_path, caplog):
     logger = TensorBoardLogger(tmp_path, resume_at=0)
-    logger.log(7, {"loss": 0.25, "wer": None})
+    logger.log(7, {"loss": 0.25, "wer": None, "perplexity": float("inf")})
     logger.close()
+    assert caplog.text == ""
     found = [(step, value.tag, value.simple_value) for step, value in tensorboard_values(tmp_path)]
     assert found == [(7, "loss", 0.25)]
 

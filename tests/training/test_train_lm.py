@@ -141,6 +141,34 @@ def test_a_run_that_was_stopped_goes_on_bit_for_bit(place, trained_lm, tmp_path,
     assert rows(run) == rows(trained_lm)
 
 
+@pytest.mark.parametrize(
+    "text, word_perplexity, shown",
+    [("的一是不了" * 60, "", "a label\n"), ("abcdefghijklmnopqrstuvwxyz" * 38, "inf", "a label, inf a word\n")],
+)
+def test_a_dev_text_without_spaces_has_no_finite_perplexity_per_word(
+    place, tmp_path, capsys, monkeypatch, text, word_perplexity, shown
+):
+    """Its run goes on where it was stopped, with a perplexity per label."""
+    from joint_st.training.interruption import Interruption
+
+    run, train, dev = (tmp_path / name for name in ("run", "train.txt", "dev.txt"))
+    train.write_text(text[:50], encoding="utf-8")
+    dev.write_text(text, encoding="utf-8")
+    changes = ["--data.normalizer", "basic", "--data.train", f"text:{train}", "--data.dev", f"text:{dev}"]
+    changes += ["--data.max_labels", "1000", "--data.batch_size", "1"]
+    changes += ["--training.steps", "4", "--training.evaluate_every", "1"]
+    command = ["train-lm", str(place / "lm.json"), "--workdir", str(run), *changes]
+    with monkeypatch.context() as patch:
+        patch.setattr(Interruption, "stops_after", lambda self, done: done == 2)
+        assert main(command) == 0
+    assert main(command) == 0
+    said = capsys.readouterr().err
+    assert said.count(shown) == 4
+    found = [row for row in rows(run) if row["dev_perplexity"]]
+    assert [row["dev_word_perplexity"] for row in found] == [word_perplexity] * 4
+    assert 1 < float(found[-1]["dev_perplexity"]) < 50
+
+
 def test_a_run_holds_all_and_can_take_the_labels_of_another(place, trained_lm, tmp_path):
     moved = shutil.copytree(trained_lm, tmp_path / "moved")
     options = ["--data.tokenizer.path", str(moved / "tokenizer"), "--workdir", str(tmp_path / "run")]

@@ -132,9 +132,10 @@ class EvaluationConfig(Section):
     bootstrap_samples: int = Field(default=1_000, ge=100)
     """Resamples of the utterances behind each 95 % confidence interval."""
     ngram_order: int = Field(default=0, ge=0, le=10)
-    """Order of an n-gram model over words, which is estimated from the training texts, paired and unpaired, when training
-    ends, and is written into the run as `lm.arpa`. The last table then also has the beam with that model, its weights tuned
-    on the dev set. 0: the last table has greedy decoding alone."""
+    """Order of an n-gram model over words (over labels where these do not separate words, as in Chinese), which is
+    estimated from the training texts, paired and unpaired, when training ends, and is written into the run as `lm.arpa`.
+    The last table then also has the beam with that model, its weights tuned on the dev set. 0: the last table has greedy
+    decoding alone."""
     rank_by: Literal["auto", "wer", "cer"] = "auto"
     """Error rate of words or of characters by which the best checkpoint (on the full-context head) and the weights of
     `--tune` (on both heads) are chosen. `auto`: characters if most letters of the transcripts are in scripts without

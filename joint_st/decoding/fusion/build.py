@@ -21,7 +21,7 @@ from joint_st.decoding.fusion.word_lm import WordLM, unspellable_words
 from joint_st.decoding.rescoring import Rescoring, RescoringWeights
 from joint_st.distributed.peers import current
 from joint_st.errors import UserError
-from joint_st.lm.arpa import SPACE, UNKNOWN, Arpa, spellings, symbols
+from joint_st.lm.arpa import SPACE, UNKNOWN, Arpa, separates_words, spellings, symbols
 from joint_st.lm.kenlm import read_ngrams
 from joint_st.runs import checksums
 from joint_st.runs.directory import RunDirectory
@@ -102,7 +102,7 @@ class FusionFiles:
         if self.hot_words is not None:
             phrases, written = read_hot_words(self.hot_words, normalizer), spellings(tokenizer)
             hot_words = HotWords.of(phrases, written, phrases)
-            if not any(" " in spelling for spelling in written):
+            if not separates_words(tokenizer):
                 _say(
                     f"{self.hot_words}: no label of the run separates words, so a hot word only counts as a whole text"
                 )
@@ -161,14 +161,15 @@ def open_lm(
 def find_level(model: Arpa, path: Path, tokenizer: Tokenizer, option: str) -> Level:
     """Return whether a model is over words or over a run's labels; raises `UserError` where that is unclear.
 
-    It is over labels if a token contains the space that labels have and words do not, or if no label of the run has
-    one. It is over words if a token takes several labels to spell, or is longer than any label.
+    It is over labels if a token contains the space that labels have and words do not, or if all tokens are labels of a
+    run whose labels do not separate words. It is over words if a token takes several labels to spell, or is longer than
+    any label.
     """
     labels, tokens = set(symbols(tokenizer)), model.tokens
     if any(SPACE in token for token in tokens):
         return "label"
     foreign = [token for token in tokens if token not in labels]
-    if not foreign and not any(SPACE in label for label in labels):
+    if not foreign and not separates_words(tokenizer):
         return "label"
     letters = set("".join(spellings(tokenizer)))
     spelled = {token for token in tokens if letters.issuperset(token)}
@@ -198,7 +199,7 @@ def check_labels(path: Path, of_lm: Tokenizer, of_run: Tokenizer) -> None:
 
 def _word_lm(model: Arpa, path: Path, tokenizer: Tokenizer) -> tuple[WordLM, str]:
     written = spellings(tokenizer)
-    if not any(" " in spelling for spelling in written):
+    if not separates_words(tokenizer):
         raise UserError(
             f"{path}: is over words, and no label of the run separates them; make a model over its labels, as `joint-st data "
             "ngram RUN --level label` does"

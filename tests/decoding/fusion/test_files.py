@@ -8,9 +8,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from joint_st.config import LmConfig
+from joint_st.config import LmConfig, TokenizerConfig
 from joint_st.data.normalizers import normalizer
-from joint_st.data.tokenizers import Characters
+from joint_st.data.tokenizers import Characters, make_tokenizer
 from joint_st.decoding.decoders import Beam, fingerprint
 from joint_st.decoding.fusion import Weights, build
 from joint_st.decoding.fusion.build import FusionFiles, find_level, open_lm
@@ -18,11 +18,24 @@ from joint_st.decoding.fusion.hot_word_file import read_hot_words
 from joint_st.decoding.fusion.word_lm import WordLM
 from joint_st.decoding.rescoring import RescoringWeights
 from joint_st.errors import UserError
-from joint_st.lm.arpa import Arpa, NGramScores, write_arpa
+from joint_st.lm.arpa import Arpa, NGramScores, label_tokens, separates_words, spellings, write_arpa
 from joint_st.lm.estimate import estimate
 
 ENGLISH = normalizer("english")
 LETTERS = Characters(" abc")
+CHINESE = [
+    "中共高级领导人今天在北京会见了外国客人",
+    "今天北京的天气很好我们去公园走走",
+    "外国客人很高兴他们在公园看见了很多人",
+    "领导人说我们很高兴看见你们",
+    "我们今天走了很多路天气很好",
+]
+
+
+@pytest.fixture(scope="module")
+def pieces():
+    """Wordpieces of Chinese texts; SentencePiece begins each text with a space."""
+    return make_tokenizer(TokenizerConfig(kind="sentencepiece", vocabulary_size=47), CHINESE)
 
 
 @pytest.fixture
@@ -136,6 +149,30 @@ def test_words_need_labels_with_a_space(made):
         UserError, match="lm.arpa: is over words, and no label of the run separates them; make a model over"
     ):
         open_lm(made("漢字"), Characters("漢字"), ENGLISH)
+
+
+def test_wordpieces_of_a_language_without_spaces_separate_no_words(made, pieces, tmp_path, capsys):
+    assert any(" " in spelling for spelling in spellings(pieces)) and not separates_words(pieces)
+    words = made(*CHINESE)
+    for level in (None, "word"):
+        with pytest.raises(UserError, match="lm.arpa: is over words, and no label of the run separates them; make a"):
+            open_lm(words, pieces, ENGLISH, level)
+    labels = made(*(" ".join(label_tokens(pieces, text)) for text in CHINESE))
+    assert open_lm(labels, pieces, ENGLISH)[1] == "label 2-gram lm.arpa"
+    capsys.readouterr()
+    path = tmp_path / "hot.txt"
+    path.write_text("北京\n", encoding="utf-8")
+    FusionFiles(None, path).open(pieces, normalizer("basic"))
+    told = f"{path}: no label of the run separates words, so a hot word only counts as a whole text\n"
+    assert capsys.readouterr().err == told
+
+
+@pytest.mark.parametrize(
+    "characters, separate",
+    [(" abc", True), ("abc", False), (" 漢字", False), ("漢字", False), (" 漢字abc", True), (" 안녕하세요", True)],
+)
+def test_labels_separate_words_where_they_have_a_space_and_their_script_puts_it_between_words(characters, separate):
+    assert separates_words(Characters(characters)) == separate
 
 
 def test_hot_words_and_their_weights(tmp_path, capsys):

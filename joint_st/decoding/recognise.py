@@ -70,10 +70,10 @@ def recognise(
     With several hosts, each reads and computes its part of a batch, and gets all results.
 
     forward: a `Forward` of the same decoders and passes. long: a `LongRecordings` of the same decoders and passes, which
-    decodes the utterances that fit no bucket; without it they are an error. clock: measures how long decoding takes, from the waveforms on the device to
-    labels on the host: the features, the model, the decoders, padding included; without compilation, reading audio or
-    turning labels into text. name: title of a progress bar. spell: turns a decoder's result into a hypothesis, if that
-    is not the text of its labels.
+    decodes the utterances that fit no bucket; without it they are an error. clock: measures how long decoding takes,
+    from the waveforms on the device to labels on the host: the features, the model, the decoders, padding included;
+    without compilation, reading audio or turning labels into text. name: title of a progress bar. spell: turns a
+    decoder's result into a hypothesis, if that is not the text of its labels.
     """
     if long is not None:
         yield from _recognise_long(long, weights, dataset, buckets, mesh, clock, name, spell)

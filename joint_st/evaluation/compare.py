@@ -164,8 +164,9 @@ def _differ(key: Key, a: Side, b: Side) -> bool:
 def compare_utterances(key: Key, a: Side, b: Side, samples: int = SAMPLES) -> list[dict]:
     """Return a row for each subset of the words of a split under a head and a decoder; rates are fractions.
 
-    difference: A's rate minus B's; low, high: its 95 % interval, None where fewer than 2 utterances have words. verdict: `a_lower` or `b_lower` where the p-value is
-    below 0.05, otherwise `undecided`. A subset is left out where the runs' vocabularies disagree on its words.
+    difference: A's rate minus B's; low, high: its 95 % interval, None where fewer than 2 utterances have words.
+    verdict: `a_lower` or `b_lower` where the p-value is below 0.05, otherwise `undecided`. A subset is left out where
+    the runs' vocabularies disagree on its words.
     """
     split, head, decoder = key
     ours, theirs = paired(key, a, b)

@@ -188,10 +188,10 @@ def make_rows(
     """Return a row for each split, head, decoder and subset, in the order in which they appear, `all` first.
 
     Rates are fractions, None where there are no words. Intervals are the 95 % percentile bootstrap over utterances,
-    with `samples` resamples, and None where fewer than 2 utterances have words. A subset's utterances are those whose reference has a word of it. normalizer: name and
-    version of the text normaliser. step: step of the checkpoint. clocks: decoding times by split; with them, rows hold
-    the real-time factor: wall seconds of decoding per second of audio, on the devices and hosts there are; a subset has
-    that of its split. `recognise` says what is timed.
+    with `samples` resamples, and None where fewer than 2 utterances have words. A subset's utterances are those whose
+    reference has a word of it. normalizer: name and version of the text normaliser. step: step of the checkpoint.
+    clocks: decoding times by split; with them, rows hold the real-time factor: wall seconds of decoding per second of
+    audio, on the devices and hosts there are; a subset has that of its split. `recognise` says what is timed.
     """
     groups = defaultdict(lambda: defaultdict(list))
     for utterance in utterances:

@@ -316,10 +316,12 @@ DIFFERENCE_COLUMNS = ("A %", "B %", "A - B", "95 %", "p", "lower")
 
 
 def difference_cells(row: dict, names: tuple[str, str] = ("A", "B")) -> tuple[str, ...]:
-    """Return the cells of a row with `wer_a`, `wer_b` and what `Difference.record` has; `names` of the two systems."""
+    """Return the cells of a row with the `metric`, the rates `wer_a`, `wer_b` or `cer_a`, `cer_b`, and what
+    `Difference.record` has; `names` of the two systems."""
+    metric = row["metric"]
     return (
-        percent(row["wer_a"]),
-        percent(row["wer_b"]),
+        percent(row[f"{metric}_a"]),
+        percent(row[f"{metric}_b"]),
         f"{100 * row['difference']:+.1f}",
         f"{100 * row['low']:+.1f} to {100 * row['high']:+.1f}",
         "<0.001" if row["p_value"] < 0.001 else f"{row['p_value']:.3f}",

@@ -102,9 +102,31 @@ def test_rates_are_those_of_jiwer_and_differences_those_of_the_bootstrap(name, t
     expected = paired_difference(*counted, lengths, 10_000)
     assert pair["difference"] == pytest.approx(found["systems"][0]["wer"] - found["systems"][1]["wer"])
     assert (pair["low"], pair["high"], pair["p_value"]) == pytest.approx(expected[1:3] + expected[4:])
-    assert (pair["verdict"], pair["system_b"]) == ("a_lower", str(files[1]))
+    assert (pair["verdict"], pair["system_b"], pair["metric"]) == ("a_lower", str(files[1]), "wer")
     printed = " ".join(capsys.readouterr().out.split())  # lines break where the names of files are long
     assert str(normalize) in printed and "key pred_text" in printed and "paired bootstrap" in printed
+
+
+def chinese(rate: float, seed: int) -> dict[str, str]:
+    """60 sentences of 10 characters, of each of which a share is misheard."""
+    rng = np.random.default_rng(seed)
+    heard = {}
+    for n in range(60):
+        wrong = rng.permutation(10) < 10 * rate
+        heard[f"u{n}"] = "".join("\u9519" if one else chr(0x4E00 + (n + k) % 50) for k, one in enumerate(wrong))
+    return heard
+
+
+def test_texts_without_spaces_are_compared_by_their_characters(tmp_path, capsys):
+    """Each sentence is one word, which both systems have wrong."""
+    ref = jsonl(tmp_path / "ref.jsonl", chinese(0, 0))
+    files = [jsonl(tmp_path / f"{n}.jsonl", chinese(rate, n), "text") for n, rate in enumerate((0.1, 0.5), 1)]
+    [row] = run(ref, *files, tmp_path=tmp_path)["differences"]
+    assert (row["metric"], row["wer_a"], row["wer_b"]) == ("cer", 1, 1)
+    assert (row["cer_a"], row["cer_b"], row["difference"]) == pytest.approx((0.1, 0.5, -0.4))
+    assert row["verdict"] == "a_lower" and row["p_value"] < 0.001 and row["words"] == 60
+    assert "paired bootstrap of CER" in (said := capsys.readouterr().out)
+    assert said.splitlines()[-2].split()[:5] == ["A", "B", "10.0", "50.0", "-40.0"]
 
 
 def test_every_format_gives_the_same_and_three_systems_three_pairs(tmp_path):

@@ -19,6 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from joint_st.cli.options import quiet_libraries, read_sources
+from joint_st.data.scripts import tokens_of
 from joint_st.data.text_units.units import Spelling
 from joint_st.decoding.decoders import Beam, Greedy
 from joint_st.decoding.forward import Forward
@@ -111,12 +112,12 @@ def main():
             )
         for one in heard:
             entry = dataset.entry(one.index)
-            reference = trained.normalizer(entry.text).split()
+            reference = [word.text for word in tokens_of(trained.normalizer(entry.text))]
             for head, (labels, length, *found) in one.hypotheses[decoder.name].items():
-                said, owners = spelling.label_words(labels[:length].tolist())
-                ops = [op for op in align_words(reference, said) if op.hypothesis is not None]
-                for n, op in enumerate(ops):
-                    own = np.flatnonzero(owners == n)
+                said, label, token = spelling.label_tokens(labels[:length].tolist())
+                ops = align_words(reference, [word.text for word in said])
+                for n, op in enumerate(op for op in ops if op.hypothesis is not None):
+                    own = label[token == n]
                     speaker = entry.speaker or entry.id
                     words[head].append((speaker, op.kind == EQUAL, measures(own, *found)))
     for head, rows in words.items():

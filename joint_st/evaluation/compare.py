@@ -1,4 +1,7 @@
-"""Tests whether one run's word error rate is lower than another's, by the paired bootstrap on the same utterances.
+"""Tests whether one run's error rate is lower than another's, by the paired bootstrap on the same utterances.
+
+The rate is that of words, or that of characters where most letters of a split's references are in scripts without spaces
+between words.
 
 The p-value belongs to the two-sided hypothesis that both rates are equal, and agrees with the 95 % interval of their
 difference: below 0.05 the interval excludes zero (except for rounding with few resamples). Where the runs differ on fewer
@@ -26,6 +29,7 @@ from joint_st.decoding.decoders import Decoder, Greedy
 from joint_st.errors import UserError
 from joint_st.evaluation.bootstrap import paired_difference
 from joint_st.evaluation.evaluate import Evaluation, evaluate_checkpoints
+from joint_st.evaluation.ranking import errors_and_length, metric_of
 from joint_st.evaluation.report import (
     DIFFERENCE_COLUMNS,
     Key,
@@ -38,7 +42,7 @@ from joint_st.evaluation.report import (
     write_rows,
 )
 from joint_st.evaluation.stored import contents, origin_of, stored_utterances
-from joint_st.evaluation.wer import ALL, Errors
+from joint_st.evaluation.wer import ALL, Errors, total
 from joint_st.passes import PASSES
 from joint_st.runs.directory import existing_run
 from joint_st.runs.trained import read_symbols, trained_checkpoints
@@ -164,36 +168,42 @@ def _differ(key: Key, a: Side, b: Side) -> bool:
 def compare_utterances(key: Key, a: Side, b: Side, samples: int = SAMPLES) -> list[dict]:
     """Return a row for each subset of the words of a split under a head and a decoder; rates are fractions.
 
-    difference: A's rate minus B's; low, high: its 95 % interval, None where fewer than 2 utterances have words.
-    verdict: `a_lower` or `b_lower` where the p-value is below 0.05, otherwise `undecided`. A subset is left out where
-    the runs' vocabularies disagree on its words.
+    metric: the rate that is compared, `wer` or `cer`. difference: A's rate minus B's; low, high: its 95 % interval, None
+    where fewer than 2 utterances have words. verdict: `a_lower` or `b_lower` where the p-value is below 0.05, otherwise
+    `undecided`. A subset is left out where the runs' vocabularies disagree on its words.
     """
     split, head, decoder = key
     ours, theirs = paired(key, a, b)
     subsets = sorted({name for one in (*ours, *theirs) for name in one.errors}, key=lambda name: (name != ALL, name))
-    rows = []
+    metric, rows = metric_of(one.reference for one in ours), []
     for subset in subsets:
-        words_a, errors_a = _counts(ours, subset)
-        words_b, errors_b = _counts(theirs, subset)
-        if (words_a != words_b).any():
+        of_a, of_b = (_errors(side, subset) for side in (ours, theirs))
+        words = np.array([errors.words for errors in of_a])
+        if any(x.words != y.words for x, y in zip(of_a, of_b)):
             print(f"{split}: {subset}: left out, because the runs' vocabularies differ in these words", file=sys.stderr)
             continue
-        there = words_a > 0 if subset != ALL else np.ones(len(words_a), bool)
-        found = paired_difference(errors_a[there], errors_b[there], words_a[there], samples)
+        there = words > 0 if subset != ALL else np.ones(len(words), bool)
+        (errors_a, lengths), (errors_b, _) = (
+            np.array([errors_and_length(errors, metric) for errors in of_one]).T for of_one in (of_a, of_b)
+        )
+        found = paired_difference(errors_a[there], errors_b[there], lengths[there], samples)
         if found is None:
             continue
-        total = int(words_a.sum())
+        whole_a, whole_b = total(of_a), total(of_b)
         rows.append(
             {
                 "split": split,
                 "subset": subset,
                 "head": head,
                 "decoder": decoder,
-                "wer_a": int(errors_a.sum()) / total,
-                "wer_b": int(errors_b.sum()) / total,
+                "metric": metric,
+                "wer_a": whole_a.wer,
+                "wer_b": whole_b.wer,
+                "cer_a": whole_a.cer,
+                "cer_b": whole_b.cer,
                 **found.record(),
                 "utterances": int(there.sum()),
-                "words": total,
+                "words": whole_a.words,
                 "normalizer": a.normalizer,
                 "run_a": str(a.run.root),
                 "step_a": a.step,
@@ -233,7 +243,9 @@ def paired(key: Key, a: Side, b: Side) -> tuple[list[ScoredUtterance], list[Scor
 def make_comparison_table(rows: Sequence[dict], a: str, b: str) -> Table:
     """Return the rows as a table for `rich.print`; rates in per cent, subsets below splits. a, b: names of systems."""
     shared = len({row["decoder"] for row in rows}) == 1
-    title = f"A: {a}\nB: {b}" + (f"\ndecoder {rows[0]['decoder']}" if shared else "")
+    metrics = {row["metric"].upper() for row in rows}
+    said = [f"decoder {rows[0]['decoder']}"] * shared + [f"rate {min(metrics)}"] * (len(metrics) == 1)
+    title = f"A: {a}\nB: {b}" + (f"\n{', '.join(said)}" if said else "")
     table = Table(
         title=escape(title),
         title_justify="left",
@@ -244,20 +256,20 @@ def make_comparison_table(rows: Sequence[dict], a: str, b: str) -> Table:
     )
     for name in ("split", "head", *([] if shared else ["decoder"])):
         table.add_column(name, overflow="fold")
-    for name in (*DIFFERENCE_COLUMNS, "words"):
+    for name in (*(["rate"] if len(metrics) > 1 else []), *DIFFERENCE_COLUMNS, "words"):
         table.add_column(name, justify="right", no_wrap=True)
     for row in rows:
         table.add_row(
             escape(row["split"] if row["subset"] == ALL else f"  {row['subset']}"),
             row["head"],
             *([] if shared else [escape(row["decoder"])]),
+            *([row["metric"].upper()] if len(metrics) > 1 else []),
             *difference_cells(row),
             str(row["words"]),
         )
     return table
 
 
-def _counts(utterances: Sequence[ScoredUtterance], subset: str) -> tuple[np.ndarray, np.ndarray]:
-    """Return words and word errors [N] of a subset; 0 where an utterance has no word of it."""
-    found = [one.errors.get(subset, Errors()) for one in utterances]
-    return np.array([errors.words for errors in found]), np.array([errors.word_errors for errors in found])
+def _errors(utterances: Sequence[ScoredUtterance], subset: str) -> list[Errors]:
+    """Return the errors [N] in a subset of the words; none where an utterance has no word of it."""
+    return [one.errors.get(subset, Errors()) for one in utterances]

@@ -13,6 +13,7 @@ from rich import box
 from rich.table import Table
 
 from joint_st.data.normalizers import Normalizer
+from joint_st.data.scripts import tokens_of
 from joint_st.decoding.timed import TimedLabels
 from joint_st.evaluation.calibration import JudgedWords, Quality, calibrated, first_half, fit_temperature, judge
 from joint_st.evaluation.report import ScoredUtterance, between, by_key, percent, short_names
@@ -35,12 +36,12 @@ class Heard(NamedTuple):
     def normalised(self, normalizer: Normalizer) -> tuple[str, dict]:
         """Return the normalised text and, as fields of a `ScoredUtterance`, its words and the n-best list.
 
-        Words have `word`, `start`, `end` (seconds) and `confidence`. There are none if normalising the whole text gives
+        In scripts without spaces, words are characters. They have `word`, `start`, `end` (seconds) and `confidence`. There are none if normalising the whole text gives
         another result than normalising its words one by one.
         """
         text = normalizer(self.text)
-        words = [span._replace(text=word) for span in self.words for word in normalizer(span.text).split()]
-        if [span.text for span in words] != text.split():
+        words = [span._replace(text=word) for span in self.words for word, _ in tokens_of(normalizer(span.text))]
+        if [span.text for span in words] != [word for word, _ in tokens_of(text)]:
             words = []
         texts: dict[str, float] = {}
         for one, score in self.alternatives:
@@ -105,7 +106,7 @@ def fit(
     for (head, decoder), own in groups.items():
         names = [one.speaker or f"{one.split}/{one.id}" for one in own]
         # Cut by the words of the references, so that the halves are the same for all heads and decoders.
-        first = first_half(names, [len(one.reference.split()) for one in own])
+        first = first_half(names, [len(tokens_of(one.reference)) for one in own])
         fitted = judged_words(one for one, mine in zip(own, first) if mine)
         splits = ", ".join(dict.fromkeys(one.split for one in own))
         if fitted.correct.all() or not fitted.correct.any():

@@ -17,6 +17,7 @@ from rich import box
 from rich.table import Table
 
 from joint_st import storage
+from joint_st.data.scripts import tokens_of
 from joint_st.data.utterance import Entry
 from joint_st.errors import UserError
 from joint_st.evaluation.bootstrap import A_LOWER, B_LOWER, FEWEST, UNDECIDED, rate_interval
@@ -83,7 +84,7 @@ class ScoredUtterance:
     samples: str = ""
     """Hash of the audio's samples, of `Utterance.hash`; empty where it is not known."""
     hypothesis_words: list[dict] | None = None
-    """Words of the hypothesis: `word`, `start`, `end` (seconds), `confidence`, and whether it is `correct`; None where
+    """Words of the hypothesis (in scripts without spaces: characters): `word`, `start`, `end` (seconds), `confidence`, and whether it is `correct`; None where
     the evaluation has none, [] where the normaliser has changed them beyond recognition."""
     nbest: list[dict] | None = None
     """The likeliest texts, the best first, each a `text` with its `score`; None where the evaluation has none."""
@@ -126,8 +127,10 @@ class ScoredUtterance:
         }
 
     def with_details(self, hypothesis_words: list[dict], nbest: list[dict]) -> ScoredUtterance:
-        """Return the same with the words of the hypothesis, and mark which of them are correct."""
-        correct = [op.kind == EQUAL for op in self.ops if op.hypothesis is not None]
+        """Return the same with the words of the hypothesis (in scripts without spaces: its characters), and mark which of
+        them are correct."""
+        texts = ([word for word, _ in tokens_of(text)] for text in (self.reference, self.hypothesis))
+        correct = [op.kind == EQUAL for op in align_words(*texts) if op.hypothesis is not None]
         # The last frame may extend beyond the end of the audio.
         words = [
             word | {"end": round(min(word["end"], self.seconds), 6), "correct": right}
@@ -331,10 +334,12 @@ DIFFERENCE_COLUMNS = ("A %", "B %", "A - B", "95 %", "p", "lower")
 
 
 def difference_cells(row: dict, names: tuple[str, str] = ("A", "B")) -> tuple[str, ...]:
-    """Return the cells of a row with `wer_a`, `wer_b` and what `Difference.record` has; `names` of the two systems."""
+    """Return the cells of a row with the `metric`, the rates `wer_a`, `wer_b` or `cer_a`, `cer_b`, and what
+    `Difference.record` has; `names` of the two systems."""
+    metric = row["metric"]
     return (
-        percent(row["wer_a"]),
-        percent(row["wer_b"]),
+        percent(row[f"{metric}_a"]),
+        percent(row[f"{metric}_b"]),
         f"{100 * row['difference']:+.1f}",
         "-" if row["low"] is None else f"{100 * row['low']:+.1f} to {100 * row['high']:+.1f}",
         "<0.001" if row["p_value"] < 0.001 else f"{row['p_value']:.3f}",

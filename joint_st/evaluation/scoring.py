@@ -16,6 +16,7 @@ from rich.table import Table
 from joint_st.data.normalizers import Normalizer, normalizer
 from joint_st.errors import UserError
 from joint_st.evaluation.bootstrap import paired_difference
+from joint_st.evaluation.ranking import Metric, errors_and_length, metric_of
 from joint_st.evaluation.report import (
     DIFFERENCE_COLUMNS,
     about_few,
@@ -34,7 +35,7 @@ from joint_st.evaluation.transcript_files import (
     named,
     read_transcripts,
 )
-from joint_st.evaluation.wer import ALL, Errors, count_errors
+from joint_st.evaluation.wer import ALL, Errors, count_errors, total
 from joint_st.tables import escape
 
 SAMPLES = 10_000
@@ -82,7 +83,8 @@ def score_files(
     """Score the transcripts in files against those of a reference, print tables, and return their rows.
 
     rules: `Rules()` by default. `systems`: a row for each file, as of `joint_st.evaluation.report.make_rates`.
-    `differences`: a row for each pair of files, by the paired bootstrap on the same utterances. Rates are fractions.
+    `differences`: a row for each pair of files, by the paired bootstrap on the same utterances, of the character error
+    rate where most letters of the references are in scripts without spaces between words (`metric`). Rates are fractions.
     Files whose ids have nothing in common are matched by their audio (`match_by_audio`), unless `rules` name the key of
     the ids. Raises `UserError` where files cannot be read, where ids occur twice, are missing or have no reference,
     unless `rules` say what to do, where a file has no id of the reference, and where the references have no words.
@@ -121,7 +123,8 @@ def score_files(
         for system in systems
     ]
     pairs = list(itertools.combinations(range(len(systems)), 2))
-    differences = [_difference(systems[i], systems[k], str(normalize), samples) for i, k in pairs]
+    metric = metric_of(normalize(text) for text in references.values())
+    differences = [_difference(systems[i], systems[k], metric, str(normalize), samples) for i, k in pairs]
     found = {"systems": rows, "differences": differences}
     # Written first, so that nothing is lost if the table cannot be printed.
     if json_file:
@@ -165,18 +168,21 @@ def _score(
     return System(str(file.path), file, errors, len(missing), len(others))
 
 
-def _difference(a: System, b: System, normalizer_name: str, samples: int) -> dict:
-    errors = [np.array([one.word_errors for one in system.errors]) for system in (a, b)]
-    words = np.array([one.words for one in a.errors])
-    found = paired_difference(*errors, words, samples)
+def _difference(a: System, b: System, metric: Metric, normalizer_name: str, samples: int) -> dict:
+    counts = [np.array([errors_and_length(one, metric) for one in system.errors]).T for system in (a, b)]
+    found = paired_difference(counts[0][0], counts[1][0], counts[0][1], samples)
+    totals = total(a.errors), total(b.errors)
     return {
         "system_a": a.name,
         "system_b": b.name,
-        "wer_a": int(errors[0].sum()) / int(words.sum()),
-        "wer_b": int(errors[1].sum()) / int(words.sum()),
+        "metric": metric,
+        "wer_a": totals[0].wer,
+        "wer_b": totals[1].wer,
+        "cer_a": totals[0].cer,
+        "cer_b": totals[1].cer,
         **found.record(),
-        "utterances": len(words),
-        "words": int(words.sum()),
+        "utterances": len(a.errors),
+        "words": totals[0].words,
         "normalizer": normalizer_name,
     }
 
@@ -212,9 +218,10 @@ def make_score_table(title: str, labels: Sequence[str], systems: Sequence[System
 
 
 def make_difference_table(names: Sequence[tuple[str, str]], rows: Sequence[dict]) -> Table:
-    """Return the differences as a table for `rich.print`; rates in per cent. names: names of the systems of each
-    row."""
-    table = Table(title="paired bootstrap", title_justify="left", box=box.SIMPLE_HEAD, padding=0)
+    """Return the differences, all of one metric, as a table for `rich.print`; rates in per cent. names: names of the
+    systems of each row."""
+    metric = rows[0]["metric"].upper()
+    table = Table(title=f"paired bootstrap of {metric}", title_justify="left", box=box.SIMPLE_HEAD, padding=0)
     for name in ("A", "B"):
         table.add_column(name)
     for name in DIFFERENCE_COLUMNS:

@@ -31,7 +31,7 @@ from joint_st.decoding.recognise import common_buckets, recognise
 from joint_st.decoding.rescoring import Rescoring, RescoringWeights
 from joint_st.distributed.mesh import replicated
 from joint_st.errors import UserError
-from joint_st.evaluation.ranking import ranking_metric
+from joint_st.evaluation.ranking import errors_and_length, ranking_metric
 from joint_st.evaluation.wer import ALL, count_errors
 from joint_st.passes import PASSES
 from joint_st.runs.trained import Trained
@@ -198,7 +198,7 @@ class References:
         self._heard.add((name, index))
         said = self.datasets[name].normalizer(text)
         errors = count_errors(self._texts[name][index], said)[ALL]
-        return errors.word_errors if self._metric == "wer" else errors.character_errors
+        return errors_and_length(errors, self._metric)[0]
 
     def print_rate(self, errors: int, what: str) -> None:
         """Print the error rate of both heads together, over the utterances that could be read."""

@@ -20,7 +20,7 @@ from joint_st.data.sources import Corpus
 from joint_st.data.utterance import Entry, Utterance
 from joint_st.runs.trained import Trained
 from joint_st.word_times.aligner import Aligner
-from joint_st.word_times.spans import Aligned, Failed
+from joint_st.word_times.spans import Aligned, Failed, Span
 
 BARS = 240
 """Number of bars in the outline of the loudness."""
@@ -99,7 +99,15 @@ def words(result: Aligned | Failed) -> dict:
     """Return start and end (seconds) and confidence of each word of the reference, or why there are none."""
     if isinstance(result, Failed):
         return {"words": [], "unaligned": result.why}
-    spans = [[round(span.start, 3), round(span.end, 3), round(span.confidence, 3)] for span in result.words]
+    groups: list[list[Span]] = []
+    for span in result.words:
+        # The page has the words of a transcript as spaces separate them.
+        if span.joined and groups:
+            groups[-1].append(span)
+        else:
+            groups.append([span])
+    means = (float(np.mean([span.confidence for span in one])) for one in groups)
+    spans = [[round(x, 3) for x in (one[0].start, one[-1].end, mean)] for one, mean in zip(groups, means)]
     return {"words": spans, "head": result.head}
 
 

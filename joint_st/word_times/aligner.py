@@ -28,7 +28,7 @@ from joint_st.ops.forced_alignment import forced_alignment
 from joint_st.ops.masks import length_mask
 from joint_st.passes import FULL_CONTEXT, PASSES
 from joint_st.runs.trained import Trained
-from joint_st.word_times.spans import Aligned, CannotAlign, Failed, Frames, unit_spans, word_spans
+from joint_st.word_times.spans import Aligned, CannotAlign, Failed, Frames, divided, unit_spans, word_spans
 from joint_st.word_times.text import as_written, labels_of
 
 WINDOW_SECONDS = 40
@@ -329,10 +329,14 @@ class Aligner:
         if labels is None:
             return Failed(job.id, self._why_not(job, seconds, self._features.frames(len(heard.audio))))
         frames, log_prob = labels
-        words = word_spans(job.text.split(), self._spelling.words(job.text), frames, self._frame_s, seconds)
+        tokens, label, token = self._spelling.label_tokens(job.labels.tolist())
+        words = word_spans(tokens, token, divided(frames, label), self._frame_s, seconds)
+        spaced = not any(one.joined for one in tokens)
         if units is not None:
             symbols = [self._units.symbols[i] for i in job.units]
-            of_words = self._units.words(job.text, job.language)
+            # What stands between spaces is several tokens in a script without them; its units are given to the first.
+            first = np.append([n for n, one in enumerate(tokens) if not one.joined], -1).astype(np.int32)
+            of_words = first[self._units.words(job.text, job.language)]
             units = unit_spans(symbols, of_words, units[0], self._frame_s, seconds)
         return Aligned(
             id=job.id,
@@ -343,7 +347,7 @@ class Aligner:
             words=words,
             written=as_written(job.written, self._trained.normalizer, words),
             units=units,
-            true=heard.true,
+            true=heard.true if spaced else None,
         )
 
     def _why_not(self, job: AlignmentJob, seconds: float, frames: int) -> str:

@@ -9,6 +9,7 @@ import numpy as np
 from rich import box
 from rich.table import Table
 
+from joint_st.data.scripts import tokens_of
 from joint_st.passes import PASSES
 from joint_st.tables import escape
 from joint_st.word_times.spans import Aligned, Failed, Span, words_of_units
@@ -41,7 +42,7 @@ def make_rows(split: str, results: Iterable[Aligned | Failed]) -> list[dict]:
         found[one.head].append((one, one.words))
     for one in aligned:
         if one.units is not None and one.head in PASSES:
-            found[UNITS].append((one, words_of_units(one.text.split(), one.units)))
+            found[UNITS].append((one, words_of_units([token.text for token in tokens_of(one.text)], one.units)))
     if results and not aligned:
         found[""] = []
     return [

@@ -10,6 +10,8 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
+from joint_st.data.scripts import Token
+
 
 class Span(NamedTuple):
     """A word or a text unit, and when it is spoken."""
@@ -25,6 +27,8 @@ class Span(NamedTuple):
     """
     word: int
     """Number of the word in the text that it is or belongs to, from 0."""
+    joined: bool = False
+    """Whether no space stands between it and the span before it, as between the characters of a Chinese text."""
 
     def record(self) -> dict:
         """Return times and confidence for JSON."""
@@ -62,7 +66,7 @@ class Aligned:
     log_prob: float | None
     """Mean over frames of the log probability of the path; None for an alignment by embeddings."""
     words: tuple[Span, ...]
-    """Every word of `text`, in order."""
+    """Every word of `text`, in order; in scripts without spaces, every character (`joint_st.data.scripts.tokens_of`)."""
     written: tuple[Span, ...]
     """The words as the source writes them, with case and punctuation, if they can be matched with the normalised words,
     otherwise `words`; the field `word` is the number of the first normalised word of each."""
@@ -71,7 +75,7 @@ class Aligned:
     there are more units than frames can hold."""
     true: tuple[np.ndarray, np.ndarray] | None = None
     """True times in seconds at which each word of `text` begins and ends, [words] each; None where the source does not
-    have them."""
+    have them, and for a text in a script without spaces."""
 
     def record(self) -> dict:
         """Return `id`, `seconds`, `text`, `head`, `log_prob` (mean over frames), `words` and, where known, `units`.
@@ -115,13 +119,24 @@ class Frames(NamedTuple):
     """Probability of each label, float [U]."""
 
 
+def divided(frames: Frames, label: np.ndarray) -> Frames:
+    """Return the frames of parts of labels, float [P]: those of each label, divided evenly among its parts.
+
+    label: the label of each part, int [P], in order.
+    """
+    parts = np.bincount(label, minlength=len(frames.starts))[label]
+    done = np.arange(len(label)) - np.searchsorted(label, label)
+    starts, lengths = frames.starts[label], (frames.ends - frames.starts)[label]
+    return Frames(starts + lengths * (done / parts), starts + lengths * ((done + 1) / parts), frames.scores[label])
+
+
 def mean_posterior(scores: np.ndarray, frames: np.ndarray) -> float:
     """Return the mean over frames of the probabilities of a word's labels, [labels] each."""
     return float(np.average(scores, weights=frames))
 
 
 def word_spans(
-    words: Sequence[str],
+    words: Sequence[Token],
     word: np.ndarray,
     frames: Frames,
     frame_s: float,
@@ -136,13 +151,13 @@ def word_spans(
     probabilities of its labels and the number of frames of each.
     """
     spans = []
-    for n, text in enumerate(words):
+    for n, (text, joined) in enumerate(words):
         own = np.flatnonzero(word == n)
         if len(own):
             lengths = frames.ends[own] - frames.starts[own]
             start, end = frames.starts[own[0]] * frame_s, frames.ends[own[-1]] * frame_s
             sure = confidence(frames.scores[own], lengths)
-            spans.append(Span(text, *_within(start, end, seconds), sure, n))
+            spans.append(Span(text, *_within(start, end, seconds), sure, n, joined))
     return tuple(spans)
 
 

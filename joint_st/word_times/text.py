@@ -10,6 +10,7 @@ import numpy as np
 from joint_st import storage
 from joint_st.data.audio import audio_seconds, read_audio
 from joint_st.data.normalizers import Normalizer
+from joint_st.data.scripts import tokens_of
 from joint_st.data.tokenizers import UNKNOWN, Tokenizer
 from joint_st.data.utterance import Entry, Utterance
 from joint_st.errors import UserError
@@ -40,8 +41,8 @@ def as_written(text: str, normalizer: Normalizer, words: tuple[Span, ...]) -> tu
     words: one span for each word of the normalised text. A written word may stand for several normalised ones (`1984`),
     or for none, such as a dash, which then joins the word before it, or the word after it where it comes first.
     """
-    tokens = text.split()
-    meant = [normalizer(token).split() for token in tokens]
+    tokens = tokens_of(text)
+    meant = [[word.text for word in tokens_of(normalizer(token.text))] for token in tokens]
     if [word for some in meant for word in some] != [span.text for span in words]:
         return words
     spans, first, before = [], 0, ""
@@ -50,12 +51,14 @@ def as_written(text: str, normalizer: Normalizer, words: tuple[Span, ...]) -> tu
             group = words[first : first + len(some)]
             first += len(some)
             confidence = sum(span.confidence for span in group) / len(group)
-            spans.append(Span(before + token, group[0].start, group[-1].end, confidence, group[0].word))
+            ends = group[0].start, group[-1].end
+            spans.append(Span(before + token.text, *ends, confidence, group[0].word, token.joined and not before))
             before = ""
         elif spans:
-            spans[-1] = spans[-1]._replace(text=f"{spans[-1].text} {token}")
+            space = "" if token.joined else " "
+            spans[-1] = spans[-1]._replace(text=f"{spans[-1].text}{space}{token.text}")
         else:
-            before += f"{token} "
+            before += f"{token.text} "
     return tuple(spans)
 
 

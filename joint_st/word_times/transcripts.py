@@ -22,7 +22,7 @@ from joint_st.passes import FULL_CONTEXT
 from joint_st.runs.temperatures import Temperature, read_temperatures
 from joint_st.runs.trained import Trained, load_trained
 from joint_st.word_times.confidence import tempered, word_confidence
-from joint_st.word_times.spans import Frames, Span, word_spans
+from joint_st.word_times.spans import Frames, Span, divided, word_spans
 from joint_st.word_times.writers import Destination
 
 
@@ -42,7 +42,7 @@ class Transcript:
     language: str
     """BCP 47 tag without its region, if all training data of the run are in one language; empty otherwise."""
     words: tuple[Span, ...]
-    """Every word of `text`, in order."""
+    """Every word of `text`, in order; in scripts without spaces, every character (`joint_st.data.scripts.tokens_of`)."""
     alternatives: tuple[tuple[str, float], ...]
     """The likeliest texts with their scores, the best first; see `joint_st.decoding.timed.Alternative`."""
     temperature: float | None
@@ -72,7 +72,7 @@ class Transcript:
 
 
 class Words:
-    """Turns the labels of a decoder into words with times and confidences, and into texts."""
+    """Turns the labels of a decoder into words (in scripts without spaces: characters) with times and confidences, and into texts."""
 
     def __init__(self, symbols: Symbols, frame_seconds: float):
         self._spelling = Spelling(symbols.labels)
@@ -84,9 +84,9 @@ class Words:
 
     def spans(self, found: TimedLabels, seconds: float, temperature: float = 1.0) -> tuple[Span, ...]:
         """Return the words of the best hypothesis in audio of so many seconds."""
-        words, owners = self._spelling.label_words(found.labels.tolist())
-        frames = Frames(found.starts, found.ends, found.peaks)
-        spans = word_spans(words, owners, frames, self._frame_s, seconds, word_confidence)
+        tokens, label, token = self._spelling.label_tokens(found.labels.tolist())
+        frames = divided(Frames(found.starts, found.ends, found.peaks), label)
+        spans = word_spans(tokens, token, frames, self._frame_s, seconds, word_confidence)
         return tuple(span._replace(confidence=float(tempered(span.confidence, temperature))) for span in spans)
 
     def alternatives(self, found: TimedLabels) -> tuple[tuple[str, float], ...]:

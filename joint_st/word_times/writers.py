@@ -10,6 +10,7 @@ import html
 import json
 import os
 import sys
+import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -104,7 +105,7 @@ def _quoted(text: str) -> str:
 
 
 LINE = 42
-"""Most characters of a subtitle, which is one line."""
+"""Most characters of a subtitle, which is one line; those that are twice as wide, such as Chinese, count twice."""
 SECONDS = 6.0
 """Most seconds that a subtitle is shown, unless a single word takes longer."""
 PAUSE = 1.0
@@ -127,9 +128,9 @@ def vtt(one: TimedText) -> str:
         until, end, timed = _clock(cue[0].start, "."), _clock(_end(cue), "."), []
         for span in cue:
             stamp, word = _clock(span.start, "."), html.escape(span.text, quote=False)
-            timed.append(f"<{stamp}>{word}" if until < stamp < end else word)
+            timed.append(span._replace(text=f"<{stamp}>{word}" if until < stamp < end else word))
             until = max(until, stamp)
-        parts.append(f"{_clock(cue[0].start, '.')} --> {end}\n{' '.join(timed)}\n")
+        parts.append(f"{_clock(cue[0].start, '.')} --> {end}\n{_line(timed)}\n")
     return "\n".join(parts)
 
 
@@ -138,7 +139,7 @@ def cues(words: Sequence[Span]) -> Iterator[list[Span]]:
     cue: list[Span] = []
     for word in words:
         if cue:
-            too_long = len(_line([*cue, word])) > LINE or word.end - cue[0].start > SECONDS
+            too_long = _width(_line([*cue, word])) > LINE or word.end - cue[0].start > SECONDS
             if too_long or word.start - cue[-1].end >= PAUSE:
                 yield cue
                 cue = []
@@ -153,7 +154,12 @@ def _end(cue: Sequence[Span]) -> float:
 
 
 def _line(cue: Sequence[Span]) -> str:
-    return " ".join(span.text for span in cue)
+    return "".join(span.text if span.joined or not n else f" {span.text}" for n, span in enumerate(cue))
+
+
+def _width(line: str) -> int:
+    """Return the width of a line in characters of the Latin script."""
+    return sum(2 if unicodedata.east_asian_width(character) in "WF" else 1 for character in line)
 
 
 def _clock(seconds: float, point: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import json
 import os
 import shutil
@@ -11,6 +12,7 @@ from collections import Counter
 import numpy as np
 import pytest
 import soundfile
+from rich.console import Console
 
 from joint_st.cli import main
 from joint_st.config import ManifestSource, load, override, save
@@ -19,6 +21,7 @@ from joint_st.decoding.decoders import Greedy
 from joint_st.errors import UserError
 from joint_st.evaluation import compare
 from joint_st.evaluation.bootstrap import paired_difference
+from joint_st.evaluation.compare import make_comparison_table
 from joint_st.evaluation.evaluate import evaluate_run
 from joint_st.evaluation.origin import SUFFIX
 from joint_st.evaluation.report import score, write_utterances
@@ -102,10 +105,44 @@ def test_the_rows_are_those_of_the_paired_bootstrap(runs, tmp_path, capsys):
         assert row["difference"] == pytest.approx(expected.difference)
         assert (row["low"], row["high"]) == pytest.approx((expected.low, expected.high), abs=0.01)
         assert row["p_value"] == pytest.approx(expected.p_value, abs=0.01)
-        assert row["verdict"] == "a_lower"
+        assert (row["verdict"], row["metric"]) == ("a_lower", "wer")
         assert (row["words"], row["utterances"]) == (sum(words), sum(map(bool, words)))
         assert (row["run_a"], row["step_b"], row["decoder"]) == (str(runs[0]), 24, "greedy")
     assert "a_lower" not in (printed := capsys.readouterr().out) and "A - B" in printed
+
+
+def test_texts_without_spaces_are_compared_by_their_characters(runs, tmp_path, capsys):
+    references = ["\u4eca\u5929\u5929\u6c14\u5f88\u597d", "\u6211\u4eec\u53bb\u516c\u56ed"] * 20
+    good, bad = ([text[:-wrong] + "\u9519" * wrong for text in references] for wrong in (1, 3))
+    write(runs[0], references, good)
+    write(runs[1], references, bad)
+    table = tmp_path / "table.json"
+    assert main(["compare", *map(str, runs), *STEP, "--json", str(table)]) == 0
+    for row in json.loads(table.read_text()):
+        assert (row["metric"], row["wer_a"], row["wer_b"]) == ("cer", 1, 1)
+        assert (row["cer_a"], row["cer_b"]) == pytest.approx((2 / 11, 6 / 11))
+        assert row["difference"] == pytest.approx(-4 / 11) and row["verdict"] == "a_lower"
+    said = " ".join(capsys.readouterr().out.split())
+    assert "decoder greedy, rate CER split head A % B %" in said and "full_context 18.2 54.5 -36.4" in said
+
+
+def test_splits_of_which_rates_differ_name_the_rate_of_each_row(runs):
+    row = {
+        "head": "streaming",
+        "decoder": "greedy",
+        "subset": "all",
+        "utterances": 30,
+        "words": 90,
+        "wer_a": 0.1,
+        "wer_b": 0.2,
+    }
+    row |= {"cer_a": 0.3, "cer_b": 0.4, "difference": -0.1, "low": -0.2, "high": 0.0, "p_value": 0.5}
+    rows = [row | {"split": name, "metric": name, "verdict": "undecided"} for name in ("wer", "cer")]
+    console = Console(width=100, file=io.StringIO())
+    console.print(make_comparison_table(rows, "a", "b"))
+    lines = [line.split() for line in console.file.getvalue().splitlines()]
+    assert ["wer", "streaming", "WER", "10.0", "20.0"] in [line[:5] for line in lines]
+    assert ["cer", "streaming", "CER", "30.0", "40.0"] in [line[:5] for line in lines]
 
 
 def test_verdicts_go_both_ways_or_neither(runs, tmp_path):

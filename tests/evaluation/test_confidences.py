@@ -16,6 +16,7 @@ from PIL import Image
 from joint_st.cli import main
 from joint_st.cli.options import read_sources
 from joint_st.data.normalizers import normalizer
+from joint_st.data.scripts import tokens_of
 from joint_st.evaluation import evaluate
 from joint_st.evaluation.calibration import expected_calibration_error, first_half
 from joint_st.evaluation.confidences import (
@@ -134,6 +135,20 @@ def test_words_are_those_of_the_normalised_text():
     odd = Heard("1,9 84", (Span("1,9", 0, 1, 0.5, 0), Span("84", 1, 2, 0.5, 1)), ())
     text, details = odd.normalised(lambda text: text.replace(" ", ""))
     assert text == "1,984" and details["hypothesis_words"] == []
+
+
+def test_words_of_a_script_without_spaces_are_characters():
+    said = "\u4eca\u5929 \u597d\u3002"
+    spans = tuple(Span(text, k, k + 1, 0.9, k, joined) for k, (text, joined) in enumerate(tokens_of(said)))
+    text, details = Heard(said, spans, ()).normalised(normalizer("basic"))
+    [one] = score(["u"], ["\u6628\u5929 \u597d"], [text], [2.5], split="dev", head="streaming")
+    words = one.with_details(**details).hypothesis_words
+    assert [(word["word"], word["correct"]) for word in words] == [
+        ("\u4eca", False),
+        ("\u5929", True),
+        ("\u597d", True),
+    ]
+    assert one.ops[0].kind == "substitute" and [word["end"] for word in words] == [1, 2, 2.5]
 
 
 @pytest.fixture

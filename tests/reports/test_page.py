@@ -12,12 +12,14 @@ import numpy as np
 import pytest
 import soundfile
 
+from joint_st.data.scripts import tokens_of
 from joint_st.losses.base import Column
 from joint_st.reports.charts import MOST_POINTS, layer_charts, training_charts
 from joint_st.reports.page import make_page
 from joint_st.reports.report import add_samples, choose, utterance_facts
-from joint_st.reports.samples import layer_maps, sound
+from joint_st.reports.samples import layer_maps, sound, words
 from joint_st.training.asr import COLUMNS
+from joint_st.word_times.spans import Aligned, Span
 from tests.reports.sample import HOSTILE, RATE, content, example, sample, scored
 
 
@@ -144,6 +146,14 @@ def test_layer_curves_leave_out_what_is_not_known():
     assert charts[0]["labels"] == ["encoders", "streaming 1"]
     assert charts[0]["series"][3]["points"] == [[0, 0.5]]
     assert charts[1]["series"][0]["points"] == [[0, 25.0], [1, 25.0]]
+
+
+def test_words_of_a_sample_are_what_stands_between_spaces():
+    spans = tuple(
+        Span(text, k, k + 0.5, 0.2 * k, k, joined) for k, (text, joined) in enumerate(tokens_of("\u4f60\u597d ok"))
+    )
+    found = words(Aligned("x", 3.0, "\u4f60\u597d ok", "streaming", -0.1, spans, spans))
+    assert found == {"words": [[0, 1.5, 0.1], [2, 2.5, 0.4]], "head": "streaming"}
 
 
 def test_sound_is_lossless():

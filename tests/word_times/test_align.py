@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import re
 import shutil
 
 import jax
@@ -15,6 +16,7 @@ from flax import nnx
 
 from joint_st.cli import main
 from joint_st.config import TfdsSource, UnitsConfig, override
+from joint_st.data import scripts
 from joint_st.data.normalizers import normalizer
 from joint_st.data.sources import open_source
 from joint_st.data.text_units import make_units
@@ -27,6 +29,7 @@ from joint_st.word_times.aligner import Aligner
 from joint_st.word_times.boundaries import make_rows, make_times_table
 from joint_st.word_times.spans import Aligned, Failed
 from joint_st.word_times.text import OnePair
+from joint_st.word_times.writers import srt
 from tests.ops.forced_alignment_reference import log_softmax, viterbi
 
 
@@ -197,6 +200,19 @@ def test_units_come_from_their_own_head_and_long_audio_is_heard_in_windows(model
     count = len(whole.words)
     assert [(row["head"], row["words"]) for row in rows] == [("streaming", count), ("units", count)]
     assert all(row["boundary_ms"] is None for row in rows)
+
+    # As text of a script without spaces, it has times of each character; a unit belongs to the first of its stretch.
+    with monkeypatch.context() as patch:
+        patch.setattr(scripts, "_UNSPACED", re.compile("[a-z]"))
+        [spelled] = Aligner(joint, "streaming")(corpus)
+        assert [row["words"] for row in make_rows("one", [spelled])] == [len(spelled.words), count]
+    assert [span.text for span in spelled.words] == [*whole.text.replace(" ", "")]
+    first = [n for n, span in enumerate(spelled.words) if not span.joined]
+    last = [n - 1 for n in [*first[1:], len(spelled.words)]]
+    starts, ends = ([getattr(spelled.words[n], name) for n in own] for own, name in ((first, "start"), (last, "end")))
+    assert (starts, ends) == ([span.start for span in whole.words], [span.end for span in whole.words])
+    assert [unit.word for unit in spelled.units] == [first[unit.word] for unit in whole.units]
+    assert srt(spelled).splitlines()[2] == srt(whole).splitlines()[2]
 
     # Two causal layers of 16 frames' left context see 1.5 s with their convolutions and the front end.
     monkeypatch.setattr(aligner, "CONTEXT_SECONDS", 1.6)

@@ -118,7 +118,7 @@ def test_a_word_without_units_is_not_lost(joint, spoken):
     [found] = EmbeddingAligner(some, 1)(OnePair(spoken / line["audio_filepath"], line["text"]))
     assert [word.text for word in found.words] == found.text.split()
     *_, before, last = found.words
-    assert last == (found.text.split()[-1], before.end, before.end, 0.0, len(found.words) - 1)
+    assert last == Span(found.text.split()[-1], before.end, before.end, 0.0, len(found.words) - 1)
 
 
 def test_words_without_spans_stand_where_the_word_before_them_ends():

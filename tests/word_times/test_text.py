@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 
 from joint_st.data.normalizers import normalizer
+from joint_st.data.scripts import tokens_of
 from joint_st.data.text_units.units import Spelling
 from joint_st.data.tokenizers import Characters
 from joint_st.errors import UserError
-from joint_st.word_times.spans import CannotAlign, Frames, Span, unit_spans, word_spans, words_of_units
+from joint_st.word_times.spans import CannotAlign, Frames, Span, divided, unit_spans, word_spans, words_of_units
 from joint_st.word_times.text import as_written, labels_of, read_text
 
 ENGLISH = normalizer("english")
@@ -50,6 +51,24 @@ def test_words_as_they_are_written(written, expected):
     assert [(s.text, s.start, s.end, s.word) for s in found] == expected
 
 
+def test_characters_of_a_script_without_spaces_as_they_are_written():
+    basic, written = normalizer("basic"), "\u4f60\u597d\uff0c\u300c\u5317\u4eac\u300d GPT\u5f88\u597d\u3002"
+    normalised = tokens_of(basic(written))
+    words = tuple(Span(text, k, k + 0.5, 0.1 * k, k, joined) for k, (text, joined) in enumerate(normalised))
+    found = as_written(written, basic, words)
+    assert [
+        span.text for span in found
+    ] == "\u4f60 \u597d\uff0c \u300c\u5317 \u4eac\u300d GPT \u5f88 \u597d\u3002".split()
+    assert [span.joined for span in found] == [False, True, True, True, False, True, True]
+    assert [(span.start, span.word) for span in found] == [(k, k) for k in range(7)]
+
+
+def test_labels_divide_their_frames_among_their_parts():
+    frames = Frames(np.array([2, 8]), np.array([8, 9]), np.array([0.5, 0.25]))
+    starts, ends, scores = divided(frames, np.array([0, 0, 0, 1]))
+    assert (starts.tolist(), ends.tolist()) == ([2, 4, 6, 8], [4, 6, 8, 9]) and scores.tolist() == [0.5] * 3 + [0.25]
+
+
 def test_words_that_the_normaliser_mixes_up_stay_normalised():
     words = spans(["one", "thousand", "two"])
     assert as_written("1 002", ENGLISH, words) == words
@@ -61,7 +80,7 @@ def test_words_and_units_take_the_frames_of_their_labels():
     frames = Frames(
         np.array([2, 4, 6, 7, 10, 11]), np.array([3, 6, 7, 8, 11, 12]), np.array([0.9, 0.3, 0.5, 0.4, 0.8, 0.6])
     )
-    he, cue = word_spans(text.split(), word, frames, 0.04, 0.465)
+    he, cue = word_spans(tokens_of(text), word, frames, 0.04, 0.465)
     assert [he.start, he.end, he.confidence] == pytest.approx([0.08, 0.24, 0.5])
     assert [cue.start, cue.end, cue.confidence] == pytest.approx([0.28, 0.465, 0.6]), "it ends with the audio"
     units = unit_spans(list(text), word, frames, 0.04, 0.465)

@@ -8,6 +8,7 @@ import json
 import re
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import jax
 import numpy as np
@@ -15,6 +16,7 @@ import pytest
 import soundfile
 
 from joint_st.cli import main
+from joint_st.data.tokenizers import Characters
 from joint_st.decoding import transcribe
 from joint_st.decoding.timed import Alternative, TimedLabels
 from joint_st.heads.model import model_structure
@@ -23,7 +25,9 @@ from joint_st.runs.directory import RunDirectory
 from joint_st.runs.temperatures import Temperature, read_temperatures, store_temperatures
 from joint_st.runs.trained import load_trained
 from joint_st.word_times import transcripts
+from joint_st.word_times.spans import Span
 from joint_st.word_times.transcripts import Words, ids_of
+from joint_st.word_times.writers import ctm, cues, srt, vtt
 from tests.ops.forced_alignment_reference import log_softmax, viterbi
 
 
@@ -268,6 +272,37 @@ def test_two_files_with_one_output_are_refused_before_any_is_decoded(run, files,
 def test_files_of_one_name_have_their_paths_as_ids(tmp_path):
     one, two, three = tmp_path / "a/x.wav", tmp_path / "b/x.flac", tmp_path / "y.wav"
     assert ids_of([one, two, three, three]) == {one: str(one), two: str(two), three: "y"}
+
+
+def test_a_text_without_spaces_has_times_confidences_and_subtitles_by_character():
+    letters = "".join(chr(0x4E00 + n) for n in range(100))
+    tokenizer, text = Characters(" " + letters), letters * 3
+    labels = tokenizer.encode(text)
+    starts = 5 * np.arange(len(labels))
+    # Three characters a second, and a silence of two seconds after 150 of them.
+    starts[150:] += 30
+    found = TimedLabels(labels, starts, starts + 3, np.full(len(labels), 0.9), ())
+    words = Words(SimpleNamespace(labels=tokenizer), 1 / 15)
+    spans = words.spans(found, 110.0)
+    assert [span.text for span in spans] == [*text] and [span.joined for span in spans] == [False] + [True] * 299
+    assert [span.confidence for span in spans] == pytest.approx([0.9] * 300)
+    assert [span.start for span in spans] == pytest.approx(starts / 15)
+    found = list(cues(spans))
+    assert [span for cue in found for span in cue] == list(spans) and found[8][0].word < 150
+    assert max(len(cue) for cue in found) == 18 and max(cue[-1].end - cue[0].start for cue in found) <= 6
+    assert {cue[0].word for cue in found} >= {0, 18, 150}
+    one = SimpleNamespace(id="x", written=spans, words=spans)
+    lines = srt(one).splitlines()[2::4]
+    assert "".join(lines) == text
+    shown = [re.sub("<[^>]*>", "", line) for line in vtt(one).splitlines()[3::3]]
+    assert shown == lines
+    assert [line.split()[4] for line in ctm(one).splitlines()] == [*text]
+
+
+def test_subtitles_of_fast_speech_are_short_too():
+    """21 Chinese characters are as wide as 42 Latin ones."""
+    spans = [Span(chr(0x4E00 + n), 0.05 * n, 0.05 * n + 0.04, 1.0, n, n > 0) for n in range(100)]
+    assert [len(cue) for cue in cues(spans)] == [21, 21, 21, 21, 16]
 
 
 def test_hypotheses_of_one_text_are_listed_once(model):

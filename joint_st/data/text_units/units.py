@@ -9,6 +9,7 @@ from typing import Protocol
 
 import numpy as np
 
+from joint_st.data.scripts import Token, token_bounds, tokens_of
 from joint_st.data.tokenizers import UNKNOWN_MARK, WORD, Characters, Tokenizer, Wordpieces
 
 PADDING = 0
@@ -101,28 +102,24 @@ class Spelling:
             word = np.cumsum(begins) - 1
         return np.where(boundary, -1, np.minimum(word, len(text.split()) - 1)).astype(np.int32)
 
-    def label_words(self, labels: Iterable[int]) -> tuple[list[str], np.ndarray]:
-        """Return the words of the text that labels [U] spell, and the word of each label, int32 [U].
+    def label_tokens(self, labels: Iterable[int]) -> tuple[list[Token], np.ndarray, np.ndarray]:
+        """Return the tokens of the text that labels [U] spell, and of which parts of labels they consist: the label and the
+        token of each part, int32 [P] each, in order.
 
-        The words are those of `tokenizer.decode(labels).split()`; a label that spells a boundary alone has -1, and one
-        that reaches over a boundary counts for the word it begins in.
+        The tokens are `tokens_of(tokenizer.decode(labels))`. A label has a part in each token that it helps to spell: a
+        wordpiece of two Chinese characters in two, one that spells a boundary alone in none.
         """
         unknown = UNKNOWN_MARK if isinstance(self.tokenizer, Characters) else f" {UNKNOWN_MARK} "
-        words: list[str] = []
-        owners, inside = [], False
-        for label in labels:
-            owner = -1
-            for character in unknown if label == UNKNOWN else self.symbols[label]:
-                if character.isspace():
-                    inside = False
-                    continue
-                if not inside:
-                    words.append("")
-                    inside = True
-                words[-1] += character
-                owner = len(words) - 1 if owner < 0 else owner
-            owners.append(owner)
-        return words, np.array(owners, np.int32)
+        spelled = [unknown if label == UNKNOWN else self.symbols[label] for label in labels]
+        text = "".join(spelled)
+        label_of = [label for label, one in enumerate(spelled) for _ in one]
+        parts = [
+            (label, token)
+            for token, (start, end) in enumerate(token_bounds(text))
+            for label in dict.fromkeys(label_of[start:end])
+        ]
+        label, token = np.array(parts, np.int32).reshape(-1, 2).T
+        return tokens_of(text), label, token
 
     def refusal(self, language: str) -> str:
         """Return an empty text: any language can be spelled."""

@@ -44,13 +44,25 @@ def test_words_of_any_labels_are_those_of_their_text(kind):
     rng = np.random.default_rng(0)
     for count in [0, 1, 2, *rng.integers(3, 30, 100)]:
         labels = rng.integers(1, units.size, count)
-        words, owners = units.label_words(labels.tolist())
-        assert words == units.tokenizer.decode(labels.tolist()).split()
-        assert owners.dtype == np.int32 and len(owners) == count
-        assert all(a <= b for a, b in zip(owners[owners >= 0], owners[owners >= 0][1:]))
-        for n, word in enumerate(words):
-            own = units.tokenizer.decode(labels[owners == n].tolist())
-            assert word == own.replace(" ", "")
+        tokens, label, token = units.label_tokens(labels.tolist())
+        assert [one.text for one in tokens] == units.tokenizer.decode(labels.tolist()).split()
+        assert not any(one.joined for one in tokens)
+        assert label.dtype == token.dtype == np.int32 and (np.diff(label) >= 0).all() and (np.diff(token) >= 0).all()
+        assert set(token) == set(range(len(tokens)))
+        for n, one in enumerate(tokens):
+            assert one.text == units.tokenizer.decode(labels[label[token == n]].tolist()).replace(" ", "")
+
+
+def test_a_wordpiece_of_several_characters_without_spaces_has_a_part_in_each():
+    texts = ["\u5317\u4eac\u5f88\u597d", "\u5317\u4eac\u5929\u6c14"] * 20
+    units = make_units(UnitsConfig(kind="sentencepiece", vocabulary_size=10), ((text, "") for text in texts))
+    labels = units.encode(f"{texts[1]} {texts[0]}")
+    assert units.symbols[labels[0]] == f" {texts[1]}"
+    tokens, label, token = units.label_tokens(labels.tolist())
+    assert [one.text for one in tokens] == [*texts[1], *texts[0]]
+    assert [one.joined for one in tokens] == [False, True, True, True] * 2
+    # The boundary before the second sentence is a label of its own.
+    assert label.tolist() == [0, 0, 0, 0, 2, 3, 4, 5] and token.tolist() == list(range(8))
 
 
 def test_too_many_wordpieces_are_a_mistake_in_the_units():

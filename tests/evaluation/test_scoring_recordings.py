@@ -1,0 +1,81 @@
+"""`joint-st score` of whole recordings, whose words are placed by their times: STM and CTM."""
+
+from __future__ import annotations
+
+import pytest
+
+from joint_st.cli import main
+from tests.evaluation.test_scoring import run
+
+
+@pytest.mark.parametrize("ignore", ["IGNORE_TIME_SEGMENT_IN_SCORING", "<o,,unknown> ignore_time_segment_in_scoring"])
+def test_an_stm_is_scored_by_the_middles_of_words(ignore, tmp_path):
+    ref, hyp = tmp_path / "ref.stm", tmp_path / "hyp.ctm"
+    ref.write_text(
+        ";; comment\n"
+        "talk 1 eva 0.00 2.00 <o,f0,female> we said no\n"
+        "talk 1 bob 2.00 4.00 <o,f0,male> anna came\n"
+        f"talk 1 music 4.00 6.00 {ignore}\n"
+        "call A eva 0.00 3.00 one two\n"
+        "call B bob 0.00 3.00 three\n"
+        "call B bob 3.00 5.00\n"
+    )
+    hyp.write_text(
+        "talk 1 0.1 0.3 we\n"
+        "talk 1 1.8 0.6 anna\n"  # its middle, 2.1, is bob's
+        "talk 1 1.0 0.4 said 0.7\n"
+        "talk 1 4.5 0.2 la\n"  # ignored
+        "talk 1 7.0 0.2 la\n"  # ignored is the nearest
+        "call A 2.0 0.5 two\n"
+        "call A 1.0 0.5 one\n"
+        "call B 1.0 0.5 free\n"
+        "call B 5.5 0.1 uh\n"  # nearest to the segment in which nothing is said
+    )
+    [row] = run(ref, hyp, tmp_path=tmp_path)["systems"]
+    counts = [row[key] for key in ("deletions", "substitutions", "insertions", "words", "utterances")]
+    assert counts == [2, 1, 1, 8, 5], "no, came; three; uh"
+    hyp.write_text("talk 1 0.1 0.3 we\n")
+    assert main(["score", str(ref), str(hyp)]) == 2
+    [row] = run(ref, hyp, "--missing-as-empty", tmp_path=tmp_path)["systems"]
+    assert (row["deletions"], row["missing"]) == (7, 3)
+
+
+def test_a_recording_and_a_channel_of_another_one_do_not_get_one_name(tmp_path, capsys):
+    ref, hyp = tmp_path / "ref.ctm", tmp_path / "hyp.ctm"
+    ref.write_text("r-A 1 0 1 x\nr A 0 1 y\nr B 0 1 z\n")
+    assert main(["score", str(ref), str(ref)]) == 2
+    error = capsys.readouterr().err
+    assert f"{ref}: r, channel A (line 2) and r-A, channel 1 (line 1) would have the same name, r-A; rename" in error
+    assert error.count("\n") == 1
+    ref.write_text("r-a 1 0 1 x\nr A 0 1 y\nr B 0 1 z\n")
+    hyp.write_text("r-a 1 0 1 x\nr A 0 1 y\nr B 0 1 w\n")
+    [row] = run(ref, hyp, tmp_path=tmp_path)["systems"]
+    assert (row["utterances"], row["substitutions"]) == (3, 1)
+
+
+def test_segments_that_differ_by_milliseconds_are_two(tmp_path):
+    ref, hyp = tmp_path / "ref.stm", tmp_path / "hyp.ctm"
+    ref.write_text("talk 1 eva 0.000 1.001 one two\ntalk 1 bob 0.002 1.004 three\n")
+    hyp.write_text("talk 1 0.1 0.1 one\n")
+    [row] = run(ref, hyp, tmp_path=tmp_path)["systems"]
+    assert [row[name] for name in ("deletions", "words", "utterances")] == [2, 3, 2]
+
+
+def test_a_channel_that_one_file_alone_has_leaves_the_names_of_the_others(tmp_path, capsys):
+    two, one = tmp_path / "two.stm", tmp_path / "one.stm"
+    two.write_text("call A eva 0 1 one two\ncall B bob 0 1\n")
+    one.write_text("call A eva 0 1 one two\n")
+    left, both = tmp_path / "left.ctm", tmp_path / "both.ctm"
+    left.write_text("call A 0.1 0.2 one\ncall A 0.5 0.2 two\n")
+    both.write_text(left.read_text() + "call B 0.5 0.2 uh\n")
+    for ref, hyp, flag, counts in (
+        (two, left, "--missing-as-empty", [0, 1, 0]),
+        (one, both, "--ignore-others", [0, 0, 1]),
+    ):
+        assert main(["score", str(ref), str(hyp)]) == 2
+        assert "1 id (call-B" in capsys.readouterr().err
+        [row] = run(ref, hyp, flag, tmp_path=tmp_path)["systems"]
+        assert [row["wer"], row["missing"], row["others"]] == counts
+    (tmp_path / "other.ctm").write_text(left.read_text().replace(" A ", " 1 "))
+    [row] = run(one, tmp_path / "other.ctm", tmp_path=tmp_path)["systems"]
+    assert row["wer"] == 0, "where both have one channel, its name does not matter"

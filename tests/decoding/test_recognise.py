@@ -61,7 +61,7 @@ def alone(model, forward, audio: np.ndarray, decoders: tuple[str, ...]) -> dict[
             else:
                 symbols, _ = beam_of_prefixes(logits, 4, 3)[0]
             written = ("", "\u2047", *model.tokenizer.characters)
-            texts[decoder][name] = "".join(written[symbol] for symbol in symbols)
+            texts[decoder][name] = " ".join("".join(written[symbol] for symbol in symbols).split())
     return texts
 
 

@@ -8,7 +8,7 @@ import pytest
 import soundfile
 
 from joint_st.cli import main
-from joint_st.config import Config, DataConfig, ManifestSource, TextSource, TokenizerConfig, UnitsConfig
+from joint_st.config import Config, DataConfig, ManifestSource, TextSource, TokenizerConfig, UnitsConfig, override
 from joint_st.data.inspection import decode_all, inspect
 from joint_st.data.tokenizers import Characters, make_tokenizer
 
@@ -42,6 +42,11 @@ def test_counts_hours_drops_and_padding(data):
     assert density.strip() == (
         "5.3 labels per second; CTC needs at least 24% of the frames of 40 ms for them, and 28% in one utterance of a hundred"
     )
+    # In frames of 160 ms, 7 of 7 and 10 of 13.
+    features = {"model.features.window_ms": 50.0, "model.features.hop_ms": 40.0}
+    dense = list(inspect(override(Config(data=data), features)))[3]
+    assert "at least 88% of the frames of 160 ms" in dense
+    assert dense.endswith("; shorter frames (model.features.hop_ms) or wordpieces leave it more choice")
     assert "2 × 2 s" in plan and "1 steps per epoch, 25.0% padding" in plan
     assert test.startswith("test.same: 4 utterances")
     assert warning.startswith("warning: data.text: nothing trains on it; set data.text_batch_size, and losses.recon")

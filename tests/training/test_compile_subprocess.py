@@ -105,8 +105,8 @@ def test_leaving_ends_the_process_and_the_wait(steps):
 
 @pytest.mark.slow
 def test_what_was_compiled_in_a_subprocess_is_found(steps, cache, caplog):
-    steps = steps._replace(buckets={"paired": SPEECH}, text_buckets=None)
     shape = Shape(0, None)
+    steps = steps._replace(buckets={"paired": SPEECH}, text_buckets=None, shapes=(shape,))
     mesh = make_mesh(steps.config.parallel)
     with CompileSubprocess(steps) as process, jax.set_mesh(mesh):
         step = make_train_step(steps.config, steps.sizes, mesh)

@@ -1,7 +1,7 @@
 """Products with weights whose operands are rounded to bfloat16, and whose sums are float32.
 
-This is how a TPU multiplies float32 numbers by default. A CPU with AMX does so several times as fast as in float32, while
-activations that are bfloat16 themselves would make everything else slower there.
+This is how a TPU multiplies float32 numbers by default. A CPU with AMX does so several times as fast as in float32, and one
+with AVX-512 BF16 about twice as fast, while activations that are bfloat16 themselves would make everything else slower.
 """
 
 from __future__ import annotations

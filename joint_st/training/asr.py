@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import jax
@@ -13,7 +13,7 @@ import numpy as np
 from joint_st import storage
 from joint_st.analysis.layers import LayerAnalysis
 from joint_st.config import Config, check_devices
-from joint_st.data.batch import Batch
+from joint_st.data.batch import Batch, Shape
 from joint_st.data.normalizers import normalizer
 from joint_st.data.tokenizers import load_tokenizer
 from joint_st.decoding.decoders import Beam, Greedy
@@ -112,7 +112,7 @@ def train_asr(config: Config, workdir: Path, profile: range | None = None) -> No
     began = time.perf_counter()
     fields = "data.train, data.dev, data.text"
     run, mesh, data = open_training(config, workdir, check_devices, open_data, fields)
-    sizes, last = data.symbols.sizes, config.training.steps
+    sizes, last, shapes = data.symbols.sizes, config.training.steps, data.shapes(config.training.steps)
     if data.dev and not data.dev.words.any():
         # Known before anything is compiled, and otherwise said when the first steps are evaluated, and lost.
         raise UserError("data.dev: its transcripts have no words, so there is no error rate; correct its sources")
@@ -121,7 +121,7 @@ def train_asr(config: Config, workdir: Path, profile: range | None = None) -> No
 
     with (
         open_session(config, run, mesh, metric) as session,
-        compile_in_subprocess(_steps_left(config, data, session.checkpoints.latest() or 0)) as subprocess,
+        compile_in_subprocess(_steps_left(config, data, shapes, session.checkpoints.latest() or 0)) as subprocess,
     ):
         begun, programs = open_state(config, data.symbols, mesh, session.checkpoints), session.programs
         state, start = begun.state, int(begun.state.step)
@@ -142,7 +142,7 @@ def train_asr(config: Config, workdir: Path, profile: range | None = None) -> No
                 programs.wait()
                 compiled = "; what text needs is compiled meanwhile"
             step = make_train_step(config, sizes, mesh, confusions=data.confusions)
-            programs.add(step, state, data.buckets, *before, shapes=data.shapes(last))
+            programs.add(step, state, data.buckets, *before, shapes=shapes)
             if not compiled:
                 programs.wait()
                 compiled = f", {len(programs)} shapes"
@@ -262,11 +262,10 @@ def make_evaluation(
     return evaluate
 
 
-def _steps_left(config: Config, data: TrainingData, done: int) -> Steps | None:
-    """Return the kinds of steps after `done`, for the subprocess that compiles them."""
+def _steps_left(config: Config, data: TrainingData, shapes: Sequence[Shape], done: int) -> Steps | None:
+    """Return the kinds of steps after `done`, for the subprocess that compiles them; those with all parts have `shapes`."""
     if done >= config.training.steps:
         return None
     text = data.text_buckets if done < data.text_first else None
     speech = data.speech_buckets if done < data.text_from else None
-    shapes = data.shapes(config.training.steps)
     return Steps(config, data.symbols.sizes, data.buckets, text, shapes, speech, data.confusions)

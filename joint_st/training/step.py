@@ -81,7 +81,8 @@ def joint_optimizer(config: Config) -> optax.GradientTransformation:
     training = config.training
     first, later = training.text_first_steps, training.text_from_step
     changes = tuple(step for step in (first, later) if step)
-    return make_optimizer(config.optimizer, training.steps, first, output_layers(config), changes)
+    rounded = config.model.products == "rounded"
+    return make_optimizer(config.optimizer, training.steps, first, output_layers(config), changes, rounded)
 
 
 def output_layers(config: Config) -> frozenset[str]:

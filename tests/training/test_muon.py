@@ -8,7 +8,9 @@ import pytest
 from joint_st.config import OptimizerConfig, override
 from joint_st.data.symbols import SymbolSizes
 from joint_st.heads.model import weight_shapes
-from joint_st.training.optimizer import make_optimizer, schedule
+from joint_st.ops.orthogonal import orthogonalised
+from joint_st.runs.checkpoints import named_leaves
+from joint_st.training.optimizer import decay_mask, make_optimizer, muon_dimensions, schedule
 from joint_st.training.step import output_layers
 from tests.training.test_step import CONFIG as BASE
 
@@ -47,7 +49,7 @@ def muon():
     return first_update()
 
 
-def orthogonalised(matrix):
+def by_its_author(matrix):
     """Return the Newton-Schulz iteration of Muon, on one matrix, as its author wrote it down."""
     x = matrix / np.linalg.norm(matrix)
     for _ in range(5):
@@ -74,7 +76,7 @@ def test_every_layers_matrix_gets_an_orthogonal_update(muon, path):
     for gradient, update in zip(gradients, updates):
         # As long as AdamW's: arXiv 2502.16982, section 2.2.
         step = -RATE * 0.2 * np.sqrt(max(MATRICES[path]))
-        np.testing.assert_allclose(update / step, orthogonalised(gradient), atol=2e-3)
+        np.testing.assert_allclose(update / step, by_its_author(gradient), atol=2e-3)
 
 
 def test_all_else_is_adamws_with_nesterovs_momentum(muon):
@@ -86,6 +88,61 @@ def test_all_else_is_adamws_with_nesterovs_momentum(muon):
     expected, _ = jax.jit(lambda g: nadam.update(g, nadam.init(g), g))(alone)
     for path in others:
         np.testing.assert_allclose(updates[path], expected[path], rtol=1e-4, atol=1e-7, err_msg=path)
+
+
+def test_steps_and_the_names_of_the_state_are_those_of_optax():
+    """So that runs of earlier versions, whose optimizer was Optax's alone, go on."""
+    shapes, tree = jax.tree.flatten(weight_shapes(MODEL, SymbolSizes(7, 5)))
+    config = CONFIG.model_copy(update={"weight_decay": 0.1})
+    outputs = output_layers(MODEL)
+
+    def dimensions(weights):
+        return jax.tree_util.tree_map_with_path(lambda path, leaf: muon_dimensions(path, leaf, outputs), weights)
+
+    ours, theirs = (
+        make_optimizer(config, STEPS, output_layers=outputs),
+        optax.contrib.muon(
+            schedule(config, STEPS),
+            adam_b1=config.beta1,
+            adam_b2=config.beta2,
+            consistent_rms=0.2,
+            weight_decay=0.1,
+            weight_decay_mask=decay_mask,
+            adam_weight_decay=0.0,
+            muon_weight_dimension_numbers=dimensions,
+        ),
+    )
+    theirs = optax.chain(optax.clip_by_global_norm(config.clip_norm), theirs)
+    random = np.random.default_rng(1)
+    weights = jax.tree.unflatten(tree, [random.normal(size=leaf.shape).astype(np.float32) for leaf in shapes])
+    states = [optimizer.init(weights) for optimizer in (ours, theirs)]
+    assert {name: x.shape for name, x in named_leaves(states[0]).items()} == {
+        name: x.shape for name, x in named_leaves(states[1]).items()
+    }
+    for _ in range(3):
+        gradients = jax.tree.unflatten(tree, [random.normal(size=leaf.shape).astype(np.float32) for leaf in shapes])
+        found = []
+        for n, optimizer in enumerate((ours, theirs)):
+            updates, states[n] = jax.jit(optimizer.update)(gradients, states[n], weights)
+            found.append({jax.tree_util.keystr(path): x for path, x in jax.tree_util.tree_leaves_with_path(updates)})
+        for path in MATRICES:
+            np.testing.assert_allclose(*(updates[path] for updates in found), atol=2e-6, err_msg=path)
+
+
+@pytest.mark.parametrize("shape", [(3, 40, 24), (2, 24, 40), (1, 16, 16)])
+@pytest.mark.parametrize("rounded", [False, True])
+def test_singular_vectors_stay_and_singular_values_come_near_to_one(shape, rounded):
+    x = np.random.default_rng(0).normal(size=shape).astype(np.float32)
+    x /= np.linalg.norm(x, axis=(1, 2), keepdims=True)
+    u, before, v = np.linalg.svd(x, full_matrices=False)
+    found = np.asarray(jax.jit(orthogonalised, static_argnums=1)(x, rounded))
+    values = u.swapaxes(1, 2) @ found @ v.swapaxes(1, 2)
+    expected = before
+    for _ in range(5):
+        expected = 3.4445 * expected - 4.7750 * expected**3 + 2.0315 * expected**5
+    np.testing.assert_allclose(
+        values, expected[..., None] * np.eye(shape[-1 if shape[1] > shape[2] else 1]), atol=0.04 if rounded else 1e-4
+    )
 
 
 def test_kernels_and_filters_decay_whoever_updates_them_and_nothing_else_does():

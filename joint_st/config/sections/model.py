@@ -212,8 +212,9 @@ class ModelConfig(Section):
     compute_dtype: Literal["float32", "bfloat16"] = "float32"
     """Type of activations. Parameters, reductions and losses are float32 always."""
     products: Literal["exact", "rounded"] = "exact"
-    """How the layers multiply by their weights. `rounded`: operands are rounded to bfloat16 and sums are float32, as a TPU
-    does in any case; a CPU with AMX then trains faster. Without AMX, a CPU is slower."""
+    """How the layers multiply by their weights, and Muon its updates. `rounded`: operands are rounded to bfloat16 and sums
+    are float32, as a TPU does in any case; a CPU that multiplies bfloat16 (AMX, AVX-512 BF16) then trains faster, and
+    another one more slowly."""
     remat: bool = False
     """Keep the input of each layer alone and compute the rest again in the backward pass: less memory, more time. Without
     it, only what lies between matrix products is computed again."""

@@ -41,6 +41,7 @@ REFERENCES += (
     "long_text_first",
     "longer_audio_only",
     "longer_units",
+    "deep_fine_units",
     "fine_audio_only",
     "fine_units",
 )
@@ -67,6 +68,7 @@ CONFUSIONS = ENGLISH["ARMS"]["reconstruction"] | {
 TEXT_FIRST = LONG | CONFUSIONS | {"training.text_first_steps": 6_000, "training.steps": 13_500}
 PIECES = {"data.tokenizer.kind": "sentencepiece", "data.tokenizer.vocabulary_size": 256}
 FINE = {"model.features.hop_ms": 5.0}
+FINE_TEXT = {"text.repeat_least": 2, "text.repeat_most": 6}
 ARMS = ENGLISH["ARMS"] | {
     "synthetic": WITHOUT_TEXT | SYNTHETIC,
     "deep_units": WITHOUT_TEXT | DEEP,
@@ -82,9 +84,14 @@ ARMS = ENGLISH["ARMS"] | {
     "long_text_first_dtw": TEXT_FIRST | {"losses.consistency.weight": 0.01},
     "deep_pieces_units": WITHOUT_TEXT | DEEP | PIECES,
     "deep_fine_units": WITHOUT_TEXT | DEEP | FINE,
+    "deep_fine_text_first": DEEP
+    | CONFUSIONS
+    | FINE
+    | FINE_TEXT
+    | {"training.text_first_steps": 2_000, "training.steps": 4_500},
     "fine_audio_only": LONG | FINE | ENGLISH["ARMS"]["audio_only"],
     "fine_units": WITHOUT_TEXT | LONG | FINE,
-    "fine_text_first": TEXT_FIRST | FINE | {"text.repeat_least": 2, "text.repeat_most": 6},
+    "fine_text_first": TEXT_FIRST | FINE | FINE_TEXT,
     "long_synthetic": WITHOUT_TEXT | LONG | SYNTHETIC,
     "conditioned_units": WITHOUT_TEXT | LONG | CONDITIONED,
     "conditioned_confusions": LONG | CONFUSIONS | CONDITIONED,

@@ -21,9 +21,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pydantic
 
 from benchmarks import machine
 from joint_st import storage
+from joint_st.config import Config
 from joint_st.data.confusions import read_confusions, units_in
 from joint_st.errors import UserError
 from joint_st.evaluation.report import write_rows
@@ -76,6 +78,16 @@ def from_json(job: Job, kept: dict[str, Any]) -> RunEvaluation:
 def fields(job: Job) -> dict[str, Any]:
     """Return the run's whole config but for its name."""
     return {name: value for name, value in job.config.model_dump(mode="json").items() if name != "name"}
+
+
+def _as_now(config: dict[str, Any]) -> dict[str, Any] | None:
+    """Return a config that `fields` returned, with the defaults of fields that came later; None where it is of no kind
+    that there still is."""
+    try:
+        found = Config.model_validate({**config, "name": "kept"}).model_dump(mode="json")
+    except pydantic.ValidationError:
+        return None
+    return {name: value for name, value in found.items() if name != "name"}
 
 
 def dev_rates(job: Job) -> Iterator[list[float]]:
@@ -146,7 +158,7 @@ def kept(sweep: Sweep) -> Iterator[tuple[RunEvaluation, str]]:
         if not file.exists():
             continue
         found = json.loads(file.read_text(encoding="utf-8"))
-        if found["config"] != fields(job):
+        if _as_now(found["config"]) != fields(job):
             raise UserError(f"{file}: of another config than {sweep.file} now has; train it again, or remove the file")
         yield from_json(job, found), found["device"]
 

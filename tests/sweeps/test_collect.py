@@ -301,7 +301,11 @@ def test_runs_that_were_kept_give_the_rows_that_they_gave(swept, rows, monkeypat
     assert {device for _, device in found} == {"a laptop"}
     assert {row["name"]: row for row in rows_of([one for one, _ in found], references=again.references)} == rows
 
+    # A field that came later has its default; another value is another config.
     text = files[0].read_text()
+    assert '"beta2":0.98,' in text
+    files[0].write_text(text.replace('"beta2":0.98,', ""))
+    assert len(list(kept_runs.kept(again))) == len(found)
     files[0].write_text(text.replace('"beta1":0.3', '"beta1":0.4'))
     with pytest.raises(UserError, match=f"{files[0].name}: of another config than"):
         list(kept_runs.kept(again))

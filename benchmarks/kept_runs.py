@@ -151,14 +151,21 @@ def _lasting(content: str) -> str:
 def kept(sweep: Sweep) -> Iterator[tuple[RunEvaluation, str]]:
     """Yield the evaluations that are kept of a sweep's runs, each with its device, in the order of the sweep.
 
-    Raises `UserError` where a run was trained by another config than the sweep now has.
+    A run that is kept of another sweep alone, and was trained by the same config, is taken from there. Raises `UserError`
+    where a run was trained by another config than the sweep now has.
     """
+    others = [path for path in sorted(KEPT.glob("*/*.json")) if path.parent.name != sweep.file.stem]
+    elsewhere = [json.loads(path.read_text(encoding="utf-8")) for path in others]
+    configs = [_as_now(found["config"]) for found in elsewhere]
     for job in sweep.jobs:
-        file = file_of(sweep, job)
+        file, own = file_of(sweep, job), fields(job)
         if not file.exists():
+            if own in configs:
+                found = elsewhere[configs.index(own)]
+                yield from_json(job, found), found["device"]
             continue
         found = json.loads(file.read_text(encoding="utf-8"))
-        if _as_now(found["config"]) != fields(job):
+        if _as_now(found["config"]) != own:
             raise UserError(f"{file}: of another config than {sweep.file} now has; train it again, or remove the file")
         yield from_json(job, found), found["device"]
 

@@ -301,6 +301,13 @@ def test_runs_that_were_kept_give_the_rows_that_they_gave(swept, rows, monkeypat
     assert {device for _, device in found} == {"a laptop"}
     assert {row["name"]: row for row in rows_of([one for one, _ in found], references=again.references)} == rows
 
+    # What another sweep keeps of the same config counts, whatever its name there.
+    other = tmp_path / "another" / "plainer.seed_0.json"
+    other.parent.mkdir()
+    files[0].rename(other)
+    assert {one.job.name for one, _ in kept_runs.kept(again)} == {one.job.name for one, _ in found}
+    other.rename(files[0])
+
     # A field that came later has its default; another value is another config.
     text = files[0].read_text()
     assert '"beta2":0.98,' in text

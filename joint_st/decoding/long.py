@@ -2,10 +2,10 @@
 
 Neither memory nor attention goes beyond a window, so a recording may be of any length. Neighbouring windows both cover
 their overlap. In its middle, with context on either side, the seam is put where both give the blank the highest
-probability, which is a pause in most speech. The frames of the first window after the seam and those of the second
-before it are discarded. Since there is a blank at the seam, no label continues across it, and the pieces can be decoded
-separately. With greedy decoding of CTC, their labels in order are those of the stitched frames; a beam, and a head that
-remembers labels, start again in each piece.
+probability, which is a pause in most speech; where no frame is a blank in both, between two labels. The frames of the
+first window after the seam and those of the second before it are discarded. So no label continues across a seam, and
+the pieces can be decoded separately. With greedy decoding of CTC, their labels in order are those of the stitched
+frames; a beam, and a head that remembers labels, start again in each piece.
 
 Windows also keep full-context attention near the lengths on which it was trained, so the shorter the training
 utterances, the shorter the windows should be. WER % in full context of sentences of the dev set, joined without a pause
@@ -31,7 +31,7 @@ from joint_st.data.dataset import Dataset
 from joint_st.data.symbols import SymbolSizes
 from joint_st.decoding.decoders import Decoder, share_programs
 from joint_st.decoding.forward import Clock, Forward
-from joint_st.decoding.windows import Windows, cut_frames
+from joint_st.decoding.windows import Frames, Windows, cut_frames, frames_of
 from joint_st.distributed.mesh import fetch, put_batch, replicated, rows_here
 from joint_st.heads import Emissions
 from joint_st.heads.model import head_kinds
@@ -60,8 +60,8 @@ class _Heard(NamedTuple):
 
     emissions: list[Emissions]
     """[B, F, ...] of the head on each pass."""
-    blanks: np.ndarray
-    """Log probability of the blank in each frame, float32 [passes, B, F]."""
+    frames: Frames
+    """What the frames say of seams, [passes, B, F]."""
     begins: np.ndarray
     """Frame of the recording at which each window begins, int32 [number of windows]."""
 
@@ -109,11 +109,10 @@ class LongRecordings:
         return jax.device_put(tuple(decoder.tables for decoder in self._decoders), replicated(self._mesh))
 
     @functools.cached_property
-    def _blanks(self) -> dict[str, Callable]:
-        """Return by pass a function of `(weights, emissions)`: the log probability of the blank in each frame, float32
-        [B, F]."""
+    def _frames(self) -> dict[str, Callable]:
+        """Return by pass a function of `(weights, emissions)`: what the frames say of seams, [B, F]."""
         return self._by_pass(
-            lambda name: self._forward.program(lambda model, emissions: model.head(name).blank_scores(emissions))
+            lambda name: self._forward.program(lambda model, emissions: frames_of(model.head(name), emissions))
         )
 
     @functools.cached_property
@@ -170,10 +169,10 @@ class LongRecordings:
         for rows, lengths, begins in self.windows.groups(audio, self._mesh.size):
             batch = self._put({"audio": rows, "lengths": lengths})
             emissions, _ = self._hear_windows(weights, batch["audio"], batch["lengths"], clock)
-            blanks = [
-                self._blanks[name](weights, own, clock=clock, head=name) for name, own in zip(self._passes, emissions)
+            frames = [
+                self._frames[name](weights, own, clock=clock, head=name) for name, own in zip(self._passes, emissions)
             ]
-            yield _Heard(emissions, np.stack(fetch(blanks)), begins)
+            yield _Heard(emissions, Frames(*map(np.stack, zip(*fetch(frames), strict=True))), begins)
 
     def _decode(
         self,
@@ -191,13 +190,18 @@ class LongRecordings:
         first: frame of the recording from which these windows are kept, by pass. after: the next windows, or None where
         the recording ends. Returns the frame from which the next windows are kept.
         """
-        begins, blanks = heard.begins, heard.blanks
+        begins, windows = heard.begins, heard.frames
         if after is not None:
             begins = np.append(begins, after.begins[0])
-            blanks = np.concatenate([blanks, after.blanks[:, :1]], axis=1)
+            windows = Frames(
+                *(np.concatenate([x, y[:, :1]], axis=1) for x, y in zip(windows, after.frames, strict=True))
+            )
         ends = np.zeros(len(first), np.int64)
         for h, name in enumerate(self._passes):
-            seams = [self.windows.seam(*blanks[h, k : k + 2], *begins[k : k + 2]) for k in range(len(begins) - 1)]
+            seams = [
+                self.windows.seam(windows.of(h, k), windows.of(h, k + 1), *begins[k : k + 2])
+                for k in range(len(begins) - 1)
+            ]
             edges = np.array([first[h], *seams, *([frames] if after is None else [])])
             ends[h] = edges[-1]
             rows = len(edges) - 1

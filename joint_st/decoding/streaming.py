@@ -14,7 +14,7 @@ from joint_st.config import FeaturesConfig, ParallelConfig
 from joint_st.decoding.decoders import Decoder, Greedy, emitted_labels
 from joint_st.decoding.forward import Clock, Program
 from joint_st.decoding.long import make_windows
-from joint_st.decoding.windows import Windows, cut_frames
+from joint_st.decoding.windows import Frames, Windows, cut_frames, frames_of
 from joint_st.distributed.mesh import make_mesh
 from joint_st.errors import UserError
 from joint_st.heads.model import model_structure
@@ -31,8 +31,8 @@ class _Window(NamedTuple):
 
     emissions: Any
     """[1, F, ...], on the device."""
-    blanks: np.ndarray
-    """Log probability of the blank in each frame, float32 [F]."""
+    frames: Frames
+    """What the frames say of seams, [F]."""
     begin: int
     """Frame of the stream at which the window begins."""
     first: int
@@ -47,7 +47,7 @@ class SecondPass:
 
     def __init__(self, hear: Callable, spell: Callable, windows: Windows, decoder: Decoder = Greedy()):
         """Begin a second pass. hear: function of embeddings [1, F, D] and a mask [1, F] that returns emissions [1, F,
-        ...] and the log probability of the blank in each frame, [F]. spell: function of emissions, a first frame and a
+        ...] and what their frames say of seams, [F]. spell: function of emissions, a first frame and a
         count that returns the row which `decoder` fetches for these frames."""
         self._hear = hear
         self._spell = spell
@@ -93,12 +93,12 @@ class SecondPass:
         frames = len(x)
         padded = -(-frames // FRAMES) * FRAMES
         mask = np.arange(padded)[None] < frames
-        emissions, blanks = self._hear(np.pad(x, ((0, padded - frames), (0, 0)))[None], mask)
-        blanks, begin, first = np.asarray(blanks)[:frames], self._begin, 0
+        emissions, heard = self._hear(np.pad(x, ((0, padded - frames), (0, 0)))[None], mask)
+        heard, begin, first = Frames(*map(np.asarray, heard)).cut(0, frames), self._begin, 0
         if self._before is not None:
-            first = self._windows.seam(self._before.blanks, blanks, self._before.begin, begin)
+            first = self._windows.seam(self._before.frames, heard, self._before.begin, begin)
             self._leave(first)
-        self._before = _Window(emissions, blanks, begin, first)
+        self._before = _Window(emissions, heard, begin, first)
         self._count += 1
 
     def _leave(self, end: int) -> None:
@@ -178,8 +178,7 @@ class Streams:
             model = merge(structure, weights)
             head = model.head(FULL_CONTEXT)
             emissions = head.emissions(model.second_pass(x, mask))
-            (blanks,) = head.blank_scores(emissions)
-            return emissions, blanks
+            return emissions, frames_of(head, emissions).of(0)
 
         def spell(weights, emissions, first, count):
             head = merge(structure, weights).head(FULL_CONTEXT)

@@ -4,18 +4,39 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from joint_st.config import FeaturesConfig
+from joint_st.heads.base import Emissions, Head
 
 Tree = TypeVar("Tree")
 
 PAUSE_SECONDS = 0.2
 """A seam is a blank in the middle of the stretch of this length with the highest blank probability."""
+
+SURE = float(np.log(0.5))
+"""Log probability above which a frame is a blank, whatever else it may be."""
+
+
+class Frames(NamedTuple):
+    """What the frames of a window say of where it may end or begin."""
+
+    blanks: np.ndarray
+    """Log probability of the blank, float32 [..., F]."""
+    symbols: np.ndarray
+    """The symbol that greedy decoding takes, int32 [..., F]; 0 where it does not depend on the frame alone."""
+
+    def of(self, *places: int) -> Frames:
+        """Return what is at some places of the axes before the frames."""
+        return Frames(self.blanks[places], self.symbols[places])
+
+    def cut(self, first: int, last: int) -> Frames:
+        """Return the frames from `first` to `last`."""
+        return Frames(self.blanks[..., first:last], self.symbols[..., first:last])
 
 
 @dataclass(frozen=True)
@@ -84,21 +105,34 @@ class Windows:
         """Return the sample at which window `k` begins."""
         return max(k * self.kept - self.context, 0)
 
-    def seam(self, blanks: np.ndarray, after: np.ndarray, begin: int, after_begin: int) -> int:
+    def seam(self, before: Frames, after: Frames, begin: int, after_begin: int) -> int:
         """Return the frame of the recording at which the next window takes over, in the middle half of the overlap.
 
-        blanks, after: log probability of the blank in the frames of each, float32 [F]. begin, after_begin: frame of
-        the recording at which each begins.
+        before, after: the frames of each window. begin, after_begin: frame of the recording at which each begins.
         """
         context = self.context // self.samples_per_frame
         low, high = after_begin + context // 2, after_begin + context + context // 2 + 1
-        both = blanks[low - begin : high - begin] + after[low - after_begin : high - after_begin]
-        # Above all, the seam itself must be a blank; its neighbours distinguish a pause from the blank between two
-        # labels.
+        before, after = before.cut(low - begin, high - begin), after.cut(low - after_begin, high - after_begin)
+        both = before.blanks + after.blanks
+        # The neighbours of a seam distinguish a pause from the blank between two labels.
         weights = np.ones(self.pause)
         weights[self.pause // 2] += self.pause
         around = np.convolve(both, weights[::-1], "valid")
+        middle = slice(self.pause // 2, self.pause // 2 + len(around))
+        # Above all, the seam itself is a blank in both windows. Fluent speech may have none: then no label may go on across
+        # the seam, since the next window would emit it once more.
+        sure = (np.minimum(before.blanks, after.blanks) > SURE)[middle]
+        changes = (after.symbols == 0) | (after.symbols != np.append(0, before.symbols[:-1]))
+        for possible in (sure, changes[middle]):
+            if possible.any():
+                around = np.where(possible, around, -np.inf)
+                break
         return low + int(np.argmax(around)) + self.pause // 2
+
+
+def frames_of(head: Head, emissions: Emissions) -> Frames:
+    """Return what emissions [B, F, ...] of a head say of seams, [B, F]."""
+    return Frames(head.blank_scores(emissions), head.symbols(emissions))
 
 
 def cut_frames(tree: Tree, first: jax.Array, count: jax.Array) -> tuple[Tree, jax.Array]:

@@ -132,6 +132,11 @@ class Head(nnx.Module, abc.ABC):
     def blank_scores(self, emissions: Emissions) -> jax.Array:
         """Return the log probability that each frame emits nothing, float32 [B, T]."""
 
+    def symbols(self, emissions: Emissions) -> jax.Array:
+        """Return the symbol that greedy decoding takes in each frame, int32 [B, T]; 0 where that depends on more than the
+        frame alone."""
+        return jnp.zeros(self.blank_scores(emissions).shape, jnp.int32)
+
     @abc.abstractmethod
     def init_state(self, batch: int) -> State:
         """Return the state of greedy decoding before the first frame, for `batch` utterances."""

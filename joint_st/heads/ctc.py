@@ -54,12 +54,14 @@ class CtcHead(Head, Projection):
     def blank_scores(self, emissions):
         return jax.nn.log_softmax(emissions.astype(jnp.float32))[..., BLANK]
 
+    def symbols(self, emissions):
+        return jnp.argmax(emissions, axis=-1).astype(jnp.int32)
+
     def init_state(self, batch):
         return jnp.full(batch, BLANK, jnp.int32)
 
     def step(self, emissions, mask, state):
-        symbols = jnp.argmax(emissions, axis=-1).astype(jnp.int32)
-        emitted, last = collapse(symbols, mask, state)
+        emitted, last = collapse(self.symbols(emissions), mask, state)
         return emitted[..., None], last
 
     def beam(self, emissions, mask, scores, *, beam, candidates, best):

@@ -14,7 +14,7 @@ from joint_st.data.symbols import SymbolSizes
 from joint_st.decoding import forward
 from joint_st.decoding.decoders import Beam, Greedy
 from joint_st.decoding.long import LongRecordings, make_windows
-from joint_st.decoding.windows import Windows
+from joint_st.decoding.windows import Frames, Windows
 from joint_st.distributed.mesh import make_mesh
 from joint_st.heads.ctc import CtcHead
 from joint_st.passes import PASSES
@@ -118,9 +118,43 @@ def test_seams_are_in_pauses():
     """A seam is in the stretch with the highest blank probability in both windows together, even if one of them prefers
     another."""
     windows = Windows(100 * FRAME, 20 * FRAME, FRAME, pause=3)
-    own, after = np.full((2, 100), -5.0, np.float32)
+    own, after = (Frames(np.full(100, -5.0, np.float32), np.arange(100) % 7) for _ in range(2))
     # Overlap: frames 160 to 199 of the recording; its middle half: 170 to 190.
-    own[[62, 63, 64]] = after[[2, 3, 4]] = 0
-    own[[75, 76, 77]] = 0
-    own[[82, 83, 84]] = after[[22, 23, 24]] = -0.1
+    own.blanks[[62, 63, 64]] = after.blanks[[2, 3, 4]] = 0
+    own.blanks[[75, 76, 77]] = 0
+    own.blanks[[82, 83, 84]] = after.blanks[[22, 23, 24]] = -0.1
     assert windows.seam(own, after, begin=100, after_begin=160) == 183
+
+
+def collapsed(symbols) -> list[int]:
+    return [symbol for symbol, _ in itertools.groupby(np.asarray(symbols).tolist()) if symbol]
+
+
+@pytest.mark.parametrize("share", [0.0, 0.05, 0.3])
+def test_labels_on_both_sides_of_a_seam_are_those_of_the_stitched_frames(share):
+    """Also where speech is so fluent that few frames of the overlap, or none, are blanks."""
+    windows, sure = Windows(200, 50, 1, pause=5), 0
+    for seed in range(300):
+        random = np.random.default_rng(seed)
+        repeated = np.repeat(random.integers(1, 9, 300), random.integers(1, 4, 300))[:300]
+        symbols = np.where(random.random(300) < share, 0, repeated)
+        # Where a label is not sure, the blank is nearly as likely.
+        blanks = np.where(symbols == 0, random.uniform(0.5, 1, 300), random.uniform(0, 0.45, 300))
+        both = [Frames(np.log(blanks[b : b + 200]).astype(np.float32), symbols[b : b + 200]) for b in (0, 100)]
+        both[1].symbols[:] = np.where(random.random(200) < 0.05, 0, both[1].symbols)  # windows seldom differ
+        seam = windows.seam(*both, 0, 100)
+        assert 125 <= seam < 176
+        own, after = both[0].symbols[:seam], both[1].symbols[seam - 100 :]
+        assert collapsed(own) + collapsed(after) == collapsed(np.concatenate([own, after]))
+        sure += symbols[seam] == 0
+    assert sure == 300 or share < 0.3
+
+
+def test_a_seam_is_at_a_sure_blank_even_if_a_longer_stretch_without_one_is_quieter():
+    windows = Windows(200, 50, 1, pause=5)
+    blanks = np.where(np.arange(300) % 2, 0.999, 1e-5)
+    blanks[149:156] = [0.999, 0.35, 0.35, 0.999, 0.999, 1e-5, 0.999]
+    symbols = np.where(blanks > 0.5, 0, 1 + np.arange(300) // 2 % 20)
+    symbols[150:152] = 7
+    own, after = (Frames(np.log(blanks[b : b + 200]), symbols[b : b + 200]) for b in (0, 100))
+    assert symbols[windows.seam(own, after, 0, 100)] == 0

@@ -13,7 +13,7 @@ import soundfile
 from joint_st.cli import main
 from joint_st.decoding import transcribe
 from joint_st.decoding.streaming import SecondPass, Streams, pieces
-from joint_st.decoding.windows import Windows
+from joint_st.decoding.windows import Frames, Windows
 from joint_st.heads.ctc import collapse
 from joint_st.heads.model import model_structure
 from joint_st.models.functional import merge
@@ -28,7 +28,7 @@ def hear(x, mask):
     assert x.shape[0] % 64 == 0 and mask.sum() <= WINDOWS.size
     level = np.abs(np.where(mask[:, None], x, 0)).sum(axis=1)
     around = level + np.roll(level, 1) + np.roll(level, -1)
-    return np.where(mask, x.argmax(axis=1), 0), -around
+    return np.where(mask, x.argmax(axis=1), 0), Frames(-around, np.where(mask, x.argmax(axis=1), 0))
 
 
 def spell(symbols, first, count):
@@ -88,7 +88,8 @@ def expected(model, recording) -> list[int]:
     head = whole.head("full_context")
     logits = [np.asarray(head(whole.second_pass(x[:, own], mask[:, own])))[0] for own in cut]
     blanks = [np.asarray(jax.nn.log_softmax(own))[:, 0] for own in logits]
-    seams = [windows.seam(*blanks[k : k + 2], *begins[k : k + 2]) for k in range(len(begins) - 1)]
+    frames = [Frames(own, x.argmax(axis=1)) for own, x in zip(blanks, logits)]
+    seams = [windows.seam(*frames[k : k + 2], *begins[k : k + 2]) for k in range(len(begins) - 1)]
     labels = []
     for own, begin, (first, last) in zip(logits, begins, itertools.pairwise([0, *seams, mask.shape[1]])):
         piece = own[first - begin : last - begin].argmax(axis=1)

@@ -253,6 +253,13 @@ def fingerprint(decoder: Decoder, other_look_ahead_ms: float | None = None) -> s
     return f"{decoder.name}, {decoder.candidates} candidates{of_files}{ahead}"
 
 
+def without_origin(decoder: Decoder) -> Decoder:
+    """Return the decoder as if its user had given the weights that were tuned: where they come from changes no result."""
+    if not isinstance(decoder, Beam) or not decoder.fused:
+        return decoder
+    return dataclasses.replace(decoder, fused=dataclasses.replace(decoder.fused, tuned=""))
+
+
 def fuse(decoders: Sequence[Decoder], fused: Fused) -> list[Decoder]:
     """Return the decoders, with language models and hot words added to those that can use them."""
     return [dataclasses.replace(one, fused=fused) if isinstance(one, Beam) else one for one in decoders]

@@ -95,16 +95,20 @@ def fit(
 ) -> Fit:
     """Fit a temperature for each head and decoder on one half of all splits together, and judge it on the other.
 
-    The halves have no speaker in common; an utterance whose source states no speaker counts as a speaker of its own.
+    The halves have no speaker in common; an utterance whose source states no speaker counts as a speaker of its own. Of one
+    speaker alone, the halves are cut by utterance, which is reported on stderr.
     Where the words to fit on are all correct, or none is, no temperature has the highest likelihood: then there is
     none, which is reported on stderr. fingerprints: fingerprints of the decoders, by name.
     """
     groups: dict[tuple[str, str], list[ScoredUtterance]] = defaultdict(list)
     for one in utterances:
         groups[one.head, one.decoder].append(one)
-    temperatures, rows, bins = [], [], {}
+    temperatures, rows, bins, alone = [], [], {}, set()
     for (head, decoder), own in groups.items():
         names = [one.speaker or f"{one.split}/{one.id}" for one in own]
+        if len(set(names)) == 1 < len(own):
+            alone.add(names[0])
+            names = [f"{one.split}/{one.id}" for one in own]
         # Cut by the words of the references, so that the halves are the same for all heads and decoders.
         first = first_half(names, [len(tokens_of(one.reference)) for one in own])
         fitted = judged_words(one for one, mine in zip(own, first) if mine)
@@ -127,6 +131,10 @@ def fit(
         temperatures.append(found)
         rest = [one for one, mine in zip(own, first) if not mine]
         rows += _rows(f"{splits}, held out", head, decoder, rest, found, step, samples, seed, bins)
+    for name in sorted(alone):
+        print(
+            f"all utterances to fit temperatures on are of {name}: both halves have the same speaker", file=sys.stderr
+        )
     return Fit(temperatures, rows, bins)
 
 

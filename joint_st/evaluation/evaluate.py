@@ -16,7 +16,7 @@ from joint_st import storage
 from joint_st.config import Config, Source, load
 from joint_st.data.dataset import Dataset, open_paired
 from joint_st.data.symbols import SymbolSizes
-from joint_st.decoding.decoders import Decoder, Greedy, fingerprint, fuse
+from joint_st.decoding.decoders import Decoder, Greedy, fingerprint, fuse, without_origin
 from joint_st.decoding.forward import Clock, Forward
 from joint_st.decoding.fusion.build import FusionFiles
 from joint_st.decoding.long import LongRecordings
@@ -317,6 +317,8 @@ def evaluate_checkpoints(
         if tune is not None:
             raise UserError("--tune: works in a single process only; tune there, then pass the weights that it prints")
         check_config(peers, load(existing_run(workdir).config))
+    if tune is not None and len(set(checkpoints)) > 1:
+        raise UserError("--tune: takes one --checkpoint at a time, since each needs weights of its own")
     trained = load_trained(workdir, checkpoints[0]).with_look_ahead(look_ahead_ms)
     config = trained.config
     keep_compiled(config.training.compilation_cache)
@@ -392,7 +394,7 @@ def evaluate_checkpoints(
                 trained.run,
                 scored,
                 judged,
-                {decoder.name: fingerprint(decoder, trained.other_look_ahead_ms) for decoder in plain},
+                {one.name: fingerprint(without_origin(one), trained.other_look_ahead_ms) for one in plain},
                 trained.step,
                 config.evaluation.bootstrap_samples,
                 config.seed,

@@ -13,7 +13,7 @@ from typing import BinaryIO
 from joint_st import storage
 from joint_st.data.symbols import Symbols
 from joint_st.data.text_units.units import Spelling
-from joint_st.decoding.decoders import Beam, Greedy, fingerprint, fuse
+from joint_st.decoding.decoders import Beam, Greedy, fingerprint, fuse, without_origin
 from joint_st.decoding.fusion.build import FusionFiles
 from joint_st.decoding.inputs import AudioFiles
 from joint_st.decoding.timed import Timed, TimedLabels
@@ -183,7 +183,7 @@ def find_temperature(trained: Trained, head: str, decoder: Greedy | Beam) -> Tem
     Prints on stderr whether confidences are calibrated, and how.
     """
     temperature = read_temperatures(trained.run).get(
-        (trained.step, head, fingerprint(decoder, trained.other_look_ahead_ms))
+        (trained.step, head, fingerprint(without_origin(decoder), trained.other_look_ahead_ms))
     )
     what = f"{head}, {decoder.name}, step {trained.step}"
     if temperature:

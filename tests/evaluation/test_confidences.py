@@ -79,6 +79,10 @@ def test_temperatures_are_of_one_half_and_judged_on_the_other(capsys):
     assert one + rows["streaming", True]["words"] == 2000
     # Without speakers, utterances are dealt out.
     assert len(fit(utterances(1.0, 40, speakers=0), PLAIN, step=7, samples=50, seed=0).rows) == 2
+    # Of one speaker alone too: the other half has the same speaker, which is said.
+    found = fit(utterances(1.0, 40, speakers=1), PLAIN, step=7, samples=50, seed=0)
+    assert len(found.rows) == 2 and found.temperatures[0].words + found.rows[0]["words"] == 200
+    assert "are of speaker 0: both halves have the same speaker" in capsys.readouterr().err
     right = [one for one in utterances(1.0, 40) if all(word["correct"] for word in one.hypothesis_words)]
     assert fit(right, PLAIN, step=7, samples=50, seed=0) == ([], [], {})
     assert "no temperature for streaming, greedy: all" in capsys.readouterr().err

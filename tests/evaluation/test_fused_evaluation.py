@@ -257,6 +257,7 @@ def test_trials_go_on_until_the_best_lies_within_them():
         (["--lm", "x.arpa", "--decoder", "greedy"], "--lm: needs the beam search; add --decoder beam"),
         (["--tune"], "--tune: there are no weights to find without --lm, --hot-words or --rescore"),
         (["--lm", "x.arpa", "--tune", "dev"], "--tune dev: written NAME=SOURCE"),
+        (["--lm", "x.arpa", "--tune", "--checkpoint", "best", "3"], "--tune: takes one --checkpoint at a time"),
         (["--lm", "x.arpa"], "x.arpa: no such file"),
         (["--hot-words", "x.txt"], "x.txt: no such file"),
         (["--rescore-bonus", "1"], "--rescore-bonus: needs --rescore; add --rescore FILE"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,7 +12,7 @@ import pytest
 from joint_st.config import LmConfig, TokenizerConfig
 from joint_st.data.normalizers import normalizer
 from joint_st.data.tokenizers import Characters, make_tokenizer
-from joint_st.decoding.decoders import Beam, fingerprint
+from joint_st.decoding.decoders import Beam, Greedy, fingerprint, without_origin
 from joint_st.decoding.fusion import Weights, build
 from joint_st.decoding.fusion.build import FusionFiles, find_level, open_lm
 from joint_st.decoding.fusion.hot_word_file import read_hot_words
@@ -78,6 +79,15 @@ def test_penalties_that_are_not_the_default_are_in_names_and_fingerprints(made):
     assert found[10.0, 10.0].startswith(f"beam 16, {lm}, rescored by {lm}, 8 candidates, ")
     assert found[3.0, 10.0].startswith(f"beam 16, {lm} unknown penalty 3, rescored by {lm}, 8 candidates, ")
     assert found[10.0, 0.0].startswith(f"beam 16, {lm}, rescored by {lm} unknown penalty 0, 8 candidates, ")
+
+
+def test_tuned_weights_are_those_that_a_user_gives(made):
+    """So that the temperature that was fitted with them is found."""
+    fused = FusionFiles(made("ab ca", "a b"), None, Weights(lm=0.25)).open(LETTERS, ENGLISH)
+    tuned = Beam(fused=dataclasses.replace(fused, tuned="dev"))
+    assert tuned.name.endswith(", tuned on dev")
+    assert fingerprint(without_origin(tuned)) == fingerprint(Beam(fused=fused)) != fingerprint(tuned)
+    assert without_origin(Greedy()) == Greedy() and without_origin(Beam()) == Beam()
 
 
 def test_many_tokens_are_not_compared_with_one_another():

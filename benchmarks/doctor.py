@@ -130,6 +130,12 @@ def healthy(setup: Setup) -> None:
     """Change nothing."""
 
 
+def several_slices(setup: Setup) -> None:
+    """Train on two slices."""
+    setup.arguments = ["--topology", "v5e:2x2", "--parallel.slices", "2", "--data.batch_size", "8"]
+    setup.arguments += ["--data.text_batch_size", "8"]
+
+
 def healthy_run(setup: Setup) -> None:
     """Give a run instead of a config."""
     setup.arguments = [str(setup.make_run())]
@@ -286,6 +292,7 @@ def wrong_clock(setup: Setup) -> None:
 
 CASES = (
     Case("healthy: a config", "", healthy),
+    Case("healthy: two slices", "", several_slices),
     Case("healthy: a run", "", healthy_run),
     Case("healthy: texts whose audio is missing", "", texts_of_missing_audio),
     Case("healthy: weights of a run in the home folder", "", weights_at_home),

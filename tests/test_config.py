@@ -159,6 +159,12 @@ WEIGHT = "losses.reconstruction.streaming or losses.reconstruction.full_context"
         ({"losses.reconstruction.streaming": 0, "losses.reconstruction.full_context": 1}, []),
         ({"losses.reconstruction.paired": 0}, []),
         (
+            {"evaluation.ngram_order": 2, "data.dev": "a.jsonl", "data.test": {}},
+            [
+                "evaluation.ngram_order: no test split is decoded with it; name one in data.test, or set it to 0",
+            ],
+        ),
+        (
             {"data.text": None, "data.text_batch_size": None, "losses.reconstruction.paired": 0},
             [
                 "losses.reconstruction: it has a weight, and there is no text to reconstruct; "
@@ -168,9 +174,9 @@ WEIGHT = "losses.reconstruction.streaming or losses.reconstruction.full_context"
     ],
     ids=str,
 )
-def test_text_that_nothing_trains_on_is_named(changes, lines):
+def test_what_nothing_uses_is_named(changes, lines):
     given = {path: value for path, value in {**TEXT, **changes}.items() if value is not None}
-    assert [str(unused) for unused in override(CONFIG, given).unused_text] == lines
+    assert [str(unused) for unused in override(CONFIG, given).unused] == lines
 
 
 @pytest.mark.parametrize(

@@ -5,9 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from joint_st import storage
 from joint_st.cli.options import config_argument, load_config, quiet_libraries
-from joint_st.cli.parser import OVERRIDES, Commands, count, index, local_output, whole_number
+from joint_st.cli.parser import OVERRIDES, Commands, count, folder, index, local_output, whole_number
 from joint_st.errors import UserError
 
 
@@ -98,7 +97,7 @@ def add(commands: Commands) -> None:
     synthesize.add_argument(
         "--out",
         metavar="DIR",
-        type=storage.path,
+        type=folder,
         required=True,
         help="folder for audio (FLAC, 16 kHz) and manifest.jsonl; what is there and whole is kept",
     )

@@ -6,7 +6,7 @@ import argparse
 
 from joint_st import storage
 from joint_st.cli.options import config_argument, load_config, process_arguments, quiet_libraries
-from joint_st.cli.parser import OVERRIDES, Commands, output_file
+from joint_st.cli.parser import OVERRIDES, Commands, folder, output_file
 
 
 def add(commands: Commands) -> None:
@@ -28,7 +28,7 @@ def add(commands: Commands) -> None:
     doctor.add_argument(
         "--workdir",
         metavar="RUN",
-        type=storage.path,
+        type=folder,
         help="directory that the run will have, or gs://BUCKET/FOLDER; `runs/NAME` by default, NAME from the config",
     )
     doctor.add_argument(

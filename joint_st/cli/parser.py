@@ -207,6 +207,14 @@ def output_file(text: str) -> Path:
     return path
 
 
+def folder(text: str) -> Path:
+    """Parse an option that names a folder to write into: an empty one, as of a variable that is not set, would be the
+    current folder."""
+    if not text.strip():
+        raise argparse.ArgumentTypeError(f"{_shown(text)} is empty; name a folder")
+    return storage.path(text)
+
+
 def local_input(text: str) -> Path:
     """Parse an option that names a file or folder to read on this machine."""
     if "://" in text:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from joint_st.cli.parser import Commands, count, local_input, output_file
+from joint_st.cli.parser import Commands, count, folder, local_input, output_file
 from joint_st.errors import UserError
 
 
@@ -25,6 +25,7 @@ def add(commands: Commands) -> None:
     sweep.add_argument(
         "--workdir",
         metavar="DIR",
+        type=folder,
         help="`runs/sweeps/NAME` by default, NAME from the file; with gs://BUCKET/FOLDER, logs and locks are in "
         "`runs/sweeps/BUCKET/FOLDER`, which a sweep on another machine cannot see",
     )

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from joint_st import storage
 from joint_st.cli.options import config_argument, load_config, process_arguments, quiet_libraries, verify_argument
-from joint_st.cli.parser import OVERRIDES, Commands, steps
+from joint_st.cli.parser import OVERRIDES, Commands, folder, steps
 
 
 def add(commands: Commands) -> None:
@@ -51,7 +51,7 @@ def training_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--workdir",
         metavar="RUN",
-        type=storage.path,
+        type=folder,
         help="directory of the run, or gs://BUCKET/FOLDER; `runs/NAME` by default, NAME from the config",
     )
     parser.add_argument("--print-config", action="store_true", help="print the resolved config and stop")

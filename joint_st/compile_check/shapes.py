@@ -1,7 +1,8 @@
 """The shapes of the heaviest step of a config, without its data.
 
 That step has the longest bucket of speech together with the longest of text. Where buckets are planned from data, their
-longest is at most `data.max_seconds`, and `data.max_text_units`; labels and units are bounded here by fast speech.
+longest is at most `data.max_seconds`, slowed down as far as `data.augmentation` may, and `data.max_text_units`; labels and
+units are bounded here by fast speech.
 """
 
 from __future__ import annotations
@@ -9,7 +10,10 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
+import numpy as np
+
 from joint_st.config import Config
+from joint_st.data.augmentation import make_augmentation
 from joint_st.data.buckets import LABEL_MULTIPLE, Buckets
 from joint_st.data.paths import expand
 from joint_st.data.symbols import SymbolSizes
@@ -68,13 +72,15 @@ def per_second(kind: str, wordpieces: int) -> float:
 def heaviest(config: Config) -> dict[str, Buckets]:
     """Return, by part of the batch, the longest bucket of speech, and of text where the config reads text alone."""
     data, features = config.data, config.model.features
-    frames = features.frames(math.ceil(data.max_seconds * features.sample_rate))
-    seconds = features.seconds(frames * features.samples_per_frame)
+    samples = math.ceil(data.max_seconds * features.sample_rate)
+    if augmentation := make_augmentation(data.augmentation):
+        samples = int(augmentation.planned(np.array([samples]))[0])
+    frames = features.frames(samples)
     label_rate = per_second(data.tokenizer.kind, data.tokenizer.vocabulary_size)
     has_units = data.units.kind != "none"
     unit_rate = per_second(data.units.kind, data.units.vocabulary_size) if has_units else 0
-    labels = min(seconds * label_rate, frames)
-    units = min(seconds * unit_rate, data.max_text_units)
+    labels = min(data.max_seconds * label_rate, frames)
+    units = min(data.max_seconds * unit_rate, data.max_text_units)
     speech = Buckets(
         bounds=(frames * features.samples_per_frame,),
         label_bounds=(rounded(labels),),

@@ -154,8 +154,17 @@ class Config(Section):
         return tuple(name for name in PASSES if name in learnt)
 
     @property
-    def unused_text(self) -> tuple[Unused, ...]:
-        """Return the fields about text that have a value although no step trains on such text."""
+    def unused(self) -> tuple[Unused, ...]:
+        """Return fields that have a value although nothing uses it: about text that no step trains on, and an n-gram that
+        decodes nothing."""
+        order = self.evaluation.ngram_order
+        if not order or self.data.test:
+            return self._unused_text
+        why, cure = "no test split is decoded with it", "name one in data.test, or set it to 0"
+        return (*self._unused_text, Unused("evaluation.ngram_order", why, cure))
+
+    @property
+    def _unused_text(self) -> tuple[Unused, ...]:
         data, weight = self.data, "losses.reconstruction.streaming or losses.reconstruction.full_context"
         if data.text and not data.text_batch_size:
             needed = "data.text_batch_size" + ("" if self._learns_from_text else f", and {weight},")

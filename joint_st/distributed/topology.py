@@ -107,7 +107,10 @@ class Topology(NamedTuple):
 
 
 def parse_topology(name: str) -> Topology:
-    """Parse the name of a slice; raises `UserError` for a slice that no pod has."""
+    """Parse the name of a slice; raises `UserError` for one that is larger than a pod or has another number of sides.
+
+    Not every product of sides is made; libtpu knows, which `devices` asks.
+    """
     match = re.fullmatch(r"(\w+):(\d+(?:x\d+)*)", name)
     if not match:
         raise UserError(f"--topology {name}: written GENERATION:CHIPSxCHIPS, as in v5e:16x16 or v5p:8x8x16")

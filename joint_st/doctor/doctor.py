@@ -93,7 +93,7 @@ def _checks(
 
 def _of_config(config: Config, here: RunDirectory, is_run: bool) -> Iterator[Check]:
     yield Check("ok", "config", f"{config.name}: {config.training.steps} steps, seed {config.seed}")
-    for unused in config.unused_text:
+    for unused in config.unused:
         yield Check("warning", *unused)
     yield from looked("config", lambda: corpora.variables(config), QUICK)
     for name, source in corpora.sources(config):
@@ -122,7 +122,7 @@ def _of_run(config: Config, here: RunDirectory, is_run: bool) -> Iterator[Check]
 def _room(config: Config, here: RunDirectory) -> Check:
     # However many devices there will be, a checkpoint holds all of the state once.
     alone = config.model_copy(
-        update={"parallel": config.parallel.model_copy(update={"data": 1, "fsdp": 1, "tensor": 1})}
+        update={"parallel": config.parallel.model_copy(update={"slices": 1, "data": 1, "fsdp": 1, "tensor": 1})}
     )
     one = model.size(alone, 1, run.labels(here.root)).checkpoint
     kept = config.training.keep_latest + config.training.keep_best + 1

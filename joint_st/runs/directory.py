@@ -259,8 +259,9 @@ def open_run(workdir: Path, config: Config | LmConfig) -> RunDirectory:
     """Make the directory of a run, or check that the run there may continue with `config`; store the config.
 
     A run that ended before its first checkpoint starts again, with any config. Raises `UserError` that names the field
-    in which the two configs differ, and both values; where the directory is somebody else's or its checkpoints are on a
-    disk that is not there; or where it is in a bucket that cannot be read or written to.
+    in which the two configs differ, and both values; where the directory is somebody else's, has checkpoints without a
+    config, or its checkpoints are on a disk that is not there; or where it is in a bucket that cannot be read or written
+    to.
     """
     run = RunDirectory(storage.path(workdir))
     storage.check_access(run.root)
@@ -270,6 +271,10 @@ def open_run(workdir: Path, config: Config | LmConfig) -> RunDirectory:
         else:
             _check_unused(run)
             run.clear()
+    elif run.has_checkpoint:
+        raise UserError(
+            f"{run.config}: missing, and {run.checkpoints} has some; copy it too, or name another --workdir"
+        )
     elif run.root.exists() and not run.root.is_dir():
         raise UserError(f"{run.root}: a file, where the directory of a run should be; name another --workdir")
     run.root.mkdir(parents=True, exist_ok=True)

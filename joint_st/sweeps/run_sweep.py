@@ -42,6 +42,9 @@ def run_sweep(
     dry_run, status, collect_only: instead list the runs, show how far they are, or print the table only. resubmit,
     command: passed to `run_jobs`.
     """
+    if (dry_run or status) and any((json_file, markdown_file, csv_file, plot_file)):
+        option = "--dry-run" if dry_run else "--status"
+        raise UserError(f"{option}: prints a list and makes no table; write one by --collect")
     found = load_sweep(file, workdir)
     jobs = found.only(only)
     if dry_run:

@@ -49,7 +49,8 @@ def look(job: Job) -> State:
     """Return the state of a job's directory.
 
     A run is finished once it has a complete checkpoint of its config's last step (or a later one), and the table and
-    the utterances of its best checkpoint on the config's test splits, evaluated from the same sources.
+    the utterances of its best checkpoint on the config's test splits, evaluated from the same sources and with the same
+    order of an n-gram.
     """
     run, steps = job.directory, job.directory.checkpoint_steps
     if not steps or not run.config.is_file():
@@ -62,7 +63,10 @@ def look(job: Job) -> State:
         best = run.best_steps()
     except UserError as error:
         return State(steps[-1], None, str(error), damaged=True)
-    if steps[-1] < job.config.training.steps or load(run.config).data.test != job.config.data.test:
+    if steps[-1] < job.config.training.steps:
+        return State(steps[-1], None)
+    trained, wanted = load(run.config), job.config
+    if (trained.data.test, trained.evaluation.ngram_order) != (wanted.data.test, wanted.evaluation.ngram_order):
         return State(steps[-1], None)
     tables = (last_table(run, step, job.config) for step in best)
     return State(steps[-1], next(filter(None, tables), None))

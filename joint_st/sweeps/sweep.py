@@ -171,6 +171,10 @@ def _check_run(run: Any, path: str) -> None:
         raise UserError(f"{path}: arm {run.arm!r}: a name is a letter or digit, then letters, digits and . + = - _")
     if not isinstance(run.overrides, Mapping):
         raise UserError(f"{path}: overrides of {run.name} should be a dict of values by dotted path")
+    if odd := [name for name in run.overrides if not isinstance(name, str)]:
+        raise UserError(
+            f"{path}: overrides of {run.name} hold {odd[0]!r}; a field is named by its dotted path, as text"
+        )
     if "seed" in run.overrides:
         raise UserError(f"{path}: overrides of {run.name} hold seed; write Run(..., seed={run.overrides['seed']})")
 
@@ -209,8 +213,8 @@ def _job(run: Run, file: Path, base: Path, base_config: Config, directory: Path,
 
 def _text(value: Any, path: str) -> str:
     """Return a value as the text that `override` parses to it."""
-    if isinstance(value, str):
-        return value
+    if isinstance(value, (str, os.PathLike)):
+        return os.fspath(value)
     if value is None:
         return "none"
     try:

@@ -206,7 +206,7 @@ def make_reporting(config: Config, data: TrainingData) -> Reporting:
 
     def nonfinite_rows(batch: Batch, losses: dict[str, np.ndarray]) -> list[str]:
         names = []
-        if "paired" in batch.rows:
+        if "utterance_loss" in losses:
             names += nonfinite_ids(data.paired, batch.rows["paired"], losses["utterance_loss"])
         if "text_loss" in losses:
             names += nonfinite_ids(data.text, batch.rows["text"], losses["text_loss"])

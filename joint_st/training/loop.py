@@ -334,7 +334,8 @@ def _kept(checkpoints: Checkpoints) -> str:
 
 def check_finite(batch: Batch, metrics: dict, rows: dict, checkpoints: Checkpoints, nonfinite_rows: Callable) -> None:
     """Raise `UserError` that names the step and its utterances where a result is not finite."""
-    loss, gradient, weights = (float(metrics[name][0]) for name in ("loss", "gradient_norm", "weights_norm"))
+    total, gradient, weights = (float(metrics[name][0]) for name in ("loss", "gradient_norm", "weights_norm"))
+    loss = total / max(float(metrics["loss"][1]), 1.0)
     if not math.isfinite(loss):
         what = f"the loss is {loss}"
     elif not math.isfinite(gradient):

@@ -219,7 +219,7 @@ def print_summary(config: Config, run: RunDirectory, data: TrainingData, begun: 
         log(f"batches  of text, {when}: {data.text_plan.describe(1, 'text units')}{first}")
         if remark := _too_short(config.text, data.text):
             log(f"warning  {remark}")
-    for unused in config.unused_text:
+    for unused in config.unused:
         log(f"warning  {unused}")
 
 

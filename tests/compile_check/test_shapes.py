@@ -13,11 +13,19 @@ from tests.tiny import tiny_config
 TEXT = {"data.units.kind": "phonemes", "data.text_batch_size": 4, "losses.reconstruction.full_context": 0.5}
 
 
-@pytest.mark.parametrize("tokenizer", ["characters", "sentencepiece"])
-def test_planned_buckets_are_within_the_assumed(corpora, tokenizer):
-    """Speech of the quickstart's corpus, and its inventories."""
-    spelling = {"data.tokenizer.kind": tokenizer, "data.tokenizer.vocabulary_size": 64}
-    config = tiny_config(corpora, TEXT | spelling | {"data.max_seconds": 5.0, "data.max_text_units": 80})
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"data.tokenizer.kind": "characters"},
+        {"data.tokenizer.kind": "sentencepiece"},
+        {"data.max_seconds": 1.5, "data.augmentation": [{"kind": "speed", "factors": [0.8, 1.0]}]},
+    ],
+    ids=str,
+)
+def test_planned_buckets_are_within_the_assumed(corpora, changes):
+    """Speech of the quickstart's corpus, slowed down too, and its inventories."""
+    spelling = {"data.tokenizer.vocabulary_size": 64, "data.max_seconds": 5.0, "data.max_text_units": 80}
+    config = tiny_config(corpora, TEXT | spelling | changes)
     learnt, normalize = learn_from_texts(config).symbols, normalizer(config.data.normalizer)
     prepared = open_paired(
         config.data.train, config.data, config.model.features, normalize, learnt.labels, learnt.units, training=True
@@ -32,6 +40,8 @@ def test_planned_buckets_are_within_the_assumed(corpora, tokenizer):
         assert real.batch_sizes[-1] == assumed.batch_sizes[0]
         for name in ("bounds", "label_bounds", "unit_bounds"):
             assert max(getattr(real, name)) <= getattr(assumed, name)[0], name
+    if "data.augmentation" in changes:
+        assert max(planned["paired"].bounds) > 1.5 * 16_000
     assumed = sizes(config).sizes
     assert learnt.labels.size <= assumed.labels
     assert learnt.units.size <= assumed.units

@@ -64,10 +64,13 @@ def test_a_kind_works_wherever_a_config_is_written(kinds, tmp_path):
     )
     assert load(tmp_path / "c.py") == config
     assert "tones: count, hz, notes" in describe(config) and "--data.mixture MIXTURE" in describe(config)
+    # The first field of this kind is a tuple.
+    assert override(config, {"data.augmentation": "speed:0.9"}).data.augmentation[0].factors == (0.9,)
     for changes, message in (
         ({"data.train.0.hz": "high"}, "data.train.0.hz = high: should be a valid number"),
         ({"data.train.0.herz": "1"}, r"data.train.0.herz: unknown key \(= 1\); did you mean data.train.0.hz"),
         ({"data.mixture": "equal"}, "data.mixture.kind = equal: should be 'every_row' or 'weighted'"),
+        ({"data.mixture": "every_row:1"}, "every_row:1: this kind takes nothing after the colon"),
         ({"data.train": "tones:few"}, "data.train.0.count = few: should be a valid integer"),
     ):
         with pytest.raises(UserError, match=message):

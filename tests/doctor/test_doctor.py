@@ -19,6 +19,7 @@ from joint_st.errors import UserError
 
 CHEAP = (
     "healthy: a run",
+    "healthy: two slices",
     "healthy: texts whose audio is missing",
     "healthy: weights of a run in the home folder",
     "healthy: a run without what it has begun with",

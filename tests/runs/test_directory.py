@@ -115,6 +115,12 @@ def test_a_run_without_a_checkpoint_begins_anew(tmp_path):
     assert not run.tokenizer.exists() and not run.metrics.exists()
 
 
+def test_checkpoints_without_a_config_go_on_with_none(begun):
+    begun.config.unlink()
+    with pytest.raises(UserError, match=f"{begun.config}: missing, and {begun.checkpoints} has some; copy it too"):
+        open_run(begun.root, CONFIG)
+
+
 def test_directories_that_are_no_run(tmp_path):
     (tmp_path / "file").touch()
     for path, problem in (

@@ -368,6 +368,12 @@ for seed in range(2):
     copy(name.replace(".json", "_full_context.json"), lambda text: text)
     assert look(sweep.jobs[0]).evaluation == tables[0]
 
+    # Another order asks for another table.
+    file.unlink()
+    other = write_sweep(tmp_path, runs.replace("'evaluation.ngram_order': 3", "'evaluation.ngram_order': 2"))
+    states = [look(job) for job in load_sweep(other, tmp_path / "out").jobs]
+    assert not any(state.finished or state.conflict for state in states) and states[0].steps == 4
+
 
 @pytest.mark.parametrize(
     ("name", "expected"),

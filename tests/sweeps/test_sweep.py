@@ -47,7 +47,7 @@ VALUES = """{
     "data.text": (TextSource(path="a, b.txt", language="de"),),
     "data.test.more": "tfds:grammar:test[:9]",
     "data.strict": True,
-    "data.tokenizer.path": "",
+    "data.tokenizer.path": Path("pieces and more"),
     "model": ModelConfig(width=24, heads=3),
     "optimizer.peak_learning_rate": 1e-05,
     "training.loggers": ("wandb", "tensorboard"),
@@ -57,10 +57,10 @@ VALUES = """{
 
 def test_the_command_line_says_the_same_as_the_overrides(tmp_path, monkeypatch):
     """Values of every kind pass through the arguments of `joint-st train` unharmed."""
-    names = "from joint_st.config import ModelConfig, TextSource"
+    names = "from pathlib import Path\nfrom joint_st.config import ModelConfig, TextSource"
     file = write_sweep(tmp_path, "yield Run('a', VALUES, 7)", f"{names}\nVALUES = {VALUES}")
     (job,) = load_sweep(file, tmp_path / "out").jobs
-    values = {**eval(VALUES, vars(joint_st.config)), "name": "a/seed_7", "seed": 7}
+    values = {**eval(VALUES, {**vars(joint_st.config), "Path": Path}), "name": "a/seed_7", "seed": 7}
     assert job.config == override(load(tmp_path / "base.py"), values)
 
     seen = []
@@ -80,6 +80,11 @@ def test_the_command_line_says_the_same_as_the_overrides(tmp_path, monkeypatch):
             "yield Run('a', {'name': object})",
             "",
             "{file}: a/seed_0: name: a value of type type cannot be written on a command line",
+        ),
+        (
+            "yield Run('a', {1: 2})",
+            "",
+            "{file}: overrides of a/seed_0 hold 1; a field is named by its dotted path, as text",
         ),
         ("yield Run('a', {'seed': 1})", "", "{file}: overrides of a/seed_0 hold seed; write Run(..., seed=1)"),
         ("yield Run('a', seed=-1)", "", "{file}: a/seed_-1: seed = -1: should be greater than or equal to 0"),

@@ -10,6 +10,7 @@ from typing import Any, ClassVar, NamedTuple, get_args, get_origin
 import pydantic
 import pydantic_core
 
+from joint_st.errors import UserError
 from joint_st.kinds import Kinds
 
 HALF_PAIR = re.compile("[\ud800-\udfff]")
@@ -126,8 +127,10 @@ class ByKind(Section):
     def read_rest(cls, text: str) -> dict[str, Any]:
         """Return the fields that `REST` stands for: by default the value of the first one. Called on kinds, which may
         override it."""
-        first = next(name for name in cls.model_fields if name != "kind")
-        return {first: text}
+        for name, field in cls.model_fields.items():
+            if name != "kind":
+                return {name: [text] if get_origin(field.annotation) is tuple else text}
+        raise UserError(f"{cls.model_fields['kind'].default}:{text}: this kind takes nothing after the colon")
 
 
 def _rebuild_holders(section: type[Section]) -> None:

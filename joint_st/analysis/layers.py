@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 
 import jax
@@ -9,7 +10,7 @@ import numpy as np
 import tqdm
 
 from joint_st.analysis.measure import ALIGNMENTS, DISTANCES, Found, make_forward
-from joint_st.analysis.pairs import ExamplePair, choose_pairs, spread
+from joint_st.analysis.pairs import ExamplePair, NothingToCompare, choose_pairs, spread
 from joint_st.analysis.report import LayerReport, Measured
 from joint_st.analysis.scores import absolute_boundary_errors, chance
 from joint_st.config import Config, ModelConfig
@@ -23,6 +24,8 @@ from joint_st.distributed.mesh import fetch, put_batch, rows_here
 from joint_st.errors import UserError
 from joint_st.models.functional import Weights
 from joint_st.ops.matching import cheapest
+
+log = logging.getLogger(__name__)
 
 EXAMPLES = 3
 """Number of utterances that have a figure of their own."""
@@ -62,7 +65,14 @@ class LayerAnalysis:
         self._mesh = mesh
         self._name = name
         # All that a layer outputs is compared, so memory grows with the square of the length.
-        among = np.flatnonzero(in_one_window(config, dataset))
+        within = in_one_window(config, dataset)
+        among, name, seconds = np.flatnonzero(within), dataset.corpus.name, config.window_seconds
+        if chosen is None and len(dataset) and not len(among):
+            raise NothingToCompare(f"{name}: all utterances are longer than {seconds:g} s, the most that is compared")
+        if chosen is None and len(among) < len(dataset):
+            log.warning(
+                "%s: left out %d of %d, longer than %g s", name, len(dataset) - len(among), len(dataset), seconds
+            )
         self._pairs = choose_pairs(dataset, spread(among, utterances) if chosen is None else np.unique(chosen))
         lengths = dataset.lengths[self._pairs.index]
         self._plan = _PlanOfSome(self._pairs.index, dataset, config)
@@ -105,7 +115,8 @@ class LayerAnalysis:
             costs, found = found.costs, fetch(found._replace(costs=()))
             parts += [self._numbers(found, row, n) for row, n in enumerate(pair) if n >= 0]
             for slot, n in enumerate(there):
-                examples[n] = self._example(found, rows[slot], n, fetch(costs[slot]))
+                if found.frames[rows[slot]] and found.text_frames[rows[slot]]:  # else there is nothing to draw
+                    examples[n] = self._example(found, rows[slot], n, fetch(costs[slot]))
         if not parts:
             raise UserError(f"{self._dataset.corpus.name}: none of its utterances can be read")
         return self._report(parts, [examples[n] for n in self._examples if n in examples])

@@ -6,6 +6,7 @@ look at: the distances of its audio from its text, and how they are aligned.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -15,6 +16,8 @@ from joint_st.data.audio import UnreadableAudio
 from joint_st.data.dataset import Dataset
 from joint_st.data.word_times import word_times
 from joint_st.errors import UserError
+
+log = logging.getLogger(__name__)
 
 UNIT_MULTIPLE = 8
 """The padded number of units is a multiple of this."""
@@ -60,6 +63,8 @@ def choose_pairs(dataset: Dataset, some: np.ndarray) -> Pairs:
     index = [n for n in languages if len(units[n])]
     if not index:
         raise NothingToCompare(f"{dataset.corpus.name}: no utterance has a text to compare its speech with")
+    if without := len(languages) - len(index):
+        log.warning("%s: left out %d of %d, whose texts have no units", dataset.corpus.name, without, len(languages))
     lengths = np.array([len(units[n]) for n in index], np.int32)
     table = np.zeros((len(index), -(-int(lengths.max()) // UNIT_MULTIPLE) * UNIT_MULTIPLE), np.int32)
     for row, n in enumerate(index):

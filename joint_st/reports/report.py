@@ -148,14 +148,16 @@ def page_data(trained: Trained, split: str, scored: Sequence[ScoredUtterance], *
 
 
 def add_samples(content: dict, samples: dict[str, dict], most_bytes: int) -> int:
-    """Add samples to their utterances, in order, while the page stays below a size; return how many were added."""
+    """Add those samples to their utterances, in order, with which the page stays below a size; return how many were
+    added."""
     places = {one["id"]: one for one in content["utterances"]}
     size = len(make_page(content).encode())
     added = 0
     for key, sample in samples.items():
-        size += len(embedded({"sample": sample}).encode())
-        if size > most_bytes:
-            break
+        more = len(embedded({"sample": sample}).encode())
+        if size + more > most_bytes:
+            continue
+        size += more
         places[key]["sample"] = sample
         added += 1
     return added

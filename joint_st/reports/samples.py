@@ -14,13 +14,17 @@ import soundfile
 from joint_st.analysis.figures import MOST_PANELS
 from joint_st.analysis.layers import LayerAnalysis
 from joint_st.analysis.pairs import ExamplePair
-from joint_st.data.audio import UnreadableAudio
+from joint_st.data.audio import UnreadableAudio, resample
 from joint_st.data.dataset import Dataset
 from joint_st.data.sources import Corpus
 from joint_st.data.utterance import Entry, Utterance
+from joint_st.decoding.long import in_one_window
 from joint_st.runs.trained import Trained
 from joint_st.word_times.aligner import Aligner
 from joint_st.word_times.spans import Aligned, Failed, Span
+
+MOST_FLAC_HZ = 655_350
+"""Highest sample rate of a FLAC file; above 65,535 Hz it is a multiple of 10."""
 
 BARS = 240
 """Number of bars in the outline of the loudness."""
@@ -48,7 +52,7 @@ def make_samples(trained: Trained, dataset: Dataset, ids: Sequence[str], head: s
     """Return what the page shows of the utterances `ids` of a dataset, by id and in their order.
 
     head: its forced alignment gives the times of the words. An utterance whose audio cannot be read has no sample.
-    A sample has the maps of its layers where its text has units.
+    A sample has the maps of its layers where its text has units and a window of decoding holds it.
     """
     wanted = set(ids)
     number = {own: n for n in range(len(dataset)) if (own := dataset.id(n)) in wanted}
@@ -56,7 +60,9 @@ def make_samples(trained: Trained, dataset: Dataset, ids: Sequence[str], head: s
     corpus = Some(dataset.corpus, [dataset.rows[number[one]] for one in ids])
     aligned = {result.id: result for result in Aligner(trained, head)(corpus, "aligning")}
     maps = {}
-    spelled = [number[one] for one in ids if has_units(dataset, number[one])]
+    # The maps of long recordings would need memory by the square of their length, and show nothing.
+    within = in_one_window(trained.config, dataset)
+    spelled = [number[one] for one in ids if within[number[one]] and has_units(dataset, number[one])]
     if spelled:
         with jax.set_mesh(trained.mesh):
             analysis = LayerAnalysis(
@@ -87,6 +93,8 @@ def has_units(dataset: Dataset, n: int) -> bool:
 
 def sound(audio: np.ndarray, rate: int) -> dict:
     """Return audio, int16 [samples], as a FLAC data URI, with its length and the outline of its loudness, 0 to 100."""
+    if rate > MOST_FLAC_HZ or rate > 65_535 and rate % 10:
+        audio, rate = resample(audio, rate, 48_000), 48_000
     file = io.BytesIO()
     soundfile.write(file, audio, rate, format="FLAC", subtype="PCM_16")
     parts = np.array_split(np.abs(audio.astype(np.float64)), min(BARS, max(len(audio), 1)))

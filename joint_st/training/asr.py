@@ -12,6 +12,7 @@ import numpy as np
 
 from joint_st import storage
 from joint_st.analysis.layers import LayerAnalysis
+from joint_st.analysis.pairs import NothingToCompare
 from joint_st.config import Config, check_devices
 from joint_st.data.batch import Batch, Shape
 from joint_st.data.normalizers import normalizer
@@ -243,7 +244,12 @@ def make_evaluation(
         return None
     score = Scorer(config, data.dev, mesh, data.symbols.sizes)
     shows_figures = data.symbols.units and config.training.loggers
-    analyse = LayerAnalysis(config, data.dev, mesh, data.symbols.sizes) if shows_figures else None
+    analyse = None
+    if shows_figures:
+        try:
+            analyse = LayerAnalysis(config, data.dev, mesh, data.symbols.sizes)
+        except NothingToCompare as error:
+            log(f"no curves of the layers: {error}")
 
     def evaluate(weights) -> DevResult:
         rates = score(weights, "dev")

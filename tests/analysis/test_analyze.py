@@ -9,6 +9,7 @@ import shutil
 import jax
 import numpy as np
 import pytest
+import soundfile
 from flax import nnx
 
 from joint_st.analysis.analyze import analyze_layers, analyze_run
@@ -208,6 +209,30 @@ def test_what_cannot_be_read_is_left_out(run, spoken, tmp_path, capsys):
     assert (run / "analysis" / "step_3_broken.json").is_file()
     printed = capsys.readouterr().out
     assert "distance per audio frame" in printed and "retrieval among 7" in printed
+
+
+def manifest_of(folder, seconds: list[float], text="so anna calls") -> ManifestSource:
+    """A manifest of silent recordings of some lengths."""
+    folder.mkdir()
+    for n, own in enumerate(seconds):
+        soundfile.write(folder / f"{n}.wav", np.zeros(round(own * 16_000), np.int16), 16_000)
+    lines = [{"audio_filepath": f"{n}.wav", "duration": own, "text": text} for n, own in enumerate(seconds)]
+    (folder / "m.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return ManifestSource(path=str(folder / "m.jsonl"))
+
+
+def test_long_recordings_are_left_out_and_counted(run, tmp_path, caplog):
+    longest = load_trained(run).config.window_seconds
+    rows = analyze_run(run, data={"mixed": manifest_of(tmp_path / "mixed", [2.0, longest + 1])})
+    assert rows[0]["utterances"] == 1 and f"left out 1 of 2, longer than {longest:g} s" in caplog.text
+    with pytest.raises(UserError, match=f"all utterances are longer than {longest:g} s, the most that is compared"):
+        analyze_run(run, data={"long": manifest_of(tmp_path / "long", [longest + 1])})
+
+
+def test_one_without_samples_has_no_figure(run, tmp_path):
+    rows = analyze_run(run, data={"empty": manifest_of(tmp_path / "empty", [0.0, 0.0])})
+    assert rows[0]["infeasible"] == rows[0]["utterances"] == 2
+    assert not list((run / "analysis").glob("step_3_empty*alignment*"))
 
 
 def test_an_analysis_of_another_number_of_utterances_is_not_that_of_a_report(run, spoken):

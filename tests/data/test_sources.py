@@ -94,6 +94,10 @@ def test_any_line_ends_and_a_byte_order_mark_are_read(tmp_path):
         ({**LINE, "word_starts": [0.1], "word_ends": [0.2, 0.3]}, "1 word_starts and 2 word_ends"),
         ({**LINE, "word_starts": [0.1, 0.2]}, "2 word_starts and 0 word_ends; each word needs both"),
         ({**LINE, "word_starts": None, "word_ends": [0.2]}, "0 word_starts and 1 word_ends; each word needs both"),
+        (
+            {**LINE, "word_starts": [0.1, 0.3], "word_ends": [0.2, 0.1]},
+            "word 2 begins at 0.3 s and ends at 0.1 s; word_ends are seconds from the beginning of the utterance",
+        ),
         ({**LINE, "word_starts": [800], "word_ends": [4000]}, "a word at 4000 of 0.5 s; word times are seconds"),
         ({"audio_filepath": "a.wav"}, "text is missing"),
         ({"audio_filepath": "a.wav", "text": None}, "text is None"),

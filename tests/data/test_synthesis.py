@@ -128,6 +128,13 @@ def test_the_texts_of_a_config_are_spoken_in_their_languages(tmp_path):
     assert [line["speaker"].partition("+")[0] for line in lines] == ["gmw/de", "roa/pt-BR"]
 
 
+def test_a_manifest_may_end_like_a_config(tmp_path):
+    line = {"audio_filepath": "a.wav", "duration": 1.0, "text": "so anna calls"}
+    (tmp_path / "m.json").write_text(2 * (json.dumps(line) + "\n"))
+    speak(tmp_path / "m.json", tmp_path / "out")
+    assert {one["text"] for one in read(tmp_path / "out")} == {"so anna calls"}
+
+
 @pytest.mark.parametrize(
     ("how", "told"),
     [

@@ -10,6 +10,8 @@ import pytest
 import tensorflow_datasets as tfds
 
 from joint_st.config import TfdsSource
+from joint_st.data.audio import UnreadableAudio
+from joint_st.data.corpora.spoken_grammar import build
 from joint_st.data.sources import open_source
 from joint_st.data.sources.tfds import Tfds
 from joint_st.errors import UserError
@@ -108,6 +110,30 @@ class Numbered(ToySpeech):
         return "" if i == 4 else "en" if i % 2 else "de"
 
 
+class Wide(Bare):
+    """Samples of 32 bits; those of one record do not fit into 16."""
+
+    dtype, shape = np.int32, (None,)
+
+    def _info(self):
+        audio = {"audio": tfds.features.Tensor(shape=self.shape, dtype=self.dtype)}
+        features = tfds.features.FeaturesDict(dict(super()._info().features) | audio)
+        return tfds.core.DatasetInfo(builder=self, features=features)
+
+    def _examples(self, count, samples):
+        for i, example in super()._examples(count, samples):
+            audio = example["audio"].astype(self.dtype) * (100 if i == 3 else 1)
+            yield i, example | {"audio": audio if len(self.shape) == 1 else np.stack([audio, audio], 1)}
+
+
+class Floats(Wide):
+    dtype = np.float32
+
+
+class Stereo(Wide):
+    dtype, shape = np.int16, (None, 2)
+
+
 @pytest.fixture(autouse=True)
 def home(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
@@ -117,7 +143,7 @@ def home(tmp_path, monkeypatch):
 def data_dir(tmp_path_factory):
     folder = tmp_path_factory.mktemp("tfds")
     tfds.disable_progress_bar()
-    for builder in (ToySpeech, Bare, Numbered):
+    for builder in (ToySpeech, Bare, Numbered, Wide, Floats, Stereo):
         builder(data_dir=folder, file_format="array_record").download_and_prepare()
     return folder
 
@@ -175,10 +201,33 @@ def test_the_data_dir_may_come_from_the_environment(data_dir, monkeypatch):
     assert len(open_source(TfdsSource(name="toy_speech", split="train"))) == 20
 
 
+def test_wider_samples_are_read_where_they_fit(data_dir):
+    corpus, read = open_tfds(data_dir, "wide"), {}
+    for row in range(20):
+        try:
+            read[corpus.entry(row).text] = corpus[row].audio
+        except UnreadableAudio as error:
+            assert corpus.entry(row).text == "Grüße 3" and "its samples have more than 16 bits" in str(error)
+    assert len(read) == 19 and read["Grüße 5"].dtype == np.int16
+    np.testing.assert_array_equal(read["Grüße 5"], np.arange(1005))
+
+
+def test_a_bucket_is_refused(monkeypatch):
+    monkeypatch.setenv("TFDS_DATA_DIR", "gs://bucket/tfds")
+    with pytest.raises(
+        UserError, match="gs://bucket/tfds: TFDS datasets are read from disks and built there; copy them"
+    ):
+        open_source(TfdsSource(name="spoken_grammar/tiny", split="train"))
+    with pytest.raises(UserError, match="gs://bucket/tfds: a corpus is built on a disk; name another --data-dir"):
+        build(config="tiny")
+
+
 @pytest.mark.parametrize(
     "name, split, message",
     [
-        ("toy_speach", "train", "no such TFDS dataset; there is bare, numbered, toy_speech"),
+        ("toy_speach", "train", "no such TFDS dataset; there is bare, floats, numbered, stereo, toy_speech, wide"),
+        ("floats", "train", r"its audio is float32 \[samples\]; store speech as int16 \[samples\]"),
+        ("stereo", "train", r"its audio is int16 \[samples, 2\]; store speech as int16 \[samples\]"),
         ("toy_speech/large", "train", "no such TFDS dataset"),
         ("toy speech!", "train", "no name of a TFDS dataset"),
         ("toy_speech", "trian", "no split 'trian'; it has text, train"),

@@ -169,6 +169,8 @@ def test_sound_is_lossless():
 @pytest.mark.parametrize("audio", [np.zeros(100, np.int16), np.zeros(0, np.int16)])
 def test_silence_has_an_outline(audio):
     assert set(sound(audio, RATE)["outline"]) == {0}
+    for rate in (65_537, 1_000_000):  # which FLAC does not have
+        assert sound(np.ones(rate // 10, np.int16), rate)["seconds"] == pytest.approx(0.1, abs=1e-4)
 
 
 def test_map_has_time_to_the_right_and_text_upwards(tmp_path):
@@ -190,8 +192,16 @@ def test_samples_are_added_as_long_as_the_page_stays_below_its_size(data):
     added = add_samples(data, own, most)
     assert 0 < added < len(own)
     assert len(make_page(data).encode()) <= most
-    assert [one["id"] for one in data["utterances"] if "sample" in one] == list(own)[:added]
+    names = [one["id"] for one in data["utterances"] if "sample" in one]
+    assert len(names) == added and names == [name for name in own if name in names]
+    for name in own.keys() - names:  # none of the others has room
+        assert len(make_page(data).encode()) + len(own[name]["audio"]) > most
     assert add_samples(content_again(data), own, empty) == 0
+    # One that does not fit leaves room for those after it.
+    first = next(iter(own))
+    large = own | {first: {**own[first], "audio": "x" * most}}
+    assert add_samples(content_again(data), large, most) > 0
+    assert "sample" not in data["utterances"][1] and "sample" in data["utterances"][2]
 
 
 def content_again(data):

@@ -91,6 +91,20 @@ def test_an_utterance_without_text_has_audio_and_no_maps(run, spoken, tmp_path):
     assert list(both) == [empty, other] and "maps" in both[other] and "maps" not in both[empty]
 
 
+def test_a_long_recording_has_audio_and_no_maps(run, tmp_path):
+    """Which would need memory by the square of its length."""
+    trained = load_trained(run)
+    seconds = trained.config.window_seconds + 1
+    soundfile.write(tmp_path / "long.wav", np.zeros(round(seconds * 16_000), np.int16), 16_000)
+    line = {"audio_filepath": "long.wav", "duration": seconds, "text": "so anna calls", "id": "long"}
+    (tmp_path / "long.jsonl").write_text(json.dumps(line) + "\n")
+    made_with = (trained.config.data, trained.config.model.features, trained.normalizer, trained.tokenizer)
+    source = ManifestSource(path=str(tmp_path / "long.jsonl"))
+    dataset = open_paired([source], *made_with, trained.units, training=False)
+    [sample] = make_samples(trained, dataset, ["long"], "full_context").values()
+    assert sample["seconds"] == seconds and "maps" not in sample
+
+
 def test_a_second_report_reads_what_is_kept(run, data, tmp_path, monkeypatch, capsys):
     def fail(*_, **__):
         raise AssertionError("made again")

@@ -2,12 +2,16 @@
 
 import csv
 import io
+from types import SimpleNamespace
 
 import numpy as np
 import PIL.Image
 import pytest
 
+from joint_st.analysis.pairs import NothingToCompare
+from joint_st.training import asr
 from joint_st.training.loggers import CsvLogger, TensorBoardLogger
+from tests.tiny import tiny_config
 
 
 def rows(path):
@@ -64,3 +68,16 @@ def test_tensorboard_shows_images(tmp_path):
     assert (step, value.tag) == (3, "layers")
     shown = PIL.Image.open(io.BytesIO(value.image.encoded_image_string))
     np.testing.assert_array_equal(np.asarray(shown), image)
+
+
+def test_a_dev_set_without_anything_to_compare_has_no_figures_and_ends_no_training(monkeypatch, tmp_path, capsys):
+    def refuse(*_):
+        raise NothingToCompare("dev: all utterances are longer than 12 s, the most that is compared")
+
+    monkeypatch.setattr(asr, "LayerAnalysis", refuse)
+    monkeypatch.setattr(asr, "Scorer", lambda *_: lambda weights, name: {f"{name}_full_context_wer": 0.5})
+    config = tiny_config(tmp_path, {"training.loggers": "tensorboard"})
+    data = SimpleNamespace(dev=object(), symbols=SimpleNamespace(units=object(), sizes=None))
+    found = asr.make_evaluation(config, data, None, "wer")({})
+    assert (found.rank, found.images, found.more) == (0.5, {}, {})
+    assert "no curves of the layers: dev: all utterances are longer than 12 s" in capsys.readouterr().err

@@ -281,6 +281,12 @@ class Manifest:
             raise self._broken(i, "word_starts and word_ends must be lists of seconds, one for each word")
         if len({len(seconds) for seconds in times}) > 1:
             raise self._broken(i, f"{len(times[0])} word_starts and {len(times[1])} word_ends; each word needs both")
+        for n, (start, end) in enumerate(zip(*times), 1):
+            if end < start:
+                what = f"word {n} begins at {start} s and ends at {end} s"
+                raise self._broken(
+                    i, f"{what}; word_ends are seconds from the beginning of the utterance, no durations"
+                )
         last, duration = max(map(max, filter(None, times)), default=0.0), fields.get("duration")
         if duration and last > duration + SLACK_SECONDS:
             raise self._broken(

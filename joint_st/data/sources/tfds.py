@@ -20,6 +20,7 @@ from tensorflow_datasets.core.read_only_builder import builder_from_files
 from tensorflow_datasets.core.registered import DatasetNotFoundError
 
 from joint_st.config import TfdsSource
+from joint_st.data.audio import UnreadableAudio
 from joint_st.data.corpora import built_here
 from joint_st.data.paths import cache_folder, expand
 from joint_st.data.sources.corpus import opens
@@ -51,7 +52,9 @@ class Tfds:
         # Imported here, because our own builders import TFDS, which takes a while.
         from joint_st.data.corpora import build_if_absent
 
-        data_dir = str(expand(config.data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"))
+        given = config.data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
+        refuse_bucket(given)
+        data_dir = str(expand(given))
         if not config.data_dir:  # do not write into a folder that the config of someone else's run names
             build_if_absent(config.name, data_dir)
         where = f"{config.name} in {data_dir}"
@@ -77,6 +80,7 @@ class Tfds:
                 f"{where}: its features are {', '.join(sorted(self._features))}; "
                 "speech needs audio, sample_rate and text"
             )
+        _check_audio(where, self._features)
         self._records = source.data_source
         length = "num_samples" if "num_samples" in self._features else "audio"
         wanted = {"id", "text", "language", "speaker", "noise", "snr", "sample_rate", "word_starts", "word_ends"}
@@ -127,13 +131,13 @@ class Tfds:
         example = self._features.deserialize_example_np(self._records[i])
         return Utterance(
             id=self._id(example, i),
-            audio=np.asarray(example.get("audio", ()), np.int16),
+            audio=self._audio(example, i),
             sample_rate=int(example.get("sample_rate", 0)),
             text=self._text(example, i),
             language=self._language(example),
             speaker=str(_plain(example.get("speaker", ""))),
             corpus=self.name,
-            word_times=_word_times(example),
+            word_times=self._word_times(example, i),
             extra={key: _plain(value) for key, value in example.items() if key not in KNOWN},
         )
 
@@ -143,6 +147,20 @@ class Tfds:
         if not isinstance(text, str):
             raise UserError(f"{self.where(i)}: its text is not in UTF-8; prepare the dataset with text that is")
         return text
+
+    def _audio(self, example: dict, i: int) -> np.ndarray:
+        """Return the samples, int16, which a data set may store as wider whole numbers."""
+        audio = np.asarray(example.get("audio", ()))
+        if audio.dtype != np.int16 and audio.size and not (-(2**15) <= audio.min() <= audio.max() < 2**15):
+            raise UnreadableAudio(self.where(i), "its samples have more than 16 bits")
+        return audio.astype(np.int16)
+
+    def _word_times(self, example: dict, i: int) -> tuple[np.ndarray, np.ndarray] | None:
+        """Return the times of the words; raises `UserError` where one ends before it begins."""
+        times = _word_times(example)
+        if times and (times[1] < times[0]).any():
+            raise UserError(f"{self.where(i)}: a word ends before it begins; word_ends are no durations")
+        return times
 
     def _id(self, example: dict, i: int) -> str:
         return str(_plain(example["id"])) if "id" in example else f"{self._split}-{i}"
@@ -195,6 +213,25 @@ def _entry_file(key: str, entries: Iterable[Entry]) -> EntryFile:
                     file.write(json.dumps((*own, *more)) + "\n")
             whole.replace(path)
     return EntryFile(path)
+
+
+def refuse_bucket(data_dir: str) -> None:
+    """Raise `UserError` where the folder of TFDS datasets is in a bucket."""
+    if "://" in data_dir:
+        raise UserError(
+            f"{data_dir}: TFDS datasets are read from disks and built there; copy them, or mount the bucket, and name that "
+            "folder as data_dir or $TFDS_DATA_DIR"
+        )
+
+
+def _check_audio(where: str, features: Any) -> None:
+    """Raise `UserError` where the samples of a dataset are not whole numbers of a single channel."""
+    if "audio" not in features:
+        return
+    dtype, shape = np.dtype(features["audio"].np_dtype), features["audio"].shape
+    if not np.issubdtype(dtype, np.integer) or len(shape) != 1:
+        form = ", ".join("samples" if size is None else str(size) for size in shape)
+        raise UserError(f"{where}: its audio is {dtype} [{form}]; store speech as int16 [samples]")
 
 
 def _word_times(example: dict) -> tuple[np.ndarray, np.ndarray] | None:

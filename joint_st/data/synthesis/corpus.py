@@ -28,6 +28,7 @@ from joint_st.data.sources import Concatenated, open_source
 from joint_st.data.synthesis.speaking import SAMPLE_RATE, WORKERS, Manner, Speakers, digitise, in_order, place, say
 from joint_st.data.text_units.phonemizer import find_voice, phonemizer
 from joint_st.errors import UserError
+from joint_st.json_files import NOT_JSON
 
 FORMAT = 1
 """Number that stands for how the samples of an utterance are made; files of another number are made again."""
@@ -185,7 +186,17 @@ def _is_config(source: str) -> bool:
     if ":" in source and "://" not in source:  # `text:FILE`
         return False
     path = storage.path(source)
-    return path.suffix in (".py", ".json") or path.is_dir()
+    return path.suffix == ".py" or path.is_dir() or path.suffix == ".json" and not _is_manifest(path)
+
+
+def _is_manifest(path: Path) -> bool:
+    """Return whether the first line of a file is that of a manifest, whatever the end of the file's name."""
+    try:
+        with path.open("rb") as file:
+            first = json.loads(file.readline())
+    except (OSError, *NOT_JSON):
+        return False
+    return isinstance(first, dict) and "audio_filepath" in first
 
 
 def _sentences(

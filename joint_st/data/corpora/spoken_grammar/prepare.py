@@ -29,6 +29,8 @@ def prepare(data_dir: str, config: str, progress: bool) -> SpokenGrammar:
     if config not in known:
         raise UserError(f"spoken_grammar has no config {config!r}; it has {', '.join(known)}")
     folder = os.path.expanduser(data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets")
+    if "://" in folder:
+        raise UserError(f"{folder}: a corpus is built on a disk; name another --data-dir, and copy it from there")
     builder = SpokenGrammar(config=config, data_dir=folder, file_format=tfds.core.FileFormat.ARRAY_RECORD)
     if builder.data_path.exists():
         return builder

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from joint_st.ops.attention import attend
+from joint_st.ops.attention import _attend_on_cpu, attend
 from joint_st.ops.fused_attention import TILE, attend_fused, block_sizes, splash
 from joint_st.ops.masks import length_mask
 
@@ -42,6 +42,17 @@ def test_values_and_gradients_equal_jaxs_own(shared):
     arrays, allowed, g = example(queries_share_keys=shared)
     for ours, other in zip(results(attend, arrays, allowed, g), results(jaxs_own, arrays, allowed, g)):
         np.testing.assert_allclose(ours, other, rtol=1e-5, atol=2e-6)
+
+
+@pytest.mark.parametrize("frames, groups", [(100, None), (250, 3), (400, 6)])
+def test_rows_whose_scores_a_cache_does_not_hold_are_taken_one_after_the_other(frames, groups):
+    rng = np.random.default_rng(0)
+    *arrays, g = (jnp.asarray(rng.normal(size=(6, frames, 4, 4)), jnp.float32) for _ in range(4))
+    allowed = jnp.asarray(rng.random((6, 1, frames)) < 0.8)
+    for ours, other in zip(results(attend, arrays, allowed, g), results(jaxs_own, arrays, allowed, g)):
+        np.testing.assert_allclose(ours, other, rtol=1e-4, atol=1e-5)
+    text = str(jax.make_jaxpr(_attend_on_cpu)(*arrays, allowed))
+    assert (f"length={groups}" in text) if groups else ("scan" not in text)
 
 
 def test_values_equal_sums_in_float64():

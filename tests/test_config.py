@@ -11,14 +11,12 @@ from joint_st.config import (
     Config,
     DataConfig,
     FeaturesConfig,
-    LmConfig,
     ManifestSource,
     ModelConfig,
     TextSource,
     TfdsSource,
     check_devices,
     describe,
-    load,
     override,
     parse_source,
     show,
@@ -448,16 +446,6 @@ def test_overrides_among_arguments(arguments, overrides, others):
 )
 def test_mistakes_among_arguments(arguments, line):
     assert message(split_overrides, arguments.split(), OPTIONS, Config) == line
-
-
-CONFIGS = sorted(path for path in (Path(__file__).parents[1] / "configs").rglob("*.py") if path.parent.name != "sweeps")
-
-
-@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
-def test_the_repositorys_configs_load(path):
-    config = load(path, LmConfig if path.stem.endswith("_lm") else Config)
-    assert config.name == path.stem
-    assert override(config, {}) == config
 
 
 def test_samples_frames_and_seconds():

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 import joint_st.config.file
-from joint_st.config import LmConfig, TfdsSource, load, override, save
+from joint_st.config import Config, LmConfig, TfdsSource, load, override, save
 from joint_st.config.file import extend, extensions
 from joint_st.config.registry import unregister
 from joint_st.errors import UserError
@@ -186,3 +187,13 @@ def test_a_seed_has_32_bits(config):
         (-1, "greater than or equal to 0"),
     ):
         assert message(override, config, {"seed": str(seed)}) == f"seed = {seed}: should be {what}"
+
+
+CONFIGS = sorted(path for path in (Path(__file__).parents[1] / "configs").rglob("*.py") if path.parent.name != "sweeps")
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_the_repositorys_configs_load(path):
+    config = load(path, LmConfig if path.stem.endswith("_lm") else Config)
+    assert config.name == path.stem
+    assert override(config, {}) == config

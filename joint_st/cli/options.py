@@ -190,8 +190,8 @@ def window_argument(parser: argparse.ArgumentParser) -> None:
         "--window-seconds",
         metavar="S",
         type=window,
-        help="decode longer recordings in overlapping windows of this length; by default twice the longest training "
-        "utterance, between 8 and 30 seconds",
+        help="decode longer recordings in overlapping windows of this length; by default twice "
+        "data.max_seconds, between 8 and 30 seconds",
     )
 
 

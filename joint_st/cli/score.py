@@ -41,7 +41,7 @@ def add(commands: Commands) -> None:
         metavar="NAME",
         default="basic",
         help="applied to references and hypotheses: none, basic (the default: lower case, no punctuation, any script) or "
-        "english (also numbers as words, a-z alone), or an earlier version, such as 'english v1'",
+        "english (also numbers as words, a-z and apostrophes alone), or an earlier version, such as 'english v1'",
     )
     score.add_argument(
         "--format",

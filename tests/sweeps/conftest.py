@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 
 import pytest
 
+from joint_st.sweeps import load_sweep
+from joint_st.sweeps.run_sweep import print_table
 from joint_st.sweeps.runner import train_command
+from tests.sweeps import fake_training
 
 BASE = """
 from joint_st.config import Config, DataConfig, EvaluationConfig, TfdsSource, TrainingConfig
@@ -39,6 +43,31 @@ def write_sweep(folder: Path, runs: str, more: str = "") -> Path:
         f"def runs():\n{body}\n"
     )
     return file
+
+
+RUNS = """\
+for seed in range(3):
+    yield Run("plain", {"optimizer.beta1": 0.3}, seed)
+    yield Run("better", {"optimizer.beta1": 0.15}, seed)
+yield Run("best", {"optimizer.beta1": 0.05}, 2)
+yield Run("never")"""
+
+
+@pytest.fixture(scope="module")
+def swept(tmp_path_factory):
+    """A sweep of which all but one run are finished."""
+    folder = tmp_path_factory.mktemp("swept")
+    sweep = load_sweep(write_sweep(folder, RUNS, 'REFERENCES = ("plain", "better")'), folder / "out")
+    for job in sweep.jobs[:-1]:
+        fake_training.main(*train_command(job)[4:])
+    return sweep
+
+
+@pytest.fixture(scope="module")
+def rows(swept):
+    file = swept.directory / "tables" / "rows.json"
+    print_table(swept, [], file, None)
+    return {row["name"]: row for row in json.loads(file.read_text())}
 
 
 @pytest.fixture(scope="session")

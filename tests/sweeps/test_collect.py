@@ -11,42 +11,17 @@ import jiwer
 import numpy as np
 import pytest
 
-from benchmarks import kept_runs
 from joint_st.errors import UserError
 from joint_st.evaluation.bootstrap import rates_over_seeds, relative_changes
 from joint_st.evaluation.report import without_tuned_weights
 from joint_st.sweeps import load_sweep
-from joint_st.sweeps.collect import read_evaluation, rows_of
+from joint_st.sweeps.collect import read_evaluation
 from joint_st.sweeps.run_sweep import print_table
 from joint_st.sweeps.runner import train_command
 from joint_st.sweeps.status import look
 from joint_st.sweeps.table import result_line
 from tests.sweeps import fake_training
 from tests.sweeps.conftest import write_sweep
-
-RUNS = """\
-for seed in range(3):
-    yield Run("plain", {"optimizer.beta1": 0.3}, seed)
-    yield Run("better", {"optimizer.beta1": 0.15}, seed)
-yield Run("best", {"optimizer.beta1": 0.05}, 2)
-yield Run("never")"""
-
-
-@pytest.fixture(scope="module")
-def swept(tmp_path_factory):
-    """A sweep of which all but one run are finished."""
-    folder = tmp_path_factory.mktemp("swept")
-    sweep = load_sweep(write_sweep(folder, RUNS, 'REFERENCES = ("plain", "better")'), folder / "out")
-    for job in sweep.jobs[:-1]:
-        fake_training.main(*train_command(job)[4:])
-    return sweep
-
-
-@pytest.fixture(scope="module")
-def rows(swept):
-    file = swept.directory / "tables" / "rows.json"
-    print_table(swept, [], file, None)
-    return {row["name"]: row for row in json.loads(file.read_text())}
 
 
 def heard(sweep, arm, head) -> list[list[dict]]:
@@ -273,52 +248,6 @@ def test_utterances_of_one_id_are_all_counted(swept, tmp_path):
         assert found.words["all"].tolist() == [one["words"] for one in of_head]
         kinds = ("insertions", "deletions", "substitutions")
         assert errors.tolist() == [sum(one[kind] for kind in kinds) for one in of_head]
-
-
-def test_runs_that_were_kept_give_the_rows_that_they_gave(swept, rows, monkeypatch, tmp_path):
-    monkeypatch.setattr(kept_runs, "KEPT", tmp_path)
-    (swept.jobs[0].directory.metrics).write_text(
-        "step,dev_full_context_wer,dev_streaming_wer\n1,,\n2,0.5,0.75\n3,,\n4,0.25,0.5\n"
-    )
-    files = list(kept_runs.keep(swept, "a laptop"))
-    assert [file.name for file in files] == [f"{job.run.arm}.seed_{job.run.seed}.json" for job in swept.jobs[:-1]]
-    assert json.loads(files[0].read_text())["dev"] == [[2, 0.5, 0.75], [4, 0.25, 0.5]]
-    assert not any(word in file.read_text() for file in files for word in ("called", "noon"))  # as the texts have
-
-    # Kept again on another device, only a run that was trained further is written.
-    assert list(kept_runs.keep(swept, "another")) == []
-    with swept.jobs[0].directory.metrics.open("a") as metrics:
-        metrics.write("6,0.125,0.25\n")
-    before = files[0].read_text()
-    assert list(kept_runs.keep(swept, "another")) == files[:1]
-    assert json.loads(files[0].read_text())["device"] == "another"
-    files[0].write_text(before)
-
-    # The runs themselves are gone; one more sweep of the same file finds what is kept.
-    again = load_sweep(swept.file, tmp_path / "lost")
-    assert list(kept_runs.keep(again, "another")) == []
-    found = list(kept_runs.kept(again))
-    assert {device for _, device in found} == {"a laptop"}
-    assert {row["name"]: row for row in rows_of([one for one, _ in found], references=again.references)} == rows
-
-    # What another sweep keeps of the same config counts, whatever its name there.
-    other = tmp_path / "another" / "plainer.seed_0.json"
-    other.parent.mkdir()
-    files[0].rename(other)
-    assert {one.job.name for one, _ in kept_runs.kept(again)} == {one.job.name for one, _ in found}
-    other.rename(files[0])
-
-    # A field that came later has its default; another value is another config.
-    text = files[0].read_text()
-    assert '"beta2":0.98,' in text
-    files[0].write_text(text.replace('"beta2":0.98,', ""))
-    assert len(list(kept_runs.kept(again))) == len(found)
-    files[0].write_text(text.replace('"beta1":0.3', '"beta1":0.4'))
-    with pytest.raises(UserError, match=f"{files[0].name}: of another config than"):
-        list(kept_runs.kept(again))
-    files[0].write_text(text.replace('"contents":"', '"contents":"0'))
-    with pytest.raises(UserError, match="evaluated on different utterances of test"):
-        rows_of([one for one, _ in kept_runs.kept(again)])
 
 
 def test_runs_that_end_with_an_n_gram_of_their_own_are_finished_and_compared(tmp_path, capsys):

@@ -113,13 +113,14 @@ def train_asr(config: Config, workdir: Path, profile: range | None = None) -> No
     began = time.perf_counter()
     fields = "data.train, data.dev, data.text"
     run, mesh, data = open_training(config, workdir, check_devices, open_data, fields)
-    sizes, last, shapes = data.symbols.sizes, config.training.steps, data.shapes(config.training.steps)
+    sizes, last = data.symbols.sizes, config.training.steps
     if data.dev and not data.dev.words.any():
         # Known before anything is compiled, and otherwise said when the first steps are evaluated, and lost.
         raise UserError("data.dev: its transcripts have no words, so there is no error rate; correct its sources")
     metric = ranking_metric(config.evaluation, data.dev.texts() if data.dev else ())
     check_same_ranking(run, metric)
 
+    shapes = data.shapes(last)
     with (
         open_session(config, run, mesh, metric) as session,
         compile_in_subprocess(_steps_left(config, data, shapes, session.checkpoints.latest() or 0)) as subprocess,

@@ -21,7 +21,8 @@ The arms are those of `configs/sweeps/recorded.py`, and these:
   (self-conditioned CTC, arXiv 2104.02724), and text has blanks between its phonemes, as that reading has.
 - Letters fill two thirds of this reader's frames, which leaves CTC little to choose from (`joint-st data inspect`). In
   `deep_pieces_units`, labels are 256 wordpieces. In the arms with `fine` in their names, a frame lasts 20 ms in place of 40,
-  and with text each phoneme takes twice as many.
+  and with text each phoneme takes twice as many. `deep_fine_text_first` has the text of `long_text_first` next to fifteen epochs,
+  after 2,000 steps on it alone.
 - `masked_units` is `long_units` with masks as wide as those of CR-CTC's authors. The `longer` arms have these too, and
   twice as many steps.
 """

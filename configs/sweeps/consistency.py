@@ -13,7 +13,7 @@ speech.
 from joint_st.sweeps import Run
 
 BASE = "../experiments/text_and_speech.py"
-REFERENCES = ("base", "without", "without_add", "without_replace", "without_half_an_hour", "without_hour")
+REFERENCES = ("base", "without", "random", "without_add", "without_replace", "without_half_an_hour", "without_hour")
 SEEDS = range(3)
 
 WITHOUT = {"losses.consistency.weight": 0}

@@ -51,6 +51,15 @@ def existing(path: str) -> Path:
     return expanded
 
 
+def refuse_bucket(data_dir: str) -> None:
+    """Raise `UserError` where the folder of TFDS datasets is in a bucket."""
+    if "://" in data_dir:
+        raise UserError(
+            f"{data_dir}: TFDS datasets are read from disks and built there; copy them, or mount the bucket, and name that "
+            "folder as data_dir or $TFDS_DATA_DIR"
+        )
+
+
 def _shown(path: str, expanded: Path) -> str:
     """Return a path as it is and as it is written. A text that is not a path, such as a key or a password, is not
     shown, because logs would keep it."""

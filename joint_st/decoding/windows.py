@@ -112,6 +112,7 @@ class Windows:
         """
         context = self.context // self.samples_per_frame
         low, high = after_begin + context // 2, after_begin + context + context // 2 + 1
+        earlier = before.symbols[low - begin - 1 : high - begin - 1]
         before, after = before.cut(low - begin, high - begin), after.cut(low - after_begin, high - after_begin)
         both = before.blanks + after.blanks
         # The neighbours of a seam distinguish a pause from the blank between two labels.
@@ -122,7 +123,7 @@ class Windows:
         # Above all, the seam itself is a blank in both windows. Fluent speech may have none: then no label may go on across
         # the seam, since the next window would emit it once more.
         sure = (np.minimum(before.blanks, after.blanks) > SURE)[middle]
-        changes = (after.symbols == 0) | (after.symbols != np.append(0, before.symbols[:-1]))
+        changes = (after.symbols == 0) | (after.symbols != earlier)
         for possible in (sure, changes[middle]):
             if possible.any():
                 around = np.where(possible, around, -np.inf)

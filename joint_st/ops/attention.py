@@ -3,8 +3,7 @@
 The weights, a number for each pair of frames, are not kept for the gradient. On CPU the gradient of the softmax is
 computed from the weights and, for each query, the product of the output with the output's gradient (as in FlashAttention,
 arXiv 2205.14135, appendix B.2): fewer passes over all pairs than the one that JAX derives, which takes 1.5 times as long.
-There, some rows of a batch are also computed after the others, as many at a time as the cache holds the scores of: long rows
-then take half the time.
+There, a batch is also computed in groups of as many rows as the cache holds the scores of: long rows then take half the time.
 Other platforms have JAX's own attention and its gradient: a TPU's compiler merges those passes, and its program then moves
 fewer bytes.
 """
@@ -73,10 +72,10 @@ def _weights(q, k, allowed):
 
 
 def _in_groups(of_rows: Callable, q, k, *more):
-    """Return what a function of rows returns of all, from some of them at a time."""
+    """Apply a function of rows to groups of them, one group after the other."""
     rows, queries, heads, _ = q.shape
     bytes_of_row = 4 * queries * k.shape[1] * heads
-    # Rows on several devices stay together, which no loop over them would let them.
+    # A loop over rows that lie on several devices would have to gather them.
     alone = jax.sharding.get_abstract_mesh().size <= 1
     together = [n for n in range(1, rows + 1) if rows % n == 0 and n * bytes_of_row <= CACHED_BYTES]
     count = max(together, default=1) if alone and rows else rows

@@ -218,7 +218,7 @@ def test_a_bucket_is_refused(monkeypatch):
         UserError, match="gs://bucket/tfds: TFDS datasets are read from disks and built there; copy them"
     ):
         open_source(TfdsSource(name="spoken_grammar/tiny", split="train"))
-    with pytest.raises(UserError, match="gs://bucket/tfds: a corpus is built on a disk; name another --data-dir"):
+    with pytest.raises(UserError, match="gs://bucket/tfds: TFDS datasets are read from disks and built there"):
         build(config="tiny")
 
 

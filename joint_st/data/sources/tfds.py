@@ -22,7 +22,7 @@ from tensorflow_datasets.core.registered import DatasetNotFoundError
 from joint_st.config import TfdsSource
 from joint_st.data.audio import UnreadableAudio
 from joint_st.data.corpora import built_here
-from joint_st.data.paths import cache_folder, expand
+from joint_st.data.paths import cache_folder, expand, refuse_bucket
 from joint_st.data.sources.corpus import opens
 from joint_st.data.sources.lines import Lines
 from joint_st.data.utterance import Entry, Utterance
@@ -213,15 +213,6 @@ def _entry_file(key: str, entries: Iterable[Entry]) -> EntryFile:
                     file.write(json.dumps((*own, *more)) + "\n")
             whole.replace(path)
     return EntryFile(path)
-
-
-def refuse_bucket(data_dir: str) -> None:
-    """Raise `UserError` where the folder of TFDS datasets is in a bucket."""
-    if "://" in data_dir:
-        raise UserError(
-            f"{data_dir}: TFDS datasets are read from disks and built there; copy them, or mount the bucket, and name that "
-            "folder as data_dir or $TFDS_DATA_DIR"
-        )
 
 
 def _check_audio(where: str, features: Any) -> None:

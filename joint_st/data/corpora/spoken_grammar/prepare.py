@@ -16,6 +16,7 @@ import tqdm
 from tensorflow_datasets.core.utils import tqdm_utils
 
 from joint_st.data.corpora.spoken_grammar.builder import SpokenGrammar
+from joint_st.data.paths import refuse_bucket
 from joint_st.errors import FAILING, UserError
 
 
@@ -29,8 +30,7 @@ def prepare(data_dir: str, config: str, progress: bool) -> SpokenGrammar:
     if config not in known:
         raise UserError(f"spoken_grammar has no config {config!r}; it has {', '.join(known)}")
     folder = os.path.expanduser(data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets")
-    if "://" in folder:
-        raise UserError(f"{folder}: a corpus is built on a disk; name another --data-dir, and copy it from there")
+    refuse_bucket(folder)
     builder = SpokenGrammar(config=config, data_dir=folder, file_format=tfds.core.FileFormat.ARRAY_RECORD)
     if builder.data_path.exists():
         return builder

@@ -31,7 +31,7 @@ from jax import lax
 
 from benchmarks.machine import RESULTS, threads
 from benchmarks.one_gpu.common import ctc_batch
-from benchmarks.side_by_side import Rows, compared, compiled, distribution, take_turns
+from benchmarks.side_by_side import Rows, compared, compiled, distribution, take_turns, unusable
 from joint_st.ops.forced_alignment import forced_alignment
 from joint_st.ops.masks import length_mask
 from joint_st.ops.matching import alignment_loss
@@ -270,7 +270,7 @@ def compare_forced(size: tuple[int, ...], rounds: int) -> list[dict[str, Any]]:
         try:
             programs[TORCHAUDIO] = torchaudio_paths(*batch)
         except (ImportError, OSError, RuntimeError, AttributeError) as error:  # a wheel that does not fit this machine
-            missing = f"{type(error).__name__}: {error}".splitlines()[0]
+            missing = unusable(error)
     seconds = take_turns(programs, rounds)
     rows = [{"op": FORCED, "rival": VITERBI} | compared(seconds[FORCED], seconds[VITERBI])]
     if missing is not None:

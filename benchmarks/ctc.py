@@ -26,7 +26,7 @@ import optax
 
 from benchmarks.machine import RESULTS, threads
 from benchmarks.one_gpu.common import ctc_batch
-from benchmarks.side_by_side import Rows, compared, compiled, distribution, take_turns
+from benchmarks.side_by_side import Rows, compared, compiled, distribution, take_turns, unusable
 from joint_st.ops.ctc import ctc_loss
 
 FILE = RESULTS / "ctc.json"
@@ -97,7 +97,7 @@ def compare(batch, rounds: int) -> list[dict[str, Any]]:
             programs["torch"] = torch_ctc(*batch)
             names["torch"] = distribution("torch")
         except (ImportError, OSError, RuntimeError) as error:  # a wheel that does not fit this machine
-            missing = f"{type(error).__name__}: {error}".splitlines()[0]
+            missing = unusable(error)
     exact = exact_gradient(batch)
     gradients = {name: program() if name == "torch" else program()[1] for name, program in programs.items()}
     errors = {

@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import importlib.metadata
 import json
+import re
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -72,6 +73,12 @@ def compiled(function: Callable, *arguments) -> Callable[[], Any]:
     """Return a program without arguments that runs a compiled function and waits for its results."""
     program = jax.jit(function).lower(*arguments).compile()
     return lambda: jax.block_until_ready(program(*arguments))
+
+
+def unusable(error: Exception) -> str:
+    """Return what a row says of a rival that failed: the first line of the error, with names of files but not where this
+    machine keeps them."""
+    return re.sub(r"(?<![\w:/])(?:/[^/\s:]+)+/", "", f"{type(error).__name__}: {error}".splitlines()[0])
 
 
 def distribution(name: str) -> str:

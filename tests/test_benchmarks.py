@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from benchmarks import quickstart, robustness, side_by_side, timed_step
-from benchmarks.side_by_side import WARM_UPS, Rows, compared, take_turns
+from benchmarks.side_by_side import WARM_UPS, Rows, compared, take_turns, unusable
 from joint_st import storage
 from joint_st.runs import checksums
 from joint_st.training.operations import Instruction, Operation
@@ -41,6 +41,11 @@ def test_all_that_a_script_imports_exists(script: Path):
             for name in node.names:
                 if not hasattr(module, name.name):
                     importlib.import_module(f"{node.module}.{name.name}")
+
+
+def test_row_of_a_rival_that_failed_does_not_say_where_this_machine_keeps_its_files():
+    error = OSError("Could not load /home/me/venv/lib/_torch.so, see https://example.com/a/b\nmore")
+    assert unusable(error) == "OSError: Could not load _torch.so, see https://example.com/a/b"
 
 
 def test_programs_take_turns():

@@ -33,7 +33,8 @@ from joint_st.data.sources import open_source
 from joint_st.data.text_units import load_units
 from joint_st.data.tokenizers import load_tokenizer
 from joint_st.errors import UserError, printable, told
-from joint_st.evaluation.report import make_rows, make_table, read_utterances, score, write_utterances
+from joint_st.evaluation.rates import make_rows
+from joint_st.evaluation.report import make_table, read_utterances, score, write_utterances
 from joint_st.reports.page import make_page
 from joint_st.runs.checkpoints import Checkpoints
 from joint_st.runs.directory import RunDirectory, existing_run

@@ -100,7 +100,8 @@ def read_run(folder: Path, seed: Seed) -> str:
     from joint_st.data.text_units import load_units
     from joint_st.data.tokenizers import load_tokenizer
     from joint_st.data.vocabulary import Vocabulary
-    from joint_st.evaluation.report import by_key, make_rows, read_utterances
+    from joint_st.evaluation.rates import make_rows
+    from joint_st.evaluation.report import by_key, read_utterances
     from joint_st.losses.base import Column
     from joint_st.reports.charts import training_charts
     from joint_st.runs.directory import existing_run

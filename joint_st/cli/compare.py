@@ -9,6 +9,7 @@ from joint_st.cli.options import (
     DECODERS,
     beam_arguments,
     checkpoints_argument,
+    draw_argument,
     quiet_libraries,
     read_decoders,
     read_sources,
@@ -26,6 +27,7 @@ def add(commands: Commands) -> None:
         joint-st compare runs/narrow runs/wide
         joint-st compare runs/narrow runs/wide --data mine=corpus/test.jsonl --decoder greedy beam
         joint-st compare runs/wide runs/wide --checkpoint 500 1000 --json difference.json
+        joint-st compare runs/narrow runs/wide --draw speakers
         """,
     )
     compare.add_argument("run_a", metavar="RUN_A", type=storage.path, help="directory of a run")
@@ -45,6 +47,7 @@ def add(commands: Commands) -> None:
         "--decoder", choices=DECODERS, nargs="+", default=["greedy"], help="one or several decoders; greedy by default"
     )
     beam_arguments(compare)
+    draw_argument(compare)
     compare.add_argument("--json", metavar="FILE", type=output_file, help="write the table as a list of rows")
     compare.set_defaults(run=_compare)
 
@@ -67,5 +70,6 @@ def _compare(options: argparse.Namespace) -> None:
         checkpoints=(options.checkpoint[0], options.checkpoint[-1]),
         data=data,
         decoders=decoders,
+        draw=options.draw,
         json_file=options.json,
     )

@@ -11,6 +11,7 @@ from joint_st.cli.options import (
     beam_arguments,
     checkpoints_argument,
     chunk_argument,
+    draw_argument,
     fusion_arguments,
     look_ahead_argument,
     process_arguments,
@@ -78,6 +79,7 @@ def add(commands: Commands) -> None:
         help="also print tables by these groups; they need manifest keys or TFDS features: speaker, language, noise "
         "(name of the condition), snr (dB), synthetic (true where a machine speaks)",
     )
+    draw_argument(evaluate)
     evaluate.add_argument("--errors", action="store_true", help="also print confusions and the most-missed words")
     evaluate.add_argument(
         "--stream",
@@ -124,7 +126,7 @@ def _evaluate(options: argparse.Namespace) -> None:
     for directory in options.directories:
         existing_run(directory)
     data = read_sources(options.data)
-    refused = ("head", "by", "errors", "jsonl", "tune", "confidence", "nbest", "calibrate", *OF_BEAM)
+    refused = ("head", "by", "draw", "errors", "jsonl", "tune", "confidence", "nbest", "calibrate", *OF_BEAM)
     streaming = stream_options(options, ("chunk_ms", "streams"), refused)
     tune = None if options.tune is None else read_sources(options.tune, "--tune")
     if tune is not None and not (options.lm or options.hot_words or options.rescore):
@@ -162,6 +164,7 @@ def _evaluate(options: argparse.Namespace) -> None:
             passes=read_passes(options.head),
             decoders=decoders,
             by=list(dict.fromkeys(options.by)),
+            draw=options.draw,
             errors=options.errors,
             fusion=fusion,
             tune=tune,

@@ -184,6 +184,17 @@ def look_ahead_argument(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def draw_argument(parser: argparse.ArgumentParser) -> None:
+    """Add what resamples draw."""
+    parser.add_argument(
+        "--draw",
+        choices=("utterances", "speakers"),
+        default="utterances",
+        help="what intervals and tests draw again and again: utterances (the default), or speakers with all their utterances, "
+        "which resemble each other; they need the manifest key or TFDS feature speaker",
+    )
+
+
 def window_argument(parser: argparse.ArgumentParser) -> None:
     """Add the length above which recordings are decoded in windows."""
     parser.add_argument(

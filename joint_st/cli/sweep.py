@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 
+from joint_st.cli.options import draw_argument
 from joint_st.cli.parser import Commands, count, folder, local_input, output_file
 from joint_st.errors import UserError
 
@@ -71,6 +72,7 @@ def add(commands: Commands) -> None:
         help="show the progress of the runs; on a terminal, until all have ended or Ctrl-C",
     )
     what.add_argument("--collect", action="store_true", help="train nothing, and print the table of the finished runs")
+    draw_argument(sweep)
     sweep.add_argument("--json", metavar="FILE", type=output_file, help="write the table as a list of rows")
     sweep.add_argument("--markdown", metavar="FILE", type=output_file, help="write the table in Markdown")
     sweep.add_argument("--csv", metavar="FILE", type=output_file, help="write the table as CSV")
@@ -102,6 +104,7 @@ def _sweep(options: argparse.Namespace) -> None:
         status=options.status,
         collect_only=options.collect,
         resubmit=options.resubmit,
+        draw=options.draw,
         json_file=options.json,
         markdown_file=options.markdown,
         csv_file=options.csv,

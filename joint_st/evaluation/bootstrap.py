@@ -3,6 +3,10 @@
 An utterance is drawn with all its counts, so that a hard utterance's errors and words stay together
 (Bisani and Ney, "Bootstrap estimates for confidence intervals in ASR performance evaluation", ICASSP 2004).
 
+Utterances of one speaker resemble each other. Where there are enough speakers, all utterances of a speaker are drawn
+together (`by_speaker`), as one block (Liu and Peng, "Statistical testing on ASR performance via blockwise bootstrap",
+Interspeech 2020). What is said of utterances here then holds for speakers.
+
 Where a system was trained with several seeds, both the seeds and the utterances are drawn, independently of each other,
 and every drawn seed counts on every drawn utterance (Owen, "The pigeonhole bootstrap", Annals of Applied Statistics
 2007). This accounts for the separate effects of utterances and seeds on errors; the seeds' effect is underestimated by
@@ -15,7 +19,7 @@ difference is decided by fewer than 6 utterances, since all of 5 point the same 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -25,6 +29,9 @@ LEVEL = 0.95
 
 A_LOWER, B_LOWER, UNDECIDED = "a_lower", "b_lower", "undecided"
 """Verdicts on a difference."""
+
+UTTERANCES, SPEAKERS = "utterances", "speakers"
+"""What resamples draw."""
 
 FEWEST = 20
 """Number of utterances below which intervals are too narrow to rely on."""
@@ -70,6 +77,15 @@ class Estimate(NamedTuple):
     value: float
     low: float | None
     high: float | None
+
+
+def by_speaker(counts: np.ndarray, speakers: Sequence[str]) -> np.ndarray:
+    """Return counts [..., N] of utterances as those of their M speakers, [..., M]. speakers: name of each utterance's."""
+    counts = np.asarray(counts)
+    names, places = np.unique(np.asarray(speakers, dtype=str), return_inverse=True)
+    found = np.zeros((*counts.shape[:-1], len(names)), counts.dtype)
+    np.add.at(found, (..., places), counts)
+    return found
 
 
 def rate_interval(

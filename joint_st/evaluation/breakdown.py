@@ -17,7 +17,8 @@ import numpy as np
 from rich import box
 from rich.table import Table
 
-from joint_st.evaluation.report import ScoredUtterance, about_few, between, make_rows, percent
+from joint_st.evaluation.rates import make_rows
+from joint_st.evaluation.report import ScoredUtterance, about_few, between, percent
 from joint_st.evaluation.wer import ALL
 from joint_st.tables import escape
 

@@ -27,9 +27,10 @@ from joint_st.data.dataset import open_paired
 from joint_st.data.normalizers import normalizer
 from joint_st.decoding.decoders import Decoder, Greedy
 from joint_st.errors import UserError
-from joint_st.evaluation.bootstrap import paired_difference
+from joint_st.evaluation.bootstrap import SPEAKERS, UTTERANCES, by_speaker, paired_difference
 from joint_st.evaluation.evaluate import Evaluation, evaluate_checkpoints
 from joint_st.evaluation.ranking import errors_and_length, metric_of
+from joint_st.evaluation.rates import stated_speakers
 from joint_st.evaluation.report import (
     DIFFERENCE_COLUMNS,
     Key,
@@ -124,14 +125,16 @@ def compare_runs(
     checkpoints: tuple[str, str] = ("best", "best"),
     data: Mapping[str, Source] | None = None,
     decoders: Sequence[Decoder] = (Greedy(),),
+    draw: str = UTTERANCES,
     json_file: Path | None = None,
 ) -> list[dict]:
     """Compare a checkpoint of each run on named sources, the test splits of both by default, and print the rows.
 
+    draw: what resamples draw, `utterances` or all utterances of each of the `speakers`.
     Hypotheses in the runs' `evaluations` are used if they belong to the same utterances, decoded in the same way
     (`Side.fill`); otherwise the checkpoints are evaluated, and the results stored there. Raises `UserError` where the
-    runs normalise texts differently or have no split in common, and where they were not evaluated on the same
-    utterances.
+    runs normalise texts differently or have no split in common, where they were not evaluated on the same utterances,
+    and where speakers are drawn and not stated.
     """
     a, b = (Side(workdir, checkpoint) for workdir, checkpoint in zip((run_a, run_b), checkpoints, strict=True))
     if a.normalizer != b.normalizer:
@@ -150,10 +153,10 @@ def compare_runs(
             if not side.evaluated:
                 sources = {split: (data or side.config.data.test)[split] for split in splits}
                 side.evaluate(sources, decoders, "the stored results of the two runs are for different utterances")
-    rows = [row for key in keys for row in compare_utterances(key, a, b)]
     # Written first, so that nothing is lost with the terminal.
-    problems = keep_all([(json_file, lambda path: write_rows(rows, path))] if json_file else [])
-    problems += [problem for side in (a, b) if side.evaluated for problem in keep_all(side.evaluated.files())]
+    stored = [problem for side in (a, b) if side.evaluated for problem in keep_all(side.evaluated.files())]
+    rows = [row for key in keys for row in compare_utterances(key, a, b, draw=draw)]
+    problems = keep_all([(json_file, lambda path: write_rows(rows, path))] if json_file else []) + stored
     rich.print(make_comparison_table(rows, a.name, b.name))
     raise_first(problems)
     return rows
@@ -165,15 +168,17 @@ def _differ(key: Key, a: Side, b: Side) -> bool:
     return ours != theirs
 
 
-def compare_utterances(key: Key, a: Side, b: Side, samples: int = SAMPLES) -> list[dict]:
+def compare_utterances(key: Key, a: Side, b: Side, samples: int = SAMPLES, draw: str = UTTERANCES) -> list[dict]:
     """Return a row for each subset of the words of a split under a head and a decoder; rates are fractions.
 
     metric: the rate that is compared, `wer` or `cer`. difference: A's rate minus B's; low, high: its 95 % interval, None
     where fewer than 2 utterances have words. verdict: `a_lower` or `b_lower` where the p-value is below 0.05, otherwise
-    `undecided`. A subset is left out where the runs' vocabularies disagree on its words.
+    `undecided`. A subset is left out where the runs' vocabularies disagree on its words. speakers: their number, where
+    `draw` asks for them. Raises `UserError` where they are not stated.
     """
     split, head, decoder = key
     ours, theirs = paired(key, a, b)
+    speakers = np.array(stated_speakers(split, [one.speaker for one in ours]) if draw == SPEAKERS else [])
     subsets = sorted({name for one in (*ours, *theirs) for name in one.errors}, key=lambda name: (name != ALL, name))
     metric, rows = metric_of(one.reference for one in ours), []
     for subset in subsets:
@@ -186,7 +191,10 @@ def compare_utterances(key: Key, a: Side, b: Side, samples: int = SAMPLES) -> li
         (errors_a, lengths), (errors_b, _) = (
             np.array([errors_and_length(errors, metric) for errors in of_one]).T for of_one in (of_a, of_b)
         )
-        found = paired_difference(errors_a[there], errors_b[there], lengths[there], samples)
+        counts = errors_a[there], errors_b[there], lengths[there]
+        if draw == SPEAKERS:
+            counts = tuple(by_speaker(one, speakers[there]) for one in counts)
+        found = paired_difference(*counts, samples)
         if found is None:
             continue
         whole_a, whole_b = total(of_a), total(of_b)
@@ -203,6 +211,7 @@ def compare_utterances(key: Key, a: Side, b: Side, samples: int = SAMPLES) -> li
                 "cer_b": whole_b.cer,
                 **found.record(),
                 "utterances": int(there.sum()),
+                **({SPEAKERS: len(counts[0])} if draw == SPEAKERS else {}),
                 "words": whole_a.words,
                 "normalizer": a.normalizer,
                 "run_a": str(a.run.root),

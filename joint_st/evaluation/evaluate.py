@@ -26,6 +26,7 @@ from joint_st.distributed.mesh import keep_compiled
 from joint_st.distributed.peers import current
 from joint_st.distributed.preflight import check_config, check_data
 from joint_st.errors import UserError
+from joint_st.evaluation.bootstrap import UTTERANCES
 from joint_st.evaluation.breakdown import break_down, explain_unstated, make_breakdown_table
 from joint_st.evaluation.confidences import (
     Confidences,
@@ -34,12 +35,12 @@ from joint_st.evaluation.confidences import (
     spell_heard,
 )
 from joint_st.evaluation.origin import SUFFIX, Origin
+from joint_st.evaluation.rates import make_rows
 from joint_st.evaluation.recognised import nothing_read, report_unread, score_recognised
 from joint_st.evaluation.report import (
     ScoredUtterance,
     keep_all,
     make_lines,
-    make_rows,
     make_table,
     raise_first,
     write_lines,
@@ -129,8 +130,12 @@ class Evaluation:
 
     @cached_property
     def rows(self) -> list[dict]:
+        """Return the rows that are stored: `rows_of` with utterances drawn."""
+        return self.rows_of(UTTERANCES)
+
+    def rows_of(self, draw: str) -> list[dict]:
         """Return the rows of `make_rows`, with the look-ahead where the run has any."""
-        rows = make_rows(self.utterances, clocks=self.clocks, **self._intervals)
+        rows = make_rows(self.utterances, clocks=self.clocks, draw=draw, **self._intervals)
         lengths = self.config.model.look_ahead_ms
         return [row | {"look_ahead_ms": lengths[0]} for row in rows] if any(lengths) else rows
 
@@ -196,6 +201,7 @@ def evaluate_runs(
     passes: Sequence[str] = PASSES,
     decoders: Sequence[Decoder] = (Greedy(),),
     by: Sequence[str] = (),
+    draw: str = UTTERANCES,
     errors: bool = False,
     fusion: FusionFiles | None = None,
     tune: Mapping[str, Source] | None = None,
@@ -209,7 +215,8 @@ def evaluate_runs(
     """Evaluate runs on named sources, each on its own test splits by default; print one table and return its rows.
 
     The rows of several runs begin with `run`, their directory. by: names in `joint_st.evaluation.breakdown.BY`, for
-    further tables to print. errors: whether to print confusions and the most-missed words. The table, each utterance's
+    further tables to print. draw: what resamples for the intervals of the printed table and of `json_file` draw,
+    `utterances` or all utterances of each of the `speakers`. errors: whether to print confusions and the most-missed words. The table, each utterance's
     hypotheses, the word errors and the breakdowns are also written into each run's `evaluations`, the first two also
     where asked. Everything but the audio comes from the runs' directories. Where there are several processes, all
     compute, and process 0 writes and prints.
@@ -238,7 +245,7 @@ def evaluate_runs(
     def named(evaluation: Evaluation, rows: Iterable[dict]) -> list[dict]:
         return [({"run": str(evaluation.run.root)} if len(workdirs) > 1 else {}) | row for row in rows]
 
-    rows = [row for evaluation in found for row in named(evaluation, evaluation.rows)]
+    rows = [row for evaluation in found for row in named(evaluation, evaluation.rows_of(draw))]
     unread = list(dict.fromkeys(line for evaluation in found for line in evaluation.unread))
     if not rows:
         raise UserError("; ".join(unread))

@@ -1,4 +1,4 @@
-"""Results of an evaluation: scored utterances, the rows of a table made from them, and the files of both."""
+"""Results of an evaluation: scored utterances, tables of the rows made from them (`rates`), and the files of both."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import json
 import re
 import string
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import pydantic
 from rich import box
@@ -20,14 +20,10 @@ from joint_st import storage
 from joint_st.data.scripts import tokens_of
 from joint_st.data.utterance import Entry
 from joint_st.errors import UserError
-from joint_st.evaluation.bootstrap import A_LOWER, B_LOWER, FEWEST, UNDECIDED, rate_interval
-from joint_st.evaluation.wer import ALL, EQUAL, Errors, Op, align_words, count_errors, total
+from joint_st.evaluation.bootstrap import A_LOWER, B_LOWER, FEWEST, SPEAKERS, UNDECIDED, UTTERANCES
+from joint_st.evaluation.wer import ALL, EQUAL, Errors, Op, align_words, count_errors
 from joint_st.json_files import parse_json
 from joint_st.tables import escape
-
-if TYPE_CHECKING:  # they import JAX, which reading results does not need
-    from joint_st.decoding.forward import Clock
-
 
 Key = tuple[str, str, str]
 """Split, head and decoder."""
@@ -179,63 +175,6 @@ def score(
     ]
 
 
-def make_rows(
-    utterances: Iterable[ScoredUtterance],
-    *,
-    normalizer: str,
-    step: int,
-    samples: int = 1000,
-    seed: int = 0,
-    clocks: Mapping[str, Clock] | None = None,
-) -> list[dict]:
-    """Return a row for each split, head, decoder and subset, in the order in which they appear, `all` first.
-
-    Rates are fractions, None where there are no words. Intervals are the 95 % percentile bootstrap over utterances,
-    with `samples` resamples, and None where fewer than 2 utterances have words. A subset's utterances are those whose
-    reference has a word of it. normalizer: name and version of the text normaliser. step: step of the checkpoint.
-    clocks: decoding times by split; with them, rows hold the real-time factor: wall seconds of decoding per second of
-    audio, on the devices and hosts there are; a subset has that of its split. `recognise` says what is timed.
-    """
-    groups = defaultdict(lambda: defaultdict(list))
-    for utterance in utterances:
-        group = groups[utterance.split, utterance.head, utterance.decoder]
-        for subset, errors in utterance.errors.items():
-            group[subset].append(errors)
-    rows = []
-    for (split, head, decoder), subsets in groups.items():
-        for subset in sorted(subsets, key=lambda name: (name != ALL, name)):
-            rates = make_rates(subsets[subset], samples, seed)
-            key = {"split": split, "subset": subset, "head": head, "decoder": decoder}
-            speed = {"real_time_factor": clocks[split].factor(decoder, head)} if clocks else {}
-            rows.append({**key, **rates, **speed, "normalizer": normalizer, "step": step})
-    return rows
-
-
-def make_rates(errors: Sequence[Errors], samples: int = 1000, seed: int = 0) -> dict:
-    """Return the WER and CER of some utterances as fractions, their 95 % intervals, and the counts behind them.
-
-    An interval is None where fewer than 2 utterances have words or characters.
-    """
-    counts = total(errors)
-    interval = rate_interval([e.word_errors for e in errors], [e.words for e in errors], samples, seed)
-    low, high = interval or (None, None)
-    of_characters = rate_interval([e.character_errors for e in errors], [e.characters for e in errors], samples, seed)
-    cer_low, cer_high = of_characters or (None, None)
-    return {
-        "wer": counts.wer,
-        "wer_low": low,
-        "wer_high": high,
-        "cer": counts.cer,
-        "cer_low": cer_low,
-        "cer_high": cer_high,
-        "insertions": counts.insertions,
-        "deletions": counts.deletions,
-        "substitutions": counts.substitutions,
-        "utterances": len(errors),
-        "words": counts.words,
-    }
-
-
 def make_table(rows: Sequence[dict]) -> Table:
     """Return the rows as a table for `rich.print`, about 80 columns wide; rates in per cent, subsets below splits.
 
@@ -302,9 +241,15 @@ def _about_subsets(rows: Sequence[dict]) -> list[str]:
 
 
 def about_few(rows: Iterable[dict]) -> list[str]:
-    """Return a line where some row's utterances are too few for its interval; [] otherwise."""
-    few = any(row["utterances"] < FEWEST for row in rows)
-    return [f"fewer than {FEWEST} utterances are too few for an interval: it is narrower than it should be"] * few
+    """Return lines where some row's utterances, or speakers where those were drawn, are too few for its interval, or not
+    stated; and that speakers were drawn."""
+    counts = [(name, row[name]) for row in rows for name in [SPEAKERS if SPEAKERS in row else UTTERANCES]]
+    lines = ["95 %: of speakers, drawn with all their utterances"] * any(name == SPEAKERS for name, _ in counts)
+    if any(count is None for _, count in counts):
+        lines.append("no interval: not all utterances state a speaker (manifest key, TFDS feature `speaker`)")
+    for name in dict.fromkeys(name for name, count in counts if count is not None and count < FEWEST):
+        lines.append(f"fewer than {FEWEST} {name} are too few for an interval: it is narrower than it should be")
+    return lines
 
 
 def _factor(row: dict) -> str:

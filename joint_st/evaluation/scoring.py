@@ -17,12 +17,12 @@ from joint_st.data.normalizers import Normalizer, normalizer
 from joint_st.errors import UserError
 from joint_st.evaluation.bootstrap import paired_difference
 from joint_st.evaluation.ranking import Metric, errors_and_length, metric_of
+from joint_st.evaluation.rates import make_rates
 from joint_st.evaluation.report import (
     DIFFERENCE_COLUMNS,
     about_few,
     between,
     difference_cells,
-    make_rates,
     percent,
     write_rows,
 )
@@ -82,7 +82,7 @@ def score_files(
 ) -> dict[str, list[dict]]:
     """Score the transcripts in files against those of a reference, print tables, and return their rows.
 
-    rules: `Rules()` by default. `systems`: a row for each file, as of `joint_st.evaluation.report.make_rates`.
+    rules: `Rules()` by default. `systems`: a row for each file, as of `joint_st.evaluation.rates.make_rates`.
     `differences`: a row for each pair of files, by the paired bootstrap on the same utterances, of the character error
     rate where most letters of the references are in scripts without spaces between words (`metric`). Rates are fractions.
     Files whose ids have nothing in common are matched by their audio (`match_by_audio`), unless `rules` name the key of

@@ -19,7 +19,8 @@ from joint_st.errors import UserError
 from joint_st.evaluation.breakdown import BY, UNSTATED, break_down, explain_unstated
 from joint_st.evaluation.evaluate import evaluate_checkpoints
 from joint_st.evaluation.origin import Origin, read_origin
-from joint_st.evaluation.report import ScoredUtterance, about_few, by_key, keep_all, make_rows, numbered
+from joint_st.evaluation.rates import make_rows
+from joint_st.evaluation.report import ScoredUtterance, about_few, by_key, keep_all, numbered
 from joint_st.evaluation.stored import origin_of, stored_utterances
 from joint_st.evaluation.wer import ALL
 from joint_st.evaluation.word_errors import word_errors

@@ -15,7 +15,8 @@ from pydantic import JsonValue
 from joint_st.config import Config
 from joint_st.config.tree import leaves
 from joint_st.errors import UserError
-from joint_st.evaluation.bootstrap import rates_over_seeds, relative_changes
+from joint_st.evaluation.bootstrap import SPEAKERS, UTTERANCES, by_speaker, rates_over_seeds, relative_changes
+from joint_st.evaluation.rates import stated_speakers
 from joint_st.evaluation.report import Numbered, numbered, without_tuned_weights
 from joint_st.evaluation.wer import ALL
 from joint_st.json_files import parse_json, read_json
@@ -39,6 +40,13 @@ class Counts:
     """Insertions, deletions and substitutions by head."""
     spoken: tuple[tuple[str, str], ...] = ()
     """Reference of each utterance, and the hash of its samples; empty where the evaluation has none."""
+    speakers: tuple[str, ...] = ()
+    """Speaker of each utterance; empty where its source does not state it."""
+
+    def drawn(self, counts: np.ndarray, draw: str, split: str) -> np.ndarray:
+        """Return counts [..., N] of the utterances of a split as they are resampled; raises `UserError` where speakers are
+        drawn and not stated."""
+        return by_speaker(counts, stated_speakers(split, self.speakers)) if draw == SPEAKERS else counts
 
 
 @dataclass(frozen=True)
@@ -53,22 +61,33 @@ class RunEvaluation:
 
 
 def collect(
-    tables: Sequence[tuple[Job, Path]], *, arms: Collection[str] = (), references: Sequence[str] = ()
+    tables: Sequence[tuple[Job, Path]],
+    *,
+    arms: Collection[str] = (),
+    references: Sequence[str] = (),
+    draw: str = UTTERANCES,
 ) -> list[dict]:
     """Return one row for each arm (all, or those named), split and decoder, from the tables of finished runs: `rows_of`."""
     read = tqdm.tqdm(tables, desc="read", unit="run", disable=None, delay=1, leave=False)
-    return rows_of([read_evaluation(job, table) for job, table in read], arms=arms, references=references)
+    found = [read_evaluation(job, table) for job, table in read]
+    return rows_of(found, arms=arms, references=references, draw=draw)
 
 
 def rows_of(
-    all_evaluations: Sequence[RunEvaluation], *, arms: Collection[str] = (), references: Sequence[str] = ()
+    all_evaluations: Sequence[RunEvaluation],
+    *,
+    arms: Collection[str] = (),
+    references: Sequence[str] = (),
+    draw: str = UTTERANCES,
 ) -> list[dict]:
     """Return one row for each arm (all, or those named), split and decoder, in the order given.
 
     Rates are fractions, pooled over seeds: `wer`, `wer_heard`, `wer_text_only` of the full-context head and
     `streaming_wer` and so on, each with `_low` and `_high`, the 95 % interval of the bootstrap over seeds and utterances,
     and `_by_seed`. `overrides` are the fields of the config in which the arms differ, by dotted path. `relative_to` holds,
-    for each arm in `references`, the change of each rate relative to that arm's. Raises `UserError` where runs were evaluated on different utterances.
+    for each arm in `references`, the change of each rate relative to that arm's. draw: `speakers` to draw seeds and all
+    utterances of a speaker together; rows then hold the number of `speakers`. Raises `UserError` where runs were evaluated
+    on different utterances, and where speakers are drawn and not stated.
     """
     _check_comparable(all_evaluations)
     evaluations: dict[str, list[RunEvaluation]] = {}
@@ -80,7 +99,8 @@ def rows_of(
         if arms and arm not in arms:
             continue
         others = {name: evaluations[name] for name in references if name in evaluations and name != arm}
-        rows += [{"name": arm, "overrides": overrides[arm], **_row(key, group, others)} for key in group[0].counts]
+        own = [_row(key, group, others, draw) for key in group[0].counts]
+        rows += [{"name": arm, "overrides": overrides[arm], **row} for row in own]
     return rows
 
 
@@ -126,7 +146,8 @@ def _counts(heads: dict[str, dict[Numbered, dict]]) -> Counts:
             if subset == ALL:
                 totals[head] = dict(zip(KINDS_OF_ERROR, found.sum(axis=0).tolist(), strict=True))
     spoken = tuple((some[i]["reference"], some[i].get("samples", "")) for i in ids)
-    return Counts(ids, errors, words, totals, spoken)
+    speakers = tuple(some[i].get("speaker", "") for i in ids)
+    return Counts(ids, errors, words, totals, spoken, speakers)
 
 
 def _check_comparable(evaluations: Sequence[RunEvaluation]) -> None:
@@ -154,13 +175,16 @@ def _check_comparable(evaluations: Sequence[RunEvaluation]) -> None:
                     )
 
 
-def _row(key: tuple[str, str], group: list[RunEvaluation], references: dict[str, list[RunEvaluation]]) -> dict:
+def _row(
+    key: tuple[str, str], group: list[RunEvaluation], references: dict[str, list[RunEvaluation]], draw: str
+) -> dict:
     counts = [one.counts[key] for one in group]
     first = counts[0]
     samples = group[0].job.config.evaluation.bootstrap_samples
     # A subset that is another one under another seed has no rate over both.
     kinds = [kind for kind in _kinds(first) if all(_same_words(first, other, kind) for other in counts)]
-    rates = rates_over_seeds(_errors(counts, kinds), np.stack([first.words[subset] for _, subset in kinds]), samples)
+    errors, words = _errors(counts, kinds), np.stack([first.words[subset] for _, subset in kinds])
+    rates = rates_over_seeds(first.drawn(errors, draw, key[0]), first.drawn(words, draw, key[0]), samples)
     row = {
         "split": key[0],
         "decoder": key[1],
@@ -168,6 +192,7 @@ def _row(key: tuple[str, str], group: list[RunEvaluation], references: dict[str,
         "seeds": [one.job.run.seed for one in group],
         "steps": [one.step for one in group],
         "utterances": len(first.ids),
+        **({SPEAKERS: len(set(first.speakers))} if draw == SPEAKERS else {}),
         **{name_of("words", FULL_CONTEXT, subset): int(words.sum()) for subset, words in first.words.items()},
     }
     for kind, rate in zip(kinds, rates, strict=True):
@@ -178,11 +203,13 @@ def _row(key: tuple[str, str], group: list[RunEvaluation], references: dict[str,
             row[f"{name}_by_seed"] = [float(one.errors[kind].sum() / words) for one in counts]
     for head, prefix in HEADS.items():
         row |= {f"{prefix}{kind}": sum(one.totals[head][kind] for one in counts) for kind in KINDS_OF_ERROR}
-    row["relative_to"] = {name: _changes(group, other, key, samples) for name, other in references.items()}
+    row["relative_to"] = {name: _changes(group, other, key, samples, draw) for name, other in references.items()}
     return row
 
 
-def _changes(group: list[RunEvaluation], reference: list[RunEvaluation], key: tuple[str, str], samples: int) -> dict:
+def _changes(
+    group: list[RunEvaluation], reference: list[RunEvaluation], key: tuple[str, str], samples: int, draw: str
+) -> dict:
     """Return relative changes by head and subset, on the seeds that both arms have."""
     by_seed = {one.job.run.seed: one.counts[key] for one in reference}
     pairs = [(one.counts[key], by_seed[one.job.run.seed]) for one in group if one.job.run.seed in by_seed]
@@ -190,7 +217,8 @@ def _changes(group: list[RunEvaluation], reference: list[RunEvaluation], key: tu
         return {}
     ours, theirs = zip(*pairs)
     kinds = [kind for kind in _kinds(ours[0]) if all(_same_words(ours[0], one, kind) for one in (*ours, *theirs))]
-    changes = relative_changes(_errors(ours, kinds), _errors(theirs, kinds), samples)
+    errors = (ours[0].drawn(_errors(side, kinds), draw, key[0]) for side in (ours, theirs))
+    changes = relative_changes(*errors, samples)
     return {
         change_key(*kind): change and {"change": change.value, "low": change.low, "high": change.high}
         for kind, change in zip(kinds, changes, strict=True)

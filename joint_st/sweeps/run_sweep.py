@@ -9,6 +9,7 @@ import rich
 
 from joint_st import storage
 from joint_st.errors import UserError
+from joint_st.evaluation.bootstrap import UTTERANCES
 from joint_st.evaluation.report import write_rows
 from joint_st.sweeps.collect import collect
 from joint_st.sweeps.launchers import Launcher
@@ -34,13 +35,14 @@ def run_sweep(
     markdown_file: Path | None = None,
     csv_file: Path | None = None,
     plot_file: Path | None = None,
+    draw: str = UTTERANCES,
     command: Command = train_command,
 ) -> int:
     """Train the runs that are not finished, print the table of those that are, and return the exit status: 0 where none
     failed.
 
     dry_run, status, collect_only: instead list the runs, show how far they are, or print the table only. resubmit,
-    command: passed to `run_jobs`.
+    command: passed to `run_jobs`. draw: see `rows_of`.
     """
     if (dry_run or status) and any((json_file, markdown_file, csv_file, plot_file)):
         option = "--dry-run" if dry_run else "--status"
@@ -65,7 +67,7 @@ def run_sweep(
         _report(outcome)
         return 128 + outcome.signal
     if collect_only or any(look(job).finished for job in jobs):
-        print_table(found, only, json_file, markdown_file, csv_file, plot_file)
+        print_table(found, only, json_file, markdown_file, csv_file, plot_file, draw)
     _report(outcome)
     return EXIT_FAILED if outcome.failed else 0
 
@@ -87,6 +89,7 @@ def print_table(
     markdown_file: Path | None = None,
     csv_file: Path | None = None,
     plot_file: Path | None = None,
+    draw: str = UTTERANCES,
 ) -> None:
     """Print the table of the finished runs, write and draw it where asked, and print which runs are missing in it.
 
@@ -105,7 +108,7 @@ def print_table(
         )
     if missing := [job.name for job in jobs if job.name not in there]:
         log(f"not finished, so not in the table: {', '.join(missing)}")
-    rows = collect(tables, arms=arms, references=found.references)
+    rows = collect(tables, arms=arms, references=found.references, draw=draw)
     if json_file:
         write_rows(rows, json_file)
     for file, make in ((markdown_file, make_markdown), (csv_file, make_csv)):

@@ -15,6 +15,7 @@ from rich import box
 from rich.table import Table
 
 from joint_st.errors import UserError
+from joint_st.evaluation.bootstrap import SPEAKERS
 from joint_st.evaluation.report import about_few, between, percent
 from joint_st.evaluation.wer import ALL
 from joint_st.json_files import DAMAGED, read_json
@@ -62,7 +63,7 @@ def title_of(rows: Sequence[dict]) -> str:
     row = rows[0]
     counts = sorted({len(row["seeds"]) for row in rows})
     seeds = f"{counts[0]} seed{'s' * (counts[0] > 1)}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]} seeds"
-    what = f"{row['split']}, {row['utterances']} utterances, {seeds}, 95 % over both"
+    what = f"{row['split']}, {row['utterances']} utterances, {seeds}, 95 % over {'seeds and speakers' if SPEAKERS in row else 'both'}"
     return f"{what}; decoder {row['decoder']}, normalizer {row['normalizer']}"
 
 

@@ -13,7 +13,8 @@ from joint_st.config import registered
 from joint_st.evaluation.breakdown import break_down
 from joint_st.evaluation.compare import compare_utterances
 from joint_st.evaluation.confidences import make_confidence_rows
-from joint_st.evaluation.report import by_key, make_rows, score
+from joint_st.evaluation.rates import make_rows
+from joint_st.evaluation.report import by_key, score
 from joint_st.evaluation.scoring import score_files
 from joint_st.evaluation.streams import Streamed, make_row
 from joint_st.evaluation.wer import Errors

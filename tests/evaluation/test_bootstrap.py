@@ -4,7 +4,13 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from joint_st.evaluation.bootstrap import paired_difference, rate_interval, rates_over_seeds, relative_changes
+from joint_st.evaluation.bootstrap import (
+    by_speaker,
+    paired_difference,
+    rate_interval,
+    rates_over_seeds,
+    relative_changes,
+)
 
 
 def counts(seed, utterances=300, rate=0.2):
@@ -30,6 +36,29 @@ def test_interval_equals_scipy():
     width = expected.high - expected.low
     assert low == pytest.approx(expected.low, abs=0.03 * width)
     assert high == pytest.approx(expected.high, abs=0.03 * width)
+
+
+def test_speakers_are_drawn_with_all_their_utterances():
+    speakers = ["b", "a", "b", "c", "a"]
+    counts = np.arange(10).reshape(2, 5)
+    assert by_speaker(counts, speakers).tolist() == [[5, 2, 3], [15, 12, 8]]
+    assert by_speaker([1, 2], ["same", "same"]).tolist() == [3]
+
+
+def test_interval_over_speakers_covers_the_truth_where_that_over_utterances_does_not():
+    """Thirty speakers of forty utterances each, whose error rates differ."""
+    generator, covered = np.random.default_rng(0), {"utterances": 0, "speakers": 0}
+    speakers, words = np.repeat(np.arange(30), 40).astype(str), np.full(1200, 10)
+    for trial in range(200):
+        rates = generator.beta(4, 16, 30)  # mean 0.2
+        errors = generator.binomial(10, np.repeat(rates, 40))
+        for name, counts in (
+            ("utterances", (errors, words)),
+            ("speakers", (by_speaker(errors, speakers), by_speaker(words, speakers))),
+        ):
+            low, high = rate_interval(*counts, samples=200, seed=trial)
+            covered[name] += low <= 0.2 <= high
+    assert covered["speakers"] >= 170 and covered["utterances"] < 130, covered
 
 
 def test_interval_of_equal_lengths_is_the_normal_one():

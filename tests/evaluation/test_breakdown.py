@@ -8,7 +8,8 @@ import rich.console
 
 from joint_st.data.utterance import Entry
 from joint_st.evaluation.breakdown import BY, break_down, explain_unstated, make_breakdown_table, unstated
-from joint_st.evaluation.report import ScoredUtterance, make_rows, score
+from joint_st.evaluation.rates import make_rows
+from joint_st.evaluation.report import ScoredUtterance, score
 
 HOW = {"normalizer": "english v1", "step": 7, "samples": 50}
 

@@ -44,7 +44,17 @@ def runs(trained, tmp_path, monkeypatch):
 STEP = ["--checkpoint", "24"]
 
 
-def write(run, references, hypotheses, name="step_24_test", heard=frozenset({"we"}), ids=None, step=24, **changes):
+def write(
+    run,
+    references,
+    hypotheses,
+    name="step_24_test",
+    heard=frozenset({"we"}),
+    ids=None,
+    step=24,
+    speakers=None,
+    **changes,
+):
     """Write an evaluation of split `test` at step 24 with equal hypotheses of both heads. changes: changes of its
     origin."""
     config = load(run)
@@ -60,6 +70,8 @@ def write(run, references, hypotheses, name="step_24_test", heard=frozenset({"we
             subset_of=lambda word: "heard" if word in heard else "text_only",
             samples=["0123456789abcdef"] * len(references),
         )
+    spoken_by = (speakers or [""] * len(references)) * len(HEADS)
+    utterances = [dataclasses.replace(one, speaker=name) for one, name in zip(utterances, spoken_by, strict=True)]
     file = run / "evaluations" / f"{name}.jsonl"
     write_utterances(utterances, file)
     origin = origin_of(
@@ -109,6 +121,33 @@ def test_the_rows_are_those_of_the_paired_bootstrap(runs, tmp_path, capsys):
         assert (row["words"], row["utterances"]) == (sum(words), sum(map(bool, words)))
         assert (row["run_a"], row["step_b"], row["decoder"]) == (str(runs[0]), 24, "greedy")
     assert "a_lower" not in (printed := capsys.readouterr().out) and "A - B" in printed
+
+
+def test_speakers_can_be_drawn(runs, tmp_path, capsys):
+    references, good, bad = texts(utterances=120)
+    speakers = [f"s{n % 40}" for n in range(120)]
+    for run, said in zip(runs, (good, bad)):
+        write(run, references, said, speakers=speakers)
+    table = tmp_path / "table.json"
+    assert main(["compare", *map(str, runs), *STEP, "--draw", "speakers", "--json", str(table)]) == 0
+    row = json.loads(table.read_text())[0]
+    counts = np.zeros((3, 40), int)  # errors of both, and words
+    for n, (text, a, b) in enumerate(zip(references, good, bad)):
+        counts[:, n % 40] += a.split().count("x"), b.split().count("x"), len(text.split())
+    # In the order of the names of speakers.
+    expected = paired_difference(*counts[:, sorted(range(40), key=lambda n: f"s{n}")], samples=10_000)
+    assert (row["low"], row["high"], row["p_value"]) == (expected.low, expected.high, expected.p_value)
+    assert (row["speakers"], row["utterances"], row["verdict"]) == (40, 120, "a_lower")
+    assert "95 %: of speakers, drawn with all their utterances" in capsys.readouterr().out
+
+
+def test_speakers_that_are_not_stated_cannot_be_drawn(runs, capsys):
+    references, good, bad = texts()
+    for run, said in zip(runs, (good, bad)):
+        write(run, references, said, speakers=["anna"] * 58 + [""] * 2)
+    assert main(["compare", *map(str, runs), *STEP, "--draw", "speakers"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "test: no speakers to draw: its source does not state that of 2 of 60 utterances" in line
 
 
 def test_texts_without_spaces_are_compared_by_their_characters(runs, tmp_path, capsys):

@@ -1,3 +1,4 @@
+import dataclasses
 import io
 import json
 
@@ -5,8 +6,9 @@ import pytest
 import rich.console
 
 from joint_st.evaluation.bootstrap import rate_interval
+from joint_st.evaluation.rates import make_rows
 from joint_st.evaluation.report import (
-    make_rows,
+    about_few,
     make_table,
     read_utterances,
     score,
@@ -50,6 +52,29 @@ def scored(head="streaming", hypotheses=SAID, split="test", known=True):
         head=head,
         subset_of=(lambda word: "heard" if word in HEARD else "text_only") if known else None,
     )
+
+
+def test_rows_over_speakers():
+    spoken = [dataclasses.replace(one, speaker=name) for one, name in zip(scored(), ["x", "y", "x", "z"])]
+    plain = make_rows(spoken, normalizer="n", step=1)[0]
+    row = make_rows(spoken, normalizer="n", step=1, draw="speakers")[0]
+    # Errors and words of x (two of the sentences), y and z.
+    expected = rate_interval([3, 0, 1], [5, 2, 0])
+    assert (row["wer_low"], row["wer_high"], row["speakers"]) == (*expected, 3)
+    named = ("wer_low", "wer_high", "cer_low", "cer_high", "speakers")
+    assert {name: row[name] for name in plain if name not in named} == {
+        name: plain[name] for name in plain if name not in named
+    }
+    unstated = make_rows(scored(), normalizer="n", step=1, draw="speakers")[0]
+    assert [unstated[name] for name in named] == [None] * 5 and unstated["wer"] == plain["wer"]
+    assert about_few([plain]) == [
+        "fewer than 20 utterances are too few for an interval: it is narrower than it should be"
+    ]
+    assert about_few([row, unstated]) == [
+        "95 %: of speakers, drawn with all their utterances",
+        "no interval: not all utterances state a speaker (manifest key, TFDS feature `speaker`)",
+        "fewer than 20 speakers are too few for an interval: it is narrower than it should be",
+    ]
 
 
 def test_rows_by_hand():

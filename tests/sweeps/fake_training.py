@@ -18,7 +18,8 @@ import numpy as np
 from joint_st import storage
 from joint_st.config import load, override, save
 from joint_st.evaluation.origin import SUFFIX, Origin
-from joint_st.evaluation.report import make_rows, score, write_rows, write_utterances
+from joint_st.evaluation.rates import make_rows
+from joint_st.evaluation.report import score, write_rows, write_utterances
 from joint_st.runs.directory import COMPLETE, RunDirectory
 
 SENTENCES = [f"{'name' if i % 3 else 'other'} called at {'noon' if i % 2 else 'one'} and {i}" for i in range(40)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import shutil
 from pathlib import Path
 
 import jiwer
@@ -84,6 +85,32 @@ def test_intervals_and_changes_are_those_of_the_bootstrap(swept, rows):
         "better": ["plain"],
         "best": ["plain", "better"],
     }
+
+
+def test_speakers_can_be_drawn(swept, rows, tmp_path):
+    shutil.copytree(swept.directory, tmp_path / "out")
+    sweep, numbers = load_sweep(swept.file, tmp_path / "out"), {}
+    with pytest.raises(UserError, match="^test: no speakers to draw: .* of 40 of 40 utterances"):
+        print_table(sweep, [], None, None, draw="speakers")
+    for job in sweep.jobs[:-1]:
+        file = job.directory.evaluations / "step_4_test.jsonl"
+        records = [json.loads(line) for line in file.read_text().splitlines()]
+        file.write_text("".join(json.dumps(one | {"speaker": f"s{int(one['id'][1:]) % 8}"}) + "\n" for one in records))
+    print_table(sweep, [], tmp_path / "rows.json", None, draw="speakers")
+    found = {row["name"]: row for row in json.loads((tmp_path / "rows.json").read_text())}
+    for arm in ("plain", "better"):
+        numbers[arm] = np.zeros((1, 3, 8), int)
+        for seed, records in enumerate(heard(sweep, arm, "full_context")):
+            for one in records:
+                wrong = one["insertions"] + one["deletions"] + one["substitutions"]
+                numbers[arm][0, seed, int(one["speaker"][1:])] += wrong
+    (change,) = relative_changes(numbers["better"], numbers["plain"], samples=200)
+    shown = found["better"]["relative_to"]["plain"]["all"]
+    assert (shown["change"], shown["low"], shown["high"]) == pytest.approx(tuple(change))
+    (rate,) = rates_over_seeds(numbers["plain"], np.full((1, 8), 30), samples=200)
+    assert (found["plain"]["wer"], found["plain"]["speakers"]) == (pytest.approx(rate.value), 8)
+    assert (found["plain"]["wer_low"], found["plain"]["wer_high"]) == pytest.approx((rate.low, rate.high))
+    assert found["plain"]["wer"] == rows["plain"]["wer"]
 
 
 def test_the_tables_show_the_numbers(swept, rows, capsys, tmp_path):

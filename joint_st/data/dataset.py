@@ -166,6 +166,11 @@ class Dataset:
         """Text that changes with the lengths of the utterances."""
         return hashlib.sha256(self.lengths.tobytes() + self.label_lengths.tobytes()).hexdigest()[:16]
 
+    @property
+    def fingerprint_of_texts(self) -> str:
+        """Text that changes with the normalised texts, or their order."""
+        return hashlib.sha256(self.text_hashes().tobytes()).hexdigest()[:16]
+
     def entry(self, n: int) -> Entry:
         """Return row `n` as in its source, without audio, under its unique id."""
         return self.corpus.entry(int(self.rows[n]))

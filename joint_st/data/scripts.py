@@ -27,6 +27,12 @@ def mostly_unspaced(texts: Iterable[str]) -> bool:
     return 2 * unspaced > letters
 
 
+def written_with_space(word: str, after: str) -> bool:
+    """Return whether a space between two words counts as a character: not next to a letter of a script without spaces,
+    where some systems write one and others none."""
+    return not (_UNSPACED.match(word[-1:]) or _UNSPACED.match(after[:1]))
+
+
 class Token(NamedTuple):
     """A word, or a letter of a script without spaces: what has a time and a confidence of its own."""
 

@@ -3,9 +3,30 @@
 from __future__ import annotations
 
 import hashlib
+import os
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+
+
+def ids_of_audio(
+    path: str, offset: float | None = None, duration: float | None = None, channels: Sequence[int] | None = None
+) -> tuple[str, str]:
+    """Return the id that a line of a manifest has by its audio, and a longer one, where another line has the same.
+
+    The id is the path without its ending, with offset and channels where it has them (no channel: the mean of all); the
+    longer one has the ending and the duration too. Numbers are written in one way: 10 and 10.0 are the same.
+    """
+    short, full = os.path.splitext(path)[0], path
+    if offset:
+        short, full = f"{short}@{offset:.12g}", f"{full}@{offset:.12g}"
+    if duration is not None:
+        full += f"+{duration:.12g}"
+    if channels is not None:
+        names = f"#{','.join(map(str, channels)) or 'average'}"
+        short, full = short + names, full + names
+    return short, full
 
 
 @dataclass(frozen=True)

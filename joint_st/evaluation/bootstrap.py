@@ -122,7 +122,7 @@ def paired_difference(
     gaps = a - b
     drawn = resamples(len(gaps), samples, seed)
     resampled = np.concatenate([_rates(gaps[i], denominators[i]) for i in drawn])
-    differing = np.count_nonzero(gaps[denominators > 0])
+    differing = np.count_nonzero(gaps)  # also where nothing is said, and one of them hears something
     low, high = (None, None)
     if np.count_nonzero(denominators) > 1:
         low, high = _decided(*_interval(resampled), differing)

@@ -16,13 +16,14 @@ from __future__ import annotations
 
 import json
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import NamedTuple
 
 from joint_st import storage
+from joint_st.data.utterance import ids_of_audio
 from joint_st.errors import UserError
 from joint_st.json_files import NOT_JSON
 
@@ -52,8 +53,7 @@ class Said(NamedTuple):
     """Seconds from the beginning of the recording, for words of a CTM and segments of an STM."""
     end: float = 0.0
     audio: str = ""
-    """In JSON lines, the path of the audio without its ending, with `@offset` if there is an offset; "" where there is
-    none."""
+    """In JSON lines, the id by the audio (`ids_of_audio`); "" where there is none."""
 
     @property
     def ignored(self) -> bool:
@@ -115,8 +115,8 @@ def read_transcripts(
     """Read a file.
 
     form: one of `FORMATS`; None to tell it from the ending or the content. keys: keys of the text in JSON lines, of
-    which the first that the first line has is used. id_key: key of the id; by default `id`, or `audio_filepath` without
-    its ending, with `@offset` if there is an offset, relative to `folder` if it is inside. flag: the option for the
+    which the first that some line has is used. id_key: key of the id; by default `id`, or the path of the audio, relative
+    to `folder` if it is inside, as a manifest's line without an id is called (`ids_of_audio`). flag: the option for the
     format, for messages. reference: what the file is scored against, whose names recordings with channels get. Raises
     `UserError` that names a line in another format.
     """
@@ -167,7 +167,7 @@ def _form(path: Path, lines: list[tuple[int, str]], flag: str) -> tuple[str, str
 
 
 def _read_jsonl(path, lines, keys, id_key, folder) -> tuple[list[Said], str]:
-    said, key = [], None
+    read = []
     for number, line in lines:
         try:
             fields = json.loads(line)
@@ -176,33 +176,51 @@ def _read_jsonl(path, lines, keys, id_key, folder) -> tuple[list[Said], str]:
             raise UserError(f"{path}:{number}: not JSON ({why}); each line must be a JSON object") from None
         if not isinstance(fields, dict):
             raise UserError(f"{path}:{number}: a {type(fields).__name__}; each line must be a JSON object")
-        if key is None:
-            key = next((key for key in keys if key in fields), keys[0])
+        read.append((number, fields))
+    # Of all lines: NeMo's manifests have the reference as `text`, also where an utterance has no `pred_text`.
+    key = next((key for key in keys if any(key in fields for _, fields in read)), keys[0])
+    said, longer = [], []
+    for number, fields in read:
         if not isinstance(fields.get(key), str):
             has = repr(fields[key])[:40] if key in fields else "missing"
             raise UserError(f"{path}:{number}: {key} is {has}; it must be a text")
-        id = storage.printable_text(_id(path, number, fields, id_key, folder))
         audio = fields.get("audio_filepath")
-        there = isinstance(audio, str) and audio != ""
-        said.append(Said(id, fields[key], number, audio=_audio(audio, fields, folder) if there else ""))
-    return said, key or keys[0]
+        short, full = _audio(audio, fields, folder) if isinstance(audio, str) and audio else ("", "")
+        own = _id(path, number, fields, id_key)
+        said.append(Said(short if own is None else own, fields[key], number, audio=short))
+        longer.append((full, own is None))
+    # As in the index of a manifest, where several lines take parts of one file.
+    lines_of = Counter(one.audio for one in said)
+    for i, one in enumerate(said):
+        if one.audio and lines_of[one.audio] > 1:
+            full, is_id = longer[i]
+            said[i] = one._replace(id=full if is_id else one.id, audio=full)
+    return said, key
 
 
-def _id(path: Path, number: int, fields: dict, id_key: str | None, folder: Path | None) -> str:
+def _id(path: Path, number: int, fields: dict, id_key: str | None) -> str | None:
+    """Return the id that a line states; None where that is the path of its audio."""
     key = id_key or ("id" if fields.get("id") is not None else "audio_filepath")
     value = fields.get(key)
     if not isinstance(value, (str, int)) or isinstance(value, bool) or value == "":
         has = "no id and no audio_filepath" if key == "audio_filepath" and key not in fields else f"no {key}"
         raise UserError(f"{path}:{number}: {has}; name the key of the ids with --id-key")
-    return _audio(str(value), fields, folder) if key == "audio_filepath" else str(value)
+    return None if key == "audio_filepath" and isinstance(value, str) else storage.printable_text(str(value))
 
 
-def _audio(value: str, fields: dict, folder: Path | None) -> str:
-    """Return the path of a line's audio as an id."""
-    audio = Path(value).with_suffix("") if Path(value).name else Path(value)
+def _audio(value: str, fields: dict, folder: Path | None) -> tuple[str, str]:
+    """Return the ids of a line's audio, as `ids_of_audio` does."""
+    audio = Path(value)
     if folder is not None and audio.is_relative_to(folder):
         audio = audio.relative_to(folder)
-    return f"{audio}@{fields['offset']}" if fields.get("offset") else str(audio)
+    channels = fields.get("channel", fields.get("channel_selector"))
+    if channels is not None:
+        channels = [] if channels == "average" else channels if isinstance(channels, list) else [channels]
+    offset, duration = (
+        one if isinstance(one := fields.get(name), (int, float)) else None for name in ("offset", "duration")
+    )
+    found = ids_of_audio(str(audio), offset, duration, channels)
+    return storage.printable_text(found[0]), storage.printable_text(found[1])
 
 
 def _read_trn(path: Path, number: int, line: str) -> Iterator[Said]:
@@ -244,7 +262,8 @@ def _read_stm(path: Path, number: int, line: str) -> Iterator[Said]:
             f"{path}:{number}: {len(fields)} fields; a line of STM is: recording channel speaker start end words of it"
         )
     recording, channel, _, start, end = fields[:5]
-    text = re.sub(r"^<[^>]*>\s*", "", fields[5]) if len(fields) > 5 else ""
+    # A label names subsets, such as <o,f0,female>; an unknown word is none.
+    text = re.sub(r"^<(?!unk>)[^>]*>\s*", "", fields[5], flags=re.IGNORECASE) if len(fields) > 5 else ""
     _refuse_alternatives(path, number, text)
     start, end = _seconds(path, number, start, end)
     if end < start:

@@ -1,7 +1,8 @@
 """Word and character errors of hypotheses, in all and by subsets of the reference words.
 
 References and hypotheses are normalised texts; words are what stands between white space, characters those of
-the words joined by single spaces (as jiwer counts both). The words are aligned by
+the words joined by single spaces (as jiwer counts both), or by none next to a letter of a script without spaces: there
+a space is no more than what a normaliser leaves of punctuation. The words are aligned by
 `align_words`, the characters by RapidFuzz at the same costs.
 
 Errors are attributed to subsets of the vocabulary (say, words heard in training) by the reference word that
@@ -24,6 +25,8 @@ from typing import NamedTuple
 
 from rapidfuzz.distance import Levenshtein
 
+from joint_st.data.scripts import written_with_space
+
 ALL = "all"
 """The subset of all words."""
 
@@ -40,7 +43,7 @@ class Errors:
     character_errors: int = 0
     """Number of insertions, deletions and substitutions of characters."""
     characters: int = 0
-    """Number of characters in the reference, spaces between words included."""
+    """Number of characters in the reference, spaces between words included where their script has any."""
 
     def __add__(self, other: Errors) -> Errors:
         return Errors(
@@ -106,15 +109,22 @@ def _errors_by_word(reference: list[str], hypothesis: list[str]) -> list[Errors]
         position += 1
 
     # The space after a word belongs to the word, and an insertion is at the character before which it comes.
-    owners = [word for word, spelling in enumerate(reference) for _ in range(len(spelling) + 1)] or [0]
-    for _, position, _ in Levenshtein.editops(" ".join(reference), " ".join(hypothesis)).as_list():
+    spelled = _with_spaces(reference)
+    owners = [word for word, spelling in enumerate(spelled) for _ in spelling]
+    owners.append(words - 1)  # an insertion at the end
+    for _, position, _ in Levenshtein.editops("".join(spelled), "".join(_with_spaces(hypothesis))).as_list():
         character_errors[owners[position]] += 1
 
-    characters = [len(spelling) + 1 for spelling in reference] or [1]
-    characters[-1] -= 1
+    characters = [len(spelling) for spelling in spelled] or [0]
     counted = [1] * len(reference) or [0]
     columns = insertions, deletions, substitutions, counted, character_errors, characters
     return [Errors(*row) for row in zip(*columns, strict=True)]
+
+
+def _with_spaces(words: list[str]) -> list[str]:
+    """Return each word with the space after it, if that counts as a character."""
+    pairs = zip(words, words[1:])
+    return [word + " " * written_with_space(word, after) for word, after in pairs] + words[-1:]
 
 
 EQUAL, SUBSTITUTE, DELETE, INSERT = "equal", "substitute", "delete", "insert"

@@ -127,7 +127,7 @@ def train_asr(config: Config, workdir: Path, profile: range | None = None) -> No
     ):
         begun, programs = open_state(config, data.symbols, mesh, session.checkpoints), session.programs
         state, start = begun.state, int(begun.state.step)
-        check_same_data(session, start, data.fingerprint, data.fingerprint_by_field)
+        check_same_data(session, start, data.fingerprint, data.fingerprint_by_field, data.texts_by_field)
         print_summary(config, run, data, begun, mesh)
         traced = traced_steps(profile, start, last, data.text_first)
         if start < last:
@@ -153,6 +153,7 @@ def train_asr(config: Config, workdir: Path, profile: range | None = None) -> No
             normalize = normalizer(config.data.normalizer)
             facts = {"normalizer": str(normalize), "data": data.fingerprint, "init": begun.origin}
             facts |= {"data_by_field": data.fingerprint_by_field, "ranked_by": metric}
+            facts |= {"texts_by_field": data.texts_by_field}
             batches, saving = data.batches(config, mesh, start), Saving(metric, facts, evaluate)
             state = run_steps(session, state, batches, make_reporting(config, data), saving, traced)
         end_training(session, state, start, began)

@@ -95,6 +95,12 @@ class LmData:
         return hashlib.sha256(self.texts.label_lengths.tobytes()).hexdigest()[:16]
 
     @property
+    def texts_by_field(self) -> dict[str, str]:
+        """Return a fingerprint of the texts of each field of the config that names data."""
+        sets = {"data.train": self.texts, "data.dev": self.dev}
+        return {field: data.fingerprint_of_texts for field, data in sets.items() if data}
+
+    @property
     def fingerprint_of_all(self) -> str:
         """Return a fingerprint that includes the lengths of the dev set."""
         of_dev = self.dev.label_lengths.tobytes() if self.dev else b""
@@ -116,7 +122,7 @@ def train_lm(config: LmConfig, workdir: Path, profile: range | None = None) -> N
     with open_session(config, run, mesh, LM_METRIC) as session:
         begun = open_lm_state(config, data.tokenizer, mesh, session.checkpoints)
         state, start = begun.state, int(begun.state.step)
-        check_same_data(session, start, data.fingerprint, {"data.train": data.fingerprint})
+        check_same_data(session, start, data.fingerprint, {"data.train": data.fingerprint}, data.texts_by_field)
         print_lm_summary(config, run, data, begun, mesh)
         traced = traced_steps(profile, start, config.training.steps)
         if start < config.training.steps:
@@ -130,6 +136,7 @@ def train_lm(config: LmConfig, workdir: Path, profile: range | None = None) -> N
             facts = {
                 "normalizer": str(normalizer(config.data.normalizer)),
                 "data": data.fingerprint,
+                "texts_by_field": data.texts_by_field,
                 "init": begun.origin,
             }
             saving = Saving(LM_METRIC, facts, make_evaluation(config, data, mesh))

@@ -96,19 +96,26 @@ def open_session(
         yield Session(config, run, mesh, checkpoints, programs, interruption)
 
 
-def check_same_data(session: Session, step: int, fingerprint: str, by_field: Mapping[str, str]) -> None:
-    """Raise `UserError` where a run continues from `step` with other data than it was trained on.
+def check_same_data(
+    session: Session, step: int, fingerprint: str, by_field: Mapping[str, str], texts: Mapping[str, str]
+) -> None:
+    """Raise `UserError` where a run continues from `step` with other data than it was trained on or ranked by.
 
-    by_field: fingerprint of each field of the config that names data. A checkpoint of a version that did not store
-    them has only that of all data, and then all fields are named.
+    by_field: fingerprint of the lengths of each field of the config that names data. A checkpoint of a version that did
+    not store them has only that of all data, and then all fields are named. texts: fingerprint of the texts of each
+    field; a checkpoint of a version that did not store them is not compared.
     """
     facts = session.checkpoints.facts(step) if step else {}
+    changed = []
     if step and facts["data"] != fingerprint:
         before = facts.get("data_by_field", {})
         changed = [field for field, own in by_field.items() if before.get(field) != own] or list(by_field)
+    if before := facts.get("texts_by_field"):
+        changed += [field for field, own in texts.items() if before.get(field) != own and field not in changed]
+    if changed:
         raise UserError(
             f"{', '.join(changed)}: {'their' if len(changed) > 1 else 'its'} utterances are not those that "
-            f"{session.run.root} was trained on, so it cannot go on as it would have; "
+            f"{session.run.root} was trained with, so it cannot go on as it would have; "
             "restore the data, or name another --workdir"
         )
 

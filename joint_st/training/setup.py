@@ -102,6 +102,12 @@ class TrainingData:
         return {field: _fingerprint(lengths) for field, lengths in self._lengths.items()}
 
     @property
+    def texts_by_field(self) -> dict[str, str]:
+        """Return a fingerprint of the texts of each field of the config that a run trains on or is ranked by."""
+        sets = {"data.train": self.paired, "data.text": self.text, "data.dev": self.dev}
+        return {field: data.fingerprint_of_texts for field, data in sets.items() if data}
+
+    @property
     def _lengths(self) -> dict[str, bytes]:
         lengths = {"data.train": self.paired.lengths.tobytes() + self.paired.label_lengths.tobytes()}
         if self.symbols.units:

@@ -68,6 +68,23 @@ def test_a_manifest_gives_its_utterances(tmp_path):
     assert open_manifest(path, corpus="german").name == "german"
 
 
+@pytest.mark.parametrize("opened_only", [False, True])
+def test_a_manifest_that_changes_while_it_is_in_use_is_refused(tmp_path, opened_only):
+    lines = [{"audio_filepath": f"{name}.wav", "duration": 1.0, "text": name} for name in ("a", "b", "c")]
+    path = write_manifest(tmp_path, lines)
+    corpus = open_manifest(path)
+    if not opened_only:
+        assert [corpus.entry(i).text for i in range(3)] == ["a", "b", "c"]
+        with path.open("a") as file:
+            file.write('\n{"audio_filepath": "d.wav", "duration": 1.0, "text": "d"}\n')
+        assert [corpus.entry(i).text for i in range(3)] == ["a", "b", "c"], "more at the end changes nothing"
+    other = path.with_name("other.jsonl")
+    other.write_text("".join(json.dumps(line) + "\n" for line in reversed(lines)))
+    os.replace(other, path)
+    with pytest.raises(UserError, match=f"^{path}: was changed while it was in use"):
+        corpus.entry(0)
+
+
 def test_a_manifest_holds_only_offsets_in_memory(tmp_path):
     lines = [{"audio_filepath": f"{i}.wav", "duration": 1.0, "text": "word " * 100} for i in range(500)]
     path = write_manifest(tmp_path, lines)

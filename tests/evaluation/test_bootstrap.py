@@ -224,6 +224,13 @@ def test_few_utterances_decide_no_relative_change(utterances, decided):
     assert found == (-0.5, -0.5, -0.5 if decided else 0)
 
 
+def test_what_is_heard_in_silence_decides():
+    """Ten of forty utterances are silent, and A hears something in each of them."""
+    silent = np.arange(40) < 10
+    found = paired_difference(4 * silent, 0 * silent, np.where(silent, 0, 4))
+    assert found.verdict == "b_lower" and found.low > 0
+
+
 @pytest.mark.parametrize("utterances", range(1, 9))
 def test_few_utterances_decide_nothing_alone(utterances):
     """All of n utterances favour one system with a probability of 2^(1 - n), if none is better."""

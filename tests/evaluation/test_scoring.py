@@ -13,8 +13,12 @@ import pytest
 import scipy.stats
 
 from joint_st.cli import main
+from joint_st.config import ManifestSource
 from joint_st.data.normalizers import normalizer
+from joint_st.data.sources import open_source
+from joint_st.errors import UserError
 from joint_st.evaluation.bootstrap import paired_difference
+from joint_st.evaluation.scoring import score_files
 
 
 def texts(seed=0, utterances=60):
@@ -188,6 +192,37 @@ def test_ids_of_manifests_and_other_keys(tmp_path):
 def manifest(path, rows):
     """Write lines with the path of the audio alone."""
     return jsonl(path, rows, id_key="audio_filepath")
+
+
+def test_channels_and_parts_of_one_file_are_told_apart(tmp_path):
+    """Lines are named as an evaluation of the manifest names them."""
+    lines = [
+        {"audio_filepath": "call.wav", "channel": 0, "duration": 2, "text": "one"},
+        {"audio_filepath": "call.wav", "channel_selector": [0, 1], "duration": 2, "text": "two"},
+        {"audio_filepath": "a.wav", "offset": 1, "duration": 2, "text": "three"},
+        {"audio_filepath": "a.wav", "offset": 1.0, "duration": 3, "text": "four"},
+        {"audio_filepath": "b.wav", "offset": 10, "text": "five"},
+    ]
+    ref, hyp, theirs = (tmp_path / name for name in ("ref.jsonl", "hyp.jsonl", "theirs.jsonl"))
+    ref.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    names = ["call#0", "call#0,1", "a.wav@1+2", "a.wav@1+3", "b@10"]
+    corpus = open_source(ManifestSource(path=str(ref)))
+    taken = [corpus.entry(n) for n in range(5)]
+    assert [one.full_id if name.startswith("a.wav") else one.id for one, name in zip(taken, names)] == names
+    hyp.write_text("".join(json.dumps({"id": id, "text": line["text"]}) + "\n" for id, line in zip(names, lines)))
+    as_floats = [line | {"pred_text": line["text"]} | {"offset": float(line.get("offset", 0))} for line in lines]
+    theirs.write_text("".join(json.dumps(line) + "\n" for line in as_floats))
+    found = score_files(ref, [hyp, theirs])
+    assert [(row["wer"], row["utterances"]) for row in found["systems"]] == [(0, 5), (0, 5)]
+
+
+def test_a_line_without_its_key_is_no_reason_to_score_the_reference(tmp_path):
+    """NeMo's `text` is the reference, and the first utterance has failed."""
+    ref, hyp = tmp_path / "ref.jsonl", tmp_path / "hyp.jsonl"
+    ref.write_text('{"id": "a", "text": "one two"}\n{"id": "b", "text": "three four"}\n')
+    hyp.write_text('{"id": "a", "text": "one two"}\n{"id": "b", "text": "three four", "pred_text": "nonsense"}\n')
+    with pytest.raises(UserError, match=f"^{hyp}:1: pred_text is missing; it must be a text"):
+        score_files(ref, [hyp])
 
 
 def test_what_transcribe_writes_is_matched_by_the_audio(tmp_path, capsys):

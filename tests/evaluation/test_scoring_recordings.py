@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from joint_st.cli import main
+from joint_st.evaluation.scoring import score_files
 from tests.evaluation.test_scoring import run
 
 
@@ -38,6 +39,14 @@ def test_an_stm_is_scored_by_the_middles_of_words(ignore, tmp_path):
     assert main(["score", str(ref), str(hyp)]) == 2
     [row] = run(ref, hyp, "--missing-as-empty", tmp_path=tmp_path)["systems"]
     assert (row["deletions"], row["missing"]) == (7, 3)
+
+
+def test_an_unknown_word_is_no_label_of_a_segment(tmp_path):
+    ref, hyp = tmp_path / "ref.stm", tmp_path / "hyp.ctm"
+    ref.write_text("talk 1 eva 0.00 5.00 <unk> hello world\ntalk 1 eva 5.00 9.00 <o,f0,male> hello <unk> world\n")
+    hyp.write_text("talk 1 1.0 0.5 hello\ntalk 1 2.0 0.5 world\ntalk 1 6.0 0.5 hello\ntalk 1 7.0 0.5 world\n")
+    [row] = score_files(ref, [hyp], normalizer_name="none")["systems"]
+    assert (row["words"], row["deletions"], row["substitutions"]) == (6, 2, 0)
 
 
 def test_a_recording_and_a_channel_of_another_one_do_not_get_one_name(tmp_path, capsys):

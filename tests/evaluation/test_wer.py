@@ -128,6 +128,28 @@ def test_empty_references_and_hypotheses():
     assert Errors(insertions=2).wer is None and Errors(character_errors=3).cer is None
 
 
+CHINESE, THAI = "\u4eca\u5929\u5929\u6c14\u5f88\u597d", "\u0e2a\u0e27\u0e31\u0e2a\u0e14\u0e35"
+
+
+@pytest.mark.parametrize(
+    "reference, hypothesis, errors, characters",
+    [
+        (f"{CHINESE} {CHINESE}", CHINESE * 2, 0, 12),  # what a normaliser leaves of a comma
+        (CHINESE, " ".join(CHINESE), 0, 6),  # as a CTM of characters, or a trn
+        (f"{CHINESE} iphone", f"{CHINESE}iphone", 0, 12),
+        (f"iphone pro {CHINESE}", f"iphonepro{CHINESE}", 1, 16),  # the space between two Latin words is one
+        (f"{THAI} {THAI}", THAI + THAI[:-1], 1, 12),
+        ("\ud55c \uad6d", "\ud55c\uad6d", 1, 3),  # Korean has spaces between words
+    ],
+)
+def test_spaces_next_to_letters_of_scripts_without_spaces_are_no_characters(reference, hypothesis, errors, characters):
+    found = count_errors(reference, hypothesis, lambda word: word)
+    assert (found["all"].character_errors, found["all"].characters) == (errors, characters)
+    # Each belongs to a word.
+    own = [one for name, one in found.items() if name != "all"]
+    assert sum(one.character_errors for one in own) == errors and sum(one.characters for one in own) == characters
+
+
 def test_white_space_is_no_error():
     assert count_errors("so  anna ", " so anna")[ALL] == Errors(words=2, characters=7)
 

@@ -222,7 +222,7 @@ def test_other_data_under_the_same_names_are_refused(trained, tmp_path, capsys):
     (run / "checkpoints" / str(STEPS) / checksums.FILE).unlink()
     assert main(["train", str(run)]) == 2
     line = capsys.readouterr().err.splitlines()[-1]
-    assert line.startswith(f"joint-st: error: data.train: its utterances are not those that {run} was trained on, ")
+    assert line.startswith(f"joint-st: error: data.train: its utterances are not those that {run} was trained with, ")
     assert saved(run) == saved(trained) and rows(run) == rows(trained)
 
 
@@ -234,6 +234,10 @@ def test_other_data_under_the_same_names_are_refused(trained, tmp_path, capsys):
         ("paired", True, "data.train: its"),
         ("text", True, "data.text: its"),
         ("both", True, "data.train, data.text: their"),
+        ("data.train", True, "data.train: its"),  # other texts of the same lengths
+        ("data.text", True, "data.text: its"),
+        ("data.dev", True, "data.dev: its"),
+        ("data.dev", False, ""),
         ("text", False, "data.train, data.text: their"),  # a checkpoint of a version that did not store them by field
     ],
 )
@@ -242,19 +246,31 @@ def test_the_data_that_have_changed_are_named(change, stored, named):
         def lengths(first: int):
             return np.array([first, 2, 3], np.int32)
 
-        heard = SimpleNamespace(lengths=lengths(paired), label_lengths=lengths(1), unit_lengths=lengths(2))
-        read = SimpleNamespace(label_lengths=lengths(1), unit_lengths=lengths(text))
-        return TrainingData(SimpleNamespace(units=True), heard, None, None, read, None, 0)
+        def said(field: str):
+            return {"fingerprint_of_texts": "other" if field == said_otherwise else "same"}
 
-    before, now = data(7, 8), data(9 if change in ("paired", "both") else 7, 9 if change in ("text", "both") else 8)
+        lengths_heard = {"lengths": lengths(paired), "label_lengths": lengths(1), "unit_lengths": lengths(2)}
+        heard = SimpleNamespace(**lengths_heard, **said("data.train"))
+        read = SimpleNamespace(label_lengths=lengths(1), unit_lengths=lengths(text), **said("data.text"))
+        return TrainingData(
+            SimpleNamespace(units=True), heard, None, SimpleNamespace(**said("data.dev")), read, None, 0
+        )
+
+    said_otherwise = ""
+
+    before = data(7, 8)
+    texts = before.texts_by_field
+    said_otherwise = change if change.startswith("data.") else ""
+    now = data(9 if change in ("paired", "both") else 7, 9 if change in ("text", "both") else 8)
     # The fingerprint of all data is that of earlier versions: of the lengths of paired data, then of text.
     in_order = np.array([7, 2, 3, 1, 2, 3, 2, 2, 3, 8, 2, 3, 1, 2, 3], np.int32)
     assert before.fingerprint == hashlib.sha256(in_order.tobytes()).hexdigest()[:16]
     facts = {"data": before.fingerprint} | ({"data_by_field": before.fingerprint_by_field} if stored else {})
+    facts |= {"texts_by_field": texts} if stored else {}
     session = SimpleNamespace(checkpoints=SimpleNamespace(facts=lambda step: facts), run=SimpleNamespace(root="RUN"))
-    check_same_data(session, 0, "other", {})
+    check_same_data(session, 0, "other", {}, {})
     with pytest.raises(UserError, match=f"^{named} utterances are not those that RUN") if named else nullcontext():
-        check_same_data(session, 4, now.fingerprint, now.fingerprint_by_field)
+        check_same_data(session, 4, now.fingerprint, now.fingerprint_by_field, now.texts_by_field)
 
 
 @pytest.mark.parametrize("before", [{"wer": 0.5}, {"wer": 0.5, "cer": 0.2, "ranked_by": "wer"}])

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import math
-import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,7 +17,7 @@ from joint_st.data.audio import UnreadableAudio, audio_seconds, check_length, re
 from joint_st.data.paths import existing
 from joint_st.data.sources.corpus import opens
 from joint_st.data.sources.lines import Lines
-from joint_st.data.utterance import Entry, Utterance
+from joint_st.data.utterance import Entry, Utterance, ids_of_audio
 from joint_st.distributed.peers import current
 from joint_st.errors import UserError
 
@@ -113,7 +112,7 @@ class Manifest:
         self._unknown: set[str] = set()
         where = f" {json.dumps(config.where, sort_keys=True)}" if config.where else ""
         self.place = f"manifest {storage.printable(path.absolute())}{where}"
-        self.version = storage.version(path)
+        self.version = self._lines.version
 
     def __len__(self) -> int:
         count = len(self._lines)
@@ -195,22 +194,12 @@ class Manifest:
         return self._folder / fields["audio_filepath"]
 
     def _ids(self, fields: dict) -> tuple[str, str]:
-        """Return the id and a longer one: the line's own id, or the path of its audio without the ending, with offset
-        and channel if it has them; the longer one has the ending and the duration too."""
+        """Return the id and a longer one: the line's own id, or those of its audio (`ids_of_audio`)."""
         if fields.get("id") is not None:
             return storage.printable_text(str(fields["id"])), ""
         path = self._path(fields)
         whole = storage.printable(path.relative_to(self._folder) if path.is_relative_to(self._folder) else path)
-        short, full = os.path.splitext(whole)[0], whole
-        if fields.get("offset"):
-            short += f"@{fields['offset']}"
-            full += f"@{fields['offset']}"
-        if fields.get("duration") is not None:
-            full += f"+{fields['duration']}"
-        if "channel" in fields:
-            channels = f"#{','.join(map(str, fields['channel'])) or 'average'}"
-            short, full = short + channels, full + channels
-        return short, full
+        return ids_of_audio(whole, fields.get("offset"), fields.get("duration"), fields.get("channel"))
 
     def _fields(self, i: int) -> dict:
         """Return the keys and values of line `i`; keys with a meaning are checked, and `None` counts as absent."""

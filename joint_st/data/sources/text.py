@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 
-from joint_st import storage
 from joint_st.config import TextSource
 from joint_st.data.paths import existing
 from joint_st.data.sources.corpus import opens
@@ -22,7 +21,7 @@ class Sentences:
         self._language = config.language
         self._lines = Lines(path)
         self.place = f"text {path.absolute()} {config.language}"
-        self.version = storage.version(path)
+        self.version = self._lines.version
 
     def __len__(self) -> int:
         return len(self._lines)

@@ -181,7 +181,7 @@ class EntryFile:
     """Entries in a file of lines; each is `[id, seconds, text, language, speaker, noise, snr, timed_words,
     synthetic]`.
 
-    An entry takes eight bytes of memory.
+    An entry takes twelve bytes of memory.
     """
 
     def __init__(self, path: Path):

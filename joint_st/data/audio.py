@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -317,10 +318,17 @@ def _open(path: Path | str) -> tuple[Decoder, Structure]:
 
 def _structure(path: Path | str, kind: str = "") -> Structure:
     try:
-        with open(path, "rb") as file:
-            return examine(file, kind or format_of(file.read(HEAD)))
+        status = os.stat(path)
+        return _examined(path, kind, status.st_size, status.st_mtime_ns)
     except OSError as error:
         raise UnreadableAudio(path, _why(path, error)) from None
+
+
+@functools.lru_cache(maxsize=1024)  # many utterances may lie in one file, all of which is read here
+def _examined(path: Path | str, kind: str, size: int, changed: int) -> Structure:
+    """Return the structure of a file that has a size and a time of its last change."""
+    with open(path, "rb") as file:
+        return examine(file, kind or format_of(file.read(HEAD)))
 
 
 def _by_ffmpeg(path: Path | str, why: str) -> Decoder:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -23,7 +23,7 @@ from rich.table import Table
 
 from joint_st.config import Source, load
 from joint_st.data.audio import UnreadableAudio
-from joint_st.data.dataset import open_paired
+from joint_st.data.dataset import Dataset, open_paired
 from joint_st.data.normalizers import normalizer
 from joint_st.decoding.decoders import Decoder, Greedy
 from joint_st.errors import UserError
@@ -74,17 +74,20 @@ class Side:
 
         data: sources by split, or empty for the config's own. Stored hypotheses are used if the checkpoint, the decoder
         and the normaliser are the current ones, and if they belong to the utterances of `data` with the same texts and
-        samples; without `data`, to the sources that the config names.
+        samples; without `data`, to the sources that the config names, with the same texts where these still exist.
         """
         sources = {split: (data or self.config.data.test)[split] for split, _, _ in keys}
         how = (self.config.window_seconds, self.config.model.look_ahead_ms[0])
         wanted = origin_of(self.run, self.step, self.normalizer, sources, decoders, *how)
         found, why = stored_utterances(self.run, self.step, keys, wanted, sources=not data)
-        for split, source in data.items() if not why else ():
-            now = self._contents_of(source)
+        for split, source in sources.items() if not why else ():
             # Each head and decoder may have been stored by an evaluation of its own.
-            if any(contents(found[key]) != now for key in keys if key[0] == split):
+            stored = [contents(found[key]) for key in keys if key[0] == split]
+            if data and (now := self._contents_of(source)) and any(one != now for one in stored):
                 why = f"what is stored was made with other utterances, texts or audio than --data {split}=... has now"
+                break
+            if not data and self._has_changed(source, stored):
+                why = f"what is stored was made with other utterances or texts than {split} has now"
                 break
         if why:
             self.evaluate(sources, decoders, why)
@@ -99,11 +102,17 @@ class Side:
             raise UserError(f"{self.name}: {'; '.join(self.evaluated.unread)}")
         self.utterances = by_key(self.evaluated.utterances)
 
-    def _contents_of(self, source: Source) -> Counter:
-        """Return the `contents` of a source's readable utterances; all of its audio is decoded."""
+    def _open(self, source: Source) -> Dataset:
         symbols, config = read_symbols(self.config, self.run), self.config
         normalize = normalizer(config.data.normalizer)
-        dataset = open_paired([source], config.data, config.model.features, normalize, symbols.labels, training=False)
+        return open_paired([source], config.data, config.model.features, normalize, symbols.labels, training=False)
+
+    def _contents_of(self, source: Source) -> Counter:
+        """Return the `contents` of a source's readable utterances; all of its audio is decoded."""
+        return self._decoded(dataset := self._open(source), range(len(dataset)))
+
+    def _decoded(self, dataset: Dataset, rows: Iterable[int]) -> Counter:
+        """Return the `contents` of the readable ones among some rows, which are decoded."""
         dataset.hashes = {}
 
         def read(n: int) -> None:
@@ -113,9 +122,23 @@ class Side:
                 dataset.hashes.pop(n, None)
                 dataset.note_unreadable(n, error)
 
-        with ThreadPoolExecutor(config.data.read_threads, thread_name_prefix="read") as readers:
-            list(readers.map(read, range(len(dataset))))
+        with ThreadPoolExecutor(self.config.data.read_threads, thread_name_prefix="read") as readers:
+            list(readers.map(read, rows))
         return Counter((dataset.id(n), dataset.text(n), own) for n, own in dataset.hashes.items())
+
+    def _has_changed(self, source: Source, stored: Sequence[Counter]) -> bool:
+        """Return whether a source has other utterances or texts than the stored `contents`; False where it does not exist
+        any more, as where a run was moved. What is not stored is decoded, and may be unreadable."""
+        try:
+            dataset = self._open(source)
+        except UserError:
+            return False
+        now = {(dataset.id(n), dataset.text(n)): n for n in range(len(dataset))}
+        for one in stored:
+            said = {(id, text) for id, text, _ in one}
+            if said - now.keys() or self._decoded(dataset, [n for key, n in now.items() if key not in said]):
+                return True
+        return False
 
 
 def compare_runs(

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from joint_st.data import ffmpeg
+from joint_st.data import audio as audio_module
+from joint_st.data import containers, ffmpeg
 from joint_st.data.audio import UnreadableAudio, audio_seconds, in_measure, read_audio, resample, to_int16
 from joint_st.errors import UserError
 
@@ -96,6 +97,18 @@ def test_an_unreadable_file_names_itself(tmp_path, content):
             read(path)
         assert isinstance(caught.value, UserError) and caught.value.path == str(path)
         assert "\n" not in str(caught.value)
+
+
+def test_many_parts_of_one_file_examine_it_once(tmp_path, monkeypatch):
+    rate, path, examined = 16_000, tmp_path / "long.mp3", []
+    soundfile.write(path, np.sin(np.arange(10 * rate) / 20) / 2, rate, format="MP3")
+    monkeypatch.setattr(audio_module, "examine", lambda *what: examined.append(what) or containers.examine(*what))
+    audio_module._examined.cache_clear()
+    for start in (0.5, 3.0, 7.25):
+        assert len(read_audio(path, start, 1.0)[0]) == rate
+    assert len(examined) == 1
+    soundfile.write(path, np.sin(np.arange(5 * rate) / 20) / 2, rate, format="MP3")
+    assert len(read_audio(path, 3.0, 1.0)[0]) == rate and len(examined) == 2
 
 
 def test_a_missing_file_says_so_and_its_error_pickles(tmp_path):

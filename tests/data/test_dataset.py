@@ -5,6 +5,7 @@ import pytest
 import soundfile
 
 from joint_st.config import DataConfig, FeaturesConfig, ManifestSource, TextSource
+from joint_st.data.audio import UnreadableAudio
 from joint_st.data.dataset import open_paired
 from joint_st.data.normalizers import normalizer
 from joint_st.data.tokenizers import Characters
@@ -93,3 +94,20 @@ def test_the_index_is_small(source):
     prepared = ready(source, training=False)
     held = (prepared.rows, prepared.lengths, prepared.label_lengths, prepared.unit_lengths)
     assert sum(array.itemsize for array in held) == 20
+
+
+@pytest.mark.parametrize(
+    "offset, stated, held",
+    [(50.0, 0.25, 0.0), (1.95, 0.3, 0.05), (1.8, 0.3, 0.2), (1.5, 0.5, 0.5)],
+)
+def test_less_than_half_of_a_short_utterance_is_none(tmp_path, offset, stated, held):
+    """All differ by less than `data.length_tolerance`."""
+    soundfile.write(tmp_path / "a.wav", np.ones(2 * 8000, np.int16), 8000)
+    line = {"audio_filepath": "a.wav", "offset": offset, "duration": stated, "text": "a"}
+    (tmp_path / "m.jsonl").write_text(json.dumps(line))
+    dataset = ready((ManifestSource(path=str(tmp_path / "m.jsonl")),), training=False)
+    if held > stated / 2:
+        assert len(dataset.utterance(0).audio) == round(held * 8000)
+    else:
+        with pytest.raises(UnreadableAudio, match=f"{held:.3f} s long, where its source says {stated:.3f} s"):
+            dataset.utterance(0)

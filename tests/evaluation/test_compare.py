@@ -308,6 +308,42 @@ def test_what_is_not_stored_is_evaluated_and_then_is(trained, spoken, tmp_path, 
     assert {(row["head"], row["subset"]): row["wer_b"] for row in rows} == wers
 
 
+def test_stored_results_of_a_test_split_that_was_corrected_are_not_used(trained, spoken, tmp_path, capsys, monkeypatch):
+    run, folder = shutil.copytree(trained, tmp_path / "run"), shutil.copytree(spoken, tmp_path / "spoken")
+    manifest = folder / "test.jsonl"
+    save(override(load(run), {"data.test": {"test": {"kind": "manifest", "path": str(manifest)}}}), run / "config.json")
+    lines = [json.loads(line) for line in manifest.read_text().splitlines()]
+    write(run, [line["text"] for line in lines], ["we"] * len(lines), ids=[line["id"] for line in lines])
+    asked = []
+
+    def evaluate(self, sources, decoders, why):
+        asked.append(why)
+        self.utterances = {key: [] for key in keys}
+
+    monkeypatch.setattr(compare.Side, "evaluate", evaluate)
+    keys = [("test", head, "greedy") for head in HEADS]
+
+    def filled() -> list[str]:
+        asked.clear()
+        compare.Side(run, "24").fill(keys, {}, [Greedy()])
+        return list(asked)
+
+    assert not filled()
+    # What is stored lacks an utterance that cannot be read, and rightly.
+    (folder / "broken.wav").write_bytes(b"RIFF no audio")
+    added = {"audio_filepath": "broken.wav", "duration": 1.0, "text": "we"}
+    manifest.write_text("".join(json.dumps(line) + "\n" for line in [*lines, added]))
+    assert not filled()
+    for change in (
+        lambda: lines[0].update(text="anna anna"),
+        lambda: lines.append(lines[1] | {"id": "another"}),
+    ):
+        change()
+        manifest.write_text("".join(json.dumps(line) + "\n" for line in lines))
+        assert filled() == ["what is stored was made with other utterances or texts than test has now"]
+        lines[0]["text"] = json.loads((spoken / "test.jsonl").read_text().splitlines()[0])["text"]
+
+
 def test_mistakes_are_told_in_one_line(trained, tmp_path, capsys):
     assert main(["compare", str(trained), str(trained)]) == 2
     assert "no test split in common; give --data NAME=SOURCE" in capsys.readouterr().err

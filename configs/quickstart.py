@@ -79,7 +79,7 @@ def config() -> Config:
             reconstruction=ReconstructionConfig(streaming=0.3, full_context=0.7, paired=0.0),
             unit_ctc=UnitCtcConfig(weight=1.0),
             # `dtw` leaves no text frame out, where `skip` would soon skip most. Speech comes to the text: that way the
-            # text is not drawn away from what it can spell already.
+            # text is hardly drawn away from what it can spell already.
             consistency=ConsistencyConfig(weight=0.01, alignment="dtw", gradient="audio"),
         ),
         # Narrow bands, and no spans: so few epochs can not afford to lose a label.

@@ -89,7 +89,7 @@ class TextEncoder(nnx.Module):
             others = draw_up_to(heard_key, jnp.asarray(confusions.heard)[units])
             units = others if augmented is None else jnp.where(augmented[:, None], others, units)
             rows = mask if augmented is None else mask & augmented[:, None]
-            inserted = draw_insertions(where_key, unit, rows, confusions.insertion_rate)
+            inserted = draw_insertions(where_key, unit, rows, confusions.insertion_rate, within=self.blanks)
         frame_units = jnp.take_along_axis(units, unit, axis=1)
         if self.blanks:
             repeated = jnp.pad(unit[:, 1:] == unit[:, :-1], ((0, 0), (1, 0)))

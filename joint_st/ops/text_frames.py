@@ -123,15 +123,21 @@ def draw_up_to(key: jax.Array, up_to: jax.Array) -> jax.Array:
     return jnp.sum(up_to <= drawn[..., None], axis=-1, dtype=jnp.int32)
 
 
-def draw_insertions(key: jax.Array, unit: jax.Array, mask: jax.Array, rate: float) -> jax.Array:
+def draw_insertions(key: jax.Array, unit: jax.Array, mask: jax.Array, rate: float, within: bool) -> jax.Array:
     """Draw the frames [B, R] that an inserted unit takes, `rate` for each unit of a row on average.
 
     Only frames that repeat the unit of the frame before them are taken, so that no unit is lost; where there are too few
-    of them, all are. unit: the unit of each frame, with its `mask`, as of `unit_of_frame`.
+    of them, all are. unit: the unit of each frame, with its `mask`, as of `unit_of_frame`. within: whether all such frames
+    are taken, as where repeats are blanks; otherwise only the last of a unit, since the unit would be read twice around
+    any other.
     """
-    repeats = mask & jnp.pad(unit[:, 1:] == unit[:, :-1], ((0, 0), (1, 0)))
+    same = unit[:, 1:] == unit[:, :-1]
+    repeats = mask & jnp.pad(same, ((0, 0), (1, 0)))
+    units = mask.sum(axis=1) - repeats.sum(axis=1)
+    if not within:
+        repeats &= ~jnp.pad(same & mask[:, 1:], ((0, 0), (0, 1)))
     room = repeats.sum(axis=1)
-    share = rate * (mask.sum(axis=1) - room) / jnp.maximum(room, 1)
+    share = rate * units / jnp.maximum(room, 1)
     return repeats & (jax.random.uniform(key, unit.shape) < share[:, None])
 
 

@@ -42,7 +42,8 @@ CHANGEABLE = (
     "parallel.",
 )
 """Fields (and, with a dot at the end, sections) that may change when a run continues: none of them changes what a step
-computes, except `training.steps`, which also stretches the learning rate's decay."""
+computes, except `training.steps`, which also stretches the learning rate's decay and, with several buckets of text,
+reorders the text of the epoch in which it lay, and `parallel.`: on other devices, sentences are masked in other places."""
 
 COMPLETE = "commit_success.txt"
 """File that Orbax writes last into a checkpoint in a bucket; on a disk, a folder is renamed when it is complete."""

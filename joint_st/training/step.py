@@ -193,6 +193,11 @@ def run_passes(
     return Passes(audio, text, {name: model.head(name) for name in PASSES})
 
 
+def weighted_mean(total: jax.Array, weight: jax.Array) -> jax.Array:
+    """Return a sum over its weight, which may be below 1; 0 without any weight."""
+    return jnp.where(weight > 0, total / jnp.where(weight > 0, weight, 1), 0)
+
+
 def scales_at(config: Config, losses: tuple[Loss, ...], step: jax.Array) -> dict[str, jax.Array | float]:
     """Return the factor of each term of some losses in the total loss at `step` (0-based)."""
     later, scales = bool(config.training.text_from_step or config.training.text_ramp_steps), {}
@@ -256,7 +261,7 @@ def make_train_step(
                 monitored[column] = sum(
                     jnp.sum(jax.lax.stop_gradient(value) * weight[one]) for one, value in rows.items()
                 )
-        shares = (scales[term] * sums[term] / jnp.maximum(totals[term], 1) for term in sums)
+        shares = (scales[term] * weighted_mean(sums[term], totals[term]) for term in sums)
         return sum(shares), (sums, monitored, per_row)
 
     def cut(x):

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from joint_st.ops.text_frames import (
+    draw_insertions,
     draw_repetitions,
     draw_spans,
     draw_substitutes,
@@ -93,3 +94,22 @@ def test_substitutes_are_drawn_from_all_units_and_blank():
     counts = np.bincount(drawn.ravel(), minlength=6) / drawn.size
     sixth = 0.2 / 6
     np.testing.assert_allclose(counts, [2 * sixth, 0, sixth, 0.8 + sixth, sixth, sixth], atol=0.01)
+
+
+@pytest.mark.parametrize("within", [False, True])
+def test_units_are_inserted_as_often_as_asked_for(within):
+    """Counted as a recogniser's are: repeats count once, and blanks not at all."""
+    rows, units = 2_000, 20
+    counts = np.random.default_rng(0).integers(1, 4, (rows, units))
+    unit, mask = unit_of_frame(jnp.array(counts), int(counts.sum(axis=1).max()))
+    taken = draw_insertions(jax.random.key(0), unit, mask, 0.05, within=within)
+    extra = 0
+    for row, inserted, valid in zip(np.asarray(unit), np.asarray(taken), np.asarray(mask)):
+        first = np.r_[True, row[1:] != row[:-1]]
+        blank = within & ~first
+        read = np.where(inserted, -1, np.where(blank, -2, row))[valid]
+        collapsed = read[np.r_[True, read[1:] != read[:-1]]]
+        said = collapsed[collapsed != -2]
+        assert [n for n in said if n >= 0] == list(range(units)), "no unit is lost or read twice"
+        extra += len(said) - units
+    assert extra / (rows * units) == pytest.approx(0.05, rel=0.06)

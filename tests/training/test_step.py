@@ -16,7 +16,7 @@ from joint_st.data.symbols import SymbolSizes
 from joint_st.distributed.mesh import make_mesh, put_batch, replicated
 from joint_st.heads.model import model_structure
 from joint_st.training.optimizer import make_optimizer, schedule
-from joint_st.training.step import make_init, make_train_step
+from joint_st.training.step import make_init, make_train_step, weighted_mean
 from tests.batches import completed
 from tests.tiny import UNOPTIMISED, call_on_eight_devices
 
@@ -170,6 +170,13 @@ def test_the_loss_is_the_mean_ctc_per_label_of_both_heads(whole):
             for head, weight in (("streaming", 0.3), ("full_context", 0.7))
         )
         assert metrics["utterance_loss"][row] == pytest.approx(of_row, rel=1e-5)
+
+
+@pytest.mark.parametrize(("total", "weight", "mean"), [(3.0, 4.0, 0.75), (3.0, 0.25, 12.0), (0.0, 0.0, 0.0)])
+def test_a_loss_is_divided_by_its_weight_also_below_one(total, weight, mean):
+    """As where only paired text is reconstructed, and weighs little."""
+    found, slope = jax.value_and_grad(weighted_mean)(total, weight)
+    assert found == mean and slope == (1 / weight if weight else 0)
 
 
 def test_infeasible_and_invalid_rows_are_counted_and_change_nothing(whole):

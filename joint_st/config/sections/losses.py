@@ -177,7 +177,8 @@ class ConsistencyConfig(LossConfig):
     weight: float = Field(default=0.0, ge=0)
     """Weight of the loss: the mean over audio frames, and over layers, of the distance to the matched text frame."""
     warmup_steps: int = Field(default=0, ge=0)
-    """Steps over which the weight rises linearly from zero, from the first step that has both speech and text."""
+    """Steps over which the weight rises linearly from zero, from the first step that has both speech and text; that of
+    `training.text_ramp_steps`, if there is any, is another factor."""
     alignment: Annotated[str, OneOf(ALIGNMENTS)] = "skip"
     """Which text frame each audio frame is matched with. The best under the cost: `skip` (any number of text frames
     forward, the paper's), `step` (stay, or one forward), `dtw` (text frames may share an audio frame). `soft`:
@@ -189,7 +190,8 @@ class ConsistencyConfig(LossConfig):
     """Temperature of `soft`, and the entropic regularisation of `optimal_transport`, in units of the cost."""
     gradient: Literal["both", "audio", "text"] = "both"
     """Side that the gradient of the loss reaches: the embeddings of both, of audio or of text. `audio` with `clean` texts
-    costs least, since texts through which no gradient goes pass forward alone."""
+    costs least, since texts through which no gradient goes pass forward alone. With `model.unit_conditioning`, the audio's
+    embeddings are mixtures of those of units, which the gradient then reaches through the audio."""
     layers: tuple[int, ...] = ()
     """Depths at which embeddings are compared: 0 is the input of the shared layers, `k` the output of the k-th of them,
     -1 that of the last. Empty: the output of every shared layer that both speech and text pass through

@@ -19,7 +19,8 @@ class OptimizerConfig(Section):
     peak_learning_rate: float = Field(default=2e-3, gt=0)
     """Learning rate at the end of the warm-up."""
     warmup_steps: int = Field(default=100, ge=0)
-    """Steps of linear warm-up from zero."""
+    """Steps of linear warm-up from zero. Where text comes first (`training.text_first_steps`), they are of text, and the
+    layers of speech begin at the peak."""
     final_share: float = Field(default=0.01, ge=0, le=1)
     """Learning rate at the last step, as a share of the peak."""
     beta1: float = Field(default=0.9, ge=0, lt=1)

@@ -174,7 +174,7 @@ def test_the_loss_is_the_mean_ctc_per_label_of_both_heads(whole):
 
 @pytest.mark.parametrize(("total", "weight", "mean"), [(3.0, 4.0, 0.75), (3.0, 0.25, 12.0), (0.0, 0.0, 0.0)])
 def test_a_loss_is_divided_by_its_weight_also_below_one(total, weight, mean):
-    """As where only paired text is reconstructed, and weighs little."""
+    """Only paired text may be reconstructed, and weigh little."""
     found, slope = jax.value_and_grad(weighted_mean)(total, weight)
     assert found == mean and slope == (1 / weight if weight else 0)
 

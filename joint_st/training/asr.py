@@ -27,6 +27,7 @@ from joint_st.lm.arpa import separates_words
 from joint_st.lm.estimate import estimate_ngram
 from joint_st.losses.base import Column, make_losses
 from joint_st.passes import PASSES
+from joint_st.runs.agreement import agreed_latest
 from joint_st.runs.directory import METRIC, RunDirectory, read_facts
 from joint_st.runs.lock import one_at_a_time
 from joint_st.training.compile_subprocess import Steps, compile_in_subprocess
@@ -123,7 +124,9 @@ def train_asr(config: Config, workdir: Path, profile: range | None = None) -> No
     shapes = data.shapes(last)
     with (
         open_session(config, run, mesh, metric) as session,
-        compile_in_subprocess(_steps_left(config, data, shapes, session.checkpoints.latest() or 0)) as subprocess,
+        compile_in_subprocess(
+            _steps_left(config, data, shapes, agreed_latest(session.checkpoints, current()) or 0)
+        ) as subprocess,
     ):
         begun, programs = open_state(config, data.symbols, mesh, session.checkpoints), session.programs
         state, start = begun.state, int(begun.state.step)

@@ -10,7 +10,7 @@ import pytest
 
 from joint_st.distributed.peers import Peers
 from joint_st.errors import UserError
-from joint_st.runs import agreement
+from joint_st.runs import agreement, trained
 from joint_st.runs.agreement import agreed_choice, agreed_latest
 from joint_st.runs.checkpoints import Checkpoints
 from joint_st.training import weights
@@ -165,3 +165,21 @@ def test_weights_of_another_run_are_of_the_step_of_process_0(tmp_path, monkeypat
 def init_of(other: Path):
     """Return the section of the config that takes the weights of another run."""
     return CONFIG.training.init.model_copy(update={"run": str(other), "checkpoint": "latest"})
+
+
+def test_a_model_is_loaded_from_the_step_of_process_0(tmp_path, monkeypatch, process_1):
+    run = save_run(tmp_path / "run", {2: 20, 4: 40}, {2: 0.5, 4: 0.4})
+    peers, store = process_1
+    monkeypatch.setattr(trained, "current", lambda: peers)
+    asked = []
+
+    def checked(checkpoints, step):
+        asked.append(step)
+        raise UserError("that is enough")
+
+    monkeypatch.setattr(Checkpoints, "check", checked)
+    monkeypatch.setattr(trained, "read_symbols", lambda config, run: None)
+    with pytest.raises(UserError, match="that is enough"):
+        trained.load_trained(run, "latest")
+    assert asked == [2]
+    assert answer(store).startswith(f"{run / 'checkpoints' / '2'}: not the same files there as in process 0 on host-a")

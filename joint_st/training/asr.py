@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -168,14 +169,22 @@ def train_asr(config: Config, workdir: Path, profile: range | None = None) -> No
 
 def print_last_table(config: Config, run: RunDirectory) -> None:
     """Evaluate the test splits of a trained run: greedily, and by a beam with an n-gram model of the run's own texts
-    where `evaluation.ngram_order` asks for it."""
+    where `evaluation.ngram_order` asks for it.
+
+    Where that beam is not possible with several processes, `run.without_ngram` says so; a sweep counts the greedy table as
+    the last one only then. Raises `UserError` where the config's texts or dev set do not allow it, after a greedy table.
+    """
     order = config.evaluation.ngram_order
     if not order:
         evaluate_run(run.root)
     elif current().several:
-        log("evaluation.ngram_order: not used, because only a single process can tune the weights of an n-gram")
+        why = "only a single process can tune the weights of an n-gram"
+        log(f"evaluation.ngram_order: not used, because {why}")
+        if current().is_first:
+            storage.write_whole(run.without_ngram, json.dumps({"order": order, "why": why}))
         evaluate_run(run.root)
     else:
+        run.without_ngram.unlink(missing_ok=True)
         with tempfile.TemporaryDirectory() as scratch:
             # The decoder reads a local file, also where the run is in a bucket.
             ngram = Path(scratch) / run.ngram.name if storage.is_remote(run.root) else run.ngram

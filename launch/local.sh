@@ -15,7 +15,8 @@ shown, and the exit status is that of the first that failed. No second group of 
 
   -n, --processes N           number of processes
   --devices-per-process K     GPUs of each process, or, without GPUs, devices that its CPU counts as; by default as
-                              many GPUs as can be had, and one CPU device
+                              many GPUs as can be had, and one CPU device; where CUDA_VISIBLE_DEVICES is set, the GPUs
+                              are those of its list
   --logs DIR                  folder for the output of the others; a new folder by default
   --port PORT                 port on 127.0.0.1 by which they connect; a free one by default
   --grace SECONDS             time between ending the others and killing them; 30 by default
@@ -55,14 +56,25 @@ number -n "$processes"
 seconds --grace "$grace"
 need_program "${command[0]}" "install it (README.md), or name it by its path"
 
-gpus=0
-if [ "${JAX_PLATFORMS:-}" != cpu ] && type -P nvidia-smi > /dev/null; then
-    gpus=$(nvidia-smi --list-gpus | wc -l)
+gpus=() # those that may be used, by index or UUID
+where=''
+if [ "${JAX_PLATFORMS:-}" = cpu ]; then
+    :
+elif [ -n "${CUDA_VISIBLE_DEVICES+set}" ]; then
+    where=' in CUDA_VISIBLE_DEVICES'
+    IFS=, read -ra listed <<< "${CUDA_VISIBLE_DEVICES// /}"
+    for gpu in "${listed[@]}"; do
+        if [ -z "$gpu" ] || [ "$gpu" = -1 ]; then break; fi # CUDA sees none from there on
+        gpus+=("$gpu")
+    done
+elif type -P nvidia-smi > /dev/null; then
+    count=$(nvidia-smi --list-gpus | wc -l)
+    for ((i = 0; i < count; i++)); do gpus+=("$i"); done
 fi
-if ((gpus)); then
-    devices=${devices:-$((gpus / processes))}
-    ((devices && devices * processes <= gpus)) ||
-        refuse "-n $processes: at least one GPU each, but there are $gpus; fewer processes, or JAX_PLATFORMS=cpu"
+if ((${#gpus[@]})); then
+    devices=${devices:-$((${#gpus[@]} / processes))}
+    ((devices && devices * processes <= ${#gpus[@]})) ||
+        refuse "-n $processes: at least one GPU each, but there are ${#gpus[@]}$where; fewer processes, or JAX_PLATFORMS=cpu"
 fi
 
 lock_run() { # refuses a second start on the run that --workdir names, or else of the same command
@@ -96,9 +108,11 @@ if [ -z "$logs" ] && [ -z "$dry_run" ] && ((processes > 1)); then
 fi
 
 command_of() { # command_of I: sets `line` to the command of a process
+    local own
     line=()
-    if ((gpus)); then
-        line+=(env "CUDA_VISIBLE_DEVICES=$(seq -s , $(($1 * devices)) $(($1 * devices + devices - 1)))")
+    if ((${#gpus[@]})); then
+        own=$(printf ',%s' "${gpus[@]:$1*devices:devices}")
+        line+=(env "CUDA_VISIBLE_DEVICES=${own:1}")
     elif [ -n "$devices" ]; then
         line+=(env "JAX_NUM_CPU_DEVICES=$devices")
     fi

@@ -257,7 +257,8 @@ def test_what_nothing_uses_is_named(changes, lines):
         ),
         (
             {**TEXT, "training.text_ramp_steps": 30, "losses.reconstruction.streaming": 0},
-            "training.text_ramp_steps: 30, and no loss needs text; set a weight of losses.reconstruction above 0",
+            "training.text_ramp_steps: 30, and no loss needs text; set a weight of losses.reconstruction above 0 (a loss of "
+            "your own says by its section's needs_text that it does)",
         ),
         (
             {**TEXT, "training.text_from_step": 5, "losses.ctc": {"streaming": 0, "full_context": 0}},

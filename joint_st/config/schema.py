@@ -123,7 +123,8 @@ class Config(Section):
             if not any(section.enabled and section.needs_text for section in sections):
                 raise clash(
                     f"training.{name}",
-                    f"{steps}, and no loss needs text; set a weight of losses.reconstruction above 0",
+                    f"{steps}, and no loss needs text; set a weight of losses.reconstruction above 0 (a loss of your own "
+                    "says by its section's needs_text that it does)",
                 )
         first = training.text_from_step
         if first >= training.steps:

@@ -1,4 +1,5 @@
-"""This process and the other processes of its job: names, barriers, and small values sent to process 0.
+"""This process and the other processes of its job: names, barriers, and small values sent to process 0
+or from it.
 
 Everything goes through JAX's key-value store; no device computes.
 """
@@ -8,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Protocol
 
 from joint_st.errors import UserError
@@ -86,6 +87,23 @@ class Peers:
                 raise UserError(f"{self.name(index)}: no {what} for {seconds:g} s; check its log")
             values.append(found)
         return values
+
+    def share(self, what: str, make: Callable[[], str], seconds: float) -> str:
+        """Return on every process the value that `make` returns on process 0. `what` names the value in errors.
+
+        Raises `UserError`, which names process 0, where the value does not come in time.
+        """
+        if not self.several:
+            return make()
+        key = f"{next(self._numbers)} {what}"
+        if self.is_first:
+            value = make()
+            self.store.set(key, value)
+            return value
+        found = self.store.get(key, seconds)
+        if found is None:
+            raise UserError(f"{self.name(0)}: no {what} for {seconds:g} s; check its log")
+        return found
 
     @contextlib.contextmanager
     def process_zero_first(self, what: str) -> Iterator[None]:

@@ -111,8 +111,9 @@ def last_table(run: RunDirectory, step: int, config: Config) -> Path | None:
     """Return the file of the table of a checkpoint that ends a training, of the config's test splits; None where there is
     none that is whole and of the checkpoint and these splits.
 
-    It is decoded greedily, and by the beam with the run's own n-gram where there is such a table. The weights of that
-    n-gram, which are found on the dev set, are part of the table's name. Later evaluations of other splits, of one head,
+    It is decoded greedily, and by the beam with the run's own n-gram where `evaluation.ngram_order` asks for it, unless the
+    training says that there could be none (`run.without_ngram`). The weights of that n-gram, which are found on the dev
+    set, are part of the table's name. Later evaluations of other splits, of one head,
     with another look-ahead, in other windows, or with another penalty of unknown words, do not take its place.
     """
     tables, order = [], config.evaluation.ngram_order
@@ -127,12 +128,22 @@ def last_table(run: RunDirectory, step: int, config: Config) -> Path | None:
             own = own and ", tuned on " in decoders[1] and " unknown penalty " not in decoders[1]
             if own and table == run.evaluation(step, config.data.test, decoders):
                 tables.append(table)
+    if not order or _without_ngram(run) == order:
+        tables.append(run.evaluation(step, config.data.test))
     # The table and the utterances are written in this order, each atomically.
-    for table in (*tables, run.evaluation(step, config.data.test)):
+    for table in tables:
         whole = table.is_file() and table.with_suffix(".jsonl").is_file()
         if whole and is_of(table, run, step, config):
             return table
     return None
+
+
+def _without_ngram(run: RunDirectory) -> int:
+    """Return the order of the n-gram that the last table of a run could not have; 0 where nothing says so."""
+    try:
+        return json.loads(run.without_ngram.read_bytes())["order"]
+    except (OSError, *NOT_JSON, TypeError, KeyError):
+        return 0
 
 
 def _decoders(file: Path) -> list[str]:

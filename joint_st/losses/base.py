@@ -17,6 +17,7 @@ import jax.numpy as jnp
 
 from joint_st.config import Config, LossConfig, registered
 from joint_st.data.batch import Arrays
+from joint_st.errors import UserError
 from joint_st.heads.base import Head
 from joint_st.kinds import Kinds
 from joint_st.losses.passes import AUDIO_PASSES, TEXT_PASSES, Pass
@@ -134,8 +135,31 @@ def register_loss(name: str):
 
 
 def make_losses(config: Config) -> tuple[Loss, ...]:
-    """Return the losses of a config that take part, in the order of their sections."""
-    return tuple(LOSSES[name](config) for name in registered("losses") if getattr(config.losses, name).enabled)
+    """Return the losses of a config that take part, in the order of their sections.
+
+    Raises `UserError` where a loss needs text, or text units, and its section does not say so: then the config's checks
+    know nothing of it.
+    """
+    losses = tuple(LOSSES[name](config) for name in registered("losses") if getattr(config.losses, name).enabled)
+    for loss in losses:
+        _check_says_so(loss)
+    return losses
+
+
+def _check_says_so(loss: Loss) -> None:
+    """Raise `UserError` where the section of a loss does not say what its passes need."""
+    section, of_text = loss.section, [one for one in TEXT_PASSES if one in loss.passes]
+    said = {
+        "needs_text": section.needs_text,
+        "needs_units": any(value for _, value in section.needs_units),
+        "learns_from_text": section.learns_from_text or not any(one.part == "text" for one in of_text),
+    }
+    for name, says in said.items():
+        if of_text and not says:
+            raise UserError(
+                f"losses.{loss.name}: its passes need text ({', '.join(one.value for one in of_text)}), and its section "
+                f"does not say so; give {type(section).__name__} the property {name} (docs/extending.md)"
+            )
 
 
 def passes_of(losses: tuple[Loss, ...], speech: bool = True) -> frozenset[Pass]:

@@ -82,11 +82,12 @@ class Checkpoints:
             )
         )
         self._saving = 0
-        options = ocp.CheckpointManagerOptions(
+        self._options = ocp.CheckpointManagerOptions(
             preservation_policy=None if read_only else checkpoint_managers.AnyPreservationPolicy(policies),
             best_fn=lambda metrics: metrics[metric],
             best_mode="min",
             read_only=read_only,
+            save_root_metadata=not read_only,  # otherwise all processes would have to open it together
             create=not read_only,
             lightweight_initialize=read_only,  # otherwise it reads all metrics, and fails where some are damaged
             async_options=None if read_only else self._summing_up(),
@@ -95,7 +96,7 @@ class Checkpoints:
             self._remove_remains()
             self._check_ranks()
         with storage.as_user_error(self.directory):
-            self._manager = ocp.CheckpointManager(self.directory, options=options)
+            self._manager = ocp.CheckpointManager(self.directory, options=self._options)
 
     def _none(self) -> UserError:
         return UserError(f"{self.directory}: no complete checkpoint; train the run first")
@@ -107,6 +108,23 @@ class Checkpoints:
         # A failed save raises here again, and must not hide the error that ended the block.
         with contextlib.suppress(Exception) if error else self._disk_errors():
             self._manager.close()
+
+    def look_again(self) -> None:
+        """List the checkpoints again, because a network file system may show new ones late."""
+        with storage.as_user_error(self.directory):
+            if self._read_only:  # a new manager reads no metrics, where `reload` would
+                self._manager.close()
+                self._manager = ocp.CheckpointManager(self.directory, options=self._options)
+            else:
+                self._manager.reload()
+
+    def has(self, step: int) -> bool:
+        """Return whether there is a complete checkpoint of `step`."""
+        return step in self._manager.all_steps()
+
+    def identity(self, step: int) -> str:
+        """Return a text that changes with any file of a checkpoint; empty where it has no checksums."""
+        return checksums.identity(self._folder(step))
 
     def latest(self) -> int | None:
         """Step of the latest complete checkpoint, or `None`."""
@@ -277,7 +295,7 @@ class Checkpoints:
 
         Raises `UserError` where the disk is too full, or where the save before this one has failed.
         """
-        if step in self._manager.all_steps():
+        if self.has(step):
             return
         self.wait()
         self._saving = step

@@ -92,6 +92,12 @@ class RunDirectory:
         return self.root / "lm.arpa"
 
     @property
+    def without_ngram(self) -> Path:
+        """File that says why the last table has no n-gram, and of which order (`evaluation.ngram_order`), where there could
+        be none."""
+        return self.root / "without_ngram.json"
+
+    @property
     def metrics(self) -> Path:
         """File with a row of metrics every `training.log_every` steps."""
         return self.root / "metrics.csv"
@@ -188,8 +194,9 @@ class RunDirectory:
         """Remove everything that was derived from the config, so that another config can replace it."""
         for folder in (self.tokenizer, self.units):
             storage.remove_folder(folder)
-        derived = (self.vocabulary, self.languages, self.text_confusions, self.ngram, self.calibration, self.metrics)
-        for path in (*derived, self.root / checksums.FILE):
+        inventories = (self.vocabulary, self.languages, self.root / checksums.FILE)
+        derived = (self.text_confusions, self.ngram, self.without_ngram, self.calibration, self.metrics)
+        for path in (*inventories, *derived):
             path.unlink(missing_ok=True)
 
     def inventories(self) -> Iterator[Path]:

@@ -17,10 +17,12 @@ from joint_st.data.text_units import Units, load_units
 from joint_st.data.tokenizers import Tokenizer, load_tokenizer
 from joint_st.data.vocabulary import Vocabulary
 from joint_st.distributed.mesh import make_evaluation_mesh, replicated
+from joint_st.distributed.peers import current
 from joint_st.errors import UserError
 from joint_st.heads.model import weight_shapes
 from joint_st.models.functional import Weights
 from joint_st.models.language_model import lm_shapes
+from joint_st.runs.agreement import agreed_choice
 from joint_st.runs.checkpoints import Checkpoints
 from joint_st.runs.directory import METRIC, RunDirectory, check_config, existing_run, refuse_links
 
@@ -139,8 +141,8 @@ def in_own_places(config: Config) -> Config:
 def load_trained(workdir: Path, checkpoint: str = "best") -> Trained:
     """Load the model of checkpoint `best`, `latest` or a step of the run in `workdir`.
 
-    Raises `UserError` where there is no such run or checkpoint, and where it was trained on text of another normaliser
-    than the one in its config.
+    Raises `UserError` where there is no such run or checkpoint, where it was trained on text of another normaliser than
+    the one in its config, and where the processes of a job see different checkpoints.
     """
     run = existing_run(workdir)
     config = in_own_places(load(run.config))
@@ -148,7 +150,7 @@ def load_trained(workdir: Path, checkpoint: str = "best") -> Trained:
     symbols = read_symbols(config, run)
     normalize = normalizer(config.data.normalizer)
     with trained_checkpoints(run) as checkpoints:
-        step = checkpoints.choose(checkpoint)
+        step = agreed_choice(checkpoints, checkpoint, current())
         checkpoints.check(step)
         facts = checkpoints.facts(step)
         trained_with = facts.get("normalizer")
@@ -165,7 +167,7 @@ def load_trained(workdir: Path, checkpoint: str = "best") -> Trained:
 def load_lm(workdir: Path, checkpoint: str = "best") -> TrainedLm:
     """Load the language model of checkpoint `best`, `latest` or a step of the run in `workdir`.
 
-    Raises `UserError` where there is no such run or checkpoint.
+    Raises `UserError` where there is no such run or checkpoint, and where the processes of a job see different ones.
     """
     run = RunDirectory(storage.path(workdir))
     if not is_language_model(run.root):
@@ -176,7 +178,7 @@ def load_lm(workdir: Path, checkpoint: str = "best") -> TrainedLm:
     with trained_checkpoints(run, LM_METRIC) as checkpoints:
         run.check_inventories()
         tokenizer = load_tokenizer(run.tokenizer)
-        step = checkpoints.choose(checkpoint)
+        step = agreed_choice(checkpoints, checkpoint, current())
         checkpoints.check(step)
         check_config(run, config, checkpoints.facts(step))
         weights = _restore_average(checkpoints, step, lm_shapes(config.model, tokenizer.size), everywhere)

@@ -41,6 +41,9 @@ def run_sweep(
     """Train the runs that are not finished, print the table of those that are, and return the exit status: 0 where none
     failed.
 
+    Raises `UserError` where the table cannot be made; where runs failed too, that is only printed. Runs that failed are
+    named in any case.
+
     dry_run, status, collect_only: instead list the runs, show how far they are, or print the table only. resubmit,
     command: passed to `run_jobs`. draw: see `rows_of`.
     """
@@ -66,9 +69,15 @@ def run_sweep(
     if outcome.signal:
         _report(outcome)
         return 128 + outcome.signal
-    if collect_only or any(look(job).finished for job in jobs):
-        print_table(found, only, json_file, markdown_file, csv_file, plot_file, draw)
-    _report(outcome)
+    try:
+        if collect_only or any(look(job).finished for job in jobs):
+            print_table(found, only, json_file, markdown_file, csv_file, plot_file, draw)
+    except UserError as error:
+        if not outcome.failed:
+            raise
+        log(f"no table: {error}")
+    finally:
+        _report(outcome)
     return EXIT_FAILED if outcome.failed else 0
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -27,6 +28,7 @@ from joint_st.lm.arpa import separates_words
 from joint_st.lm.estimate import estimate_ngram
 from joint_st.losses.base import Column, make_losses
 from joint_st.passes import PASSES
+from joint_st.runs.agreement import agreed_latest
 from joint_st.runs.directory import METRIC, RunDirectory, read_facts
 from joint_st.runs.lock import one_at_a_time
 from joint_st.training.compile_subprocess import Steps, compile_in_subprocess
@@ -123,7 +125,9 @@ def train_asr(config: Config, workdir: Path, profile: range | None = None) -> No
     shapes = data.shapes(last)
     with (
         open_session(config, run, mesh, metric) as session,
-        compile_in_subprocess(_steps_left(config, data, shapes, session.checkpoints.latest() or 0)) as subprocess,
+        compile_in_subprocess(
+            _steps_left(config, data, shapes, agreed_latest(session.checkpoints, current()) or 0)
+        ) as subprocess,
     ):
         begun, programs = open_state(config, data.symbols, mesh, session.checkpoints), session.programs
         state, start = begun.state, int(begun.state.step)
@@ -165,14 +169,22 @@ def train_asr(config: Config, workdir: Path, profile: range | None = None) -> No
 
 def print_last_table(config: Config, run: RunDirectory) -> None:
     """Evaluate the test splits of a trained run: greedily, and by a beam with an n-gram model of the run's own texts
-    where `evaluation.ngram_order` asks for it."""
+    where `evaluation.ngram_order` asks for it.
+
+    Where that beam is not possible with several processes, `run.without_ngram` says so; a sweep counts the greedy table as
+    the last one only then. Raises `UserError` where the config's texts or dev set do not allow it, after a greedy table.
+    """
     order = config.evaluation.ngram_order
     if not order:
         evaluate_run(run.root)
     elif current().several:
-        log("evaluation.ngram_order: not used, because only a single process can tune the weights of an n-gram")
+        why = "only a single process can tune the weights of an n-gram"
+        log(f"evaluation.ngram_order: not used, because {why}")
+        if current().is_first:
+            storage.write_whole(run.without_ngram, json.dumps({"order": order, "why": why}))
         evaluate_run(run.root)
     else:
+        run.without_ngram.unlink(missing_ok=True)
         with tempfile.TemporaryDirectory() as scratch:
             # The decoder reads a local file, also where the run is in a bucket.
             ngram = Path(scratch) / run.ngram.name if storage.is_remote(run.root) else run.ngram

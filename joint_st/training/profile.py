@@ -33,23 +33,23 @@ def traced_steps(asked: range | None, start: int, last: int, text_first: int = 0
     asked: steps counted from where this start begins; an empty range: a few after those that warm up. start, last:
     steps of the run that are done, and that it will have. text_first: first steps of the run, which are on text alone.
 
-    Raises `UserError` where the run has not so many steps left.
+    Where a run that goes on has not so many steps left, nothing is traced, which is printed: the same command may have
+    been queued again. Raises `UserError` where the run has not so many steps at all.
     """
     if asked is None:
         return range(0)
     left = last - start
-    if left <= 0:
-        raise UserError(f"--profile: no step is left to trace; raise training.steps {last}, or name another --workdir")
-    if not asked:
+    if left > 0 and not asked:
         stop = min(max(text_first - start, 0) + WARM_UP + TRACED, left)
         asked = range(max(stop - TRACED, 0), stop)
-    if asked.stop > left:
-        option = f"{asked.start}:{asked.stop}"
-        raise UserError(
-            f"--profile {option}: this start has {left} steps (training.steps {last}, {start} of them done); "
-            f"name steps up to {left}, as --profile {max(left - TRACED, 0)}:{left}"
-        )
-    return range(start + asked.start, start + asked.stop)
+    if left > 0 and asked.stop <= left:
+        return range(start + asked.start, start + asked.stop)
+    option = f"--profile {asked.start}:{asked.stop}" if asked else "--profile"
+    steps = f"this start has {max(left, 0)} steps (training.steps {last}, {start} of them done)"
+    if start:
+        log(f"profile  nothing is traced: {steps}, too few for {option}")
+        return range(0)
+    raise UserError(f"{option}: {steps}; name steps up to {left}, as --profile {max(left - TRACED, 0)}:{left}")
 
 
 class Profile:

@@ -307,7 +307,8 @@ def make_train_step(
             metrics |= {column: (count, 1.0) for column, count in one.counts(batch, wanted).items()}
         if "paired" in batch:
             metrics["utterances"] = (jnp.sum(batch["paired"]["valid"]), 1.0)
-            metrics["audio_samples"] = (jnp.sum(batch["paired"]["audio_lengths"]), 1.0)
+            # In float32, because the samples of a large pod's batch are more than an int32 holds.
+            metrics["audio_samples"] = (jnp.sum(batch["paired"]["audio_lengths"], dtype=jnp.float32), 1.0)
         if "text" in batch:
             metrics["sentences"] = (jnp.sum(batch["text"]["valid"]), 1.0)
         return after, metrics | per_row

@@ -17,17 +17,15 @@ from joint_st.data.symbols import Symbols, SymbolSizes, load_languages
 from joint_st.data.text_units import load_units
 from joint_st.data.text_units.units import Spelling
 from joint_st.data.tokenizers import load_tokenizer
-from joint_st.distributed.peers import Peers, current
+from joint_st.distributed.peers import current
 from joint_st.errors import UserError
+from joint_st.runs.agreement import agreed_choice, agreed_latest
 from joint_st.runs.checkpoints import Checkpoints, named_leaves
 from joint_st.runs.directory import RunDirectory, existing_run
 from joint_st.runs.trained import trained_checkpoints
 
 SHOWN = 3
 """Number of weights that a message names; the others are counted."""
-
-CHOICE_SECONDS = 600
-"""Time within which process 0 must have chosen a checkpoint of the other run."""
 
 
 class Start(NamedTuple):
@@ -54,9 +52,10 @@ def starting_state(
 
     shapes: function of the sizes of inventories that returns shapes, types and shardings of the `TrainState`. fresh:
     function that makes the state before the first step, sharded over the mesh. No weight ever exists unsharded. Raises
-    `UserError` where the weights of the other run do not fit this one.
+    `UserError` where the weights of the other run do not fit this one, and where a host does not see the checkpoint that
+    process 0 takes.
     """
-    latest = checkpoints.latest()
+    latest = agreed_latest(checkpoints, current())
     if latest is not None:
         checkpoints.check(latest)
         return Start(checkpoints.restore(latest, shapes(symbols.sizes)), checkpoints.facts(latest).get("init"))
@@ -66,7 +65,7 @@ def starting_state(
     other = existing_run(expand_run(init.run))
     load(other.config, type(config))  # refuses a run of another kind or format
     with trained_checkpoints(other, checkpoints.metric) as source:
-        step = agreed(lambda: source.choose(init.checkpoint), current())
+        step = agreed_choice(source, init.checkpoint, current())
         source.check(step)
         other.check_inventories()
         return _taken(init, other, source, step, symbols, shapes, fresh)
@@ -162,19 +161,6 @@ def _foreign(
             if name in here and tuple(x.shape) != here[name]:
                 found[name] = told
     return found
-
-
-def agreed(choose: Callable[[], int], peers: Peers) -> int:
-    """Return on all processes what `choose` returns on process 0, because a run that is still trained gets new
-    checkpoints."""
-    if not peers.several:
-        return choose()
-    if peers.is_first:
-        peers.store.set("init", str(choose()))
-    chosen = peers.store.get("init", CHOICE_SECONDS)
-    if chosen is None:
-        raise UserError(f"training.init.run: {peers.name(0)} has not chosen a checkpoint for {CHOICE_SECONDS} s")
-    return int(chosen)
 
 
 def _check_patterns(field: str, patterns: Iterable[str], names: Iterable[str], other: RunDirectory) -> None:

@@ -10,16 +10,10 @@ import numpy as np
 import pytest
 
 from joint_st.cli import main
-from joint_st.config import EvaluationConfig, ManifestSource, load, override, save
+from joint_st.config import EvaluationConfig, load, save
 from joint_st.data.normalizers import normalizer
-from joint_st.errors import UserError
 from joint_st.evaluation import tuning
-from joint_st.evaluation.origin import last_table
-from joint_st.lm import estimate
 from joint_st.lm.arpa import read_arpa
-from joint_st.runs.directory import RunDirectory
-from joint_st.training import asr
-from joint_st.training.asr import print_last_table
 
 
 @pytest.fixture(scope="module")
@@ -161,7 +155,7 @@ def numbers(options: str) -> list[float]:
 @pytest.fixture(scope="module")
 def neural(run, corpora):
     """A language model over the run's letters, hardly trained, in a folder `neural`."""
-    from joint_st.config import LmConfig, LmDataConfig, LmModelConfig, LoopConfig, load, save
+    from joint_st.config import LmConfig, LmDataConfig, LmModelConfig, LoopConfig
 
     data = load(run).data
     config = LmConfig(
@@ -273,72 +267,3 @@ def test_mistakes(run, spoken, tmp_path, monkeypatch, capsys, arguments, message
     (tmp_path / "foreign.arpa").write_text(f"\\data\\\nngram 1=4\n\n\\1-grams:\n{unigrams}\n\\end\\\n")
     assert main(["evaluate", str(run), "--data", f"t={spoken / 'test.jsonl'}", *arguments]) == 2
     assert message in capsys.readouterr().err
-
-
-@pytest.mark.parametrize("level", ["word", "label"])
-def test_the_last_table_of_a_run_has_an_n_gram_of_its_own_texts(run, splits, tmp_path, capsys, monkeypatch, level):
-    """Over labels where these do not separate words; the command finds that out from the run's tokenizer."""
-    monkeypatch.setattr(tuning, "ROUNDS", 2)
-    monkeypatch.setattr(asr, "separates_words", lambda tokenizer: tokenizer.kind == "characters" and level == "word")
-    own = shutil.copytree(run, tmp_path / "run")
-    dev, test = (ManifestSource(path=splits[name]) for name in ("dev", "test"))
-    data = {"data.dev": [dev], "data.test": {"test": test}, "evaluation.ngram_order": 2}
-    config = override(load(own / "config.json"), data)
-    save(config, own / "config.json")
-    print_last_table(config, RunDirectory(own))
-    assert (own / "lm.arpa").read_bytes() == (run / f"{level}.arpa").read_bytes()
-    said = capsys.readouterr().err
-    assert f"weights of {own / 'lm.arpa'}, on the dev set:\n" in said and "\ndev: WER " in said
-    (table,) = own.glob("evaluations/*tuned_on_dev.json")
-    decoders = {row["decoder"].partition(" weight")[0] for row in json.loads(table.read_text())}
-    assert decoders == {"greedy", f"beam 16, {level} 2-gram lm.arpa"}
-    # A sweep finds it.
-    step = json.loads(table.read_text())[0]["step"]
-    assert last_table(RunDirectory(own), step, config) == table
-    # One with another penalty of unknown words, which is in the names of tables, does not take its place.
-    content = json.loads(table.with_suffix(".origin.json").read_text())
-    beam = content["decoders"].popitem()[0].replace(", tuned", " unknown penalty 3, tuned")
-    other = RunDirectory(own).evaluation(step, ["test"], ["greedy", beam])
-    for end in (".json", ".jsonl"):
-        shutil.copy(table.with_suffix(end), other.with_suffix(end))
-    content["decoders"][beam] = beam
-    other.with_suffix(".origin.json").write_text(json.dumps(content))
-    assert last_table(RunDirectory(own), step, config) == table
-    greedy = override(config, {"evaluation.ngram_order": 0})
-    assert last_table(RunDirectory(own), step, greedy) is None
-    # Not where it was decoded in other windows; the command writes that into a file of its own.
-    origin = table.with_suffix(".origin.json")
-    content = json.loads(origin.read_text())
-    origin.write_text(json.dumps(content | {"window_seconds": content["window_seconds"] / 2}))
-    assert last_table(RunDirectory(own), step, config) is None
-    names = {RunDirectory(own).evaluation(step, ["test"], window_seconds=seconds).name for seconds in (None, 2.0, 2.5)}
-    assert names == {f"step_{step}_test{end}.json" for end in ("", "_windows_of_2_s", "_windows_of_2.5_s")}
-    with pytest.raises(UserError, match="evaluation.ngram_order: 2, and data.dev names no source"):
-        override(config, {"data.dev": []})
-    with pytest.raises(UserError, match=r"evaluation.ngram_order: 2, and data.test.test is also in data.dev"):
-        override(config, {"data.test": {"test": dev}})
-
-
-def test_a_dev_set_that_cannot_tune_leaves_the_greedy_table(run, spoken, splits, tmp_path, capsys):
-    own = shutil.copytree(run, tmp_path / "run")
-    dev, test = ManifestSource(path=splits["dev"]), ManifestSource(path=str(spoken / "test.jsonl"))
-    data = {"data.dev": [dev], "data.test": {"test": test}, "evaluation.ngram_order": 2}
-    config = override(load(own / "config.json"), data)
-    save(config, own / "config.json")
-    with pytest.raises(UserError, match="4 of its utterances are also in test, which is reported"):
-        print_last_table(config, RunDirectory(own))
-    assert "decoder greedy" in capsys.readouterr().out
-    assert [path.name for path in own.glob("evaluations/step_*_test.json")]
-
-
-def test_texts_that_hold_a_reserved_token_leave_the_greedy_table(run, splits, tmp_path, capsys, monkeypatch):
-    own = shutil.copytree(run, tmp_path / "run")
-    dev, test = (ManifestSource(path=splits[name]) for name in ("dev", "test"))
-    data = {"data.dev": [dev], "data.test": {"test": test}, "evaluation.ngram_order": 2}
-    config = override(load(own / "config.json"), data)
-    save(config, own / "config.json")
-    monkeypatch.setattr(estimate, "training_texts", lambda config: iter(["so <unk> it is"]))
-    with pytest.raises(UserError, match="the texts hold '<unk>', which a language model keeps for itself; remove it"):
-        print_last_table(config, RunDirectory(own))
-    assert "decoder greedy" in capsys.readouterr().out
-    assert [path.name for path in own.glob("evaluations/step_*_test.json")]

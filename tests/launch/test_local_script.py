@@ -29,20 +29,56 @@ def test_devices_of_the_cpu(scripts):
     assert result.stdout == "devices 4\n"
 
 
-@pytest.mark.parametrize(("gpus", "options", "visible"), [(4, (), "2,3"), (4, ("--devices-per-process", 1), "1")])
-def test_gpus_are_dealt_out(scripts, gpus, options, visible):
+def have_gpus(scripts, count: int) -> None:
+    """Let the machine have some GPUs, as far as the scripts see."""
     nvidia_smi = scripts.folder / "bin" / "nvidia-smi"
     nvidia_smi.parent.mkdir()
-    nvidia_smi.write_text("#!/bin/sh\n" + 'echo "GPU of a test"\n' * gpus)
+    nvidia_smi.write_text("#!/bin/sh\n" + 'echo "GPU of a test"\n' * count)
     nvidia_smi.chmod(0o755)
     scripts.environment["PATH"] = f"{nvidia_smi.parent}:{scripts.environment['PATH']}"
     del scripts.environment["JAX_PLATFORMS"]
+    scripts.environment.pop("CUDA_VISIBLE_DEVICES", None)
+
+
+@pytest.mark.parametrize(("gpus", "options", "visible"), [(4, (), "2,3"), (4, ("--devices-per-process", 1), "1")])
+def test_gpus_are_dealt_out(scripts, gpus, options, visible):
+    have_gpus(scripts, gpus)
     scripts.do.write_text("echo $CUDA_VISIBLE_DEVICES\n")
     result = scripts.run("local.sh", "-n", 2, "--logs", "logs", *options, "--", "joint-st", "train", "c.py")
     assert result.returncode == 0, result.stderr
     assert (scripts.folder / "logs/process-1.log").read_text() == f"{visible}\n"
     refused = scripts.run("local.sh", "-n", gpus + 1, "--", "joint-st", "train", "c.py")
     assert refused.returncode == 2 and f"there are {gpus}" in refused.stderr
+
+
+@pytest.mark.parametrize(
+    ("listed", "options", "parts"),
+    [
+        ("4,5,6,7", (), ("4,5", "6,7")),
+        ("7, 2,5", (), ("7", "2")),
+        ("GPU-8f1c,GPU-03ab,GPU-77e0,GPU-1d2e", ("--devices-per-process", 1), ("GPU-8f1c", "GPU-03ab")),
+        ("3,1,-1,0", (), ("3", "1")),
+    ],
+)
+def test_only_the_gpus_that_are_given_to_it_are_dealt_out(scripts, listed, options, parts):
+    """A queue gives each user of a shared machine some of its GPUs."""
+    have_gpus(scripts, 8)
+    scripts.environment["CUDA_VISIBLE_DEVICES"] = listed
+    result = scripts.run("local.sh", "-n", 2, *options, "--dry-run", "--", "joint-st", "train", "c.py")
+    assert result.returncode == 0, result.stderr
+    lines = result.stdout.splitlines()
+    assert [line.split()[:2] for line in lines] == [["env", f"CUDA_VISIBLE_DEVICES={part}"] for part in parts]
+    refused = scripts.run("local.sh", "-n", 5, "--dry-run", "--", "joint-st", "train", "c.py")
+    there = len(listed.partition(",-1")[0].split(","))
+    assert refused.returncode == 2 and f"there are {there} in CUDA_VISIBLE_DEVICES" in refused.stderr
+
+
+def test_no_gpu_is_visible(scripts):
+    """The variable is set, and empty."""
+    have_gpus(scripts, 8)
+    scripts.environment["CUDA_VISIBLE_DEVICES"] = ""
+    result = scripts.run("local.sh", "-n", 2, "--dry-run", "--", "joint-st", "train", "c.py")
+    assert result.returncode == 0 and result.stdout.startswith("joint-st train c.py ")
 
 
 def test_one_that_fails_ends_the_others_and_its_last_lines_are_shown(scripts):

@@ -12,6 +12,7 @@ import jiwer
 import numpy as np
 import pytest
 
+from joint_st.config import override
 from joint_st.errors import UserError
 from joint_st.evaluation.bootstrap import rates_over_seeds, relative_changes
 from joint_st.evaluation.report import without_tuned_weights
@@ -19,7 +20,7 @@ from joint_st.sweeps import load_sweep
 from joint_st.sweeps.collect import read_evaluation
 from joint_st.sweeps.run_sweep import print_table
 from joint_st.sweeps.runner import train_command
-from joint_st.sweeps.status import look
+from joint_st.sweeps.status import look, state_in_words
 from joint_st.sweeps.table import result_line
 from tests.sweeps import fake_training
 from tests.sweeps.conftest import write_sweep
@@ -323,6 +324,21 @@ for seed in range(2):
     copy(name.replace("_test_", "_other_"), lambda text: text.replace('"test"', '"other"'))
     copy(name.replace(".json", "_full_context.json"), lambda text: text)
     assert look(sweep.jobs[0]).evaluation == tables[0]
+
+    # Without it, the greedy table is the last one only where the training says that there could be no other.
+    (hidden := tmp_path / "hidden").mkdir()
+    for path in list(tables[0].parent.iterdir()):
+        path.rename(hidden / path.name)
+    job, config = sweep.jobs[0], sweep.jobs[0].config
+    plain = override(config, {"evaluation.ngram_order": 0})
+    fake_training.evaluate(plain, job.directory)
+    greedy = job.directory.evaluation(4, ["test"])
+    assert greedy.is_file() and not look(job).finished and state_in_words(job) == "to evaluate"
+    for order, found in ((2, None), (3, greedy)):
+        job.directory.without_ngram.write_text(json.dumps({"order": order, "why": "several processes"}))
+        assert look(job).evaluation == found
+    job.directory.without_ngram.write_text("[]")
+    assert not look(job).finished
 
     # Another order asks for another table.
     file.unlink()

@@ -89,6 +89,21 @@ def test_a_failing_run_does_not_stop_the_rest_and_only_it_is_tried_again(tmp_pat
     assert "fails/seed_0: killed by SIGKILL\n" in capsys.readouterr().err
 
 
+def test_a_table_that_cannot_be_made_hides_no_failed_run(tmp_path, fake, capsys, monkeypatch):
+    file, out = write_sweep(tmp_path, "yield Run('fails')\nyield Run('a')"), tmp_path / "out"
+
+    def refuse(*arguments):
+        raise UserError("evaluated on different splits")
+
+    monkeypatch.setattr("joint_st.sweeps.run_sweep.print_table", refuse)
+    assert run_sweep(file, workdir=out, command=fake) == 1
+    told = capsys.readouterr().err
+    assert "no table: evaluated on different splits\n" in told and "\n  fails/seed_0: joint-st: error: there is" in told
+    # Alone it is the user's mistake, as before.
+    with pytest.raises(UserError, match="evaluated on different splits"):
+        run_sweep(file, workdir=out, only=["a"], command=fake)
+
+
 def test_a_damaged_table_of_one_run_does_not_stop_the_rest(tmp_path, fake, capsys):
     jobs = load_sweep(write_sweep(tmp_path, "yield Run('a')\nyield Run('b')"), tmp_path / "out").jobs
 

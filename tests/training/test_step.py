@@ -185,6 +185,7 @@ def test_infeasible_and_invalid_rows_are_counted_and_change_nothing(whole):
     assert metrics["utterances"][0] == 6
     assert metrics["infeasible"][0] == 1
     assert metrics["audio_samples"][0] == batch["paired"]["audio_lengths"].sum()
+    assert metrics["audio_samples"][0].dtype == np.float32  # 2.6e9 samples are 8192 utterances of 20 s
     assert not metrics["utterance_loss"][[INFEASIBLE, FILLER, UNREADABLE]].any()
 
     other = make_batch(seed=1)

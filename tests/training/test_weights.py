@@ -15,9 +15,6 @@ from joint_st.data.text_units.units import Spelling
 from joint_st.data.tokenizers import Characters
 from joint_st.errors import UserError
 from joint_st.runs.checkpoints import Checkpoints
-from joint_st.training import weights
-from joint_st.training.weights import agreed
-from tests.distributed.fake_store import on_all
 from tests.tiny import saved_arrays
 from tests.training.toy_run import CONFIG, SYMBOLS, arrays, assert_from, begin, init_state, init_weights, save_run
 
@@ -260,16 +257,3 @@ def test_from_a_bucket(cloud, bucket, source, tmp_path):
     assert origin == {"run": f"gs://{bucket}/other", "step": 5}
     assert summary.endswith(f"of step 5 of gs://{bucket}/other")
     assert message(taking(f"gs://{bucket}/othre"), tmp_path) == f"gs://{bucket}/othre: no such directory"
-
-
-def test_all_processes_take_the_checkpoint_that_process_0_chooses(monkeypatch):
-    """The other run may save another one in between."""
-    assert on_all(lambda peers: agreed(lambda: 7 + peers.index, peers)) == [7, 7, 7]
-    monkeypatch.setattr(weights, "CHOICE_SECONDS", 0.2)
-
-    def none_there():
-        raise UserError("no checkpoint")
-
-    found = on_all(lambda peers: agreed(none_there, peers))
-    waited = "training.init.run: process 0 on host-a has not chosen a checkpoint for 0.2 s"
-    assert [str(one) for one in found] == ["no checkpoint", waited, waited]

@@ -52,7 +52,10 @@ class LossConfig(Section):
 
     @property
     def needs_units(self) -> tuple[tuple[str, float], ...]:
-        """Return the fields that only have a meaning with text units: their values by their paths below the section."""
+        """Return the fields that only have a meaning with text units: their values by their paths below the section.
+
+        A loss with passes of text needs units, because the text encoder reads them.
+        """
         return ()
 
     @property

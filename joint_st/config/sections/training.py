@@ -135,8 +135,9 @@ class EvaluationConfig(Section):
     ngram_order: int = Field(default=0, ge=0, le=10)
     """Order of an n-gram model over words (over labels where these do not separate words, as in Chinese), which is
     estimated from the training texts, paired and unpaired, when training ends, and is written into the run as `lm.arpa`.
-    The last table then also has the beam with that model, its weights tuned on the dev set. 0: the last table has greedy
-    decoding alone."""
+    The last table then also has the beam with that model, its weights tuned on the dev set. Several processes cannot
+    tune: they decode greedily alone, and `without_ngram.json` in the run says so. 0: the last table has greedy decoding
+    alone."""
     rank_by: Literal["auto", "wer", "cer"] = "auto"
     """Error rate of words or of characters by which the best checkpoint (on the full-context head) and the weights of
     `--tune` (on both heads) are chosen. `auto`: characters if most letters of the transcripts are in scripts without

@@ -184,7 +184,7 @@ def print_last_table(config: Config, run: RunDirectory) -> None:
             storage.write_whole(run.without_ngram, json.dumps({"order": order, "why": why}))
         evaluate_run(run.root)
     else:
-        run.without_ngram.unlink(missing_ok=True)
+        storage.remove_file(run.without_ngram)
         with tempfile.TemporaryDirectory() as scratch:
             # The decoder reads a local file, also where the run is in a bucket.
             ngram = Path(scratch) / run.ngram.name if storage.is_remote(run.root) else run.ngram

@@ -47,8 +47,11 @@ class Decoder(Protocol):
         """
         ...
 
-    def on_host(self, fetched: Any) -> list[Any]:
-        """Return `B` arrays int32 [labels] from the fetched arrays of one head."""
+    def on_host(self, fetched: Any, whole: bool = True) -> list[Any]:
+        """Return `B` arrays int32 [labels] from the fetched arrays of one head.
+
+        whole: whether the rows are whole utterances, and not pieces, which `join` takes.
+        """
         ...
 
     def join(self, pieces: Sequence[tuple[int, Any]]) -> Any:
@@ -68,7 +71,7 @@ class Greedy:
         search = over_batch(lambda head, own, mask: head.greedy(own, mask), mesh, whole=1)
         return tuple(search(head, own, mask) for head, own in zip(heads, emissions, strict=True))
 
-    def on_host(self, fetched):
+    def on_host(self, fetched, whole=True):
         return [emitted_labels(row)[0] for row in fetched]
 
     def join(self, pieces):
@@ -122,7 +125,7 @@ class Beam:
         found = self.n_best(heads, emissions, mask, mesh, tables, 1)
         return tuple((one.labels[:, 0], one.lengths[:, 0]) for one in found)
 
-    def on_host(self, fetched):
+    def on_host(self, fetched, whole=True):
         return [labels[:length] for labels, length in zip(*fetched, strict=True)]
 
     def join(self, pieces):
@@ -180,7 +183,7 @@ class NBestScores:
 
         return tuple(search_heads(search, heads, tables, emissions, mask, mesh))
 
-    def on_host(self, fetched) -> list[Hypotheses]:
+    def on_host(self, fetched, whole=True) -> list[Hypotheses]:
         rows = []
         for labels, lengths, scores, log_probs, counts in zip(*fetched, strict=True):
             alive = np.isfinite(scores)

@@ -213,7 +213,7 @@ class LongRecordings:
             for decoder, decode, own_tables in zip(self._decoders, self._decode_pieces[name], tables, strict=True):
                 fetched = fetch(decode(weights, own_tables, *cut, clock=clock, decoder=decoder.name, head=name))
                 with clock.running(decoder.name, name) if clock else contextlib.nullcontext():
-                    own = decoder.on_host(fetched)[:rows]
+                    own = decoder.on_host(fetched, whole=False)[:rows]
                 found[decoder.name][name] += zip(edges[:-1].tolist(), own, strict=True)
         return ends
 

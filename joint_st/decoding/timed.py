@@ -60,15 +60,18 @@ class Timed:
     def tables(self):
         return self.decoder.tables
 
-    def on_device(self, heads, emissions, mask, mesh, tables):
+    def start(self, tables):
+        return self.decoder.start(tables)
+
+    def on_device(self, heads, emissions, mask, mesh, tables, piece=None):
         locate = over_batch(lambda head, *rows: head.label_spans(*rows), mesh, whole=1)
         found = []
-        for head, own, ranked in zip(
-            heads, emissions, self.decoder.n_best(heads, emissions, mask, mesh, tables, self._most), strict=True
-        ):
+        every = self.decoder.n_best(heads, emissions, mask, mesh, tables, self._most, piece)
+        for head, own, ranked in zip(heads, emissions, every, strict=True):
             spans = locate(head, own, mask, ranked.labels[:, 0], ranked.lengths[:, 0])
             scores = spans.log_prob[:, None] if ranked.scores is None else ranked.scores
-            found.append((ranked.labels, ranked.lengths, scores, spans.starts, spans.ends, spans.peaks))
+            rows = ranked.labels, ranked.lengths, scores, spans.starts, spans.ends, spans.peaks
+            found.append(rows if piece is None else (rows, ranked.context))
         return tuple(found)
 
     def on_host(self, fetched, whole=True) -> list[TimedLabels]:

@@ -12,11 +12,11 @@ import numpy as np
 
 from joint_st.decoding.fusion import Fusion
 from joint_st.decoding.fusion.build import Fused
-from joint_st.decoding.rescoring import Rescoring
+from joint_st.decoding.piece import Context, Continued, Piece, read_labels
+from joint_st.decoding.rescoring import Judged, Rescoring
 from joint_st.distributed.mesh import over_batch
 from joint_st.heads import Emissions, Head
 from joint_st.ops.masks import close_up
-from joint_st.ops.prefix_beam import NBest
 
 
 class Decoder(Protocol):
@@ -32,6 +32,11 @@ class Decoder(Protocol):
         """Lookup tables of `on_device`, a tree of arrays; None if it needs none."""
         ...
 
+    def start(self, tables: Any) -> Context | None:
+        """Return the context of the first piece of a recording, given `tables` or others of the same shapes; None where
+        pieces do not depend on the text before them."""
+        ...
+
     def on_device(
         self,
         heads: Sequence[Head],
@@ -39,16 +44,22 @@ class Decoder(Protocol):
         mask: jax.Array,
         mesh: jax.sharding.Mesh,
         tables: Any,
+        piece: Piece | None = None,
     ) -> tuple[Any, ...]:
         """Return, for each head and its emissions [B, T, ...], arrays of `B` rows to fetch from the device.
 
         mask: valid frames [B, T]. mesh: the mesh that the batch is cut over. tables: `tables`, or others of the same
-        shapes, on every device. It runs inside a jitted function.
+        shapes, on every device. piece: all rows are this piece of a recording; for each head the result is then a pair
+        of these arrays and the `Context` after the best hypothesis of each row, a tree of [B, ...]. It runs inside a
+        jitted function.
         """
         ...
 
-    def on_host(self, fetched: Any) -> list[Any]:
-        """Return `B` arrays int32 [labels] from the fetched arrays of one head."""
+    def on_host(self, fetched: Any, whole: bool = True) -> list[Any]:
+        """Return `B` arrays int32 [labels] from the fetched arrays of one head.
+
+        whole: whether the rows are whole utterances, and not pieces, which `join` takes.
+        """
         ...
 
     def join(self, pieces: Sequence[tuple[int, Any]]) -> Any:
@@ -64,17 +75,20 @@ class Greedy:
     name = "greedy"
     tables = None
 
-    def on_device(self, heads, emissions, mask, mesh, tables):
+    def start(self, tables):
+        return None
+
+    def on_device(self, heads, emissions, mask, mesh, tables, piece=None):
         search = over_batch(lambda head, own, mask: head.greedy(own, mask), mesh, whole=1)
         return tuple(search(head, own, mask) for head, own in zip(heads, emissions, strict=True))
 
-    def on_host(self, fetched):
+    def on_host(self, fetched, whole=True):
         return [emitted_labels(row)[0] for row in fetched]
 
     def join(self, pieces):
         return join_labels([labels for _, labels in pieces])
 
-    def n_best(self, heads, emissions, mask, mesh, tables, best) -> list[Ranked]:
+    def n_best(self, heads, emissions, mask, mesh, tables, best, piece=None) -> list[Ranked]:
         """Return the single hypothesis, which has no score."""
         emitted = self.on_device(heads, emissions, mask, mesh, tables)
         flat = [one.reshape(len(one), 1, -1) for one in emitted]
@@ -90,6 +104,8 @@ class Ranked(NamedTuple):
     """Labels in each, int32 [B, N]."""
     scores: jax.Array | None
     """Scores of the hypotheses (see `NBest`), float32 [B, N]; None where the search has none."""
+    context: Any = ()
+    """The `Context` after the likeliest one, a tree of [B, ...], where they are of a piece of a recording."""
 
 
 class Tables(NamedTuple):
@@ -97,6 +113,33 @@ class Tables(NamedTuple):
 
     fusion: Fusion | None
     rescoring: Rescoring | None
+
+    def start(self) -> Context:
+        """Return the context of the beginning of a text."""
+        fused = () if self.fusion is None else self.fusion.start()
+        return Context(fused, () if self.rescoring is None else self.rescoring.lm.start())
+
+    def continued(self, piece: Piece | None) -> Fusion | Continued | None:
+        """Return the scores of the prefixes of whole texts, or of those of a piece."""
+        return self.fusion if self.fusion is None or piece is None else Continued(self.fusion, piece)
+
+    def follow(self, piece: Piece, labels: jax.Array, lengths: jax.Array) -> tuple[Context, jax.Array, Judged]:
+        """Return the context after the best hypotheses of a piece, int32 [B, T], `lengths` [B] of them; and what they have
+        yet to add, by fusion and by rescoring, [B] each: 0 at the end of a recording."""
+
+        def one(labels, length):
+            fused, of_fusion, rescored, of_rescoring = (), jnp.float32(0), (), Judged(jnp.float32(0), jnp.float32(0))
+            if self.fusion is not None:
+                start = piece.context.fusion
+                _, fused = read_labels(self.fusion.lengthen, start, labels, length, jnp.float32(0))
+                of_fusion = self.fusion.pending(fused)[0]
+            if self.rescoring is not None:
+                _, rescored = self.rescoring.read(piece.context.rescoring, labels, length)
+                of_rescoring = self.rescoring.pending(rescored)
+            context = jax.tree.map(lambda x: x[0], Context(fused, rescored))
+            return context, *jax.tree.map(lambda x: jnp.where(piece.last, 0.0, x), (of_fusion, of_rescoring))
+
+        return jax.vmap(one)(labels, lengths)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -118,27 +161,44 @@ class Beam:
     def tables(self) -> Tables | None:
         return self.fused and Tables(self.fused.fusion, self.fused.rescoring)
 
-    def on_device(self, heads, emissions, mask, mesh, tables):
-        found = self.n_best(heads, emissions, mask, mesh, tables, 1)
-        return tuple((one.labels[:, 0], one.lengths[:, 0]) for one in found)
+    def start(self, tables):
+        return tables and tables.start()
 
-    def on_host(self, fetched):
+    def on_device(self, heads, emissions, mask, mesh, tables, piece=None):
+        found = self.n_best(heads, emissions, mask, mesh, tables, 1, piece)
+        rows = [(one.labels[:, 0], one.lengths[:, 0]) for one in found]
+        return tuple(rows if piece is None else zip(rows, [one.context for one in found], strict=True))
+
+    def on_host(self, fetched, whole=True):
         return [labels[:length] for labels, length in zip(*fetched, strict=True)]
 
     def join(self, pieces):
         return join_labels([labels for _, labels in pieces])
 
-    def n_best(self, heads, emissions, mask, mesh, tables, best) -> list[NBest]:
-        """Return the `best` (N) likeliest hypotheses of each head, [B, N, ...], after rescoring."""
+    def n_best(self, heads, emissions, mask, mesh, tables, best, piece=None) -> list[Ranked]:
+        """Return the `best` (N) likeliest hypotheses of each head, [B, N, ...], after rescoring.
 
-        def search(head, tables, emissions, mask):
-            fusion, rescoring = tables or (None, None)
+        piece: see `Decoder.on_device`. The score of the best hypothesis is then what the piece adds to that of the best
+        one before it; those of the others are as far below it as they are at the end of the piece.
+        """
+
+        def search(head, given, emissions, mask):
+            tables, piece = given
+            tables = tables or Tables(None, None)
+            scores, rescoring = tables.continued(piece), tables.rescoring
             kept = best if rescoring is None else self.beam
-            found = head.beam(emissions, mask, fusion, beam=self.beam, candidates=self.candidates, best=kept)
-            return found if rescoring is None else rescoring.rescore(found)
+            found = head.beam(emissions, mask, scores, beam=self.beam, candidates=self.candidates, best=kept)
+            if rescoring is not None:
+                found = rescoring.rescore(found, piece)
+            if piece is None:
+                return Ranked(*found)
+            context, pending, judged = tables.follow(piece, found.labels[:, 0], found.lengths[:, 0])
+            if rescoring is not None:
+                pending += rescoring.weigh(judged)
+            return Ranked(found.labels, found.lengths, found.scores - pending[:, None], context)
 
-        found = search_heads(search, heads, tables, emissions, mask, mesh)
-        return [NBest(one.labels[:, :best], one.lengths[:, :best], one.scores[:, :best]) for one in found]
+        found = search_heads(search, heads, (tables, piece), emissions, mask, mesh)
+        return [Ranked(*(x[:, :best] for x in one[:3]), one.context) for one in found]
 
 
 class Hypotheses(NamedTuple):
@@ -169,18 +229,26 @@ class NBestScores:
     def tables(self):
         return self.beam.tables
 
-    def on_device(self, heads, emissions, mask, mesh, tables):
+    def start(self, tables):
+        return self.beam.start(tables)
+
+    def on_device(self, heads, emissions, mask, mesh, tables, piece=None):
         beam = self.beam
 
-        def search(head, tables, emissions, mask):
-            found = head.beam(
-                emissions, mask, tables.fusion, beam=beam.beam, candidates=beam.candidates, best=beam.beam
-            )
-            return *found, *tables.rescoring.judge(found.labels, found.lengths)
+        def search(head, given, emissions, mask):
+            tables, piece = given
+            scores = tables.continued(piece)
+            found = head.beam(emissions, mask, scores, beam=beam.beam, candidates=beam.candidates, best=beam.beam)
+            judged = tables.rescoring.judge(found.labels, found.lengths, piece)
+            if piece is None:
+                return *found, *judged
+            context, *pending = tables.follow(piece, found.labels[:, 0], found.lengths[:, 0])
+            left = jax.tree.map(lambda x, less: x - less[:, None], [found.scores, judged], pending)
+            return (found.labels, found.lengths, left[0], *left[1]), context
 
-        return tuple(search_heads(search, heads, tables, emissions, mask, mesh))
+        return tuple(search_heads(search, heads, (tables, piece), emissions, mask, mesh))
 
-    def on_host(self, fetched) -> list[Hypotheses]:
+    def on_host(self, fetched, whole=True) -> list[Hypotheses]:
         rows = []
         for labels, lengths, scores, log_probs, counts in zip(*fetched, strict=True):
             alive = np.isfinite(scores)

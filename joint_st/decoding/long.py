@@ -5,7 +5,10 @@ their overlap. In its middle, with context on either side, the seam is put where
 probability, which is a pause in most speech; where no frame is a blank in both, between two labels. The frames of the
 first window after the seam and those of the second before it are discarded. So no label continues across a seam, and
 the pieces can be decoded separately. With greedy decoding of CTC, their labels in order are those of the stitched
-frames; a beam, and a head that remembers labels, start again in each piece.
+frames; a beam, and a head that remembers labels, start again in each piece. What is fused with a beam, and what rescores
+it, goes on: a piece is scored in the context of the best hypothesis for those before it, and only the last one has the
+end of a text. What is best at the end of a piece is decided without what follows. Such pieces are decoded one after the
+other, and not on all devices at once.
 
 Windows also keep full-context attention near the lengths on which it was trained, so the shorter the training
 utterances, the shorter the windows should be. WER % in full context of sentences of the dev set, joined without a pause
@@ -19,6 +22,7 @@ in joined ones the last word of a sentence runs into the first of the next.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import functools
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
@@ -31,6 +35,7 @@ from joint_st.data.dataset import Dataset
 from joint_st.data.symbols import SymbolSizes
 from joint_st.decoding.decoders import Decoder, share_programs
 from joint_st.decoding.forward import Clock, Forward
+from joint_st.decoding.piece import Context, Piece
 from joint_st.decoding.windows import Frames, Windows, cut_frames, frames_of
 from joint_st.distributed.mesh import fetch, put_batch, replicated, rows_here
 from joint_st.heads import Emissions
@@ -64,6 +69,16 @@ class _Heard(NamedTuple):
     """What the frames say of seams, [passes, B, F]."""
     begins: np.ndarray
     """Frame of the recording at which each window begins, int32 [number of windows]."""
+
+
+@dataclasses.dataclass
+class _Found:
+    """What a decoder has found in a recording so far on one pass."""
+
+    pieces: list[tuple[int, Any]]
+    """The frame at which each piece begins, and what it holds."""
+    context: Context | None
+    """The context of the next piece; None where the decoder has none."""
 
 
 class LongRecordings:
@@ -117,13 +132,13 @@ class LongRecordings:
 
     @functools.cached_property
     def _decode_pieces(self) -> dict[str, list[Callable]]:
-        """Return by pass, for each decoder, a function of `(weights, tables, emissions, first, count)`: what it finds in
-        `count` [B] frames from `first` [B] on."""
+        """Return by pass, for each decoder, a function of `(weights, tables, piece, emissions, first, count)`: what it
+        finds in `count` [B] frames from `first` [B] on, which are a `Piece` or, without one, pieces without context."""
 
         def program(name, decoder):
-            def decode(model, tables, *piece):
-                emissions, mask = cut_frames(*piece)
-                return decoder.on_device([model.head(name)], [emissions], mask, self._mesh, tables)[0]
+            def decode(model, tables, piece, *frames):
+                emissions, mask = cut_frames(*frames)
+                return decoder.on_device([model.head(name)], [emissions], mask, self._mesh, tables, piece)[0]
 
             return self._forward.program(decode)
 
@@ -148,7 +163,10 @@ class LongRecordings:
         clock: see `recognise`. tables: replace those of the decoders, on every device, without another compilation.
         """
         tables = self._tables if tables is None else tables
-        found = {decoder.name: {name: [] for name in self._passes} for decoder in self._decoders}
+        found = {
+            decoder.name: {name: _Found([], jax.device_get(decoder.start(own))) for name in self._passes}
+            for decoder, own in zip(self._decoders, tables, strict=True)
+        }
         frames = self._features.frames(len(audio))
         first = np.zeros(len(self._passes), np.int64)
         before = None
@@ -160,7 +178,7 @@ class LongRecordings:
         if clock:
             clock.audio += self._features.seconds(len(audio))
         return {
-            decoder.name: {name: decoder.join(pieces) for name, pieces in found[decoder.name].items()}
+            decoder.name: {name: decoder.join(own.pieces) for name, own in found[decoder.name].items()}
             for decoder in self._decoders
         }
 
@@ -182,10 +200,10 @@ class LongRecordings:
         after: _Heard | None,
         first: np.ndarray,
         frames: int,
-        found: dict,
+        found: dict[str, dict[str, _Found]],
         clock: Clock | None,
     ) -> np.ndarray:
-        """Add to `found` what each decoder finds in some windows of each pass, with the frame at which it begins.
+        """Add to `found`, by decoder and pass, what each decoder finds in some windows of each pass.
 
         first: frame of the recording from which these windows are kept, by pass. after: the next windows, or None where
         the recording ends. Returns the frame from which the next windows are kept.
@@ -208,14 +226,26 @@ class LongRecordings:
             starts, counts = np.zeros((2, self._mesh.size), np.int32)
             starts[:rows] = edges[:-1] - heard.begins
             counts[:rows] = np.diff(edges)
-            pieces = self._put({"starts": starts, "counts": counts})
-            cut = heard.emissions[h], pieces["starts"], pieces["counts"]
+            together = np.arange(len(counts)) < rows
             for decoder, decode, own_tables in zip(self._decoders, self._decode_pieces[name], tables, strict=True):
-                fetched = fetch(decode(weights, own_tables, *cut, clock=clock, decoder=decoder.name, head=name))
-                with clock.running(decoder.name, name) if clock else contextlib.nullcontext():
-                    own = decoder.on_host(fetched)[:rows]
-                found[decoder.name][name] += zip(edges[:-1].tolist(), own, strict=True)
+                own, which = found[decoder.name][name], {"clock": clock, "decoder": decoder.name, "head": name}
+                alone = own.context is not None
+                for k, kept in enumerate(np.diag(together)[:rows] if alone else [together]):
+                    put = self._put({"starts": starts, "counts": np.where(kept, counts, 0)})
+                    piece = self._piece(own.context, after is None and k == rows - 1) if alone else None
+                    cut = heard.emissions[h], put["starts"], put["counts"]
+                    fetched = fetch(decode(weights, own_tables, piece, *cut, **which))
+                    if alone:
+                        fetched, contexts = fetched
+                        own.context = jax.tree.map(lambda x, k=k: x[k], contexts)
+                    with clock.running(decoder.name, name) if clock else contextlib.nullcontext():
+                        spelled = decoder.on_host(fetched, whole=False)
+                    own.pieces += [(int(edges[row]), spelled[row]) for row in np.flatnonzero(kept)]
         return ends
+
+    def _piece(self, context: Context, last: bool) -> Piece:
+        """Put a piece's place in a recording onto every device."""
+        return jax.device_put(Piece(context, np.bool_(last)), replicated(self._mesh))
 
     def _put(self, batch: dict[str, np.ndarray]) -> dict[str, jax.Array]:
         """Put rows, one for each device, which every host has, onto their devices."""

@@ -105,7 +105,7 @@ class SecondPass:
         """Decode the kept part of the current window, which ends at a frame of the stream."""
         window = self._before
         fetched = self._spell(window.emissions, np.int32(window.first - window.begin), np.int32(end - window.first))
-        [found] = self._decoder.on_host(jax.tree.map(lambda x: np.asarray(x)[None], fetched))
+        [found] = self._decoder.on_host(jax.tree.map(lambda x: np.asarray(x)[None], fetched), whole=False)
         self._found.append((window.first, found))
 
 

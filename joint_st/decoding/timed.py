@@ -60,40 +60,45 @@ class Timed:
     def tables(self):
         return self.decoder.tables
 
-    def on_device(self, heads, emissions, mask, mesh, tables):
+    def start(self, tables):
+        return self.decoder.start(tables)
+
+    def on_device(self, heads, emissions, mask, mesh, tables, piece=None):
         locate = over_batch(lambda head, *rows: head.label_spans(*rows), mesh, whole=1)
-        # Some of them may spell the same text.
-        several = self.best > 1 and self.text is not None and isinstance(self.decoder, Beam)
-        most = self.decoder.beam if several else self.best
         found = []
-        for head, own, ranked in zip(
-            heads, emissions, self.decoder.n_best(heads, emissions, mask, mesh, tables, most), strict=True
-        ):
+        every = self.decoder.n_best(heads, emissions, mask, mesh, tables, self._most, piece)
+        for head, own, ranked in zip(heads, emissions, every, strict=True):
             spans = locate(head, own, mask, ranked.labels[:, 0], ranked.lengths[:, 0])
             scores = spans.log_prob[:, None] if ranked.scores is None else ranked.scores
-            found.append((ranked.labels, ranked.lengths, scores, spans.starts, spans.ends, spans.peaks))
+            rows = ranked.labels, ranked.lengths, scores, spans.starts, spans.ends, spans.peaks
+            found.append(rows if piece is None else (rows, ranked.context))
         return tuple(found)
 
-    def on_host(self, fetched) -> list[TimedLabels]:
+    def on_host(self, fetched, whole=True) -> list[TimedLabels]:
         rows = []
         for labels, lengths, scores, starts, ends, own in zip(*map(np.asarray, fetched), strict=True):
             # Minus infinity marks an empty place of the beam; the first place is never empty.
             there = [n for n in range(len(lengths)) if n == 0 or np.isfinite(scores[n])]
-            kept = self._distinct(Alternative(labels[n, : lengths[n]], float(scores[n])) for n in there)
+            found = (Alternative(labels[n, : lengths[n]], float(scores[n])) for n in there)
+            kept = self._distinct(found) if whole else tuple(found)
             spelled = slice(lengths[0])
             rows.append(TimedLabels(kept[0].labels, starts[spelled], ends[spelled], own[spelled], kept))
         return rows
 
     def join(self, pieces: Sequence[tuple[int, TimedLabels]]) -> TimedLabels:
-        """Join pieces, which were decoded separately: the best hypotheses of the whole are the best combinations of
-        theirs. What several combinations spell has the best of their scores."""
+        """Join pieces: the best hypotheses of the whole are the best combinations of theirs. What several combinations
+        spell has the best of their scores.
+
+        Only whole texts are compared as texts: a space at either end of a piece separates words of the whole.
+        """
         alternatives = (Alternative(join_labels([]), 0.0),)
-        for _, found in pieces:
-            both = (
-                Alternative(join_labels([one.labels, other.labels]), one.score + other.score)
-                for one, other in itertools.product(alternatives, found.alternatives)
+        for n, (_, found) in enumerate(pieces, 1):
+            choices = itertools.product(alternatives, found.alternatives)
+            ranked = sorted(choices, key=lambda both: both[0].score + both[1].score, reverse=True)
+            joined = (
+                Alternative(join_labels([one.labels, other.labels]), one.score + other.score) for one, other in ranked
             )
-            alternatives = self._distinct(sorted(both, key=lambda one: one.score, reverse=True))
+            alternatives = self._distinct(joined) if n == len(pieces) else _differing(joined, self._most)
         return TimedLabels(
             join_labels([found.labels for _, found in pieces]),
             join_labels([first + found.starts for first, found in pieces]),
@@ -102,14 +107,27 @@ class Timed:
             alternatives,
         )
 
+    @property
+    def _most(self) -> int:
+        """Number of hypotheses that are kept until texts are compared: some of them may spell the same text."""
+        several = self.best > 1 and self.text is not None and isinstance(self.decoder, Beam)
+        return self.decoder.beam if several else self.best
+
     def _distinct(self, ranked: Iterable[Alternative]) -> tuple[Alternative, ...]:
         """Return the first `best` hypotheses that spell different texts."""
-        kept: dict[str | bytes, Alternative] = {}
-        for one in ranked:
-            kept.setdefault(self.text(one.labels) if self.text else one.labels.tobytes(), one)
-            if len(kept) == self.best:
-                break
-        return tuple(kept.values())
+        return _differing(ranked, self.best, self.text)
+
+
+def _differing(
+    ranked: Iterable[Alternative], most: int, text: Callable[[np.ndarray], str] | None = None
+) -> tuple[Alternative, ...]:
+    """Return the first `most` hypotheses that differ in their texts, or in their labels where `text` is None."""
+    kept: dict[str | bytes, Alternative] = {}
+    for one in ranked:
+        kept.setdefault(text(one.labels) if text else one.labels.tobytes(), one)
+        if len(kept) == most:
+            break
+    return tuple(kept.values())
 
 
 def timed(

@@ -342,7 +342,7 @@ def evaluate_checkpoints(
     check_data(peers, "".join(dataset.fingerprint for dataset in datasets.values()), ", ".join(datasets))
     if fused:
         if tune is not None:
-            fused = tuned(fused, decoders, trained, tune, datasets)
+            fused = tuned(fused, decoders, trained, tune, datasets, passes, window_seconds)
         decoders = fuse(decoders, fused)
     spell, plain = None, decoders
     if nbest or calibrate is not None:

@@ -63,25 +63,30 @@ def tuned(
     trained: Trained,
     sources: Mapping[str, Source],
     reported: Mapping[str, Dataset],
+    passes: Sequence[str] = PASSES,
+    window_seconds: float | None = None,
 ) -> Fused:
-    """Return `fusion` with the weights of the lowest WER over both heads; the smallest of equally good ones.
+    """Return `fused` with the weights of the lowest WER over the heads of `passes`; the smallest of equally good ones.
 
     If the CER ranks checkpoints (`joint_st.evaluation.ranking`), it is used instead.
 
     First the fused language model's weight and bonus are found, then the bonus of hot words, then those of rescoring.
     sources: sources by name; if empty, the dev set of the run's config. reported: datasets that are evaluated with the
-    weights found. Raises `UserError` where these share an utterance with the sources, and where there is nothing to
+    weights found. window_seconds: longer recordings are decoded in windows of that length; None: the run's own. Raises
+    `UserError` where these share an utterance with the sources, and where there is nothing to
     tune on.
     """
-    references = References(development_sets(trained, sources, reported, "--tune"), trained.config.evaluation)
+    datasets = development_sets(trained, sources, reported, "--tune")
+    references = References(datasets, trained.config.evaluation, passes)
+    searches = functools.partial(_Search, trained=trained, references=references, window_seconds=window_seconds)
     (beam,) = (one for one in decoders if isinstance(one, Beam))
     with jax.set_mesh(trained.mesh):
         if fused.lm:
-            fused = _tune_lm(fused, beam, trained, references)
+            fused = _tune_lm(fused, beam, searches, references)
         if fused.hot_words:
-            fused = _tune_hot_words(fused, beam, trained, references)
+            fused = _tune_hot_words(fused, beam, searches, references)
         if fused.rescoring:
-            fused = _tune_rescoring(fused, beam, trained, references)
+            fused = _tune_rescoring(fused, beam, searches, references)
     return dataclasses.replace(fused, tuned=references.names)
 
 
@@ -111,12 +116,12 @@ def development_sets(
     return datasets
 
 
-def _tune_lm(fused: Fused, beam: Beam, trained: Trained, references: References) -> Fused:
+def _tune_lm(fused: Fused, beam: Beam, searches: Callable[..., _Search], references: References) -> Fused:
     """Return the same with the weights of the fused language model tuned."""
     fusion = fused.fusion
     judge = Rescoring(fusion.lm, RescoringWeights(1.0, 0.0, fusion.weights.unknown_penalty))
     decoder = NBestScores(dataclasses.replace(beam, fused=dataclasses.replace(fused, rescoring=judge)))
-    search = _Search(decoder, trained, references)
+    search = searches(decoder)
     point, tried, known = (float(fusion.weights.lm), float(fusion.weights.insertion_bonus)), {}, {}
     for _ in range(ROUNDS):
         weights = fusion.weights._replace(lm=point[0], insertion_bonus=point[1])
@@ -146,11 +151,11 @@ def _tune_lm(fused: Fused, beam: Beam, trained: Trained, references: References)
     return fused.with_weights(fusion.weights._replace(lm=best[0], insertion_bonus=best[1]))
 
 
-def _tune_hot_words(fused: Fused, beam: Beam, trained: Trained, references: References) -> Fused:
+def _tune_hot_words(fused: Fused, beam: Beam, searches: Callable[..., _Search], references: References) -> Fused:
     """Return the same with the bonus of hot words tuned."""
     fusion = fused.fusion
     first_pass = dataclasses.replace(beam, fused=dataclasses.replace(fused, rescoring=None, rescorer=""))
-    search = _Search(first_pass, trained, references)
+    search = searches(first_pass)
 
     def errors_at(point: Point) -> int:
         weights = fusion.weights._replace(hot_word_bonus=point[0])
@@ -163,9 +168,9 @@ def _tune_hot_words(fused: Fused, beam: Beam, trained: Trained, references: Refe
     return fused.with_weights(fusion.weights._replace(hot_word_bonus=best))
 
 
-def _tune_rescoring(fused: Fused, beam: Beam, trained: Trained, references: References) -> Fused:
+def _tune_rescoring(fused: Fused, beam: Beam, searches: Callable[..., _Search], references: References) -> Fused:
     """Return the same with the weights of rescoring tuned."""
-    search = _Search(NBestScores(dataclasses.replace(beam, fused=fused)), trained, references)
+    search = searches(NBestScores(dataclasses.replace(beam, fused=fused)))
     lists = Lists.of(
         {
             labels.tobytes(): [score, log_prob, count, search.errors(name, index, labels)]
@@ -181,10 +186,11 @@ def _tune_rescoring(fused: Fused, beam: Beam, trained: Trained, references: Refe
 
 
 class References:
-    """The normalised transcripts of some datasets."""
+    """The normalised transcripts of some datasets, which the heads of `passes` decode."""
 
-    def __init__(self, datasets: Mapping[str, Dataset], config: EvaluationConfig):
+    def __init__(self, datasets: Mapping[str, Dataset], config: EvaluationConfig, passes: Sequence[str] = PASSES):
         self.datasets = datasets
+        self.passes = tuple(passes)
         self.names = ", ".join(datasets)
         self._texts = {name: list(one.texts()) for name, one in datasets.items()}
         texts = [text for texts in self._texts.values() for text in texts]
@@ -201,9 +207,9 @@ class References:
         return errors_and_length(errors, self._metric)[0]
 
     def print_rate(self, errors: int, what: str) -> None:
-        """Print the error rate of both heads together, over the utterances that could be read."""
+        """Print the error rate of all heads together, over the utterances that could be read."""
         texts = (self._texts[name][index] for name, index in self._heard)
-        length = len(PASSES) * sum(len(text.split() if self._metric == "wer" else text) for text in texts)
+        length = len(self.passes) * sum(len(text.split() if self._metric == "wer" else text) for text in texts)
         rate = f"{100 * errors / length:.1f} %" if length else "-"
         print(f"{self.names}: {self._metric.upper()} {rate} with {what}", file=sys.stderr)
 
@@ -211,13 +217,19 @@ class References:
 class _Search:
     """A search over every utterance and head; compiled once, and run with tables of any weights."""
 
-    def __init__(self, decoder: Beam | NBestScores, trained: Trained, references: References):
+    def __init__(
+        self,
+        decoder: Beam | NBestScores,
+        trained: Trained,
+        references: References,
+        window_seconds: float | None = None,
+    ):
         self.decoder = decoder
         self._trained = trained
         self._references = references
-        model = (trained.config, trained.symbols.sizes, trained.mesh, [decoder], PASSES)
+        model = (trained.config, trained.symbols.sizes, trained.mesh, [decoder], references.passes)
         self._forward = Forward(*model)
-        self._long = LongRecordings(*model, window_seconds=trained.config.window_seconds)
+        self._long = LongRecordings(*model, window_seconds=window_seconds or trained.config.window_seconds)
         self._buckets = common_buckets(trained.config, list(references.datasets.values()), self._long.longest)
 
     def __call__(self, tables: Tables) -> Iterator[tuple[str, int, Any]]:
@@ -234,13 +246,14 @@ class _Search:
                 self._trained.mesh,
                 self._trained.config,
                 decoders=[self.decoder],
+                passes=self._references.passes,
                 long=long,
                 name=name,
                 spell=lambda found: found,
             ):
                 nothing = False
                 for by_head in one.hypotheses.values():
-                    for head in PASSES:
+                    for head in self._references.passes:
                         yield name, one.index, by_head[head]
             if nothing:
                 raise UserError(f"{name}: none of its {len(dataset)} utterances can be read; correct the source")

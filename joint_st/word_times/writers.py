@@ -31,12 +31,15 @@ CHANNEL = "1"
 
 def ctm(one: TimedText) -> str:
     """Return lines of utterance, channel, start and duration in seconds, word, confidence; white space in ids becomes
-    `_`."""
-    utterance = "_".join(one.id.split())
-    return "".join(
-        f"{utterance} {CHANNEL} {span.start:.3f} {span.end - span.start:.3f} {span.text} {span.confidence:.4f}\n"
-        for span in one.words
-    )
+    `_`.
+
+    A duration is the difference of the rounded times, so that words that touch still do.
+    """
+    utterance, lines = "_".join(one.id.split()), []
+    for span in one.words:
+        duration = round(span.end, 3) - round(span.start, 3)
+        lines.append(f"{utterance} {CHANNEL} {span.start:.3f} {duration:.3f} {span.text} {span.confidence:.4f}\n")
+    return "".join(lines)
 
 
 def textgrid(one: TimedText) -> str:

@@ -162,3 +162,24 @@ def test_labels_that_several_choices_of_pieces_spell_are_listed_once():
     texts = Timed(Beam(4), 4, lambda labels: " ".join("".join("01 3456"[one] for one in labels).split()))
     kept = [(one.labels.tolist(), one.score) for one in texts.join(pieces).alternatives]
     assert kept == [([3, 2, 5], -2.0), ([3, 5], -2.25), ([4, 2, 5], -4.0), ([4, 5], -4.25)]
+
+
+def test_a_space_at_a_seam_is_a_hypothesis_of_its_own():
+    """Label 1 is the space: the first piece may end with it, the second may begin with it, and texts drop neither."""
+
+    def text(labels):
+        return " ".join("".join(" abcd"[label - 1] for label in labels).split())
+
+    timed = Timed(Beam(8, 4), 3, text)
+
+    def piece(*ranked):
+        """Return what is made of hypotheses with scores that a search has found in a piece."""
+        labels = np.zeros((1, len(ranked), 4), np.int32)
+        for n, (own, _) in enumerate(ranked):
+            labels[0, n, : len(own)] = own
+        lengths = np.array([[len(own) for own, _ in ranked]])
+        scores = np.array([[score for _, score in ranked]], np.float32)
+        return timed.on_host((labels, lengths, scores, *np.zeros((3, 1, 4), int)), whole=False)[0]
+
+    found = timed.join([(0, piece(([2], -1), ([2, 1], -2), ([1, 2], -3))), (9, piece(([3], -1), ([4], -4)))])
+    assert [(text(one.labels), one.score) for one in found.alternatives] == [("ab", -2), ("a b", -3), ("ac", -5)]

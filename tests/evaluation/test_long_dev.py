@@ -14,8 +14,10 @@ from joint_st.cli import main
 from joint_st.config import ManifestSource
 from joint_st.data.dataset import open_paired
 from joint_st.decoding.decoders import Hypotheses, NBestScores
+from joint_st.decoding.long import LongRecordings
 from joint_st.evaluation import tuning
 from joint_st.evaluation.evaluate import Scorer, evaluate_run
+from joint_st.passes import PASSES
 from joint_st.runs.trained import load_trained
 
 
@@ -57,19 +59,31 @@ def test_training_judges_long_recordings_as_an_evaluation_does(run, dev):
         assert rates[f"dev_{head}_wer"] == row["wer"] and rates[f"dev_{head}_cer"] == row["cer"]
 
 
-def test_weights_are_tuned_on_what_an_evaluation_hears(run, dev, spoken, tmp_path, capsys, monkeypatch):
+@pytest.mark.parametrize("options", [(), ("--head", "full_context", "--window-seconds", "3")])
+def test_weights_are_tuned_on_what_an_evaluation_hears(run, dev, spoken, tmp_path, capsys, monkeypatch, options):
     monkeypatch.setattr(tuning, "ROUNDS", 1)
+    decoded = []
+
+    class Watched(LongRecordings):
+        def __call__(self, *audio, **named):
+            found = super().__call__(*audio, **named)
+            decoded.append((self.seconds, *(tuple(by_head) for by_head in found.values())))
+            return found
+
+    monkeypatch.setattr(tuning, "LongRecordings", Watched)
     assert main(["data", "ngram", str(run), "--order", "2", "--out", str(tmp_path / "word.arpa")]) == 0
     rows = (spoken / "test.jsonl").read_text().splitlines()[2:]
     others = [{**json.loads(row), "audio_filepath": str(spoken / json.loads(row)["audio_filepath"])} for row in rows]
     (tmp_path / "test.jsonl").write_text("".join(json.dumps(row) + "\n" for row in others))
     what = ["evaluate", str(run), "--beam", "3", "--lm", str(tmp_path / "word.arpa"), "--checkpoint", "latest"]
+    what += options
     capsys.readouterr()
     assert main([*what, "--data", f"test={tmp_path}/test.jsonl", "--tune", f"mine={dev}"]) == 0
     (tried,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("mine: WER ")]
-    rate, options = tried.removeprefix("mine: WER ").split(" % with ")
+    assert set(decoded) == {(3.0, ("full_context",)) if options else (30.0, PASSES)}
+    rate, weights = tried.removeprefix("mine: WER ").split(" % with ")
     table = tmp_path / "table.json"
-    given = options.replace("--insertion-bonus ", "--insertion-bonus=").split()
+    given = weights.replace("--insertion-bonus ", "--insertion-bonus=").split()
     assert main([*what, "--data", f"mine={dev}", *given, "--json", str(table)]) == 0
     found = [row for row in json.loads(table.read_text()) if row["subset"] == "all"]
     errors = sum(row["insertions"] + row["deletions"] + row["substitutions"] for row in found)

@@ -55,8 +55,10 @@ def test_weights_are_tuned_by_characters_there(capsys):
     english = References({"dev": Texts("one two")}, EvaluationConfig())
     assert english.errors("dev", 0, "one to") == 1 == english.errors("dev", 0, "one txyz")
     english.print_rate(1, "that")
+    one_head = References({"dev": Texts("one two")}, EvaluationConfig(), ["streaming"])
+    one_head.print_rate(one_head.errors("dev", 0, "one to"), "these")
     said = capsys.readouterr().err.splitlines()
-    assert said == ["dev: CER 50.0 % with this", "dev: WER 25.0 % with that"]
+    assert said == ["dev: CER 50.0 % with this", "dev: WER 25.0 % with that", "dev: WER 50.0 % with these"]
 
 
 def test_the_best_checkpoint_is_that_of_the_rate_that_ranks(tmp_path):

@@ -2,8 +2,10 @@
 
 import dataclasses
 import html
+import itertools
 import json
 import re
+from decimal import Decimal
 
 import pytest
 
@@ -46,6 +48,16 @@ def test_ctm():
     for row, span in zip(rows, WORDS):
         assert (float(row[2]), float(row[2]) + float(row[3])) == pytest.approx((span.start, span.end))
         assert (row[4], float(row[5])) == (span.text, span.confidence)
+
+
+def test_words_that_touch_do_not_overlap_in_a_ctm():
+    """Times need not be whole milliseconds: letters share the time of their wordpiece, for instance."""
+    times = [0.0406, 0.0812, 0.1218, 0.1624, 0.2031, 0.2437]
+    words = tuple(Span(str(n), *pair, 1.0, n) for n, pair in enumerate(itertools.pairwise(times)))
+    rows = [line.split() for line in write("ctm", Aligned("x", 1.0, "", "layer 1", None, words, words)).splitlines()]
+    assert [row[2] for row in rows] == [f"{start:.3f}" for start in times[:-1]]
+    for row, after in itertools.pairwise(rows):
+        assert Decimal(row[2]) + Decimal(row[3]) == Decimal(after[2])
 
 
 def read_textgrid(text):

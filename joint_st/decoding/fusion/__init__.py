@@ -54,6 +54,10 @@ class Fusion(NamedTuple):
         """Return what the end adds to the score of each prefix, float32 [W]."""
         return sum(part.finish(state, *weights) for (part, weights), state in zip(self._parts(), states))
 
+    def pending(self, states: tuple) -> jax.Array:
+        """Return what the labels of each prefix have yet to add once the text goes on, at best, float32 [W]."""
+        return sum(part.pending(state, *weights) for (part, weights), state in zip(self._parts(), states))
+
     def _parts(self) -> list[tuple[Any, tuple]]:
         weights = self.weights
         of_lm = weights.lm, weights.insertion_bonus, weights.unknown_penalty

@@ -93,6 +93,10 @@ class HotWords(NamedTuple):
         """Return how much the end changes the score of each prefix, float32 [W]."""
         return bonus * self.ends[states]
 
+    def pending(self, states, bonus):
+        """Return what the labels of each prefix have yet to add, float32 [W]: nothing, since each counts at once."""
+        return jnp.zeros(states.shape)
+
 
 def _trie(
     phrases: Sequence[str], weights: Mapping[str, float]

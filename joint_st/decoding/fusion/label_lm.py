@@ -40,3 +40,7 @@ class LabelLM(NamedTuple):
     def finish(self, states, weight, bonus, unknown_penalty):
         """Return how much the end changes the score of each prefix, float32 [W]."""
         return weight * self.ngram.step(states, self.ngram.end)[0]
+
+    def pending(self, states, weight, bonus, unknown_penalty):
+        """Return what the labels of each prefix have yet to add, float32 [W]: nothing, since each counts at once."""
+        return jnp.zeros(states.shape)

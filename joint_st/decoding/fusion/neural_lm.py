@@ -49,6 +49,10 @@ class NeuralLM:
         """Return how much the end changes the score of each prefix, float32 [W]."""
         return weight * self._read(states)[0][:, EDGE]
 
+    def pending(self, states, weight, bonus, unknown_penalty):
+        """Return what the labels of each prefix have yet to add, float32 [W]: nothing, since each counts at once."""
+        return jnp.zeros(states[1].shape)
+
     def _read(self, states):
         """Return log probabilities [W, V] of what follows the last labels, and the model's states [W, layers, D] after
         them."""

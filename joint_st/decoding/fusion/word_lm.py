@@ -7,6 +7,7 @@ immediately.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
@@ -17,6 +18,9 @@ import numpy as np
 from joint_st.decoding.fusion.ngram import Arcs, NGram
 from joint_st.errors import UserError
 from joint_st.lm.arpa import Arpa
+
+NOTHING = -1e30
+"""Log probability of what does not exist; finite, so that a weight of 0 makes it 0."""
 
 _ROOT, _UNKNOWN = 0, 1
 """Special nodes of the trie: between words, and within a word that the model does not know."""
@@ -31,6 +35,9 @@ class WordLM(NamedTuple):
     """Arcs of the trie by node and label."""
     words: jax.Array
     """The token of the word that ends at each node, int32 [N]; `<unk>` where none does."""
+    ahead: jax.Array
+    """Highest log probability, without context, of the words that go on from each node, float32 [N]; `NOTHING` where none
+    does."""
     begins: jax.Array
     """Whether each label ends a word and begins the next, bool [V]."""
 
@@ -59,8 +66,14 @@ class WordLM(NamedTuple):
         arcs = {(node, label): target for node, labels in starts for label, target in _along(children, node, labels)}
         tokens = np.full(len(children), ngram.unknown, np.int32)
         tokens[list(ends)] = [ids[word] for word in ends.values()]
+        ahead = np.full(len(children), NOTHING, np.float32)
+        # A node is made before those below it.
+        for node in reversed(range(len(children))):
+            for child in children[node].values():
+                own = math.log(10) * model.ngrams[0][ends[child],].log10_prob if child in ends else NOTHING
+                ahead[node] = max(ahead[node], ahead[child], own)
         begins = np.array([spelling.startswith(" ") for spelling in spellings])
-        return cls(ngram, Arcs.of(arcs, len(children))[0], tokens, begins)
+        return cls(ngram, Arcs.of(arcs, len(children))[0], tokens, ahead, begins)
 
     def start(self) -> tuple[jax.Array, jax.Array]:
         """Return the state [], [] of the empty prefix."""
@@ -82,6 +95,16 @@ class WordLM(NamedTuple):
         """Return scores of the end of the text, as `LabelLM.finish` does."""
         of_word, after_word = self._end_word(states, weight, bonus, unknown_penalty)
         return of_word + weight * self.ngram.step(after_word, self.ngram.end)[0]
+
+    def pending(self, states, weight, bonus, unknown_penalty):
+        """Return what the last word of each prefix has yet to add, float32 [W]: if it ends here, or as the likeliest
+        word, without context, that goes on."""
+        contexts, nodes = states
+        word = self.words[nodes]
+        ends = (word != self.ngram.unknown) | (nodes == _UNKNOWN)
+        log_prob = jnp.where(ends, self.ngram.step(contexts, word)[0], NOTHING)
+        score = weight * jnp.maximum(log_prob, self.ahead[nodes]) + bonus
+        return jnp.where(nodes != _ROOT, score, 0.0)
 
     def _end_word(self, states, weight, bonus, unknown_penalty):
         """Return what the end of each prefix's last word adds to its score [W], and the n-gram model's state after it

@@ -115,8 +115,9 @@ def file_of(sweep: Sweep, job: Job) -> Path:
     return KEPT / sweep.file.stem / f"{job.run.arm}.seed_{job.run.seed}.json"
 
 
-def keep(sweep: Sweep, device: str) -> Iterator[Path]:
-    """Keep the finished runs of a sweep that lie on this machine, and yield the files that are written.
+def keep(sweep: Sweep, device: str, commit: str | None = None) -> Iterator[Path]:
+    """Keep the finished runs of a sweep that lie on this machine, and yield the files that are written. commit: what
+    trained them; None for what is checked out.
 
     A file in which only `commit` and `device` would change is left as it is.
     """
@@ -127,7 +128,7 @@ def keep(sweep: Sweep, device: str) -> Iterator[Path]:
         found = {
             "name": job.run.arm,
             "seed": job.run.seed,
-            "commit": machine.commit(),
+            "commit": commit or machine.commit(),
             "device": device,
             "dev": list(dev_rates(job)),
             **read_out(job),
@@ -185,6 +186,7 @@ def options_of(about: str | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("sweep", type=Path, help="file of the sweep")
     parser.add_argument("--workdir", type=Path, help="directory of its runs, if not runs/sweeps/NAME")
+    parser.add_argument("--commit", help="commit that trained them, if another than is checked out here")
     return parser.parse_args()
 
 
@@ -193,7 +195,7 @@ def keep_and_collect(options: argparse.Namespace) -> tuple[list[dict], str, Path
     results, and the sweep. Ends with one line where there is none, or where they cannot be compared."""
     try:
         sweep = load_sweep(options.sweep, options.workdir)
-        for file in keep(sweep, machine.device()):
+        for file in keep(sweep, machine.device(), options.commit):
             print(f"kept {file}")
         found = list(kept(sweep))
         if not found:

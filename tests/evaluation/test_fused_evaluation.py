@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from types import SimpleNamespace
 
 import numpy as np
@@ -14,17 +13,6 @@ from joint_st.config import EvaluationConfig, load, save
 from joint_st.data.normalizers import normalizer
 from joint_st.evaluation import tuning
 from joint_st.lm.arpa import read_arpa
-
-
-@pytest.fixture(scope="module")
-def run(trained, tmp_path_factory):
-    """A run of the test's own, with language models over words and letters and a file of hot words in its folder."""
-    folder = shutil.copytree(trained, tmp_path_factory.mktemp("fused") / "run")
-    for level in ("word", "label"):
-        arguments = ["data", "ngram", str(folder), "--order", "2", "--level", level]
-        assert main([*arguments, "--out", str(folder / f"{level}.arpa")]) == 0
-    (folder / "hot.txt").write_text("March\n\nanna lee\n")
-    return folder
 
 
 def evaluate(run, tmp_path, *arguments) -> tuple[set[str], dict]:
@@ -79,17 +67,6 @@ def test_transcribe_says_the_same(run, spoken, tmp_path, capsys):
         name = file.split("/")[-1].removesuffix(".wav")
         (expected,) = (heard for key, heard in said.items() if key[1:] == ("full_context", name))
         assert normalizer("english")(text) == expected
-
-
-@pytest.fixture
-def splits(spoken, tmp_path) -> dict[str, str]:
-    """The split in two parts, as NAME=SOURCE: some utterances to tune on, the others to report."""
-    lines = (spoken / "test.jsonl").read_text().splitlines()
-    for name, rows in {"dev": lines[:4], "test": lines[4:]}.items():
-        entries = [json.loads(row) for row in rows]
-        entries = [{**entry, "audio_filepath": str(spoken / entry["audio_filepath"])} for entry in entries]
-        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(entry) + "\n" for entry in entries))
-    return {name: f"{tmp_path}/{name}.jsonl" for name in ("dev", "test")}
 
 
 def tried(said: str) -> dict[str, float]:

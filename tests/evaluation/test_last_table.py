@@ -7,7 +7,6 @@ import shutil
 
 import pytest
 
-from joint_st.cli import main
 from joint_st.config import ManifestSource, load, override, save
 from joint_st.distributed.peers import Peers
 from joint_st.errors import UserError
@@ -17,27 +16,6 @@ from joint_st.lm import estimate
 from joint_st.runs.directory import RunDirectory
 from joint_st.training import asr
 from joint_st.training.asr import print_last_table
-
-
-@pytest.fixture(scope="module")
-def run(trained, tmp_path_factory):
-    """A run of the test's own, with language models over words and over letters."""
-    folder = shutil.copytree(trained, tmp_path_factory.mktemp("fused") / "run")
-    for level in ("word", "label"):
-        arguments = ["data", "ngram", str(folder), "--order", "2", "--level", level]
-        assert main([*arguments, "--out", str(folder / f"{level}.arpa")]) == 0
-    return folder
-
-
-@pytest.fixture
-def splits(spoken, tmp_path) -> dict[str, str]:
-    """The split in two parts, as NAME=SOURCE: some utterances to tune on, the others to report."""
-    lines = (spoken / "test.jsonl").read_text().splitlines()
-    for name, rows in {"dev": lines[:4], "test": lines[4:]}.items():
-        entries = [json.loads(row) for row in rows]
-        entries = [{**entry, "audio_filepath": str(spoken / entry["audio_filepath"])} for entry in entries]
-        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(entry) + "\n" for entry in entries))
-    return {name: f"{tmp_path}/{name}.jsonl" for name in ("dev", "test")}
 
 
 @pytest.mark.parametrize("level", ["word", "label"])

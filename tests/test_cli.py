@@ -205,6 +205,7 @@ def test_evaluate_passes_sources_and_files_on(stand_in, run):
         "passes": ("streaming", "full_context"),
         "decoders": [Greedy()],
         "by": [],
+        "draw": "utterances",
         "errors": False,
         "nbest": 0,
         **dict.fromkeys(("fusion", "tune", "calibrate", "window_seconds", "json_file", "jsonl_file", "look_ahead_ms")),

@@ -62,7 +62,7 @@ def sweep(rows: list[dict]) -> dict[str, Any]:
         arm: dict[str, Any] = {f"{head}wer{end}": rate(row, f"{head}wer{end}") for head in HEADS for end in subsets}
         for reference, changes in row["relative_to"].items():
             arm[f"versus_{reference}"] = {key: removed(one) for key, one in changes.items() if one}
-        found[row["name"]] = arm
+        found[row["name"].replace(".", "_")] = arm  # a dot would begin another name
     first = rows[0]
     found |= {name: str(first[name]) for name in ("split", "decoder", "normalizer", "utterances", "words")}
     return found | {"seeds": str(len(first["seeds"]))}

@@ -170,7 +170,7 @@ def change_kenlm(chance: Random, seed: Seed) -> bytes:
 def transcript_seeds(folder: Path) -> list[Seed]:
     """Transcripts of a few utterances in each format, two of which have to be told by their content."""
     rows = [
-        {"id": "a", "text": "one two"},
+        {"id": "a", "pred_text": "one two"},
         {"audio_filepath": "b.wav", "offset": 1.5, "pred_text": "x", "text": "three"},
     ]
     json_lines = "".join(json.dumps(row) + "\n" for row in rows).encode()

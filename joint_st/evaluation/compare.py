@@ -83,11 +83,13 @@ class Side:
         for split, source in sources.items() if not why else ():
             # Each head and decoder may have been stored by an evaluation of its own.
             stored = [contents(found[key]) for key in keys if key[0] == split]
-            if data and (now := self._contents_of(source)) and any(one != now for one in stored):
-                why = f"what is stored was made with other utterances, texts or audio than --data {split}=... has now"
-                break
-            if not data and self._has_changed(source, stored):
-                why = f"what is stored was made with other utterances or texts than {split} has now"
+            if data:
+                now = self._contents_of(source)
+                changed, has = any(one != now for one in stored), f", texts or audio than --data {split}=..."
+            else:
+                changed, has = self._has_changed(source, stored), f" or texts than {split}"
+            if changed:
+                why = f"what is stored was made with other utterances{has} has now"
                 break
         if why:
             self.evaluate(sources, decoders, why)

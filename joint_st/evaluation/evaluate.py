@@ -215,8 +215,8 @@ def evaluate_runs(
     """Evaluate runs on named sources, each on its own test splits by default; print one table and return its rows.
 
     The rows of several runs begin with `run`, their directory. by: names in `joint_st.evaluation.breakdown.BY`, for
-    further tables to print. draw: what resamples for the intervals of the printed table and of `json_file` draw,
-    `utterances` or all utterances of each of the `speakers`. errors: whether to print confusions and the most-missed words. The table, each utterance's
+    further tables to print. draw: what is resampled for the first table printed and for `json_file`, `utterances` or all of
+    each of the `speakers`. errors: whether to print confusions and the most-missed words. The table, each utterance's
     hypotheses, the word errors and the breakdowns are also written into each run's `evaluations`, the first two also
     where asked. Everything but the audio comes from the runs' directories. Where there are several processes, all
     compute, and process 0 writes and prints.
@@ -245,7 +245,8 @@ def evaluate_runs(
     def named(evaluation: Evaluation, rows: Iterable[dict]) -> list[dict]:
         return [({"run": str(evaluation.run.root)} if len(workdirs) > 1 else {}) | row for row in rows]
 
-    rows = [row for evaluation in found for row in named(evaluation, evaluation.rows_of(draw))]
+    drawn = [one.rows if draw == UTTERANCES else one.rows_of(draw) for one in found]
+    rows = [row for evaluation, own in zip(found, drawn) for row in named(evaluation, own)]
     unread = list(dict.fromkeys(line for evaluation in found for line in evaluation.unread))
     if not rows:
         raise UserError("; ".join(unread))

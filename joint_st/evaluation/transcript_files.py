@@ -15,6 +15,7 @@ is unambiguous; a CTM, an STM and Kaldi's text look alike, so that their format 
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping
@@ -216,11 +217,17 @@ def _audio(value: str, fields: dict, folder: Path | None) -> tuple[str, str]:
     channels = fields.get("channel", fields.get("channel_selector"))
     if channels is not None:
         channels = [] if channels == "average" else channels if isinstance(channels, list) else [channels]
-    offset, duration = (
-        one if isinstance(one := fields.get(name), (int, float)) else None for name in ("offset", "duration")
-    )
-    found = ids_of_audio(str(audio), offset, duration, channels)
+    found = ids_of_audio(str(audio), _number(fields.get("offset")), _number(fields.get("duration")), channels)
     return storage.printable_text(found[0]), storage.printable_text(found[1])
+
+
+def _number(value: object) -> float | None:
+    """Return a number that a line has as a number or as text; None where it is none."""
+    try:
+        found = float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError, OverflowError):
+        return None
+    return found if math.isfinite(found) else None
 
 
 def _read_trn(path: Path, number: int, line: str) -> Iterator[Said]:

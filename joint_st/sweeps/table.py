@@ -63,7 +63,8 @@ def title_of(rows: Sequence[dict]) -> str:
     row = rows[0]
     counts = sorted({len(row["seeds"]) for row in rows})
     seeds = f"{counts[0]} seed{'s' * (counts[0] > 1)}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]} seeds"
-    what = f"{row['split']}, {row['utterances']} utterances, {seeds}, 95 % over {'seeds and speakers' if SPEAKERS in row else 'both'}"
+    over = "seeds and speakers" if SPEAKERS in row else "both"
+    what = f"{row['split']}, {row['utterances']} utterances, {seeds}, 95 % over {over}"
     return f"{what}; decoder {row['decoder']}, normalizer {row['normalizer']}"
 
 

@@ -211,6 +211,8 @@ def test_channels_and_parts_of_one_file_are_told_apart(tmp_path):
     assert [one.full_id if name.startswith("a.wav") else one.id for one, name in zip(taken, names)] == names
     hyp.write_text("".join(json.dumps({"id": id, "text": line["text"]}) + "\n" for id, line in zip(names, lines)))
     as_floats = [line | {"pred_text": line["text"]} | {"offset": float(line.get("offset", 0))} for line in lines]
+    as_floats[-1]["offset"] = "10.0"
+    as_floats[0]["duration"] = 10**400  # in no id here, and no number of seconds
     theirs.write_text("".join(json.dumps(line) + "\n" for line in as_floats))
     found = score_files(ref, [hyp, theirs])
     assert [(row["wer"], row["utterances"]) for row in found["systems"]] == [(0, 5), (0, 5)]

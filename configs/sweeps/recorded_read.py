@@ -22,7 +22,8 @@ The arms are those of `configs/sweeps/recorded.py`, and these:
 - Letters fill two thirds of this reader's frames, which leaves CTC little to choose from (`joint-st data inspect`). In
   `deep_pieces_units`, labels are 256 wordpieces. In the arms with `fine` in their names, a frame lasts 20 ms in place of 40,
   and with text each phoneme takes twice as many. `deep_fine_text_first` has the text of `long_text_first` next to fifteen epochs,
-  after 2,000 steps on it alone.
+  after 2,000 steps on it alone, and `deep_fine_text_first_layer_0` has consistency too, where speech and text enter the shared
+  layers, which helps most on synthesised speech (`configs/sweeps/consistency.py`).
 - `masked_units` is `long_units` with masks as wide as those of CR-CTC's authors. The `longer` arms have these too, and
   twice as many steps.
 """
@@ -43,6 +44,7 @@ REFERENCES += (
     "longer_audio_only",
     "longer_units",
     "deep_fine_units",
+    "deep_fine_text_first",
     "fine_audio_only",
     "fine_units",
 )
@@ -59,6 +61,7 @@ LONG = DEEP | {
 }
 # Recipes of an hour of speech are masked less; CR-CTC (arXiv 2410.05101) masks up to 37.5 % of the time.
 MASKED = LONG | {"spec_augment.time_share": 0.08, "spec_augment.frequency_width": 27}
+LAYER_0 = {"losses.consistency.weight": 0.01, "losses.consistency.layers": [0]}
 LONGER = MASKED | {"training.steps": 15_000, "training.evaluate_every": 2_500}
 # The base takes sentences of up to 64 phonemes, and so leaves out more than half of the text.
 CONFUSIONS = ENGLISH["ARMS"]["reconstruction"] | {
@@ -70,6 +73,7 @@ TEXT_FIRST = LONG | CONFUSIONS | {"training.text_first_steps": 6_000, "training.
 PIECES = {"data.tokenizer.kind": "sentencepiece", "data.tokenizer.vocabulary_size": 256}
 FINE = {"model.features.hop_ms": 5.0}
 FINE_TEXT = {"text.repeat_least": 2, "text.repeat_most": 6}
+FINE_TEXT_FIRST = DEEP | CONFUSIONS | FINE | FINE_TEXT | {"training.text_first_steps": 2_000, "training.steps": 4_500}
 ARMS = ENGLISH["ARMS"] | {
     "synthetic": WITHOUT_TEXT | SYNTHETIC,
     "deep_units": WITHOUT_TEXT | DEEP,
@@ -85,11 +89,8 @@ ARMS = ENGLISH["ARMS"] | {
     "long_text_first_dtw": TEXT_FIRST | {"losses.consistency.weight": 0.01},
     "deep_pieces_units": WITHOUT_TEXT | DEEP | PIECES,
     "deep_fine_units": WITHOUT_TEXT | DEEP | FINE,
-    "deep_fine_text_first": DEEP
-    | CONFUSIONS
-    | FINE
-    | FINE_TEXT
-    | {"training.text_first_steps": 2_000, "training.steps": 4_500},
+    "deep_fine_text_first": FINE_TEXT_FIRST,
+    "deep_fine_text_first_layer_0": FINE_TEXT_FIRST | LAYER_0,
     "fine_audio_only": LONG | FINE | ENGLISH["ARMS"]["audio_only"],
     "fine_units": WITHOUT_TEXT | LONG | FINE,
     "fine_text_first": TEXT_FIRST | FINE | FINE_TEXT,

@@ -5,8 +5,8 @@
 
 Some sweeps take longer than a machine is lent. So what the rows need of each finished run is kept in
 `benchmarks/results/runs/SWEEP/`, and is small: the errors of every utterance, without its words, the dev set's error
-rates in training, and what `joint-st confusions` has counted. `commit` there is that of the checkout which kept the
-run. The second command keeps what is new, and writes `benchmarks/results/SWEEP.json` again from all that is kept, with
+rates in training, and what `joint-st confusions` has counted. `commit` and `device` are those that the run has
+recorded; of a run of an earlier version, those of the checkout which kept it, unless `--commit` names another. The second command keeps what is new, and writes `benchmarks/results/SWEEP.json` again from all that is kept, with
 the rows of `joint-st sweep --collect --json`; where there is nothing new it does the same.
 """
 
@@ -29,6 +29,7 @@ from joint_st.config import Config
 from joint_st.data.confusions import read_confusions, units_in
 from joint_st.errors import UserError
 from joint_st.evaluation.report import write_rows
+from joint_st.runs.starts import read_starts
 from joint_st.sweeps import load_sweep
 from joint_st.sweeps.collect import Counts, RunEvaluation, read_evaluation, rows_of
 from joint_st.sweeps.status import look
@@ -110,14 +111,24 @@ def read_out(job: Job) -> dict[str, Any]:
     return {"read": counted["wer"], "unit_errors": units, "read_on": counted["made_by"]["split"]}
 
 
+def trained_by(job: Job, device: str, commit: str | None) -> dict[str, str]:
+    """Return the commit and the device that trained a run, several with commas between; `device`, and `commit` or what is
+    checked out, where the run does not say."""
+    starts = read_starts(job.directory)
+    if not starts:
+        return {"commit": commit or machine.commit(), "device": device}
+    named = {"commit": [one.commit.removeprefix("commit ") for one in starts], "device": [one.device for one in starts]}
+    return {name: ", ".join(dict.fromkeys(found)) for name, found in named.items()}
+
+
 def file_of(sweep: Sweep, job: Job) -> Path:
     """Return the file in which a run is kept."""
     return KEPT / sweep.file.stem / f"{job.run.arm}.seed_{job.run.seed}.json"
 
 
 def keep(sweep: Sweep, device: str, commit: str | None = None) -> Iterator[Path]:
-    """Keep the finished runs of a sweep that lie on this machine, and yield the files that are written. commit: what
-    trained them; None for what is checked out.
+    """Keep the finished runs of a sweep that lie on this machine, and yield the files that are written. device, commit:
+    what trained those that do not say it; None for what is checked out.
 
     A file in which only `commit` and `device` would change is left as it is.
     """
@@ -128,8 +139,7 @@ def keep(sweep: Sweep, device: str, commit: str | None = None) -> Iterator[Path]
         found = {
             "name": job.run.arm,
             "seed": job.run.seed,
-            "commit": commit or machine.commit(),
-            "device": device,
+            **trained_by(job, device, commit),
             "dev": list(dev_rates(job)),
             **read_out(job),
             "config": fields(job),
@@ -186,7 +196,7 @@ def options_of(about: str | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("sweep", type=Path, help="file of the sweep")
     parser.add_argument("--workdir", type=Path, help="directory of its runs, if not runs/sweeps/NAME")
-    parser.add_argument("--commit", help="commit that trained them, if another than is checked out here")
+    parser.add_argument("--commit", help="commit that trained those that do not say it, if another than here")
     return parser.parse_args()
 
 

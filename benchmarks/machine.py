@@ -46,12 +46,6 @@ def threads() -> int:
 
 def device() -> str:
     """Return what JAX computes on: the model of the CPU and the threads, or the kind of the accelerator."""
-    import jax
+    from joint_st.distributed.mesh import device_name
 
-    first = jax.devices()[0]
-    if first.platform != "cpu":
-        return first.device_kind
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text(encoding="utf-8").splitlines() if info.exists() else []
-    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return f"{models[0] if models else platform.machine()}, {threads()} threads"
+    return device_name()

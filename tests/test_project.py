@@ -21,7 +21,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 import joint_st
-from joint_st.cli import version
+from joint_st import versions
 
 ROOT = Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -129,16 +129,16 @@ def test_commit_of_a_checkout_and_of_a_wheel(tmp_path):
     package.mkdir()
     source = package / "__init__.py"
     source.write_text("")
-    assert version.commit(package) == "commit unknown (no git checkout)"
+    assert versions.commit(package) == "commit unknown (no git checkout)"
     git = ["git", "-C", str(tmp_path), "-c", "user.name=a", "-c", "user.email=a@example.org"]
     for arguments in (["init", "-q"], ["add", "."], ["commit", "-q", "-m", "one"]):
         subprocess.run([*git, *arguments], check=True)
     head = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout
-    assert version.commit(package) == f"commit {head[:12]}"
+    assert versions.commit(package) == f"commit {head[:12]}"
     source.write_text("x = 1\n")
-    assert version.commit(package) == f"commit {head[:12]} and changes that are not committed"
-    (package / version.COMMIT_FILE).write_text("0123456789ab\n")
-    assert version.commit(package) == "commit 0123456789ab"
+    assert versions.commit(package) == f"commit {head[:12]} and changes that are not committed"
+    (package / versions.COMMIT_FILE).write_text("0123456789ab\n")
+    assert versions.commit(package) == "commit 0123456789ab"
 
 
 def test_no_module_is_long():

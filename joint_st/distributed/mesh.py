@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import platform
 from collections import Counter
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -104,6 +106,18 @@ def describe(mesh: jax.sharding.Mesh) -> str:
     devices = mesh.devices.flatten()
     sizes = ", ".join(f"{axis} {size}" for axis, size in mesh.shape.items() if size > 1)
     return f"{len(devices)} × {devices[0].device_kind}" + (f": {sizes}" if sizes else "")
+
+
+def device_name() -> str:
+    """Return the kind of a device of this process; of a CPU its model, and how many threads can run."""
+    first = jax.devices()[0]
+    if first.platform != "cpu":
+        return first.device_kind
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text(encoding="utf-8", errors="replace").splitlines() if info.exists() else []
+    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return f"{models[0] if models else platform.machine()}, {threads} threads"
 
 
 def batch_devices(mesh: jax.sharding.Mesh) -> int:

@@ -103,6 +103,11 @@ class RunDirectory:
         return self.root / "metrics.csv"
 
     @property
+    def starts(self) -> Path:
+        """File with a line for each time that training began or went on: when, and by which code on what devices."""
+        return self.root / "starts.jsonl"
+
+    @property
     def profile(self) -> Path:
         """Folder of traces of the profiler, as TensorBoard and xprof read it."""
         return self.root / "profile"
@@ -195,7 +200,7 @@ class RunDirectory:
         for folder in (self.tokenizer, self.units):
             storage.remove_folder(folder)
         inventories = (self.vocabulary, self.languages, self.root / checksums.FILE)
-        derived = (self.text_confusions, self.ngram, self.without_ngram, self.calibration, self.metrics)
+        derived = (self.text_confusions, self.ngram, self.without_ngram, self.calibration, self.metrics, self.starts)
         for path in (*inventories, *derived):
             path.unlink(missing_ok=True)
 

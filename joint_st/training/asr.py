@@ -43,6 +43,7 @@ from joint_st.training.loop import (
     obey_late_signal,
     open_session,
     open_training,
+    record_training_start,
     run_steps,
 )
 from joint_st.training.metrics import Window
@@ -133,6 +134,7 @@ def train_asr(config: Config, workdir: Path, profile: range | None = None) -> No
         state, start = begun.state, int(begun.state.step)
         check_same_data(session, start, data.fingerprint, data.fingerprint_by_field, data.texts_by_field)
         print_summary(config, run, data, begun, mesh)
+        record_training_start(session, start)
         traced = traced_steps(profile, start, last, data.text_first)
         if start < last:
             before = [subprocess.wait] if subprocess else []

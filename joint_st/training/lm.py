@@ -47,6 +47,7 @@ from joint_st.training.loop import (
     obey_late_signal,
     open_session,
     open_training,
+    record_training_start,
     run_steps,
 )
 from joint_st.training.metrics import Window
@@ -124,6 +125,7 @@ def train_lm(config: LmConfig, workdir: Path, profile: range | None = None) -> N
         state, start = begun.state, int(begun.state.step)
         check_same_data(session, start, data.fingerprint, {"data.train": data.fingerprint}, data.texts_by_field)
         print_lm_summary(config, run, data, begun, mesh)
+        record_training_start(session, start)
         traced = traced_steps(profile, start, config.training.steps)
         if start < config.training.steps:
             step = make_lm_step(config, data.tokenizer.size, mesh)

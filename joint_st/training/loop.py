@@ -20,7 +20,15 @@ from joint_st import storage
 from joint_st.config import Config, LmConfig
 from joint_st.data.batch import Batch
 from joint_st.data.normalizers import Normalizer, normalizer
-from joint_st.distributed.mesh import available_devices, fetch, keep_compiled, make_mesh, put_batch
+from joint_st.distributed.mesh import (
+    available_devices,
+    describe,
+    device_name,
+    fetch,
+    keep_compiled,
+    make_mesh,
+    put_batch,
+)
 from joint_st.distributed.peers import current
 from joint_st.distributed.preflight import check_config, check_data, check_directory
 from joint_st.errors import UserError
@@ -28,6 +36,7 @@ from joint_st.losses.base import Column
 from joint_st.runs.checkpoints import Checkpoints
 from joint_st.runs.directory import RunDirectory, fixed_fields, open_run
 from joint_st.runs.lock import check_held
+from joint_st.runs.starts import record_start
 from joint_st.training.compilation import Programs
 from joint_st.training.interruption import EXIT_STATUS, Interruption
 from joint_st.training.loggers import open_loggers
@@ -118,6 +127,12 @@ def check_same_data(
             f"{session.run.root} was trained with, so it cannot go on as it would have; "
             "restore the data, or name another --workdir"
         )
+
+
+def record_training_start(session: Session, step: int) -> None:
+    """Write into the run which code goes on from `step`, and on what devices, unless no step is left."""
+    if step < session.config.training.steps and current().is_first:
+        record_start(session.run, step, describe(session.mesh), device_name(), current().count)
 
 
 class DevResult(NamedTuple):

@@ -9,7 +9,9 @@ from types import SimpleNamespace
 import pytest
 
 from benchmarks import kept_runs
+from joint_st import versions
 from joint_st.errors import UserError
+from joint_st.runs.starts import record_start
 from joint_st.sweeps import load_sweep
 from joint_st.sweeps.collect import rows_of
 
@@ -55,6 +57,18 @@ def test_runs_that_were_kept_give_the_rows_that_they_gave(swept, rows, monkeypat
     assert list(kept_runs.keep(swept, "another")) == files[:1]
     assert json.loads(files[0].read_text())["device"] == "another"
     files[0].write_text(before)
+
+    # What a run has recorded of its starts is kept in place of what the caller says.
+    directory = swept.jobs[0].directory
+    for device in ("a CPU", "a TPU", "a TPU"):
+        record_start(directory, 0, "1 × cpu", device, 1)
+    by_versions = versions.own_commit().removeprefix("commit ")
+    assert kept_runs.trained_by(swept.jobs[0], "another", "a commit") == {
+        "commit": by_versions,
+        "device": "a CPU, a TPU",
+    }
+    assert kept_runs.trained_by(swept.jobs[1], "another", "a commit") == {"commit": "a commit", "device": "another"}
+    directory.starts.unlink()
 
     # The runs themselves are gone; one more sweep of the same file finds what is kept.
     again = load_sweep(swept.file, tmp_path / "lost")

@@ -113,7 +113,6 @@ def test_a_run_in_one_go(trained):
 
 
 @pytest.mark.slow
-@pytest.mark.slow
 def test_killed_while_it_saves_and_at_any_moment(trained, tmp_path):
     run, chance, left = tmp_path / "run", random.Random(time.time_ns()), 0
     for at_least in (0, 8):

@@ -1,0 +1,60 @@
+"""What trained a run: a line for each time that its training began or went on, so that a result can be traced to its code."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import platform
+from typing import NamedTuple
+
+import joint_st
+from joint_st import storage
+from joint_st.json_files import NOT_JSON
+from joint_st.runs.directory import RunDirectory
+from joint_st.versions import own_commit, packages
+
+
+class TrainingStart(NamedTuple):
+    """One time that training began or went on."""
+
+    at: str
+    """Date and time in UTC, ISO 8601."""
+    step: int
+    """Steps that were done before."""
+    joint_st: str
+    """Version of this package."""
+    commit: str
+    """The commit of this package, in words: see `versions.commit`."""
+    python: str
+    """Version of Python."""
+    packages: dict[str, str]
+    """Versions of the packages that results depend on."""
+    devices: str
+    """Number and kind of the devices, and the axes of the mesh."""
+    device: str
+    """The kind of a device; of a CPU its model, and how many threads can run."""
+    processes: int
+    """Number of processes."""
+
+
+def record_start(run: RunDirectory, step: int, devices: str, device: str, processes: int) -> None:
+    """Add a line to `run.starts`; with several processes, only the first may call it."""
+    now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    versions = joint_st.__version__, own_commit(), platform.python_version(), packages()
+    start = TrainingStart(now, step, *versions, devices, device, processes)
+    before = run.starts.read_text(encoding="utf-8", errors="replace") if run.starts.is_file() else ""
+    storage.write_whole(run.starts, before + json.dumps(start._asdict()) + "\n")
+
+
+def read_starts(run: RunDirectory) -> list[TrainingStart]:
+    """Return the lines of `run.starts`, the earliest first: none where an earlier version trained the run. Lines that are
+    damaged, or another version wrote with other fields, are left out."""
+    if not run.starts.is_file():
+        return []
+    found = []
+    for line in run.starts.read_text(encoding="utf-8", errors="replace").splitlines():
+        try:
+            found.append(TrainingStart(**json.loads(line)))
+        except (*NOT_JSON, TypeError):
+            continue
+    return found

@@ -130,10 +130,11 @@ class Side:
 
     def _has_changed(self, source: Source, stored: Sequence[Counter]) -> bool:
         """Return whether a source has other utterances or texts than the stored `contents`; False where it does not exist
-        any more, as where a run was moved. What is not stored is decoded, and may be unreadable."""
+        any more, as where a run was moved, which is said. What is not stored is decoded, and may be unreadable."""
         try:
             dataset = self._open(source)
-        except UserError:
+        except UserError as error:
+            print(f"{self.name}: what is stored is used, and not compared with its data: {error}", file=sys.stderr)
             return False
         now = {(dataset.id(n), dataset.text(n)): n for n in range(len(dataset))}
         for one in stored:

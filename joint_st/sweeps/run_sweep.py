@@ -47,7 +47,8 @@ def run_sweep(
     dry_run, status, collect_only: instead list the runs, show how far they are, or print the table only. resubmit,
     command: passed to `run_jobs`. draw: see `rows_of`.
     """
-    if (dry_run or status) and any((json_file, markdown_file, csv_file, plot_file)):
+    tables = json_file, markdown_file, csv_file, plot_file
+    if (dry_run or status) and (any(tables) or draw != UTTERANCES):
         option = "--dry-run" if dry_run else "--status"
         raise UserError(f"{option}: prints a list and makes no table; write one by --collect")
     found = load_sweep(file, workdir)

@@ -146,7 +146,9 @@ def test_speakers_that_are_not_stated_cannot_be_drawn(runs, capsys):
     for run, said in zip(runs, (good, bad)):
         write(run, references, said, speakers=["anna"] * 58 + [""] * 2)
     assert main(["compare", *map(str, runs), *STEP, "--draw", "speakers"]) == 2
-    (line,) = capsys.readouterr().err.splitlines()
+    *told, line = capsys.readouterr().err.splitlines()
+    gone = "step 24: what is stored is used, and not compared with its data: moved/test.jsonl: "
+    assert [said.startswith(f"{run}, {gone}") for run, said in zip(runs, told, strict=True)] == [True, True]
     assert "test: no speakers to draw: its source does not state that of 2 of 60 utterances" in line
 
 

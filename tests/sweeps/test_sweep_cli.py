@@ -45,6 +45,7 @@ def test_dry_run_lists_runs_with_their_state_and_overrides(tmp_path, capsys):
         ("{file} --only plain/seed_2", "plain/seed_2: neither an arm nor a run of {file}; did you mean plain/seed_3?"),
         ("{file} --workers 0", "argument --workers: '0' is not a whole number from 1 to 1,000,000,000"),
         ("{file} --status --csv t.csv", "--status: prints a list and makes no table; write one by --collect"),
+        ("{file} --dry-run --draw speakers", "--dry-run: prints a list and makes no table; write one by --collect"),
         ("{file} --workdir=", "argument --workdir: '' is empty; name a folder"),
         ("{file} --dry-run --collect", "argument --collect: not allowed with argument --dry-run"),
         ("{file} --collect --workdir {folder}/out", "{folder}/out: no run of {file} is finished"),

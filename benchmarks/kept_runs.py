@@ -38,6 +38,8 @@ from joint_st.sweeps.sweep import Job, Sweep
 KEPT = machine.RESULTS / "runs"
 DEV = ("step", "dev_full_context_wer", "dev_streaming_wer")
 """Columns of a run's `metrics.csv` that are kept where the dev set was evaluated."""
+MONITORS = ("consistency", "random_distance", "audio_norm", "text_norm")
+"""Columns of `metrics.csv` of which the last values are kept: what the consistency of the embeddings came to."""
 
 
 def to_json(evaluation: RunEvaluation) -> dict[str, Any]:
@@ -100,6 +102,16 @@ def dev_rates(job: Job) -> Iterator[list[float]]:
                     yield [float(row[name]) for name in DEV]
 
 
+def monitors(job: Job) -> dict[str, dict[str, float]]:
+    """Return the last values of `MONITORS` in a run's `metrics.csv`, under one key; nothing where it has none."""
+    found: dict[str, float] = {}
+    if job.directory.metrics.is_file():
+        with job.directory.metrics.open(encoding="utf-8") as lines:
+            for row in csv.DictReader(lines):
+                found |= {name: round(float(row[name]), 4) for name in MONITORS if row.get(name)}
+    return {"monitors": found} if found else {}
+
+
 def read_out(job: Job) -> dict[str, Any]:
     """Return the word error rates of what the run's shared layers read, where `joint-st confusions` has counted them,
     and the share of text units that it counted as wrong."""
@@ -142,6 +154,7 @@ def keep(sweep: Sweep, device: str, commit: str | None = None) -> Iterator[Path]
             **trained_by(job, device, commit),
             "dev": list(dev_rates(job)),
             **read_out(job),
+            **monitors(job),
             "config": fields(job),
             **to_json(read_evaluation(job, table)),
         }
@@ -191,6 +204,21 @@ def readings(sweep: Sweep) -> Iterator[dict[str, Any]]:
             yield names | {"unit_errors": found["unit_errors"], "wer": found["read"]}
 
 
+def add_monitors(rows: list[dict], sweep: Sweep) -> None:
+    """Add to the row of each arm the means over its kept seeds of the last `MONITORS`, as `monitors`, with `relative_distance`,
+    the distance of matched embeddings as a share of that under a random alignment, which no scale changes."""
+    by_arm: dict[str, list[dict[str, float]]] = {}
+    for job in sweep.jobs:
+        file = file_of(sweep, job)
+        found = json.loads(file.read_text(encoding="utf-8")).get("monitors") if file.exists() else None
+        if found:
+            shares = {"relative_distance": found["consistency"] / found["random_distance"]}
+            by_arm.setdefault(job.run.arm, []).append(found | shares)
+    for row in rows:
+        if found := by_arm.get(row["name"]):
+            row["monitors"] = {name: float(np.mean([one[name] for one in found])) for name in found[0]}
+
+
 def options_of(about: str | None) -> argparse.Namespace:
     """Return the command line's sweep file and `--workdir`."""
     parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -219,7 +247,8 @@ def keep_and_collect(options: argparse.Namespace) -> tuple[list[dict], str, Path
 
 
 def main() -> None:
-    rows, _, out, _ = keep_and_collect(options_of(__doc__))
+    rows, _, out, sweep = keep_and_collect(options_of(__doc__))
+    add_monitors(rows, sweep)
     write_rows(rows, out)
     print(f"{out}: {len(rows)} rows")
 

@@ -62,6 +62,9 @@ def sweep(rows: list[dict]) -> dict[str, Any]:
         arm: dict[str, Any] = {f"{head}wer{end}": rate(row, f"{head}wer{end}") for head in HEADS for end in subsets}
         for reference, changes in row["relative_to"].items():
             arm[f"versus_{reference}"] = {key: removed(one) for key, one in changes.items() if one}
+        if monitors := row.get("monitors"):
+            arm |= {name: f"{value:.1f}" for name, value in monitors.items()}
+            arm["relative_distance"] = f"{monitors['relative_distance']:.2f}"
         found[row["name"].replace(".", "_")] = arm  # a dot would begin another name
     first = rows[0]
     found |= {name: str(first[name]) for name in ("split", "decoder", "normalizer", "utterances", "words")}

@@ -1,4 +1,4 @@
-"""Where consistency matters: one factor at a time from one base with audio and text in every step; 22 arms, 42 runs.
+"""Where consistency matters: one factor at a time from one base with audio and text in every step; 26 arms, 46 runs.
 
     joint-st sweep configs/sweeps/consistency.py --workers 2
     python -m benchmarks.kept_runs configs/sweeps/consistency.py
@@ -8,6 +8,10 @@ of `hour`. The base has `dtw`. The paper (arXiv 2308.06125) says that the best a
 frame-wise one comes near to it, that deeper layers align better, and that speech that is scarce gains more. `add` and
 `replace` are what enters the shared layers for speech; `half_an_hour` and `hour` take that much of the 4.8 hours of
 speech. Two arms take two of what helped most in the first seed together: `layer_0_weight_0.03` and `layer_0_add`.
+
+What a layer puts out has a scale that is learnt, and the squared distance falls where that shrinks. In `normalized` arms each
+embedding is normalised before it is compared (`normalized_l2`), so that there is nothing to shrink. What enters the shared
+layers from text has a fixed scale, and does not need it.
 
 What the page claims has three seeds, and everything else one: the seeds of an arm are in `SEEDS`.
 """
@@ -20,6 +24,7 @@ REFERENCES = ("base", "without", "random", "without_add", "without_replace", "wi
 WITHOUT = {"losses.consistency.weight": 0}
 ADD, REPLACE = ({"model.unit_conditioning": kind} for kind in ("add", "replace"))
 HALF_AN_HOUR, HOUR = ({"data.train.0.split": f"train[:{percent}%]"} for percent in (10, 21))
+NORMALIZED = {"losses.consistency.cost": "normalized_l2"}
 ARMS = {
     "base": {},
     "without": WITHOUT,
@@ -42,6 +47,10 @@ ARMS = {
     "hour": HOUR,
     "without_hour": HOUR | WITHOUT,
     "layer_0_weight_0.03": {"losses.consistency.layers": [0], "losses.consistency.weight": 0.03},
+    "normalized": NORMALIZED,
+    "layer_4_normalized": NORMALIZED | {"losses.consistency.layers": [4]},
+    "random_normalized": NORMALIZED | {"losses.consistency.alignment": "random"},
+    "skip_normalized": NORMALIZED | {"losses.consistency.alignment": "skip"},
     "layer_0_add": ADD | {"losses.consistency.layers": [0]},
 }
 THRICE = (

@@ -39,6 +39,28 @@ def test_what_shared_layers_read_is_kept_where_it_was_counted(monkeypatch, tmp_p
     assert list(kept_runs.readings(sweep)) == [row]
 
 
+def test_the_last_monitors_of_consistency_are_kept_and_averaged_over_seeds(monkeypatch, tmp_path):
+    monkeypatch.setattr(kept_runs, "KEPT", tmp_path / "kept")
+    header = ",".join(("step", *kept_runs.MONITORS))
+    jobs = []
+    for seed, last in enumerate(("8,2,4,3,6", "8,3,4,5,8")):
+        metrics = tmp_path / f"{seed}.csv"
+        metrics.write_text(f"{header}\n4,9,9,9,9\n{last}\n8,,,,\n")
+        jobs.append(
+            SimpleNamespace(run=SimpleNamespace(arm="base", seed=seed), directory=SimpleNamespace(metrics=metrics))
+        )
+    sweep, rows = SimpleNamespace(jobs=jobs, file=Path("sweep.py")), [{"name": "base"}, {"name": "without"}]
+    for job in jobs:
+        file = kept_runs.file_of(sweep, job)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(json.dumps(kept_runs.monitors(job)))
+    kept_runs.add_monitors(rows, sweep)
+    expected = {"consistency": 2.5, "random_distance": 4, "audio_norm": 4, "text_norm": 7, "relative_distance": 0.625}
+    assert rows == [{"name": "base", "monitors": expected}, {"name": "without"}]
+    (tmp_path / "none.csv").write_text("step,loss\n1,2\n")
+    assert kept_runs.monitors(SimpleNamespace(directory=SimpleNamespace(metrics=tmp_path / "none.csv"))) == {}
+
+
 def test_runs_that_were_kept_give_the_rows_that_they_gave(swept, rows, monkeypatch, tmp_path):
     monkeypatch.setattr(kept_runs, "KEPT", tmp_path)
     (swept.jobs[0].directory.metrics).write_text(

@@ -14,6 +14,9 @@ from joint_st.ops.log_mel import LEAST_POWER, mel_power, normalised_log
 from joint_st.ops.masks import length_mask, zero_padding
 from joint_st.ops.spec_augment import spec_augment
 
+SEEN = 7
+"""Feature frames that an encoder frame is made from, by two convolutions of 3 frames and stride 2."""
+
 
 class FrontEnd(nnx.Module):
     """`audio` int16 [B, S] -> [B, T, D], where `T = S / samples_per_frame`.

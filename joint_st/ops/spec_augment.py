@@ -26,7 +26,8 @@ def spec_augment(
     time_masks: int,
     time_share: float,
 ) -> jax.Array:
-    """Return `features` [B, F, M] with zeros (the features' mean) under the masks.
+    """Return `features` [B, F, M] with zeros under the masks: near their mean, where their level is removed
+    (`model.features.level`).
 
     Each utterance draws `frequency_masks` bands up to `frequency_width` channels wide, and `time_masks` spans up
     to `time_share` of its own `lengths[b]` feature frames.

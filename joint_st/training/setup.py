@@ -12,7 +12,7 @@ import jax
 import numpy as np
 
 from joint_st import storage
-from joint_st.config import Config, LmConfig, TextConfig
+from joint_st.config import Config, FeaturesConfig, LmConfig, SpecAugmentConfig, TextConfig
 from joint_st.data.batch import Batch, Shape
 from joint_st.data.buckets import Buckets
 from joint_st.data.confusions import Confusions, read_confusions
@@ -27,6 +27,7 @@ from joint_st.data.texts import learn_from_texts, open_indexes
 from joint_st.data.tokenizers import DESCRIPTION
 from joint_st.distributed.mesh import describe, rows_here
 from joint_st.distributed.peers import current
+from joint_st.models.front_end import SEEN
 from joint_st.models.functional import count_weights
 from joint_st.runs.checkpoints import Checkpoints
 from joint_st.runs.directory import RunDirectory
@@ -225,6 +226,8 @@ def print_summary(config: Config, run: RunDirectory, data: TrainingData, begun: 
         log(f"batches  of text, {when}: {data.text_plan.describe(1, 'text units')}{first}")
         if remark := _too_short(config.text, data.text):
             log(f"warning  {remark}")
+    if remark := _narrow_masks(config.spec_augment, data.paired.seconds / len(data.paired), features):
+        log(f"warning  {remark}")
     for unused in config.unused:
         log(f"warning  {unused}")
 
@@ -239,6 +242,19 @@ def _too_short(text: TextConfig, sentences: Dataset) -> str:
     return (
         f"text.repetition: {count} of {len(sentences)} sentences have too few frames, {most} for each unit, so CTC cannot "
         "spell their labels: no loss is on them; repeat units more often, or take wordpieces (data.tokenizer.kind)"
+    )
+
+
+def _narrow_masks(augment: SpecAugmentConfig, seconds: float, features: FeaturesConfig) -> str:
+    """Return a remark on masks in time that hide hardly a frame of the encoder whole in an utterance of the mean length, so
+    that they regularise little; empty where they do, or where there are none."""
+    widest = int(augment.time_share * seconds * 1000 / features.hop_ms)
+    if not augment.time_masks or widest >= 1.5 * SEEN:
+        return ""
+    return (
+        f"spec_augment.time_share: in an utterance of the mean length, {seconds:.1f} s, spans have up to {widest} feature "
+        f"frames, and a frame of the encoder sees {SEEN}, so hardly one is hidden whole; raise it, or set "
+        "spec_augment.time_masks to 0"
     )
 
 

@@ -8,7 +8,7 @@ import pytest
 from flax import nnx
 
 from joint_st.config import FeaturesConfig
-from joint_st.models.front_end import FrontEnd
+from joint_st.models.front_end import SEEN, FrontEnd
 
 FRAME, FRAMES, WIDTH = 640, 60, 8
 PLAIN = {"level": "none", "floor_db": 0.0, "remove_offset": False}
@@ -22,6 +22,17 @@ CHOICES = {
 def front_end(**options) -> FrontEnd:
     features = FeaturesConfig(mels=16, **options)
     return FrontEnd(features, WIDTH, dtype=np.float32, rngs=nnx.Rngs(0))
+
+
+def test_an_encoder_frame_sees_seven_feature_frames():
+    module = front_end()
+    past = module.first.init_state(1), module.second.init_state(1)
+
+    def frame(features):
+        return module.second(module.first(features, past[0])[0], past[1])[0][0, 5].sum()
+
+    seen = np.flatnonzero(np.abs(jax.grad(frame)(jax.random.normal(jax.random.key(0), (1, 40, 16)))).sum(axis=(0, 2)))
+    assert seen.tolist() == list(range(24 - SEEN, 24))  # frame 5 ends with the feature frame 23
 
 
 @pytest.fixture(scope="module")

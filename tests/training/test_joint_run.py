@@ -8,7 +8,15 @@ import shutil
 import numpy as np
 import pytest
 
-from joint_st.config import DataConfig, TextConfig, TextSource, UnitsConfig, override
+from joint_st.config import (
+    DataConfig,
+    FeaturesConfig,
+    SpecAugmentConfig,
+    TextConfig,
+    TextSource,
+    UnitsConfig,
+    override,
+)
 from joint_st.data.dataset import open_texts
 from joint_st.data.normalizers import normalizer
 from joint_st.data.text_units import make_units
@@ -16,7 +24,7 @@ from joint_st.data.tokenizers import Characters
 from joint_st.errors import UserError
 from joint_st.runs.trained import load_trained
 from joint_st.training.asr import train_asr
-from joint_st.training.setup import _too_short
+from joint_st.training.setup import _narrow_masks, _too_short
 from tests.tiny import saved_arrays, tiny_config
 from tests.training.test_loggers import tensorboard_values
 
@@ -97,3 +105,11 @@ def test_the_start_counts_sentences_that_ctc_cannot_spell(tmp_path):
     sentences = open_texts(data, normalizer("basic"), Characters("abcdefghijklmnopqrstuvwxyz"), units)
     assert "2 of 3 sentences" in _too_short(TextConfig(repetition="none"), sentences)
     assert not _too_short(TextConfig(repetition="fixed", repeat_most=2), sentences)
+
+
+def test_the_start_says_where_time_masks_hide_no_frame_of_the_encoder():
+    narrow, wide, none = ({"time_share": 0.03}, {"time_share": 0.2}, {"time_share": 0.03, "time_masks": 0})
+    told = [_narrow_masks(SpecAugmentConfig(**one), 2.86, FeaturesConfig()) for one in (narrow, wide, none)]
+    assert "2.9 s, spans have up to 8 feature frames, and a frame of the encoder sees 7" in told[0]
+    assert told[1:] == ["", ""]
+    assert _narrow_masks(SpecAugmentConfig(**narrow), 2.86, FeaturesConfig(hop_ms=5.0)) == ""

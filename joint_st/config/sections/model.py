@@ -120,7 +120,8 @@ class SpecAugmentConfig(Section):
     time_masks: int = Field(default=2, ge=0)
     """Masked spans per utterance; 0 for none."""
     time_share: float = Field(default=0.05, ge=0, le=1)
-    """Longest span, as a share of the utterance."""
+    """Longest span, as a share of the utterance. A frame of the encoder sees 7 feature frames (70 ms by default), and is
+    hidden whole only by a span at least as long: of spans of up to 20, two in three are."""
 
 
 class TextConfig(Section):

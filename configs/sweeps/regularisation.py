@@ -10,6 +10,7 @@ them it spells what it was trained on almost without errors, while the likelihoo
   weights by half a per cent over the whole run, and 0.1 by 40 %.
 - `time` arms have two masks of up to a fifth of the utterance. An encoder frame sees seven feature frames; the recipe's
   masks, of up to eight, hide hardly one of them whole.
+- `long` arms take 45 epochs, with the dropout and the masks of the arms `long` there; `long_base` is its `long_units`.
 """
 
 import runpy
@@ -19,7 +20,7 @@ from joint_st.sweeps import Run
 
 READ = runpy.run_path(str(Path(__file__).with_name("recorded_read.py")))
 BASE = "../experiments/recorded_read.py"
-REFERENCES = ("base",)
+REFERENCES = ("base", "long_base")
 SEEDS = range(1)
 
 UNITS = READ["ARMS"]["deep_units"]
@@ -31,6 +32,8 @@ ARMS = {
     "time": TIME,
     "decay_0.1_time": TIME | {"optimizer.weight_decay": 0.1},
     "decay_0.3_time": TIME | {"optimizer.weight_decay": 0.3},
+    "long_base": READ["LONG"],
+    "long_decay_0.1": READ["LONG"] | {"optimizer.weight_decay": 0.1},
 }
 
 

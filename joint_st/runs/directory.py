@@ -408,14 +408,18 @@ def _absent(differing: Sequence[str], now: dict[str, Any]) -> str:
     return ""
 
 
-def check_same(run: RunDirectory, config: Config | LmConfig) -> None:
-    """Raise `UserError` that names a field, other than `CHANGEABLE` ones, in which the stored config differs."""
+def check_same(run: RunDirectory, config: Config | LmConfig, fixed: Sequence[str] = ()) -> None:
+    """Raise `UserError` that names a field, other than `CHANGEABLE` ones, in which the stored config differs.
+
+    fixed: fields that may not differ although they are changeable.
+    """
     before = {leaf.path: leaf.value for leaf in leaves(load(run.config, type(config)))}
     now = {leaf.path: leaf.value for leaf in leaves(config)}
     differing = [
         path
         for path in {**before, **now}
-        if not _changeable(path) and (path in before, before.get(path)) != (path in now, now.get(path))
+        if (path in fixed or not _changeable(path))
+        and (path in before, before.get(path)) != (path in now, now.get(path))
     ]
     if differing:
         path = differing[0]

@@ -27,6 +27,11 @@ from joint_st.sweeps.locks import is_locked
 from joint_st.sweeps.sweep import Job, Sweep
 from joint_st.tables import escape
 
+AS_WANTED_FROM_THE_START = ("evaluation.rank_by",)
+AS_WANTED_AT_THE_END = (*AS_WANTED_FROM_THE_START, "training.steps")
+"""Fields that must be those of the sweep while a run is trained, and when it has been, although they may change when a
+run goes on."""
+
 
 @dataclass(frozen=True)
 class State:
@@ -49,9 +54,10 @@ class State:
 def look(job: Job) -> State:
     """Return the state of a job's directory.
 
-    A run is finished once it has a complete checkpoint of its config's last step (or a later one), and the table and
-    the utterances of its best checkpoint on the config's test splits, evaluated from the same sources and with the same
-    order of an n-gram.
+    A run is finished once it has a complete checkpoint of its config's last step, trained under the same
+    `training.steps`, and the table and the utterances of its best checkpoint on the config's test splits, evaluated from
+    the same sources and with the same order of an n-gram. One that was trained as far, or further, under another
+    `training.steps` is in conflict with the config, as is one whose checkpoints are ranked by another rate.
     """
     run, steps = job.directory, job.directory.checkpoint_steps
     if not run.config.is_file():
@@ -62,17 +68,23 @@ def look(job: Job) -> State:
             return State(0, None)
     except UserError as error:
         return State(0, None, str(error), "no checkpoints")
+    wanted = job.config
     try:
-        check_same(run, job.config)
+        check_same(run, wanted, AS_WANTED_FROM_THE_START if steps[-1] < wanted.training.steps else AS_WANTED_AT_THE_END)
+        if steps[-1] > wanted.training.steps:
+            raise UserError(
+                f"training.steps: {wanted.training.steps}, and {run.checkpoints} has a checkpoint of step {steps[-1]}; "
+                "ask for as many, or name another --workdir"
+            )
     except UserError as error:
         return State(steps[-1], None, str(error))
     try:
         best = run.best_steps()
     except UserError as error:
         return State(steps[-1], None, str(error), "damaged")
-    if steps[-1] < job.config.training.steps:
+    if steps[-1] < wanted.training.steps:
         return State(steps[-1], None)
-    trained, wanted = load(run.config), job.config
+    trained = load(run.config)
     if (trained.data.test, trained.evaluation.ngram_order) != (wanted.data.test, wanted.evaluation.ngram_order):
         return State(steps[-1], None)
     tables = (last_table(run, step, job.config) for step in best)

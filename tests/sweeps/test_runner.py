@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import os
 import signal
@@ -14,7 +15,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from joint_st.config import load
+from joint_st.config import load, override, save
 from joint_st.errors import UserError
 from joint_st.evaluation.origin import SUFFIX, Origin
 from joint_st.sweeps import load_sweep
@@ -22,6 +23,7 @@ from joint_st.sweeps.locks import is_locked
 from joint_st.sweeps.run_sweep import run_sweep
 from joint_st.sweeps.runner import Signals, Started, pass_on, run_jobs
 from joint_st.sweeps.status import check_conflicts, look, state_in_words
+from tests.sweeps import fake_training
 from tests.sweeps.conftest import write_sweep
 from tests.tiny import environment
 
@@ -233,8 +235,10 @@ def test_finished_means_the_last_step_and_the_same_test_splits(tmp_path, fake):
         (job,) = load_sweep(write_sweep(tmp_path, f"yield Run('a', {overrides})"), out).jobs
         return state_in_words(job)
 
-    assert state({"training.steps": 3, "training.log_every": 1}) == "finished"
+    assert state({"training.log_every": 1}) == "finished"
     assert state({"training.steps": 5}) == "step 4 of 5"
+    # Its learning rate fell to the end at step 4, and its checkpoints were ranked.
+    assert state({"training.steps": 3}) == state({"evaluation.rank_by": "cer"}) == "another config"
     assert state({"data.test.test": "tfds:other:all"}) == "to evaluate"
     assert state({"data.test.more": "tfds:grammar:all"}) == "to evaluate"
     assert state({"model.width": 32}) == "another config"
@@ -266,3 +270,23 @@ def test_a_run_of_another_config_is_refused_before_any_starts(tmp_path, fake):
         run_sweep(file, workdir=out, command=fake)
     assert starts(out) == {"a/seed_0": 1}
     check_conflicts(load_sweep(file, out).only(["new"]))
+
+
+def test_a_run_of_more_steps_is_not_one_of_fewer(tmp_path, fake):
+    out = tmp_path / "out"
+    write = functools.partial(write_sweep, tmp_path)
+    (job,) = load_sweep(write("yield Run('a', {'training.steps': 40})"), out).jobs
+    fake_training.checkpoint(job.directory, 4, 0.5)
+    save(job.config, job.directory.config)
+    here, runs = job.directory.config, "yield Run('new')\nyield Run('a')"
+    with pytest.raises(UserError, match=f"^a/seed_0: training.steps: 40 in {here}, 4 now; go on with the run's own"):
+        run_sweep(write(runs), workdir=out, command=fake)
+    # It may still go on, and then be as long as the others.
+    assert state_in_words(load_sweep(write("yield Run('a', {'training.steps': 5})"), out).jobs[0]) == "step 4 of 5"
+    fake_training.checkpoint(job.directory, 40, 0.5)
+    save(override(job.config, {"training.steps": 4}), here)  # by a `joint-st train` that had nothing left to do
+    with pytest.raises(
+        UserError, match="^a/seed_0: training.steps: 4, and .*/checkpoints has a checkpoint of step 40; "
+    ):
+        run_sweep(write(runs), workdir=out, command=fake)
+    assert starts(out) == {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import functools
 import json
 import os
@@ -18,7 +19,7 @@ import pytest
 from joint_st.config import load, override, save
 from joint_st.errors import UserError
 from joint_st.evaluation.origin import SUFFIX, Origin
-from joint_st.sweeps import load_sweep
+from joint_st.sweeps import load_sweep, runner
 from joint_st.sweeps.locks import is_locked
 from joint_st.sweeps.run_sweep import run_sweep
 from joint_st.sweeps.runner import Signals, Started, pass_on, run_jobs
@@ -89,6 +90,41 @@ def test_a_failing_run_does_not_stop_the_rest_and_only_it_is_tried_again(tmp_pat
     assert "fails/seed_0: ended with status 0, but without an evaluation of its last step" in capsys.readouterr().err
     assert run_sweep(file, workdir=out, only=["fails"], command=lambda job: ["sh", "-c", "kill -9 $$"]) == 1
     assert "fails/seed_0: killed by SIGKILL\n" in capsys.readouterr().err
+
+
+def test_a_full_disk_fails_the_runs_that_it_refuses_alone(tmp_path, fake, capsys, monkeypatch):
+    arms = "for arm in ('fails', 'a', 'no_log', 'no_lock', 'b'):\n    yield Run(arm)"
+    file, out = write_sweep(tmp_path, arms), tmp_path / "out"
+    full = OSError(errno.ENOSPC, "No space left on device")
+    write, lock, printed = Path.write_text, runner.lock, sys.stderr.flush
+
+    def refuse_failure(path, *arguments, **options):
+        if path.name == "seed_0.failed":
+            raise full
+        return write(path, *arguments, **options)
+
+    def refuse_lock(path):
+        if path.parent.name == "no_lock":
+            raise OSError(full.errno, full.strerror, str(path))
+        return lock(path)
+
+    def refuse_print():
+        printed()
+        raise full
+
+    (out / "no_log" / "seed_0.log").mkdir(parents=True)  # it cannot be opened
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "write_text", refuse_failure)
+        patch.setattr(runner, "lock", refuse_lock)
+        patch.setattr(sys.stderr, "flush", refuse_print)
+        assert run_sweep(file, workdir=out, command=fake) == 1
+    told = capsys.readouterr().err
+    assert "a/seed_0: test streaming WER" in told and "b/seed_0: test streaming WER" in told
+    report = told.partition("3 runs failed; ")[2]
+    assert f"no_log/seed_0: {out}/no_log/seed_0.log: Is a directory\n" in report
+    assert f"no_lock/seed_0: {out}/no_lock/seed_0.lock: No space left on device\n" in report
+    assert "fails/seed_0: joint-st: error: there is no such thing (exit status 2)\n" in report
+    assert not is_locked(out / "no_log" / "seed_0.lock")
 
 
 def test_a_table_that_cannot_be_made_hides_no_failed_run(tmp_path, fake, capsys, monkeypatch):

@@ -90,8 +90,11 @@ def noting_submission(job: Job, command: Sequence[str]) -> list[str]:
 
 
 def train_arguments(job: Job, workdir: str | None = None) -> list[str]:
-    """Return the arguments of `joint-st` that start or continue a job's training, in its directory or in `workdir`."""
-    flags = [f"--{path}={value}" for path, value in job.values.items()]
+    """Return the arguments of `joint-st` that start or continue a job's training, in its directory or in `workdir`.
+
+    They hold the fingerprint of its config: the process reads the base again, perhaps hours later.
+    """
+    flags = [f"--fingerprint={job.fingerprint}", *(f"--{path}={value}" for path, value in job.values.items())]
     own = (part for file in extensions() for part in ("--with", file))
     return [*own, "train", str(job.base), "--workdir", workdir or str(job.directory.root), *flags]
 

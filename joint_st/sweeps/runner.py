@@ -233,7 +233,7 @@ def _account(started: Started, signals: Signals, outcome: Outcome) -> None:
         outcome.left.append(job)
         log(f"{job.name}: stopped, step {state.steps} of {job.config.training.steps} saved; {minutes}")
     else:
-        _fail(job, _problem(started), outcome, f" after {minutes}")
+        _fail(job, _problem(started, state.conflict), outcome, f" after {minutes}")
 
 
 def _fail(job: Job, problem: str, outcome: Outcome, when: str = "") -> None:
@@ -249,12 +249,12 @@ def _refusal(job: Job, error: OSError) -> str:
     return f"{error.filename or job.log}: {error.strerror or error}"
 
 
-def _problem(started: Started) -> str:
-    """Return why a run failed: the last line of its log."""
+def _problem(started: Started, conflict: str) -> str:
+    """Return why a run failed: the last line of its log, or the conflict of its directory with its config."""
     last = last_line(started.job.log, started.log_start)
     status = started.process.returncode
     if status == 0:
-        return "ended with status 0, but without an evaluation of its last step"
+        return f"ended with status 0, but {conflict or 'without an evaluation of its last step'}"
     how = f"killed by {signal.Signals(-status).name}" if status < 0 else f"exit status {status}"
     return f"{last} ({how})" if last else how
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
@@ -23,6 +24,21 @@ from joint_st.runs.directory import RunDirectory
 DIRECTORY = Path("runs") / "sweeps"
 """Default folder of the directories of sweeps, each named like its file; for sweeps in buckets, folder of their logs.
 """
+
+
+def fingerprint(config: Config) -> str:
+    """Return a short text that changes with any field of a config."""
+    values = json.dumps(config.model_dump(mode="json"), sort_keys=True)
+    return hashlib.sha256(values.encode()).hexdigest()[:12]
+
+
+def check_fingerprint(config: Config, expected: str, file: str | os.PathLike[str]) -> None:
+    """Raise `UserError` where the config of a file is not the one that a sweep has resolved from it."""
+    if fingerprint(config) != expected:
+        raise UserError(
+            f"{file}: resolves to another config than when the sweep began (--fingerprint): it has changed, or differs on "
+            "this machine; start the sweep again"
+        )
 
 
 @dataclass(frozen=True)
@@ -59,6 +75,11 @@ class Job:
     @property
     def name(self) -> str:
         return self.run.name
+
+    @property
+    def fingerprint(self) -> str:
+        """The fingerprint of its config."""
+        return fingerprint(self.config)
 
     # Files next to its directory, on a disk:
 

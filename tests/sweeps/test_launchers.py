@@ -108,7 +108,7 @@ def test_what_a_script_is_told(place):
     file = write_sweep(place, "yield Run('lr_1e-3', {'data.text': [], 'name': 'x y'}, 2)")
     (job,) = load_sweep(file, "out").jobs
     train = ["joint-st", "train", str(place / "base.py"), "--workdir", "out/lr_1e-3/seed_2"]
-    values = ["--name=x y", "--data.text=[]", "--seed=2"]
+    values = [f"--fingerprint={job.fingerprint}", "--name=x y", "--data.text=[]", "--seed=2"]
     words = find_launcher("./queues.sh", ["--name", "ti-{run}", "--n", "2"])(job)
     assert words == [str(place / "queues.sh"), "--name", "ti-lr-1e-3-seed-2", "--n", "2", "--", *train, *values]
 
@@ -138,7 +138,7 @@ def test_what_a_script_is_told(place):
         "--name",
         "lr-1e-3-seed-2",
         "--env",
-        f"COMMAND={' '.join(train)} '--name=x y' '--data.text=[]' --seed=2",
+        f"COMMAND={' '.join([*train, values[0]])} '--name=x y' '--data.text=[]' --seed=2",
     ]
 
 

@@ -308,6 +308,28 @@ def test_a_run_of_another_config_is_refused_before_any_starts(tmp_path, fake):
     check_conflicts(load_sweep(file, out).only(["new"]))
 
 
+def test_a_base_that_is_edited_meanwhile_trains_nothing_else(tmp_path, fake, capsys):
+    file, out = write_sweep(tmp_path, "yield Run('a')\nyield Run('b')\nyield Run('odd')"), tmp_path / "out"
+    base = tmp_path / "base.py"
+
+    def command(job):
+        if job.run.arm == "b":
+            base.write_text(base.read_text().replace("steps=4", "steps=40"))
+        if job.run.arm == "odd":  # it ends with status 0, having trained another model
+            fake_training.checkpoint(job.directory, 4, 0.5)
+            save(override(job.config, {"model.width": 32}), job.directory.config)
+            return ["true"]
+        return fake(job)
+
+    assert run_sweep(file, workdir=out, command=command, json_file=tmp_path / "rows.json") == 1
+    told = capsys.readouterr().err
+    assert f"b/seed_0: joint-st: error: {base}: resolves to another config than when the sweep began" in told
+    config = out / "odd" / "seed_0" / "config.json"
+    assert f"odd/seed_0: ended with status 0, but model.width: 32 in {config}, 144 now; go on with" in told
+    assert [(row["name"], row["steps"]) for row in json.loads((tmp_path / "rows.json").read_text())] == [("a", [4])]
+    assert starts(out) == {"a/seed_0": 1}
+
+
 def test_a_run_of_more_steps_is_not_one_of_fewer(tmp_path, fake):
     out = tmp_path / "out"
     write = functools.partial(write_sweep, tmp_path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import types
 from pathlib import Path
@@ -55,7 +56,7 @@ VALUES = """{
 }"""
 
 
-def test_the_command_line_says_the_same_as_the_overrides(tmp_path, monkeypatch):
+def test_the_command_line_says_the_same_as_the_overrides(tmp_path, monkeypatch, capsys):
     """Values of every kind pass through the arguments of `joint-st train` unharmed."""
     names = "from pathlib import Path\nfrom joint_st.config import ModelConfig, TextSource"
     file = write_sweep(tmp_path, "yield Run('a', VALUES, 7)", f"{names}\nVALUES = {VALUES}")
@@ -69,6 +70,17 @@ def test_the_command_line_says_the_same_as_the_overrides(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, stub.__name__, stub)
     assert main(train_command(job)[3:]) == 0
     assert seen == [(job.config, job.directory.root, None)]
+    # Once the base is edited, the same arguments train nothing, and still show what there is now.
+    base = job.base.read_text()
+    job.base.write_text(base.replace("steps=4", "steps=40"))
+    capsys.readouterr()
+    assert main(train_command(job)[3:]) == 2
+    assert len(seen) == 1 and capsys.readouterr().err == (
+        f"joint-st: error: {job.base}: resolves to another config than when the sweep began (--fingerprint): it has changed, "
+        "or differs on this machine; start the sweep again\n"
+    )
+    assert main([*train_command(job)[3:], "--print-config"]) == 0
+    assert re.search("training.steps += 40", capsys.readouterr().out)
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,6 @@ from joint_st.errors import UserError
 from joint_st.evaluation.bootstrap import UTTERANCES
 from joint_st.evaluation.report import write_rows
 from joint_st.sweeps.collect import collect
-from joint_st.sweeps.launchers import Launcher
 from joint_st.sweeps.remarks import remarks
 from joint_st.sweeps.runner import Command, Outcome, log, run_jobs, train_command
 from joint_st.sweeps.status import check_conflicts, look, show_status, state_in_words
@@ -65,8 +64,6 @@ def run_sweep(
     if not collect_only:
         if found.here != found.directory:
             log(f"{found.directory}: logs and locks are in {found.here}, which a sweep on another machine cannot see")
-        if isinstance(command, Launcher):
-            command = command.among(found.jobs)
         outcome = run_jobs(jobs, workers=workers, command=command, resubmit=resubmit)
     if outcome.signal:
         _report(outcome)

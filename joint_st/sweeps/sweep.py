@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
+import operator
 import os
 import re
 import types
@@ -17,7 +19,7 @@ import pydantic_core
 from joint_st import storage
 from joint_st.config import Config, load, override
 from joint_st.config.file import docstring, from_python
-from joint_st.config.problems import nearest
+from joint_st.config.problems import nearest, shown
 from joint_st.errors import UserError
 from joint_st.runs.directory import RunDirectory
 
@@ -170,7 +172,7 @@ def _names(module: types.ModuleType) -> tuple[str, list[Run], tuple[str, ...]]:
         raise UserError(f"{path}: defines no function runs(); it should yield joint_st.sweeps.Run")
     runs = []
     for run in _iterable(module.runs(), path):
-        _check_run(run, path)
+        run = _checked(run, path)
         if run.name in {other.name for other in runs}:
             raise UserError(f"{path}: two runs are called {run.name}; give them other arms or seeds")
         runs.append(run)
@@ -185,11 +187,19 @@ def _iterable(value: Any, path: str) -> Iterable:
     return value
 
 
-def _check_run(run: Any, path: str) -> None:
+def _checked(run: Any, path: str) -> Run:
+    """Return a run with its seed as an int; raises `UserError` for what is no run."""
     if not isinstance(run, Run):
         raise UserError(f"{path}: runs() yields {type(run).__name__}; it should yield joint_st.sweeps.Run")
     if not (isinstance(run.arm, str) and re.fullmatch(r"\w[\w.+=-]*", run.arm)):
         raise UserError(f"{path}: arm {run.arm!r}: a name is a letter or digit, then letters, digits and . + = - _")
+    try:
+        seed = None if isinstance(run.seed, bool) else operator.index(run.seed)
+    except TypeError:
+        seed = None
+    if seed is None:
+        raise UserError(f"{path}: seed of {run.arm} is {shown(run.seed)}; give a whole number")
+    run = dataclasses.replace(run, seed=seed)
     if not isinstance(run.overrides, Mapping):
         raise UserError(f"{path}: overrides of {run.name} should be a dict of values by dotted path")
     if odd := [name for name in run.overrides if not isinstance(name, str)]:
@@ -198,6 +208,7 @@ def _check_run(run: Any, path: str) -> None:
         )
     if "seed" in run.overrides:
         raise UserError(f"{path}: overrides of {run.name} hold seed; write Run(..., seed={run.overrides['seed']})")
+    return run
 
 
 def _references(module: types.ModuleType, arms: tuple[str, ...]) -> tuple[str, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import sys
 import types
@@ -100,6 +101,9 @@ def test_the_command_line_says_the_same_as_the_overrides(tmp_path, monkeypatch, 
         ),
         ("yield Run('a', {'seed': 1})", "", "{file}: overrides of a/seed_0 hold seed; write Run(..., seed=1)"),
         ("yield Run('a', seed=-1)", "", "{file}: a/seed_-1: seed = -1: should be greater than or equal to 0"),
+        ("yield Run('a', seed=1.0)", "", "{file}: seed of a is 1.0; give a whole number"),
+        ("yield Run('a', seed=True)", "", "{file}: seed of a is true; give a whole number"),
+        ("yield Run('a', seed='1')", "", "{file}: seed of a is 1; give a whole number"),
         ("yield Run('a', ['b'])", "", "{file}: overrides of a/seed_0 should be a dict of values by dotted path"),
         ("yield Run('a')\nyield Run('a')", "", "{file}: two runs are called a/seed_0; give them other arms or seeds"),
         ("yield Run('../a')", "", "{file}: arm '../a': a name is a letter or digit, then"),
@@ -125,6 +129,16 @@ def test_a_mistake_is_one_line(tmp_path, runs, more, line):
         load_sweep(file)
     assert str(caught.value).startswith(line.format(file=file, folder=tmp_path))
     assert "\n" not in str(caught.value)
+
+
+def test_a_seed_of_numpy_is_a_number(tmp_path):
+    seeds = [
+        job.run.seed
+        for job in load_sweep(
+            write_sweep(tmp_path, "import numpy\nyield from (Run('a', {}, seed) for seed in numpy.arange(2))")
+        ).jobs
+    ]
+    assert json.dumps(seeds) == "[0, 1]"
 
 
 def test_files_that_are_no_sweep(tmp_path):

@@ -236,7 +236,8 @@ def _job(run: Run, file: Path, base: Path, base_config: Config, directory: Path,
     try:
         values = {path: _text(value, path) for path, value in {"name": run.name, **run.overrides}.items()}
         values["seed"] = str(run.seed)
-        config = override(base_config, values)
+        # In a field that holds text, "none" would be a text: None itself has to fit.
+        config = override(base_config, values | {path: None for path, value in run.overrides.items() if value is None})
     except UserError as error:
         raise UserError(f"{file}: {run.name}: {error}") from error
     _check_test_splits(config, f"{file}: {run.name}")

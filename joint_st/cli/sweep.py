@@ -49,7 +49,7 @@ def add(commands: Commands) -> None:
         "--launcher",
         metavar="SCRIPT",
         help="start each run through a script of launch/ (local, slurm, tpu-vm, gke, sky) or any other one (its path), "
-        "which gets the options after `--`, with the run's name for {run}, and then `-- joint-st train ...`; where it "
+        "which gets the options after `--`, with a name of the run for {run}, and then `-- joint-st train ...`; where it "
         "ends with status 0 before its run is finished, the run counts as submitted and is not started again",
     )
     sweep.add_argument(

@@ -26,6 +26,11 @@ def add(commands: Commands) -> None:
         "Config",
     )
     config_argument(train)
+    train.add_argument(
+        "--fingerprint",
+        metavar="HASH",
+        help="refuse to train where the resolved config has another fingerprint; a sweep gives that of what it resolved",
+    )
     training_arguments(train)
     train.set_defaults(run=_train, trainer=_asr)
     train_lm = commands.add(
@@ -78,6 +83,10 @@ def _train(options: argparse.Namespace) -> None:
 
         print(show(config))
         return
+    if expected := getattr(options, "fingerprint", None):
+        from joint_st.sweeps.sweep import check_fingerprint
+
+        check_fingerprint(config, expected, options.config)
     quiet_libraries()
     from joint_st.distributed.processes import processes
 

@@ -273,8 +273,8 @@ def open_run(workdir: Path, config: Config | LmConfig) -> RunDirectory:
 
     A run that ended before its first checkpoint starts again, with any config. Raises `UserError` that names the field
     in which the two configs differ, and both values; where the directory is somebody else's, has checkpoints without a
-    config, or its checkpoints are on a disk that is not there; or where it is in a bucket that cannot be read or written
-    to.
+    config, or its checkpoints were removed or are on a disk that is not there; or where it is in a bucket that cannot be
+    read or written to.
     """
     run = RunDirectory(storage.path(workdir))
     storage.check_access(run.root)
@@ -282,7 +282,7 @@ def open_run(workdir: Path, config: Config | LmConfig) -> RunDirectory:
         if run.has_checkpoint:
             check_same(run, config)
         else:
-            _check_unused(run)
+            check_unused(run)
             run.clear()
     elif run.has_checkpoint:
         raise UserError(
@@ -295,8 +295,8 @@ def open_run(workdir: Path, config: Config | LmConfig) -> RunDirectory:
     return run
 
 
-def _check_unused(run: RunDirectory) -> None:
-    """Raise `UserError` where a directory without checkpoints may hold what its user wants to keep."""
+def check_unused(run: RunDirectory) -> None:
+    """Raise `UserError` where a directory with a config but without checkpoints may hold what its user wants to keep."""
     if not storage.is_remote(run.root) and os.path.islink(run.checkpoints) and not run.checkpoints.exists():
         target = os.readlink(run.checkpoints)
         raise UserError(
@@ -308,6 +308,29 @@ def _check_unused(run: RunDirectory) -> None:
         there = None
     if not (isinstance(there, dict) and {"data", "training"} <= there.keys()):
         raise UserError(f"{run.config}: not the config of a run; name another --workdir")
+    if found := _left_of_training(run, there["training"]):
+        raise UserError(
+            f"{run.checkpoints}: has no checkpoint, and {found} is there: starting again would replace what was trained; "
+            f"put the checkpoints back, remove {run.root}, or name another --workdir"
+        )
+
+
+def _left_of_training(run: RunDirectory, training: Any) -> Path | None:
+    """Return a file that shows that a run without checkpoints has had one; None where there is none.
+
+    training: that section of its config. Before the first checkpoint is saved, its step's row of metrics is written, and
+    the dev set is evaluated; a training that ended while it was saved has left a part of it.
+    """
+    if run.evaluations.is_dir() and any(run.evaluations.glob("*.json")):
+        return run.evaluations
+    every = training.get("checkpoint_every") if isinstance(training, dict) else None
+    if not isinstance(every, int) or not run.metrics.is_file():
+        return None
+    steps = (line.partition(b",")[0] for line in run.metrics.read_bytes().splitlines())
+    if not any(step.isdigit() and int(step) > every for step in steps):
+        return None
+    being_saved = run.checkpoints.is_dir() and any(entry.name[:1].isdecimal() for entry in run.checkpoints.iterdir())
+    return None if being_saved else run.metrics
 
 
 def existing_run(workdir: Path) -> RunDirectory:
@@ -385,14 +408,18 @@ def _absent(differing: Sequence[str], now: dict[str, Any]) -> str:
     return ""
 
 
-def check_same(run: RunDirectory, config: Config | LmConfig) -> None:
-    """Raise `UserError` that names a field, other than `CHANGEABLE` ones, in which the stored config differs."""
+def check_same(run: RunDirectory, config: Config | LmConfig, fixed: Sequence[str] = ()) -> None:
+    """Raise `UserError` that names a field, other than `CHANGEABLE` ones, in which the stored config differs.
+
+    fixed: fields that may not differ although they are changeable.
+    """
     before = {leaf.path: leaf.value for leaf in leaves(load(run.config, type(config)))}
     now = {leaf.path: leaf.value for leaf in leaves(config)}
     differing = [
         path
         for path in {**before, **now}
-        if not _changeable(path) and (path in before, before.get(path)) != (path in now, now.get(path))
+        if (path in fixed or not _changeable(path))
+        and (path in before, before.get(path)) != (path in now, now.get(path))
     ]
     if differing:
         path = differing[0]

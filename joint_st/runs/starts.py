@@ -35,13 +35,15 @@ class TrainingStart(NamedTuple):
     """The kind of a device; of a CPU its model, and how many threads can run."""
     processes: int
     """Number of processes."""
+    steps: int = 0
+    """The config's `training.steps`, by which the learning rate falls; 0 where an earlier version did not write it."""
 
 
-def record_start(run: RunDirectory, step: int, devices: str, device: str, processes: int) -> None:
+def record_start(run: RunDirectory, step: int, devices: str, device: str, processes: int, steps: int) -> None:
     """Add a line to `run.starts`; with several processes, only the first may call it."""
     now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     versions = joint_st.__version__, own_commit(), platform.python_version(), packages()
-    start = TrainingStart(now, step, *versions, devices, device, processes)
+    start = TrainingStart(now, step, *versions, devices, device, processes, steps)
     before = run.starts.read_text(encoding="utf-8", errors="replace") if run.starts.is_file() else ""
     storage.write_whole(run.starts, before + json.dumps(start._asdict()) + "\n")
 
@@ -58,3 +60,15 @@ def read_starts(run: RunDirectory) -> list[TrainingStart]:
         except (*NOT_JSON, TypeError):
             continue
     return found
+
+
+def other_schedules(run: RunDirectory, steps: int) -> list[int]:
+    """Return the values of `training.steps` under which a run of `steps` steps took some of them, other than that one,
+    ascending: each stretches the learning rate in another way."""
+    found, end = set(), steps
+    for start in reversed(read_starts(run)):
+        # What was trained beyond a later start was taken back.
+        if start.step < end and start.steps not in (0, steps):
+            found.add(start.steps)
+        end = min(end, start.step)
+    return sorted(found)

@@ -8,12 +8,11 @@ run's lock while the script runs records that, so that a sweep that is killed me
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
+import os
 import re
 import shlex
 import time
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,25 +51,17 @@ class Launcher:
 
     script: Path
     options: tuple[str, ...] = ()
-    """Options of the script; `{run}` in them becomes the run's name, in letters, digits and hyphens as clouds want
-    them."""
+    """Options of the script; `{run}` in them becomes the run's name, in letters, digits and hyphens as clouds want them,
+    and a hash of the place of the run: another sweep may have arms of the same names."""
     workdir: str = ""
     """Path of the sweep's directory as launched runs see it, if it differs."""
-    ambiguous: frozenset[str] = frozenset()
-    """Names, as in `{run}`, that several runs of the sweep would have. Theirs get a hash of the run's own name."""
-
-    def among(self, jobs: Sequence[Job]) -> Launcher:
-        """Return the same launcher, for the runs of a sweep."""
-        counts = Counter(_as_clouds_want(job.name) for job in jobs)
-        return dataclasses.replace(self, ambiguous=frozenset(name for name, n in counts.items() if n > 1))
 
     def __call__(self, job: Job) -> list[str]:
         """Return the command that launches the training of a job."""
-        run = _as_clouds_want(job.name)
-        if run in self.ambiguous:
-            run += f"-{hashlib.sha256(job.name.encode()).hexdigest()[:6]}"
+        workdir = f"{self.workdir.rstrip('/')}/{job.name}" if self.workdir else str(job.directory.root)
+        run = f"{_as_clouds_want(job.name)}-{_hash_of_place(workdir)}"
         options = [option.replace("{run}", run) for option in self.options]
-        train = ["joint-st", *train_arguments(job, f"{self.workdir.rstrip('/')}/{job.name}" if self.workdir else None)]
+        train = ["joint-st", *train_arguments(job, workdir)]
         if self.script.suffix == ".yaml":
             task = ["sky", "jobs", "launch", str(self.script), "--yes", "--detach-run"]
             return [*task, *options, "--env", f"COMMAND={shlex.join(train)}"]
@@ -79,6 +70,11 @@ class Launcher:
 
 def _as_clouds_want(name: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
+
+
+def _hash_of_place(workdir: str) -> str:
+    place = workdir if storage.is_remote(workdir) else os.path.abspath(workdir)
+    return hashlib.sha256(place.encode()).hexdigest()[:6]
 
 
 def noting_submission(job: Job, command: Sequence[str]) -> list[str]:
@@ -90,8 +86,11 @@ def noting_submission(job: Job, command: Sequence[str]) -> list[str]:
 
 
 def train_arguments(job: Job, workdir: str | None = None) -> list[str]:
-    """Return the arguments of `joint-st` that start or continue a job's training, in its directory or in `workdir`."""
-    flags = [f"--{path}={value}" for path, value in job.values.items()]
+    """Return the arguments of `joint-st` that start or continue a job's training, in its directory or in `workdir`.
+
+    They hold the fingerprint of its config: the process reads the base again, perhaps hours later.
+    """
+    flags = [f"--fingerprint={job.fingerprint}", *(f"--{path}={value}" for path, value in job.values.items())]
     own = (part for file in extensions() for part in ("--with", file))
     return [*own, "train", str(job.base), "--workdir", workdir or str(job.directory.root), *flags]
 

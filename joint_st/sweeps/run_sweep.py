@@ -12,7 +12,7 @@ from joint_st.errors import UserError
 from joint_st.evaluation.bootstrap import UTTERANCES
 from joint_st.evaluation.report import write_rows
 from joint_st.sweeps.collect import collect
-from joint_st.sweeps.launchers import Launcher
+from joint_st.sweeps.remarks import remarks
 from joint_st.sweeps.runner import Command, Outcome, log, run_jobs, train_command
 from joint_st.sweeps.status import check_conflicts, look, show_status, state_in_words
 from joint_st.sweeps.sweep import Job, Sweep, load_sweep
@@ -64,8 +64,6 @@ def run_sweep(
     if not collect_only:
         if found.here != found.directory:
             log(f"{found.directory}: logs and locks are in {found.here}, which a sweep on another machine cannot see")
-        if isinstance(command, Launcher):
-            command = command.among(found.jobs)
         outcome = run_jobs(jobs, workers=workers, command=command, resubmit=resubmit)
     if outcome.signal:
         _report(outcome)
@@ -101,7 +99,8 @@ def print_table(
     plot_file: Path | None = None,
     draw: str = UTTERANCES,
 ) -> None:
-    """Print the table of the finished runs, write and draw it where asked, and print which runs are missing in it.
+    """Print the table of the finished runs, write and draw it where asked, and print which runs are missing in it,
+    and which were trained otherwise than it says.
 
     only: names of arms, or of runs, whose rows it has; of an arm of reference that is not among them, the runs with the
     same seeds are compared with.
@@ -118,6 +117,8 @@ def print_table(
         )
     if missing := [job.name for job in jobs if job.name not in there]:
         log(f"not finished, so not in the table: {', '.join(missing)}")
+    for line in remarks([job for job, _ in tables]):
+        log(line)
     rows = collect(tables, arms=arms, references=found.references, draw=draw)
     if json_file:
         write_rows(rows, json_file)

@@ -134,24 +134,31 @@ def _run_all(
         while running or waiting and not signals.count:
             if waiting and len(running) < workers and not signals.count:
                 job = waiting.popleft()
-                # Another process may have finished or submitted it since this one looked.
-                if (descriptor := lock(job.lock)) is None:
-                    locked.append(job)
-                elif look(job).finished:
-                    os.close(descriptor)
-                    bar.update()
-                elif (known := submission(job)) and known.time != forgotten.get(job.name):
-                    os.close(descriptor)
-                    outcome.submitted.append(job)
-                    bar.update()
-                else:
-                    running.append(_start(job, command, descriptor))
+                # Whatever its disk refuses, a full one say, is a failure of this run alone.
+                try:
+                    if (descriptor := lock(job.lock)) is None:
+                        locked.append(job)
+                        continue
+                    try:
+                        started = _start_unless_done(job, command, forgotten, descriptor, outcome)
+                    finally:
+                        os.close(descriptor)  # the process holds it still
+                except OSError as error:
+                    _fail(job, _refusal(job, error), outcome)
+                    started = None
+                if started:
+                    running.append(started)
                     bar.set_postfix_str(", ".join(started.job.name for started in running))
+                else:
+                    bar.update()
                 continue
             pass_on(signals, running)
             for started in [started for started in running if _has_ended(started)]:
                 running.remove(started)
-                _account(started, signals, outcome)
+                try:
+                    _account(started, signals, outcome)
+                except OSError as error:
+                    _fail(started.job, _refusal(started.job, error), outcome)
                 bar.set_postfix_str(", ".join(started.job.name for started in running))
                 bar.update()
             if running:
@@ -162,8 +169,24 @@ def _run_all(
     return [*locked, *waiting]
 
 
+def _start_unless_done(
+    job: Job, command: Command, forgotten: dict[str, float], descriptor: int, outcome: Outcome
+) -> Started | None:
+    """Start a job, or return None where another process has finished or submitted it since this one looked.
+
+    descriptor: that of its lock, which this process holds.
+    """
+    if look(job).finished:
+        return None
+    if (known := submission(job)) and known.time != forgotten.get(job.name):
+        outcome.submitted.append(job)
+        return None
+    return _start(job, command, descriptor)
+
+
 def _start(job: Job, command: Command, descriptor: int) -> Started:
     """Start a job's process, which inherits the lock."""
+    steps = job.directory.checkpoint_steps
     words, launched = list(command(job)), isinstance(command, Launcher)
     for outdated in (job.submission, job.failure):
         outdated.unlink(missing_ok=True)
@@ -180,8 +203,6 @@ def _start(job: Job, command: Command, descriptor: int) -> Started:
             start_new_session=True,
             pass_fds=[descriptor],
         )
-    os.close(descriptor)
-    steps = job.directory.checkpoint_steps
     log(f"{job.name}: {f'continues from step {steps[-1]}' if steps else 'starts'}; log {job.log}")
     return Started(job, process, time.monotonic(), log_start, launched)
 
@@ -212,18 +233,28 @@ def _account(started: Started, signals: Signals, outcome: Outcome) -> None:
         outcome.left.append(job)
         log(f"{job.name}: stopped, step {state.steps} of {job.config.training.steps} saved; {minutes}")
     else:
-        problem = _problem(started)
+        _fail(job, _problem(started, state.conflict), outcome, f" after {minutes}")
+
+
+def _fail(job: Job, problem: str, outcome: Outcome, when: str = "") -> None:
+    """Record and print that a job failed."""
+    with contextlib.suppress(OSError):  # where its disk is full, it is recorded here alone
         job.failure.write_text(problem + "\n", encoding="utf-8")
-        outcome.failed.append((job, problem))
-        log(f"{job.name}: failed after {minutes}: {problem}")
+    outcome.failed.append((job, problem))
+    log(f"{job.name}: failed{when}: {problem}")
 
 
-def _problem(started: Started) -> str:
-    """Return why a run failed: the last line of its log."""
+def _refusal(job: Job, error: OSError) -> str:
+    """Return in one line what the operating system refused to do for a job."""
+    return f"{error.filename or job.log}: {error.strerror or error}"
+
+
+def _problem(started: Started, conflict: str) -> str:
+    """Return why a run failed: the last line of its log, or the conflict of its directory with its config."""
     last = last_line(started.job.log, started.log_start)
     status = started.process.returncode
     if status == 0:
-        return "ended with status 0, but without an evaluation of its last step"
+        return f"ended with status 0, but {conflict or 'without an evaluation of its last step'}"
     how = f"killed by {signal.Signals(-status).name}" if status < 0 else f"exit status {status}"
     return f"{last} ({how})" if last else how
 
@@ -275,5 +306,6 @@ def _send(started: Started, number: int) -> None:
 
 def log(line: str) -> None:
     """Print one line above the progress bar."""
-    tqdm.tqdm.write(line, file=sys.stderr)
-    sys.stderr.flush()
+    with contextlib.suppress(OSError):  # where a full disk takes the output, the runs go on
+        tqdm.tqdm.write(line, file=sys.stderr)
+        sys.stderr.flush()

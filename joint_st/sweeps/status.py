@@ -21,11 +21,16 @@ from joint_st import storage
 from joint_st.config import load
 from joint_st.errors import UserError
 from joint_st.evaluation.origin import last_table
-from joint_st.runs.directory import check_same
+from joint_st.runs.directory import check_same, check_unused
 from joint_st.sweeps.launchers import SILENT_SECONDS, last_sign, submission
 from joint_st.sweeps.locks import is_locked
 from joint_st.sweeps.sweep import Job, Sweep
 from joint_st.tables import escape
+
+AS_WANTED_FROM_THE_START = ("evaluation.rank_by",)
+AS_WANTED_AT_THE_END = (*AS_WANTED_FROM_THE_START, "training.steps")
+"""Fields that must be those of the sweep while a run is trained, and when it has been, although they may change when a
+run goes on."""
 
 
 @dataclass(frozen=True)
@@ -37,8 +42,9 @@ class State:
     evaluation: Path | None
     """Table of the best checkpoint on the config's test splits; None until the run is finished."""
     conflict: str = ""
-    """Why its training cannot continue: the run on disk has another config, or is damaged."""
-    damaged: bool = False
+    """Why its training cannot continue, or begin."""
+    conflict_in_words: str = "another config"
+    """The kind of that conflict: another config, no checkpoints (though it was trained), or damaged."""
 
     @property
     def finished(self) -> bool:
@@ -48,24 +54,37 @@ class State:
 def look(job: Job) -> State:
     """Return the state of a job's directory.
 
-    A run is finished once it has a complete checkpoint of its config's last step (or a later one), and the table and
-    the utterances of its best checkpoint on the config's test splits, evaluated from the same sources and with the same
-    order of an n-gram.
+    A run is finished once it has a complete checkpoint of its config's last step, trained under the same
+    `training.steps`, and the table and the utterances of its best checkpoint on the config's test splits, evaluated from
+    the same sources and with the same order of an n-gram. One that was trained as far, or further, under another
+    `training.steps` is in conflict with the config, as is one whose checkpoints are ranked by another rate.
     """
     run, steps = job.directory, job.directory.checkpoint_steps
-    if not steps or not run.config.is_file():
+    if not run.config.is_file():
         return State(0, None)
     try:
-        check_same(run, job.config)
+        if not steps:
+            check_unused(run)
+            return State(0, None)
+    except UserError as error:
+        return State(0, None, str(error), "no checkpoints")
+    wanted = job.config
+    try:
+        check_same(run, wanted, AS_WANTED_FROM_THE_START if steps[-1] < wanted.training.steps else AS_WANTED_AT_THE_END)
+        if steps[-1] > wanted.training.steps:
+            raise UserError(
+                f"training.steps: {wanted.training.steps}, and {run.checkpoints} has a checkpoint of step {steps[-1]}; "
+                "ask for as many, or name another --workdir"
+            )
     except UserError as error:
         return State(steps[-1], None, str(error))
     try:
         best = run.best_steps()
     except UserError as error:
-        return State(steps[-1], None, str(error), damaged=True)
-    if steps[-1] < job.config.training.steps:
+        return State(steps[-1], None, str(error), "damaged")
+    if steps[-1] < wanted.training.steps:
         return State(steps[-1], None)
-    trained, wanted = load(run.config), job.config
+    trained = load(run.config)
     if (trained.data.test, trained.evaluation.ngram_order) != (wanted.data.test, wanted.evaluation.ngram_order):
         return State(steps[-1], None)
     tables = (last_table(run, step, job.config) for step in best)
@@ -76,7 +95,7 @@ def state_in_words(job: Job) -> str:
     """Return the state of a job in a few words."""
     state = look(job)
     if state.conflict:
-        return "damaged" if state.damaged else "another config"
+        return state.conflict_in_words
     if state.finished:
         return "finished"
     if is_locked(job.lock):
@@ -93,7 +112,7 @@ def state_in_words(job: Job) -> str:
 
 
 def check_conflicts(jobs: tuple[Job, ...]) -> None:
-    """Raise `UserError` for the first run whose config differs from the one that the sweep file now gives it."""
+    """Raise `UserError` for the first run whose training cannot continue: see `State.conflict`."""
     for job in jobs:
         if conflict := look(job).conflict:
             raise UserError(f"{job.name}: {conflict}")
@@ -104,7 +123,7 @@ REFRESH_SECONDS = 2.0
 _LAST_BYTES = 2**19
 """Number of bytes at the end of `metrics.csv` that are searched for the latest numbers."""
 
-OVER = ("finished", "failed", "another config", "damaged")
+OVER = ("finished", "failed", "another config", "no checkpoints", "damaged")
 """States that no longer change by themselves."""
 
 
@@ -115,7 +134,7 @@ class Progress:
     name: str
     state: str
     """One of finished, evaluating, running, starting, submitted, silent (submitted, and quiet since), failed, stopped,
-    to do, another config, damaged."""
+    to do, another config, no checkpoints, damaged."""
     step: int
     steps: int
     """Number of steps in the config."""
@@ -140,7 +159,7 @@ def progress(job: Job) -> Progress:
     """Return how far a job is, from its files."""
     state, numbers, steps = look(job), read_numbers(job.directory.metrics), job.config.training.steps
     if state.conflict:
-        return Progress(job.name, "damaged" if state.damaged else "another config", state.steps, steps)
+        return Progress(job.name, state.conflict_in_words, state.steps, steps)
     if state.finished:
         return Progress(job.name, "finished", state.steps, steps, dev_wer=numbers.dev_wer)
     if not is_locked(job.lock) and not _has_begun(job):

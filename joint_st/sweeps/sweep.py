@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
+import hashlib
 import json
+import operator
 import os
 import re
 import types
@@ -16,13 +19,28 @@ import pydantic_core
 from joint_st import storage
 from joint_st.config import Config, load, override
 from joint_st.config.file import docstring, from_python
-from joint_st.config.problems import nearest
+from joint_st.config.problems import nearest, shown
 from joint_st.errors import UserError
 from joint_st.runs.directory import RunDirectory
 
 DIRECTORY = Path("runs") / "sweeps"
 """Default folder of the directories of sweeps, each named like its file; for sweeps in buckets, folder of their logs.
 """
+
+
+def fingerprint(config: Config) -> str:
+    """Return a short text that changes with any field of a config."""
+    values = json.dumps(config.model_dump(mode="json"), sort_keys=True)
+    return hashlib.sha256(values.encode()).hexdigest()[:12]
+
+
+def check_fingerprint(config: Config, expected: str, file: str | os.PathLike[str]) -> None:
+    """Raise `UserError` where the config of a file is not the one that a sweep has resolved from it."""
+    if fingerprint(config) != expected:
+        raise UserError(
+            f"{file}: resolves to another config than when the sweep began (--fingerprint): it has changed, or differs on "
+            "this machine; start the sweep again"
+        )
 
 
 @dataclass(frozen=True)
@@ -59,6 +77,11 @@ class Job:
     @property
     def name(self) -> str:
         return self.run.name
+
+    @property
+    def fingerprint(self) -> str:
+        """The fingerprint of its config."""
+        return fingerprint(self.config)
 
     # Files next to its directory, on a disk:
 
@@ -149,7 +172,7 @@ def _names(module: types.ModuleType) -> tuple[str, list[Run], tuple[str, ...]]:
         raise UserError(f"{path}: defines no function runs(); it should yield joint_st.sweeps.Run")
     runs = []
     for run in _iterable(module.runs(), path):
-        _check_run(run, path)
+        run = _checked(run, path)
         if run.name in {other.name for other in runs}:
             raise UserError(f"{path}: two runs are called {run.name}; give them other arms or seeds")
         runs.append(run)
@@ -164,11 +187,19 @@ def _iterable(value: Any, path: str) -> Iterable:
     return value
 
 
-def _check_run(run: Any, path: str) -> None:
+def _checked(run: Any, path: str) -> Run:
+    """Return a run with its seed as an int; raises `UserError` for what is no run."""
     if not isinstance(run, Run):
         raise UserError(f"{path}: runs() yields {type(run).__name__}; it should yield joint_st.sweeps.Run")
     if not (isinstance(run.arm, str) and re.fullmatch(r"\w[\w.+=-]*", run.arm)):
         raise UserError(f"{path}: arm {run.arm!r}: a name is a letter or digit, then letters, digits and . + = - _")
+    try:
+        seed = None if isinstance(run.seed, bool) else operator.index(run.seed)
+    except TypeError:
+        seed = None
+    if seed is None:
+        raise UserError(f"{path}: seed of {run.arm} is {shown(run.seed)}; give a whole number")
+    run = dataclasses.replace(run, seed=seed)
     if not isinstance(run.overrides, Mapping):
         raise UserError(f"{path}: overrides of {run.name} should be a dict of values by dotted path")
     if odd := [name for name in run.overrides if not isinstance(name, str)]:
@@ -177,6 +208,7 @@ def _check_run(run: Any, path: str) -> None:
         )
     if "seed" in run.overrides:
         raise UserError(f"{path}: overrides of {run.name} hold seed; write Run(..., seed={run.overrides['seed']})")
+    return run
 
 
 def _references(module: types.ModuleType, arms: tuple[str, ...]) -> tuple[str, ...]:
@@ -204,7 +236,8 @@ def _job(run: Run, file: Path, base: Path, base_config: Config, directory: Path,
     try:
         values = {path: _text(value, path) for path, value in {"name": run.name, **run.overrides}.items()}
         values["seed"] = str(run.seed)
-        config = override(base_config, values)
+        # In a field that holds text, "none" would be a text: None itself has to fit.
+        config = override(base_config, values | {path: None for path, value in run.overrides.items() if value is None})
     except UserError as error:
         raise UserError(f"{file}: {run.name}: {error}") from error
     _check_test_splits(config, f"{file}: {run.name}")

@@ -131,8 +131,9 @@ def check_same_data(
 
 def record_training_start(session: Session, step: int) -> None:
     """Write into the run which code goes on from `step`, and on what devices, unless no step is left."""
-    if step < session.config.training.steps and current().is_first:
-        record_start(session.run, step, describe(session.mesh), device_name(), current().count)
+    steps = session.config.training.steps
+    if step < steps and current().is_first:
+        record_start(session.run, step, describe(session.mesh), device_name(), current().count, steps)
 
 
 class DevResult(NamedTuple):

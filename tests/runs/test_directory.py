@@ -115,6 +115,33 @@ def test_a_run_without_a_checkpoint_begins_anew(tmp_path):
     assert not run.tokenizer.exists() and not run.metrics.exists()
 
 
+@pytest.mark.parametrize(
+    "last_row, left, refused",
+    [
+        (500, "", None),  # it ended while the dev set was evaluated, before the first checkpoint
+        (510, "checkpoints/500.orbax-checkpoint-tmp", None),  # or while that was saved
+        (510, "", "metrics.csv"),
+        (10, "evaluations/step_500_test.json", "evaluations"),
+    ],
+)
+def test_a_run_whose_checkpoints_were_removed_is_left_as_it_is(tmp_path, last_row, left, refused):
+    run = open_run(tmp_path, CONFIG)
+    run.metrics.write_text("step,loss\n" + "".join(f"{step},1.5\n" for step in range(10, last_row + 1, 10)))
+    run.calibration.write_text("{}")
+    (run.root / left).mkdir(parents=True, exist_ok=True)
+    if not refused:
+        open_run(tmp_path, CONFIG)
+        assert not run.metrics.exists() and not run.calibration.exists()
+        return
+    with pytest.raises(UserError) as caught:
+        open_run(tmp_path, override(CONFIG, {"seed": 1}))
+    assert str(caught.value) == (
+        f"{run.checkpoints}: has no checkpoint, and {tmp_path / refused} is there: starting again would replace what was "
+        f"trained; put the checkpoints back, remove {tmp_path}, or name another --workdir"
+    )
+    assert run.metrics.exists() and run.calibration.read_text() == "{}" and load(run.config) == CONFIG
+
+
 def test_checkpoints_without_a_config_go_on_with_none(begun):
     begun.config.unlink()
     with pytest.raises(UserError, match=f"{begun.config}: missing, and {begun.checkpoints} has some; copy it too"):

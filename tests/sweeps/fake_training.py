@@ -17,16 +17,25 @@ import numpy as np
 
 from joint_st import storage
 from joint_st.config import load, override, save
+from joint_st.errors import UserError
 from joint_st.evaluation.origin import SUFFIX, Origin
 from joint_st.evaluation.rates import make_rows
 from joint_st.evaluation.report import score, write_rows, write_utterances
 from joint_st.runs.directory import COMPLETE, RunDirectory
+from joint_st.sweeps.sweep import check_fingerprint
 
 SENTENCES = [f"{'name' if i % 3 else 'other'} called at {'noon' if i % 2 else 'one'} and {i}" for i in range(40)]
 
 
 def main(base: str, _, workdir: str, *flags: str) -> None:
-    config = override(load(base), dict(flag.removeprefix("--").split("=", 1) for flag in flags))
+    values = dict(flag.removeprefix("--").split("=", 1) for flag in flags)
+    fingerprint = values.pop("fingerprint")
+    config = override(load(base), values)
+    try:
+        check_fingerprint(config, fingerprint, base)
+    except UserError as error:
+        print(f"joint-st: error: {error}", file=sys.stderr)
+        sys.exit(2)
     run = RunDirectory(storage.path(workdir))
     run.root.mkdir(parents=True, exist_ok=True)
     starts = run.root / "starts"

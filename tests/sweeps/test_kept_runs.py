@@ -83,7 +83,7 @@ def test_runs_that_were_kept_give_the_rows_that_they_gave(swept, rows, monkeypat
     # What a run has recorded of its starts is kept in place of what the caller says.
     directory = swept.jobs[0].directory
     for device in ("a CPU", "a TPU", "a TPU"):
-        record_start(directory, 0, "1 × cpu", device, 1)
+        record_start(directory, 0, "1 × cpu", device, 1, 4)
     by_versions = versions.own_commit().removeprefix("commit ")
     assert kept_runs.trained_by(swept.jobs[0], "another", "a commit") == {
         "commit": by_versions,

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -108,9 +110,13 @@ def test_what_a_script_is_told(place):
     file = write_sweep(place, "yield Run('lr_1e-3', {'data.text': [], 'name': 'x y'}, 2)")
     (job,) = load_sweep(file, "out").jobs
     train = ["joint-st", "train", str(place / "base.py"), "--workdir", "out/lr_1e-3/seed_2"]
-    values = ["--name=x y", "--data.text=[]", "--seed=2"]
+    values = [f"--fingerprint={job.fingerprint}", "--name=x y", "--data.text=[]", "--seed=2"]
+    here, there = (
+        hashlib.sha256(f"{folder}/lr_1e-3/seed_2".encode()).hexdigest()[:6]
+        for folder in (place / "out", "gs://bucket/all")
+    )
     words = find_launcher("./queues.sh", ["--name", "ti-{run}", "--n", "2"])(job)
-    assert words == [str(place / "queues.sh"), "--name", "ti-lr-1e-3-seed-2", "--n", "2", "--", *train, *values]
+    assert words == [str(place / "queues.sh"), "--name", f"ti-lr-1e-3-seed-2-{here}", "--n", "2", "--", *train, *values]
 
     scripts = place / "launch"
     scripts.mkdir()
@@ -122,7 +128,7 @@ def test_what_a_script_is_told(place):
         find_launcher("slurm", ["--name", "all"], scripts=scripts)
     assert find_launcher("slurm", ["--name={run}"], scripts=scripts)(job)[:2] == [
         str(scripts / "slurm.sh"),
-        "--name=lr-1e-3-seed-2",
+        f"--name=lr-1e-3-seed-2-{here}",
     ]
     words = find_launcher("tpu-vm", workdir="gs://bucket/all/", scripts=scripts)(job)
     train[-1] = "gs://bucket/all/lr_1e-3/seed_2"
@@ -136,21 +142,44 @@ def test_what_a_script_is_told(place):
         "--yes",
         "--detach-run",
         "--name",
-        "lr-1e-3-seed-2",
+        f"lr-1e-3-seed-2-{there}",
         "--env",
-        f"COMMAND={' '.join(train)} '--name=x y' '--data.text=[]' --seed=2",
+        f"COMMAND={' '.join([*train, values[0]])} '--name=x y' '--data.text=[]' --seed=2",
     ]
 
 
-def test_runs_whose_names_clouds_would_take_for_one_have_names_of_their_own(place):
+def names_of(file: Path, out: str | Path, **launcher) -> list[str]:
+    launch = find_launcher("./queues.sh", ["--name", "{run}"], **launcher)
+    return [launch(job)[2] for job in load_sweep(file, out).jobs]
+
+
+def test_each_run_has_a_name_of_its_own(place, monkeypatch):
+    """Also where clouds would take two names for one, and where two sweeps have the same arms."""
     runs = "yield from (Run(name, {}, 0) for name in ('bias=1', 'bias=-1', 'wide', 'Wide', 'deep'))"
-    jobs = load_sweep(write_sweep(place, runs), "out").jobs
-    launcher = find_launcher("./queues.sh", ["--name", "{run}"]).among(jobs)
-    names = [launcher(job)[2] for job in jobs]
-    assert len(set(names)) == len(names) and names[-1] == "deep-seed-0"
-    assert [name[:-6] for name in names[:-1]] == ["bias-1-seed-0-"] * 2 + ["wide-seed-0-"] * 2
-    # They do not depend on what else there is.
-    assert [find_launcher("./queues.sh", ["--name", "{run}"]).among(jobs[:2])(job)[2] for job in jobs[:2]] == names[:2]
+    file = write_sweep(place, runs)
+    names = names_of(file, "out")
+    assert len(set(names)) == len(names)
+    cleaned = ["bias-1-seed-0-"] * 2 + ["wide-seed-0-"] * 2 + ["deep-seed-0-"]
+    assert [name[:-6] for name in names] == cleaned and all(re.fullmatch("[a-z0-9-]+", name) for name in names)
+    others = [names_of(file, "other"), names_of(file, "out", workdir="gs://bucket/out")]
+    assert not set(names) & {name for other in others for name in other}
+    # They depend on nothing but the place of the run, as the launched training sees it.
+    assert names_of(file, place / "out") == names_of(file, "out/") == names
+    assert names_of(file, "other", workdir="gs://bucket/out/") == others[1]
+    monkeypatch.chdir("bin")
+    (place / "bin" / "queues.sh").touch()
+    assert names_of(file, "../out") == names
+
+
+def test_two_sweeps_with_equal_arms_are_both_submitted(place):
+    """The script does nothing, and ends with status 0, where a job of that name is there."""
+    (place / "once.sh").write_text('#!/bin/bash\n! grep -qsx "$2" names || exit 0\necho "$2" >> names\necho "job $2"\n')
+    (place / "once.sh").chmod(0o755)
+    file = write_sweep(place, "yield Run('a')")
+    for out in ("one", "two", "two"):
+        assert main(["sweep", str(file), "--workdir", out, "--launcher", "./once.sh", "--", "--name", "s-{run}"]) == 0
+    names = (place / "names").read_text().split()
+    assert len(names) == len(set(names)) == 2
 
 
 @pytest.mark.parametrize(

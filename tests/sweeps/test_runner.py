@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
+import functools
 import json
 import os
 import signal
@@ -14,14 +16,15 @@ from types import SimpleNamespace
 
 import pytest
 
-from joint_st.config import load
+from joint_st.config import load, override, save
 from joint_st.errors import UserError
 from joint_st.evaluation.origin import SUFFIX, Origin
-from joint_st.sweeps import load_sweep
+from joint_st.sweeps import load_sweep, runner
 from joint_st.sweeps.locks import is_locked
 from joint_st.sweeps.run_sweep import run_sweep
 from joint_st.sweeps.runner import Signals, Started, pass_on, run_jobs
 from joint_st.sweeps.status import check_conflicts, look, state_in_words
+from tests.sweeps import fake_training
 from tests.sweeps.conftest import write_sweep
 from tests.tiny import environment
 
@@ -87,6 +90,41 @@ def test_a_failing_run_does_not_stop_the_rest_and_only_it_is_tried_again(tmp_pat
     assert "fails/seed_0: ended with status 0, but without an evaluation of its last step" in capsys.readouterr().err
     assert run_sweep(file, workdir=out, only=["fails"], command=lambda job: ["sh", "-c", "kill -9 $$"]) == 1
     assert "fails/seed_0: killed by SIGKILL\n" in capsys.readouterr().err
+
+
+def test_a_full_disk_fails_the_runs_that_it_refuses_alone(tmp_path, fake, capsys, monkeypatch):
+    arms = "for arm in ('fails', 'a', 'no_log', 'no_lock', 'b'):\n    yield Run(arm)"
+    file, out = write_sweep(tmp_path, arms), tmp_path / "out"
+    full = OSError(errno.ENOSPC, "No space left on device")
+    write, lock, printed = Path.write_text, runner.lock, sys.stderr.flush
+
+    def refuse_failure(path, *arguments, **options):
+        if path.name == "seed_0.failed":
+            raise full
+        return write(path, *arguments, **options)
+
+    def refuse_lock(path):
+        if path.parent.name == "no_lock":
+            raise OSError(full.errno, full.strerror, str(path))
+        return lock(path)
+
+    def refuse_print():
+        printed()
+        raise full
+
+    (out / "no_log" / "seed_0.log").mkdir(parents=True)  # it cannot be opened
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "write_text", refuse_failure)
+        patch.setattr(runner, "lock", refuse_lock)
+        patch.setattr(sys.stderr, "flush", refuse_print)
+        assert run_sweep(file, workdir=out, command=fake) == 1
+    told = capsys.readouterr().err
+    assert "a/seed_0: test streaming WER" in told and "b/seed_0: test streaming WER" in told
+    report = told.partition("3 runs failed; ")[2]
+    assert f"no_log/seed_0: {out}/no_log/seed_0.log: Is a directory\n" in report
+    assert f"no_lock/seed_0: {out}/no_lock/seed_0.lock: No space left on device\n" in report
+    assert "fails/seed_0: joint-st: error: there is no such thing (exit status 2)\n" in report
+    assert not is_locked(out / "no_log" / "seed_0.lock")
 
 
 def test_a_table_that_cannot_be_made_hides_no_failed_run(tmp_path, fake, capsys, monkeypatch):
@@ -233,8 +271,10 @@ def test_finished_means_the_last_step_and_the_same_test_splits(tmp_path, fake):
         (job,) = load_sweep(write_sweep(tmp_path, f"yield Run('a', {overrides})"), out).jobs
         return state_in_words(job)
 
-    assert state({"training.steps": 3, "training.log_every": 1}) == "finished"
+    assert state({"training.log_every": 1}) == "finished"
     assert state({"training.steps": 5}) == "step 4 of 5"
+    # Its learning rate fell to the end at step 4, and its checkpoints were ranked.
+    assert state({"training.steps": 3}) == state({"evaluation.rank_by": "cer"}) == "another config"
     assert state({"data.test.test": "tfds:other:all"}) == "to evaluate"
     assert state({"data.test.more": "tfds:grammar:all"}) == "to evaluate"
     assert state({"model.width": 32}) == "another config"
@@ -266,3 +306,45 @@ def test_a_run_of_another_config_is_refused_before_any_starts(tmp_path, fake):
         run_sweep(file, workdir=out, command=fake)
     assert starts(out) == {"a/seed_0": 1}
     check_conflicts(load_sweep(file, out).only(["new"]))
+
+
+def test_a_base_that_is_edited_meanwhile_trains_nothing_else(tmp_path, fake, capsys):
+    file, out = write_sweep(tmp_path, "yield Run('a')\nyield Run('b')\nyield Run('odd')"), tmp_path / "out"
+    base = tmp_path / "base.py"
+
+    def command(job):
+        if job.run.arm == "b":
+            base.write_text(base.read_text().replace("steps=4", "steps=40"))
+        if job.run.arm == "odd":  # it ends with status 0, having trained another model
+            fake_training.checkpoint(job.directory, 4, 0.5)
+            save(override(job.config, {"model.width": 32}), job.directory.config)
+            return ["true"]
+        return fake(job)
+
+    assert run_sweep(file, workdir=out, command=command, json_file=tmp_path / "rows.json") == 1
+    told = capsys.readouterr().err
+    assert f"b/seed_0: joint-st: error: {base}: resolves to another config than when the sweep began" in told
+    config = out / "odd" / "seed_0" / "config.json"
+    assert f"odd/seed_0: ended with status 0, but model.width: 32 in {config}, 144 now; go on with" in told
+    assert [(row["name"], row["steps"]) for row in json.loads((tmp_path / "rows.json").read_text())] == [("a", [4])]
+    assert starts(out) == {"a/seed_0": 1}
+
+
+def test_a_run_of_more_steps_is_not_one_of_fewer(tmp_path, fake):
+    out = tmp_path / "out"
+    write = functools.partial(write_sweep, tmp_path)
+    (job,) = load_sweep(write("yield Run('a', {'training.steps': 40})"), out).jobs
+    fake_training.checkpoint(job.directory, 4, 0.5)
+    save(job.config, job.directory.config)
+    here, runs = job.directory.config, "yield Run('new')\nyield Run('a')"
+    with pytest.raises(UserError, match=f"^a/seed_0: training.steps: 40 in {here}, 4 now; go on with the run's own"):
+        run_sweep(write(runs), workdir=out, command=fake)
+    # It may still go on, and then be as long as the others.
+    assert state_in_words(load_sweep(write("yield Run('a', {'training.steps': 5})"), out).jobs[0]) == "step 4 of 5"
+    fake_training.checkpoint(job.directory, 40, 0.5)
+    save(override(job.config, {"training.steps": 4}), here)  # by a `joint-st train` that had nothing left to do
+    with pytest.raises(
+        UserError, match="^a/seed_0: training.steps: 4, and .*/checkpoints has a checkpoint of step 40; "
+    ):
+        run_sweep(write(runs), workdir=out, command=fake)
+    assert starts(out) == {}

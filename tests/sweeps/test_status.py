@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import shutil
 import time
 from pathlib import Path
 
@@ -11,10 +12,21 @@ import pytest
 from rich.console import Console
 
 from joint_st.config import save
+from joint_st.errors import UserError
 from joint_st.sweeps import load_sweep, status
 from joint_st.sweeps.locks import lock
 from joint_st.sweeps.run_sweep import run_sweep
-from joint_st.sweeps.status import Numbers, Progress, duration, progress, read_numbers, show_status
+from joint_st.sweeps.runner import train_command
+from joint_st.sweeps.status import (
+    Numbers,
+    Progress,
+    check_conflicts,
+    duration,
+    progress,
+    read_numbers,
+    show_status,
+    state_in_words,
+)
 from joint_st.training.asr import COLUMNS
 from joint_st.training.loggers import CsvLogger
 from tests.sweeps import fake_training
@@ -125,6 +137,15 @@ def test_runs_that_nobody_is_seen_to_train(job):
     assert progress(job).state == "silent"
     set_time(job.directory.metrics, -400)
     assert (progress(job).state, progress(job).step) == ("running", 30)
+
+
+def test_a_run_whose_checkpoints_were_removed_is_not_trained_again(job, fake):
+    fake_training.main(*train_command(job)[4:])
+    assert progress(job).state == "finished"
+    shutil.rmtree(job.directory.checkpoints)
+    assert progress(job).state == state_in_words(job) == "no checkpoints"
+    with pytest.raises(UserError, match="^a/seed_0: .*/checkpoints: has no checkpoint, and .*/evaluations is there: "):
+        check_conflicts((job,))
 
 
 def test_numbers_of_a_long_file_and_of_one_being_written(job, monkeypatch):

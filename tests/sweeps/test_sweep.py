@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 import sys
 import types
 from pathlib import Path
@@ -55,7 +57,7 @@ VALUES = """{
 }"""
 
 
-def test_the_command_line_says_the_same_as_the_overrides(tmp_path, monkeypatch):
+def test_the_command_line_says_the_same_as_the_overrides(tmp_path, monkeypatch, capsys):
     """Values of every kind pass through the arguments of `joint-st train` unharmed."""
     names = "from pathlib import Path\nfrom joint_st.config import ModelConfig, TextSource"
     file = write_sweep(tmp_path, "yield Run('a', VALUES, 7)", f"{names}\nVALUES = {VALUES}")
@@ -69,6 +71,17 @@ def test_the_command_line_says_the_same_as_the_overrides(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, stub.__name__, stub)
     assert main(train_command(job)[3:]) == 0
     assert seen == [(job.config, job.directory.root, None)]
+    # Once the base is edited, the same arguments train nothing, and still show what there is now.
+    base = job.base.read_text()
+    job.base.write_text(base.replace("steps=4", "steps=40"))
+    capsys.readouterr()
+    assert main(train_command(job)[3:]) == 2
+    assert len(seen) == 1 and capsys.readouterr().err == (
+        f"joint-st: error: {job.base}: resolves to another config than when the sweep began (--fingerprint): it has changed, "
+        "or differs on this machine; start the sweep again\n"
+    )
+    assert main([*train_command(job)[3:], "--print-config"]) == 0
+    assert re.search("training.steps += 40", capsys.readouterr().out)
 
 
 @pytest.mark.parametrize(
@@ -88,6 +101,15 @@ def test_the_command_line_says_the_same_as_the_overrides(tmp_path, monkeypatch):
         ),
         ("yield Run('a', {'seed': 1})", "", "{file}: overrides of a/seed_0 hold seed; write Run(..., seed=1)"),
         ("yield Run('a', seed=-1)", "", "{file}: a/seed_-1: seed = -1: should be greater than or equal to 0"),
+        ("yield Run('a', seed=1.0)", "", "{file}: seed of a is 1.0; give a whole number"),
+        ("yield Run('a', seed=True)", "", "{file}: seed of a is true; give a whole number"),
+        ("yield Run('a', seed='1')", "", "{file}: seed of a is 1; give a whole number"),
+        (
+            "yield Run('a', {'training.compilation_cache': None})",
+            "",
+            "{file}: a/seed_0: training.compilation_cache = null: should be a valid string",
+        ),
+        ("yield Run('a', {'data.dev': None})", "", "{file}: a/seed_0: data.dev = null: should be a valid tuple"),
         ("yield Run('a', ['b'])", "", "{file}: overrides of a/seed_0 should be a dict of values by dotted path"),
         ("yield Run('a')\nyield Run('a')", "", "{file}: two runs are called a/seed_0; give them other arms or seeds"),
         ("yield Run('../a')", "", "{file}: arm '../a': a name is a letter or digit, then"),
@@ -113,6 +135,16 @@ def test_a_mistake_is_one_line(tmp_path, runs, more, line):
         load_sweep(file)
     assert str(caught.value).startswith(line.format(file=file, folder=tmp_path))
     assert "\n" not in str(caught.value)
+
+
+def test_a_seed_of_numpy_is_a_number(tmp_path):
+    seeds = [
+        job.run.seed
+        for job in load_sweep(
+            write_sweep(tmp_path, "import numpy\nyield from (Run('a', {}, seed) for seed in numpy.arange(2))")
+        ).jobs
+    ]
+    assert json.dumps(seeds) == "[0, 1]"
 
 
 def test_files_that_are_no_sweep(tmp_path):

@@ -31,7 +31,8 @@ def override(config: Root, changes: Mapping[str, Any]) -> Root:
     The whole config is validated once, at the end, so that changes that only fit together can be given together.
     Raises `UserError` with one line.
     """
-    root, tree = type(config), config.model_dump(mode="json")
+    # Pydantic would warn of a section whose class has been replaced, because its file has been run again.
+    root, tree = type(config), config.model_dump(mode="json", warnings=False)
     problems = []
     for path in sorted(changes, key=_order):
         try:

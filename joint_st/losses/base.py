@@ -27,7 +27,7 @@ from joint_st.models.encoder import Encoded
 Kind = TypeVar("Kind", bound="type[Loss]")
 Given = TypeVar("Given")
 
-LOSSES = Kinds("joint_st.losses")
+LOSSES = Kinds("joint_st.losses", "loss", "losses.{}", "register_loss")
 
 
 class EncodedTexts(NamedTuple):
@@ -138,7 +138,7 @@ def register_loss(name: str):
 def make_losses(config: Config) -> tuple[Loss, ...]:
     """Return the losses of a config that take part, in the order of their sections.
 
-    Raises `UserError` where a loss needs text, or text units, and its section does not say so: then the config's checks
+    Raises `UserError` where a section has no loss, and where a loss needs text, or text units, and its section does not say so: then the config's checks
     know nothing of it. It is raised too where two losses share a column.
     """
     losses = tuple(LOSSES[name](config) for name in registered("losses") if getattr(config.losses, name).enabled)

@@ -11,7 +11,7 @@ import pydantic
 import pydantic_core
 
 from joint_st.errors import UserError
-from joint_st.kinds import Kinds
+from joint_st.kinds import Kinds, Registry
 
 HALF_PAIR = re.compile("[\ud800-\udfff]")
 """Half a surrogate pair; Python has them in place of bytes of a file's name that are not in UTF-8."""
@@ -78,18 +78,16 @@ class ByKind(Section):
     kind: Any
     """Which of the kinds it is; each kind declares its own name, a `Literal`."""
 
-    registered: ClassVar[dict[str, type[ByKind]]]
+    registered: ClassVar[Registry]
 
     @classmethod
     def __pydantic_init_subclass__(cls, **options: Any) -> None:
         super().__pydantic_init_subclass__(**options)
         if cls.is_group():
-            cls.registered = {}
+            cls.registered = Registry()
             return
         (name,) = get_args(cls.model_fields["kind"].annotation)
-        if name in cls.registered:
-            raise ValueError(f"{cls.__name__}: {cls.registered[name].__name__} is of kind {name!r} already")
-        cls.registered[name] = cls
+        cls.registered.add(name, cls)
         _rebuild_holders(cls.group())
 
     @classmethod

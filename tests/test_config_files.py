@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 import joint_st.config.file
+import joint_st.config.neighbours
 from joint_st.config import Config, LmConfig, TfdsSource, load, override, save
-from joint_st.config.file import extend, extensions
+from joint_st.config.file import extend, extensions, from_python
 from joint_st.config.registry import unregister
 from joint_st.errors import UserError
 from tests.test_config import CONFIG, message
@@ -176,6 +177,58 @@ def config():
     (tmp_path / "other.py").write_text("x = 1\nx.y\n")
     assert message(extend, tmp_path / "other.py").startswith(f"{tmp_path / 'other.py'}:2: AttributeError: ")
     assert extensions() == [str(own)]
+
+
+@pytest.fixture
+def two_folders(tmp_path):
+    """Two config files that import modules of the same names from their own folders, and from the other's."""
+    before = set(sys.modules), list(sys.path)
+    for name, width in (("one", 64), ("two", 128)):
+        (tmp_path / name / "sizes_of_mine").mkdir(parents=True)
+        (tmp_path / name / "sizes_of_mine" / "__init__.py").touch()
+        (tmp_path / name / "sizes_of_mine" / "widths.py").write_text(f"WIDTH = {width}\n")
+        (tmp_path / name / "steps_of_mine.py").write_text(f"STEPS = {width}\n")
+        (tmp_path / name / "mine.py").write_text(
+            PREAMBLE + "from pathlib import Path\nfrom sizes_of_mine.widths import WIDTH\n\n"
+            "def config():\n    from steps_of_mine import STEPS\n"
+            f"    data = DataConfig({SOURCES})\n"
+            "    return Config(data=data, model=ModelConfig(width=WIDTH), training=TrainingConfig(steps=STEPS))\n"
+        )
+        (tmp_path / name / "both.py").write_text(
+            PREAMBLE
+            + "from pathlib import Path\n\ndef config():\n"
+            "    other = load(Path(__file__).parents[1] / OTHER / 'mine.py')\n"
+            "    from steps_of_mine import STEPS\n"
+            "    return override(other, {'training.steps': STEPS})\n".replace(
+                "OTHER", repr({"one": "two", "two": "one"}[name])
+            )
+        )
+    yield tmp_path / "one", tmp_path / "two"
+    assert sys.path == before[1]
+    for name in set(sys.modules) - before[0]:
+        if "_of_mine" in name:
+            del sys.modules[name]
+
+
+def test_a_file_imports_the_modules_of_its_own_folder(two_folders, monkeypatch):
+    monkeypatch.setattr(joint_st.config.neighbours, "_imported", {})
+    one, two = two_folders
+
+    def sizes(file):
+        config = load(file)
+        return config.model.width, config.training.steps
+
+    assert [sizes(folder / "mine.py") for folder in (one, two, one, two)] == [(64, 64), (128, 128)] * 2
+    assert sizes(one / "both.py") == (128, 64) and sizes(two / "both.py") == (64, 128)
+    (one / "bad.py").write_text("\nimport absent_of_mine\n")
+    assert message(load, one / "bad.py") == f"{one / 'bad.py'}:2: ModuleNotFoundError: No module named 'absent_of_mine'"
+
+
+def test_a_sweep_imports_the_modules_of_its_own_folder(two_folders, monkeypatch):
+    monkeypatch.setattr(joint_st.config.neighbours, "_imported", {})
+    for folder, steps in zip(two_folders, (64, 128)):
+        (folder / "sweep.py").write_text("from steps_of_mine import STEPS\ndef runs():\n    yield STEPS\n")
+        assert from_python(folder / "sweep.py", lambda module: list(module.runs())) == [steps]
 
 
 @pytest.mark.parametrize("config", [CONFIG, LmConfig(data={"train": [{"kind": "text", "path": "x.txt"}]})])

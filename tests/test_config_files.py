@@ -4,13 +4,27 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 import pytest
 
 import joint_st.config.file
 import joint_st.config.neighbours
-from joint_st.config import Config, LmConfig, TfdsSource, load, override, save
+from joint_st.cli.parser import split_overrides
+from joint_st.config import (
+    Config,
+    LmConfig,
+    LossConfig,
+    Section,
+    Source,
+    TfdsSource,
+    describe,
+    load,
+    override,
+    register,
+    save,
+)
 from joint_st.config.file import extend, extensions, from_python
 from joint_st.config.registry import unregister
 from joint_st.errors import UserError
@@ -229,6 +243,91 @@ def test_a_sweep_imports_the_modules_of_its_own_folder(two_folders, monkeypatch)
     for folder, steps in zip(two_folders, (64, 128)):
         (folder / "sweep.py").write_text("from steps_of_mine import STEPS\ndef runs():\n    yield STEPS\n")
         assert from_python(folder / "sweep.py", lambda module: list(module.runs())) == [steps]
+
+
+@pytest.fixture
+def own_fields():
+    """A section with fields of types that no section of the package has."""
+
+    class Part(Section):
+        """A section that may be absent."""
+
+        size: int = 1
+
+    @register("losses.own_fields")
+    class OwnFields(LossConfig):
+        """Fields of many types."""
+
+        weight: float = 0.0
+        some: tuple[int, ...] | None = None
+        few: tuple[int, ...] | None = (1,)
+        listed: list[int] = [1]
+        listed_or_none: Annotated[list[float] | None, "a comment"] = None
+        any_list: list = []
+        pair: tuple[int, str] = (1, "a")
+        named: dict[str, float] | None = None
+        flag: bool | None = None
+        part: Part | None = None
+        parts: list[Part] = []
+        source: Source | None = None
+
+    yield lambda name, value: override(CONFIG, {f"losses.own_fields.{name}": value})
+    unregister("losses.own_fields")
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "value"),
+    [
+        ("some", "1,2", (1, 2)),
+        ("some", "[1, 2]", (1, 2)),
+        ("some", "", ()),
+        ("some.0", "3", (3,)),
+        ("few", "none", None),
+        ("few.1", "2", (1, 2)),
+        ("few", (1, 2), (1, 2)),
+        ("listed", "1,2", [1, 2]),
+        ("listed", "[1, 2]", [1, 2]),
+        ("listed.1", "2", [1, 2]),
+        ("listed_or_none", "0.5", [0.5]),
+        ("any_list", "a,b", ["a", "b"]),
+        ("pair", "2,b", (2, "b")),
+        ("named.a", "2", {"a": 2.0}),
+        ("named", '{"a": 2}', {"a": 2.0}),
+        ("flag", "true", True),
+        ("flag", "none", None),
+        ("part.size", "2", {"size": 2}),
+        ("part", '{"size": 2}', {"size": 2}),
+        ("parts.0.size", "2", [{"size": 2}]),
+        ("source", "a.txt", {"kind": "manifest", "path": "a.txt", "corpus": "", "where": {}}),
+    ],
+)
+def test_a_field_of_any_type_is_set_by_text(own_fields, name, text, value):
+    found = own_fields(name, text).losses.own_fields
+    first = name.partition(".")[0]
+    assert found.model_dump()[first] == value and type(found.model_dump()[first]) is type(value)
+
+
+def test_mistakes_in_fields_of_many_types_have_their_paths(own_fields):
+    path = "losses.own_fields"
+    assert message(own_fields, "part.sise", "2") == (
+        f"{path}.part.sise: unknown key (= 2); did you mean {path}.part.size?"
+    )
+    assert message(own_fields, "part.size", "x") == f"{path}.part.size = x: should be a valid integer"
+    assert message(own_fields, "listed", "1,x") == f"{path}.listed.1 = x: should be a valid integer"
+    assert message(own_fields, "listed.3", "1") == f"{path}.listed.3: no such item; {path}.listed has 1, counted from 0"
+    described = describe(own_fields("part.size", "2"))
+    for line in (
+        "some INTEGER,...|none   = null",
+        "listed INTEGER,...   = [1]",
+        "listed_or_none NUMBER,...|none   = null",
+        "named {NAME: NUMBER}|none   = null",
+        "flag true|false|none   = null",
+        'part JSON|none   = {"size": 2}',
+        "source SOURCE|none   = null",
+    ):
+        assert f"  --{path}.{line}\n" in described
+    overrides, others = split_overrides([f"--{path}.flag", "--name", "x"], {}, Config)
+    assert (overrides, others) == ({f"{path}.flag": "true", "name": "x"}, [])
 
 
 @pytest.mark.parametrize("config", [CONFIG, LmConfig(data={"train": [{"kind": "text", "path": "x.txt"}]})])

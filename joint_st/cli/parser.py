@@ -133,13 +133,14 @@ def split_overrides(
     `options` are the command's own options (`--workdir`) and whether each takes a value (None: it may); every other
     argument that starts with `--` is an override of a config of type `root`. The value may start with a minus sign.
     """
-    from joint_st.config.tree import join, paths, plain, sections
+    from joint_st.config.annotations import given
+    from joint_st.config.tree import join, paths, sections
 
     flags = {
         join(prefix, name)
         for prefix, section in sections(root)
         for name, field in section.model_fields.items()
-        if plain(field.annotation) is bool
+        if given(field.annotation) is bool
     }
     known = paths(root)
     overrides, others = {}, []

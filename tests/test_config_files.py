@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -11,6 +12,7 @@ import pytest
 
 import joint_st.config.file
 import joint_st.config.neighbours
+from joint_st.cli import main
 from joint_st.cli.parser import split_overrides
 from joint_st.config import (
     Config,
@@ -23,6 +25,7 @@ from joint_st.config import (
     load,
     override,
     register,
+    registered,
     save,
 )
 from joint_st.config.file import extend, extensions, from_python
@@ -328,6 +331,33 @@ def test_mistakes_in_fields_of_many_types_have_their_paths(own_fields):
         assert f"  --{path}.{line}\n" in described
     overrides, others = split_overrides([f"--{path}.flag", "--name", "x"], {}, Config)
     assert (overrides, others) == ({f"{path}.flag": "true", "name": "x"}, [])
+
+
+def test_a_flag_of_a_files_own_section_needs_no_value(tmp_path, capsys):
+    own = tmp_path / "mine.py"
+    own.write_text(
+        PREAMBLE + "@register('losses.squares')\n"
+        "class SquaresConfig(LossConfig):\n    weight: float = 0.0\n    flag: bool = False\n\n"
+        f"def config():\n    return Config.model_validate_json({CONFIG.model_dump_json()!r})\n"
+    )
+    train = ["train", str(own), "--print-config"]
+    try:
+        for arguments, line in (
+            (["--losses.squares.flag"], ""),
+            (["--losses.squares.flag", "--losses.squares.weight"], "--losses.squares.weight: a value is missing"),
+            (["--losses.squares.flga"], "losses.squares.flga: unknown key (= ''); did you mean losses.squares.flag?"),
+        ):
+            # The section is not known when the arguments are split.
+            if "squares" in registered("losses"):
+                unregister("losses.squares")
+            status = main([*train, *arguments])
+            printed, said = capsys.readouterr()
+            if line:
+                assert (status, said) == (2, f"joint-st: error: {line}\n")
+            else:
+                assert status == 0 and re.search(r"losses.squares.flag += true", printed)
+    finally:
+        unregister("losses.squares")
 
 
 @pytest.mark.parametrize("config", [CONFIG, LmConfig(data={"train": [{"kind": "text", "path": "x.txt"}]})])

@@ -21,7 +21,7 @@ from joint_st.config.sections.data import Source
 from joint_st.config.tree import kinds, leaves
 from joint_st.data import augmentation, mixture
 from joint_st.data.tokenizers import Characters
-from joint_st.heads.base import register_head
+from joint_st.heads.base import HEADS, register_head
 from joint_st.heads.ctc import CtcHead
 from tests.field_probes import beginning, confused, evaluation, forward, loss, sources, step, training, updates
 from tests.tiny import tiny_config
@@ -45,6 +45,7 @@ def louder():
 
     yield
     unregister("heads.louder")
+    HEADS.forget("louder")
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -73,7 +74,8 @@ def other_kinds():
     yield
     Twice.forget()
     Softer.forget()
-    del mixture.KINDS["twice"], augmentation.KINDS["softer"]
+    mixture.KINDS.forget("twice")
+    augmentation.KINDS.forget("softer")
 
 
 # The table

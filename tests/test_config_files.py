@@ -2,15 +2,33 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 import pytest
 
 import joint_st.config.file
-from joint_st.config import Config, LmConfig, TfdsSource, load, override, save
-from joint_st.config.file import extend, extensions
+import joint_st.config.neighbours
+from joint_st.cli import main
+from joint_st.cli.parser import split_overrides
+from joint_st.config import (
+    Config,
+    LmConfig,
+    LossConfig,
+    Section,
+    Source,
+    TfdsSource,
+    describe,
+    load,
+    override,
+    register,
+    registered,
+    save,
+)
+from joint_st.config.file import extend, extensions, from_python
 from joint_st.config.registry import unregister
 from joint_st.errors import UserError
 from tests.test_config import CONFIG, message
@@ -176,6 +194,170 @@ def config():
     (tmp_path / "other.py").write_text("x = 1\nx.y\n")
     assert message(extend, tmp_path / "other.py").startswith(f"{tmp_path / 'other.py'}:2: AttributeError: ")
     assert extensions() == [str(own)]
+
+
+@pytest.fixture
+def two_folders(tmp_path):
+    """Two config files that import modules of the same names from their own folders, and from the other's."""
+    before = set(sys.modules), list(sys.path)
+    for name, width in (("one", 64), ("two", 128)):
+        (tmp_path / name / "sizes_of_mine").mkdir(parents=True)
+        (tmp_path / name / "sizes_of_mine" / "__init__.py").touch()
+        (tmp_path / name / "sizes_of_mine" / "widths.py").write_text(f"WIDTH = {width}\n")
+        (tmp_path / name / "steps_of_mine.py").write_text(f"STEPS = {width}\n")
+        (tmp_path / name / "mine.py").write_text(
+            PREAMBLE + "from pathlib import Path\nfrom sizes_of_mine.widths import WIDTH\n\n"
+            "def config():\n    from steps_of_mine import STEPS\n"
+            f"    data = DataConfig({SOURCES})\n"
+            "    return Config(data=data, model=ModelConfig(width=WIDTH), training=TrainingConfig(steps=STEPS))\n"
+        )
+        (tmp_path / name / "both.py").write_text(
+            PREAMBLE
+            + "from pathlib import Path\n\ndef config():\n"
+            "    other = load(Path(__file__).parents[1] / OTHER / 'mine.py')\n"
+            "    from steps_of_mine import STEPS\n"
+            "    return override(other, {'training.steps': STEPS})\n".replace(
+                "OTHER", repr({"one": "two", "two": "one"}[name])
+            )
+        )
+    yield tmp_path / "one", tmp_path / "two"
+    assert sys.path == before[1]
+    for name in set(sys.modules) - before[0]:
+        if "_of_mine" in name:
+            del sys.modules[name]
+
+
+def test_a_file_imports_the_modules_of_its_own_folder(two_folders, monkeypatch):
+    monkeypatch.setattr(joint_st.config.neighbours, "_imported", {})
+    one, two = two_folders
+
+    def sizes(file):
+        config = load(file)
+        return config.model.width, config.training.steps
+
+    assert [sizes(folder / "mine.py") for folder in (one, two, one, two)] == [(64, 64), (128, 128)] * 2
+    assert sizes(one / "both.py") == (128, 64) and sizes(two / "both.py") == (64, 128)
+    (one / "bad.py").write_text("\nimport absent_of_mine\n")
+    assert message(load, one / "bad.py") == f"{one / 'bad.py'}:2: ModuleNotFoundError: No module named 'absent_of_mine'"
+
+
+def test_a_sweep_imports_the_modules_of_its_own_folder(two_folders, monkeypatch):
+    monkeypatch.setattr(joint_st.config.neighbours, "_imported", {})
+    for folder, steps in zip(two_folders, (64, 128)):
+        (folder / "sweep.py").write_text("from steps_of_mine import STEPS\ndef runs():\n    yield STEPS\n")
+        assert from_python(folder / "sweep.py", lambda module: list(module.runs())) == [steps]
+
+
+@pytest.fixture
+def own_fields():
+    """A section with fields of types that no section of the package has."""
+
+    class Part(Section):
+        """A section that may be absent."""
+
+        size: int = 1
+
+    @register("losses.own_fields")
+    class OwnFields(LossConfig):
+        """Fields of many types."""
+
+        weight: float = 0.0
+        some: tuple[int, ...] | None = None
+        few: tuple[int, ...] | None = (1,)
+        listed: list[int] = [1]
+        listed_or_none: Annotated[list[float] | None, "a comment"] = None
+        any_list: list = []
+        pair: tuple[int, str] = (1, "a")
+        named: dict[str, float] | None = None
+        flag: bool | None = None
+        part: Part | None = None
+        parts: list[Part] = []
+        source: Source | None = None
+
+    yield lambda name, value: override(CONFIG, {f"losses.own_fields.{name}": value})
+    unregister("losses.own_fields")
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "value"),
+    [
+        ("some", "1,2", (1, 2)),
+        ("some", "[1, 2]", (1, 2)),
+        ("some", "", ()),
+        ("some.0", "3", (3,)),
+        ("few", "none", None),
+        ("few.1", "2", (1, 2)),
+        ("few", (1, 2), (1, 2)),
+        ("listed", "1,2", [1, 2]),
+        ("listed", "[1, 2]", [1, 2]),
+        ("listed.1", "2", [1, 2]),
+        ("listed_or_none", "0.5", [0.5]),
+        ("any_list", "a,b", ["a", "b"]),
+        ("pair", "2,b", (2, "b")),
+        ("named.a", "2", {"a": 2.0}),
+        ("named", '{"a": 2}', {"a": 2.0}),
+        ("flag", "true", True),
+        ("flag", "none", None),
+        ("part.size", "2", {"size": 2}),
+        ("part", '{"size": 2}', {"size": 2}),
+        ("parts.0.size", "2", [{"size": 2}]),
+        ("source", "a.txt", {"kind": "manifest", "path": "a.txt", "corpus": "", "where": {}}),
+    ],
+)
+def test_a_field_of_any_type_is_set_by_text(own_fields, name, text, value):
+    found = own_fields(name, text).losses.own_fields
+    first = name.partition(".")[0]
+    assert found.model_dump()[first] == value and type(found.model_dump()[first]) is type(value)
+
+
+def test_mistakes_in_fields_of_many_types_have_their_paths(own_fields):
+    path = "losses.own_fields"
+    assert message(own_fields, "part.sise", "2") == (
+        f"{path}.part.sise: unknown key (= 2); did you mean {path}.part.size?"
+    )
+    assert message(own_fields, "part.size", "x") == f"{path}.part.size = x: should be a valid integer"
+    assert message(own_fields, "listed", "1,x") == f"{path}.listed.1 = x: should be a valid integer"
+    assert message(own_fields, "listed.3", "1") == f"{path}.listed.3: no such item; {path}.listed has 1, counted from 0"
+    described = describe(own_fields("part.size", "2"))
+    for line in (
+        "some INTEGER,...|none   = null",
+        "listed INTEGER,...   = [1]",
+        "listed_or_none NUMBER,...|none   = null",
+        "named {NAME: NUMBER}|none   = null",
+        "flag true|false|none   = null",
+        'part JSON|none   = {"size": 2}',
+        "source SOURCE|none   = null",
+    ):
+        assert f"  --{path}.{line}\n" in described
+    overrides, others = split_overrides([f"--{path}.flag", "--name", "x"], {}, Config)
+    assert (overrides, others) == ({f"{path}.flag": "true", "name": "x"}, [])
+
+
+def test_a_flag_of_a_files_own_section_needs_no_value(tmp_path, capsys):
+    own = tmp_path / "mine.py"
+    own.write_text(
+        PREAMBLE + "@register('losses.squares')\n"
+        "class SquaresConfig(LossConfig):\n    weight: float = 0.0\n    flag: bool = False\n\n"
+        f"def config():\n    return Config.model_validate_json({CONFIG.model_dump_json()!r})\n"
+    )
+    train = ["train", str(own), "--print-config"]
+    try:
+        for arguments, line in (
+            (["--losses.squares.flag"], ""),
+            (["--losses.squares.flag", "--losses.squares.weight"], "--losses.squares.weight: a value is missing"),
+            (["--losses.squares.flga"], "losses.squares.flga: unknown key (= ''); did you mean losses.squares.flag?"),
+        ):
+            # The section is not known when the arguments are split.
+            if "squares" in registered("losses"):
+                unregister("losses.squares")
+            status = main([*train, *arguments])
+            printed, said = capsys.readouterr()
+            if line:
+                assert (status, said) == (2, f"joint-st: error: {line}\n")
+            else:
+                assert status == 0 and re.search(r"losses.squares.flag += true", printed)
+    finally:
+        unregister("losses.squares")
 
 
 @pytest.mark.parametrize("config", [CONFIG, LmConfig(data={"train": [{"kind": "text", "path": "x.txt"}]})])

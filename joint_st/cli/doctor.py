@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import functools
 
 from joint_st import storage
-from joint_st.cli.options import config_argument, load_config, process_arguments, quiet_libraries
+from joint_st.cli.options import config_argument, load_config, process_arguments, quiet_libraries, read_config
 from joint_st.cli.parser import OVERRIDES, Commands, folder, output_file
 
 
@@ -50,14 +51,10 @@ def _doctor(options: argparse.Namespace) -> None:
 
     workdir, make, is_run = options.workdir, None, False
     if options.config is not None:
-        from joint_st.config import Config, load, override
-
         path = storage.path(options.config)
         is_run = storage.is_remote(path) or path.is_dir()
         workdir = workdir or (path if is_run else None)
-
-        def make():
-            return override(load(options.config, Config), options.overrides)
+        make = functools.partial(read_config, options)
 
     healthy = doctor(
         make,

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from joint_st import storage
-from joint_st.cli.parser import checkpoint, count, index, local_input, number, whole_number, window
+from joint_st.cli.parser import checkpoint, complete, count, index, local_input, number, whole_number, window
 from joint_st.errors import UserError
 from joint_st.passes import PASSES
 
@@ -311,6 +311,16 @@ def read_fusion(options: argparse.Namespace):
     return FusionFiles(options.lm, options.hot_words, weights, options.rescore, rescoring, *levels)
 
 
+def read_config(options: argparse.Namespace):
+    """Return the config of the file that the options name, with their overrides."""
+    from joint_st import config as configs
+    from joint_st.config import load, override
+
+    config = load(options.config, getattr(configs, options.config_type))
+    # Only now are the sections known that the file itself registers.
+    return override(config, complete(options.overrides, type(config)))
+
+
 def load_config(options: argparse.Namespace):
     """Return the resolved config, of the type that the command takes; None after its help was printed."""
     if options.config is None:
@@ -318,10 +328,9 @@ def load_config(options: argparse.Namespace):
             options.parser.error("CONFIG is missing")
         options.parser.print_help()
         return None
-    from joint_st import config as configs
-    from joint_st.config import describe, load, override
+    from joint_st.config import describe
 
-    config = override(load(options.config, getattr(configs, options.config_type)), options.overrides)
+    config = read_config(options)
     if options.help:
         from joint_st.config.file import docstring
 

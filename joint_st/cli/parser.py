@@ -53,7 +53,7 @@ class Parser(argparse.ArgumentParser):
 
     def parse_known_args(self, args=None, namespace=None):
         """Parse as argparse does, after taking out the overrides; refuse what is left over at the outermost command."""
-        overrides = {}
+        overrides: dict[str, str | None] = {}
         if self._config_type and any(_is_override(argument, self.own_options()) for argument in args):
             import joint_st.config
 
@@ -127,26 +127,23 @@ class Commands:
 
 def split_overrides(
     arguments: Sequence[str], options: Mapping[str, bool | None], root: type
-) -> tuple[dict[str, str], list[str]]:
+) -> tuple[dict[str, str | None], list[str]]:
     """Return the overrides by dotted path (`--model.width 256`, `--model.width=256`, `--data.strict`) and the rest.
+
+    An unknown path without a value has None: it may be of a section that the config file registers, see `complete`.
 
     `options` are the command's own options (`--workdir`) and whether each takes a value (None: it may); every other
     argument that starts with `--` is an override of a config of type `root`. The value may start with a minus sign.
     """
-    from joint_st.config.tree import join, paths, plain, sections
+    from joint_st.config.tree import paths
 
-    flags = {
-        join(prefix, name)
-        for prefix, section in sections(root)
-        for name, field in section.model_fields.items()
-        if plain(field.annotation) is bool
-    }
-    known = paths(root)
-    overrides, others = {}, []
+    flags, known = _flags(root), paths(root)
+    overrides: dict[str, str | None] = {}
+    others: list[str] = []
     todo = list(arguments)
     while todo:
         argument = todo.pop(0)
-        name, equals, value = argument.partition("=")
+        name, equals, text = argument.partition("=")
         if not _is_override(argument, options):
             others.append(argument)
             takes = options.get(name, False)
@@ -157,6 +154,7 @@ def split_overrides(
             continue
         path = name.removeprefix("--")
         _refuse_misspelt(path, options, known)
+        value: str | None = text
         if not equals:
             if path in flags:
                 value = todo.pop(0) if todo and todo[0].lower() in TRUTH else "true"
@@ -164,8 +162,36 @@ def split_overrides(
                 value = todo.pop(0)
             elif path in known:
                 raise UserError(f"{name}: a value is missing")
+            else:
+                value = None
         overrides[path] = value
     return overrides, others
+
+
+def complete(overrides: Mapping[str, str | None], root: type) -> dict[str, str]:
+    """Return overrides, now that the config's file has been read, with `true` for fields of `root` that are true or false
+    and were given without a value. Raises `UserError` for other fields without one."""
+    from joint_st.config.tree import paths
+
+    found = {}
+    for path, value in overrides.items():
+        if value is None and path not in _flags(root) and path in paths(root):
+            raise UserError(f"--{path}: a value is missing")
+        found[path] = value if value is not None else "true" if path in _flags(root) else ""
+    return found
+
+
+def _flags(root: type) -> set[str]:
+    """Return the dotted paths of the fields of a config that are true or false."""
+    from joint_st.config.annotations import given
+    from joint_st.config.tree import join, sections
+
+    return {
+        join(prefix, name)
+        for prefix, section in sections(root)
+        for name, field in section.model_fields.items()
+        if given(field.annotation) is bool
+    }
 
 
 def _is_override(argument: str, options: Mapping[str, bool | None]) -> bool:

@@ -23,6 +23,7 @@ import pydantic
 
 from joint_st import storage
 from joint_st.config.language_model import LmConfig
+from joint_st.config.neighbours import importable
 from joint_st.config.problems import explain, one_line, shown
 from joint_st.config.schema import Config
 from joint_st.config.sections.data import NORMALIZERS
@@ -123,7 +124,7 @@ def extensions() -> list[str]:
 
 
 def from_python(path: str | os.PathLike[str], make: Callable[[types.ModuleType], Made]) -> Made:
-    """Run a Python file of the user's and return what `make` makes of its names.
+    """Run a Python file of the user's, which may import modules of its folder, and return what `make` makes of its names.
 
     Raises `UserError` with one line for anything that goes wrong in the file, or in its functions when `make` calls
     them.
@@ -137,11 +138,12 @@ def from_python(path: str | os.PathLike[str], make: Callable[[types.ModuleType],
     failed = True
     # The file is the user's and may raise anything: its place and its message are what helps.
     try:
-        if not known:
-            # Dataclasses and pydantic look up there what the names in postponed annotations stand for.
-            sys.modules[module.__name__] = module
-            exec(compile(path.read_bytes(), str(path), "exec"), module.__dict__)
-        made = make(module)
+        with importable(path.parent):
+            if not known:
+                # Dataclasses and pydantic look up there what the names in postponed annotations stand for.
+                sys.modules[module.__name__] = module
+                exec(compile(path.read_bytes(), str(path), "exec"), module.__dict__)
+            made = make(module)
         failed = False
         return made
     except UserError:

@@ -5,15 +5,16 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from typing import Any, TypeVar, get_origin
+from typing import Any, TypeVar
 
 import pydantic
 from pydantic.fields import FieldInfo
 
+from joint_st.config.annotations import element, given, holder, members
 from joint_st.config.problems import explain, one_line, shown, unknown_key, wrong_kind
 from joint_st.config.sections.base import Section
 from joint_st.config.sections.data import Source
-from joint_st.config.tree import element, is_section, join, kinds, members, plain
+from joint_st.config.tree import is_section, join, kinds
 from joint_st.errors import UserError
 from joint_st.json_files import NOT_JSON
 
@@ -31,7 +32,8 @@ def override(config: Root, changes: Mapping[str, Any]) -> Root:
     The whole config is validated once, at the end, so that changes that only fit together can be given together.
     Raises `UserError` with one line.
     """
-    root, tree = type(config), config.model_dump(mode="json")
+    # Pydantic would warn of a section whose class has been replaced, because its file has been run again.
+    root, tree = type(config), config.model_dump(mode="json", warnings=False)
     problems = []
     for path in sorted(changes, key=_order):
         try:
@@ -67,12 +69,11 @@ def _replaced(node: Any, annotation: Any, parts: list[str], value: Any, at: str)
         return _parsed(value, annotation, at)
     part, rest = parts[0], parts[1:]
     here = join(at, part)
-    tags, section = kinds(annotation), plain(annotation)
-    holder = list if get_origin(section) is tuple else dict
+    tags, section, held = kinds(annotation), given(annotation), holder(annotation)
     if node is None:  # it has no value yet, and no default
-        node = holder()
-    elif not isinstance(node, holder) and (is_section(section) or get_origin(section) in (tuple, dict)):
-        what = "list" if holder is list else "section"
+        node = [] if held is list else {}
+    elif not isinstance(node, held or dict) and (is_section(section) or held):
+        what = "list" if held is list else "section"
         raise UserError(f"{at} = {shown(node)}: is no {what}, and {here} is a part of it; leave one of the two out")
     if tags:
         kind = node.get("kind")
@@ -87,13 +88,13 @@ def _replaced(node: Any, annotation: Any, parts: list[str], value: Any, at: str)
             raise UserError(one_line(unknown_key(".".join([here, *rest]), value, at, section)))
         field = section.model_fields[part]
         return {**node, part: _replaced(_held(node, part, field), field.annotation, rest, value, here)}
-    if get_origin(section) is tuple:
+    if held is list:
         if not (part.isdecimal() and len(part) < 10 and int(part) <= len(node)):
             raise UserError(f"{here}: no such item; {at} has {len(node)}, counted from 0")
         item = node[int(part)] if int(part) < len(node) else None
         replaced = _replaced(item, element(section), rest, value, here)
         return [*node[: int(part)], replaced, *node[int(part) + 1 :]]
-    if get_origin(section) is dict:
+    if held is dict:
         return {**node, part: _replaced(node.get(part), element(section), rest, value, here)}
     raise UserError(f"{'.'.join([here, *rest])}: unknown key (= {shown(value)}); did you mean {at}?")
 
@@ -114,12 +115,11 @@ def _parsed(value: Any, annotation: Any, at: str) -> Any:
     if type(None) in members(annotation) and text.lower() == "none":
         return None
     if kinds(annotation):
-        return _from_json(text, at) if text.startswith("{") else plain(annotation).read(text)
-    annotation = plain(annotation)
-    if get_origin(annotation) is tuple:
+        return _from_json(text, at) if text.startswith("{") else given(annotation).read(text)
+    if holder(annotation) is list:
         items = _from_json(text, at) if text.startswith("[") else filter(None, map(str.strip, text.split(",")))
         return [_parsed(item, element(annotation), at) for item in items]
-    if get_origin(annotation) is dict or is_section(annotation):
+    if holder(annotation) is dict or is_section(given(annotation)):
         return _from_json(text, at) if text.startswith("{") else value
     return value
 

@@ -13,11 +13,12 @@ import pydantic
 from pydantic_core import ErrorDetails
 
 from joint_st import storage
+from joint_st.config.annotations import element, given
 from joint_st.config.language_model import LmConfig
 from joint_st.config.registry import is_group
 from joint_st.config.schema import Config
 from joint_st.config.sections.base import Section
-from joint_st.config.tree import element, is_section, join, kinds, paths, plain, sections
+from joint_st.config.tree import is_section, join, kinds, paths, sections
 
 ROOTS = (Config, LmConfig)
 """The classes of whole configs."""
@@ -177,7 +178,7 @@ def _line(error: ErrorDetails, path: str, root: type[Section]) -> str:
 def _type_at(location: tuple[str | int, ...], annotation: Any) -> Any:
     """Return the type at a location that leads to a source."""
     for part in location:
-        annotation = plain(annotation)
+        annotation = given(annotation)
         annotation = annotation.model_fields[part].annotation if is_section(annotation) else element(annotation)
     return annotation
 
@@ -192,7 +193,7 @@ def _dotted(location: tuple[str | int, ...], root: type[Section], prefix: str) -
             section = annotation
             continue
         path = join(path, part)
-        annotation = plain(annotation)
+        annotation = given(annotation)
         if is_section(annotation):
             section = annotation
             field = annotation.model_fields.get(part)

@@ -13,18 +13,25 @@ from typing import TypeVar
 from pydantic.fields import FieldInfo
 
 from joint_st.config.sections.base import Section
+from joint_st.kinds import Registry, taken
 
 Registered = TypeVar("Registered", bound=type[Section])
 
-_groups: dict[str, type[Section]] = {}
+_groups = Registry()
+_bases: dict[str, type[Section]] = {}
+"""The class that the sections of each group derive from."""
+_sections = Registry()
+"""The registered sections by dotted path."""
 _holders: list[type[Section]] = []
 
 
-def group(name: str) -> Callable[[Registered], Registered]:
-    """Declare the section class below this decorator as the group `name`, which others join by `register`."""
+def group(name: str, of: type[Section] = Section) -> Callable[[Registered], Registered]:
+    """Declare the section class below this decorator as the group `name`, which others, which derive from `of`, join by
+    `register`."""
 
     def declare(section: Registered) -> Registered:
-        _groups[name] = section
+        _groups.add(name, section)
+        _bases[name] = of
         return section
 
     return declare
@@ -34,16 +41,22 @@ def register(path: str) -> Callable[[Registered], Registered]:
     """Add the section class below this decorator to a group: `@register("losses.consistency")`.
 
     All of its fields need defaults, since no config has to name it. Raises `ValueError` where there is no such group,
-    and where the name is taken.
+    where the name is taken, and where the class does not derive from what the group's sections have in common.
     """
     prefix, _, name = path.rpartition(".")
 
     def add(section: Registered) -> Registered:
         if prefix not in _groups:
             raise ValueError(f"{path}: there is no group {prefix!r}; there are {', '.join(_groups)}")
-        parent = _groups[prefix]
-        if name in parent.model_fields:
-            raise ValueError(f"{path} is registered already, as {parent.model_fields[name].annotation}")
+        parent, base = _groups[prefix], _bases[prefix]
+        if not issubclass(section, base):
+            raise ValueError(f"{path}: {section.__name__} should derive from {base.__name__}")
+        fields: dict[str, FieldInfo] = section.__pydantic_fields__
+        if required := [field for field, info in fields.items() if info.is_required()]:
+            raise ValueError(f"{path}.{required[0]}: needs a default, since no config has to name it")
+        if name in parent.model_fields and path not in _sections:
+            raise taken(path, f"a field of {parent.__name__}")
+        _sections.add(path, section, path)
         _add_field(parent, name, section)
         return section
 
@@ -54,6 +67,7 @@ def unregister(path: str) -> None:
     """Remove a section from its group again; for tests."""
     prefix, _, name = path.rpartition(".")
     parent = _groups[prefix]
+    del _sections[path]
     parent.__pydantic_fields__.pop(name)
     parent.__annotations__.pop(name, None)
     _rebuild(parent)

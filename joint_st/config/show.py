@@ -9,10 +9,11 @@ from typing import Any, Literal, get_args, get_origin
 
 from pydantic.fields import FieldInfo
 
+from joint_st.config.annotations import element, holder, members, plain
 from joint_st.config.language_model import LmConfig
 from joint_st.config.schema import Config
 from joint_st.config.sections.base import OneOf, Section
-from joint_st.config.tree import UNSET, element, is_section, is_tag, join, kinds, leaves, members, plain, sections
+from joint_st.config.tree import UNSET, is_section, is_tag, join, kinds, leaves, sections
 
 
 def show(config: Section) -> str:
@@ -79,15 +80,17 @@ def groups(root: type[Section]) -> dict[str, dict[str, type[Section]]]:
 
 def type_name(annotation: Any) -> str:
     """Return the type of a field as its flag's help names it."""
-    if kinds(annotation):
-        return plain(annotation).__name__.removesuffix("Config").upper()
     names = []
     for member in members(annotation):
-        if get_origin(member) is Literal:
+        if kinds(member):
+            names.append(member.__name__.removesuffix("Config").upper())
+        elif is_section(member):
+            names.append("JSON")
+        elif get_origin(member) is Literal:
             names.append("|".join(map(str, get_args(member))))
-        elif get_origin(member) is tuple:
+        elif holder(member) is list:
             names.append(f"{type_name(element(member))},...")
-        elif get_origin(member) is dict:
+        elif holder(member) is dict:
             names.append(f"{{NAME: {type_name(element(member))}}}")
         else:
             known = {bool: "true|false", int: "INTEGER", float: "NUMBER", str: "TEXT", type(None): "none"}

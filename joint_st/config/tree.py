@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-import types
 from collections.abc import Iterator
-from typing import Annotated, Any, Literal, Union, get_args, get_origin
+from typing import Any, Literal, get_args, get_origin
 
+from joint_st.config.annotations import element, given, plain
 from joint_st.config.schema import Config
 from joint_st.config.sections.base import ByKind, Section
 
@@ -25,13 +25,6 @@ class Leaf:
     help: str
 
 
-def plain(annotation: Any) -> Any:
-    """Return the type without what `Annotated` adds."""
-    while get_origin(annotation) is Annotated:
-        annotation = get_args(annotation)[0]
-    return annotation
-
-
 def is_section(annotation: Any) -> bool:
     return isinstance(annotation, type) and issubclass(annotation, Section)
 
@@ -41,33 +34,14 @@ def is_tag(annotation: Any) -> bool:
     return get_origin(plain(annotation)) is Literal and len(get_args(plain(annotation))) == 1
 
 
-def members(annotation: Any) -> tuple[Any, ...]:
-    """Return the types of a union; for another type, that type alone."""
-    annotation = plain(annotation)
-    if get_origin(annotation) in (Union, types.UnionType):
-        return tuple(plain(member) for member in get_args(annotation))
-    return (annotation,)
-
-
 def kinds(annotation: Any) -> dict[str, type[Section]]:
     """Return the sections of a group by their `kind`; empty for other types."""
-    annotation = plain(annotation)
+    annotation = given(annotation)
     return dict(annotation.registered) if is_section(annotation) and _is_group(annotation) else {}
 
 
 def _is_group(section: type[Section]) -> bool:
     return issubclass(section, ByKind) and section.is_group()
-
-
-def element(annotation: Any) -> Any:
-    """Return the type of a tuple's or dict's items; None for other types."""
-    annotation = plain(annotation)
-    arguments = get_args(annotation)
-    if get_origin(annotation) is tuple:
-        return arguments[0]
-    if get_origin(annotation) is dict:
-        return arguments[1]
-    return None
 
 
 def sections(root: type[Section] = Config, prefix: str = "") -> Iterator[tuple[str, type[Section]]]:
@@ -91,7 +65,7 @@ def leaves(section: Section, prefix: str = "") -> Iterator[Leaf]:
         value = getattr(section, name)
         if isinstance(value, Section):
             yield from leaves(value, path)
-        elif value and isinstance(value, (tuple, dict)) and kinds(element(field.annotation)):
+        elif value and isinstance(value, (tuple, list, dict)) and kinds(element(field.annotation)):
             items = value.items() if isinstance(value, dict) else enumerate(value)
             for key, item in items:
                 yield from leaves(item, join(path, key))

@@ -9,6 +9,7 @@ import numpy as np
 
 from joint_st.config import AugmentationConfig, Gain, Identity, Noise, Speed
 from joint_st.data.audio import resample
+from joint_st.kinds import Kinds
 
 STREAM = 2
 """Number of the stream of its random draws, different from those of the plans."""
@@ -42,18 +43,13 @@ class Kind(Protocol):
 
 Maker = TypeVar("Maker", bound=Callable[[Any], Any])
 
-KINDS: dict[str, Callable[[Any], Kind]] = {}
+KINDS = Kinds(thing="augmentation", section="data.augmentation of kind {}", decorator="augments")
 """Functions that make an augmentation from its section, by its kind."""
 
 
 def augments(kind: str) -> Callable[[Maker], Maker]:
     """Register a class or a function that makes augmentations of a kind from their section; a decorator."""
-
-    def declare(maker: Maker) -> Maker:
-        KINDS[kind] = maker
-        return maker
-
-    return declare
+    return KINDS.register(kind)
 
 
 class _SameLength:

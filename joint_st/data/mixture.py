@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 import numpy as np
 
 from joint_st.config import EveryRow, MixtureConfig
+from joint_st.kinds import Kinds
 
 if TYPE_CHECKING:
     from joint_st.data.dataset import Dataset
@@ -31,18 +32,13 @@ class Mixture(Protocol):
 
 Maker = TypeVar("Maker", bound=Callable[..., Any])
 
-KINDS: dict[str, Callable[[Any, Dataset], Mixture]] = {}
+KINDS = Kinds(thing="mixture", section="data.mixture of kind {}", decorator="mixes")
 """Functions that make a mixture from its section and a data set, by its kind."""
 
 
 def mixes(kind: str) -> Callable[[Maker], Maker]:
     """Register a class or a function that makes mixtures of a kind from their section and the data set; a decorator."""
-
-    def declare(maker: Maker) -> Maker:
-        KINDS[kind] = maker
-        return maker
-
-    return declare
+    return KINDS.register(kind)
 
 
 @mixes("every_row")

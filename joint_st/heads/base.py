@@ -31,7 +31,7 @@ Emissions = Any
 State = Any
 """A tree of arrays [B, ...] that a head remembers from earlier frames."""
 
-HEADS = Kinds("joint_st.heads")
+HEADS = Kinds("joint_st.heads", "head", "heads.{}", "register_head")
 
 
 class PrefixScores(Protocol):

@@ -9,7 +9,7 @@ the columns of `metrics.csv` and the panels of the report follow from what the l
 from __future__ import annotations
 
 import abc
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import ClassVar, Literal, NamedTuple, TypeVar
 
 import jax
@@ -25,8 +25,9 @@ from joint_st.losses.text_rows import TextRows
 from joint_st.models.encoder import Encoded
 
 Kind = TypeVar("Kind", bound="type[Loss]")
+Given = TypeVar("Given")
 
-LOSSES = Kinds("joint_st.losses")
+LOSSES = Kinds("joint_st.losses", "loss", "losses.{}", "register_loss")
 
 
 class EncodedTexts(NamedTuple):
@@ -137,13 +138,37 @@ def register_loss(name: str):
 def make_losses(config: Config) -> tuple[Loss, ...]:
     """Return the losses of a config that take part, in the order of their sections.
 
-    Raises `UserError` where a loss needs text, or text units, and its section does not say so: then the config's checks
-    know nothing of it.
+    Raises `UserError` where a section has no loss, and where a loss needs text, or text units, and its section does not say so: then the config's checks
+    know nothing of it. It is raised too where two losses share a column.
     """
     losses = tuple(LOSSES[name](config) for name in registered("losses") if getattr(config.losses, name).enabled)
     for loss in losses:
         _check_says_so(loss)
+    check_columns(losses)
     return losses
+
+
+def check_columns(losses: Iterable[Loss], taken: Iterable[str] = ()) -> None:
+    """Raise `UserError` where a loss has a column that another loss has too, or that every run has (`taken`): one of them
+    would silently replace the other."""
+    owners = dict.fromkeys(taken, "every run")
+    for loss in losses:
+        for name in (column.name for column in loss.columns):
+            if name in owners:
+                raise UserError(
+                    f"losses.{loss.name}: its column {name} is also that of {owners[name]}; name it otherwise"
+                )
+            owners[name] = f"losses.{loss.name}"
+
+
+def of_own_columns(loss: Loss, given: dict[str, Given]) -> dict[str, Given]:
+    """Return what a loss gives by column; raises `UserError` where a name is none of its columns, and could be another
+    loss's."""
+    names = {column.name for column in loss.columns}
+    for name in given:
+        if name not in names:
+            raise UserError(f"losses.{loss.name}: it gives {name}, which is none of its columns; add Column({name!r})")
+    return given
 
 
 def _check_says_so(loss: Loss) -> None:

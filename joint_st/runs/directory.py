@@ -103,6 +103,16 @@ class RunDirectory:
         return self.root / "metrics.csv"
 
     @property
+    def tensorboard(self) -> Path:
+        """Folder of TensorBoard's events."""
+        return self.root / "tensorboard"
+
+    @property
+    def wandb_id(self) -> Path:
+        """File of the id under which Weights & Biases knows the run."""
+        return self.root / "wandb_id"
+
+    @property
     def starts(self) -> Path:
         """File with a line for each time that training began or went on: when, and by which code on what devices."""
         return self.root / "starts.jsonl"
@@ -196,12 +206,12 @@ class RunDirectory:
         return best_steps(self.checkpoints, self.checkpoint_steps)
 
     def clear(self) -> None:
-        """Remove everything that was derived from the config, so that another config can replace it."""
-        for folder in (self.tokenizer, self.units):
+        """Remove everything that was derived from the config, and what was logged, so that another config can replace it."""
+        for folder in (self.tokenizer, self.units, self.tensorboard):
             storage.remove_folder(folder)
         inventories = (self.vocabulary, self.languages, self.root / checksums.FILE)
-        derived = (self.text_confusions, self.ngram, self.without_ngram, self.calibration, self.metrics, self.starts)
-        for path in (*inventories, *derived):
+        derived = (self.text_confusions, self.ngram, self.without_ngram, self.calibration)
+        for path in (*inventories, *derived, self.metrics, self.starts, self.wandb_id):
             path.unlink(missing_ok=True)
 
     def inventories(self) -> Iterator[Path]:

@@ -26,7 +26,7 @@ from joint_st.evaluation.evaluate import Scorer, evaluate_run
 from joint_st.evaluation.ranking import Metric, ranking_metric
 from joint_st.lm.arpa import separates_words
 from joint_st.lm.estimate import estimate_ngram
-from joint_st.losses.base import Column, make_losses
+from joint_st.losses.base import Column, check_columns, make_losses
 from joint_st.passes import PASSES
 from joint_st.runs.agreement import agreed_latest
 from joint_st.runs.directory import METRIC, RunDirectory, read_facts
@@ -51,7 +51,7 @@ from joint_st.training.optimizer import schedule
 from joint_st.training.profile import traced_steps
 from joint_st.training.setup import TrainingData, log, open_data, open_state, print_summary
 from joint_st.training.step import COLUMNS as STEP_COLUMNS
-from joint_st.training.step import SKIPPED, make_train_step
+from joint_st.training.step import SKIPPED, UNLISTED, make_train_step
 
 COLUMNS = (
     Column("epoch", kind="count", description="Passes over the utterances so far, as the mixture draws them."),
@@ -99,9 +99,10 @@ COLUMNS = (
 
 
 def columns(config: Config) -> tuple[Column, ...]:
-    """Return all columns of `metrics.csv` after `step`."""
-    skipped = (SKIPPED,) if config.optimizer.skip_above else ()
-    return (*COLUMNS, *skipped, *(column for loss in make_losses(config) for column in loss.columns))
+    """Return all columns of `metrics.csv` after `step`; raises `UserError` where a loss has one that every run has."""
+    skipped, losses = (SKIPPED,) if config.optimizer.skip_above else (), make_losses(config)
+    check_columns(losses, {"step", *UNLISTED, *(column.name for column in (*COLUMNS, SKIPPED))})
+    return (*COLUMNS, *skipped, *(column for loss in losses for column in loss.columns))
 
 
 @one_at_a_time
@@ -122,6 +123,7 @@ def train_asr(config: Config, workdir: Path, profile: range | None = None) -> No
         raise UserError("data.dev: its transcripts have no words, so there is no error rate; correct its sources")
     metric = ranking_metric(config.evaluation, data.dev.texts() if data.dev else ())
     check_same_ranking(run, metric)
+    reporting = make_reporting(config, data)
 
     shapes = data.shapes(last)
     with (
@@ -161,7 +163,7 @@ def train_asr(config: Config, workdir: Path, profile: range | None = None) -> No
             facts |= {"data_by_field": data.fingerprint_by_field, "ranked_by": metric}
             facts |= {"texts_by_field": data.texts_by_field}
             batches, saving = data.batches(config, mesh, start), Saving(metric, facts, evaluate)
-            state = run_steps(session, state, batches, make_reporting(config, data), saving, traced)
+            state = run_steps(session, state, batches, reporting, saving, traced)
         end_training(session, state, start, began)
     current().wait("the last checkpoint")
     obey_late_signal(session)

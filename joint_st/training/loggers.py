@@ -7,6 +7,7 @@ import io
 import math
 import shutil
 import tempfile
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Protocol
@@ -18,6 +19,9 @@ from joint_st.config import Config, LmConfig
 from joint_st.errors import UserError
 from joint_st.json_files import DAMAGED
 from joint_st.runs.directory import RunDirectory
+
+SHOWN_AFTER = 60
+"""Seconds after which TensorBoard can show on a disk what was logged, if no `flush` comes before."""
 
 
 class Logger(Protocol):
@@ -84,52 +88,66 @@ class TensorBoardLogger:
 
     def __init__(self, directory: Path, *, resume_at: int):
         try:
-            from tensorboardX import SummaryWriter
+            from tensorboardX import summary
+            from tensorboardX.event_file_writer import EventsWriter
+            from tensorboardX.proto.event_pb2 import Event, SessionLog
         except ImportError:
             raise UserError("training.loggers: tensorboard needs: pip install 'joint_st[tensorboard]'") from None
+        self._summary, self._event = summary, Event
         self._directory = self._folder = directory
         if storage.is_remote(directory):
             self._folder = Path(tempfile.mkdtemp(prefix="joint_st_tensorboard_"))
+        self._folder.mkdir(parents=True, exist_ok=True)
+        # Not a `SummaryWriter`: its `flush` stores nothing that still waits in the queue to its thread.
+        self._writer, self._stored = EventsWriter(str(self._folder / "events")), time.monotonic()
         # Events of steps that will be run again are hidden.
-        self._writer = SummaryWriter(str(self._folder), purge_step=resume_at + 1)
+        self._write(resume_at + 1, session_log=SessionLog(status=SessionLog.START))
+
+    def _write(self, step, **what):
+        self._writer.write_event(self._event(step=step, wall_time=time.time(), **what))
 
     def log(self, step, row):
         for name, value in row.items():
-            # It would warn of each value that is not finite, and show none.
+            # A value that is not finite would not be shown.
             if value is not None and math.isfinite(value):
-                self._writer.add_scalar(name, value, step)
+                self._write(step, summary=self._summary.scalar(name, value))
+        if time.monotonic() - self._stored > SHOWN_AFTER:
+            self._writer.flush()
+            self._stored = time.monotonic()
 
     def log_images(self, step, images):
         for name, image in images.items():
-            self._writer.add_image(name, image, step, dataformats="HWC")
+            self._write(step, summary=self._summary.image(name, image, dataformats="HWC"))
 
     def flush(self):
-        if self._folder != self._directory:
-            self._writer.flush()
-            storage.move_into_place(self._folder, self._directory)
+        self._writer.flush()
+        self._move()
 
     def close(self):
         self._writer.close()
+        self._move()
+        if self._folder != self._directory:
+            shutil.rmtree(self._folder)
+
+    def _move(self):
         if self._folder != self._directory:
             storage.move_into_place(self._folder, self._directory)
-            shutil.rmtree(self._folder)
 
 
 class WandbLogger:
     """A Weights & Biases run, resumed under the same id when the run is."""
 
-    def __init__(self, directory: Path, name: str, config: dict):
+    def __init__(self, run: RunDirectory, name: str, config: dict):
         try:
             import wandb
         except ImportError:
             raise UserError("training.loggers: wandb needs: pip install 'joint_st[wandb]'") from None
-        identity = directory / "wandb_id"
-        if not identity.exists():
-            identity.write_text(wandb.util.generate_id())
+        if not run.wandb_id.exists():
+            storage.write_whole(run.wandb_id, wandb.util.generate_id())
         # Folder in which it keeps files on a disk, in addition to what it sends.
-        folder = tempfile.mkdtemp(prefix="joint_st_wandb_") if storage.is_remote(directory) else directory
+        folder = tempfile.mkdtemp(prefix="joint_st_wandb_") if storage.is_remote(run.root) else run.root
         self._run = wandb.init(
-            dir=folder, name=name, config=config, id=identity.read_text(), resume="allow", project="joint_st"
+            dir=folder, name=name, config=config, id=run.wandb_id.read_text(), resume="allow", project="joint_st"
         )
 
     def log(self, step, row):
@@ -153,7 +171,7 @@ def open_loggers(
     """Open the CSV of a run, with some columns, and the loggers in its config, at step `resume_at`."""
     loggers: list[Logger] = [CsvLogger(run.metrics, columns, resume_at=resume_at)]
     if "tensorboard" in config.training.loggers:
-        loggers.append(TensorBoardLogger(run.root / "tensorboard", resume_at=resume_at))
+        loggers.append(TensorBoardLogger(run.tensorboard, resume_at=resume_at))
     if "wandb" in config.training.loggers:
-        loggers.append(WandbLogger(run.root, config.name, config.model_dump(mode="json")))
+        loggers.append(WandbLogger(run, config.name, config.model_dump(mode="json")))
     return loggers

@@ -24,6 +24,7 @@ from joint_st.losses.base import (
     fixed_passes,
     make_losses,
     needs_text,
+    of_own_columns,
     passes_of,
     text_share,
 )
@@ -202,7 +203,7 @@ def scales_at(config: Config, losses: tuple[Loss, ...], step: jax.Array) -> dict
     """Return the factor of each term of some losses in the total loss at `step` (0-based)."""
     later, scales = bool(config.training.text_from_step or config.training.text_ramp_steps), {}
     for loss in losses:
-        own = loss.scales(step)
+        own = of_own_columns(loss, loss.scales(step))
         if later and needs_text(loss):
             own = {term: scale * text_share(config, step) for term, scale in own.items()}
         scales |= own
@@ -249,14 +250,14 @@ def make_train_step(
         for loss in losses:
             weights = loss.weights(part, wanted)
             found = loss.values(passes, part, wanted, keys[3], mesh)
-            for term, rows in found.values.items():
+            for term, rows in of_own_columns(loss, found.values).items():
                 sums[term] = 0.0
                 for one, value in rows.items():
                     weight = weights[term][one]
                     sums[term] += jnp.sum(value * weight)
                     name = "text_loss" if one.part == "text" else "utterance_loss"
                     per_row[name] = per_row.get(name, 0.0) + scales[term] * jnp.where(weight > 0, value, 0)
-            for column, rows in found.monitored.items():
+            for column, rows in of_own_columns(loss, found.monitored).items():
                 weight = weights[weighted_by[column]]
                 monitored[column] = sum(
                     jnp.sum(jax.lax.stop_gradient(value) * weight[one]) for one, value in rows.items()
@@ -279,7 +280,7 @@ def make_train_step(
         totals = {
             term: sum(weight.sum() for weight in rows.values())
             for loss in losses
-            for term, rows in loss.weights(batch, wanted).items()
+            for term, rows in of_own_columns(loss, loss.weights(batch, wanted)).items()
         }
         scales = scales_at(config, losses, state.step)
         gradient_of = jax.value_and_grad(part_loss, has_aux=True)
@@ -304,7 +305,8 @@ def make_train_step(
         metrics |= {term: (total, totals[term]) for term, total in sums.items()}
         metrics |= {column: (total, totals[weighted_by[column]]) for column, total in monitored.items()}
         for one in losses:
-            metrics |= {column: (count, 1.0) for column, count in one.counts(batch, wanted).items()}
+            counts = of_own_columns(one, one.counts(batch, wanted))
+            metrics |= {column: (count, 1.0) for column, count in counts.items()}
         if "paired" in batch:
             metrics["utterances"] = (jnp.sum(batch["paired"]["valid"]), 1.0)
             # In float32, because the samples of a large pod's batch are more than an int32 holds.

@@ -51,7 +51,8 @@ def kinds():
     finally:
         for section in (Tones, Weighted, Slower):
             section.forget()
-        del corpus.OPENERS["tones"], mixture.KINDS["weighted"], augmentation.KINDS["slower"]
+        for known, name in ((corpus.OPENERS, "tones"), (mixture.KINDS, "weighted"), (augmentation.KINDS, "slower")):
+            known.forget(name)
 
 
 class TonesCorpus:

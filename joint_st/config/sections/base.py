@@ -5,13 +5,14 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections.abc import Iterator
-from typing import Any, ClassVar, NamedTuple, get_args, get_origin
+from typing import Any, ClassVar, NamedTuple, get_args
 
 import pydantic
 import pydantic_core
 
+from joint_st.config.annotations import holder
 from joint_st.errors import UserError
-from joint_st.kinds import Kinds
+from joint_st.kinds import Kinds, Registry
 
 HALF_PAIR = re.compile("[\ud800-\udfff]")
 """Half a surrogate pair; Python has them in place of bytes of a file's name that are not in UTF-8."""
@@ -44,18 +45,18 @@ class Section(pydantic.BaseModel):
         if not isinstance(values, dict):
             return values
         for name, field in cls.model_fields.items():
-            holder = get_origin(field.annotation)
-            if holder in (tuple, dict) and (what := _bare(values.get(name))):
-                written = f"({what},)" if holder is tuple else f'{{"NAME": {what}}}'
+            held = holder(field.annotation)
+            if held and (what := _bare(values.get(name))):
+                written = f"({what},)" if held is list else f'{{"NAME": {what}}}'
                 raise clash(name, f"one {what}; write {written}")
         return values
 
 
 def _texts(value: Any) -> Iterator[str]:
-    """Yield a text, or the texts in tuples and dictionaries."""
+    """Yield a text, or the texts in tuples, lists and dictionaries."""
     if isinstance(value, str):
         yield value
-    elif isinstance(value, (tuple, dict)):
+    elif isinstance(value, (tuple, list, dict)):
         for part in (*value, *value.values()) if isinstance(value, dict) else value:
             yield from _texts(part)
 
@@ -78,18 +79,16 @@ class ByKind(Section):
     kind: Any
     """Which of the kinds it is; each kind declares its own name, a `Literal`."""
 
-    registered: ClassVar[dict[str, type[ByKind]]]
+    registered: ClassVar[Registry]
 
     @classmethod
     def __pydantic_init_subclass__(cls, **options: Any) -> None:
         super().__pydantic_init_subclass__(**options)
         if cls.is_group():
-            cls.registered = {}
+            cls.registered = Registry()
             return
         (name,) = get_args(cls.model_fields["kind"].annotation)
-        if name in cls.registered:
-            raise ValueError(f"{cls.__name__}: {cls.registered[name].__name__} is of kind {name!r} already")
-        cls.registered[name] = cls
+        cls.registered.add(name, cls)
         _rebuild_holders(cls.group())
 
     @classmethod
@@ -129,7 +128,7 @@ class ByKind(Section):
         override it."""
         for name, field in cls.model_fields.items():
             if name != "kind":
-                return {name: [text] if get_origin(field.annotation) is tuple else text}
+                return {name: [text] if holder(field.annotation) is list else text}
         raise UserError(f"{cls.model_fields['kind'].default}:{text}: this kind takes nothing after the colon")
 
 

@@ -16,32 +16,6 @@ from joint_st.kinds import ALIGNMENTS
 from joint_st.passes import PASSES
 
 
-@group("losses")
-class LossesConfig(Section):
-    """The losses of a run; each has a section of its own, and takes part where one of its weights is above 0."""
-
-    if TYPE_CHECKING:  # the fields are the sections that register themselves
-
-        def __getattr__(self, name: str) -> Any: ...
-
-    @pydantic.model_validator(mode="after")
-    def _some(self):
-        sections = [getattr(self, name) for name in type(self).model_fields]
-        if not any(section.enabled for section in sections):
-            raise clash("ctc.streaming", "0, and no other loss has a weight, so there is nothing to train")
-        return self
-
-    @property
-    def trains_units(self) -> bool:
-        """Whether the model learns to recognise text units in speech."""
-        return bool(self.unit_ctc.weight)
-
-    @property
-    def matching(self) -> ConsistencyConfig:
-        """How embeddings of speech and of text are compared, in training and afterwards."""
-        return self.consistency
-
-
 class LossConfig(Section):
     """Fields and methods that the sections of all losses have in common."""
 
@@ -78,6 +52,32 @@ class LossConfig(Section):
     def unused(self, config) -> tuple[Unused, ...]:
         """Return the fields of the section that have a value and do nothing in a `Config`."""
         return ()
+
+
+@group("losses", of=LossConfig)
+class LossesConfig(Section):
+    """The losses of a run; each has a section of its own, and takes part where one of its weights is above 0."""
+
+    if TYPE_CHECKING:  # the fields are the sections that register themselves
+
+        def __getattr__(self, name: str) -> Any: ...
+
+    @pydantic.model_validator(mode="after")
+    def _some(self):
+        sections = [getattr(self, name) for name in type(self).model_fields]
+        if not any(section.enabled for section in sections):
+            raise clash("ctc.streaming", "0, and no other loss has a weight, so there is nothing to train")
+        return self
+
+    @property
+    def trains_units(self) -> bool:
+        """Whether the model learns to recognise text units in speech."""
+        return bool(self.unit_ctc.weight)
+
+    @property
+    def matching(self) -> ConsistencyConfig:
+        """How embeddings of speech and of text are compared, in training and afterwards."""
+        return self.consistency
 
 
 @register("losses.ctc")

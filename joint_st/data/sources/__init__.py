@@ -6,8 +6,6 @@ by `@opens(KIND)` what opens it.
 
 from __future__ import annotations
 
-import importlib
-
 from joint_st.config import Source
 from joint_st.data.sources.corpus import OPENERS, Concatenated, Corpus, opens, read_whole
 
@@ -16,7 +14,5 @@ __all__ = ["Concatenated", "Corpus", "open_source", "opens", "read_whole"]
 
 def open_source(config: Source) -> Corpus:
     """Open the corpus that a section of the configuration names; raises `UserError` where there is none."""
-    if config.kind not in OPENERS:
-        # Imported here, so that a run on manifests does not have to import TFDS.
-        importlib.import_module(f"{__name__}.{config.kind}")
+    # The module of a kind is imported here, so that a run on manifests does not have to import TFDS.
     return OPENERS[config.kind](config)

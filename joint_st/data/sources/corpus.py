@@ -10,22 +10,18 @@ from typing import Any, Protocol, TypeVar
 
 from joint_st.data.audio import check_length
 from joint_st.data.utterance import Entry, Utterance
+from joint_st.kinds import Kinds
 
 Opener = TypeVar("Opener", bound=Callable[[Any], Any])
 
-OPENERS: dict[str, Callable[[Any], Corpus]] = {}
+OPENERS = Kinds("joint_st.data.sources", "source", "a source of kind {}", "opens")
 """Functions that open the section of a source, by its kind."""
 
 
 def opens(kind: str) -> Callable[[Opener], Opener]:
     """Register a class or a function that opens sources of a kind: it takes their section and returns a `Corpus`; a
     decorator."""
-
-    def declare(opener: Opener) -> Opener:
-        OPENERS[kind] = opener
-        return opener
-
-    return declare
+    return OPENERS.register(kind)
 
 
 class Corpus(Protocol):

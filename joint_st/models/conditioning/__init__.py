@@ -18,7 +18,7 @@ from joint_st.kinds import Kinds
 
 Kind = TypeVar("Kind", bound="type[Conditioning]")
 
-CONDITIONINGS = Kinds("joint_st.models.conditioning")
+CONDITIONINGS = Kinds("joint_st.models.conditioning", "conditioning", "conditioning.{}", "register_conditioning")
 
 
 class Conditioning(nnx.Module, abc.ABC):

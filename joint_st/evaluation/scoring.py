@@ -24,7 +24,7 @@ from joint_st.evaluation.report import (
     between,
     difference_cells,
     percent,
-    write_rows,
+    write_output_rows,
 )
 from joint_st.evaluation.transcript_files import (
     HYPOTHESIS_KEYS,
@@ -128,7 +128,7 @@ def score_files(
     found = {"systems": rows, "differences": differences}
     # Written first, so that nothing is lost if the table cannot be printed.
     if json_file:
-        write_rows(found, json_file)
+        write_output_rows(found, json_file)
     empty = sum(not errors.words for errors in systems[0].errors)
     title = f"reference {reference} ({expected.how}), normalizer {normalize}"
     if empty:

@@ -241,7 +241,8 @@ class Destination:
             if path == _STDOUT:
                 sys.stdout.write(text)
             else:
-                storage.write_whole(path, text)
+                # What the name of a file in a folder leads to is not followed: it comes from an utterance.
+                (storage.write_output if path == self._output else storage.write_whole)(path, text)
 
     def _file(self, id: str) -> Path:
         if self._output is None:

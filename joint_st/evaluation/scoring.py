@@ -30,11 +30,10 @@ from joint_st.evaluation.transcript_files import (
     HYPOTHESIS_KEYS,
     REFERENCE_KEYS,
     TranscriptFile,
-    by_segment,
-    match_by_audio,
     named,
     read_transcripts,
 )
+from joint_st.evaluation.transcript_matching import by_segment, match_ids
 from joint_st.evaluation.wer import ALL, Errors, count_errors, total
 from joint_st.tables import escape
 
@@ -85,7 +84,7 @@ def score_files(
     rules: `Rules()` by default. `systems`: a row for each file, as of `joint_st.evaluation.rates.make_rates`.
     `differences`: a row for each pair of files, by the paired bootstrap on the same utterances, of the character error
     rate where most letters of the references are in scripts without spaces between words (`metric`). Rates are fractions.
-    Files whose ids have nothing in common are matched by their audio (`match_by_audio`), unless `rules` name the key of
+    Files whose ids have nothing in common are matched by their audio (`match_ids`), unless `rules` name the key of
     the ids. Raises `UserError` where files cannot be read, where ids occur twice, are missing or have no reference,
     unless `rules` say what to do, where a file has no id of the reference, and where the references have no words.
     """
@@ -99,8 +98,7 @@ def score_files(
     files = [read_transcripts(path, rules.form, keys=keys, reference=expected, **how) for path in hypotheses]
     references, systems = {}, []
     for file in files:
-        if rules.id_key is None:
-            file = match_by_audio(expected, file)
+        file = match_ids(expected, file, by_audio=rules.id_key is None)
         if expected.form == "stm":
             if file.form != "ctm":
                 raise UserError(f"{file.path}: {file.form}; an STM needs the times of words: give a CTM")

@@ -6,7 +6,27 @@ import pytest
 
 from joint_st.cli import main
 from joint_st.evaluation.scoring import score_files
-from tests.evaluation.test_scoring import run
+from tests.evaluation.test_scoring import jsonl, run
+
+
+def test_white_space_in_names_is_an_underscore_in_a_ctm(tmp_path, capsys):
+    """`joint-st transcribe --format ctm` writes it so; the manifest may also name files by their paths."""
+    ctm = tmp_path / "hyp.ctm"
+    ctm.write_text("a_b 1 0 1 one\na_b 1 1 1 too\nc 1 0 1 three\n")
+    named = jsonl(tmp_path / "ref.jsonl", {"c": "three", "a \tb": "one two"})
+    audio = jsonl(tmp_path / "audio.jsonl", {"w/c.wav": "three", "w/a b.wav": "one two"}, id_key="audio_filepath")
+    for ref in (named, audio):
+        [row] = run(ref, ctm, tmp_path=tmp_path)["systems"]
+        assert [row[name] for name in ("words", "substitutions", "deletions", "missing")] == [3, 1, 0, 0]
+    # The other way round, and with a system whose file has the white space.
+    trn = tmp_path / "ref.trn"
+    trn.write_text("one two (a_b)\nthree (c)\n")
+    heard = jsonl(tmp_path / "hyp.jsonl", {"c": "three", "a b": "one two"})
+    assert [row["wer"] for row in run(trn, ctm, heard, tmp_path=tmp_path)["systems"]] == [1 / 3, 0]
+    two = jsonl(tmp_path / "two.jsonl", {"a b": "one", "a_b": "two", "c": "three"})
+    assert main(["score", str(two), str(ctm)]) == 2
+    assert f"{two}: 'a b' and 'a_b' are both a_b in files without white space in ids" in capsys.readouterr().err
+    assert run(two, two, tmp_path=tmp_path)["systems"][0]["utterances"] == 3
 
 
 @pytest.mark.parametrize("ignore", ["IGNORE_TIME_SEGMENT_IN_SCORING", "<o,,unknown> ignore_time_segment_in_scoring"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import string
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -16,6 +17,8 @@ from rich.table import Table
 from joint_st.data.normalizers import Normalizer, normalizer
 from joint_st.errors import UserError
 from joint_st.evaluation.bootstrap import paired_difference
+from joint_st.evaluation.optional_words import FORMATS as NIST
+from joint_st.evaluation.optional_words import count_optional, marks, without_unheard
 from joint_st.evaluation.ranking import Metric, errors_and_length, metric_of
 from joint_st.evaluation.rates import make_rates
 from joint_st.evaluation.report import (
@@ -106,8 +109,7 @@ def score_files(
         else:
             references, texts = expected.texts(), file.texts()
         systems.append(_score(expected, file, references, texts, normalize, rules))
-    words = sum(errors.words for errors in systems[0].errors)
-    if not words:
+    if not all(any(errors.words for errors in system.errors) for system in systems):
         raise UserError(f"{reference}: its texts have no words under {normalize}; take another --normalizer")
     labels = _labels(len(systems))
     rows = [
@@ -127,10 +129,15 @@ def score_files(
     # Written first, so that nothing is lost if the table cannot be printed.
     if json_file:
         write_output_rows(found, json_file)
-    empty = sum(not errors.words for errors in systems[0].errors)
+    empty = sum(not normalize(text) for text in references.values())
     title = f"reference {reference} ({expected.how}), normalizer {normalize}"
     if empty:
         title += f"\n{empty} of {len(references)} references have no words under it: all words of their hypotheses are insertions"
+    if optional := sum(map(count_optional, references.values())) if expected.form in NIST else 0:
+        title += f"\n{optional} words of the references are in parentheses: they count where a system has them"
+    if found_marks := marks(references.values(), normalize):
+        each = ", ".join(f"{mark} {count}" for mark, count in found_marks.most_common())
+        print(f"{reference}: marks that count as words to be recognised: {each}", file=sys.stderr)
     rich.print(make_score_table(title, labels, systems, rows))
     if differences:
         names = [(labels[i], labels[k]) for i, k in pairs]
@@ -162,13 +169,18 @@ def _score(
         problems.append(f"has {named(others)} that {expected.path} lacks: --ignore-others leaves them out")
     if problems:
         raise UserError(f"{file.path}: {'; '.join(problems)}")
-    errors = [count_errors(normalize(text), normalize(texts.get(id, "")))[ALL] for id, text in references.items()]
+    errors = []
+    for id, text in references.items():
+        heard = normalize(texts.get(id, ""))
+        optional = expected.form in NIST and count_optional(text)
+        said = without_unheard(text, heard, normalize) if optional else normalize(text)
+        errors.append(count_errors(said, heard)[ALL])
     return System(str(file.path), file, errors, len(missing), len(others))
 
 
 def _difference(a: System, b: System, metric: Metric, normalizer_name: str, samples: int) -> dict:
     counts = [np.array([errors_and_length(one, metric) for one in system.errors]).T for system in (a, b)]
-    found = paired_difference(counts[0][0], counts[1][0], counts[0][1], samples)
+    found = paired_difference(counts[0][0], counts[1][0], counts[0][1], samples, denominators_b=counts[1][1])
     totals = total(a.errors), total(b.errors)
     return {
         "system_a": a.name,

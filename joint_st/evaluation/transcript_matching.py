@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import bisect
+import itertools
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from joint_st.errors import UserError
@@ -74,6 +76,36 @@ def _ids_by(name_of: Callable[[Said], str], file: TranscriptFile, write: Callabl
     return ids
 
 
+class _Segments:
+    """The segments of a recording, to be searched by time."""
+
+    def __init__(self, segments: Sequence[Said]):
+        self._order = sorted(range(len(segments)), key=lambda place: segments[place].start)
+        self._sorted = [segments[place] for place in self._order]
+        self._starts = [one.start for one in self._sorted]
+        self._latest = list(itertools.accumulate((one.end for one in self._sorted), max))
+
+    def nearest(self, time: float) -> Said:
+        """Return the segment that contains a time or is nearest to it; of several, the one whose middle is nearest, and the
+        first in the file."""
+        begun = bisect.bisect_right(self._starts, time)
+        found = self._rank(max(begun - 1, 0), time)
+        for place in range(begun, len(self._starts)):
+            if self._starts[place] - time > found[0]:
+                break
+            found = min(found, self._rank(place, time))
+        for place in reversed(range(begun)):
+            if time - self._latest[place] > found[0]:
+                break  # all that begin earlier end earlier too
+            found = min(found, self._rank(place, time))
+        return self._sorted[found[-1]]
+
+    def _rank(self, place: int, time: float) -> tuple[float, float, int, int]:
+        one = self._sorted[place]
+        away = max(one.start - time, time - one.end, 0.0)
+        return away, abs((one.start + one.end) / 2 - time), self._order[place], place
+
+
 def by_segment(reference: TranscriptFile, hypothesis: TranscriptFile) -> tuple[dict[str, str], dict[str, str]]:
     """Return reference and hypothesis of each segment of an STM, from the words of a CTM.
 
@@ -87,6 +119,7 @@ def by_segment(reference: TranscriptFile, hypothesis: TranscriptFile) -> tuple[d
     scored = [one for own in segments.values() for one in own if not one.ignored]
     if len({(one.id, one.start, one.end) for one in scored}) < len(scored):
         raise UserError(f"{reference.path}: two segments of one recording have the same times; keep one of them")
+    searched = {id: _Segments(own) for id, own in segments.items()}
     words, decimals = defaultdict(list), 2
 
     def name(segment: Said) -> str:
@@ -96,14 +129,11 @@ def by_segment(reference: TranscriptFile, hypothesis: TranscriptFile) -> tuple[d
         decimals += 1  # until no two segments have one name
     for word in hypothesis.said:
         middle = (word.start + word.end) / 2
-        own = segments.get(word.id)
+        own = searched.get(word.id)
         if not own:
             words[word.id].append(word.text)
             continue
-        away = [
-            (max(one.start - middle, middle - one.end, 0.0), abs((one.start + one.end) / 2 - middle)) for one in own
-        ]
-        nearest = own[away.index(min(away))]
+        nearest = own.nearest(middle)
         if not nearest.ignored:
             words[name(nearest)].append(word.text)
     heard = {one.id for one in hypothesis.said}

@@ -146,7 +146,7 @@ def main() -> None:
                 )
     if options.json:
         content = json.dumps({"rows": merged(options.json, rows)}, indent=1) + "\n"
-        storage.write_whole(options.json, content)
+        storage.write_output(options.json, content)
     show(rows)
 
 

@@ -19,6 +19,7 @@ import os
 import shutil
 import socket
 import stat
+import sys
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -168,7 +169,7 @@ def write_whole(path: Path, content: str | bytes) -> None:
 
     Text is written in UTF-8. Half a surrogate pair, which UTF-8 cannot hold, is written as JSON escapes it.
     """
-    data = content.encode(errors="backslashreplace") if isinstance(content, str) else content
+    data = _encoded(content)
     if is_remote(path):
         with as_user_error(path):
             path.write_bytes(data)
@@ -185,6 +186,34 @@ def write_whole(path: Path, content: str | bytes) -> None:
         with contextlib.suppress(OSError):
             draft.unlink()
         raise OSError(error.errno, error.strerror, str(path)) from error
+
+
+def write_output(path: Path, content: str | bytes) -> None:
+    """Write a file that a user names: into the pipe or device of that name, if it is one, or where a link leads.
+
+    In a run, which may come from anyone, `write_whole` follows no link. Raises `UserError` where a pipe or device
+    refuses.
+    """
+    try:
+        status = None if is_remote(path) else os.stat(path)
+    except FileNotFoundError:
+        status = None
+    if status:
+        # What is standard output too is not opened again: the position in it is shared.
+        shared = [number for number in (1, 2) if os.path.samestat(status, os.fstat(number))]
+        if shared or not stat.S_ISREG(status.st_mode):
+            try:
+                sys.stdout.flush()
+                with open(os.dup(shared[0]) if shared else path, "wb") as file:
+                    file.write(_encoded(content))
+            except OSError as error:
+                raise UserError(_told(path, error)) from error
+            return
+    write_whole(Path(os.path.realpath(path)) if os.path.islink(path) else path, content)
+
+
+def _encoded(content: str | bytes) -> bytes:
+    return content.encode(errors="backslashreplace") if isinstance(content, str) else content
 
 
 def bounded(name: str) -> str:

@@ -2,9 +2,12 @@
 
 import importlib.util
 import io
+import json
 import logging
+import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -93,6 +96,50 @@ def test_files(cloud, bucket, tmp_path, remote):
     assert 0 < first <= storage.modified(folder / "a") <= storage.modified(folder)
     storage.remove_folder(folder)
     assert not folder.exists()
+
+
+@pytest.fixture
+def scored(tmp_path) -> tuple[str, ...]:
+    """A command that scores one utterance, with an error in two words."""
+    (tmp_path / "ref.trn").write_text("one two (u1)\n")
+    (tmp_path / "hyp.trn").write_text("one too (u1)\n")
+    return "score", str(tmp_path / "ref.trn"), str(tmp_path / "hyp.trn"), "--json"
+
+
+def test_what_a_user_names_stays_the_pipe_or_the_link_that_it_is(scored, tmp_path):
+    pipe, link, real, none = (tmp_path / name for name in ("pipe", "link", "deep/real.json", "deep/none.json"))
+    os.mkfifo(pipe)
+    read = []
+    reader = threading.Thread(target=lambda: read.append(pipe.read_bytes()), daemon=True)
+    reader.start()
+    assert main([*scored, str(pipe)]) == 0
+    reader.join(10)
+    assert json.loads(read[0])["systems"][0]["wer"] == 0.5 and pipe.is_fifo()
+    real.parent.mkdir()
+    real.write_text("old")
+    for target in (real, none):  # what a link names need not be there
+        link.unlink(missing_ok=True)
+        link.symlink_to(target.relative_to(tmp_path))
+        assert main([*scored, str(link)]) == 0
+        assert link.is_symlink() and target.read_bytes() == read[0]
+    assert sorted(entry.name for entry in real.parent.iterdir()) == ["none.json", "real.json"]
+
+
+def test_standard_output_that_is_a_file_keeps_what_is_printed(scored, tmp_path):
+    for name in ("/dev/stdout", tmp_path / "both"):
+        with (tmp_path / "both").open("wb") as both:
+            command = [sys.executable, "-m", "joint_st", *scored, str(name)]
+            subprocess.run(command, stdout=both, check=True, env=environment())
+        rows, end = json.JSONDecoder().raw_decode((tmp_path / "both").read_text())
+        assert rows["systems"][0]["wer"] == 0.5 and "50.0" in (tmp_path / "both").read_text()[end:]
+
+
+def test_a_pipe_that_refuses_is_told_in_one_line(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    reader = os.open(tmp_path / "pipe", os.O_RDONLY | os.O_NONBLOCK)
+    threading.Timer(0.1, os.close, [reader]).start()
+    with pytest.raises(UserError, match="^[^\n]*/pipe: could not be written: Broken pipe$"):
+        storage.write_output(tmp_path / "pipe", b"a" * 2**20)
 
 
 def test_a_folder_is_published_with_one_file_last(cloud, bucket, tmp_path):

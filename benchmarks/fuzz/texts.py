@@ -204,7 +204,8 @@ def change_transcripts(chance: Random, seed: Seed) -> bytes:
 
 def read_transcript_file(folder: Path, seed: Seed) -> str:
     """Read the file in the format of its ending or content, or, if neither shows it, in the stated format."""
-    from joint_st.evaluation.transcript_files import HYPOTHESIS_KEYS, by_segment, read_transcripts
+    from joint_st.evaluation.transcript_files import HYPOTHESIS_KEYS, read_transcripts
+    from joint_st.evaluation.transcript_matching import by_segment
 
     form = "kaldi" if seed.name.endswith(".kaldi") else None
     found = read_transcripts(folder / seed.name, form, keys=HYPOTHESIS_KEYS, folder=folder)
@@ -244,7 +245,7 @@ KINDS = (
     ),
     Kind(
         "transcripts",
-        {"joint_st.evaluation.transcript_files": ()},
+        {"joint_st.evaluation.transcript_files": (), "joint_st.evaluation.transcript_matching": ("by_segment",)},
         transcript_seeds,
         change_transcripts,
         read_transcript_file,

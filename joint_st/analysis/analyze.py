@@ -16,7 +16,7 @@ from joint_st.data.dataset import open_paired
 from joint_st.distributed.mesh import keep_compiled
 from joint_st.errors import UserError
 from joint_st.evaluation.origin import SUFFIX, Origin
-from joint_st.evaluation.report import as_json, keep_all, raise_first, write_rows
+from joint_st.evaluation.report import as_json, keep_all, raise_first, write_output_rows, write_rows
 from joint_st.figures import save_figure
 from joint_st.runs.directory import RunDirectory, existing_run
 from joint_st.runs.trained import Trained, load_trained
@@ -82,7 +82,8 @@ def analyze_run(
     folder, own = table.parent, table.stem
     origin = Origin.of(run, trained.step, str(trained.normalizer), {split: source}, {}, 0.0, trained.look_ahead_ms)
     # Files asked for come first, and all of them before the table is printed: nothing is lost with the terminal.
-    files = [(path, lambda path: write_rows(rows, path)) for path in (json_file, table) if path]
+    files = [(json_file, lambda path: write_output_rows(rows, path))] if json_file else []
+    files.append((table, lambda path: write_rows(rows, path)))
     files.append((table.with_suffix(SUFFIX), lambda path: storage.write_whole(path, origin.content(as_json(rows)))))
     for name, figure in report.figures().items():
         files.append((folder / f"{own}_{name}.png", lambda path, figure=figure: save_figure(figure, path)))

@@ -141,7 +141,8 @@ def measure_confusions(
     path = output or trained.run.confusions
     made_by = {"run": config.name, "step": trained.step, "split": name, "utterances": len(heard)}
     content = found.to_json(made_by, {one.what: one.rates for one in readings})
-    problem = storage.keep(lambda path: storage.write_whole(path, content), path)
+    write = storage.write_output if output else storage.write_whole
+    problem = storage.keep(lambda path: write(path, content), path)
     rich.print(make_table(found, f"text units of {name}, {len(heard)} utterances, step {trained.step}"))
     if readings:
         rich.print(readings_table(readings, f"what the shared layers read, greedily, {name}"))

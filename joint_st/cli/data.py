@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from joint_st import storage
 from joint_st.cli.options import config_argument, load_config, quiet_libraries
 from joint_st.cli.parser import OVERRIDES, Commands, count, folder, index, local_output, whole_number
 from joint_st.errors import UserError
@@ -165,7 +166,8 @@ def _data_ngram(options: argparse.Namespace) -> None:
     quiet_libraries()
     from joint_st.lm.estimate import estimate_ngram
 
-    model = estimate_ngram(config, Path(options.config), options.order, options.level, options.out)
+    place, write = Path(options.config), storage.write_output
+    model = estimate_ngram(config, place, options.order, options.level, options.out, write)
     counts = ", ".join(f"{len(of_order)} {n}-grams" for n, of_order in enumerate(model.ngrams, 1))
     print(f"{options.out}: over {options.level}s, {counts}")
 

@@ -26,7 +26,11 @@ def add(commands: Commands) -> None:
         """,
     )
     score.add_argument(
-        "reference", metavar="REF", type=storage.path, help="transcripts: a manifest, or a file of one of the formats"
+        "reference",
+        metavar="REF",
+        type=storage.path,
+        help="transcripts: a manifest, or a file of one of the formats; in trn, ctm and stm a word in parentheses, such as "
+        "(uh), is optional: where a HYP lacks it, it counts neither as an error nor as a word",
     )
     score.add_argument(
         "hypotheses",

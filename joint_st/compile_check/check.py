@@ -62,7 +62,7 @@ def compile_for(
         row = to_json(config, found, compiled, price) | {"batch": batch, "labels": labels, "units": units}
         row |= {"assumed": counts.assumed, "quick": quick}
         # Written first, so that nothing is lost with the terminal.
-        problem = storage.keep(lambda path: storage.write_whole(path, json.dumps(row, indent=1) + "\n"), json_file)
+        problem = storage.keep(lambda path: storage.write_output(path, json.dumps(row, indent=1) + "\n"), json_file)
     print("\n".join(report(config, found, compiled, price)))
     if problem:
         raise UserError(problem)

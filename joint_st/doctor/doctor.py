@@ -56,7 +56,7 @@ def doctor(
     counts = {state: sum(check.state == state for check in checks) for state in ("ok", "warning", "problem")}
     print(f"{len(checks)} checks: " + ", ".join(f"{count} {state}" for state, count in counts.items()))
     if json_file:
-        storage.write_whole(json_file, json.dumps([check.record() for check in checks], indent=1) + "\n")
+        storage.write_output(json_file, json.dumps([check.record() for check in checks], indent=1) + "\n")
     return not counts["problem"]
 
 

@@ -109,27 +109,33 @@ def paired_difference(
     denominators: np.ndarray,
     samples: int = 1000,
     seed: int = 0,
+    denominators_b: np.ndarray | None = None,
 ) -> Difference | None:
-    """Compare two systems on the same utterances; None where the denominators are all 0.
+    """Compare two systems on the same utterances; None where the denominators of one are all 0.
 
-    numerators_a, numerators_b: errors [N] of each system in each utterance. denominators: [N], words of the references.
-    Both systems are resampled alike, so that the difficulty of an utterance for both cancels. Where they differ on too
+    numerators_a, numerators_b: errors [N] of each system in each utterance. denominators: [N], words of the references;
+    denominators_b: of B, where the words that count depend on the system. Both systems are resampled alike, so that the difficulty of an utterance for both cancels. Where they differ on too
     few utterances for a p-value below 0.05, the interval extends to 0.
     """
     a, b, denominators = np.asarray(numerators_a), np.asarray(numerators_b), np.asarray(denominators)
-    if not denominators.any():
+    of_b = denominators if denominators_b is None else np.asarray(denominators_b)
+    if not (denominators.any() and of_b.any()):
         return None
-    gaps = a - b
-    drawn = resamples(len(gaps), samples, seed)
-    resampled = np.concatenate([_rates(gaps[i], denominators[i]) for i in drawn])
-    differing = np.count_nonzero(gaps)  # also where nothing is said, and one of them hears something
+    drawn = resamples(len(a), samples, seed)
+    if same := np.array_equal(denominators, of_b):
+        resampled = np.concatenate([_rates((a - b)[i], denominators[i]) for i in drawn])
+    else:
+        resampled = np.concatenate([_rate_gaps(a[i], denominators[i], b[i], of_b[i]) for i in drawn])
+    difference = (a - b).sum() / of_b.sum() if same else a.sum() / denominators.sum() - b.sum() / of_b.sum()
+    # Also where nothing is said, and one of them hears something.
+    differing = np.count_nonzero((a != b) | (denominators != of_b))
     low, high = (None, None)
-    if np.count_nonzero(denominators) > 1:
+    if np.count_nonzero(denominators) > 1 and np.count_nonzero(of_b) > 1:
         low, high = _decided(*_interval(resampled), differing)
     # The difference itself counts as a resample, so that a p-value is never 0.
     beyond = 1 + min(np.count_nonzero(resampled <= 0), np.count_nonzero(resampled >= 0))
     return Difference(
-        float(gaps.sum() / denominators.sum()),
+        float(difference),
         low,
         high,
         float(np.mean(resampled < 0)),
@@ -222,6 +228,14 @@ def _rates(numerators, denominators):
     """Return rates of resampled counts [samples, N]; resamples whose denominator is 0 have none and are left out."""
     below = denominators.sum(axis=1)
     return numerators.sum(axis=1)[below > 0] / below[below > 0]
+
+
+def _rate_gaps(numerators_a, denominators_a, numerators_b, denominators_b):
+    """Return A's rate minus B's of resampled counts [samples, N]; resamples in which one has none are left out."""
+    below_a, below_b = denominators_a.sum(axis=1), denominators_b.sum(axis=1)
+    both = (below_a > 0) & (below_b > 0)
+    above_a, above_b = numerators_a.sum(axis=1)[both], numerators_b.sum(axis=1)[both]
+    return above_a / below_a[both] - above_b / below_b[both]
 
 
 def _least_p_value(differing: int) -> float:

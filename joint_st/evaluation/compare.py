@@ -40,7 +40,7 @@ from joint_st.evaluation.report import (
     difference_cells,
     keep_all,
     raise_first,
-    write_rows,
+    write_output_rows,
 )
 from joint_st.evaluation.stored import contents, origin_of, stored_utterances
 from joint_st.evaluation.wer import ALL, Errors, total
@@ -182,7 +182,7 @@ def compare_runs(
     # Written first, so that nothing is lost with the terminal.
     stored = [problem for side in (a, b) if side.evaluated for problem in keep_all(side.evaluated.files())]
     rows = [row for key in keys for row in compare_utterances(key, a, b, draw=draw)]
-    problems = keep_all([(json_file, lambda path: write_rows(rows, path))] if json_file else []) + stored
+    problems = keep_all([(json_file, lambda path: write_output_rows(rows, path))] if json_file else []) + stored
     rich.print(make_comparison_table(rows, a.name, b.name))
     raise_first(problems)
     return rows

@@ -43,7 +43,7 @@ from joint_st.evaluation.report import (
     make_lines,
     make_table,
     raise_first,
-    write_lines,
+    write_output_rows,
     write_rows,
 )
 from joint_st.evaluation.stored import gather_hashes, origin_of
@@ -293,9 +293,9 @@ def _files(
             yield from (which | one.record() for one in evaluation.utterances)
 
     if json_file:
-        yield json_file, lambda path: write_rows(rows, path)
+        yield json_file, lambda path: write_output_rows(rows, path)
     if jsonl_file:
-        yield jsonl_file, lambda path: write_lines(records(), path)
+        yield jsonl_file, lambda path: storage.write_output(path, make_lines(records()))
     for evaluation in found:
         if evaluation.utterances and (own := broken_down.get(evaluation.table)):
             file = evaluation.table.with_suffix(".breakdowns.json")

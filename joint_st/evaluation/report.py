@@ -297,6 +297,11 @@ def write_rows(rows: Sequence[dict] | dict, path: Path | str) -> None:
     storage.write_whole(storage.path(path), as_json(rows))
 
 
+def write_output_rows(rows: Sequence[dict] | dict, path: Path | str) -> None:
+    """Write rows as `write_rows` does, to a file that a user names (`storage.write_output`)."""
+    storage.write_output(storage.path(path), as_json(rows))
+
+
 def as_json(rows: Sequence[dict] | dict) -> str:
     """Return what `write_rows` writes."""
     return json.dumps(rows, indent=2, ensure_ascii=False) + "\n"

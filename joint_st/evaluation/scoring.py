@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import string
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -16,6 +17,8 @@ from rich.table import Table
 from joint_st.data.normalizers import Normalizer, normalizer
 from joint_st.errors import UserError
 from joint_st.evaluation.bootstrap import paired_difference
+from joint_st.evaluation.optional_words import FORMATS as NIST
+from joint_st.evaluation.optional_words import count_optional, marks, without_unheard
 from joint_st.evaluation.ranking import Metric, errors_and_length, metric_of
 from joint_st.evaluation.rates import make_rates
 from joint_st.evaluation.report import (
@@ -24,17 +27,16 @@ from joint_st.evaluation.report import (
     between,
     difference_cells,
     percent,
-    write_rows,
+    write_output_rows,
 )
 from joint_st.evaluation.transcript_files import (
     HYPOTHESIS_KEYS,
     REFERENCE_KEYS,
     TranscriptFile,
-    by_segment,
-    match_by_audio,
     named,
     read_transcripts,
 )
+from joint_st.evaluation.transcript_matching import by_segment, match_ids
 from joint_st.evaluation.wer import ALL, Errors, count_errors, total
 from joint_st.tables import escape
 
@@ -85,7 +87,7 @@ def score_files(
     rules: `Rules()` by default. `systems`: a row for each file, as of `joint_st.evaluation.rates.make_rates`.
     `differences`: a row for each pair of files, by the paired bootstrap on the same utterances, of the character error
     rate where most letters of the references are in scripts without spaces between words (`metric`). Rates are fractions.
-    Files whose ids have nothing in common are matched by their audio (`match_by_audio`), unless `rules` name the key of
+    Files whose ids have nothing in common are matched by their audio (`match_ids`), unless `rules` name the key of
     the ids. Raises `UserError` where files cannot be read, where ids occur twice, are missing or have no reference,
     unless `rules` say what to do, where a file has no id of the reference, and where the references have no words.
     """
@@ -99,8 +101,7 @@ def score_files(
     files = [read_transcripts(path, rules.form, keys=keys, reference=expected, **how) for path in hypotheses]
     references, systems = {}, []
     for file in files:
-        if rules.id_key is None:
-            file = match_by_audio(expected, file)
+        file = match_ids(expected, file, by_audio=rules.id_key is None)
         if expected.form == "stm":
             if file.form != "ctm":
                 raise UserError(f"{file.path}: {file.form}; an STM needs the times of words: give a CTM")
@@ -108,8 +109,7 @@ def score_files(
         else:
             references, texts = expected.texts(), file.texts()
         systems.append(_score(expected, file, references, texts, normalize, rules))
-    words = sum(errors.words for errors in systems[0].errors)
-    if not words:
+    if not all(any(errors.words for errors in system.errors) for system in systems):
         raise UserError(f"{reference}: its texts have no words under {normalize}; take another --normalizer")
     labels = _labels(len(systems))
     rows = [
@@ -128,11 +128,16 @@ def score_files(
     found = {"systems": rows, "differences": differences}
     # Written first, so that nothing is lost if the table cannot be printed.
     if json_file:
-        write_rows(found, json_file)
-    empty = sum(not errors.words for errors in systems[0].errors)
+        write_output_rows(found, json_file)
+    empty = sum(not normalize(text) for text in references.values())
     title = f"reference {reference} ({expected.how}), normalizer {normalize}"
     if empty:
         title += f"\n{empty} of {len(references)} references have no words under it: all words of their hypotheses are insertions"
+    if optional := sum(map(count_optional, references.values())) if expected.form in NIST else 0:
+        title += f"\n{optional} words of the references are in parentheses: they count where a system has them"
+    if found_marks := marks(references.values(), normalize):
+        each = ", ".join(f"{mark} {count}" for mark, count in found_marks.most_common())
+        print(f"{reference}: marks that count as words to be recognised: {each}", file=sys.stderr)
     rich.print(make_score_table(title, labels, systems, rows))
     if differences:
         names = [(labels[i], labels[k]) for i, k in pairs]
@@ -164,13 +169,18 @@ def _score(
         problems.append(f"has {named(others)} that {expected.path} lacks: --ignore-others leaves them out")
     if problems:
         raise UserError(f"{file.path}: {'; '.join(problems)}")
-    errors = [count_errors(normalize(text), normalize(texts.get(id, "")))[ALL] for id, text in references.items()]
+    errors = []
+    for id, text in references.items():
+        heard = normalize(texts.get(id, ""))
+        optional = expected.form in NIST and count_optional(text)
+        said = without_unheard(text, heard, normalize) if optional else normalize(text)
+        errors.append(count_errors(said, heard)[ALL])
     return System(str(file.path), file, errors, len(missing), len(others))
 
 
 def _difference(a: System, b: System, metric: Metric, normalizer_name: str, samples: int) -> dict:
     counts = [np.array([errors_and_length(one, metric) for one in system.errors]).T for system in (a, b)]
-    found = paired_difference(counts[0][0], counts[1][0], counts[0][1], samples)
+    found = paired_difference(counts[0][0], counts[1][0], counts[0][1], samples, denominators_b=counts[1][1])
     totals = total(a.errors), total(b.errors)
     return {
         "system_a": a.name,

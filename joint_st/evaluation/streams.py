@@ -23,7 +23,7 @@ from joint_st.decoding.streaming import Heard, Streams, chunk_frames, pieces
 from joint_st.distributed.mesh import keep_compiled
 from joint_st.errors import UserError
 from joint_st.evaluation.recognised import nothing_read, report_unread
-from joint_st.evaluation.report import keep_all, raise_first, write_rows
+from joint_st.evaluation.report import keep_all, raise_first, write_output_rows
 from joint_st.evaluation.wer import ALL, Errors, count_errors, total
 from joint_st.passes import FULL_CONTEXT, STREAMING
 from joint_st.runs.trained import Trained, load_trained
@@ -94,7 +94,7 @@ def evaluate_streams(
         factor = batch.clock.factor(Greedy.name, FULL_CONTEXT) or 0.0
         rows.append(make_row(name, streamed, batch, chunk_ms, streams, factor, trained))
     # Written first, so that nothing is lost with the terminal.
-    problems = keep_all([(json_file, lambda path: write_rows(rows, path))] if json_file else [])
+    problems = keep_all([(json_file, lambda path: write_output_rows(rows, path))] if json_file else [])
     chunks = f"{streams} streams in chunks of {chunk_ms:g} ms, look-ahead {batch.look_ahead_ms:g} ms"
     rich.print(make_streams_table(rows, f"{chunks}; greedy, normalizer {trained.normalizer}, step {trained.step}"))
     raise_first(problems)

@@ -8,12 +8,12 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import gzip
+import io
 import logging
 import math
-import os
 import zlib
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple, TextIO
 
@@ -97,28 +97,22 @@ def read_arpa(path: Path | str) -> Arpa:
     if why := storage.why_no_file(path):
         raise UserError(f"{path}: {why}")
     try:
-        with _open(path, "rt") as file:
+        with _open(path) as file:
             return _parse(path, file)
     except (UnicodeDecodeError, gzip.BadGzipFile, EOFError, zlib.error):
         raise UserError(f"{path}: no ARPA file, which is text in UTF-8") from None
 
 
-def write_arpa(model: Arpa, path: Path | str) -> None:
+def write_arpa(model: Arpa, path: Path | str, write: Callable[[Path, bytes], None] = storage.write_whole) -> None:
     """Write a model, gzipped where the path ends in `.gz`; a reader sees the whole file or none.
 
-    Raises `OSError`, which names `path`, where it cannot be written; nothing is left behind then.
+    write: what writes the file. Raises `OSError`, which names `path`, where it cannot be written; nothing is left behind
+    then.
     """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = storage.draft_of(path)
-    try:
-        with _open(draft, "wt") as file:
-            _write(model, file)
-        os.replace(draft, path)
-    except OSError as error:
-        raise OSError(error.errno, error.strerror, str(path)) from error
-    finally:
-        draft.unlink(missing_ok=True)
+    path, text = Path(path), io.StringIO()
+    _write(model, text)
+    content = text.getvalue().encode()
+    write(path, gzip.compress(content) if path.suffix == ".gz" else content)
 
 
 def _write(model: Arpa, file: TextIO) -> None:
@@ -133,10 +127,10 @@ def _write(model: Arpa, file: TextIO) -> None:
 
 
 @contextlib.contextmanager
-def _open(path: Path, mode: str) -> Iterator[TextIO]:
+def _open(path: Path) -> Iterator[TextIO]:
     opened = gzip.open if path.suffix == ".gz" else open
     # Lines end with a line feed only, because a token may hold other characters that Python takes for line ends.
-    with opened(path, mode, encoding="utf-8", newline="\n") as file:
+    with opened(path, "rt", encoding="utf-8", newline="\n") as file:
         yield file
 
 

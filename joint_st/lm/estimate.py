@@ -17,10 +17,11 @@ from __future__ import annotations
 import logging
 import math
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Literal
 
+from joint_st import storage
 from joint_st.config import Config
 from joint_st.data.index import name_most_frequent
 from joint_st.data.texts import train_tokenizer, training_texts
@@ -32,8 +33,15 @@ from joint_st.runs.directory import RunDirectory
 log = logging.getLogger(__name__)
 
 
-def estimate_ngram(config: Config, place: Path, order: int, level: Literal["word", "label"], out: Path) -> Arpa:
-    """Estimate a model of `order` on the training texts of a config, paired and unpaired, and write it to `out`.
+def estimate_ngram(
+    config: Config,
+    place: Path,
+    order: int,
+    level: Literal["word", "label"],
+    out: Path,
+    write: Callable[[Path, bytes], None] = storage.write_whole,
+) -> Arpa:
+    """Estimate a model of `order` on the training texts of a config, paired and unpaired, and write it to `out` by `write`.
 
     place: path of the config. Where it is a run's directory, the labels are those of the run's tokenizer; otherwise
     those of the tokenizer that a run of the config would have. Over labels, `<unk>` stands for characters that the
@@ -46,7 +54,7 @@ def estimate_ngram(config: Config, place: Path, order: int, level: Literal["word
         spelled = _Spelled(_tokenizer(config, place))
         model = estimate(map(spelled, texts), order, of_labels=True)
         spelled.tell_unknown()
-    write_arpa(model, out)
+    write_arpa(model, out, write)
     return model
 
 

@@ -5,9 +5,6 @@ from __future__ import annotations
 import html
 import json
 from importlib.resources import files
-from pathlib import Path
-
-from joint_st import storage
 
 SCRIPTS = ("elements.js", "theme.js", "tables.js", "chart.js", "edits.js", "player.js", "map.js", "list.js", "main.js")
 """Scripts in the order in which they run; each may use the definitions of the earlier ones."""
@@ -46,8 +43,3 @@ def embedded(data) -> str:
 
 ESCAPES = {"<": "\\u003c", "\u2028": "\\u2028", "\u2029": "\\u2029"}
 """Characters that would end the script element or, in a script, a line."""
-
-
-def write_page(text: str, path: Path) -> None:
-    """Write the page; a reader sees the old file or the whole new one."""
-    storage.write_whole(path, text)

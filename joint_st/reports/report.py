@@ -9,6 +9,7 @@ from pathlib import Path
 
 from pydantic import JsonValue
 
+from joint_st import storage
 from joint_st.analysis.analyze import analyze_run
 from joint_st.analysis.pairs import NothingToCompare
 from joint_st.config import Source
@@ -27,7 +28,7 @@ from joint_st.evaluation.word_errors import word_errors
 from joint_st.json_files import DAMAGED, read_json
 from joint_st.passes import FULL_CONTEXT, PASSES
 from joint_st.reports.charts import layer_charts, training_charts
-from joint_st.reports.page import embedded, make_page, write_page
+from joint_st.reports.page import embedded, make_page
 from joint_st.reports.samples import make_samples
 from joint_st.runs.trained import Trained, load_trained
 from joint_st.training.asr import columns
@@ -87,7 +88,7 @@ def report_run(
     fitted = add_samples(content, samples, megabytes * MEGABYTE)
     page = make_page(content)
     path = output or trained.run.root / "report.html"
-    write_page(page, path)
+    (storage.write_output if output else storage.write_whole)(path, page)
     size = len(page.encode()) / MEGABYTE
     print(f"{path}: {len(content['utterances'])} utterances, {fitted} with audio, {size:.1f} MB")
     if fitted < len(samples):

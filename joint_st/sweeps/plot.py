@@ -70,7 +70,7 @@ def save_plot(rows: Sequence[dict], path: Path) -> None:
     drawn = io.BytesIO()
     with any_script():
         figure.savefig(drawn, dpi=DOTS_PER_INCH, format="png")
-    storage.write_whole(path, drawn.getvalue())
+    storage.write_output(path, drawn.getvalue())
 
 
 def _curve(ax, rows, subset, field):

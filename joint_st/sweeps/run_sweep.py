@@ -10,7 +10,7 @@ import rich
 from joint_st import storage
 from joint_st.errors import UserError
 from joint_st.evaluation.bootstrap import UTTERANCES
-from joint_st.evaluation.report import write_rows
+from joint_st.evaluation.report import write_output_rows
 from joint_st.sweeps.collect import collect
 from joint_st.sweeps.remarks import remarks
 from joint_st.sweeps.runner import Command, Outcome, log, run_jobs, train_command
@@ -121,10 +121,10 @@ def print_table(
         log(line)
     rows = collect(tables, arms=arms, references=found.references, draw=draw)
     if json_file:
-        write_rows(rows, json_file)
+        write_output_rows(rows, json_file)
     for file, make in ((markdown_file, make_markdown), (csv_file, make_csv)):
         if file:
-            storage.write_whole(file, make(rows))
+            storage.write_output(file, make(rows))
     if plot_file:
         from joint_st.sweeps.plot import save_plot  # imports Matplotlib, which takes a while
 

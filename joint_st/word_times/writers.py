@@ -35,11 +35,16 @@ def ctm(one: TimedText) -> str:
 
     A duration is the difference of the rounded times, so that words that touch still do.
     """
-    utterance, lines = "_".join(one.id.split()), []
+    utterance, lines = id_in_ctm(one.id), []
     for span in one.words:
         duration = round(span.end, 3) - round(span.start, 3)
         lines.append(f"{utterance} {CHANNEL} {span.start:.3f} {duration:.3f} {span.text} {span.confidence:.4f}\n")
     return "".join(lines)
+
+
+def id_in_ctm(id: str) -> str:
+    """Return an id as a CTM has it: white space becomes `_`."""
+    return "_".join(id.split())
 
 
 def textgrid(one: TimedText) -> str:
@@ -217,18 +222,20 @@ class Destination:
         return self._output is None
 
     def check(self, ids: Iterable[str]) -> None:
-        """Raise `UserError` where two utterances with these ids would be written to the same file."""
-        files: dict[Path, str] = {}
-        for id in ids if self._folder else ():
-            if (path := self._file(id)) in files:
-                both = f"{files[path]!r} and {id!r}"
-                raise UserError(f"{path}: would be the file of both {both}; give the utterances other ids")
-            files[path] = id
+        """Raise `UserError` where two utterances with these ids would be written to the same file, or have one name in a
+        CTM."""
+        names: dict[Path | str, str] = {}
+        for id in ids if self._folder or self._format.write is ctm else ():
+            name, what = (self._file(id), "the file") if self._folder else (id_in_ctm(id), "the name in the CTM")
+            if name in names:
+                both = f"{names[name]!r} and {id!r}"
+                raise UserError(f"{name}: would be {what} of both {both}; give the utterances other ids")
+            names[name] = id
 
     def write(self, results: Sequence[TimedText]) -> None:
         """Write all of them; a file that would hold those of a set is emptied where there is none.
 
-        Raises `UserError` where two utterances would be written to the same file; see `check`.
+        Raises `UserError` as `check` does.
         """
         self.check(one.id for one in results)
         files: dict[Path, list[TimedText]] = {}
@@ -241,7 +248,8 @@ class Destination:
             if path == _STDOUT:
                 sys.stdout.write(text)
             else:
-                storage.write_whole(path, text)
+                # What the name of a file in a folder leads to is not followed: it comes from an utterance.
+                (storage.write_output if path == self._output else storage.write_whole)(path, text)
 
     def _file(self, id: str) -> Path:
         if self._output is None:

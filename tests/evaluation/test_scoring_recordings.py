@@ -2,11 +2,36 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import numpy as np
 import pytest
 
 from joint_st.cli import main
 from joint_st.evaluation.scoring import score_files
-from tests.evaluation.test_scoring import run
+from joint_st.evaluation.transcript_files import Said, TranscriptFile
+from joint_st.evaluation.transcript_matching import _Segments, by_segment
+from tests.evaluation.test_scoring import jsonl, run
+
+
+def test_white_space_in_names_is_an_underscore_in_a_ctm(tmp_path, capsys):
+    """`joint-st transcribe --format ctm` writes it so; the manifest may also name files by their paths."""
+    ctm = tmp_path / "hyp.ctm"
+    ctm.write_text("a_b 1 0 1 one\na_b 1 1 1 too\nc 1 0 1 three\n")
+    named = jsonl(tmp_path / "ref.jsonl", {"c": "three", "a \tb": "one two"})
+    audio = jsonl(tmp_path / "audio.jsonl", {"w/c.wav": "three", "w/a b.wav": "one two"}, id_key="audio_filepath")
+    for ref in (named, audio):
+        [row] = run(ref, ctm, tmp_path=tmp_path)["systems"]
+        assert [row[name] for name in ("words", "substitutions", "deletions", "missing")] == [3, 1, 0, 0]
+    # The other way round, and with a system whose file has the white space.
+    trn = tmp_path / "ref.trn"
+    trn.write_text("one two (a_b)\nthree (c)\n")
+    heard = jsonl(tmp_path / "hyp.jsonl", {"c": "three", "a b": "one two"})
+    assert [row["wer"] for row in run(trn, ctm, heard, tmp_path=tmp_path)["systems"]] == [1 / 3, 0]
+    two = jsonl(tmp_path / "two.jsonl", {"a b": "one", "a_b": "two", "c": "three"})
+    assert main(["score", str(two), str(ctm)]) == 2
+    assert f"{two}: 'a b' and 'a_b' are both a_b in files without white space in ids" in capsys.readouterr().err
+    assert run(two, two, tmp_path=tmp_path)["systems"][0]["utterances"] == 3
 
 
 @pytest.mark.parametrize("ignore", ["IGNORE_TIME_SEGMENT_IN_SCORING", "<o,,unknown> ignore_time_segment_in_scoring"])
@@ -88,3 +113,36 @@ def test_a_channel_that_one_file_alone_has_leaves_the_names_of_the_others(tmp_pa
     (tmp_path / "other.ctm").write_text(left.read_text().replace(" A ", " 1 "))
     [row] = run(one, tmp_path / "other.ctm", tmp_path=tmp_path)["systems"]
     assert row["wer"] == 0, "where both have one channel, its name does not matter"
+
+
+def test_the_segment_of_a_word_is_the_nearest_of_all():
+    """Against all segments, in the order of the file; they overlap, and contain each other."""
+    rng = np.random.default_rng(0)
+    for count in (1, 2, 5, 30):
+        starts = rng.integers(0, 40, count) / 2
+        spans = dict.fromkeys((start, start + rng.integers(0, 20) / 2) for start in starts)
+        segments = [Said("r", f"s{n}", n, *span) for n, span in enumerate(spans, 1)]
+        words = [Said("r", f"w{n}", n, time, time) for n, time in enumerate(rng.integers(0, 120, 200) / 4)]
+        reference, hypothesis = (
+            TranscriptFile(Path("f"), form, "", said) for form, said in (("stm", segments), ("ctm", words))
+        )
+        expected = {f"r-{one.start:.2f}-{one.end:.2f}": "" for one in segments}
+        for word in words:
+            away = [
+                (max(one.start - word.start, word.start - one.end, 0.0), abs((one.start + one.end) / 2 - word.start))
+                for one in segments
+            ]
+            name = list(expected)[away.index(min(away))]
+            expected[name] = f"{expected[name]} {word.text}".strip()
+        assert by_segment(reference, hypothesis)[1] == expected
+
+
+def test_many_words_and_segments_are_matched_in_their_sum(monkeypatch):
+    """Not in their product."""
+    looked, rank = [], _Segments._rank
+    monkeypatch.setattr(_Segments, "_rank", lambda *given: looked.append(0) or rank(*given))
+    segments = [Said("r", "", n, 4 * n, 4 * n + 4) for n in range(1000)]
+    words = [Said("r", "w", n, n / 2, n / 2 + 0.5) for n in range(8000)]
+    files = [TranscriptFile(Path("f"), form, "", said) for form, said in (("stm", segments), ("ctm", words))]
+    texts = by_segment(*files)[1]
+    assert len(texts) == 1000 and set(texts.values()) == {" ".join(8 * "w")} and len(looked) < 5 * len(words)

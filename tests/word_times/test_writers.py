@@ -177,6 +177,26 @@ def test_destinations(tmp_path, capsys):
         Destination("srt", tmp_path, "mine").write([ONE, Aligned("a b_c", 1.0, "", "streaming", 0.0, (), ())])
 
 
+def test_ids_that_one_name_stands_for_in_a_ctm_are_refused(tmp_path):
+    """Their words would be those of one utterance."""
+    ids = ["a b", "c", "a_b"]
+    for output in (None, tmp_path / "one.ctm"):
+        with pytest.raises(UserError, match="^a_b: would be the name in the CTM of both 'a b' and 'a_b'; give the"):
+            Destination("ctm", output, "mine").check(ids)
+    Destination("ctm", None, "mine").check(ids[:2])
+    Destination("json", None, "mine").check(ids)
+
+
+def test_a_link_is_followed_where_a_user_names_it_and_not_where_an_utterance_does(tmp_path):
+    (tmp_path / "mine").write_text("mine")
+    for name in ("named.srt", "a b_c.srt"):
+        (tmp_path / name).symlink_to("mine")
+    Destination("srt", tmp_path, "test").write([ONE])
+    assert not (tmp_path / "a b_c.srt").is_symlink() and (tmp_path / "mine").read_text() == "mine"
+    Destination("srt", tmp_path / "named.srt").write([ONE])
+    assert (tmp_path / "named.srt").is_symlink() and (tmp_path / "mine").read_text() == write("srt")
+
+
 def test_a_file_does_not_keep_an_earlier_result(tmp_path):
     """Where no utterance can be aligned, what is there is of another run."""
     file = tmp_path / "out.jsonl"

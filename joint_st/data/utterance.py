@@ -80,8 +80,6 @@ class Entry:
     """Name of the noise or of the recording's condition; empty where the source states none."""
     snr: float | None = None
     """Signal-to-noise ratio in dB; None where the source states none."""
-    timed_words: int = 0
-    """Number of words whose times the source states."""
     problem: str = ""
     """The file that cannot be read, and why, where that is known without decoding it."""
     full_id: str = ""

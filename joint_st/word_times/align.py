@@ -11,6 +11,7 @@ import rich
 
 from joint_st.config import Source
 from joint_st.data.index import Indexes
+from joint_st.data.word_times import not_compared
 from joint_st.distributed.mesh import keep_compiled
 from joint_st.errors import UserError
 from joint_st.passes import FULL_CONTEXT
@@ -85,7 +86,10 @@ def align_split(
     failed = [result for result in results if isinstance(result, Failed)]
     for one in failed:
         print(f"joint-st: not aligned: {one.id}: {one.why}", file=sys.stderr)
-    destination.write([result for result in results if isinstance(result, Aligned)])
+    aligned = [result for result in results if isinstance(result, Aligned)]
+    if count := sum(one.states_times and one.true is None for one in aligned):
+        print(f"joint-st: {split}: {not_compared(count, len(aligned))}", file=sys.stderr)
+    destination.write(aligned)
     rows = [row for some in (results, *others) for row in make_rows(split, some)]
     table = make_times_table(rows, f"forced alignment, normalizer {trained.normalizer}, step {trained.step}")
     rich.print(table, file=sys.stderr if destination.is_stdout else None)

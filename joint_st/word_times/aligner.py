@@ -18,7 +18,7 @@ from joint_st.data.plan import BatchPlan
 from joint_st.data.sources import Corpus, read_whole
 from joint_st.data.text_units.units import Spelling
 from joint_st.data.utterance import Entry
-from joint_st.data.word_times import word_times
+from joint_st.data.word_times import states_times, word_times
 from joint_st.decoding.windows import Windows
 from joint_st.distributed.mesh import over_batch, put_batch
 from joint_st.heads.model import model_structure
@@ -154,6 +154,9 @@ class ReadUtterance(NamedTuple):
     audio: np.ndarray
     """int16 [samples] at the model's sample rate."""
     true: tuple[np.ndarray, np.ndarray] | None
+    """See `joint_st.data.word_times.word_times`."""
+    states_times: bool
+    """Whether the source states when words are spoken."""
 
 
 class Aligner:
@@ -266,7 +269,8 @@ class Aligner:
             return Failed(job.id, error.why if error.path == job.id else f"{error.path}: {error.why}")
         rate = self._features.sample_rate
         audio = resample(utterance.audio, utterance.sample_rate, rate)
-        return ReadUtterance(audio[: job.samples], word_times(utterance, job.text))
+        true = word_times(utterance, job.text, self._trained.normalizer)
+        return ReadUtterance(audio[: job.samples], true, states_times(utterance))
 
     def _align_batch(self, batch: JobBatch, heard: list[ReadUtterance | Failed]) -> dict[int, Aligned | Failed]:
         results: dict[int, Aligned | Failed] = {
@@ -348,6 +352,7 @@ class Aligner:
             written=as_written(job.written, self._trained.normalizer, words),
             units=units,
             true=heard.true if spaced else None,
+            states_times=heard.states_times,
         )
 
     def _why_not(self, job: AlignmentJob, seconds: float, frames: int) -> str:

@@ -22,7 +22,8 @@ def signed_boundary_errors(words: Sequence[Span], true: tuple[np.ndarray, np.nda
     """Return the signed errors of words' beginnings and ends in seconds, float64 [words, 2]; positive where they are
     late.
 
-    true: seconds at which every word of the text begins and ends; some of these words may be missing in `words`.
+    true: seconds at which every word of the text begins and ends, NaN where that is unknown, as are then the errors;
+    some of these words may be missing in `words`.
     """
     found = np.array([(span.start, span.end) for span in words]).reshape(-1, 2)
     return found - np.stack(true, axis=1)[[span.word for span in words]]
@@ -71,7 +72,9 @@ def _milliseconds(errors: list[np.ndarray]) -> dict:
 
 
 def _mean(numbers) -> float | None:
-    return float(np.mean(numbers)) if np.size(numbers) else None
+    known = np.asarray(numbers, np.float64)
+    known = known[~np.isnan(known)]
+    return float(np.mean(known)) if known.size else None
 
 
 def make_times_table(rows: Sequence[dict], title: str) -> Table:

@@ -74,8 +74,11 @@ class Aligned:
     """Text units (mostly phonemes) without boundaries between words; None where the run has no head for units, or where
     there are more units than frames can hold."""
     true: tuple[np.ndarray, np.ndarray] | None = None
-    """True times in seconds at which each word of `text` begins and ends, [words] each; None where the source does not
-    have them, and for a text in a script without spaces."""
+    """True times in seconds at which each word of `text` begins and ends, [words] each, NaN between words that are
+    written as one; None where the source does not have them or they cannot be matched with the words, and for a text in
+    a script without spaces."""
+    states_times: bool = False
+    """Whether the source states times of words, also where `true` is None."""
 
     def record(self) -> dict:
         """Return `id`, `seconds`, `text`, `head`, `log_prob` (mean over frames), `words` and, where known, `units`.

@@ -13,6 +13,7 @@ from joint_st.data.normalizers import Normalizer
 from joint_st.data.scripts import tokens_of
 from joint_st.data.tokenizers import UNKNOWN, Tokenizer
 from joint_st.data.utterance import Entry, Utterance
+from joint_st.data.word_times import words_of_each
 from joint_st.errors import UserError
 from joint_st.word_times.spans import CannotAlign, Span
 
@@ -42,14 +43,19 @@ def as_written(text: str, normalizer: Normalizer, words: tuple[Span, ...]) -> tu
     or for none, such as a dash, which then joins the word before it, or the word after it where it comes first.
     """
     tokens = tokens_of(text)
-    meant = [[word.text for word in tokens_of(normalizer(token.text))] for token in tokens]
-    if [word for some in meant for word in some] != [span.text for span in words]:
+    counts = words_of_each(
+        [token.text for token in tokens],
+        normalizer,
+        [span.text for span in words],
+        lambda part: [token.text for token in tokens_of(part)],
+    )
+    if counts is None:
         return words
     spans, first, before = [], 0, ""
-    for token, some in zip(tokens, meant):
-        if some:
-            group = words[first : first + len(some)]
-            first += len(some)
+    for token, count in zip(tokens, counts.tolist()):
+        if count:
+            group = words[first : first + count]
+            first += count
             confidence = sum(span.confidence for span in group) / len(group)
             ends = group[0].start, group[-1].end
             spans.append(Span(before + token.text, *ends, confidence, group[0].word, token.joined and not before))

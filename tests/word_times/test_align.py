@@ -15,7 +15,7 @@ import soundfile
 from flax import nnx
 
 from joint_st.cli import main
-from joint_st.config import TfdsSource, UnitsConfig, override
+from joint_st.config import ManifestSource, TfdsSource, UnitsConfig, override
 from joint_st.data import scripts
 from joint_st.data.normalizers import normalizer
 from joint_st.data.sources import open_source
@@ -25,6 +25,7 @@ from joint_st.data.utterance import Entry
 from joint_st.heads.model import init_weights, model_structure
 from joint_st.runs.trained import load_trained
 from joint_st.word_times import aligner
+from joint_st.word_times.align import align_split
 from joint_st.word_times.aligner import Aligner
 from joint_st.word_times.boundaries import make_rows, make_times_table
 from joint_st.word_times.spans import Aligned, Failed
@@ -154,6 +155,39 @@ def test_what_failed_is_counted_where_nothing_was_aligned():
     [cells] = list(zip(*(column.cells for column in make_times_table([row], "title").columns)))
     assert cells == ("test", "", "0", "2", "0", "-", "-", "-", "-", "-")
     assert make_rows("test", []) == []
+
+
+def test_boundaries_whose_true_times_are_unknown_are_left_out_and_counted(trained, spoken, tmp_path, capsys):
+    """A text with a dash and a hyphen has the boundaries of the same words without them, but for that in the hyphen."""
+    line = read_lines((spoken / "test.jsonl").read_text())[0]
+    words = line["text"].split()
+    edges = np.linspace(0, line["duration"], len(words) + 1).round(3).tolist()
+    starts, ends = edges[:-1], edges[1:]
+    line |= {"audio_filepath": str(spoken / line["audio_filepath"])}
+    joined = " ".join([words[0], "–", f"{words[1]}-{words[2]}", *words[3:]])
+    lines = [
+        line | {"id": "plain", "word_starts": starts, "word_ends": ends},
+        line
+        | {"id": "joined", "text": joined}
+        | {"word_starts": [starts[0], ends[0], starts[1], *starts[3:]], "word_ends": [ends[0], ends[0], *ends[2:]]},
+        line | {"id": "short", "word_starts": starts[1:], "word_ends": ends[1:]},
+    ]
+    rows = []
+    for one in lines:
+        (tmp_path / "one.jsonl").write_text(json.dumps(one) + "\n")
+        source = ManifestSource(path=str(tmp_path / "one.jsonl"))
+        (row, *_), failed = align_split(trained, "one", source, output=tmp_path / "times.jsonl")
+        assert not failed
+        rows.append((row["boundary_ms"], capsys.readouterr().err))
+    (plain, quiet), (known, also), (none, told) = rows
+    [record] = read_lines((tmp_path / "times.jsonl").read_text())
+    found = np.array([[word["start"], word["end"]] for word in record["words"]])
+    errors = 1000 * np.abs(found - np.stack([starts, ends], axis=1))
+    assert plain == pytest.approx(errors.mean(), abs=0.01) and none is None
+    errors[1, 1] = errors[2, 0] = np.nan
+    assert known == pytest.approx(np.nanmean(errors), abs=0.01)
+    assert "not compared" not in quiet + also
+    assert "joint-st: one: the word times of 1 of 1 utterances are not compared: " in told
 
 
 def test_a_file_and_its_text(trained, spoken, capsys, tmp_path):

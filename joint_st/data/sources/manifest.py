@@ -148,7 +148,6 @@ class Manifest:
             noise=_text(fields.get("noise")),
             snr=fields.get("snr"),
             problem=problem,
-            timed_words=len(fields.get("word_starts") or ()),
             full_id=full,
             synthetic=bool(fields.get("synthetic")),
         )

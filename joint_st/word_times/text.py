@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -21,18 +22,47 @@ from joint_st.word_times.spans import CannotAlign, Span
 def labels_of(text: str, normalizer: Normalizer, tokenizer: Tokenizer) -> tuple[str, np.ndarray]:
     """Return the normalised text and its labels, int32 [U].
 
-    Raises `CannotAlign` where the normalised text has no words, or characters that the tokenizer cannot spell.
+    Raises `CannotAlign` where the normalised text has no words, lacks words that are spoken, or has characters that the
+    tokenizer cannot spell.
     """
     if not text.strip():
         raise CannotAlign("its text is empty; write what is said")
     normalised = normalizer(text)
     if not normalised:
         raise CannotAlign(f"the normaliser {normalizer} leaves nothing of its text {_shown(text)}")
+    if lost := _lost_words(text, normalizer):
+        raise CannotAlign(
+            f"the normaliser {normalizer} leaves nothing of {_named(lost)} in its text; write it with other characters"
+        )
     labels = tokenizer.encode(normalised)
     if (labels == UNKNOWN).any():
         names = ", ".join(map(repr, dict.fromkeys(tokenizer.unknown(normalised)))) or "some characters"
         raise CannotAlign(f"the tokenizer of the run cannot spell {names} of its text; write it with other characters")
     return normalised, labels
+
+
+def _lost_words(text: str, normalizer: Normalizer) -> list[str]:
+    """Return the words of a text that have letters or digits and of which the normaliser leaves nothing, each once; those
+    that no space separates are one."""
+    lost: list[str] = []
+    goes_on = False
+    for token in tokens_of(text):
+        gone = any(map(str.isalnum, token.text)) and not normalizer(token.text)
+        if gone and goes_on and token.joined:
+            lost[-1] += token.text
+        elif gone:
+            lost.append(token.text)
+        goes_on = gone
+    return list(dict.fromkeys(lost))
+
+
+MOST_NAMED = 5
+"""Number of words that are named where some are lost."""
+
+
+def _named(words: Sequence[str]) -> str:
+    rest = len(words) - MOST_NAMED
+    return ", ".join(map(_shown, words[:MOST_NAMED])) + (f" and {rest} more words" if rest > 0 else "")
 
 
 def as_written(text: str, normalizer: Normalizer, words: tuple[Span, ...]) -> tuple[Span, ...]:
@@ -53,18 +83,19 @@ def as_written(text: str, normalizer: Normalizer, words: tuple[Span, ...]) -> tu
         return words
     spans, first, before = [], 0, ""
     for token, count in zip(tokens, counts.tolist()):
+        space = "" if token.joined else " "
         if count:
             group = words[first : first + count]
             first += count
             confidence = sum(span.confidence for span in group) / len(group)
             ends = group[0].start, group[-1].end
-            spans.append(Span(before + token.text, *ends, confidence, group[0].word, token.joined and not before))
+            joined = token.joined and not before
+            spans.append(Span(before + space * bool(before) + token.text, *ends, confidence, group[0].word, joined))
             before = ""
         elif spans:
-            space = "" if token.joined else " "
             spans[-1] = spans[-1]._replace(text=f"{spans[-1].text}{space}{token.text}")
         else:
-            before += f"{token.text} "
+            before += space * bool(before) + token.text
     return tuple(spans)
 
 

@@ -27,6 +27,10 @@ def test_a_text_is_normalised_and_spelled():
         (" \n", "its text is empty"),
         ("…!", "the normaliser english v2 leaves nothing of its text '…!'"),
         ("a fox", "cannot spell 'f', 'x' of its text"),
+        (
+            "a 东京 dot, 北 – 东京",
+            "the normaliser english v2 leaves nothing of '东京', '北' in its text; write it with",
+        ),
     ],
 )
 def test_why_a_text_cannot_be_aligned(text, why):
@@ -61,6 +65,14 @@ def test_characters_of_a_script_without_spaces_as_they_are_written():
     ] == "\u4f60 \u597d\uff0c \u300c\u5317 \u4eac\u300d GPT \u5f88 \u597d\u3002".split()
     assert [span.joined for span in found] == [False, True, True, True, False, True, True]
     assert [(span.start, span.word) for span in found] == [(k, k) for k in range(7)]
+
+
+def test_no_space_is_put_between_letters_of_a_script_without_spaces():
+    """The normaliser leaves the letters out before a word and after it."""
+    [one] = as_written("我有iPhone手机。", ENGLISH, spans(["iphone"]))
+    assert one.text == "我有iPhone手机。"
+    first, last = as_written("我 有 iPhone 手机 one", ENGLISH, spans(["iphone", "one"]))
+    assert (first.text, last.text) == ("我 有 iPhone 手机", "one")
 
 
 def test_labels_divide_their_frames_among_their_parts():

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import rich
 
+from joint_st import interrupts
 from joint_st.config import Source
 from joint_st.data.index import Indexes
 from joint_st.data.word_times import not_compared
@@ -47,12 +48,14 @@ def align_file(
     Raises `UserError` where the audio cannot be aligned.
     """
     destination = Destination(form, output)
+    destination.prepare()
     trained = load_trained(workdir, checkpoint)
     keep_compiled(trained.config.training.compilation_cache)
     [result] = aligners(trained, head, ways)[0](OnePair(audio, text), audio.name)
     if isinstance(result, Failed):
         raise UserError(result.why if str(audio) in result.why else f"{audio}: {result.why}")
-    destination.write([result])
+    if problem := destination.write([result]):
+        raise UserError(problem)
     return result
 
 
@@ -71,26 +74,53 @@ def align_split(
 
     ways: see `aligners`; the table compares them, and only what the first one finds is written. Prints a line for each
     utterance that cannot be aligned, and the table, with the errors of word boundaries where the source has true times.
-    Returns the rows of the table and the number of utterances that were not aligned.
+    Returns the rows of the table and the number of utterances that were not aligned. At SIGINT and SIGTERM, what was
+    found so far is written and its table printed.
 
-    Raises `UserError` before it aligns anything where two utterances would be written to the same file.
+    Raises `UserError` before it aligns anything where two utterances would be written to the same file or `output` cannot
+    be written, and at the end where it could not be written after all; what was found then lies in the folder for
+    temporary files.
     """
     destination = Destination(form, output, split)
+    destination.prepare()
     trained = load_trained(workdir, checkpoint)
     keep_compiled(trained.config.training.compilation_cache)
     corpus = Indexes(trained.config.data.index_cache, trained.normalizer).entries(source)
     if not len(corpus):
         raise UserError(f"{corpus.name}: has no utterances; correct the source")
     destination.check(corpus.entry(i).id for i in range(len(corpus)))
-    results, *others = [aligner(corpus, split) for aligner in aligners(trained, head, ways)]
-    failed = [result for result in results if isinstance(result, Failed)]
+    title = f"forced alignment, normalizer {trained.normalizer}, step {trained.step}"
+    compared = aligners(trained, head, ways)
+    found: list[dict[int, Aligned | Failed]] = [{} for _ in compared]
+    with interrupts.sigterm_exits():
+        try:
+            for aligner, results in zip(compared, found):
+                aligner.align(corpus, results, split)
+        finally:
+            # What was found so far is not lost if something ends the command.
+            in_order = [[results[i] for i in sorted(results)] for results in found]
+            rows, failed = _report(split, in_order, len(corpus), destination, title)
+    return rows, failed
+
+
+def _report(
+    split: str, found: Sequence[Sequence[Aligned | Failed]], count: int, destination: Destination, title: str
+) -> tuple[list[dict], int]:
+    """Write what the first way has found of `count` utterances, and print what went wrong and the table; see
+    `align_split`."""
+    first = found[0]
+    failed = [result for result in first if isinstance(result, Failed)]
     for one in failed:
         print(f"joint-st: not aligned: {one.id}: {one.why}", file=sys.stderr)
-    aligned = [result for result in results if isinstance(result, Aligned)]
-    if count := sum(one.states_times and one.true is None for one in aligned):
-        print(f"joint-st: {split}: {not_compared(count, len(aligned))}", file=sys.stderr)
-    destination.write(aligned)
-    rows = [row for some in (results, *others) for row in make_rows(split, some)]
-    table = make_times_table(rows, f"forced alignment, normalizer {trained.normalizer}, step {trained.step}")
-    rich.print(table, file=sys.stderr if destination.is_stdout else None)
+    aligned = [result for result in first if isinstance(result, Aligned)]
+    if len(first) < count:
+        print(f"joint-st: {split}: {len(aligned)} of {count} utterances were aligned until then", file=sys.stderr)
+    if unmatched := sum(one.states_times and one.true is None for one in aligned):
+        print(f"joint-st: {split}: {not_compared(unmatched, len(aligned))}", file=sys.stderr)
+    # Where nothing was found before an interrupt, a file of that name is left as it was.
+    problem = destination.write(aligned) if aligned or len(first) == count else ""
+    rows = [row for some in found for row in make_rows(split, some)]
+    rich.print(make_times_table(rows, title), file=sys.stderr if destination.is_stdout else None)
+    if problem:
+        raise UserError(problem)
     return rows, len(failed)

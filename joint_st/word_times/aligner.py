@@ -190,6 +190,12 @@ class Aligner:
     def __call__(self, corpus: Corpus, name: str = "aligning") -> list[Aligned | Failed]:
         """Return the result for each utterance in the order of the corpus; `name` titles a progress bar."""
         results: dict[int, Aligned | Failed] = {}
+        self.align(corpus, results, name)
+        return [results[i] for i in range(len(corpus))]
+
+    def align(self, corpus: Corpus, results: dict[int, Aligned | Failed], name: str = "aligning") -> None:
+        """Put the result for each utterance into `results`, by its row in the corpus, as soon as there is one, so that
+        those are known which were found before an interrupt; `name` titles a progress bar."""
         config, mesh = self._trained.config, self._trained.mesh
         batches = plan(
             self._jobs(corpus, results),
@@ -205,7 +211,6 @@ class Aligner:
             for batch, heard in self._read(corpus, batches, readers):
                 results |= self._align_batch(batch, heard)
                 bar.update(len(batch.jobs))
-        return [results[i] for i in range(len(corpus))]
 
     def _jobs(self, corpus: Corpus, failed: dict[int, Aligned | Failed]) -> list[AlignmentJob]:
         """Return the jobs that can be aligned, as far as that is known without the audio; the others go into

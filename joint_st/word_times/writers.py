@@ -10,6 +10,7 @@ import html
 import json
 import os
 import sys
+import tempfile
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -225,27 +226,48 @@ class Destination:
                 raise UserError(f"{path}: would be the file of both {both}; give the utterances other ids")
             files[path] = id
 
-    def write(self, results: Sequence[TimedText]) -> None:
-        """Write all of them; a file that would hold those of a set is emptied where there is none.
+    def prepare(self) -> None:
+        """Make the folder of the files. Raises `UserError` where it cannot be made or written into, so that this is known
+        before the work and not after it."""
+        if self._output is None:
+            return
+        if storage.is_remote(self._output):
+            storage.check_access(self._output)
+            return
+        folder = self._output if self._folder or self._output.is_dir() else self._output.parent
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=folder):
+                pass
+        except OSError as error:
+            why = error.strerror or error
+            raise UserError(f"{folder}: cannot be written into: {why}; name another place with --output") from None
+
+    def write(self, results: Sequence[TimedText]) -> str:
+        """Write all of them; a file that would hold those of a set is emptied where there is none. Return in one line what
+        could not be written, and where it was written instead (`storage.keep`); empty if nothing went wrong.
 
         Raises `UserError` where two utterances would be written to the same file; see `check`.
         """
         self.check(one.id for one in results)
-        files: dict[Path, list[TimedText]] = {}
-        if self._split is not None and self._format.together:
-            files[self._file(self._split)] = []
-        for one in results:
-            files.setdefault(self._file(one.id), []).append(one)
-        for path, some in files.items():
-            text = "".join(self._format.write(one) for one in some)
-            if path == _STDOUT:
-                sys.stdout.write(text)
-            else:
-                storage.write_whole(path, text)
+        if self._folder:
+            assert self._output is not None
+            texts = {self._file(one.id).name: self._format.write(one) for one in results}
+
+            def write_into(folder: Path) -> None:
+                for name, text in texts.items():
+                    storage.write_whole(folder / name, text)
+
+            return storage.keep(write_into, self._output)
+        text = "".join(self._format.write(one) for one in results)
+        if self._output is None:
+            sys.stdout.write(text)
+            return ""
+        path = self._file(self._split if self._split is not None else results[0].id)
+        return storage.keep(lambda path: storage.write_whole(path, text), path)
 
     def _file(self, id: str) -> Path:
-        if self._output is None:
-            return _STDOUT
+        assert self._output is not None
         if not self._folder and not self._output.is_dir():
             return self._output
         name = self._split if self._split is not None and self._format.together else id

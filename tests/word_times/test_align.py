@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import json
 import os
 import re
 import shutil
+import signal
+from pathlib import Path
+from types import SimpleNamespace
 
 import jax
 import numpy as np
@@ -14,6 +18,7 @@ import pytest
 import soundfile
 from flax import nnx
 
+from joint_st import storage
 from joint_st.cli import main
 from joint_st.config import ManifestSource, TfdsSource, UnitsConfig, override
 from joint_st.data import scripts
@@ -28,7 +33,7 @@ from joint_st.word_times import aligner
 from joint_st.word_times.align import align_split
 from joint_st.word_times.aligner import Aligner
 from joint_st.word_times.boundaries import make_rows, make_times_table
-from joint_st.word_times.spans import Aligned, Failed
+from joint_st.word_times.spans import Aligned, Failed, Span
 from joint_st.word_times.text import OnePair
 from joint_st.word_times.writers import srt
 from tests.ops.forced_alignment_reference import log_softmax, viterbi
@@ -146,6 +151,73 @@ def test_two_utterances_for_one_file_are_refused_before_any_is_aligned(trained, 
     assert main([*command, "--output", str(tmp_path / "out")]) == 2
     error = capsys.readouterr().err
     assert f"{tmp_path}/out/a_b.srt: would be the file of both 'a/b' and 'a_b'; give the utterances other ids" in error
+
+
+@pytest.fixture
+def of_one_word(monkeypatch):
+    """A function that makes `align` find one word in each utterance; `after` is called after the first."""
+
+    def patch(after=lambda: None):
+        def align(corpus, results, name):
+            for i in range(len(corpus)):
+                word = (Span("word", 0.0, 0.5, 0.25, 0),)
+                results[i] = Aligned(corpus.entry(i).id, 1.0, "word", "full_context", -1.0, word, word)
+                after()
+
+        monkeypatch.setattr("joint_st.word_times.align.aligners", lambda *_: [SimpleNamespace(align=align)])
+
+    return patch
+
+
+@pytest.mark.parametrize("sent, status", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_what_is_found_until_a_signal_is_written(trained, spoken, tmp_path, capsys, of_one_word, sent, status):
+    of_one_word(lambda: os.kill(os.getpid(), sent))
+    file = tmp_path / "new" / "times.jsonl"
+    command = ["align", str(trained), "--data", f"some={spoken / 'test.jsonl'}", "--output", str(file)]
+    before = signal.getsignal(signal.SIGTERM)
+    if sent == signal.SIGINT:
+        assert main(command) == status
+    else:
+        with pytest.raises(SystemExit) as exit:
+            main(command)
+        assert exit.value.code == status
+    assert signal.getsignal(signal.SIGTERM) is before
+    first = read_lines((spoken / "test.jsonl").read_text())[0]
+    assert [record["id"] for record in read_lines(file.read_text())] == [first["id"]]
+    out, err = capsys.readouterr()
+    assert ["some", "full_context", "1", "0", "1", "0.250"] in [line.split()[:6] for line in out.splitlines()]
+    assert "joint-st: some: 1 of 8 utterances were aligned until then" in err
+
+
+def test_a_folder_that_cannot_be_made_is_told_before_the_work(trained, spoken, tmp_path, capsys, of_one_word):
+    of_one_word(lambda: pytest.fail("aligned"))
+    (tmp_path / "file").touch()
+    command = ["align", str(trained), "--data", f"some={spoken / 'test.jsonl'}", "--output"]
+    assert main([*command, str(tmp_path / "file" / "grids"), "--format", "textgrid"]) == 2
+    assert f"{tmp_path / 'file' / 'grids'}: cannot be written into: Not a directory" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("form, output", [("textgrid", "grids"), ("json", "times.jsonl")])
+def test_on_a_full_disk_alignments_are_kept_elsewhere_and_the_table_is_printed(
+    trained, spoken, tmp_path, capsys, monkeypatch, of_one_word, form, output
+):
+    of_one_word()
+    whole, full = storage.write_whole, tmp_path / "full"
+
+    def write(path, content):
+        if path.is_relative_to(full):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+        whole(path, content)
+
+    monkeypatch.setattr(storage, "write_whole", write)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    command = ["align", str(trained), "--data", f"some={spoken / 'test.jsonl'}", "--format", form]
+    assert main([*command, "--output", str(full / output)]) == 2
+    out, err = capsys.readouterr()
+    assert "full_context" in out
+    there = re.search(r"could not be written: No space left on device; it was written to (.*)", err)[1]
+    kept = sorted(Path(there).iterdir()) if form == "textgrid" else read_lines(Path(there).read_text())
+    assert len(kept) == 8
 
 
 def test_what_failed_is_counted_where_nothing_was_aligned():

@@ -33,6 +33,13 @@ def add(commands: Commands) -> None:
         help="align all utterances of a manifest or of tfds:NAME:SPLIT instead of AUDIO and TEXT; report the mean error "
         "where the source has the true times of words; exit with status 1 if some utterances cannot be aligned",
     )
+    align.add_argument(
+        "--language",
+        metavar="TAG",
+        default="",
+        help="BCP 47 tag of TEXT, such as de, for its phonemes; by default that of the run's data.units.language. With "
+        "--data, the source states the language of each utterance",
+    )
     align.add_argument("--head", choices=PASSES, default=FULL_CONTEXT, help="%(default)s by default")
     align.add_argument(
         "--by",
@@ -77,6 +84,8 @@ def _align(options: argparse.Namespace) -> None:
         raise UserError("give AUDIO and TEXT, or --data NAME=SOURCE (see `joint-st align --help`)")
     if options.data is not None and pair != (None, None):
         raise UserError(f"--data {options.data}: takes the place of AUDIO and TEXT; leave {options.audio} out")
+    if options.data is not None and options.language:
+        raise UserError("--language: the source of --data states languages (manifest key language); leave it out")
     existing_run(options.directory)
     how = {
         "head": options.head,
@@ -94,7 +103,7 @@ def _align(options: argparse.Namespace) -> None:
         quiet_libraries()
         from joint_st.word_times.align import align_file
 
-        align_file(options.directory, options.audio, text, **how)
+        align_file(options.directory, options.audio, text, language=options.language, **how)
         return
     [(split, source)] = read_sources([options.data]).items()
     quiet_libraries()

@@ -11,7 +11,7 @@ import rich
 
 from joint_st import interrupts
 from joint_st.config import Source
-from joint_st.data.index import Indexes
+from joint_st.data.index import Indexes, name_most_frequent
 from joint_st.data.word_times import not_compared
 from joint_st.distributed.mesh import keep_compiled
 from joint_st.errors import UserError
@@ -36,6 +36,7 @@ def align_file(
     audio: Path,
     text: str,
     *,
+    language: str = "",
     head: str = FULL_CONTEXT,
     ways: Sequence[int | None] = (None,),
     checkpoint: str = "best",
@@ -44,19 +45,34 @@ def align_file(
 ) -> Aligned:
     """Align an audio file with its text by the run in `workdir`, and write it to `output` or standard output.
 
-    text: the text itself, or the path of a file that holds it. Only the first of `ways` is taken (see `aligners`).
-    Raises `UserError` where the audio cannot be aligned.
+    language: BCP 47 tag of the text, for its phonemes; by default the run's own (`data.units.language`), which is told
+    where the run knows others. Only the first of `ways` is taken (see `aligners`). Raises `UserError` where the audio
+    cannot be aligned.
     """
     destination = Destination(form, output)
     destination.prepare()
     trained = load_trained(workdir, checkpoint)
     keep_compiled(trained.config.training.compilation_cache)
-    [result] = aligners(trained, head, ways)[0](OnePair(audio, text), audio.name)
+    aligner = aligners(trained, head, ways)[0]
+    if language and not aligner.language:
+        raise UserError(f"--language {language}: no phonemes are aligned; leave it out")
+    others = [tag for tag in trained.symbols.languages if tag.lower() not in ("", aligner.language.lower())]
+    if others and aligner.language and not language:
+        known = ", ".join(others)
+        print(f"joint-st: phonemes of {aligner.language}; the run also knows {known} (--language TAG)", file=sys.stderr)
+    [result] = aligner(OnePair(audio, text, language), audio.name)
     if isinstance(result, Failed):
         raise UserError(result.why if str(audio) in result.why else f"{audio}: {result.why}")
+    _tell_unknown(aligner)
     if problem := destination.write([result]):
         raise UserError(problem)
     return result
+
+
+def _tell_unknown(aligner: Aligner) -> None:
+    if aligner.unknown_units:
+        named = name_most_frequent(aligner.unknown_units.most_common())
+        print(f"joint-st: not among the run's units, <unk> in the alignment: {named}", file=sys.stderr)
 
 
 def align_split(
@@ -99,6 +115,7 @@ def align_split(
         finally:
             # What was found so far is not lost if something ends the command.
             in_order = [[results[i] for i in sorted(results)] for results in found]
+            _tell_unknown(max(compared, key=lambda one: one.unknown_units.total()))
             rows, failed = _report(split, in_order, len(corpus), destination, title)
     return rows, failed
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -172,6 +172,8 @@ class Aligner:
         self._trained = trained
         self._head = head
         self._units = trained.units if trained.config.losses.trains_units else None
+        self.unknown_units: Counter[str] = Counter()
+        """How often each symbol (phoneme) that the run's units lack occurs in the texts so far."""
         self._spelling = Spelling(trained.tokenizer)
         self._features = trained.config.model.features
         self._frame_s = self._features.frame_seconds
@@ -186,6 +188,11 @@ class Aligner:
         # The path itself stays on the device.
         units = over_batch(lambda *batch: forced_alignment(*batch)[1:], trained.mesh)
         self._align = {"labels": jax.jit(labels), "units": jax.jit(lambda weights, *batch: units(*batch))}
+
+    @property
+    def language(self) -> str:
+        """The language of phonemes of texts that state none; empty where no phonemes are aligned."""
+        return getattr(self._units, "language", "")
 
     def __call__(self, corpus: Corpus, name: str = "aligning") -> list[Aligned | Failed]:
         """Return the result for each utterance in the order of the corpus; `name` titles a progress bar."""
@@ -228,6 +235,8 @@ class Aligner:
                 failed[i] = Failed(entry.id, str(error))
         if self._units is not None:
             self._units.prepare((text, entry.language) for _, entry, text, _ in entries)
+            for _, entry, text, _ in entries:
+                self.unknown_units.update(self._units.unknown(text, entry.language))
         none = np.zeros(0, np.int32)
         return [
             AlignmentJob(

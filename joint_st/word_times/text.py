@@ -107,17 +107,22 @@ def _shown(text: str) -> str:
 class OnePair:
     """A corpus of one utterance, whose id is the file's name without its ending. Raises `UnreadableAudio`."""
 
-    def __init__(self, audio: Path, text: str):
+    def __init__(self, audio: Path, text: str, language: str = ""):
         self.name = storage.printable(audio.name)
         self._audio = audio
         self._text = text
+        self._language = language
 
     def __len__(self) -> int:
         return 1
 
     def entry(self, i: int) -> Entry:
         return Entry(
-            id=storage.printable(self._audio.stem), seconds=audio_seconds(self._audio), text=self._text, has_audio=True
+            id=storage.printable(self._audio.stem),
+            seconds=audio_seconds(self._audio),
+            text=self._text,
+            has_audio=True,
+            language=self._language,
         )
 
     def where(self, i: int) -> str:
@@ -130,7 +135,7 @@ class OnePair:
             audio=audio,
             sample_rate=rate,
             text=self._text,
-            language="",
+            language=self._language,
             speaker="",
             corpus=self.name,
             promised=promised,

@@ -9,6 +9,7 @@ import os
 import re
 import shutil
 import signal
+from collections import Counter
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -164,7 +165,9 @@ def of_one_word(monkeypatch):
                 results[i] = Aligned(corpus.entry(i).id, 1.0, "word", "full_context", -1.0, word, word)
                 after()
 
-        monkeypatch.setattr("joint_st.word_times.align.aligners", lambda *_: [SimpleNamespace(align=align)])
+        monkeypatch.setattr(
+            "joint_st.word_times.align.aligners", lambda *_: [SimpleNamespace(align=align, unknown_units=Counter())]
+        )
 
     return patch
 
@@ -328,6 +331,47 @@ def test_units_come_from_their_own_head_and_long_audio_is_heard_in_windows(model
     assert pieces.log_prob == pytest.approx(whole.log_prob, rel=1e-5)
     for spans, others in ((whole.words, pieces.words), (whole.units, pieces.units)):
         assert [(s.text, s.start, s.end) for s in others] == [(s.text, s.start, s.end) for s in spans]
+
+
+def test_a_text_is_aligned_with_the_phonemes_of_its_language(model, trained, spoken, monkeypatch, capsys, tmp_path):
+    """The run's phonemes are those of one English word; German ones that it lacks are told once, and are unknown."""
+    line = read_lines((spoken / "test.jsonl").read_text())[0]
+    audio, output = str(spoken / line["audio_filepath"]), str(tmp_path / "times.jsonl")
+    units = make_units(UnitsConfig(kind="phonemes"), [("kick", "en")])
+    seen = []
+
+    def align(self, corpus, results, name):
+        for job in self._jobs(corpus, results):
+            seen.append((job.language, job.units.tolist()))
+            results[job.row] = Aligned(job.id, 1.0, job.text, "full_context", -1.0, (), ())
+
+    monkeypatch.setattr(Aligner, "align", align)
+    monkeypatch.setattr(Aligner, "__init__", lambda self, *_: vars(self).update(of_phonemes(model, units)))
+    symbols = dataclasses.replace(model.symbols, languages=("", "de", "en"))
+    loaded = dataclasses.replace(model, symbols=symbols)
+    monkeypatch.setattr("joint_st.word_times.align.load_trained", lambda *_: loaded)
+    command = ["align", str(trained), audio, "ich", "--output", output]
+    assert main([*command, "--language", "de"]) == 0
+    told = capsys.readouterr().err
+    assert main(command) == 0
+    default = capsys.readouterr().err
+    german, english = (np.array(ids) for _, ids in seen)
+    assert [language for language, _ in seen] == ["de", ""] and german.tolist() != english.tolist()
+    assert "ç" not in units.symbols and (german == 1).any()
+    assert "not among the run's units, <unk> in the alignment: " in told and "'ç' 1" in told
+    assert "joint-st: phonemes of en-us; the run also knows de, en (--language TAG)\n" in default
+    assert "run also knows" not in told
+    assert main([*command[:2], "--data", "a=b.jsonl", "--language", "de"]) == 2
+    assert "--language: the source of --data states languages" in capsys.readouterr().err
+
+
+def of_phonemes(model, units):
+    return {
+        "_trained": model,
+        "_features": model.config.model.features,
+        "_units": units,
+        "unknown_units": Counter(),
+    }
 
 
 def test_an_utterance_of_a_language_without_phonemes_is_left_out_alone(model):

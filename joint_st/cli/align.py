@@ -26,7 +26,13 @@ def add(commands: Commands) -> None:
     )
     run_arguments(align)
     align.add_argument("audio", metavar="AUDIO", type=local_input, nargs="?", help="WAV, FLAC, OGG/Opus or MP3")
-    align.add_argument("text", metavar="TEXT", nargs="?", help="a file with what is said in it, or the text itself")
+    align.add_argument(
+        "text",
+        metavar="TEXT",
+        nargs="?",
+        help="a file with what is said in it, or the text itself; anything that names no file is text, unless it ends in "
+        ".txt, .text, .lab or .trn",
+    )
     align.add_argument(
         "--data",
         metavar="NAME=SOURCE",

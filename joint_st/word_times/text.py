@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import re
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -142,10 +142,15 @@ class OnePair:
         )
 
 
-def read_text(given: str) -> str:
-    """Return the text in the file `given`, or `given` itself if it is not a file.
+OF_TEXTS = (".txt", ".text", ".lab", ".trn")
+"""Endings of files of texts: a name with one of them is that of a file, also where there is none."""
 
-    Raises `UserError` where `given` looks like the path of a file that does not exist, and where the file is not UTF-8.
+
+def read_text(given: str) -> str:
+    """Return the text in the file `given`, which is told on stderr, or `given` itself if it is not a file.
+
+    Raises `UserError` where `given` is one word, or a path with a slash, that ends as files of texts do (`OF_TEXTS`) and
+    does not exist, and where the file is not UTF-8.
     """
     path = Path(given)
     try:
@@ -153,12 +158,14 @@ def read_text(given: str) -> str:
     except OSError:  # longer than a path can be
         there = False
     if there:
+        print(f"joint-st: the text is read from the file {storage.printable(path)}", file=sys.stderr)
         try:
             return path.read_text(encoding="utf-8-sig")
         except UnicodeDecodeError as error:
             raise UserError(f"{path}: not UTF-8 ({error.reason}); convert the file") from None
-    one_word = len(given.split()) == 1
-    # Abbreviations (`e.g.`) and numbers (`3.5`) are no paths.
-    if one_word and ("/" in given or re.search(r"\.[A-Za-z]\w+$", given)):
-        raise UserError(f"{given}: no such file; give a text file, or the text itself in quotes")
+    if path.suffix.lower() in OF_TEXTS and (len(given.split()) == 1 or "/" in given):
+        raise UserError(
+            f"{given}: no such file, and {path.suffix} is the ending of a file; correct the path, or end what is said "
+            "with a full stop"
+        )
     return given

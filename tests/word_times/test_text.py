@@ -103,15 +103,23 @@ def test_words_and_units_take_the_frames_of_their_labels():
     assert [(s.text, s.start, s.end, s.word) for s in again] == [(s.text, s.start, s.end, s.word) for s in (he, cue)]
 
 
-def test_a_text_is_a_file_or_what_is_said(tmp_path):
+def test_a_text_is_a_file_or_what_is_said(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     file = tmp_path / "said.txt"
     file.write_text("\ufeffOne.\nTwo.\n")
     assert read_text(str(file)) == "One.\nTwo.\n"
-    assert read_text("one, two") == "one, two"
-    for word in ("Stop.", "e.g.", "U.S.A.", "3.5", "3.5."):
-        assert read_text(word) == word
-    for missing in ("said.txt", "folder/said"):
-        with pytest.raises(UserError, match=f"{missing}: no such file; give a text file"):
+    assert capsys.readouterr().err == f"joint-st: the text is read from the file {file}\n"
+    said = ("Stop.", "e.g.", "U.S.A.", "3.5", "3.5.", "one, two", "km/h", "www.example.com", "他/她说的话", "see a.txt")
+    for text in (*said, "missing.txt."):
+        assert read_text(text) == text
+    (tmp_path / "homer").write_text("homer sold boxes")
+    assert capsys.readouterr().err == ""
+    assert read_text("homer") == "homer sold boxes"
+    assert capsys.readouterr().err == "joint-st: the text is read from the file homer\n"
+    for missing in ("missing.txt", "a folder/said.LAB"):
+        with pytest.raises(
+            UserError, match=f"{missing}: no such file, and .* is the ending of a file; correct the path"
+        ):
             read_text(missing)
     file.write_bytes(b"caf\xe9")
     with pytest.raises(UserError, match="not UTF-8"):

@@ -6,7 +6,7 @@ import argparse
 
 from joint_st import storage
 from joint_st.cli.options import quiet_libraries, read_sources, run_arguments
-from joint_st.cli.parser import Commands, local_input
+from joint_st.cli.parser import Commands, local_input, output_file
 from joint_st.errors import UserError
 from joint_st.passes import FULL_CONTEXT, PASSES
 
@@ -70,6 +70,9 @@ def add(commands: Commands) -> None:
         type=storage.path,
         help="standard output by default; with --data, textgrid, srt and vtt need a folder for their files",
     )
+    align.add_argument(
+        "--json", metavar="FILE", type=output_file, help="where to write the rows of the table of --data"
+    )
     align.set_defaults(run=_align)
 
 
@@ -90,6 +93,8 @@ def _align(options: argparse.Namespace) -> None:
         raise UserError("give AUDIO and TEXT, or --data NAME=SOURCE (see `joint-st align --help`)")
     if options.data is not None and pair != (None, None):
         raise UserError(f"--data {options.data}: takes the place of AUDIO and TEXT; leave {options.audio} out")
+    if options.data is None and options.json:
+        raise UserError("--json: holds the table of --data, and a single recording has none; leave it out")
     if options.data is not None and options.language:
         raise UserError("--language: the source of --data states languages (manifest key language); leave it out")
     existing_run(options.directory)
@@ -115,6 +120,6 @@ def _align(options: argparse.Namespace) -> None:
     quiet_libraries()
     from joint_st.word_times.align import align_split
 
-    _, failed = align_split(options.directory, split, source, **how)
+    _, failed = align_split(options.directory, split, source, **how, json_file=options.json)
     if failed:
         raise SystemExit(1)

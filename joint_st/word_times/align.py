@@ -3,13 +3,14 @@ times are."""
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import rich
 
-from joint_st import interrupts
+from joint_st import interrupts, storage
 from joint_st.config import Source
 from joint_st.data.index import Indexes, name_most_frequent
 from joint_st.data.word_times import not_compared
@@ -85,10 +86,12 @@ def align_split(
     checkpoint: str = "best",
     form: str = "json",
     output: Path | None = None,
+    json_file: Path | None = None,
 ) -> tuple[list[dict], int]:
     """Align the utterances of a source by the run in `workdir`, and write them to `output` or standard output.
 
-    ways: see `aligners`; the table compares them, and only what the first one finds is written. Prints a line for each
+    ways: see `aligners`; the table compares them, and only what the first one finds is written. json_file: where to write
+    the rows of the table. Prints a line for each
     utterance that cannot be aligned, and the table, with the errors of word boundaries where the source has true times.
     Returns the rows of the table and the number of utterances that were not aligned. At SIGINT and SIGTERM, what was
     found so far is written and its table printed.
@@ -116,12 +119,17 @@ def align_split(
             # What was found so far is not lost if something ends the command.
             in_order = [[results[i] for i in sorted(results)] for results in found]
             _tell_unknown(max(compared, key=lambda one: one.unknown_units.total()))
-            rows, failed = _report(split, in_order, len(corpus), destination, title)
+            rows, failed = _report(split, in_order, len(corpus), destination, title, json_file)
     return rows, failed
 
 
 def _report(
-    split: str, found: Sequence[Sequence[Aligned | Failed]], count: int, destination: Destination, title: str
+    split: str,
+    found: Sequence[Sequence[Aligned | Failed]],
+    count: int,
+    destination: Destination,
+    title: str,
+    json_file: Path | None,
 ) -> tuple[list[dict], int]:
     """Write what the first way has found of `count` utterances, and print what went wrong and the table; see
     `align_split`."""
@@ -135,9 +143,12 @@ def _report(
     if unmatched := sum(one.states_times and one.true is None for one in aligned):
         print(f"joint-st: {split}: {not_compared(unmatched, len(aligned))}", file=sys.stderr)
     # Where nothing was found before an interrupt, a file of that name is left as it was.
-    problem = destination.write(aligned) if aligned or len(first) == count else ""
+    problems = [destination.write(aligned)] if aligned or len(first) == count else []
     rows = [row for some in found for row in make_rows(split, some)]
+    if json_file:
+        text = json.dumps(rows, indent=2, ensure_ascii=False) + "\n"
+        problems.append(storage.keep(lambda path: storage.write_whole(path, text), json_file))
     rich.print(make_times_table(rows, title), file=sys.stderr if destination.is_stdout else None)
-    if problem:
-        raise UserError(problem)
+    if any(problems):
+        raise UserError("; ".join(filter(None, problems)))
     return rows, len(failed)

@@ -80,8 +80,8 @@ def _mean(numbers) -> float | None:
 def make_times_table(rows: Sequence[dict], title: str) -> Table:
     """Return the rows as a table for `rich.print`."""
     table = Table(title=escape(title), title_justify="left", box=box.SIMPLE_HEAD, padding=0)
-    for name in ("split", "head"):
-        table.add_column(name, overflow="fold")
+    table.add_column("split", overflow="fold")
+    table.add_column("head", no_wrap=True)
     for name in ("utts", "failed", "words", "conf.", "start ms", "end ms", "both ms", "late ms"):
         table.add_column(name, justify="right", no_wrap=True)
     for row in rows:

@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 import soundfile
 from flax import nnx
+from rich.console import Console
 
 from joint_st import storage
 from joint_st.cli import main
@@ -175,8 +176,9 @@ def of_one_word(monkeypatch):
 @pytest.mark.parametrize("sent, status", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_what_is_found_until_a_signal_is_written(trained, spoken, tmp_path, capsys, of_one_word, sent, status):
     of_one_word(lambda: os.kill(os.getpid(), sent))
-    file = tmp_path / "new" / "times.jsonl"
+    file, rows = tmp_path / "new" / "times.jsonl", tmp_path / "rows.json"
     command = ["align", str(trained), "--data", f"some={spoken / 'test.jsonl'}", "--output", str(file)]
+    command += ["--json", str(rows)]
     before = signal.getsignal(signal.SIGTERM)
     if sent == signal.SIGINT:
         assert main(command) == status
@@ -190,6 +192,9 @@ def test_what_is_found_until_a_signal_is_written(trained, spoken, tmp_path, caps
     out, err = capsys.readouterr()
     assert ["some", "full_context", "1", "0", "1", "0.250"] in [line.split()[:6] for line in out.splitlines()]
     assert "joint-st: some: 1 of 8 utterances were aligned until then" in err
+    [row] = json.loads(rows.read_text())
+    counts = {"split": "some", "head": "full_context", "utterances": 1, "failed": 0, "words": 1, "confidence": 0.25}
+    assert row == counts | dict.fromkeys(("start_ms", "end_ms", "boundary_ms", "late_ms"))
 
 
 def test_a_folder_that_cannot_be_made_is_told_before_the_work(trained, spoken, tmp_path, capsys, of_one_word):
@@ -230,6 +235,17 @@ def test_what_failed_is_counted_where_nothing_was_aligned():
     [cells] = list(zip(*(column.cells for column in make_times_table([row], "title").columns)))
     assert cells == ("test", "", "0", "2", "0", "-", "-", "-", "-", "-")
     assert make_rows("test", []) == []
+
+
+def test_a_long_split_does_not_break_the_name_of_the_head_in_a_narrow_terminal():
+    errors = {"start_ms": 1103.0, "end_ms": 112.0, "boundary_ms": 108.0, "late_ms": -66.0}
+    row = {"split": "librispeech_test_clean", "head": "full_context", "utterances": 2620, "failed": 0, "words": 52576}
+    console = Console(width=80)
+    with console.capture() as capture:
+        console.print(make_times_table([row | {"confidence": 0.912} | errors], "forced alignment"))
+    printed = capture.get()
+    cells = ["full_context", "2620", "0", "52576", "0.912", "1103", "112", "108", "-66"]
+    assert cells in [line.split()[1:] for line in printed.splitlines()], printed
 
 
 def test_boundaries_whose_true_times_are_unknown_are_left_out_and_counted(trained, spoken, tmp_path, capsys):
@@ -278,7 +294,7 @@ def test_a_file_and_its_text(trained, spoken, capsys, tmp_path):
     assert read_lines(capsys.readouterr().out) == [record | {"id": "caf\\xe9"}]
     broken = tmp_path / "broken.wav"
     broken.write_bytes(b"RIFF and no more")
-    for arguments, message in (([broken, text], f"{broken}: "), ([audio, ""], f"{audio}: its text is empty")):
+    for arguments, message in (([broken, "a"], f"{broken}: "), ([audio, ""], f"{audio}: its text is empty")):
         assert main(["align", str(trained), *map(str, arguments)]) == 2
         out, err = capsys.readouterr()
         assert (out, err.count("\n")) == ("", 1) and err.startswith(f"joint-st: error: {message}")

@@ -43,11 +43,16 @@ def ctm(one: TimedText) -> str:
     return "".join(lines)
 
 
+SHORTEST = 0.0001
+"""Least length of a TextGrid in seconds."""
+
+
 def textgrid(one: TimedText) -> str:
     """Return a TextGrid of all of the audio with interval tiers `words`, `confidence` (of the words) and, where known,
     `units`.
 
-    The intervals of a tier touch, as Praat requires: a gap between two words is an interval without text.
+    The intervals of a tier touch, as Praat requires: a gap between two words is an interval without text. Audio without
+    samples is as long as one (`SHORTEST`), since Praat opens no TextGrid of length 0.
     """
     tiers = {
         "words": [(span, span.text) for span in one.words],
@@ -55,7 +60,7 @@ def textgrid(one: TimedText) -> str:
     }
     if one.units is not None:
         tiers["units"] = [(span, span.text) for span in one.units]
-    seconds = one.seconds
+    seconds = max(one.seconds, SHORTEST)
     lines = [
         'File type = "ooTextFile"',
         'Object class = "TextGrid"',

@@ -200,3 +200,9 @@ def test_into_a_bucket(form, names, cloud, bucket):
     Destination(form, storage.path(f"gs://{bucket}/out"), "test").write([ONE])
     assert cloud.names(bucket) == names
     assert cloud.text(bucket, names[0]) == write(form)
+
+
+def test_a_textgrid_of_no_samples_has_a_length():
+    """Praat opens none without."""
+    lines = [line.strip() for line in write("textgrid", Aligned("x", 0.0, "", "streaming", 0.0, (), ())).splitlines()]
+    assert lines.count("xmax = 0.000100") == 5 and "xmax = 0.000000" not in lines

@@ -37,6 +37,11 @@ CONTEXT_SECONDS = 5
 """Context in seconds on either side of the part of a window that is kept."""
 
 
+MOST_PATH_BYTES = 4 * 2**30
+"""Most memory for finding the likeliest path of one recording, which takes a byte for each label in each frame; one that
+needs more is left out, so that it does not end a job of many."""
+
+
 class Emissions:
     """The emissions of one head of a run and, if `units`, the logits of its text units, for audio of any length."""
 
@@ -238,8 +243,9 @@ class Aligner:
             for _, entry, text, _ in entries:
                 self.unknown_units.update(self._units.unknown(text, entry.language))
         none = np.zeros(0, np.int32)
-        return [
-            AlignmentJob(
+        jobs = []
+        for i, entry, text, labels in entries:
+            job = AlignmentJob(
                 row=i,
                 id=entry.id,
                 written=entry.text,
@@ -249,8 +255,24 @@ class Aligner:
                 units=none if self._units is None else self._units.encode(text, entry.language),
                 samples=self._features.samples(entry.seconds),
             )
-            for i, entry, text, labels in entries
-        ]
+            if why := self._too_large(job):
+                failed[i] = Failed(job.id, why)
+            else:
+                jobs.append(job)
+        return jobs
+
+    def _too_large(self, job: AlignmentJob) -> str:
+        """Return why the likeliest path of an utterance takes too much memory (`MOST_PATH_BYTES`); empty where it does
+        not."""
+        frames, symbols = self._features.frames(job.samples), max(len(job.labels), len(job.units))
+        needed = frames * (symbols + 1)
+        if needed <= MOST_PATH_BYTES:
+            return ""
+        return (
+            f"{self._features.seconds(job.samples):.0f} s with {symbols} labels take {needed / 2**30:.1f} GiB to align, "
+            f"more than {MOST_PATH_BYTES / 2**30:g}; cut it into parts with texts of their own (manifest keys offset and "
+            "duration)"
+        )
 
     def _check_audio(self, entry: Entry) -> None:
         if not entry.has_audio:

@@ -86,3 +86,6 @@ class Entry:
     """Name to use where another utterance has the same `id`; empty where the source itself states the id."""
     synthetic: bool = False
     """Whether the source states that a machine speaks."""
+    channel: int = 1
+    """Number of the channel of its file that the source names, counted from 1 as in a CTM; 1 where it names none or
+    several."""

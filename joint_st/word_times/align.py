@@ -12,6 +12,7 @@ import rich
 
 from joint_st import interrupts, storage
 from joint_st.config import Source
+from joint_st.data.audio import audio_channels, tell_averaged
 from joint_st.data.index import Indexes, name_most_frequent
 from joint_st.data.word_times import not_compared
 from joint_st.distributed.mesh import keep_compiled
@@ -65,6 +66,7 @@ def align_file(
     if isinstance(result, Failed):
         raise UserError(result.why if str(audio) in result.why else f"{audio}: {result.why}")
     _tell_unknown(aligner)
+    tell_averaged(audio_channels(audio) > 1)
     if problem := destination.write([result]):
         raise UserError(problem)
     return result

@@ -90,6 +90,8 @@ class AlignmentJob:
     """Text units, int32 [units]; empty where the run has no head for units."""
     samples: int
     """Length of the audio at the model's sample rate, as the source states it."""
+    channel: int
+    """Number of the channel of its file, counted from 1."""
 
 
 @dataclass(frozen=True)
@@ -254,6 +256,7 @@ class Aligner:
                 labels=labels,
                 units=none if self._units is None else self._units.encode(text, entry.language),
                 samples=self._features.samples(entry.seconds),
+                channel=entry.channel,
             )
             if why := self._too_large(job):
                 failed[i] = Failed(job.id, why)
@@ -389,6 +392,7 @@ class Aligner:
             units=units,
             true=heard.true if spaced else None,
             states_times=heard.states_times,
+            channel=job.channel,
         )
 
     def _why_not(self, job: AlignmentJob, seconds: float, frames: int) -> str:

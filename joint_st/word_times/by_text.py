@@ -117,6 +117,7 @@ class EmbeddingAligner(Aligner):
             units=units,
             true=heard.true,
             states_times=heard.states_times,
+            channel=job.channel,
         )
 
 

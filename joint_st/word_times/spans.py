@@ -46,6 +46,8 @@ class TimedText(Protocol):
     written: tuple[Span, ...]
     """The words as written for a reader."""
     units: tuple[Span, ...] | None
+    channel: int
+    """Number of the channel of its file, counted from 1."""
 
     def record(self) -> dict:
         """Return all of it as a dictionary for JSON."""
@@ -79,6 +81,8 @@ class Aligned:
     a script without spaces."""
     states_times: bool = False
     """Whether the source states times of words, also where `true` is None."""
+    channel: int = 1
+    """Number of the channel of its file, counted from 1; see `joint_st.data.utterance.Entry`."""
 
     def record(self) -> dict:
         """Return `id`, `seconds`, `text`, `head`, `log_prob` (mean over frames), `words` and, where known, `units`.

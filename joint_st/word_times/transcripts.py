@@ -49,6 +49,7 @@ class Transcript:
     temperature: float | None
     """Temperature of the confidences; None where they are not calibrated."""
     units: None = None
+    channel: int = 1
 
     @property
     def written(self) -> tuple[Span, ...]:

@@ -26,10 +26,6 @@ def json_line(one: TimedText) -> str:
     return json.dumps(one.record(), ensure_ascii=False) + "\n"
 
 
-CHANNEL = "1"
-"""Channel number in a CTM file."""
-
-
 def ctm(one: TimedText) -> str:
     """Return lines of utterance, channel, start and duration in seconds, word, confidence; white space in ids becomes
     `_`.
@@ -39,7 +35,7 @@ def ctm(one: TimedText) -> str:
     utterance, lines = "_".join(one.id.split()), []
     for span in one.words:
         duration = round(span.end, 3) - round(span.start, 3)
-        lines.append(f"{utterance} {CHANNEL} {span.start:.3f} {duration:.3f} {span.text} {span.confidence:.4f}\n")
+        lines.append(f"{utterance} {one.channel} {span.start:.3f} {duration:.3f} {span.text} {span.confidence:.4f}\n")
     return "".join(lines)
 
 

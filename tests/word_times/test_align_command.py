@@ -189,10 +189,12 @@ def test_a_recording_that_takes_too_much_memory_is_left_out_alone(model, monkeyp
             return 2
 
         def entry(self, i):
-            return Entry(id=f"u{i}", seconds=(60.0, 3600.0)[i], text="ten " * (20, 12_500)[i], has_audio=True)
+            return Entry(
+                id=f"u{i}", seconds=(60.0, 3600.0)[i], text="ten " * (20, 12_500)[i], has_audio=True, channel=2
+            )
 
     failed = {}
-    assert [job.id for job in Aligner(model)._jobs(Entries(), failed)] == ["u0"]
+    assert [(job.id, job.channel) for job in Aligner(model)._jobs(Entries(), failed)] == [("u0", 2)]
     frames = model.config.model.features.frames(3600 * 16_000)
     needed = frames * 50_000 / 2**30
     assert needed > 4

@@ -48,6 +48,7 @@ def test_ctm():
     for row, span in zip(rows, WORDS):
         assert (float(row[2]), float(row[2]) + float(row[3])) == pytest.approx((span.start, span.end))
         assert (row[4], float(row[5])) == (span.text, span.confidence)
+    assert {line.split()[1] for line in write("ctm", dataclasses.replace(ONE, channel=2)).splitlines()} == {"2"}
 
 
 def test_words_that_touch_do_not_overlap_in_a_ctm():

@@ -150,6 +150,7 @@ class Manifest:
             problem=problem,
             full_id=full,
             synthetic=bool(fields.get("synthetic")),
+            channel=fields["channel"][0] + 1 if len(fields.get("channel", ())) == 1 else 1,
         )
 
     def _seconds(self, fields: dict, path: Path) -> float:

@@ -93,10 +93,9 @@ def align_split(
     """Align the utterances of a source by the run in `workdir`, and write them to `output` or standard output.
 
     ways: see `aligners`; the table compares them, and only what the first one finds is written. json_file: where to write
-    the rows of the table. Prints a line for each
-    utterance that cannot be aligned, and the table, with the errors of word boundaries where the source has true times.
-    Returns the rows of the table and the number of utterances that were not aligned. At SIGINT and SIGTERM, what was
-    found so far is written and its table printed.
+    the rows of the table. Prints a line for each utterance that cannot be aligned, and the table, with the errors of
+    word boundaries where the source has true times. Returns the rows of the table and the number of utterances that were
+    not aligned. At SIGINT and SIGTERM, what was found so far is written and its table printed.
 
     Raises `UserError` before it aligns anything where two utterances would be written to the same file or `output` cannot
     be written, and at the end where it could not be written after all; what was found then lies in the folder for
@@ -104,6 +103,8 @@ def align_split(
     """
     destination = Destination(form, output, split)
     destination.prepare()
+    if json_file:
+        Destination("json", json_file).prepare()
     trained = load_trained(workdir, checkpoint)
     keep_compiled(trained.config.training.compilation_cache)
     corpus = Indexes(trained.config.data.index_cache, trained.normalizer).entries(source)

@@ -242,7 +242,7 @@ class Destination:
                 pass
         except OSError as error:
             why = error.strerror or error
-            raise UserError(f"{folder}: cannot be written into: {why}; name another place with --output") from None
+            raise UserError(f"{folder}: cannot be written into: {why}; name another place") from None
 
     def write(self, results: Sequence[TimedText]) -> str:
         """Write all of them; a file that would hold those of a set is emptied where there is none. Return in one line what

@@ -177,7 +177,10 @@ def audio_channels(path: Path | str) -> int:
 def tell_averaged(files: int) -> None:
     """Say on stderr how many files have several channels; nothing where none has."""
     if files:
-        print(f"joint-st: {files} file{'s' * (files > 1)} with several channels: their mean is heard", file=sys.stderr)
+        print(
+            f"joint-st: {int(files)} file{'s' * (files > 1)} with several channels: their mean is heard",
+            file=sys.stderr,
+        )
 
 
 def check_length(path: Path | str, has: float, stated: float, tolerance: float, by: str = "its source") -> None:

@@ -2,14 +2,18 @@
 being imported, that may become an ImportError. Any error after SIGINT is therefore reported as an interrupt.
 
 In a finalizer, or in a callback of the garbage collector such as JAX's, Python prints an exception and forgets it: there
-the interrupt is put off until the callback is over.
+the interrupt is put off until the callback is over. SIGTERM, which clusters send to jobs that they are about to end, raises
+an exception only where a command asks for it, to keep what is done.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
+import sys
 import threading
+from collections.abc import Iterator
 from types import FrameType
 
 FORGETFUL = ("_xla_gc_callback", "__del__")
@@ -27,9 +31,7 @@ def listen() -> None:
         global _came
         _came = True
         if _is_forgotten_in(frame):
-            again = threading.Timer(LATER_SECONDS, os.kill, (os.getpid(), number))
-            again.daemon = True
-            again.start()
+            _send_again(number)
             return
         signal.default_int_handler(number, frame)
 
@@ -39,6 +41,39 @@ def listen() -> None:
 def came() -> bool:
     """Return whether SIGINT has come."""
     return _came
+
+
+@contextlib.contextmanager
+def sigterm_exits() -> Iterator[None]:
+    """Make the first SIGTERM raise `SystemExit` with status 143 and ignore further ones, so that what is done can be
+    kept; a context. Outside the main thread, where Python handles no signals, nothing changes."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    ends = False
+
+    def handle(number, frame):
+        nonlocal ends
+        if ends:
+            return
+        if _is_forgotten_in(frame):
+            _send_again(number)
+            return
+        ends = True
+        print("joint-st: ended by SIGTERM", file=sys.stderr)
+        raise SystemExit(128 + number)
+
+    before = signal.signal(signal.SIGTERM, handle)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _send_again(number: int) -> None:
+    again = threading.Timer(LATER_SECONDS, os.kill, (os.getpid(), number))
+    again.daemon = True
+    again.start()
 
 
 def _is_forgotten_in(frame: FrameType | None) -> bool:

@@ -138,10 +138,9 @@ def _cost_map(ax, example: ExamplePair, layer: int):
     )
     times = (np.arange(frames) + 0.5) * step
     ax.plot(times, example.positions[layer] + 0.5, color=ORANGE, linewidth=1.4, label="best alignment")
-    for word, (first, last) in enumerate(example.word_spans()):
-        if example.word_times is None:
-            break
-        start, end = example.word_times[word]
+    spoken = example.spoken_times()
+    for word, (first, last) in enumerate(example.word_spans() if spoken is not None else ()):
+        start, end = spoken[word]
         label = None if word else "word, when it was spoken"
         box = Rectangle((start, first), end - start, last - first, fill=False, ec=BLUE, linewidth=1.3, label=label)
         ax.add_patch(box)
@@ -155,7 +154,7 @@ def _cost_map(ax, example: ExamplePair, layer: int):
 def _name_words(ax, example: ExamplePair):
     """Write the words on a second time axis above the panel, each in the middle of its time."""
     above = ax.secondary_xaxis("top")
-    middles, words = example.word_times.mean(axis=1), example.text.split()
+    middles, words = example.spoken_times().mean(axis=1), example.spoken_words()
     slanted = {"rotation": 45, "ha": "left", "rotation_mode": "anchor"}
     above.set_xticks(middles, words, **slanted, fontsize=7, parse_math=False)
     above.tick_params(length=2, pad=1)

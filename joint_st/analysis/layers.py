@@ -145,7 +145,7 @@ class LayerAnalysis:
         numbers["frames"] = (found.frames[row], found.text_frames[row])
         numbers["pair"] = n
         true = pairs.word_times[n]
-        numbers["boundaries"] = 0 if true is None else max(true.size - 2, 0)
+        numbers["boundaries"] = 0 if true is None else np.count_nonzero(~np.isnan(true.ravel()[1:-1]))
         positions = measures.positions[:, row, :, : found.frames[row]]
         units = np.minimum(found.unit[row][positions], len(pairs.words[n]) - 1)
         numbers["boundary_seconds"] = np.zeros(positions.shape[:2])
@@ -154,7 +154,7 @@ class LayerAnalysis:
                 errors = absolute_boundary_errors(
                     pairs.words[n], units[which], true, self._config.model.features.frame_seconds
                 )
-                numbers["boundary_seconds"][which] = errors.sum()
+                numbers["boundary_seconds"][which] = np.nansum(errors)
         return numbers
 
     def _example(self, found: Found, row: int, n: int, costs: np.ndarray) -> ExamplePair:

@@ -14,7 +14,7 @@ import numpy as np
 
 from joint_st.data.audio import UnreadableAudio
 from joint_st.data.dataset import Dataset
-from joint_st.data.word_times import word_times
+from joint_st.data.word_times import not_compared, states_times, timed_groups, word_times
 from joint_st.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -38,7 +38,8 @@ class Pairs:
     words: list[np.ndarray]
     """The word of each unit, int32 [unit_lengths[n]]; -1 for boundaries between words."""
     word_times: list[np.ndarray | None]
-    """Seconds at which each word begins and ends, [words, 2], where the source says so."""
+    """Seconds at which each word begins and ends, [words, 2], where the source says so; NaN between words that are
+    written as one."""
     wrong: np.ndarray
     """Number of an utterance with another text, int64 [N]; -1 where all texts are equal."""
 
@@ -70,23 +71,28 @@ def choose_pairs(dataset: Dataset, some: np.ndarray) -> Pairs:
     for row, n in enumerate(index):
         table[row, : lengths[row]] = units[n]
     texts_kept = [texts[n] for n in index]
+    times = [_times(dataset, n, texts[n]) for n in index]
+    if count := sum(own is None and stated for own, stated in times):
+        log.warning("%s: %s", dataset.corpus.name, not_compared(count, len(index)))
     return Pairs(
         index=np.array(index),
         texts=texts_kept,
         units=table,
         unit_lengths=lengths,
         words=[dataset.units.words(texts[n], languages[n]) for n in index],
-        word_times=[_times(dataset, n, texts[n]) for n in index],
+        word_times=[own for own, _ in times],
         wrong=wrong_texts(texts_kept, lengths),
     )
 
 
-def _times(dataset: Dataset, n: int, text: str) -> np.ndarray | None:
+def _times(dataset: Dataset, n: int, text: str) -> tuple[np.ndarray | None, bool]:
+    """Return the times of the words of an utterance, and whether its source states any."""
     try:
-        times = word_times(dataset.utterance(n), text)
+        utterance = dataset.utterance(n)
     except UnreadableAudio:
-        return None  # the pipeline reports it when it is about to compare it
-    return None if times is None else np.stack(times, axis=1)
+        return None, False  # the pipeline reports it when it is about to compare it
+    times = word_times(utterance, text, dataset.normalizer)
+    return None if times is None else np.stack(times, axis=1), states_times(utterance)
 
 
 def wrong_texts(texts: Sequence[str], lengths: Sequence[int]) -> np.ndarray:
@@ -130,11 +136,33 @@ class ExamplePair:
     words: np.ndarray
     """The word each unit belongs to, int [U]; -1 for boundaries."""
     word_times: np.ndarray | None
-    """True start and end of each word in seconds, [W, 2]."""
+    """True start and end of each word in seconds, [W, 2]; NaN between words that are written as one."""
     frame_seconds: float
 
+    def spoken_words(self) -> list[str]:
+        """Return the words; those whose times are only known together are one."""
+        words, group = self.text.split(), self._group()
+        return [
+            " ".join(word for word, own in zip(words, group) if own == n) for n in range(max(group, default=-1) + 1)
+        ]
+
+    def spoken_times(self) -> np.ndarray | None:
+        """Return when each of `spoken_words` begins and ends, in seconds, [spoken words, 2]; None where that is
+        unknown."""
+        if self.word_times is None:
+            return None
+        starts, ends = self.word_times.T
+        return np.stack([starts[~np.isnan(starts)], ends[~np.isnan(ends)]], axis=1)
+
     def word_spans(self) -> list[tuple[int, int]]:
-        """Return the first text frame of each word and the one after its last."""
-        of_frame = np.asarray(self.words)[self.unit]
-        found = [np.flatnonzero(of_frame == word) for word in range(len(self.text.split()))]
+        """Return the first text frame of each of `spoken_words` and the one after its last."""
+        words, group = np.asarray(self.words), np.array([*self._group(), -1])
+        of_frame = group[words][self.unit]
+        found = [np.flatnonzero(of_frame == word) for word in range(group.max() + 1)]
         return [(int(f[0]), int(f[-1]) + 1) if len(f) else (0, 0) for f in found]
+
+    def _group(self) -> list[int]:
+        """Return for each word which one of `spoken_words` it belongs to."""
+        if self.word_times is None:
+            return list(range(len(self.text.split())))
+        return timed_groups(self.word_times[:, 0]).tolist()

@@ -72,7 +72,8 @@ def word_frames(words: np.ndarray, unit: np.ndarray, count: int | None = None) -
 
 
 def absolute_boundary_errors(words: np.ndarray, unit: np.ndarray, true: np.ndarray, frame_seconds: float) -> np.ndarray:
-    """Return absolute errors in seconds, [2 W - 2], of where words begin and end; `true` [W, 2] is in seconds.
+    """Return absolute errors in seconds, [2 W - 2], of where words begin and end; `true` [W, 2] is in seconds, NaN where
+    it is unknown, as is then the error.
 
     The beginning of the first word and the end of the last are left out: alignments are anchored there, at the first
     and the last frame, so that the error is the silence around the sentence under any of them.

@@ -6,7 +6,7 @@ import argparse
 
 from joint_st import storage
 from joint_st.cli.options import quiet_libraries, read_sources, run_arguments
-from joint_st.cli.parser import Commands, local_input
+from joint_st.cli.parser import Commands, local_input, output_file
 from joint_st.errors import UserError
 from joint_st.passes import FULL_CONTEXT, PASSES
 
@@ -26,12 +26,25 @@ def add(commands: Commands) -> None:
     )
     run_arguments(align)
     align.add_argument("audio", metavar="AUDIO", type=local_input, nargs="?", help="WAV, FLAC, OGG/Opus or MP3")
-    align.add_argument("text", metavar="TEXT", nargs="?", help="a file with what is said in it, or the text itself")
+    align.add_argument(
+        "text",
+        metavar="TEXT",
+        nargs="?",
+        help="a file with what is said in it, or the text itself; anything that names no file is text, unless it ends in "
+        ".txt, .text, .lab or .trn",
+    )
     align.add_argument(
         "--data",
         metavar="NAME=SOURCE",
         help="align all utterances of a manifest or of tfds:NAME:SPLIT instead of AUDIO and TEXT; report the mean error "
         "where the source has the true times of words; exit with status 1 if some utterances cannot be aligned",
+    )
+    align.add_argument(
+        "--language",
+        metavar="TAG",
+        default="",
+        help="BCP 47 tag of TEXT, such as de, for its phonemes; by default that of the run's data.units.language. With "
+        "--data, the source states the language of each utterance",
     )
     align.add_argument("--head", choices=PASSES, default=FULL_CONTEXT, help="%(default)s by default")
     align.add_argument(
@@ -57,6 +70,9 @@ def add(commands: Commands) -> None:
         type=storage.path,
         help="standard output by default; with --data, textgrid, srt and vtt need a folder for their files",
     )
+    align.add_argument(
+        "--json", metavar="FILE", type=output_file, help="where to write the rows of the table of --data"
+    )
     align.set_defaults(run=_align)
 
 
@@ -77,6 +93,10 @@ def _align(options: argparse.Namespace) -> None:
         raise UserError("give AUDIO and TEXT, or --data NAME=SOURCE (see `joint-st align --help`)")
     if options.data is not None and pair != (None, None):
         raise UserError(f"--data {options.data}: takes the place of AUDIO and TEXT; leave {options.audio} out")
+    if options.data is None and options.json:
+        raise UserError("--json: holds the table of --data, and a single recording has none; leave it out")
+    if options.data is not None and options.language:
+        raise UserError("--language: the source of --data states languages (manifest key language); leave it out")
     existing_run(options.directory)
     how = {
         "head": options.head,
@@ -94,12 +114,12 @@ def _align(options: argparse.Namespace) -> None:
         quiet_libraries()
         from joint_st.word_times.align import align_file
 
-        align_file(options.directory, options.audio, text, **how)
+        align_file(options.directory, options.audio, text, language=options.language, **how)
         return
     [(split, source)] = read_sources([options.data]).items()
     quiet_libraries()
     from joint_st.word_times.align import align_split
 
-    _, failed = align_split(options.directory, split, source, **how)
+    _, failed = align_split(options.directory, split, source, **how, json_file=options.json)
     if failed:
         raise SystemExit(1)

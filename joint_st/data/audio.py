@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple, Protocol
@@ -164,6 +165,22 @@ def audio_seconds(path: Path | str) -> float:
             return sum(map(len, in_measure(path, decoder.blocks(0)))) / decoder.rate
         except (soundfile.SoundFileError, OSError, MemoryError, *ffmpeg.errors()) as error:
             raise UnreadableAudio(path, _why(path, error)) from None
+
+
+def audio_channels(path: Path | str) -> int:
+    """Return the number of channels of an audio file. Raises `UnreadableAudio`."""
+    decoder, _ = _open(path)
+    with decoder:
+        return decoder.channels
+
+
+def tell_averaged(files: int) -> None:
+    """Say on stderr how many files have several channels; nothing where none has."""
+    if files:
+        print(
+            f"joint-st: {int(files)} file{'s' * (files > 1)} with several channels: their mean is heard",
+            file=sys.stderr,
+        )
 
 
 def check_length(path: Path | str, has: float, stated: float, tolerance: float, by: str = "its source") -> None:

@@ -23,7 +23,8 @@ class Speech(NamedTuple):
     rate: int
     """Hz."""
     word_times: tuple[np.ndarray, np.ndarray] | None
-    """When each word of the normalised text begins and ends, in seconds, float64 [words] each; None where unknown."""
+    """When each word of the normalised text begins and ends, in seconds, float64 [words] each, as
+    `joint_st.data.word_times.word_times` has them; None where unknown."""
 
 
 class Kind(Protocol):

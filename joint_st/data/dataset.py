@@ -13,7 +13,7 @@ import numpy as np
 from joint_st.config import DataConfig, FeaturesConfig, LmDataConfig, Source
 from joint_st.data.audio import UnreadableAudio, resample
 from joint_st.data.augmentation import Augmentation, Speech, make_augmentation
-from joint_st.data.index import AUDIO, PROBLEM, SYNTHETIC, TIMED, Entries, Indexes
+from joint_st.data.index import AUDIO, PROBLEM, SYNTHETIC, Entries, Indexes
 from joint_st.data.kept import KeptSpeech
 from joint_st.data.left_out import counted, kept_rows, tell_problems, tell_too_long
 from joint_st.data.normalizers import Normalizer
@@ -119,11 +119,6 @@ class Dataset:
         """Number of characters in the text that the tokenizer cannot spell, int32 [N]; each becomes an unknown label,
         or a part of one."""
         return self._table.labels.unknown[self.rows]
-
-    @functools.cached_property
-    def timed(self) -> np.ndarray:
-        """Whether the times of all words are known, bool [N]."""
-        return self._table.flags[self.rows] & TIMED > 0
 
     @functools.cached_property
     def synthetic(self) -> np.ndarray:
@@ -237,7 +232,7 @@ class Dataset:
         if self.hashes is not None:
             self.hashes[n] = utterance.hash()
         audio = resample(utterance.audio, utterance.sample_rate, rate)[: self.lengths[n]]
-        return Speech(audio, rate, word_times(utterance, self.text(n)))
+        return Speech(audio, rate, word_times(utterance, self.text(n), self.normalizer))
 
     def note_unreadable(self, n: int, error: UnreadableAudio) -> None:
         """Count utterance `n` as unreadable and warn once; raise the error where the config is strict."""

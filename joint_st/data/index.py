@@ -41,9 +41,8 @@ log = logging.getLogger(__name__)
 MOST_NAMED = 10
 """Number of unknown characters that are named in a warning, the most frequent ones; all are counted."""
 
-AUDIO, PROBLEM, TIMED, SYNTHETIC = 1, 2, 4, 8
-"""Flags of a row: it has audio; the audio is known to be unreadable; the times of all its words are known; its source
-states that a machine speaks."""
+AUDIO, PROBLEM, SYNTHETIC = 1, 2, 8
+"""Flags of a row: it has audio; the audio is known to be unreadable; its source states that a machine speaks."""
 
 ID_LENGTH = 4
 """Number of bytes that hold the length of an id which replaces the source's."""
@@ -61,7 +60,7 @@ class Entries:
         self.seconds: np.ndarray = columns.columns["seconds"]
         """Length of the audio as the source states it, float64 [N]; 0 where there is none."""
         self.flags: np.ndarray = columns.columns["flags"]
-        """`AUDIO`, `PROBLEM`, `TIMED` and `SYNTHETIC`, uint8 [N]."""
+        """`AUDIO`, `PROBLEM` and `SYNTHETIC`, uint8 [N]."""
         self.language: np.ndarray = columns.columns["language"]
         """Index in `languages`, int32 [N]."""
         self.languages: list[str] = columns.about["languages"]
@@ -270,7 +269,7 @@ def _gather(corpus: Corpus, normalizer: Normalizer, writer: Writer) -> tuple[dic
         id_hashes.append(_short_hash(own))
         seconds.append(entry.seconds)
         words.append(count)
-        flags.append(_flags(entry, count))
+        flags.append(AUDIO * entry.has_audio + PROBLEM * bool(entry.problem) + SYNTHETIC * bool(entry.synthetic))
         language.append(languages.setdefault(entry.language, len(languages)))
     own_id = np.zeros(len(ends), np.int64)
     for row, id in unique_ids(corpus, np.array(id_hashes, np.uint64)).items():
@@ -337,11 +336,6 @@ def _contains(ordered: np.ndarray, number: int) -> bool:
 
 def _short_hash(content: bytes) -> int:
     return int.from_bytes(hashlib.blake2b(content, digest_size=8).digest(), "little")
-
-
-def _flags(entry: Entry, words: int) -> int:
-    timed = bool(words) and entry.timed_words == words
-    return AUDIO * entry.has_audio + PROBLEM * bool(entry.problem) + TIMED * timed + SYNTHETIC * bool(entry.synthetic)
 
 
 def _count(

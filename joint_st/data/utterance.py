@@ -80,11 +80,12 @@ class Entry:
     """Name of the noise or of the recording's condition; empty where the source states none."""
     snr: float | None = None
     """Signal-to-noise ratio in dB; None where the source states none."""
-    timed_words: int = 0
-    """Number of words whose times the source states."""
     problem: str = ""
     """The file that cannot be read, and why, where that is known without decoding it."""
     full_id: str = ""
     """Name to use where another utterance has the same `id`; empty where the source itself states the id."""
     synthetic: bool = False
     """Whether the source states that a machine speaks."""
+    channel: int = 1
+    """Number of the channel of its file that the source names, counted from 1 as in a CTM; 1 where it names none or
+    several."""

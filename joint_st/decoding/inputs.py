@@ -17,11 +17,13 @@ import soxr
 from joint_st.data.audio import (
     Sequential,
     UnreadableAudio,
+    audio_channels,
     check_length,
     mono,
     read_audio,
     resample,
     sndfile_blocks,
+    tell_averaged,
     to_int16,
 )
 from joint_st.data.containers import HEAD, UNKNOWN, format_of
@@ -42,7 +44,7 @@ SAMPLE_BYTES = {"PCM_U8": 1, "ULAW": 1, "ALAW": 1, "PCM_16": 2, "PCM_24": 3, "PC
 
 class AudioFiles:
     """Audio files to read one after the other. A file that cannot be read is reported on stderr and left out, unless it
-    is the only one."""
+    is the only one; of how many files channels are averaged is reported at the end."""
 
     def __init__(self, paths: Sequence[Path]):
         self.paths = tuple(paths)
@@ -51,9 +53,11 @@ class AudioFiles:
 
     def read(self, rate: int, tolerance: float) -> Iterator[tuple[Path, np.ndarray]]:
         """Yield each file with its audio at `rate` Hz, int16 [samples]; see `whole_file`."""
+        several = 0
         for path in self.paths:
             try:
                 audio = whole_file(path, rate, tolerance)
+                several += audio_channels(path) > 1
             except UnreadableAudio as error:
                 if len(self.paths) == 1:
                     raise
@@ -61,6 +65,7 @@ class AudioFiles:
                 self.unread.append(path)
                 continue
             yield path, audio
+        tell_averaged(several)
 
 
 def whole_file(path: Path, rate: int, tolerance: float) -> np.ndarray:
@@ -106,7 +111,9 @@ def piped_audio(
             head = pipe.read(1 << 20)
         file.flush()
         try:
-            yield whole_file(Path(file.name), target, tolerance)
+            audio = whole_file(Path(file.name), target, tolerance)
+            tell_averaged(audio_channels(file.name) > 1)
+            yield audio
         except UnreadableAudio as error:
             raise UnreadableAudio(PIPE, error.why) from None
 
@@ -143,6 +150,7 @@ def _live(head: bytes, pipe: BinaryIO, target: int, chunk_ms: float, tolerance: 
     threading.Thread(target=_pump, args=(head, pipe, writing), daemon=True).start()
     try:
         with Sequential(reading, closefd=True) as file:
+            tell_averaged(file.channels > 1)
             size = max(round(file.samplerate * chunk_ms / 1000), 1)
             samples = 0
 

@@ -10,6 +10,7 @@ from typing import Any, BinaryIO, NamedTuple
 import jax
 import numpy as np
 
+from joint_st.data.audio import audio_channels, tell_averaged
 from joint_st.decoding.decoders import Decoder, Greedy, fuse
 from joint_st.decoding.forward import Clock, Forward
 from joint_st.decoding.fusion.build import FusionFiles
@@ -126,6 +127,7 @@ def listen(
     clock = streams.clock = Clock()
     if isinstance(source, Path):
         audio = whole_file(source, features.sample_rate, trained.config.data.length_tolerance)
+        tell_averaged(audio_channels(source) > 1)
     else:
         tolerance = trained.config.data.length_tolerance
         audio = piped_audio(source, stdin, rate, features.sample_rate, chunk_ms, tolerance)

@@ -47,7 +47,8 @@ class Heard(NamedTuple):
         for one, score in self.alternatives:
             texts.setdefault(normalizer(one), score)
         return text, {
-            "hypothesis_words": [{"word": span.text, **span.record()} for span in words],
+            # A long word's confidence may be a millionth, and not be rounded before a temperature makes it a tenth.
+            "hypothesis_words": [{"word": span.text, **span.record(), "confidence": span.confidence} for span in words],
             "nbest": [{"text": one, "score": round(score, 4)} for one, score in texts.items()],
         }
 
@@ -195,7 +196,7 @@ def temper(
         found = temperatures.get((one.head, one.decoder))
         if found and one.hypothesis_words:
             words = [
-                word | {"confidence": round(float(tempered(word["confidence"], found.temperature)), 6)}
+                word | {"confidence": float(tempered(word["confidence"], found.temperature))}
                 for word in one.hypothesis_words
             ]
             one = dataclasses.replace(one, hypothesis_words=words)

@@ -119,7 +119,8 @@ class ScoredUtterance:
             **asdict(self.errors[ALL]),
             "subsets": {name: asdict(errors) for name, errors in self.errors.items() if name != ALL},
             "ops": [list(op) for op in self.ops],
-            **{name: getattr(self, name) for name in ("hypothesis_words", "nbest") if getattr(self, name) is not None},
+            **({} if self.hypothesis_words is None else {"hypothesis_words": [*map(_rounded, self.hypothesis_words)]}),
+            **({} if self.nbest is None else {"nbest": self.nbest}),
         }
 
     def with_details(self, hypothesis_words: list[dict], nbest: list[dict]) -> ScoredUtterance:
@@ -133,6 +134,11 @@ class ScoredUtterance:
             for word, right in zip(hypothesis_words, correct, strict=bool(hypothesis_words))
         ]
         return replace(self, hypothesis_words=words, nbest=nbest)
+
+
+def _rounded(word: dict) -> dict:
+    """Return a word of a hypothesis as it is written: its confidence is rounded only now, after all temperatures."""
+    return word | {"confidence": round(word["confidence"], 6)}
 
 
 def score(

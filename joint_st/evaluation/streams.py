@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from rich.table import Table
 from joint_st.config import Source
 from joint_st.data.audio import UnreadableAudio
 from joint_st.data.dataset import Dataset, open_paired
-from joint_st.data.word_times import word_times
+from joint_st.data.word_times import not_compared, states_times, word_times
 from joint_st.decoding.decoders import Greedy
 from joint_st.decoding.forward import Clock
 from joint_st.decoding.streaming import Heard, Streams, chunk_frames, pieces
@@ -46,6 +47,8 @@ class Streamed:
     """Number of words of partial hypotheses that a later one changed, other than by continuing the last word."""
     changed: int
     """Number of words that the second pass changed."""
+    not_timed: bool = False
+    """Whether the source states times of words that cannot be matched with those of the text."""
 
 
 def evaluate_streams(
@@ -91,6 +94,8 @@ def evaluate_streams(
         if not streamed:
             raise UserError(nothing_read(name, dataset))
         report_unread(name, dataset, len(dataset) - len(streamed))
+        if count := sum(one.not_timed for one in streamed):
+            print(f"joint-st: {name}: {not_compared(count, len(streamed))}", file=sys.stderr)
         factor = batch.clock.factor(Greedy.name, FULL_CONTEXT) or 0.0
         rows.append(make_row(name, streamed, batch, chunk_ms, streams, factor, trained))
     # Written first, so that nothing is lost with the terminal.
@@ -150,7 +155,8 @@ def account(dataset, n: int, heard: Heard, partials: Sequence[str], final: str, 
     reference = dataset.text(n)
     streaming, full = dataset.normalizer(partials[-1]), dataset.normalizer(final)
     errors = {head: count_errors(reference, text)[ALL] for head, text in ((STREAMING, streaming), (FULL_CONTEXT, full))}
-    times = word_times(dataset.utterance(n), reference)
+    utterance = dataset.utterance(n)
+    times = word_times(utterance, reference, dataset.normalizer)
     delays, first = [], None
     if times is not None:
         starts, ends = times
@@ -160,7 +166,8 @@ def account(dataset, n: int, heard: Heard, partials: Sequence[str], final: str, 
         if len(words) == len(whole):  # the normaliser kept the number of words
             for tag, a, b, i, j in Levenshtein.opcodes(reference.split(), words).as_list():
                 if tag == "equal":
-                    delays += (whole[i:j] - ends[a:b]).tolist()
+                    late = whole[i:j] - ends[a:b]
+                    delays += late[~np.isnan(late)].tolist()
     return Streamed(
         errors,
         delays,
@@ -168,6 +175,7 @@ def account(dataset, n: int, heard: Heard, partials: Sequence[str], final: str, 
         len(streaming.split()),
         revisions(partials),
         Levenshtein.distance(streaming.split(), full.split()),
+        times is None and states_times(utterance),
     )
 
 

@@ -129,7 +129,8 @@ def layer_maps(example: ExamplePair) -> dict:
     shown = np.linspace(0, count - 1, min(MOST_PANELS, count)).round().astype(int)
     units = np.unique(example.unit)
     middles = [float(np.mean(np.flatnonzero(example.unit == unit)) + 0.5) for unit in units]
-    times = None if example.word_times is None else np.round(example.word_times, 3).tolist()
+    spoken = example.spoken_times()
+    times = None if spoken is None else np.round(spoken, 3).tolist()
     return {
         "frame_seconds": example.frame_seconds,
         "frames": int(example.costs.shape[1]),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ from joint_st.data.plan import BatchPlan
 from joint_st.data.sources import Corpus, read_whole
 from joint_st.data.text_units.units import Spelling
 from joint_st.data.utterance import Entry
-from joint_st.data.word_times import word_times
+from joint_st.data.word_times import states_times, word_times
 from joint_st.decoding.windows import Windows
 from joint_st.distributed.mesh import over_batch, put_batch
 from joint_st.heads.model import model_structure
@@ -35,6 +35,11 @@ WINDOW_SECONDS = 40
 """Recordings longer than this are encoded in windows of this length."""
 CONTEXT_SECONDS = 5
 """Context in seconds on either side of the part of a window that is kept."""
+
+
+MOST_PATH_BYTES = 4 * 2**30
+"""Most memory for finding the likeliest path of one recording, which takes a byte for each label in each frame; one that
+needs more is left out, so that it does not end a job of many."""
 
 
 class Emissions:
@@ -85,6 +90,8 @@ class AlignmentJob:
     """Text units, int32 [units]; empty where the run has no head for units."""
     samples: int
     """Length of the audio at the model's sample rate, as the source states it."""
+    channel: int
+    """Number of the channel of its file, counted from 1."""
 
 
 @dataclass(frozen=True)
@@ -154,6 +161,9 @@ class ReadUtterance(NamedTuple):
     audio: np.ndarray
     """int16 [samples] at the model's sample rate."""
     true: tuple[np.ndarray, np.ndarray] | None
+    """See `joint_st.data.word_times.word_times`."""
+    states_times: bool
+    """Whether the source states when words are spoken."""
 
 
 class Aligner:
@@ -169,6 +179,8 @@ class Aligner:
         self._trained = trained
         self._head = head
         self._units = trained.units if trained.config.losses.trains_units else None
+        self.unknown_units: Counter[str] = Counter()
+        """How often each symbol (phoneme) that the run's units lack occurs in the texts so far."""
         self._spelling = Spelling(trained.tokenizer)
         self._features = trained.config.model.features
         self._frame_s = self._features.frame_seconds
@@ -184,9 +196,20 @@ class Aligner:
         units = over_batch(lambda *batch: forced_alignment(*batch)[1:], trained.mesh)
         self._align = {"labels": jax.jit(labels), "units": jax.jit(lambda weights, *batch: units(*batch))}
 
+    @property
+    def language(self) -> str:
+        """The language of phonemes of texts that state none; empty where no phonemes are aligned."""
+        return getattr(self._units, "language", "")
+
     def __call__(self, corpus: Corpus, name: str = "aligning") -> list[Aligned | Failed]:
         """Return the result for each utterance in the order of the corpus; `name` titles a progress bar."""
         results: dict[int, Aligned | Failed] = {}
+        self.align(corpus, results, name)
+        return [results[i] for i in range(len(corpus))]
+
+    def align(self, corpus: Corpus, results: dict[int, Aligned | Failed], name: str = "aligning") -> None:
+        """Put the result for each utterance into `results`, by its row in the corpus, as soon as there is one, so that
+        those are known which were found before an interrupt; `name` titles a progress bar."""
         config, mesh = self._trained.config, self._trained.mesh
         batches = plan(
             self._jobs(corpus, results),
@@ -202,7 +225,6 @@ class Aligner:
             for batch, heard in self._read(corpus, batches, readers):
                 results |= self._align_batch(batch, heard)
                 bar.update(len(batch.jobs))
-        return [results[i] for i in range(len(corpus))]
 
     def _jobs(self, corpus: Corpus, failed: dict[int, Aligned | Failed]) -> list[AlignmentJob]:
         """Return the jobs that can be aligned, as far as that is known without the audio; the others go into
@@ -220,9 +242,12 @@ class Aligner:
                 failed[i] = Failed(entry.id, str(error))
         if self._units is not None:
             self._units.prepare((text, entry.language) for _, entry, text, _ in entries)
+            for _, entry, text, _ in entries:
+                self.unknown_units.update(self._units.unknown(text, entry.language))
         none = np.zeros(0, np.int32)
-        return [
-            AlignmentJob(
+        jobs = []
+        for i, entry, text, labels in entries:
+            job = AlignmentJob(
                 row=i,
                 id=entry.id,
                 written=entry.text,
@@ -231,9 +256,26 @@ class Aligner:
                 labels=labels,
                 units=none if self._units is None else self._units.encode(text, entry.language),
                 samples=self._features.samples(entry.seconds),
+                channel=entry.channel,
             )
-            for i, entry, text, labels in entries
-        ]
+            if why := self._too_large(job):
+                failed[i] = Failed(job.id, why)
+            else:
+                jobs.append(job)
+        return jobs
+
+    def _too_large(self, job: AlignmentJob) -> str:
+        """Return why the likeliest path of an utterance takes too much memory (`MOST_PATH_BYTES`); empty where it does
+        not."""
+        frames, symbols = self._features.frames(job.samples), max(len(job.labels), len(job.units))
+        needed = frames * (symbols + 1)
+        if needed <= MOST_PATH_BYTES:
+            return ""
+        return (
+            f"{self._features.seconds(job.samples):.0f} s with {symbols} labels take {needed / 2**30:.1f} GiB to align, "
+            f"more than {MOST_PATH_BYTES / 2**30:g}; cut it into parts with texts of their own (manifest keys offset and "
+            "duration)"
+        )
 
     def _check_audio(self, entry: Entry) -> None:
         if not entry.has_audio:
@@ -266,7 +308,8 @@ class Aligner:
             return Failed(job.id, error.why if error.path == job.id else f"{error.path}: {error.why}")
         rate = self._features.sample_rate
         audio = resample(utterance.audio, utterance.sample_rate, rate)
-        return ReadUtterance(audio[: job.samples], word_times(utterance, job.text))
+        true = word_times(utterance, job.text, self._trained.normalizer)
+        return ReadUtterance(audio[: job.samples], true, states_times(utterance))
 
     def _align_batch(self, batch: JobBatch, heard: list[ReadUtterance | Failed]) -> dict[int, Aligned | Failed]:
         results: dict[int, Aligned | Failed] = {
@@ -348,6 +391,8 @@ class Aligner:
             written=as_written(job.written, self._trained.normalizer, words),
             units=units,
             true=heard.true if spaced else None,
+            states_times=heard.states_times,
+            channel=job.channel,
         )
 
     def _why_not(self, job: AlignmentJob, seconds: float, frames: int) -> str:

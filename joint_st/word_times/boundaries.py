@@ -22,7 +22,8 @@ def signed_boundary_errors(words: Sequence[Span], true: tuple[np.ndarray, np.nda
     """Return the signed errors of words' beginnings and ends in seconds, float64 [words, 2]; positive where they are
     late.
 
-    true: seconds at which every word of the text begins and ends; some of these words may be missing in `words`.
+    true: seconds at which every word of the text begins and ends, NaN where that is unknown, as are then the errors;
+    some of these words may be missing in `words`.
     """
     found = np.array([(span.start, span.end) for span in words]).reshape(-1, 2)
     return found - np.stack(true, axis=1)[[span.word for span in words]]
@@ -71,14 +72,16 @@ def _milliseconds(errors: list[np.ndarray]) -> dict:
 
 
 def _mean(numbers) -> float | None:
-    return float(np.mean(numbers)) if np.size(numbers) else None
+    known = np.asarray(numbers, np.float64)
+    known = known[~np.isnan(known)]
+    return float(np.mean(known)) if known.size else None
 
 
 def make_times_table(rows: Sequence[dict], title: str) -> Table:
     """Return the rows as a table for `rich.print`."""
     table = Table(title=escape(title), title_justify="left", box=box.SIMPLE_HEAD, padding=0)
-    for name in ("split", "head"):
-        table.add_column(name, overflow="fold")
+    table.add_column("split", overflow="fold")
+    table.add_column("head", no_wrap=True)
     for name in ("utts", "failed", "words", "conf.", "start ms", "end ms", "both ms", "late ms"):
         table.add_column(name, justify="right", no_wrap=True)
     for row in rows:

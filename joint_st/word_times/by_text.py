@@ -116,6 +116,8 @@ class EmbeddingAligner(Aligner):
             written=as_written(job.written, self._trained.normalizer, words),
             units=units,
             true=heard.true,
+            states_times=heard.states_times,
+            channel=job.channel,
         )
 
 

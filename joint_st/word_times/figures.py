@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from joint_st.config import FeaturesConfig
+from joint_st.data.word_times import timed_groups
 from joint_st.figures import BLUE, GREEN, ORANGE, STYLE
 from joint_st.ops.log_mel import hertz_to_mel, mel_power, normalised_log
 from joint_st.word_times.spans import Aligned
@@ -40,8 +41,7 @@ def spectrogram_figure(
     if aligned.units is not None:
         tiers.append(("units", GREEN, [(span.start, span.end, span.text) for span in aligned.units]))
     if true is not None:
-        spoken = list(zip(*true, aligned.text.split()))
-        tiers.insert(0, ("true", ORANGE, spoken))
+        tiers.insert(0, ("true", ORANGE, timed_words(aligned.text.split(), *true)))
     width = float(np.clip(INCHES_PER_SECOND * aligned.seconds, NARROWEST, WIDEST))
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(width, 2.4 + 0.32 * len(tiers)), layout="constrained")
@@ -59,6 +59,13 @@ def spectrogram_figure(
         below.set_xlim(0, aligned.seconds)
         below.set_xlabel("time (s)")
     return figure
+
+
+def timed_words(words: Sequence[str], starts: np.ndarray, ends: np.ndarray) -> list[tuple[float, float, str]]:
+    """Return start, end and text of each word; words whose times are only known together are one (`word_times`)."""
+    group = timed_groups(starts)
+    texts = [" ".join(word for word, own in zip(words, group) if own == n) for n in range(group[-1] + 1)]
+    return list(zip(starts[~np.isnan(starts)].tolist(), ends[~np.isnan(ends)].tolist(), texts))
 
 
 def _spectrogram(ax, audio: np.ndarray, features: FeaturesConfig) -> None:

@@ -46,6 +46,8 @@ class TimedText(Protocol):
     written: tuple[Span, ...]
     """The words as written for a reader."""
     units: tuple[Span, ...] | None
+    channel: int
+    """Number of the channel of its file, counted from 1."""
 
     def record(self) -> dict:
         """Return all of it as a dictionary for JSON."""
@@ -74,8 +76,13 @@ class Aligned:
     """Text units (mostly phonemes) without boundaries between words; None where the run has no head for units, or where
     there are more units than frames can hold."""
     true: tuple[np.ndarray, np.ndarray] | None = None
-    """True times in seconds at which each word of `text` begins and ends, [words] each; None where the source does not
-    have them, and for a text in a script without spaces."""
+    """True times in seconds at which each word of `text` begins and ends, [words] each, NaN between words that are
+    written as one; None where the source does not have them or they cannot be matched with the words, and for a text in
+    a script without spaces."""
+    states_times: bool = False
+    """Whether the source states times of words, also where `true` is None."""
+    channel: int = 1
+    """Number of the channel of its file, counted from 1; see `joint_st.data.utterance.Entry`."""
 
     def record(self) -> dict:
         """Return `id`, `seconds`, `text`, `head`, `log_prob` (mean over frames), `words` and, where known, `units`.

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from joint_st import storage
+from joint_st import interrupts, storage
 from joint_st.data.symbols import Symbols
 from joint_st.data.text_units.units import Spelling
 from joint_st.decoding.decoders import Beam, Greedy, fingerprint, fuse, without_origin
@@ -18,6 +18,7 @@ from joint_st.decoding.fusion.build import FusionFiles
 from joint_st.decoding.inputs import AudioFiles
 from joint_st.decoding.timed import Timed, TimedLabels
 from joint_st.decoding.transcribe import decode_files, listen
+from joint_st.errors import UserError
 from joint_st.passes import FULL_CONTEXT
 from joint_st.runs.temperatures import Temperature, read_temperatures
 from joint_st.runs.trained import Trained, load_trained
@@ -48,6 +49,7 @@ class Transcript:
     temperature: float | None
     """Temperature of the confidences; None where they are not calibrated."""
     units: None = None
+    channel: int = 1
 
     @property
     def written(self) -> tuple[Span, ...]:
@@ -117,9 +119,11 @@ def transcribe_to(
 
     best: number of hypotheses to list, at most as many as a beam keeps. See
     `joint_st.decoding.transcribe.transcribe_files` for the other arguments. Prints on stderr whether confidences are
-    calibrated.
+    calibrated. At SIGINT and SIGTERM, the transcripts so far are written. Raises `UserError` at once where `output`
+    cannot be written.
     """
     destination = Destination(form, output, None if len(files.paths) == 1 else "transcripts")
+    destination.prepare()
     trained = load_trained(workdir, checkpoint).with_look_ahead(look_ahead_ms)
     if fusion:
         (decoder,) = fuse([decoder], fusion.open(trained.tokenizer, trained.normalizer))
@@ -129,18 +133,23 @@ def transcribe_to(
     destination.check(ids[path] for path in files.paths)
     timed = Timed(decoder, best, trained.tokenizer.decode)
     found = decode_files(trained, files, head=head, decoder=timed, window_seconds=window_seconds)
-    try:
-        for path, seconds, labels in found:
-            one = transcript(words, labels, trained, path, ids[path], seconds, head, decoder.name, temperature)
-            if destination.is_stdout:
-                destination.write([one])
-                sys.stdout.flush()
-            else:
-                kept.append(one)
-    finally:
-        # The transcripts so far are not lost if something ends the command.
-        if kept:
-            destination.write(kept)
+    complete = False
+    with interrupts.sigterm_exits():
+        try:
+            for path, seconds, labels in found:
+                one = transcript(words, labels, trained, path, ids[path], seconds, head, decoder.name, temperature)
+                if destination.is_stdout:
+                    destination.write([one])
+                    sys.stdout.flush()
+                else:
+                    kept.append(one)
+            complete = True
+        finally:
+            # The transcripts so far are not lost if something ends the command.
+            if kept and not complete:
+                print(f"joint-st: {len(kept)} of {len(files.paths)} files were transcribed until then", file=sys.stderr)
+            if kept and (problem := destination.write(kept)):
+                raise UserError(problem)
 
 
 def transcript(

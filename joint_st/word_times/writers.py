@@ -10,6 +10,7 @@ import html
 import json
 import os
 import sys
+import tempfile
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -25,10 +26,6 @@ def json_line(one: TimedText) -> str:
     return json.dumps(one.record(), ensure_ascii=False) + "\n"
 
 
-CHANNEL = "1"
-"""Channel number in a CTM file."""
-
-
 def ctm(one: TimedText) -> str:
     """Return lines of utterance, channel, start and duration in seconds, word, confidence; white space in ids becomes
     `_`.
@@ -38,7 +35,7 @@ def ctm(one: TimedText) -> str:
     utterance, lines = id_in_ctm(one.id), []
     for span in one.words:
         duration = round(span.end, 3) - round(span.start, 3)
-        lines.append(f"{utterance} {CHANNEL} {span.start:.3f} {duration:.3f} {span.text} {span.confidence:.4f}\n")
+        lines.append(f"{utterance} {one.channel} {span.start:.3f} {duration:.3f} {span.text} {span.confidence:.4f}\n")
     return "".join(lines)
 
 
@@ -47,11 +44,16 @@ def id_in_ctm(id: str) -> str:
     return "_".join(id.split())
 
 
+SHORTEST = 0.0001
+"""Least length of a TextGrid in seconds."""
+
+
 def textgrid(one: TimedText) -> str:
     """Return a TextGrid of all of the audio with interval tiers `words`, `confidence` (of the words) and, where known,
     `units`.
 
-    The intervals of a tier touch, as Praat requires: a gap between two words is an interval without text.
+    The intervals of a tier touch, as Praat requires: a gap between two words is an interval without text. Audio without
+    samples is as long as one (`SHORTEST`), since Praat opens no TextGrid of length 0.
     """
     tiers = {
         "words": [(span, span.text) for span in one.words],
@@ -59,7 +61,7 @@ def textgrid(one: TimedText) -> str:
     }
     if one.units is not None:
         tiers["units"] = [(span, span.text) for span in one.units]
-    seconds = one.seconds
+    seconds = max(one.seconds, SHORTEST)
     lines = [
         'File type = "ooTextFile"',
         'Object class = "TextGrid"',
@@ -232,28 +234,52 @@ class Destination:
                 raise UserError(f"{name}: would be {what} of both {both}; give the utterances other ids")
             names[name] = id
 
-    def write(self, results: Sequence[TimedText]) -> None:
-        """Write all of them; a file that would hold those of a set is emptied where there is none.
+    def prepare(self) -> None:
+        """Make the folder of the files. Raises `UserError` where it cannot be made or written into, so that this is known
+        before the work and not after it."""
+        if self._output is None:
+            return
+        if storage.is_remote(self._output):
+            storage.check_access(self._output)
+            return
+        if self._output.exists() and not (self._output.is_file() or self._output.is_dir()):
+            return  # a pipe or a device
+        folder = self._output if self._folder or self._output.is_dir() else self._output.parent
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=folder):
+                pass
+        except OSError as error:
+            why = error.strerror or error
+            raise UserError(f"{folder}: cannot be written into: {why}; name another place") from None
+
+    def write(self, results: Sequence[TimedText]) -> str:
+        """Write all of them; a file that would hold those of a set is emptied where there is none. Return in one line what
+        could not be written, and where it was written instead (`storage.keep`); empty if nothing went wrong.
 
         Raises `UserError` as `check` does.
         """
         self.check(one.id for one in results)
-        files: dict[Path, list[TimedText]] = {}
-        if self._split is not None and self._format.together:
-            files[self._file(self._split)] = []
-        for one in results:
-            files.setdefault(self._file(one.id), []).append(one)
-        for path, some in files.items():
-            text = "".join(self._format.write(one) for one in some)
-            if path == _STDOUT:
-                sys.stdout.write(text)
-            else:
-                # What the name of a file in a folder leads to is not followed: it comes from an utterance.
-                (storage.write_output if path == self._output else storage.write_whole)(path, text)
+        if self._folder:
+            assert self._output is not None
+            texts = {self._file(one.id).name: self._format.write(one) for one in results}
+
+            def write_into(folder: Path) -> None:
+                for name, text in texts.items():
+                    storage.write_whole(folder / name, text)
+
+            return storage.keep(write_into, self._output)
+        text = "".join(self._format.write(one) for one in results)
+        if self._output is None:
+            sys.stdout.write(text)
+            return ""
+        path = self._file(self._split if self._split is not None else results[0].id)
+        # What the name of a file in a folder leads to is not followed: it comes from an utterance.
+        write = storage.write_output if path == self._output else storage.write_whole
+        return storage.keep(lambda path: write(path, text), path)
 
     def _file(self, id: str) -> Path:
-        if self._output is None:
-            return _STDOUT
+        assert self._output is not None
         if not self._folder and not self._output.is_dir():
             return self._output
         name = self._split if self._split is not None and self._format.together else id

@@ -65,7 +65,7 @@ def opened(data, normalize=ENGLISH, tokenizer=CHARACTERS, units=None, training=F
 
 def contents(dataset):
     """Return everything that a data set knows about its rows."""
-    names = ("rows", "label_lengths", "unit_lengths", "frames_needed", "unit_frames_needed", "timed", "words")
+    names = ("rows", "label_lengths", "unit_lengths", "frames_needed", "unit_frames_needed", "words")
     columns = {name: getattr(dataset, name).tolist() for name in names}
     if dataset.features:
         columns["lengths"] = dataset.lengths.tolist()
@@ -105,9 +105,6 @@ def test_columns_are_what_each_row_says(sources, tmp_path, kind):
             assert (dataset.label_lengths[n], dataset.frames_needed[n]) == (len(labels), least_frames(labels))
             assert (dataset.unit_lengths[n], dataset.unit_frames_needed[n]) == (len(encoded), least_frames(encoded))
             assert dataset.words[n] == len(text.split())
-            # A number is several words once normalised, and a mark is none.
-            timed = row < 40 and row % 3 == 0 and 0 < len(text.split()) == len(entry.text.split())
-            assert dataset.timed[n] == timed
             example = dataset.load(n)
             assert (example.labels.tolist(), example.units.tolist()) == (labels, encoded)
             assert example.language == entry.language

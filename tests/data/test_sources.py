@@ -283,6 +283,7 @@ def test_channels_and_languages_by_the_names_of_other_tools(tmp_path):
         np.testing.assert_array_equal(corpus[i].audio, expected)
         assert corpus[i].id == corpus.entry(i).id
     assert [corpus.entry(i).language for i in range(5, 9)] == ["de", "fr", "", "es"]
+    assert [corpus.entry(i).channel for i in range(5)] == [1, 2, 2, 1, 1]
     assert [corpus.entry(i).id for i in (0, 1, 3, 4, 6)] == ["st#0", "st#1", "st#0,1", "st#average", "st"]
     with pytest.raises(UnreadableAudio, match="has 2 channels, and channel 2 is asked for; they count from 0"):
         corpus[9]

@@ -1,11 +1,13 @@
 """Ends of units in frames, against numbers worked out by hand and against a slow reference."""
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from joint_st.data.normalizers import normalizer
 from joint_st.data.utterance import Utterance
-from joint_st.data.word_times import unit_ends, word_times
+from joint_st.data.word_times import states_times, timed_groups, unit_ends, word_times
 
 
 def ends(words, spans, frames=1000):
@@ -48,13 +50,40 @@ def test_words_that_overlap_still_end_in_order():
     assert ends([0, -1, 1], [(0.0, 0.8), (0.4, 0.6)]) == [20, 20, 20]
 
 
-def test_times_count_only_where_the_normalised_words_are_as_many():
-    times = np.array([0.0, 1.0]), np.array([0.5, 1.5])
+def utterance(text, times):
+    return Utterance("a", np.zeros(0, np.int16), 8000, text, "", "", "", times)
 
-    def utterance(word_times):
-        return Utterance("a", np.zeros(0, np.int16), 8000, "Dr. Smith", "", "", "", word_times)
 
-    assert word_times(utterance(times), "dr smith") == times
-    assert word_times(utterance(times), "doctor john smith") is None
-    assert word_times(utterance(None), "dr smith") is None
-    assert word_times(utterance((np.zeros(0), np.zeros(0))), "") is None
+ENGLISH = normalizer("english")
+
+
+def test_times_are_those_of_the_written_words_token_by_token():
+    """The numbers of written and normalised words agree here, but the dash is no word and the number is two."""
+    starts, stops = np.array([0.1, 0.4, 0.5, 0.9]), np.array([0.4, 0.5, 0.8, 1.5])
+    found = word_times(utterance("Homer – came twenty-six.", (starts, stops)), "homer came twenty six", ENGLISH)
+    np.testing.assert_array_equal(found, [[0.1, 0.5, 0.9, np.nan], [0.4, 0.8, np.nan, 1.5]])
+    assert timed_groups(found[0]).tolist() == [0, 1, 2, 2]
+    plain = word_times(utterance("Dr. Smith", (starts[:2], stops[:2])), "dr smith", ENGLISH)
+    np.testing.assert_array_equal(plain, [starts[:2], stops[:2]])
+
+
+@pytest.mark.parametrize(
+    "written, count",
+    [
+        ("dr smith", 3),  # fewer words than times
+        ("Homer ran 3 ½ miles", 5),  # the normaliser says "three and a half"
+        ("...", 1),  # nothing is said
+        ("", 0),
+    ],
+)
+def test_times_that_cannot_be_matched_are_unknown(written, count):
+    times = np.arange(count) * 0.5, np.arange(count) * 0.5 + 0.25
+    one = utterance(written, times)
+    assert word_times(one, ENGLISH(written), ENGLISH) is None and states_times(one) == bool(count)
+    assert word_times(utterance(written, None), ENGLISH(written), ENGLISH) is None
+
+
+def test_units_of_words_that_are_written_as_one_share_their_time():
+    """`twenty six` from 0.4 s to 1.2 s, frames 10 to 30: its four units take five each, the boundary between none."""
+    spans = [(0.4, np.nan), (np.nan, 1.2), (1.6, 2.0)]
+    assert ends([0, 0, -1, 1, 1, -1, 2], spans) == [15, 20, 20, 25, 30, 40, 50]

@@ -66,7 +66,7 @@ class TonesCorpus:
         return self.count
 
     def entry(self, i):
-        return Entry(f"tone-{i}", self._samples(i) / RATE, TEXTS[i % 3], True, "en", timed_words=1)
+        return Entry(f"tone-{i}", self._samples(i) / RATE, TEXTS[i % 3], True, "en")
 
     def __getitem__(self, i):
         phase = 2 * math.pi * (self.hz + 10 * i) / RATE * np.arange(self._samples(i))

@@ -12,7 +12,7 @@ import soundfile
 import soxr
 
 from joint_st.data.audio import UnreadableAudio
-from joint_st.decoding.inputs import piped_audio
+from joint_st.decoding.inputs import AudioFiles, piped_audio
 from joint_st.errors import UserError
 
 RATE = 16_000
@@ -67,6 +67,7 @@ def test_rate_and_channels_are_those_of_the_file(capsys):
     found = heard(encoded(audio=both, rate=44_100))
     assert len(found) == len(TONE)
     assert np.abs(found[500:-500].astype(int) - TONE[500:-500]).max() < 30
+    assert capsys.readouterr().err.endswith("\njoint-st: 1 file with several channels: their mean is heard\n")
     with pytest.raises(UserError, match="--rate 8000: standard input is an audio file, which has a rate of its own"):
         heard(encoded(), rate=8000)
 
@@ -133,3 +134,14 @@ def test_a_wav_is_heard_while_it_comes():
         assert sum(map(len, first)) == 4 * 5120
         going.set()
         np.testing.assert_array_equal(np.concatenate([*first, *pieces]), np.tile(TONE, 4))
+
+
+def test_files_whose_channels_are_averaged_are_counted_once(tmp_path, capsys):
+    for name, channels in (("a", 2), ("b", 1), ("c", 3)):
+        soundfile.write(tmp_path / f"{name}.wav", np.stack([TONE] * channels, axis=1), RATE)
+    files = AudioFiles([tmp_path / f"{name}.wav" for name in "abc"])
+    for _, audio in files.read(RATE, 0.3):
+        np.testing.assert_array_equal(audio, TONE)
+    assert capsys.readouterr().err == "joint-st: 2 files with several channels: their mean is heard\n"
+    list(AudioFiles([tmp_path / "b.wav"]).read(RATE, 0.3))
+    assert capsys.readouterr().err == ""

@@ -23,6 +23,8 @@ from joint_st.losses.base import LOSSES
 from joint_st.passes import PASSES
 from joint_st.training import asr, lm
 from joint_st.training.step import SKIPPED
+from joint_st.word_times.boundaries import make_rows as make_align_rows
+from joint_st.word_times.spans import Failed
 from tests.analysis.test_layer_report import FACTS, make_measured
 from tests.tiny import CHECKOUT
 
@@ -117,6 +119,10 @@ def of_analyze(utterances, tmp_path):
     yield shared | FACTS | make_measured().rows(["encoders"])[0]
 
 
+def of_align(utterances, tmp_path):
+    yield from make_align_rows("test", [Failed("a", "it has no audio")])
+
+
 EXPLAINED_TOGETHER = re.compile(
     r"^(streaming_)?(wer|cer)(_heard|_text_only)?(_low|_high|_by_seed)?$"
     r"|^streaming_(insertions|deletions|substitutions)$"
@@ -129,7 +135,7 @@ EXPLAINED_TOGETHER = re.compile(
 
 @pytest.mark.parametrize(
     "rows",
-    [of_evaluate, of_confidences, of_streams, of_compare, of_score, of_sweeps, of_analyze],
+    [of_evaluate, of_confidences, of_streams, of_compare, of_score, of_sweeps, of_analyze, of_align],
     ids=lambda f: f.__name__,
 )
 def test_every_column_of_results_is_explained(rows, utterances, tmp_path):

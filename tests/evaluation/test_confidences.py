@@ -111,6 +111,19 @@ def test_temperatures_of_the_run_are_those_of_its_step_head_and_decoder(tmp_path
     assert nothing == []
 
 
+def test_a_confidence_of_a_billionth_is_tempered_before_it_is_rounded():
+    """As `transcribe` gives it; rounded before, it would be 0."""
+    sure = 0.25**15
+    text, details = Heard("long", (Span("long", 0.0, 1.0, sure, 0),), ()).normalised(normalizer("basic"))
+    [one] = score(["a"], ["long"], [text], [1.0], split="test", head="streaming")
+    one = one.with_details(**details)
+    assert judged_words([one]).confidences.tolist() == [sure]
+    [found] = temper([one], {("streaming", "greedy"): Temperature(7, "streaming", "greedy", "greedy", 5.0, "dev", 9)})
+    assert found.hypothesis_words[0]["confidence"] == pytest.approx(0.25**3, rel=1e-12)
+    assert found.record()["hypothesis_words"][0]["confidence"] == 0.015625
+    assert one.record()["hypothesis_words"][0]["confidence"] == 0.0
+
+
 def test_the_table_and_the_diagram(capsys):
     found = fit(utterances(0.4), PLAIN, step=7, samples=50, seed=0)
     rich.print(make_confidence_table(found.rows, "of [a] run"))

@@ -75,7 +75,7 @@ class OneUtterance:
         return "in may"
 
     def utterance(self, n):
-        return SimpleNamespace(word_times=(np.array([0.1, 0.6]), np.array([0.5, 1.0])))
+        return SimpleNamespace(text="in may", word_times=(np.array([0.1, 0.6]), np.array([0.5, 1.0])))
 
 
 def heard(text, frames, length):
@@ -96,7 +96,11 @@ def test_delays_run_from_the_true_end_of_a_word_to_the_chunk_that_made_it_whole(
     assert one.errors["streaming"].word_errors == 0 and one.errors["full_context"].word_errors == 1
     # Only words that are heard right have a delay.
     wrong = account(OneUtterance(), 0, heard("in my", [4, 14, 15, 20, 28], 29), ["in my"], "", known[1:], trained)
-    assert len(wrong.delays) == 1
+    assert len(wrong.delays) == 1 and not wrong.not_timed
+    few = OneUtterance()
+    few.utterance = lambda n: SimpleNamespace(text="in may", word_times=(np.array([0.1]), np.array([0.5])))
+    unknown = account(few, 0, said, ["in may"], "", known, trained)
+    assert unknown.not_timed and not unknown.delays and unknown.first is None
 
 
 class Steady(Clock):

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import soundfile
 from flax import nnx
+from rich.console import Console
 
 from joint_st.cli import main
 from joint_st.config import TfdsSource, UnitsConfig, override
@@ -156,6 +157,17 @@ def test_what_failed_is_counted_where_nothing_was_aligned():
     assert make_rows("test", []) == []
 
 
+def test_a_long_split_does_not_break_the_name_of_the_head_in_a_narrow_terminal():
+    errors = {"start_ms": 1103.0, "end_ms": 112.0, "boundary_ms": 108.0, "late_ms": -66.0}
+    row = {"split": "librispeech_test_clean", "head": "full_context", "utterances": 2620, "failed": 0, "words": 52576}
+    console = Console(width=80)
+    with console.capture() as capture:
+        console.print(make_times_table([row | {"confidence": 0.912} | errors], "forced alignment"))
+    printed = capture.get()
+    cells = ["full_context", "2620", "0", "52576", "0.912", "1103", "112", "108", "-66"]
+    assert cells in [line.split()[1:] for line in printed.splitlines()], printed
+
+
 def test_a_file_and_its_text(trained, spoken, capsys, tmp_path):
     line = read_lines((spoken / "test.jsonl").read_text())[0]
     audio, text = spoken / line["audio_filepath"], tmp_path / "said.txt"
@@ -169,7 +181,7 @@ def test_a_file_and_its_text(trained, spoken, capsys, tmp_path):
     assert read_lines(capsys.readouterr().out) == [record | {"id": "caf\\xe9"}]
     broken = tmp_path / "broken.wav"
     broken.write_bytes(b"RIFF and no more")
-    for arguments, message in (([broken, text], f"{broken}: "), ([audio, ""], f"{audio}: its text is empty")):
+    for arguments, message in (([broken, "a"], f"{broken}: "), ([audio, ""], f"{audio}: its text is empty")):
         assert main(["align", str(trained), *map(str, arguments)]) == 2
         out, err = capsys.readouterr()
         assert (out, err.count("\n")) == ("", 1) and err.startswith(f"joint-st: error: {message}")

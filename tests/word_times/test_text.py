@@ -27,6 +27,10 @@ def test_a_text_is_normalised_and_spelled():
         (" \n", "its text is empty"),
         ("…!", "the normaliser english v2 leaves nothing of its text '…!'"),
         ("a fox", "cannot spell 'f', 'x' of its text"),
+        (
+            "a 东京 dot, 北 – 东京",
+            "the normaliser english v2 leaves nothing of '东京', '北' in its text; write it with",
+        ),
     ],
 )
 def test_why_a_text_cannot_be_aligned(text, why):
@@ -63,6 +67,14 @@ def test_characters_of_a_script_without_spaces_as_they_are_written():
     assert [(span.start, span.word) for span in found] == [(k, k) for k in range(7)]
 
 
+def test_no_space_is_put_between_letters_of_a_script_without_spaces():
+    """The normaliser leaves the letters out before a word and after it."""
+    [one] = as_written("我有iPhone手机。", ENGLISH, spans(["iphone"]))
+    assert one.text == "我有iPhone手机。"
+    first, last = as_written("我 有 iPhone 手机 one", ENGLISH, spans(["iphone", "one"]))
+    assert (first.text, last.text) == ("我 有 iPhone 手机", "one")
+
+
 def test_labels_divide_their_frames_among_their_parts():
     frames = Frames(np.array([2, 8]), np.array([8, 9]), np.array([0.5, 0.25]))
     starts, ends, scores = divided(frames, np.array([0, 0, 0, 1]))
@@ -91,15 +103,23 @@ def test_words_and_units_take_the_frames_of_their_labels():
     assert [(s.text, s.start, s.end, s.word) for s in again] == [(s.text, s.start, s.end, s.word) for s in (he, cue)]
 
 
-def test_a_text_is_a_file_or_what_is_said(tmp_path):
+def test_a_text_is_a_file_or_what_is_said(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     file = tmp_path / "said.txt"
     file.write_text("\ufeffOne.\nTwo.\n")
     assert read_text(str(file)) == "One.\nTwo.\n"
-    assert read_text("one, two") == "one, two"
-    for word in ("Stop.", "e.g.", "U.S.A.", "3.5", "3.5."):
-        assert read_text(word) == word
-    for missing in ("said.txt", "folder/said"):
-        with pytest.raises(UserError, match=f"{missing}: no such file; give a text file"):
+    assert capsys.readouterr().err == f"joint-st: the text is read from the file {file}\n"
+    said = ("Stop.", "e.g.", "U.S.A.", "3.5", "3.5.", "one, two", "km/h", "www.example.com", "他/她说的话", "see a.txt")
+    for text in (*said, "missing.txt."):
+        assert read_text(text) == text
+    (tmp_path / "homer").write_text("homer sold boxes")
+    assert capsys.readouterr().err == ""
+    assert read_text("homer") == "homer sold boxes"
+    assert capsys.readouterr().err == "joint-st: the text is read from the file homer\n"
+    for missing in ("missing.txt", "a folder/said.LAB"):
+        with pytest.raises(
+            UserError, match=f"{missing}: no such file, and .* is the ending of a file; correct the path"
+        ):
             read_text(missing)
     file.write_bytes(b"caf\xe9")
     with pytest.raises(UserError, match="not UTF-8"):

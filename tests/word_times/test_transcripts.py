@@ -5,8 +5,10 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import json
+import os
 import re
 import shutil
+import signal
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -124,6 +126,28 @@ def test_json_has_words_times_confidences_and_the_list(run, model, files, log_pr
 
     entry = open_source(ManifestSource(path=str(tmp_path / "pseudo.jsonl"))).entry(0)
     assert (entry.id, entry.text) == (files[0].stem, text[0])
+
+
+def test_transcripts_until_sigterm_are_written(run, files, tmp_path, monkeypatch, capsys):
+    decode = transcripts.decode_files
+
+    def two(*arguments, **options):
+        found = decode(*arguments, **options)
+        yield next(found)
+        os.kill(os.getpid(), signal.SIGTERM)
+        yield next(found)
+
+    monkeypatch.setattr(transcripts, "decode_files", two)
+    command = ["transcribe", str(run), *map(str, files), "--format", "json", "--output", str(tmp_path / "o.jsonl")]
+    with pytest.raises(SystemExit) as exit:
+        main(command)
+    assert exit.value.code == 143
+    [one] = map(json.loads, (tmp_path / "o.jsonl").read_text().splitlines())
+    assert one["id"] == files[0].stem
+    assert "joint-st: ended by SIGTERM\njoint-st: 1 of 3 files were transcribed until then\n" in capsys.readouterr().err
+    monkeypatch.setattr(transcripts, "decode_files", lambda *_, **__: pytest.fail("decoded"))
+    assert main([*command[:-1], str(tmp_path / "o.jsonl" / "new.jsonl")]) == 2
+    assert f"{tmp_path / 'o.jsonl'}: cannot be written into: " in capsys.readouterr().err
 
 
 def test_a_beam_lists_texts_with_scores(run, files, capsys):

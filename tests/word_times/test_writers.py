@@ -48,6 +48,7 @@ def test_ctm():
     for row, span in zip(rows, WORDS):
         assert (float(row[2]), float(row[2]) + float(row[3])) == pytest.approx((span.start, span.end))
         assert (row[4], float(row[5])) == (span.text, span.confidence)
+    assert {line.split()[1] for line in write("ctm", dataclasses.replace(ONE, channel=2)).splitlines()} == {"2"}
 
 
 def test_words_that_touch_do_not_overlap_in_a_ctm():
@@ -220,3 +221,9 @@ def test_into_a_bucket(form, names, cloud, bucket):
     Destination(form, storage.path(f"gs://{bucket}/out"), "test").write([ONE])
     assert cloud.names(bucket) == names
     assert cloud.text(bucket, names[0]) == write(form)
+
+
+def test_a_textgrid_of_no_samples_has_a_length():
+    """Praat opens none without."""
+    lines = [line.strip() for line in write("textgrid", Aligned("x", 0.0, "", "streaming", 0.0, (), ())).splitlines()]
+    assert lines.count("xmax = 0.000100") == 5 and "xmax = 0.000000" not in lines

@@ -148,9 +148,9 @@ class Manifest:
             noise=_text(fields.get("noise")),
             snr=fields.get("snr"),
             problem=problem,
-            timed_words=len(fields.get("word_starts") or ()),
             full_id=full,
             synthetic=bool(fields.get("synthetic")),
+            channel=fields["channel"][0] + 1 if len(fields.get("channel", ())) == 1 else 1,
         )
 
     def _seconds(self, fields: dict, path: Path) -> float:

@@ -29,7 +29,7 @@ from joint_st.data.utterance import Entry, Utterance
 from joint_st.errors import UserError
 from joint_st.json_files import parse_json
 
-FORMAT = 5
+FORMAT = 6
 """Number of the format of the file of entries; files of another number are not read."""
 
 KNOWN = {"id", "audio", "sample_rate", "num_samples", "text", "language", "speaker", "word_starts", "word_ends"}
@@ -83,7 +83,7 @@ class Tfds:
         _check_audio(where, self._features)
         self._records = source.data_source
         length = "num_samples" if "num_samples" in self._features else "audio"
-        wanted = {"id", "text", "language", "speaker", "noise", "snr", "sample_rate", "word_starts", "word_ends"}
+        wanted = {"id", "text", "language", "speaker", "noise", "snr", "sample_rate"}
         wanted = (wanted | {"synthetic", length}) & set(self._features)
         self._brief: Any = tfds.features.FeaturesDict({key: self._features[key] for key in sorted(wanted)})
         written = os.stat(os.path.join(builder.data_path, "dataset_info.json")).st_mtime_ns
@@ -123,7 +123,6 @@ class Tfds:
             speaker=str(_plain(example.get("speaker", ""))),
             noise=str(_plain(example.get("noise", ""))),
             snr=_finite(example.get("snr")),
-            timed_words=len(example.get("word_starts", ())) if "word_ends" in example and samples else 0,
             synthetic=bool(example.get("synthetic", False)),
         )
 
@@ -178,8 +177,7 @@ class Tfds:
 
 
 class EntryFile:
-    """Entries in a file of lines; each is `[id, seconds, text, language, speaker, noise, snr, timed_words,
-    synthetic]`.
+    """Entries in a file of lines; each is `[id, seconds, text, language, speaker, noise, snr, synthetic]`.
 
     An entry takes twelve bytes of memory.
     """
@@ -191,11 +189,9 @@ class EntryFile:
         return len(self._lines)
 
     def __getitem__(self, i: int) -> Entry:
-        identifier, seconds, text, language, speaker, noise, snr, timed, synthetic = json.loads(self._lines[i])
+        identifier, seconds, text, language, speaker, noise, snr, synthetic = json.loads(self._lines[i])
         has_audio = seconds > 0
-        return Entry(
-            identifier, seconds, text, has_audio, language, speaker, noise, snr, timed_words=timed, synthetic=synthetic
-        )
+        return Entry(identifier, seconds, text, has_audio, language, speaker, noise, snr, synthetic=synthetic)
 
 
 def _entry_file(key: str, entries: Iterable[Entry]) -> EntryFile:
@@ -209,7 +205,7 @@ def _entry_file(key: str, entries: Iterable[Entry]) -> EntryFile:
             with open(whole, "w", encoding="utf-8") as file:
                 for entry in entries:
                     own = (entry.id, entry.seconds, entry.text, entry.language, entry.speaker)
-                    more = (entry.noise, entry.snr, entry.timed_words, entry.synthetic)
+                    more = (entry.noise, entry.snr, entry.synthetic)
                     file.write(json.dumps((*own, *more)) + "\n")
             whole.replace(path)
     return EntryFile(path)

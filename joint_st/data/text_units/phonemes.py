@@ -78,6 +78,9 @@ class Phonemes:
     def words(self, text: str, language: str = "") -> np.ndarray:
         return np.array([word for _, word in self._units(text, language)], np.int32)
 
+    def unknown(self, text: str, language: str = "") -> list[str]:
+        return [symbol for symbol, _ in self._units(text, language) if symbol not in self._ids]
+
     def refusal(self, language: str) -> str:
         voice = self._voice(language)
         return str(voice) if isinstance(voice, NoPhonemes) else ""

@@ -53,6 +53,10 @@ class Units(Protocol):
         """Return which word of `text.split()` each unit belongs to, int32 [U]; -1 for boundaries between words."""
         ...
 
+    def unknown(self, text: str, language: str = "") -> list[str]:
+        """Return the symbols of a text that are none of the units, in order; `encode` makes them `UNKNOWN`."""
+        ...
+
     def refusal(self, language: str) -> str:
         """Return why texts in a language have no units at all; empty where they may have some."""
         ...
@@ -101,6 +105,9 @@ class Spelling:
             boundary = np.array([piece == WORD for piece in pieces], bool)
             word = np.cumsum(begins) - 1
         return np.where(boundary, -1, np.minimum(word, len(text.split()) - 1)).astype(np.int32)
+
+    def unknown(self, text: str, language: str = "") -> list[str]:
+        return self.tokenizer.unknown(text)
 
     def label_tokens(self, labels: Iterable[int]) -> tuple[list[Token], np.ndarray, np.ndarray]:
         """Return the tokens of the text that labels [U] spell, and of which parts of labels they consist: the label and the

@@ -9,7 +9,7 @@ frame-wise one comes near to it, that deeper layers align better, and that speec
 `replace` are what enters the shared layers for speech; `half_an_hour` and `hour` take that much of the 4.8 hours of
 speech. Two arms take two of what helped most in the first seed together: `layer_0_weight_0.03` and `layer_0_add`.
 
-What a layer puts out has a scale that is learnt, and the squared distance falls where that shrinks. In `normalized` arms each
+The output of a layer has a scale that is learnt, and the squared distance falls where that shrinks. In `normalized` arms each
 embedding is normalised before it is compared (`normalized_l2`), so that there is nothing to shrink. What enters the shared
 layers from text has a fixed scale, and does not need it.
 

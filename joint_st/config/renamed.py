@@ -103,7 +103,7 @@ def main(files: Sequence[str]) -> None:
         if after != before:
             indent = re.match(r"[\[{]\n( +)", text)
             written = json.dumps(after, indent=len(indent[1]) if indent else None, ensure_ascii="\\u" in text)
-            storage.write_whole(file, written + "\n")
+            storage.write_output(file, written + "\n")
         print(f"{file}: {'rewritten' if after != before else 'as it was'}")
 
 

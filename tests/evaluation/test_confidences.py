@@ -112,7 +112,7 @@ def test_temperatures_of_the_run_are_those_of_its_step_head_and_decoder(tmp_path
 
 
 def test_a_confidence_of_a_billionth_is_tempered_before_it_is_rounded():
-    """It is what `transcribe` gives; rounded before, it would be 0."""
+    """It would be 0 otherwise, and another than that of `transcribe`."""
     sure = 0.25**15
     text, details = Heard("long", (Span("long", 0.0, 1.0, sure, 0),), ()).normalised(normalizer("basic"))
     [one] = score(["a"], ["long"], [text], [1.0], split="test", head="streaming")

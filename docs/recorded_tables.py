@@ -52,7 +52,7 @@ def _keys(row: dict) -> tuple[str, str, str]:
 
 
 def _put(values: dict[str, Any], keys: tuple[str, ...], value: str) -> None:
-    for key in keys[:-1]:
+    for key in (key.replace(".", "_") for key in keys[:-1]):  # a dot would begin another name
         values = values.setdefault(key, {})
     values[keys[-1]] = value
 

@@ -331,6 +331,7 @@ BY_FILE = {
     "recorded": recorded,
     "recorded_read": recorded,
     "recorded_dutch": recorded,
+    "regularisation": recorded,
     "text_options": sweep,
     "consistency": sweep,
     "pods": pods,

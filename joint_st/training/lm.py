@@ -53,7 +53,7 @@ from joint_st.training.loop import (
 from joint_st.training.metrics import Window
 from joint_st.training.optimizer import make_optimizer, schedule
 from joint_st.training.profile import traced_steps
-from joint_st.training.setup import log, print_start
+from joint_st.training.setup import log, print_decay, print_start
 from joint_st.training.step import SKIPPED, TrainState, fresh_state, jitted_init, placed_shapes, updated
 from joint_st.training.weights import Start, starting_state
 
@@ -238,6 +238,7 @@ def print_lm_summary(config: LmConfig, run: RunDirectory, data: LmData, begun: S
     if data.dev:
         log(f"dev      {data.dev.describe()}")
     log(f"batches  {data.plan.describe(1, 'labels')}")
+    print_decay(config)
 
 
 def make_reporting(config: LmConfig, data: LmData) -> Reporting:

@@ -29,6 +29,13 @@ def schedule(config: OptimizerConfig, steps: int, held: int = 0) -> optax.Schedu
     return optax.join_schedules([rise, optax.constant_schedule(peak), fall], [warmup, start])
 
 
+def shrinkage(config: OptimizerConfig, steps: int, held: int = 0) -> float:
+    """Return by what share weight decay alone would shrink the kernels over a run: one less the product of what each step
+    leaves of them. `steps` and `held` are arguments of the schedule."""
+    rates = np.asarray(schedule(config, steps, held)(np.arange(steps)), np.float64)
+    return float(-np.expm1(np.log1p(-np.minimum(config.weight_decay * rates, 1 - 1e-9)).sum()))
+
+
 def is_matrix(path, leaf) -> bool:
     """Return whether weight decay applies: to kernels and filters, not to biases and norms, whose stacks have two axes
     as well."""

@@ -33,6 +33,7 @@ from joint_st.runs.checkpoints import Checkpoints
 from joint_st.runs.directory import RunDirectory
 from joint_st.runs.trained import read_symbols
 from joint_st.training.compilation import shapes_of_batches
+from joint_st.training.optimizer import shrinkage
 from joint_st.training.step import make_init, state_shapes
 from joint_st.training.weights import Start, starting_state
 
@@ -228,8 +229,19 @@ def print_summary(config: Config, run: RunDirectory, data: TrainingData, begun: 
             log(f"warning  {remark}")
     if remark := _narrow_masks(config.spec_augment, data.paired.seconds / len(data.paired), features):
         log(f"warning  {remark}")
+    print_decay(config)
     for unused in config.unused:
         log(f"warning  {unused}")
+
+
+def print_decay(config: Config | LmConfig) -> None:
+    """Print what weight decay comes to over a run, which depends on the steps and the learning rates as well."""
+    held = config.training.text_first_steps if isinstance(config, Config) else 0
+    if config.optimizer.weight_decay:
+        share = shrinkage(config.optimizer, config.training.steps, held)
+        log(
+            f"decay    {config.optimizer.weight_decay:g}: alone, it would shrink the kernels by {share:.1%} over the run"
+        )
 
 
 def _too_short(text: TextConfig, sentences: Dataset) -> str:

@@ -10,7 +10,7 @@ from joint_st.data.symbols import SymbolSizes
 from joint_st.heads.model import weight_shapes
 from joint_st.ops.orthogonal import orthogonalised
 from joint_st.runs.checkpoints import named_leaves
-from joint_st.training.optimizer import decay_mask, make_optimizer, muon_dimensions, schedule
+from joint_st.training.optimizer import decay_mask, make_optimizer, muon_dimensions, schedule, shrinkage
 from joint_st.training.step import output_layers
 from tests.training.test_step import CONFIG as BASE
 
@@ -156,3 +156,18 @@ def test_kernels_and_filters_decay_whoever_updates_them_and_nothing_else_does():
         for path, leaf in jax.tree_util.tree_leaves_with_path(updates):
             decays = path[-1].key in ("kernel", "filters")
             np.testing.assert_allclose(leaf, expected if decays else 0.0, rtol=1e-5, err_msg=jax.tree_util.keystr(path))
+
+
+@pytest.mark.parametrize("kind", ["adamw", "muon"])
+def test_weight_decay_alone_shrinks_kernels_by_the_share_that_is_printed(kind):
+    config = OptimizerConfig(kind=kind, peak_learning_rate=0.05, warmup_steps=3, weight_decay=0.2)
+    weights = {"layer": {"kernel": np.ones((3, 4), np.float32), "bias": np.ones(4, np.float32)}}
+    optimizer = make_optimizer(config, 30, held=7)
+    state, zeros = optimizer.init(weights), jax.tree.map(np.zeros_like, weights)
+    for _ in range(30):
+        updates, state = optimizer.update(zeros, state, weights)
+        weights = optax.apply_updates(weights, updates)
+    expected = shrinkage(config, 30, held=7)
+    assert 0.1 < expected < 0.3
+    np.testing.assert_allclose(weights["layer"]["kernel"], 1 - expected, rtol=1e-5)
+    np.testing.assert_array_equal(weights["layer"]["bias"], 1)

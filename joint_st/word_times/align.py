@@ -150,7 +150,7 @@ def _report(
     rows = [row for some in found for row in make_rows(split, some)]
     if json_file:
         text = json.dumps(rows, indent=2, ensure_ascii=False) + "\n"
-        problems.append(storage.keep(lambda path: storage.write_whole(path, text), json_file))
+        problems.append(storage.keep(lambda path: storage.write_output(path, text), json_file))
     rich.print(make_times_table(rows, title), file=sys.stderr if destination.is_stdout else None)
     if any(problems):
         raise UserError("; ".join(filter(None, problems)))

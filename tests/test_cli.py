@@ -384,7 +384,7 @@ def test_transcribe_prints_names_only_for_several_files(stand_in, capsys, run, t
         ("align {run} {config}", "give AUDIO and TEXT, or --data NAME=SOURCE (see `joint-st align --help`)"),
         ("align {missing} {config} hello", "{missing}: no such directory"),
         ("align {run} {missing} hello", "{missing}: no such file"),
-        ("align {run} {config} said.txt", "said.txt: no such file; give a text file, or the text itself in quotes"),
+        ("align {run} {config} said.txt", "said.txt: no such file, and .txt is the ending of a file; correct the path"),
         ("align {run} {config} hello --data a=b.jsonl", "--data a=b.jsonl: takes the place of AUDIO and TEXT"),
         ("align {run} --data a=b.jsonl --format srt", "--format srt writes a file for each utterance: name a folder"),
         ("align {run} {config} hello --format txt", "argument --format: invalid choice: 'txt' (choose from"),

@@ -1,4 +1,4 @@
-"""Where consistency matters: one factor at a time from one base with audio and text in every step; 26 arms, 46 runs.
+"""Where consistency matters: one factor at a time from one base with audio and text in every step; 27 arms, 47 runs.
 
     joint-st sweep configs/sweeps/consistency.py --workers 2
     python -m benchmarks.kept_runs configs/sweeps/consistency.py
@@ -51,6 +51,7 @@ ARMS = {
     "layer_4_normalized": NORMALIZED | {"losses.consistency.layers": [4]},
     "random_normalized": NORMALIZED | {"losses.consistency.alignment": "random"},
     "skip_normalized": NORMALIZED | {"losses.consistency.alignment": "skip"},
+    "layer_0_random": {"losses.consistency.layers": [0], "losses.consistency.alignment": "random"},
     "layer_0_add": ADD | {"losses.consistency.layers": [0]},
 }
 THRICE = (

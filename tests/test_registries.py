@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import warnings
 from pathlib import Path
 
@@ -34,12 +35,12 @@ class Mine(Loss):
     columns = ()
     scale = 1
 
-class Echo(AugmentationConfig):
-    kind: Literal["echo"] = "echo"
+class Canyon(AugmentationConfig):
+    kind: Literal["canyon"] = "canyon"
     seconds: float = 0.5
 
-@augmentation.augments("echo")
-class EchoOfSpeech:
+@augmentation.augments("canyon")
+class CanyonOfSpeech:
     scale = 1
 
 @ALIGNMENTS.register("mine")
@@ -47,17 +48,22 @@ class MyAlignment:
     scale = 1
 
 def config():
-    return override(Config.model_validate_json({CONFIG.model_dump_json()!r}), {{"data.augmentation": "echo"}})
+    return override(Config.model_validate_json({CONFIG.model_dump_json()!r}), {{"data.augmentation": "canyon"}})
 """
 
 
 def forget() -> None:
-    """Remove what `OWN` registers."""
-    unregister("losses.mine")
-    LOSSES.forget("mine")
-    augmentation.KINDS.forget("echo")
-    ALIGNMENTS.forget("mine")
-    AugmentationConfig.registered["echo"].forget()
+    """Remove what `OWN` registers, as far as it came, so that no other test sees it."""
+    kinds = (
+        lambda: unregister("losses.mine"),
+        lambda: LOSSES.forget("mine"),
+        lambda: augmentation.KINDS.forget("canyon"),
+        lambda: ALIGNMENTS.forget("mine"),
+        lambda: AugmentationConfig.registered["canyon"].forget(),
+    )
+    for remove in kinds:
+        with contextlib.suppress(KeyError):
+            remove()
 
 
 @pytest.fixture
@@ -65,9 +71,11 @@ def own(tmp_path):
     """A file that registers kinds of its own, which has been loaded."""
     file = tmp_path / "own.py"
     file.write_text(OWN)
-    load(file)
-    yield file
-    forget()
+    try:
+        load(file)
+        yield file
+    finally:
+        forget()
 
 
 def test_a_file_that_is_loaded_again_registers_again(own):
@@ -78,7 +86,7 @@ def test_a_file_that_is_loaded_again_registers_again(own):
     own.write_text(OWN.replace("0.25", "0.125").replace("0.5", "0.75").replace("scale = 1", "scale = 2"))
     edited = load(own)
     assert (edited.losses.mine.weight, edited.data.augmentation[0].seconds) == (0.125, 0.75)
-    kinds = (LOSSES["mine"], augmentation.KINDS["echo"], ALIGNMENTS["mine"])
+    kinds = (LOSSES["mine"], augmentation.KINDS["canyon"], ALIGNMENTS["mine"])
     assert [kind.scale for kind in kinds] == [2, 2, 2]
     assert message(override, edited, {"losses.mine.weight": "x"}).startswith("losses.mine.weight = x: ")
 
@@ -86,9 +94,9 @@ def test_a_file_that_is_loaded_again_registers_again(own):
 def test_a_file_that_has_failed_may_be_loaded_again(tmp_path):
     file = tmp_path / "own.py"
     file.write_text(OWN + "\nraise ValueError('too early')\n")
-    assert message(load, file).endswith("ValueError: too early")
-    file.write_text(OWN)
     try:
+        assert message(load, file).endswith("ValueError: too early")
+        file.write_text(OWN)
         assert load(file).losses.mine.weight == 0.25
     finally:
         forget()
@@ -179,8 +187,10 @@ def test_a_section_that_does_not_fit_its_group_is_refused(tmp_path, code, proble
 
 def test_names_are_those_of_kinds_alone():
     """Other files of a folder hold what its kinds share."""
-    assert set(LOSSES.names()) == set(registered("losses"))
-    assert set(CONDITIONINGS.names()) == set(registered("conditioning"))
+    assert set(registered("losses")) <= set(LOSSES.names()) and not {"base", "passes", "text_rows"} & set(
+        LOSSES.names()
+    )
+    assert set(registered("conditioning")) <= set(CONDITIONINGS.names())
     assert "ctc" in HEADS.names() and not {"base", "model"} & set(HEADS.names())
     assert {"manifest", "text", "tfds"} <= set(OPENERS.names()) and "corpus" not in OPENERS.names()
 

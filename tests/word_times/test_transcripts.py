@@ -315,7 +315,7 @@ def test_a_text_without_spaces_has_times_confidences_and_subtitles_by_character(
     assert [span for cue in found for span in cue] == list(spans) and found[8][0].word < 150
     assert max(len(cue) for cue in found) == 18 and max(cue[-1].end - cue[0].start for cue in found) <= 6
     assert {cue[0].word for cue in found} >= {0, 18, 150}
-    one = SimpleNamespace(id="x", written=spans, words=spans)
+    one = SimpleNamespace(id="x", channel=1, written=spans, words=spans)
     lines = srt(one).splitlines()[2::4]
     assert "".join(lines) == text
     shown = [re.sub("<[^>]*>", "", line) for line in vtt(one).splitlines()[3::3]]

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import os
 import platform
 import subprocess
 from pathlib import Path
 from typing import Any
+
+from joint_st import versions
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 RESULTS = CHECKOUT / "benchmarks" / "results"
@@ -24,18 +25,12 @@ def commit() -> str:
 
 def machine(packages: tuple[str, ...]) -> dict[str, Any]:
     """Return the platform, its cores and load, and the versions of Python and of those packages that are installed."""
-    versions = {}
-    for name in packages:
-        try:
-            versions[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
     return {
         "platform": platform.platform(),
         "cores": os.cpu_count(),
         "load_at_the_start": round(os.getloadavg()[0], 1),
         "python": platform.python_version(),
-        "versions": versions,
+        "versions": versions.packages(packages),
     }
 
 

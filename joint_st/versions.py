@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib.metadata
 import platform
 import subprocess
+from collections.abc import Iterable
 from pathlib import Path
 
 import joint_st
@@ -45,10 +46,10 @@ def own_commit() -> str:
     return commit(Path(joint_st.__file__).parent)
 
 
-def packages() -> dict[str, str]:
-    """Return the versions of those of `PACKAGES` that are installed."""
+def packages(names: Iterable[str] = PACKAGES) -> dict[str, str]:
+    """Return the versions of those of some distributions that are installed."""
     found = {}
-    for name in PACKAGES:
+    for name in names:
         try:
             found[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:

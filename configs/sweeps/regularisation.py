@@ -3,8 +3,8 @@
     JOINT_ST_DATA=... joint-st sweep configs/sweeps/regularisation.py --workers 2
     python -m benchmarks.kept_runs configs/sweeps/regularisation.py
 
-The base is the arm `deep_units` of `configs/sweeps/recorded_read.py`: a reader's hour, without text, in 2,500 steps. After
-them it spells what it was trained on almost without errors, while the likelihood of the dev set has stood still for long.
+The base is the arm `deep_units` of `configs/sweeps/recorded_read.py`: a reader's hour, without text, in 2,500 steps. Towards
+the end its training loss still falls, and the dev set's error rate hardly moves.
 
 - `decay` arms have stronger weight decay. The sum of the learning rates is about 5, so that the default of 0.001 shrinks
   weights by half a per cent over the whole run, and 0.1 by 40 %.

@@ -1,7 +1,7 @@
 """What keeps a small model from learning an hour of recorded speech by heart: weight decay, longer time masks, both.
 
     JOINT_ST_DATA=... joint-st sweep configs/sweeps/regularisation.py --workers 2
-    python -m benchmarks.kept_runs configs/sweeps/regularisation.py
+    python -m benchmarks.recorded configs/sweeps/regularisation.py
 
 The base is the arm `deep_units` of `configs/sweeps/recorded_read.py`: a reader's hour, without text, in 2,500 steps. Towards
 the end its training loss still falls, and the dev set's error rate hardly moves.

@@ -19,7 +19,16 @@ What the page claims has three seeds, and everything else one: the seeds of an a
 from joint_st.sweeps import Run
 
 BASE = "../experiments/text_and_speech.py"
-REFERENCES = ("base", "without", "random", "without_add", "without_replace", "without_half_an_hour", "without_hour")
+REFERENCES = (
+    "base",
+    "without",
+    "random",
+    "layer_0_random",
+    "without_add",
+    "without_replace",
+    "without_half_an_hour",
+    "without_hour",
+)
 
 WITHOUT = {"losses.consistency.weight": 0}
 ADD, REPLACE = ({"model.unit_conditioning": kind} for kind in ("add", "replace"))

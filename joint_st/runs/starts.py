@@ -44,7 +44,7 @@ def record_start(run: RunDirectory, step: int, devices: str, device: str, proces
     now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     versions = joint_st.__version__, own_commit(), platform.python_version(), packages()
     start = TrainingStart(now, step, *versions, devices, device, processes, steps)
-    before = run.starts.read_text(encoding="utf-8", errors="replace") if run.starts.is_file() else ""
+    before = run.starts.read_bytes().decode(errors="replace") if run.starts.is_file() else ""
     storage.write_whole(run.starts, before + json.dumps(start._asdict()) + "\n")
 
 
@@ -54,7 +54,7 @@ def read_starts(run: RunDirectory) -> list[TrainingStart]:
     if not run.starts.is_file():
         return []
     found = []
-    for line in run.starts.read_text(encoding="utf-8", errors="replace").splitlines():
+    for line in run.starts.read_bytes().decode(errors="replace").splitlines():
         try:
             found.append(TrainingStart(**json.loads(line)))
         except (*NOT_JSON, TypeError):

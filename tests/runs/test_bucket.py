@@ -21,7 +21,8 @@ from joint_st.cli import main
 from joint_st.config import load, save
 from joint_st.errors import UserError
 from joint_st.runs.checkpoints import Checkpoints
-from joint_st.runs.directory import COMPLETE, RunDirectory
+from joint_st.runs.directory import COMPLETE, RunDirectory, open_run
+from joint_st.runs.starts import read_starts, record_start
 from joint_st.training.setup import open_symbols
 from tests.tiny import environment, joint_st, saved_arrays, tiny_config, untimed
 
@@ -129,6 +130,19 @@ def test_inventories(cloud, bucket, corpora, tmp_path):
     assert tokenizer.size == 40 and "run/tokenizer/tokenizer.json" in cloud.names(bucket)
     there.clear()
     assert cloud.names(bucket) == []
+
+
+def test_starts_and_what_is_left_of_a_training(cloud, bucket, corpora):
+    run, config = RunDirectory(storage.path(f"gs://{bucket}/run")), tiny_config(corpora, {})
+    open_run(run.root, config)
+    for step in (0, 500):
+        record_start(run, step, "8 × TPU v5e", "TPU v5e", 2, 1_000)
+    assert [start.step for start in read_starts(run)] == [0, 500]
+    open_run(run.root, config)  # without a checkpoint it begins once more
+    assert read_starts(run) == []
+    (run.evaluations / "step_500_test.json").write_text("[]")
+    with pytest.raises(UserError, match="has no checkpoint, and .*evaluations is there"):
+        open_run(run.root, config)
 
 
 def load_units(config):

@@ -138,8 +138,8 @@ def register_loss(name: str):
 def make_losses(config: Config) -> tuple[Loss, ...]:
     """Return the losses of a config that take part, in the order of their sections.
 
-    Raises `UserError` where a section has no loss, and where a loss needs text, or text units, and its section does not say so: then the config's checks
-    know nothing of it. It is raised too where two losses share a column.
+    Raises `UserError` where a section has no loss; where two losses share a column; and where a loss needs text, or text
+    units, and its section does not say so, since the config's checks then know nothing of it.
     """
     losses = tuple(LOSSES[name](config) for name in registered("losses") if getattr(config.losses, name).enabled)
     for loss in losses:

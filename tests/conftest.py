@@ -52,6 +52,28 @@ def no_process_outlives_the_test():
 
 
 @pytest.fixture(scope="session")
+def only_kinds_of_the_package():
+    """Fail where a file of tests registers a kind when it is imported: all workers import all files."""
+    from tests import registries
+
+    for thing, kinds in registries.KINDS.items():
+        for name in kinds.names():
+            assert kinds[name].__module__.startswith("joint_st."), (
+                f"{thing} {name} is registered by {kinds[name].__module__}"
+            )
+
+
+@pytest.fixture(scope="module", autouse=True)
+def kinds_end_with_their_tests(only_kinds_of_the_package):
+    """Fail where a file of tests leaves kinds registered, which others would meet in some orders of the tests alone."""
+    from tests import registries
+
+    before = registries.names()
+    yield
+    assert registries.names() == before
+
+
+@pytest.fixture(scope="session")
 def recorded() -> Path:
     """The folder of recorded speech; tests that need it are skipped where there is none."""
     root = os.environ.get("JOINT_ST_DATA")

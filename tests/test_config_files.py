@@ -15,6 +15,7 @@ import joint_st.config.neighbours
 from joint_st.cli import main
 from joint_st.cli.parser import split_overrides
 from joint_st.config import (
+    AugmentationConfig,
     Config,
     LmConfig,
     LossConfig,
@@ -61,6 +62,7 @@ def test_annotations_of_a_python_file_may_be_postponed(tmp_path):
         f"def config():\n    return Config(data=DataConfig({SOURCES}), model=ModelConfig(width=Sizes().width))\n"
     )
     assert load(file).model.width == 256
+    AugmentationConfig.registered["echo"].forget()
     names = {name for name in sys.modules if name.startswith("joint_st_file_")}
     file.write_text("raise ValueError('no')\n")
     with pytest.raises(UserError, match="later.py:1: ValueError: no"):

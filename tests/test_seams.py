@@ -33,8 +33,8 @@ from joint_st.distributed.mesh import make_mesh
 from joint_st.heads.model import model_structure
 from joint_st.kinds import ALIGNMENTS as ALIGNMENTS_BY_NAME
 from joint_st.losses import Column, Found, Loss, Pass, register_loss
-from joint_st.losses.base import audio_frames
-from joint_st.models.conditioning import Conditioning, register_conditioning
+from joint_st.losses.base import LOSSES, audio_frames
+from joint_st.models.conditioning import CONDITIONINGS, Conditioning, register_conditioning
 from joint_st.ops.masks import length_mask
 from joint_st.ops.matching.base import PathAlignment, one_position
 from joint_st.runs.checkpoints import Checkpoints
@@ -73,14 +73,17 @@ def toy_kinds():
             last = jnp.broadcast_to(sides.text_lengths[:, None] - 1, sides.audio.shape[:2])
             return one_position(jnp.maximum(last, 0), sides)
 
+    register_loss("agreement")(Agreement)
+    register_conditioning("language")(LanguageEmbedding)
     with toy_head.registered():
         yield
+    LOSSES.forget("agreement")
+    CONDITIONINGS.forget("language")
     ALIGNMENTS_BY_NAME.forget("last_position")
     unregister("conditioning.language")
     unregister("losses.agreement")
 
 
-@register_loss("agreement")
 class Agreement(Loss):
     """The mean squared distance of two passes over one utterance, over frames and numbers."""
 
@@ -149,7 +152,6 @@ def test_a_loss_on_two_maskings_is_what_it_is_by_hand():
 # An embedding of the language.
 
 
-@register_conditioning("language")
 class LanguageEmbedding(Conditioning):
     """Adds an embedding of the language to every frame."""
 

@@ -15,6 +15,7 @@ from joint_st.decoding.decoders import Beam, Greedy, emitted_labels
 from joint_st.distributed.mesh import make_mesh
 from joint_st.errors import UserError
 from joint_st.heads import Head, head_kind, register_head
+from joint_st.heads.base import HEADS
 from joint_st.heads.ctc import collapse
 from joint_st.ops.ctc import ctc_loss
 from joint_st.ops.prefix_beam import prefix_beam_search
@@ -111,13 +112,19 @@ def test_the_beam_is_prefix_beam_search(head, x):
         np.testing.assert_array_equal(one, other)
 
 
-@register_head("ctc_apart")
-class Apart(head_kind("ctc")):
-    """CTC that does not tell that its emissions suffice."""
+@pytest.fixture
+def apart():
+    """The kind `ctc_apart`: CTC that does not tell that its emissions suffice."""
 
-    emissions_suffice = False
+    @register_head("ctc_apart")
+    class Apart(head_kind("ctc")):
+        emissions_suffice = False
+
+    yield
+    HEADS.forget("ctc_apart")
 
 
+@pytest.mark.usefixtures("apart")
 @pytest.mark.parametrize("decoder", [Greedy(), Beam(4, 3)])
 def test_heads_are_searched_at_once_as_one_by_one(decoder, x):
     mesh = make_mesh(ParallelConfig())

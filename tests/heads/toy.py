@@ -21,6 +21,7 @@ from joint_st.config import Section, register
 from joint_st.config.registry import unregister
 from joint_st.distributed.mesh import over_batch
 from joint_st.heads import Head, register_head
+from joint_st.heads.base import HEADS
 from joint_st.models.projection import Projection
 
 IMPOSSIBLE = -1e30
@@ -35,15 +36,16 @@ class ToyHeadConfig(Section):
 
 @contextlib.contextmanager
 def registered():
-    """The section of this kind, registered as long as this lasts."""
+    """This kind and its section, registered as long as this lasts."""
     register("heads.toy")(ToyHeadConfig)
+    register_head("toy")(ToyHead)
     try:
         yield
     finally:
         unregister("heads.toy")
+        HEADS.forget("toy")
 
 
-@register_head("toy")
 class ToyHead(Head):
     """Emissions are the frames' embeddings themselves; a state is the label emitted last, int32 [B]."""
 

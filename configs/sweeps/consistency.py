@@ -1,4 +1,4 @@
-"""Where consistency matters: one factor at a time from one base with audio and text in every step; 27 arms, 47 runs.
+"""Where consistency matters: one factor at a time from one base with audio and text in every step; 29 arms, 49 runs.
 
     joint-st sweep configs/sweeps/consistency.py --workers 2
     python -m benchmarks.kept_runs configs/sweeps/consistency.py
@@ -62,6 +62,8 @@ ARMS = {
     "skip_normalized": NORMALIZED | {"losses.consistency.alignment": "skip"},
     "layer_0_random": {"losses.consistency.layers": [0], "losses.consistency.alignment": "random"},
     "layer_0_add": ADD | {"losses.consistency.layers": [0]},
+    "layer_0_weight_0.1": {"losses.consistency.layers": [0], "losses.consistency.weight": 0.1},
+    "layer_0_replace": REPLACE | {"losses.consistency.layers": [0]},
 }
 THRICE = (
     "base",

@@ -5,16 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from forest import Interval, forest
 from result_cells import change, rate, removed, table
 
 HEADS = ("full_context", "streaming")
+KINDS = [f"{head}_{decoder}" for head in HEADS for decoder in ("greedy", "beam")]
 
 
 def recorded(found: dict) -> dict[str, Any]:
     """Return tables with a line for each arm on each test split, and rates and changes by name.
 
     A table has a column for each head with each of two decoders, `greedy` and `beam`, which is the one with a language
-    model. `rates` and `rates_text_only` hold WER, `versus_ARM` and `versus_ARM_text_only` the change of the errors. By name:
+    model. `rates` and `rates_text_only` hold WER, and `figure` and `figure_text_only` draw it; `versus_ARM` and `versus_ARM_text_only` the change of the errors. By name:
     `ARM.TEST.HEAD_DECODER.SUBSET` is a rate, and `ARM.versus_OTHER.TEST.HEAD_DECODER.SUBSET` the share of errors removed.
     `ARM.read.WHAT.HEAD` is the WER of what the shared layers read, `ARM.unit_errors` the share of wrong text units.
     """
@@ -24,6 +26,7 @@ def recorded(found: dict) -> dict[str, Any]:
     others = dict.fromkeys(row["relative_to"] for row in changes)
     for subset, end in (("all", ""), ("text_only", "_text_only")):
         values[f"rates{end}"] = _lines(rates, subset, lambda row: rate(row, "wer"))
+        values[f"figure{end}"] = _figure([row for row in rates if row["subset"] == subset])
         for other in others:
             against = [row for row in changes if row["relative_to"] == other]
             values[f"versus_{other}{end}"] = _lines(against, subset, change)
@@ -57,18 +60,39 @@ def _put(values: dict[str, Any], keys: tuple[str, ...], value: str) -> None:
     values[keys[-1]] = value
 
 
+def _figure(rows: list[dict]) -> str:
+    """Return a figure of WER with a line for each arm on each test split, those first that make fewest errors in full context."""
+    tests = {row["test"] for row in rows}
+    lines: dict[str, dict[str, Interval]] = {}
+    for row in rows:
+        label = row["name"] if len(tests) == 1 else f"{row['test']}: {row['name']}"
+        value, low, high = (
+            None if row[f"wer{end}"] is None else 100 * row[f"wer{end}"] for end in ("", "_low", "_high")
+        )
+        if value is not None:
+            lines.setdefault(label, {})[_title(_kind(row))] = (value, low, high)
+    if not lines:
+        return ""
+    titles = [_title(kind) for kind in KINDS]
+    ordered = [(label, {title: of[title] for title in titles if title in of}) for label, of in lines.items()]
+    return forest(sorted(ordered, key=lambda line: next(iter(line[1].values()))[0]), "WER, % (95 % interval)")
+
+
+def _title(kind: str) -> str:
+    return kind.replace("_", " ", kind.count("_") - 1).replace("_", ", ")
+
+
 def _lines(rows: list[dict], subset: str, cell: Callable[[dict], str]) -> str:
     """Return a table of the rows of a subset of the words, in percent."""
     own = [row for row in rows if row["subset"] == subset]
-    kinds = [f"{head}_{decoder}" for head in HEADS for decoder in ("greedy", "beam")]
-    kinds = [kind for kind in kinds if any(_kind(row) == kind for row in own)]
+    kinds = [kind for kind in KINDS if any(_kind(row) == kind for row in own)]
     cells = {(row["test"], row["name"], _kind(row)): cell(row).replace(" %", "") for row in own}
     seeds = {(row["test"], row["name"]): len(row["seeds"]) for row in own}
     header = [
         "test",
         "arm",
         "seeds",
-        *(kind.replace("_", " ", kind.count("_") - 1).replace("_", ", ") for kind in kinds),
+        *map(_title, kinds),
     ]
     lines = [
         [f"`{test}`", f"`{name}`", count, *(cells.get((test, name, kind), "-") for kind in kinds)]

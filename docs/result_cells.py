@@ -16,9 +16,15 @@ def change(found: dict) -> str:
     return f"{value} %" if low is None else f"{value} % ({low} to {high})"
 
 
+def removed_of(found: dict) -> tuple[float, float | None, float | None]:
+    """Return the share of errors that a relative change removes, and its interval, in percent."""
+    low, high = (None if found[name] is None else -100 * found[name] for name in ("high", "low"))
+    return -100 * found["change"], low, high
+
+
 def removed(found: dict) -> str:
     """Return a relative change as the share of errors that it removes: `42.6 % (38.2-47.0)`."""
-    value, low, high = (_percent(None if found[name] is None else -found[name]) for name in ("change", "high", "low"))
+    value, low, high = (None if share is None else f"{share:.1f}" for share in removed_of(found))
     if low is None:
         return f"{value} %"
     return f"{value} % ({low} to {high})" if low.startswith("-") else f"{value} % ({low}-{high})"

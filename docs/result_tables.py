@@ -6,12 +6,14 @@ here imports JAX.
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Sequence
 from typing import Any
 
+from forest import Interval, forest
 from recorded_tables import recorded
-from result_cells import change, rate, removed, table
+from result_cells import change, rate, removed, removed_of, table
 
 SUBSETS = ("", "_heard", "_text_only")
 """Endings of the rates of a sweep's rows: all words, words in training audio, words in training text alone."""
@@ -66,9 +68,27 @@ def sweep(rows: list[dict]) -> dict[str, Any]:
             arm |= {name: f"{value:.1f}" for name, value in monitors.items()}
             arm["relative_distance"] = f"{monitors['relative_distance']:.2f}"
         found[row["name"].replace(".", "_")] = arm  # a dot would begin another name
+    if lines := _consistency(rows):
+        found["figure"] = forest(lines, "errors removed by consistency, % (95 % interval)")
     first = rows[0]
     found |= {name: str(first[name]) for name in ("split", "decoder", "normalizer", "utterances", "words")}
     return found | {"seeds": str(len(first["seeds"]))}
+
+
+def _consistency(rows: list[dict]) -> list[tuple[str, dict[str, Interval]]]:
+    """Return what consistency removes in each arm, over the arm that differs from it in having none, as a figure takes it:
+    those first that gain most in full context."""
+
+    def others(row: dict) -> dict:
+        return {key: value for key, value in row["overrides"].items() if not key.startswith("losses.consistency.")}
+
+    without = {json.dumps(others(row)): row["name"] for row in rows if row["name"].split("_")[0] == "without"}
+    lines = []
+    for row in rows:
+        changes = row["relative_to"].get(without.get(json.dumps(others(row))), {})
+        if row["name"] not in without.values() and changes:
+            lines.append((row["name"], {HEADS[head]: removed_of(changes[f"{head}all"]) for head in HEADS}))
+    return sorted(lines, key=lambda line: -line[1]["full context"][0])
 
 
 def _alignments(rows: list[dict]) -> str:

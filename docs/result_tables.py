@@ -354,6 +354,7 @@ BY_FILE = {
     "regularisation": recorded,
     "text_options": sweep,
     "consistency": sweep,
+    "other_domain": sweep,
     "pods": pods,
     "quickstart": quickstart,
     "one_gpu_h200": one_gpu,

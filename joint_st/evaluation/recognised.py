@@ -64,9 +64,9 @@ def check_read(found: Sequence[Recognised], before: frozenset[int], dataset: Dat
     if lost := sorted(before - read):
         why = next(iter(dataset.unreadable.values()), "on another host")
         raise Stalled(
-            f"data.{name}: {len(lost)} utterances, such as {dataset.id(lost[0])}, could be read in an earlier evaluation and "
-            f"cannot now ({why}); look at the disk, or the bucket, that holds them; the same command goes on from the last "
-            "checkpoint"
+            f"data.{name}: {len(lost)} of the utterances of an earlier evaluation cannot be read now, such as "
+            f"{dataset.id(lost[0])} ({why}); look at the disk, or the bucket, that holds them; the same command goes on from "
+            "the last checkpoint"
         )
     if not found:
         raise UserError(f"data.{nothing_read(name, dataset)}")

@@ -134,6 +134,6 @@ def test_checkpoints_are_ranked_by_the_same_utterances(tmp_path, monkeypatch):
     readable = [0, 2, 3]
     dataset.unreadable = {1: "/disk/u1.flac: no such file"}
     with pytest.raises(
-        Stalled, match=r"^data.dev: 1 utterances, such as u1, could be read .* \(/disk/u1.flac: no such"
+        Stalled, match=r"^data.dev: 1 of the utterances .* such as u1 \(/disk/u1.flac: no such file\); look"
     ):
         score({}, "dev")

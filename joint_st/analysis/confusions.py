@@ -25,7 +25,7 @@ from joint_st.data.plan import BatchPlan
 from joint_st.data.text_units.units import PADDING
 from joint_st.decoding.decoders import Greedy
 from joint_st.decoding.long import in_one_window
-from joint_st.distributed.mesh import fetch, keep_compiled, put_batch, rows_here
+from joint_st.distributed.mesh import fetch, keep_compiled, put_batch, rows_here, rows_shared
 from joint_st.errors import UserError
 from joint_st.evaluation.wer import INSERT, align_words
 from joint_st.heads.model import model_structure
@@ -86,6 +86,7 @@ def recognise_units(trained: Trained, dataset: Dataset, name: str) -> Iterable[H
         dataset,
         plan,
         parts=rows_here(mesh),
+        shared=rows_shared(mesh),
         **reading(config.data),
     )
     fields = ("audio", "audio_lengths", "units", "unit_lengths")

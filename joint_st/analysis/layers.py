@@ -20,7 +20,7 @@ from joint_st.data.loader import batches, reading
 from joint_st.data.plan import BatchPlan, PlannedBatch
 from joint_st.data.symbols import SymbolSizes
 from joint_st.decoding.long import in_one_window
-from joint_st.distributed.mesh import fetch, put_batch, rows_here
+from joint_st.distributed.mesh import fetch, put_batch, rows_here, rows_shared
 from joint_st.errors import UserError
 from joint_st.models.functional import Weights
 from joint_st.ops.matching import cheapest
@@ -96,6 +96,7 @@ class LayerAnalysis:
             self._dataset,
             self._plan,
             parts=rows_here(self._mesh),
+            shared=rows_shared(self._mesh),
             **reading(config.data),
         )
         parts, examples = [], {}

@@ -23,6 +23,9 @@ from joint_st.errors import Stalled, UserError
 WHOLE = ((0,), 1)
 """All rows of a batch, in one part."""
 
+MOST_UNREADABLE = 32
+"""Utterances in a row of a shuffled plan that a host may fail to read; beyond that, it is not the files."""
+
 
 def text_batches(
     text: Dataset,
@@ -64,6 +67,7 @@ def batches(
     start: int = 0,
     languages: Sequence[str] = ("",),
     parts: tuple[Sequence[int], int] = WHOLE,
+    shared: bool = False,
     read_threads: int,
     prefetch: int,
     read_timeout: float = math.inf,
@@ -74,15 +78,24 @@ def batches(
     and the paired plan begins after them; the first `text_from` have none of it, and the text's plan begins after them.
 
     `languages`: the languages of the run, into which a row's language is an index. `parts`: which of how many equal
-    parts of each batch's rows this host gets; all by default. Grain keeps `prefetch` batches ready, and `read_threads`
-    threads together read their utterances. An unreadable utterance becomes an invalid row, or where the config is
-    strict raises `UserError`. Where no batch comes for `read_timeout` seconds, raises `Stalled`.
+    parts of each batch's rows this host gets; all by default. `shared`: whether other hosts get some of these rows too.
+    Grain keeps `prefetch` batches ready, and `read_threads` threads together read their utterances. An unreadable
+    utterance becomes an invalid row; it raises `UserError` where the config is strict, and where the row is shared,
+    which another host may be able to read. Raises `Stalled` where no batch comes for `read_timeout` seconds, and where a
+    shuffled plan has more than `MOST_UNREADABLE` unreadable utterances in a row.
 
     It uses threads and not processes: decoders and resampler release the interpreter lock, and threads start at once,
     share the index in memory, and count unreadable utterances together (`benchmarks/input_pipeline.py`).
     """
     loader = BatchLoader(
-        prepared, plan, parts, text=text, text_first=text_first, text_from=text_from, languages=languages
+        prepared,
+        plan,
+        parts,
+        shared=shared,
+        text=text,
+        text_first=text_first,
+        text_from=text_from,
+        languages=languages,
     )
     readers = ThreadPoolExecutor(read_threads, thread_name_prefix="read")
     leading = text[1] if text is not None and plan is None else plan
@@ -93,8 +106,9 @@ def batches(
     # A Grain thread holds a batch and waits for the readers; with one per batch, the readers never idle.
     options = grain.ReadOptions(num_threads=prefetch, prefetch_buffer_size=prefetch)
     iterator = iter(dataset.to_iter_dataset(options))
+    found = in_time(iterator, read_timeout, loader)
     try:
-        yield from in_time(iterator, read_timeout, loader)
+        yield from some_readable(found, prepared) if leading.shuffle and prepared is not None else found
     except Stalled:
         readers.shutdown(wait=False, cancel_futures=True)
         raise
@@ -132,6 +146,25 @@ def in_time(iterator: Iterator[Batch], seconds: float, loader: BatchLoader) -> I
         taker.shutdown(wait=False, cancel_futures=True)
 
 
+def some_readable(found: Iterable[Batch], prepared: Dataset) -> Iterator[Batch]:
+    """Yield batches; raise `Stalled` where none of more than `MOST_UNREADABLE` utterances in a row could be read.
+
+    A training would otherwise go on without data, and replace its checkpoints, where a disk is gone.
+    """
+    failed = 0
+    for batch in found:
+        if "paired" in batch.rows:
+            planned = batch.local_rows["paired"][batch.local_rows["paired"] >= 0]
+            failed = 0 if batch.arrays["paired"]["valid"].any() else failed + len(planned)
+            if failed > MOST_UNREADABLE:
+                why = prepared.unreadable[int(planned[-1])]
+                raise Stalled(
+                    f"{current().name()}: could read none of the last {failed} utterances ({why}); look at the disk, or "
+                    "the bucket, that holds them; the same command goes on from the last checkpoint"
+                )
+        yield batch
+
+
 class Numbers:
     """The numbers from `start` up to `end` as a source for Grain, which does not accept a range."""
 
@@ -155,12 +188,14 @@ class BatchLoader:
         plan: BatchPlan | None,
         parts: tuple[Sequence[int], int] = WHOLE,
         *,
+        shared: bool = False,
         text: tuple[Dataset, BatchPlan] | None = None,
         text_first: int = 0,
         text_from: int = 0,
         languages: Sequence[str] = ("",),
     ):
         self._prepared = prepared
+        self._shared = shared
         self._plans: dict[str, HostRows] = {}
         if plan is not None:
             self._plans["paired"] = HostRows(plan, parts, "data.batch_size")
@@ -214,6 +249,8 @@ class BatchLoader:
         try:
             example = prepared.load(n, draw)
         except UnreadableAudio as error:
+            if self._shared:  # left out here alone, it would make the devices of both hosts compute different things
+                raise
             prepared.note_unreadable(n, error)
             return
         finally:

@@ -137,7 +137,7 @@ class BatchPlan:
             members = [self.mixture.draw(rows, random) if len(rows) else rows for rows in members]
             order = random.permutation(order)
             if self._along:
-                order = self._fitted(order, epoch, self._along)
+                order = self._fitted(order, epoch, self._along, random)
         filled: list[np.ndarray] = []
         for rows, batches, size in zip(members, self.batches_per_bucket, self.buckets.batch_sizes):
             table = np.full(batches * size, -1, np.int64)
@@ -145,8 +145,12 @@ class BatchPlan:
             filled.append(table.reshape(batches, size))
         return order, filled
 
-    def _fitted(self, order: np.ndarray, epoch: int, along: Along) -> np.ndarray:
-        """Return the order [steps, (bucket, batch)] of an epoch with its shorter buckets where those along are longer."""
+    def _fitted(self, order: np.ndarray, epoch: int, along: Along, random: np.random.Generator) -> np.ndarray:
+        """Return the order [steps, (bucket, batch)] of an epoch with its shorter buckets where those along are longer.
+
+        Which of the steps with one bucket along get the shorter ones is drawn: in the order of the steps, the first would,
+        and an epoch that is as long as a training would have no short batch towards its end.
+        """
         plan, before, end = along
         first = epoch * self.steps_per_epoch + before
         begin, stop = max(first, 0), min(first + len(order), end)
@@ -155,7 +159,7 @@ class BatchPlan:
         there = slice(begin - first, stop - first)
         own = order[there]
         fitted, shared = order.copy(), np.empty_like(own)
-        longest_first = np.argsort(-plan.buckets_of(begin, stop), kind="stable")
+        longest_first = np.lexsort((random.random(len(own)), -plan.buckets_of(begin, stop)))
         shared[longest_first] = own[np.argsort(own[:, 0], kind="stable")]
         fitted[there] = shared
         return fitted

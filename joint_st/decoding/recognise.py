@@ -19,7 +19,7 @@ from joint_st.data.loader import batches, reading
 from joint_st.data.plan import BatchPlan
 from joint_st.decoding.decoders import Decoder, Greedy
 from joint_st.decoding.forward import Clock
-from joint_st.distributed.mesh import fetch, put_batch, rows_here
+from joint_st.distributed.mesh import fetch, put_batch, rows_here, rows_shared
 from joint_st.distributed.peers import current
 from joint_st.models.functional import Weights
 from joint_st.passes import PASSES
@@ -85,6 +85,7 @@ def recognise(
         dataset,
         plan,
         parts=rows_here(mesh),
+        shared=rows_shared(mesh),
         **reading(config.data),
     )
     total, hidden = plan.steps_per_epoch, None if current().is_first else True

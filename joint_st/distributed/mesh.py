@@ -154,6 +154,12 @@ def rows_here(mesh: jax.sharding.Mesh) -> tuple[tuple[int, ...], int]:
     return host_parts(batch_sharding(mesh))
 
 
+def rows_shared(mesh: jax.sharding.Mesh) -> bool:
+    """Return whether several hosts hold the same rows of a batch, as where the axis `tensor` spans hosts."""
+    hosts = mesh.devices.reshape(batch_devices(mesh), -1)
+    return any(len({device.process_index for device in devices}) > 1 for devices in hosts)
+
+
 def over_batch(function, mesh: jax.sharding.Mesh, *, differentiable: bool = False, whole: int = 0):
     """Run `function` of arrays, whose first axis is the batch, on each device's rows alone, so that it cannot cause a
     collective.

@@ -36,7 +36,7 @@ from joint_st.evaluation.confidences import (
 )
 from joint_st.evaluation.origin import SUFFIX, Origin
 from joint_st.evaluation.rates import make_rows
-from joint_st.evaluation.recognised import nothing_read, report_unread, score_recognised
+from joint_st.evaluation.recognised import check_read, nothing_read, report_unread, score_recognised
 from joint_st.evaluation.report import (
     ScoredUtterance,
     keep_all,
@@ -66,6 +66,7 @@ class Scorer:
     def __init__(self, config: Config, dataset: Dataset, mesh: jax.sharding.Mesh, sizes: SymbolSizes):
         self._config = config
         self._dataset = dataset
+        self._read = frozenset[int]()
         self._mesh = mesh
         self._forward = Forward(config, sizes, mesh)
         self._long = LongRecordings(config, sizes, mesh, (Greedy(),), PASSES, window_seconds=config.window_seconds)
@@ -91,8 +92,7 @@ class Scorer:
                 emitted.update({head: count for head, (_, count) in by_head.items()})
             frames += features.frames(features.samples(one.seconds))
             found.append(dataclasses.replace(one, hypotheses=texts))
-        if not found:
-            raise UserError(f"data.{nothing_read(name, self._dataset)}")
+        self._read = check_read(found, self._read, self._dataset, name)
         scored = score_recognised(found, self._dataset, name)
         rates = {}
         for head in PASSES:
@@ -238,7 +238,7 @@ def evaluate_runs(
             workdir, checkpoints, data, passes, decoders, fusion, tune, window_seconds, nbest, calibrate, look_ahead_ms
         ):
             found.append(evaluation)
-            # Written at once, so that it is not lost if something fails later.
+            # Written at once, so that nothing later loses it.
             if current().is_first and evaluation.utterances:
                 problems += keep_all(evaluation.files())
 

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
+from collections.abc import Sequence
 
 from joint_st.data.dataset import Dataset
+from joint_st.decoding.recognise import Recognised
+from joint_st.errors import Stalled, UserError
 from joint_st.evaluation.confidences import Heard
 from joint_st.evaluation.report import ScoredUtterance, score
 from joint_st.passes import PASSES
@@ -49,6 +52,25 @@ def score_recognised(found, dataset: Dataset, split: str, trained: Trained | Non
         )
         scored += [one.with_details(**more) for one, more in zip(own, details)] if details else own
     return scored
+
+
+def check_read(found: Sequence[Recognised], before: frozenset[int], dataset: Dataset, name: str) -> frozenset[int]:
+    """Return which utterances of a development set could be read. before: those that an earlier evaluation could read.
+
+    Raises `Stalled` where one of them is missing, since the error rates of different utterances rank no checkpoints, and
+    `UserError` where nothing could be read.
+    """
+    read = frozenset(one.index for one in found)
+    if lost := sorted(before - read):
+        why = next(iter(dataset.unreadable.values()), "on another host")
+        raise Stalled(
+            f"data.{name}: {len(lost)} of the utterances of an earlier evaluation cannot be read now, such as "
+            f"{dataset.id(lost[0])} ({why}); look at the disk, or the bucket, that holds them; the same command goes on from "
+            "the last checkpoint"
+        )
+    if not found:
+        raise UserError(f"data.{nothing_read(name, dataset)}")
+    return read
 
 
 def nothing_read(name: str, dataset: Dataset) -> str:

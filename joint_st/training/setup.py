@@ -25,7 +25,7 @@ from joint_st.data.plan import Along, BatchPlan, text_plan, training_plan
 from joint_st.data.symbols import Symbols, save_languages
 from joint_st.data.texts import learn_from_texts, open_indexes
 from joint_st.data.tokenizers import DESCRIPTION
-from joint_st.distributed.mesh import describe, rows_here
+from joint_st.distributed.mesh import describe, rows_here, rows_shared
 from joint_st.distributed.peers import current
 from joint_st.models.front_end import SEEN
 from joint_st.models.functional import count_weights
@@ -90,6 +90,7 @@ class TrainingData:
             languages=self.symbols.languages,
             start=start,
             parts=rows_here(mesh),
+            shared=rows_shared(mesh),
             **reading(config.data),
         )
 

@@ -197,6 +197,31 @@ def test_strict_stops_at_an_unreadable_file(manifest):
         take(prepared, plan, plan.steps_per_epoch)
 
 
+def test_an_unreadable_file_in_a_row_that_other_hosts_hold_too_stops_all(manifest):
+    prepared, plan = ready(manifest)
+    manifest.with_name("u7.flac").write_bytes(b"junk")
+    with pytest.raises(UserError, match="u7.flac: "):
+        take(prepared, plan, plan.steps_per_epoch, shared=True)
+
+
+def test_a_training_ends_where_nothing_can_be_read_any_more(manifest):
+    prepared, plan = ready(manifest)
+    taken = batches(prepared, plan, read_threads=1, prefetch=1)
+    assert next(taken).arrays["paired"]["valid"].any()
+    for file in manifest.parent.glob("*.flac"):
+        file.unlink()
+    rows = 0
+    with pytest.raises(
+        Stalled, match=r"could read none of the last \d+ utterances \(.*\.flac: no such file\); look at"
+    ):
+        for batch in taken:
+            rows += np.count_nonzero(batch.rows["paired"] >= 0)
+    assert COUNT < rows <= 32 + 3 * 8  # batches that were read ahead have audio
+    # An evaluation says itself that nothing could be read.
+    one_pass = BatchPlan(prepared.lengths, plan.buckets, shuffle=False)
+    assert len(take(prepared, one_pass, None)) == plan.steps_per_epoch
+
+
 def test_audio_much_longer_than_stated_is_unreadable_and_a_little_longer_is_cut(manifest):
     prepared, plan = ready(manifest)
     bound = plan.buckets.bounds[-1]

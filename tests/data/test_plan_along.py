@@ -72,6 +72,16 @@ def test_within_an_epoch_longer_speech_has_shorter_text():
             assert one[0] == other[0] or one[1] >= other[1]
 
 
+def test_a_pass_over_the_text_has_short_and_long_sentences_at_all_times():
+    steps, speech = 3_000, plan_of(900, 3, 1)
+    text = plan_of(12_000, 3, 2, Along(speech, 0, steps))
+    assert text.steps_per_epoch > steps
+    buckets = text.buckets_of(0, steps)
+    whole = np.bincount(buckets) / steps
+    for part in np.split(buckets, 5):
+        np.testing.assert_allclose(np.bincount(part, minlength=3) / len(part), whole, atol=0.06)
+
+
 @pytest.mark.parametrize("speech_buckets, text_buckets", [(4, 1), (1, 3)])
 def test_with_one_bucket_nothing_changes(speech_buckets, text_buckets):
     speech, alone = plan_of(300, speech_buckets, 1), plan_of(200, text_buckets, 2)

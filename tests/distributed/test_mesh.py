@@ -9,7 +9,7 @@ import pytest
 from jax.sharding import AxisType
 
 from joint_st.config import Config, ParallelConfig
-from joint_st.distributed.mesh import arranged, describe, make_evaluation_mesh, make_mesh
+from joint_st.distributed.mesh import arranged, describe, make_evaluation_mesh, make_mesh, rows_shared
 from joint_st.errors import UserError
 
 
@@ -48,6 +48,15 @@ def test_axes_by_config(given, shape):
     found = arranged(ParallelConfig(**given), devices(8))
     assert found.shape == shape
     assert [device.id for device in found.flat] == list(range(8))
+
+
+@pytest.mark.parametrize(
+    "hosts, shape, shared",
+    [("aabb", (4, 1, 1), False), ("aabb", (1, 2, 2), False), ("abab", (2, 1, 2), True), ("aabb", (1, 1, 4), True)],
+)
+def test_whether_hosts_hold_the_same_rows(hosts, shape, shared):
+    held = np.array([SimpleNamespace(process_index=host) for host in hosts], object).reshape(shape)
+    assert rows_shared(SimpleNamespace(devices=held, shape=dict(zip(("data", "fsdp", "tensor"), shape)))) == shared
 
 
 def test_data_spans_the_slices_and_the_other_axes_stay_within_one():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from types import SimpleNamespace
 
 import jax
 import numpy as np
@@ -15,10 +16,14 @@ from joint_st.config import ManifestSource
 from joint_st.data.dataset import open_paired
 from joint_st.decoding.decoders import Hypotheses, NBestScores
 from joint_st.decoding.long import LongRecordings
-from joint_st.evaluation import tuning
+from joint_st.decoding.recognise import Recognised
+from joint_st.errors import Stalled
+from joint_st.evaluation import evaluate, tuning
 from joint_st.evaluation.evaluate import Scorer, evaluate_run
+from joint_st.evaluation.wer import count_errors
 from joint_st.passes import PASSES
 from joint_st.runs.trained import load_trained
+from tests.tiny import tiny_config
 
 
 @pytest.fixture(scope="module")
@@ -104,3 +109,31 @@ def test_hypotheses_of_pieces_are_joined_by_rank():
     np.testing.assert_array_equal(joined.counts, [-500, -600])
     (alone,) = NBestScores(None).join([(0, nothing)]).labels
     assert alone.dtype == np.int32 and not len(alone)
+
+
+def test_checkpoints_are_ranked_by_the_same_utterances(tmp_path, monkeypatch):
+    """Where some of them cannot be read any more, as where a disk is gone, the training ends."""
+    readable = [0, 1, 2]
+
+    def recognise(*_, **__):
+        return (Recognised(n, 1.0, {"greedy": {head: ("a b", 3) for head in PASSES}}) for n in readable)
+
+    def scored(found, *_):
+        one = {"errors": count_errors("a b", "a c"), "hypothesis": "a c", "reference": "a b"}
+        return [SimpleNamespace(head=head, **one) for head in PASSES for _ in found]
+
+    for name in ("Forward", "LongRecordings", "common_buckets"):
+        monkeypatch.setattr(evaluate, name, lambda *_, **__: SimpleNamespace(longest=1))
+    monkeypatch.setattr(evaluate, "recognise", recognise)
+    monkeypatch.setattr(evaluate, "score_recognised", scored)
+    dataset = SimpleNamespace(id="u{}".format, unreadable={})
+    score = Scorer(tiny_config(tmp_path), dataset, None, None)
+    assert score({}, "dev")["dev_full_context_wer"] == 0.5
+    readable = [0, 1, 2, 3]
+    assert score({}, "dev")["dev_full_context_wer"] == 0.5
+    readable = [0, 2, 3]
+    dataset.unreadable = {1: "/disk/u1.flac: no such file"}
+    with pytest.raises(
+        Stalled, match=r"^data.dev: 1 of the utterances .* such as u1 \(/disk/u1.flac: no such file\); look"
+    ):
+        score({}, "dev")

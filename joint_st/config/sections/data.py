@@ -234,7 +234,8 @@ class DataConfig(Section):
     ends with status 75 and names the host and what it was reading; the same command continues from the last
     checkpoint."""
     strict: bool = False
-    """Stop at the first utterance that cannot be read, instead of counting it and going on."""
+    """Stop at the first utterance that cannot be read, instead of counting it and going on. More than 32 in a row end a
+    training in any case."""
 
     @pydantic.model_validator(mode="after")
     def _seconds(self):

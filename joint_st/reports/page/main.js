@@ -19,7 +19,7 @@ function choose(one) {
       groups,
     ),
   );
-  const marks = one.reference.split(/\s+/).filter(Boolean).map(() => []);
+  const marks = wordsOf(one.reference).map(() => []);
   detail.append(pairs(one, marks));
   if (!sample) {
     detail.append(element("p", { class: "note" }, "Without audio in this page; ", element("code", {}, "joint-st report --utterances N"), " includes more."));

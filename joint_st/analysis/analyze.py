@@ -115,5 +115,6 @@ def analyze_and_keep(
         files.append((folder / f"{own}_{name}.png", lambda path, figure=figure: save_figure(figure, path)))
     problems = keep_all(files)
     rich.print(report.table())
-    print(f"figures in {folder}: {own}_*.png")
+    if not problems:  # which say where they are instead
+        print(f"figures in {folder}: {own}_*.png")
     return rows, problems

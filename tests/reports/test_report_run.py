@@ -154,7 +154,7 @@ def test_what_is_stored_of_a_split_that_was_corrected_is_not_used(run, data, spo
 
 
 def test_an_analysis_that_cannot_be_kept_is_on_the_page(run, data, tmp_path, monkeypatch, capsys):
-    """As in the run of another person."""
+    """The run may be another person's."""
     own, page = shutil.copytree(run, tmp_path / "run"), tmp_path / "page.html"
     rows = json.loads((own / "analysis" / "step_3_test.json").read_text())
     shutil.rmtree(own / "analysis")

@@ -14,7 +14,7 @@ from joint_st import storage
 from joint_st.analysis.analyze import analysis_origin, analyze_and_keep, open_pairs
 from joint_st.analysis.pairs import NothingToCompare
 from joint_st.config import Source
-from joint_st.data.dataset import open_paired
+from joint_st.data.dataset import Dataset
 from joint_st.decoding.decoders import Decoder, Greedy
 from joint_st.distributed.mesh import keep_compiled
 from joint_st.errors import UserError
@@ -56,7 +56,8 @@ def report_run(
     An evaluation by `decoder` and a layer analysis that the run does not hold yet are made first, as `evaluate` and
     `analyze` do, and kept in the run; a source that is not the config's is always evaluated. Where no text of the split
     has units, the page has no curves of the layers, and stderr says so. Up to `utterances` have audio, as many as fit a
-    page of `megabytes` (of 10^6 bytes); all others have their texts alone.
+    page of `megabytes` (of 10^6 bytes); all others have their texts alone, as have all where what is stored is used and its
+    source is not there.
     """
     trained = load_trained(workdir, checkpoint)
     keep_compiled(trained.config.training.compilation_cache)
@@ -82,7 +83,14 @@ def report_run(
         except NothingToCompare as error:
             content["without_layers"] = f"no curves of the layers: {error}"
             print(content["without_layers"], file=sys.stderr)
-    samples = _samples(trained, source, scored, head, utterances) if utterances else {}
+    samples: dict[str, dict] = {}
+    if utterances:
+        try:
+            dataset = open_pairs(trained, source)
+        except UserError as error:  # it does not exist any more, as where a run was moved
+            print(f"no audio on the page: {error}", file=sys.stderr)
+        else:
+            samples = _samples(trained, dataset, scored, head, utterances)
     fitted = add_samples(content, samples, megabytes * MEGABYTE)
     page = make_page(content)
     path = output or trained.run.root / "report.html"
@@ -173,12 +181,10 @@ def add_samples(content: dict, samples: dict[str, dict], most_bytes: int) -> int
 
 
 def _samples(
-    trained: Trained, source: Source, scored: Sequence[ScoredUtterance], head: str, most: int
+    trained: Trained, dataset: Dataset, scored: Sequence[ScoredUtterance], head: str, most: int
 ) -> dict[str, dict]:
     of_head = [one for one in scored if one.head == head]
     ids = [of_head[n].id for n in choose([one.errors[ALL].word_errors for one in of_head], most)]
-    made_with = (trained.config.data, trained.config.model.features, trained.normalizer, trained.tokenizer)
-    dataset = open_paired([source], *made_with, trained.units, training=False)
     return make_samples(trained, dataset, ids, head)
 
 

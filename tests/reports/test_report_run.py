@@ -13,7 +13,7 @@ import pytest
 import soundfile
 
 from joint_st.cli import main
-from joint_st.config import ManifestSource, TfdsSource
+from joint_st.config import ManifestSource, TfdsSource, load, override, save
 from joint_st.data.audio import resample
 from joint_st.data.dataset import open_paired
 from joint_st.data.sources import open_source
@@ -151,6 +151,13 @@ def test_what_is_stored_of_a_split_that_was_corrected_is_not_used(run, data, spo
     capsys.readouterr()
     assert used() == ("", True)
     assert "what is stored is used, and not compared with its data" in capsys.readouterr().err
+    # As where a run was moved without its data.
+    save(override(load(own), {"data.test": {"test": source.model_dump(mode="json")}}), own / "config.json")
+    assert main(["report", str(own), "--output", str(tmp_path / "page.html")]) == 0
+    assert f"no audio on the page: {manifest}: no such file" in capsys.readouterr().err
+    page = data_of(tmp_path / "page.html")
+    assert (page["summary"], page["layers"]) == (data["summary"], data["layers"])
+    assert not any("sample" in one for one in page["utterances"])
 
 
 def test_an_analysis_that_cannot_be_kept_is_on_the_page(run, data, tmp_path, monkeypatch, capsys):

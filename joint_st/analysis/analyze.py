@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from joint_st import storage
 from joint_st.analysis.layers import LayerAnalysis
 from joint_st.analysis.report import LayerReport
 from joint_st.config import Source, load
-from joint_st.data.dataset import open_paired
+from joint_st.data.dataset import Dataset, open_paired
 from joint_st.distributed.mesh import keep_compiled
 from joint_st.errors import UserError
 from joint_st.evaluation.origin import SUFFIX, Origin
@@ -44,16 +45,32 @@ def analyze_layers(
     and where there is no split or more than one is given.
     """
     refuse_without_text(trained.run)
+    split, source = trained.split(data)
+    return _analyze(trained, open_pairs(trained, source), split, utterances)
+
+
+def open_pairs(trained: Trained, source: Source) -> Dataset:
+    """Open the utterances of a source with their text units; no audio is decoded."""
+    config = trained.config
+    made_with = (config.data, config.model.features, trained.normalizer, trained.tokenizer, trained.units)
+    return open_paired([source], *made_with, training=False)
+
+
+def _analyze(trained: Trained, dataset: Dataset, split: str, utterances: int) -> LayerReport:
     config = trained.config
     keep_compiled(config.training.compilation_cache)
-    split, source = trained.split(data)
-    made_with = (config.data, config.model.features, trained.normalizer, trained.tokenizer, trained.units)
-    dataset = open_paired([source], *made_with, training=False)
     with jax.set_mesh(trained.mesh):
         analysis = LayerAnalysis(
             config, dataset, trained.mesh, trained.symbols.sizes, utterances=utterances, name=split
         )
         return analysis(trained.weights)
+
+
+def analysis_origin(trained: Trained, split: str, source: Source, dataset: Dataset) -> Origin:
+    """Return the origin that an analysis of a checkpoint on a source, opened as a dataset, has."""
+    what = (trained.run, trained.step, str(trained.normalizer), {split: source})
+    origin = Origin.of(*what, {}, 0.0, trained.look_ahead_ms)
+    return dataclasses.replace(origin, texts=dataset.fingerprint_of_texts)
 
 
 def analyze_run(
@@ -71,16 +88,25 @@ def analyze_run(
 
     Raises `UserError` for a run that has no text units, and where there is no split or more than one is given.
     """
-    run = existing_run(workdir)
-    refuse_without_text(run)
+    refuse_without_text(existing_run(workdir))
     trained = load_trained(workdir, checkpoint)
-    split, source = trained.split(data)
-    report = analyze_layers(trained, {split: source}, utterances=utterances)
+    rows, problems = analyze_and_keep(trained, *trained.split(data), utterances=utterances, json_file=json_file)
+    raise_first(problems)
+    return rows
+
+
+def analyze_and_keep(
+    trained: Trained, split: str, source: Source, *, utterances: int = UTTERANCES, json_file: Path | None = None
+) -> tuple[list[dict], list[str]]:
+    """Analyze the layers of a trained model as `analyze_run` does; return the rows, and a line about each file that could
+    not be written."""
+    run, dataset = trained.run, open_pairs(trained, source)
+    report = _analyze(trained, dataset, split, utterances)
     shared = {"split": split, "step": trained.step, "normalizer": str(trained.normalizer), **report.facts}
     rows = [{"layer": row["layer"], **shared, **row} for row in report.rows]
     table = run.analysis(trained.step, split, None if utterances == UTTERANCES else utterances)
     folder, own = table.parent, table.stem
-    origin = Origin.of(run, trained.step, str(trained.normalizer), {split: source}, {}, 0.0, trained.look_ahead_ms)
+    origin = analysis_origin(trained, split, source, dataset)
     # Files asked for come first, and all of them before the table is printed: nothing is lost with the terminal.
     files = [(json_file, lambda path: write_output_rows(rows, path))] if json_file else []
     files.append((table, lambda path: write_rows(rows, path)))
@@ -89,6 +115,6 @@ def analyze_run(
         files.append((folder / f"{own}_{name}.png", lambda path, figure=figure: save_figure(figure, path)))
     problems = keep_all(files)
     rich.print(report.table())
-    print(f"figures in {folder}: {own}_*.png")
-    raise_first(problems)
-    return rows
+    if not problems:  # which say where they are instead
+        print(f"figures in {folder}: {own}_*.png")
+    return rows, problems

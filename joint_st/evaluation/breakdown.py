@@ -17,6 +17,7 @@ import numpy as np
 from rich import box
 from rich.table import Table
 
+from joint_st.evaluation.bootstrap import UTTERANCES
 from joint_st.evaluation.rates import make_rows
 from joint_st.evaluation.report import ScoredUtterance, about_few, between, percent
 from joint_st.evaluation.wer import ALL
@@ -40,7 +41,14 @@ class _Group(NamedTuple):
 
 
 def break_down(
-    utterances: Sequence[ScoredUtterance], by: str, *, normalizer: str, step: int, samples: int = 1000, seed: int = 0
+    utterances: Sequence[ScoredUtterance],
+    by: str,
+    *,
+    normalizer: str,
+    step: int,
+    samples: int = 1000,
+    seed: int = 0,
+    draw: str = UTTERANCES,
 ) -> list[dict]:
     """Return the rows of `make_rows` for every group of utterances, each with `by` and `group` before the rest.
 
@@ -61,7 +69,7 @@ def break_down(
         {"by": by, "group": group.name, **row}
         for table in tables.values()
         for group in sorted(table)
-        for row in make_rows(table[group], normalizer=normalizer, step=step, samples=samples, seed=seed)
+        for row in make_rows(table[group], normalizer=normalizer, step=step, samples=samples, seed=seed, draw=draw)
     ]
 
 

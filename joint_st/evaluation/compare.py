@@ -10,10 +10,10 @@ than 6 utterances, nothing is decided. No p-value is corrected for the number of
 
 from __future__ import annotations
 
+import functools
 import sys
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +22,6 @@ from rich import box
 from rich.table import Table
 
 from joint_st.config import Source, load
-from joint_st.data.audio import UnreadableAudio
 from joint_st.data.dataset import Dataset, open_paired
 from joint_st.data.normalizers import normalizer
 from joint_st.decoding.decoders import Decoder, Greedy
@@ -42,7 +41,14 @@ from joint_st.evaluation.report import (
     raise_first,
     write_output_rows,
 )
-from joint_st.evaluation.stored import contents, origin_of, stored_utterances
+from joint_st.evaluation.stored import (
+    contents,
+    decoded_contents,
+    have_changed,
+    origin_of,
+    other_texts,
+    stored_utterances,
+)
 from joint_st.evaluation.wer import ALL, Errors, total
 from joint_st.passes import PASSES
 from joint_st.runs.directory import existing_run
@@ -85,11 +91,13 @@ class Side:
             stored = [contents(found[key]) for key in keys if key[0] == split]
             if data:
                 now = self._contents_of(source)
-                changed, has = any(one != now for one in stored), f", texts or audio than --data {split}=..."
-            else:
-                changed, has = self._has_changed(source, stored), f" or texts than {split}"
-            if changed:
-                why = f"what is stored was made with other utterances{has} has now"
+                if any(one != now for one in stored):
+                    why = (
+                        f"what is stored was made with other utterances, texts or audio than --data {split}=... has now"
+                    )
+            elif have_changed(self.name, functools.partial(self._open, source), stored, self.config.data.read_threads):
+                why = other_texts(split)
+            if why:
                 break
         if why:
             self.evaluate(sources, decoders, why)
@@ -111,37 +119,8 @@ class Side:
 
     def _contents_of(self, source: Source) -> Counter:
         """Return the `contents` of a source's readable utterances; all of its audio is decoded."""
-        return self._decoded(dataset := self._open(source), range(len(dataset)))
-
-    def _decoded(self, dataset: Dataset, rows: Iterable[int]) -> Counter:
-        """Return the `contents` of the readable ones among some rows, which are decoded."""
-        dataset.hashes = {}
-
-        def read(n: int) -> None:
-            try:
-                dataset.load(n)
-            except UnreadableAudio as error:
-                dataset.hashes.pop(n, None)
-                dataset.note_unreadable(n, error)
-
-        with ThreadPoolExecutor(self.config.data.read_threads, thread_name_prefix="read") as readers:
-            list(readers.map(read, rows))
-        return Counter((dataset.id(n), dataset.text(n), own) for n, own in dataset.hashes.items())
-
-    def _has_changed(self, source: Source, stored: Sequence[Counter]) -> bool:
-        """Return whether a source has other utterances or texts than the stored `contents`; False where it does not exist
-        any more, as where a run was moved, which is said. What is not stored is decoded, and may be unreadable."""
-        try:
-            dataset = self._open(source)
-        except UserError as error:
-            print(f"{self.name}: what is stored is used, and not compared with its data: {error}", file=sys.stderr)
-            return False
-        now = {(dataset.id(n), dataset.text(n)): n for n in range(len(dataset))}
-        for one in stored:
-            said = {(id, text) for id, text, _ in one}
-            if said - now.keys() or self._decoded(dataset, [n for key, n in now.items() if key not in said]):
-                return True
-        return False
+        dataset = self._open(source)
+        return decoded_contents(dataset, range(len(dataset)), self.config.data.read_threads)
 
 
 def compare_runs(
@@ -160,7 +139,7 @@ def compare_runs(
     Hypotheses in the runs' `evaluations` are used if they belong to the same utterances, decoded in the same way
     (`Side.fill`); otherwise the checkpoints are evaluated, and the results stored there. Raises `UserError` where the
     runs normalise texts differently or have no split in common, where they were not evaluated on the same utterances,
-    and where speakers are drawn and not stated.
+    where no reference has words, and where speakers are drawn and not stated.
     """
     a, b = (Side(workdir, checkpoint) for workdir, checkpoint in zip((run_a, run_b), checkpoints, strict=True))
     if a.normalizer != b.normalizer:
@@ -182,6 +161,13 @@ def compare_runs(
     # Written first, so that nothing is lost with the terminal.
     stored = [problem for side in (a, b) if side.evaluated for problem in keep_all(side.evaluated.files())]
     rows = [row for key in keys for row in compare_utterances(key, a, b, draw=draw)]
+    nothing = [f"{split}: its references have no words under {a.normalizer}" for split in splits]
+    nothing = [line for line, split in zip(nothing, splits) if not any(row["split"] == split for row in rows)]
+    if not rows:
+        raise_first(stored)
+        raise UserError(f"{'; '.join(nothing)}; there is no rate to compare: give --data NAME=SOURCE")
+    for line in nothing:
+        print(f"{line}: left out", file=sys.stderr)
     problems = keep_all([(json_file, lambda path: write_output_rows(rows, path))] if json_file else []) + stored
     rich.print(make_comparison_table(rows, a.name, b.name))
     raise_first(problems)

@@ -139,9 +139,9 @@ class Evaluation:
         lengths = self.config.model.look_ahead_ms
         return [row | {"look_ahead_ms": lengths[0]} for row in rows] if any(lengths) else rows
 
-    def broken_down(self, by: str) -> list[dict]:
+    def broken_down(self, by: str, draw: str = UTTERANCES) -> list[dict]:
         """Return the rows of `break_down`."""
-        return break_down(self.utterances, by, **self._intervals)
+        return break_down(self.utterances, by, draw=draw, **self._intervals)
 
     @cached_property
     def word_errors(self) -> dict[str, list[dict]]:
@@ -215,7 +215,7 @@ def evaluate_runs(
     """Evaluate runs on named sources, each on its own test splits by default; print one table and return its rows.
 
     The rows of several runs begin with `run`, their directory. by: names in `joint_st.evaluation.breakdown.BY`, for
-    further tables to print. draw: what is resampled for the first table printed and for `json_file`, `utterances` or all of
+    further tables to print. draw: what is resampled for the tables printed and for `json_file`, `utterances` or all of
     each of the `speakers`. errors: whether to print confusions and the most-missed words. The table, each utterance's
     hypotheses, the word errors and the breakdowns are also written into each run's `evaluations`, the first two also
     where asked. Everything but the audio comes from the runs' directories. Where there are several processes, all
@@ -256,7 +256,7 @@ def evaluate_runs(
     problems = keep_all(_files(found, rows, broken_down if by else {}, json_file, jsonl_file)) + problems
     rich.print(make_table(rows))
     for name in by:
-        table = [row for evaluation in found for row in named(evaluation, broken_down[evaluation.table][name])]
+        table = [row for one in found for row in named(one, one.broken_down(name, draw))]
         if table:
             rich.print(make_breakdown_table(table, name))
         for line in dict.fromkeys(

@@ -41,6 +41,8 @@ class Origin:
     """Look-ahead of the streaming layers in ms."""
     found: str = ""
     """Hash of the file of results."""
+    texts: str = ""
+    """Fingerprint of the texts of a layer analysis; empty for an evaluation, next to which its texts are stored."""
 
     @classmethod
     def of(

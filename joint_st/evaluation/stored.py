@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 from joint_st import storage
 from joint_st.config import Source
+from joint_st.data.audio import UnreadableAudio
 from joint_st.data.dataset import Dataset
 from joint_st.decoding.decoders import Decoder, fingerprint
 from joint_st.distributed.peers import current
+from joint_st.errors import UserError
 from joint_st.evaluation.origin import Origin, read_origin
 from joint_st.evaluation.report import Key, ScoredUtterance, by_key, read_utterances
 from joint_st.runs.directory import RunDirectory
@@ -61,6 +65,45 @@ def stored_utterances(
 def contents(utterances: Iterable[ScoredUtterance]) -> Counter:
     """Count the triples of id, reference and hash of the samples."""
     return Counter((one.id, one.reference, one.samples) for one in utterances)
+
+
+def decoded_contents(dataset: Dataset, rows: Iterable[int], threads: int) -> Counter:
+    """Return the `contents` of the readable ones among some rows of a dataset, which are decoded."""
+    dataset.hashes = {}
+
+    def read(n: int) -> None:
+        try:
+            dataset.load(n)
+        except UnreadableAudio as error:
+            dataset.hashes.pop(n, None)
+            dataset.note_unreadable(n, error)
+
+    with ThreadPoolExecutor(threads, thread_name_prefix="read") as readers:
+        list(readers.map(read, rows))
+    return Counter((dataset.id(n), dataset.text(n), own) for n, own in dataset.hashes.items())
+
+
+def have_changed(name: str, open_split: Callable[[], Dataset], stored: Sequence[Counter], threads: int) -> bool:
+    """Return whether a split has other utterances or texts than the stored `contents`; False where its source does not
+    exist any more, as where a run was moved, which is said under the `name` of the checkpoint. What is not stored is
+    decoded, and may be unreadable."""
+    try:
+        dataset = open_split()
+    except UserError as error:
+        print(f"{name}: what is stored is used, and not compared with its data: {error}", file=sys.stderr)
+        return False
+    now = {(dataset.id(n), dataset.text(n)): n for n in range(len(dataset))}
+    for one in stored:
+        said = {(id, text) for id, text, _ in one}
+        new = [n for key, n in now.items() if key not in said]
+        if said - now.keys() or decoded_contents(dataset, new, threads):
+            return True
+    return False
+
+
+def other_texts(split: str) -> str:
+    """Return why what is stored of a split that has changed cannot be used."""
+    return f"what is stored was made with other utterances or texts than {split} has now"
 
 
 HASHES = 10_000

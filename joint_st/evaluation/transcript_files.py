@@ -142,8 +142,10 @@ def read_transcripts(
 
 def _lines(path: Path) -> Iterator[tuple[int, str]]:
     """Yield the number, from 1, and the text of each line that has any."""
-    if not path.is_file():
-        raise UserError(f"{path}: no such file")
+    if not (
+        path.is_file() or not storage.is_remote(path) and path.is_fifo()
+    ):  # a pipe may come from another system's command
+        raise UserError(f"{path}: {'no such file' if storage.is_remote(path) else storage.why_no_file(path)}")
     data = path.read_bytes()
     for number, line in enumerate(data.split(b"\n"), 1):
         try:

@@ -195,21 +195,20 @@ class References:
         self._texts = {name: list(one.texts()) for name, one in datasets.items()}
         texts = [text for texts in self._texts.values() for text in texts]
         self._metric = ranking_metric(config, texts)
-        self._heard: set[tuple[str, int]] = set()
+        self._lengths: dict[tuple[str, int], int] = {}
         if not any(text.split() for text in texts):
             raise UserError(f"--tune {self.names}: its transcripts hold no words; give another source")
 
     def errors(self, name: str, index: int, text: str) -> int:
         """Return the errors in a text as the hypothesis for an utterance."""
-        self._heard.add((name, index))
         said = self.datasets[name].normalizer(text)
-        errors = count_errors(self._texts[name][index], said)[ALL]
-        return errors_and_length(errors, self._metric)[0]
+        counted = count_errors(self._texts[name][index], said)[ALL]
+        errors, self._lengths[name, index] = errors_and_length(counted, self._metric)
+        return errors
 
     def print_rate(self, errors: int, what: str) -> None:
         """Print the error rate of all heads together, over the utterances that could be read."""
-        texts = (self._texts[name][index] for name, index in self._heard)
-        length = len(self.passes) * sum(len(text.split() if self._metric == "wer" else text) for text in texts)
+        length = len(self.passes) * sum(self._lengths.values())
         rate = f"{100 * errors / length:.1f} %" if length else "-"
         print(f"{self.names}: {self._metric.upper()} {rate} with {what}", file=sys.stderr)
 

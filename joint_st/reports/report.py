@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,10 +11,10 @@ from pathlib import Path
 from pydantic import JsonValue
 
 from joint_st import storage
-from joint_st.analysis.analyze import analyze_run
+from joint_st.analysis.analyze import analysis_origin, analyze_and_keep, open_pairs
 from joint_st.analysis.pairs import NothingToCompare
 from joint_st.config import Source
-from joint_st.data.dataset import open_paired
+from joint_st.data.dataset import Dataset
 from joint_st.decoding.decoders import Decoder, Greedy
 from joint_st.distributed.mesh import keep_compiled
 from joint_st.errors import UserError
@@ -22,7 +23,7 @@ from joint_st.evaluation.evaluate import evaluate_checkpoints
 from joint_st.evaluation.origin import Origin, read_origin
 from joint_st.evaluation.rates import make_rows
 from joint_st.evaluation.report import ScoredUtterance, about_few, by_key, keep_all, numbered
-from joint_st.evaluation.stored import origin_of, stored_utterances
+from joint_st.evaluation.stored import contents, have_changed, origin_of, other_texts, stored_utterances
 from joint_st.evaluation.wer import ALL
 from joint_st.evaluation.word_errors import word_errors
 from joint_st.json_files import DAMAGED, read_json
@@ -55,14 +56,15 @@ def report_run(
     An evaluation by `decoder` and a layer analysis that the run does not hold yet are made first, as `evaluate` and
     `analyze` do, and kept in the run; a source that is not the config's is always evaluated. Where no text of the split
     has units, the page has no curves of the layers, and stderr says so. Up to `utterances` have audio, as many as fit a
-    page of `megabytes` (of 10^6 bytes); all others have their texts alone.
+    page of `megabytes` (of 10^6 bytes); all others have their texts alone, as have all where what is stored is used and its
+    source is not there.
     """
     trained = load_trained(workdir, checkpoint)
     keep_compiled(trained.config.training.compilation_cache)
     split, source = trained.split(data)
     own = trained.config.data.test.get(split) == source
-    scored, why = split_utterances(trained, split, source, decoder)
-    if not (own and scored):
+    scored, why = split_utterances(trained, split, source, decoder) if own else ([], "")
+    if not scored:
         if own:
             print(f"{trained.run.root}, step {trained.step}: evaluated, since {why}", file=sys.stderr)
         [evaluation] = evaluate_checkpoints(
@@ -74,17 +76,21 @@ def report_run(
             print(problem, file=sys.stderr)
         found = by_key(evaluation.utterances)
         scored = [one for head in PASSES for one in found[split, head, decoder.name]]
-    layers: Path | None = trained.run.analysis(trained.step, split)
-    if trained.units is not None and not (own and _is_of(layers, trained, split, source)):
-        try:
-            analyze_run(workdir, data={split: source}, checkpoint=str(trained.step))
-        except NothingToCompare as error:
-            print(f"no curves of the layers: {error}", file=sys.stderr)
-            layers = None
     content = page_data(trained, split, scored, head=head, decoder=decoder.name)
-    if layers and layers.exists():
-        content["layers"] = _layer_charts(layers)
-    samples = _samples(trained, source, scored, head, utterances) if utterances else {}
+    if trained.units is not None:
+        try:
+            content["layers"] = _layer_charts(trained, split, source, own)
+        except NothingToCompare as error:
+            content["without_layers"] = f"no curves of the layers: {error}"
+            print(content["without_layers"], file=sys.stderr)
+    samples: dict[str, dict] = {}
+    if utterances:
+        try:
+            dataset = open_pairs(trained, source)
+        except UserError as error:  # it does not exist any more, as where a run was moved
+            print(f"no audio on the page: {error}", file=sys.stderr)
+        else:
+            samples = _samples(trained, dataset, scored, head, utterances)
     fitted = add_samples(content, samples, megabytes * MEGABYTE)
     page = make_page(content)
     path = output or trained.run.root / "report.html"
@@ -97,11 +103,19 @@ def report_run(
     return path
 
 
-def _layer_charts(path: Path) -> list[dict]:
-    """Return the curves of a stored layer analysis. Raises `UserError` where it is damaged."""
-    rows = read_json(path, list[dict[str, JsonValue]])
-    try:
+def _layer_charts(trained: Trained, split: str, source: Source, own: bool) -> list[dict]:
+    """Return the curves of the layers on a source: from the stored analysis where the source is the config's `own` and the
+    analysis is of it, otherwise from a new one, which is kept. Raises `UserError` where what is stored is damaged, and
+    `NothingToCompare` where no text has units."""
+    path = trained.run.analysis(trained.step, split)
+    if not (own and is_of(path, trained, split, source)):
+        rows, problems = analyze_and_keep(trained, split, source)
+        for problem in problems:
+            print(problem, file=sys.stderr)
         return layer_charts(rows)
+    stored = read_json(path, list[dict[str, JsonValue]])
+    try:
+        return layer_charts(stored)
     except (KeyError, IndexError, TypeError, ValueError, OverflowError) as error:
         raise UserError(f"{path}: not a layer analysis ({type(error).__name__}: {error}); {DAMAGED}") from None
 
@@ -144,6 +158,7 @@ def page_data(trained: Trained, split: str, scored: Sequence[ScoredUtterance], *
         },
         "training": training_charts(trained.run.metrics, columns(trained.config)),
         "layers": [],
+        "without_layers": "this model reads no text, so there is nothing to compare its speech with",
         "text_only": sorted(word for word in spoken if trained.vocabulary.subset_of(word) == "text_only"),
         "utterances": facts,
     }
@@ -166,12 +181,10 @@ def add_samples(content: dict, samples: dict[str, dict], most_bytes: int) -> int
 
 
 def _samples(
-    trained: Trained, source: Source, scored: Sequence[ScoredUtterance], head: str, most: int
+    trained: Trained, dataset: Dataset, scored: Sequence[ScoredUtterance], head: str, most: int
 ) -> dict[str, dict]:
     of_head = [one for one in scored if one.head == head]
     ids = [of_head[n].id for n in choose([one.errors[ALL].word_errors for one in of_head], most)]
-    made_with = (trained.config.data, trained.config.model.features, trained.normalizer, trained.tokenizer)
-    dataset = open_paired([source], *made_with, trained.units, training=False)
     return make_samples(trained, dataset, ids, head)
 
 
@@ -179,12 +192,17 @@ LETTERS = {"equal": "=", "substitute": "s", "delete": "d", "insert": "i"}
 """Letter for each kind of step in the alignment of reference and hypothesis."""
 
 
-def _is_of(analysis: Path, trained: Trained, split: str, source: Source) -> bool:
-    """Return whether a stored layer analysis belongs to a checkpoint and a source."""
-    what = (trained.run, trained.step, str(trained.normalizer), {split: source})
-    wanted = Origin.of(*what, {}, 0.0, trained.look_ahead_ms)
+def is_of(analysis: Path, trained: Trained, split: str, source: Source) -> bool:
+    """Return whether a stored layer analysis belongs to a checkpoint and a source, with the texts that it has now."""
     found = read_origin(analysis)
-    return found is not None and dataclasses.replace(found, found="") == wanted
+    if found is None:
+        return False
+    try:
+        wanted = analysis_origin(trained, split, source, open_pairs(trained, source))
+    except UserError:  # it does not exist any more, as where a run was moved
+        what = (trained.run, trained.step, str(trained.normalizer), {split: source})
+        wanted = dataclasses.replace(Origin.of(*what, {}, 0.0, trained.look_ahead_ms), texts=found.texts)
+    return dataclasses.replace(found, found="") == wanted
 
 
 def split_utterances(
@@ -192,12 +210,18 @@ def split_utterances(
 ) -> tuple[list[ScoredUtterance], str]:
     """Return the utterances of a split as `decoder` recognised them, head by head, or why there are none.
 
-    There are none unless the run's evaluations have them for both heads, from the same source and decoder.
+    There are none unless the run's evaluations have them for both heads, from the same source and decoder, with the
+    utterances and texts that the source has now; one that does not exist any more is not compared.
     """
     keys = [(split, name, decoder.name) for name in PASSES]
     how = (trained.config.window_seconds, trained.look_ahead_ms)
     wanted = origin_of(trained.run, trained.step, str(trained.normalizer), {split: source}, [decoder], *how)
     found, why = stored_utterances(trained.run, trained.step, keys, wanted)
+    if not why:
+        name, threads = f"{trained.run.root}, step {trained.step}", trained.config.data.read_threads
+        open_split = functools.partial(open_pairs, trained, source)
+        if have_changed(name, open_split, [contents(found[key]) for key in keys], threads):
+            why = other_texts(split)
     return ([], why) if why else ([one for key in keys for one in found[key]], "")
 
 

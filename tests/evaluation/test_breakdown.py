@@ -47,6 +47,20 @@ def test_groups_are_those_of_the_speakers_in_every_head_and_subset():
     assert {row["subset"] for row in rows} == {"all", "heard", "text_only"}
 
 
+def test_intervals_of_groups_draw_speakers_where_these_are_drawn():
+    speakers = ["eva", "bob"] * 15
+    utterances = scored([entry(speaker=name, language="de" if i < 20 else "sv") for i, name in enumerate(speakers)])
+    rows = [row for row in break_down(utterances, "language", **HOW, draw="speakers") if row["subset"] == "all"]
+    assert [(row["group"], row["speakers"], row["utterances"]) for row in rows] == [("de", 2, 20), ("sv", 2, 10)]
+    for row, own in zip(rows, (utterances[:20], utterances[20:])):
+        sums = {name: np.zeros(2) for name in speakers}
+        for one in own:
+            sums[one.speaker] += one.errors["all"].word_errors, one.errors["all"].words
+        # Of two speakers, each draw has one of them twice, or both.
+        ends = sorted(wrong / words for wrong, words in sums.values())
+        assert (row["wer_low"], row["wer_high"]) == pytest.approx(ends)
+
+
 def test_durations_are_cut_into_quartiles_of_each_split():
     seconds = np.random.default_rng(0).permutation(np.arange(1.0, 41.0))
     short = scored([entry()] * 40, seconds / 10, split="short", seed=1)

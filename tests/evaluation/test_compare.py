@@ -186,6 +186,16 @@ def test_splits_of_which_rates_differ_name_the_rate_of_each_row(runs):
     assert ["cer", "streaming", "CER", "30.0", "40.0"] in [line[:5] for line in lines]
 
 
+def test_references_without_words_have_no_rate_to_compare(runs, tmp_path, capsys):
+    for run, heard in zip(runs, ("we", "")):
+        write(run, ["", ""], [heard, ""])
+    table = tmp_path / "table.json"
+    assert main(["compare", *map(str, runs), *STEP, "--json", str(table)]) == 2
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert error.startswith("joint-st: error: test: its references have no words under english v2; there is no rate")
+    assert not table.exists()
+
+
 def test_verdicts_go_both_ways_or_neither(runs, tmp_path):
     references, good, bad = texts(2)
     table = tmp_path / "table.json"

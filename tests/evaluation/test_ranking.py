@@ -55,10 +55,18 @@ def test_weights_are_tuned_by_characters_there(capsys):
     english = References({"dev": Texts("one two")}, EvaluationConfig())
     assert english.errors("dev", 0, "one to") == 1 == english.errors("dev", 0, "one txyz")
     english.print_rate(1, "that")
+    # Spaces next to such letters are no characters, as in the CER of tables.
+    spaced = References({"dev": Texts("今天 天气 ok go")}, EvaluationConfig(rank_by="cer"), ["streaming"])
+    spaced.print_rate(spaced.errors("dev", 0, "今天天 ok go"), "spaces")
     one_head = References({"dev": Texts("one two")}, EvaluationConfig(), ["streaming"])
     one_head.print_rate(one_head.errors("dev", 0, "one to"), "these")
     said = capsys.readouterr().err.splitlines()
-    assert said == ["dev: CER 50.0 % with this", "dev: WER 25.0 % with that", "dev: WER 50.0 % with these"]
+    assert said == [
+        "dev: CER 50.0 % with this",
+        "dev: WER 25.0 % with that",
+        "dev: CER 11.1 % with spaces",
+        "dev: WER 50.0 % with these",
+    ]
 
 
 def test_the_best_checkpoint_is_that_of_the_rate_that_ranks(tmp_path):

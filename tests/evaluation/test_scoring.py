@@ -347,6 +347,7 @@ def test_what_else_is_refused(tmp_path, capsys):
     empty.write_text(";; nothing\n")
     for arguments, what in (
         ([ref, tmp_path / "absent.trn"], "absent.trn: no such file"),
+        ([ref, tmp_path], f"{tmp_path}: a folder, and no file"),
         ([ref, ref, "--normalizer", "englisch"], "--normalizer: no normaliser 'englisch', perhaps 'english'"),
         ([ref, ref, "--normalizer", "english v7"], "--normalizer: no normaliser 'english v7', perhaps 'english v"),
         ([stm, ref], "ref.jsonl: jsonl; an STM needs the times of words: give a CTM"),

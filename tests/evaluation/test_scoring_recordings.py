@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -32,6 +34,16 @@ def test_white_space_in_names_is_an_underscore_in_a_ctm(tmp_path, capsys):
     assert main(["score", str(two), str(ctm)]) == 2
     assert f"{two}: 'a b' and 'a_b' are both a_b in files without white space in ids" in capsys.readouterr().err
     assert run(two, two, tmp_path=tmp_path)["systems"][0]["utterances"] == 3
+
+
+def test_transcripts_come_through_a_pipe(tmp_path):
+    ref, pipe = jsonl(tmp_path / "ref.jsonl", {"a": "one two"}), tmp_path / "hyp"
+    os.mkfifo(pipe)
+    with ThreadPoolExecutor(1) as writer:
+        done = writer.submit(pipe.write_text, "one (a)\n")
+        [row] = run(ref, pipe, tmp_path=tmp_path)["systems"]
+        done.result(5)
+    assert (row["deletions"], row["words"]) == (1, 2)
 
 
 @pytest.mark.parametrize("ignore", ["IGNORE_TIME_SEGMENT_IN_SCORING", "<o,,unknown> ignore_time_segment_in_scoring"])

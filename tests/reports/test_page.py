@@ -6,13 +6,17 @@ import base64
 import io
 import json
 import re
+import shutil
+import subprocess
 from html.parser import HTMLParser
+from importlib.resources import files
 
 import numpy as np
 import pytest
 import soundfile
 
 from joint_st.data.scripts import tokens_of
+from joint_st.evaluation.report import score
 from joint_st.losses.base import Column
 from joint_st.reports.charts import MOST_POINTS, layer_charts, training_charts
 from joint_st.reports.page import make_page
@@ -54,6 +58,21 @@ def test_a_hostile_transcript_stays_data(data):
     assert len(page.scripts) == 2
     assert json.loads(page.scripts[0])["utterances"][0]["reference"] == f"{HOSTILE} anna"
     assert "alert" not in "".join(page.scripts[1:])
+
+
+@pytest.mark.skipif(not shutil.which("node"), reason="no node to run a script of the page")
+def test_the_page_has_the_words_that_the_edits_are_of():
+    """A byte order mark in the middle of a text is white space to JavaScript, and a letter of a word to Python."""
+    reference, hypothesis = "so \ufeffan\ufeffna calls", "so anna calls"
+    [one] = score(["u"], [reference], [hypothesis], [1.0], split="test", head="streaming")
+    [facts] = utterance_facts([one])
+    script = (files("joint_st.reports") / "page" / "edits.js").read_text()
+    program = (
+        f"const data = {{text_only: []}};{script};console.log(JSON.stringify(steps({json.dumps(facts)}, 'streaming')))"
+    )
+    found = json.loads(subprocess.run(["node", "-e", program], capture_output=True, text=True, check=True).stdout)
+    assert [(step["reference"], step["hypothesis"]) for step in found] == [op[1:] for op in one.ops]
+    assert [step["reference"] for step in found] == reference.split()
 
 
 def test_a_template_name_in_a_transcript_stays_text(data):

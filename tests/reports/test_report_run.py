@@ -6,16 +6,19 @@ import base64
 import io
 import json
 import re
+import shutil
 
 import numpy as np
 import pytest
 import soundfile
 
 from joint_st.cli import main
-from joint_st.config import ManifestSource, TfdsSource
+from joint_st.config import ManifestSource, TfdsSource, load, override, save
 from joint_st.data.audio import resample
 from joint_st.data.dataset import open_paired
 from joint_st.data.sources import open_source
+from joint_st.decoding.decoders import Greedy
+from joint_st.reports.report import is_of, split_utterances
 from joint_st.reports.samples import make_samples
 from joint_st.runs.trained import load_trained
 from tests.tiny import tiny_config, untimed, untrained_run
@@ -110,13 +113,63 @@ def test_a_second_report_reads_what_is_kept(run, data, tmp_path, monkeypatch, ca
         raise AssertionError("made again")
 
     monkeypatch.setattr("joint_st.reports.report.evaluate_checkpoints", fail)
-    monkeypatch.setattr("joint_st.reports.report.analyze_run", fail)
+    monkeypatch.setattr("joint_st.reports.report.analyze_and_keep", fail)
     assert main(["report", str(run), "--utterances", "0", "--output", str(tmp_path / "deep" / "page.html")]) == 0
     assert "8 utterances, 0 with audio" in capsys.readouterr().out
     again = data_of(tmp_path / "deep" / "page.html")
     for one in data["utterances"]:
         one.pop("sample", None)
     assert again == data
+
+
+def test_what_is_stored_of_a_split_that_was_corrected_is_not_used(run, data, spoken, tmp_path, capsys):
+    own, manifest = shutil.copytree(run, tmp_path / "run"), tmp_path / "test.jsonl"
+    lines = [json.loads(line) for line in (spoken / "test.jsonl").read_text().splitlines()]
+    for line in lines:
+        line["audio_filepath"] = str(spoken / line["audio_filepath"])
+
+    def write():
+        manifest.write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+    write()
+    trained, source = load_trained(own), ManifestSource(path=str(manifest))
+    # The same utterances and texts, from another place.
+    for file in (own / "evaluations" / "step_3_test.origin.json", own / "analysis" / "step_3_test.origin.json"):
+        origin = json.loads(file.read_text())
+        file.write_text(json.dumps(origin | {"sources": {"test": source.model_dump(mode="json")}}))
+
+    def used() -> tuple[str, bool]:
+        scored, why = split_utterances(trained, "test", source, Greedy())
+        assert len(scored) == (0 if why else 2 * len(lines))
+        return why, is_of(trained.run.analysis(3, "test"), trained, "test", source)
+
+    assert used() == ("", True)
+    lines[0]["text"] = "anna anna"
+    write()
+    assert used() == ("what is stored was made with other utterances or texts than test has now", False)
+    manifest.unlink()
+    capsys.readouterr()
+    assert used() == ("", True)
+    assert "what is stored is used, and not compared with its data" in capsys.readouterr().err
+    # As where a run was moved without its data.
+    save(override(load(own), {"data.test": {"test": source.model_dump(mode="json")}}), own / "config.json")
+    assert main(["report", str(own), "--output", str(tmp_path / "page.html")]) == 0
+    assert f"no audio on the page: {manifest}: no such file" in capsys.readouterr().err
+    page = data_of(tmp_path / "page.html")
+    assert (page["summary"], page["layers"]) == (data["summary"], data["layers"])
+    assert not any("sample" in one for one in page["utterances"])
+
+
+def test_an_analysis_that_cannot_be_kept_is_on_the_page(run, data, tmp_path, monkeypatch, capsys):
+    """The run may be another person's."""
+    own, page = shutil.copytree(run, tmp_path / "run"), tmp_path / "page.html"
+    rows = json.loads((own / "analysis" / "step_3_test.json").read_text())
+    shutil.rmtree(own / "analysis")
+    refused = "run/analysis/step_3_test.json: could not be written: Read-only file system"
+    monkeypatch.setattr("joint_st.reports.report.analyze_and_keep", lambda *_, **__: (rows, [refused]))
+    assert main(["report", str(own), "--utterances", "0", "--output", str(page)]) == 0
+    assert refused in capsys.readouterr().err
+    assert data_of(page)["layers"] == data["layers"]
 
 
 @pytest.mark.parametrize(
@@ -145,6 +198,7 @@ def test_a_split_whose_texts_have_no_units_has_its_rates_and_no_curves(run, data
     assert main(["report", str(run), "--data", f"test={tmp_path / 'silent.jsonl'}", "--output", str(page)]) == 0
     found = data_of(page)
     assert [one["reference"] for one in found["utterances"]] == [""] and found["layers"] == []
+    assert found["without_layers"].endswith("no utterance has a text to compare its speech with")
     assert {row["utterances"] for row in found["summary"]} == {1}
     told = capsys.readouterr().err
     assert "no curves of the layers: " in told and "no utterance has a text to compare its speech with" in told

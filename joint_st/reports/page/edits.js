@@ -1,9 +1,12 @@
 const ONLY_READ = new Set(data.text_only);
 
+/** The words of a normalised text, which single spaces separate; other white space, such as U+FEFF, may be inside a word. */
+const wordsOf = (text) => text.split(" ").filter(Boolean);
+
 /** The steps from reference to hypothesis: `kind` (= s d i), words of both, number of the reference word. */
 function steps(utterance, head) {
   const { hypothesis, edits } = utterance.heads[head];
-  const [reference, heard] = [utterance.reference, hypothesis].map((text) => text.split(/\s+/).filter(Boolean));
+  const [reference, heard] = [utterance.reference, hypothesis].map(wordsOf);
   let [r, h] = [0, 0];
   return [...edits].map((kind) => ({
     kind,

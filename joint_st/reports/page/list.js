@@ -41,7 +41,7 @@ const list = {
     data.utterances.forEach((one, place) => {
       one.place = place;
       one.counts = Object.fromEntries(heads.map((head) => [head, counted(one, head)]));
-      one.read = one.reference.split(/\s+/).some((word) => ONLY_READ.has(word));
+      one.read = wordsOf(one.reference).some((word) => ONLY_READ.has(word));
       one.text = Object.fromEntries(
         heads.map((head) => [head, `${one.id}\n ${one.reference} \n ${one.heads[head].hypothesis} `.toLowerCase()]),
       );

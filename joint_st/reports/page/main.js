@@ -19,7 +19,7 @@ function choose(one) {
       groups,
     ),
   );
-  const marks = one.reference.split(/\s+/).filter(Boolean).map(() => []);
+  const marks = wordsOf(one.reference).map(() => []);
   detail.append(pairs(one, marks));
   if (!sample) {
     detail.append(element("p", { class: "note" }, "Without audio in this page; ", element("code", {}, "joint-st report --utterances N"), " includes more."));
@@ -105,7 +105,7 @@ byId("summary").append(summary(data.summary));
 byId("training-charts").append(...data.training.map(chart));
 if (!data.training.length) byId("training-charts").append(element("p", { class: "note" }, "The run has no metrics.csv."));
 byId("layer-charts").append(...data.layers.map(chart));
-if (!data.layers.length) byId("layer-charts").append(element("p", { class: "note" }, "This model reads no text, so there is nothing to compare its speech with."));
+if (!data.layers.length) byId("layer-charts").append(element("p", { class: "note" }, data.without_layers));
 headSwitch();
 showHead(state.head);
 list.start();

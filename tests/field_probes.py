@@ -31,6 +31,7 @@ from joint_st.data.vocabulary import Vocabulary
 from joint_st.distributed.mesh import make_mesh
 from joint_st.errors import UserError
 from joint_st.evaluation import evaluate
+from joint_st.evaluation.scorer import Scorer
 from joint_st.heads.model import model_structure, weight_shapes
 from joint_st.runs.directory import RunDirectory
 from joint_st.runs.trained import Trained
@@ -134,7 +135,7 @@ def training(config: Config, place: Path) -> Any:
             metrics["utterance_loss"] = np.ones(len(paired["valid"]))
         return state._replace(step=state.step + 1), metrics
 
-    class FakeScorer(evaluate.Scorer):
+    class FakeScorer(Scorer):
         wers = iter((0.3, 0.1, 0.2, 0.4, 0.5, 0.6, 0.7))
 
         def __call__(self, weights, name):

@@ -15,7 +15,8 @@ import jax
 from joint_st.analysis.analyze import analyze_run
 from joint_st.cli.options import quiet_libraries
 from joint_st.distributed.mesh import keep_compiled
-from joint_st.evaluation.evaluate import Scorer, evaluate_run
+from joint_st.evaluation.evaluate import evaluate_run
+from joint_st.evaluation.scorer import Scorer
 from joint_st.runs.trained import load_trained
 from joint_st.training.setup import open_data
 

@@ -1,10 +1,9 @@
-"""Word error rates of a model: on the dev set while it trains, and of a run's checkpoints afterwards."""
+"""Word error rates of a run's checkpoints."""
 
 from __future__ import annotations
 
 import dataclasses
 import sys
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -15,7 +14,6 @@ import rich
 from joint_st import storage
 from joint_st.config import Config, Source, load
 from joint_st.data.dataset import Dataset, open_paired
-from joint_st.data.symbols import SymbolSizes
 from joint_st.decoding.decoders import Decoder, Greedy, fingerprint, fuse, without_origin
 from joint_st.decoding.forward import Clock, Forward
 from joint_st.decoding.fusion.build import FusionFiles
@@ -36,7 +34,7 @@ from joint_st.evaluation.confidences import (
 )
 from joint_st.evaluation.origin import SUFFIX, Origin
 from joint_st.evaluation.rates import make_rows
-from joint_st.evaluation.recognised import check_read, nothing_read, report_unread, score_recognised
+from joint_st.evaluation.recognised import nothing_read, report_unread, score_recognised
 from joint_st.evaluation.report import (
     ScoredUtterance,
     keep_all,
@@ -48,63 +46,12 @@ from joint_st.evaluation.report import (
 )
 from joint_st.evaluation.stored import gather_hashes, origin_of
 from joint_st.evaluation.tuning import development_sets, tuned
-from joint_st.evaluation.wer import ALL, total
 from joint_st.evaluation.word_errors import make_word_error_tables, word_errors
 from joint_st.passes import PASSES
 from joint_st.runs.directory import RunDirectory, existing_run
 from joint_st.runs.temperatures import store_temperatures
 from joint_st.runs.trained import load_trained
 from joint_st.word_times.transcripts import Words
-
-
-class Scorer:
-    """Computes the WER of a dataset; compiled once, and run with the weights of any step.
-
-    As in any evaluation, longer recordings are decoded in windows (`Config.window_seconds`).
-    """
-
-    def __init__(self, config: Config, dataset: Dataset, mesh: jax.sharding.Mesh, sizes: SymbolSizes):
-        self._config = config
-        self._dataset = dataset
-        self._read = frozenset[int]()
-        self._mesh = mesh
-        self._forward = Forward(config, sizes, mesh)
-        self._long = LongRecordings(config, sizes, mesh, (Greedy(),), PASSES, window_seconds=config.window_seconds)
-        self._buckets = common_buckets(config, [dataset], self._long.longest)
-
-    def __call__(self, weights, name: str) -> dict[str, float]:
-        """Return four numbers of each head, as fractions, under names such as `{name}_{head}_wer`.
-
-        `wer`, `cer`; `length_ratio`: characters of the hypotheses per character of the references; `blank_share`:
-        frames on which the head emits no label. Raises `UserError` where the dataset has no words.
-        """
-
-        def spell(labels):
-            return self._dataset.tokenizer.decode(labels), len(labels)
-
-        features = self._config.model.features
-        arguments = self._forward, weights, self._dataset, self._buckets, self._mesh, self._config
-        emitted, frames, found = Counter(), 0, []
-        for one in recognise(*arguments, long=self._long, name=name, spell=spell):
-            texts = {}
-            for decoder, by_head in one.hypotheses.items():
-                texts[decoder] = {head: text for head, (text, _) in by_head.items()}
-                emitted.update({head: count for head, (_, count) in by_head.items()})
-            frames += features.frames(features.samples(one.seconds))
-            found.append(dataclasses.replace(one, hypotheses=texts))
-        self._read = check_read(found, self._read, self._dataset, name)
-        scored = score_recognised(found, self._dataset, name)
-        rates = {}
-        for head in PASSES:
-            errors = total(u.errors[ALL] for u in scored if u.head == head)
-            if errors.wer is None:
-                raise UserError(f"data.{name}: its transcripts have no words, so there is no WER; correct its sources")
-            lengths = [(len(u.hypothesis), len(u.reference)) for u in scored if u.head == head]
-            own = {"wer": errors.wer, "cer": errors.cer}
-            own["length_ratio"] = sum(heard for heard, _ in lengths) / sum(there for _, there in lengths)
-            own["blank_share"] = max(1 - emitted[head] / frames, 0.0)
-            rates |= {f"{name}_{head}_{rate}": value for rate, value in own.items()}
-        return rates
 
 
 @dataclasses.dataclass(frozen=True)

@@ -22,8 +22,9 @@ from joint_st.decoding.decoders import Beam, Greedy
 from joint_st.decoding.fusion.build import FusionFiles, Level
 from joint_st.distributed.peers import current
 from joint_st.errors import UserError
-from joint_st.evaluation.evaluate import Scorer, evaluate_run
+from joint_st.evaluation.evaluate import evaluate_run
 from joint_st.evaluation.ranking import Metric, ranking_metric
+from joint_st.evaluation.scorer import Scorer
 from joint_st.lm.arpa import separates_words
 from joint_st.lm.estimate import estimate_ngram
 from joint_st.losses.base import Column, check_columns, make_losses

@@ -18,8 +18,9 @@ from joint_st.decoding.decoders import Hypotheses, NBestScores
 from joint_st.decoding.long import LongRecordings
 from joint_st.decoding.recognise import Recognised
 from joint_st.errors import Stalled
-from joint_st.evaluation import evaluate, tuning
-from joint_st.evaluation.evaluate import Scorer, evaluate_run
+from joint_st.evaluation import scorer, tuning
+from joint_st.evaluation.evaluate import evaluate_run
+from joint_st.evaluation.scorer import Scorer
 from joint_st.evaluation.wer import count_errors
 from joint_st.passes import PASSES
 from joint_st.runs.trained import load_trained
@@ -123,9 +124,9 @@ def test_checkpoints_are_ranked_by_the_same_utterances(tmp_path, monkeypatch):
         return [SimpleNamespace(head=head, **one) for head in PASSES for _ in found]
 
     for name in ("Forward", "LongRecordings", "common_buckets"):
-        monkeypatch.setattr(evaluate, name, lambda *_, **__: SimpleNamespace(longest=1))
-    monkeypatch.setattr(evaluate, "recognise", recognise)
-    monkeypatch.setattr(evaluate, "score_recognised", scored)
+        monkeypatch.setattr(scorer, name, lambda *_, **__: SimpleNamespace(longest=1))
+    monkeypatch.setattr(scorer, "recognise", recognise)
+    monkeypatch.setattr(scorer, "score_recognised", scored)
     dataset = SimpleNamespace(id="u{}".format, unreadable={})
     score = Scorer(tiny_config(tmp_path), dataset, None, None)
     assert score({}, "dev")["dev_full_context_wer"] == 0.5

@@ -154,6 +154,7 @@ def test_a_finished_run_has_nothing_left_to_do(trained, tmp_path, capsys):
     run = shutil.copytree(trained, tmp_path / "run")
     assert main(["train", str(run), "--workdir", str(run), "--evaluation.bootstrap_samples", "200"]) == 0
     assert load(run).evaluation.bootstrap_samples == 200
+    shutil.copy(trained / "config.json", run / "config.json")
     told = capsys.readouterr().err
     assert f"has all of its {STEPS} steps behind it: nothing is left to train" in told
     assert "\nwarning  data.text: nothing trains on it; set data.text_batch_size, and losses.reconstruction." in told

@@ -133,7 +133,7 @@ def test_versions_are_compared_number_by_number():
 
 @pytest.mark.parametrize("rank_by, refused", [("auto", False), ("wer", False), ("cer", True)])
 def test_a_run_that_was_ranked_by_another_rate_does_not_go_on(tmp_path, rank_by, refused):
-    """As training does it; whether the data are the same, only training compares."""
+    """Training refuses it too; whether the data are the same, it alone compares."""
     config = tiny_config(tmp_path, {"evaluation.rank_by": rank_by})
     here = open_run(tmp_path / "run", config)
     facts = here.checkpoints / "3/facts/metadata"

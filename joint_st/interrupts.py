@@ -70,6 +70,32 @@ def sigterm_exits() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
+@contextlib.contextmanager
+def first_ends_input(input: str) -> Iterator[None]:
+    """Leave the first SIGINT to the program that writes into a pipe which this process reads; the second one acts as
+    before; a context.
+
+    A terminal sends Ctrl-C to both. A recorder ends by it, and what it has recorded is then read to its end. input: name
+    of the pipe in the line that is printed. Nothing changes where SIGINT is ignored, and outside the main thread.
+    """
+    before = signal.getsignal(signal.SIGINT)
+    if threading.current_thread() is not threading.main_thread() or not callable(before):
+        yield
+        return
+
+    def handle(number, frame):
+        signal.signal(number, before)
+        line = f"joint-st: interrupted: {input} is heard to its end; interrupt again to stop at once\n"
+        with contextlib.suppress(OSError):
+            os.write(2, line.encode())  # a buffered stream may be at work
+
+    signal.signal(signal.SIGINT, handle)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 def _send_again(number: int) -> None:
     again = threading.Timer(LATER_SECONDS, os.kill, (os.getpid(), number))
     again.daemon = True

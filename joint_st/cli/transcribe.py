@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import sys
 from pathlib import Path
+from typing import BinaryIO
 
-from joint_st import storage
+from joint_st import interrupts, storage
 from joint_st.cli.options import (
     DECODERS,
     OF_BEAM,
@@ -120,16 +122,9 @@ def _transcribe(options: argparse.Namespace) -> None:
         source = sys.stdin.buffer if piped else options.files[0]
         same = ("checkpoint", "window_seconds", "look_ahead_ms")
         given = {name: getattr(options, name) for name in same} | streaming
-        if options.format == "json":
-            from joint_st.word_times.transcripts import listen_to
-
-            for line in listen_to(options.directory, source, **given):
-                print(line, flush=True)
-            return
-        from joint_st.decoding.transcribe import listen
-
-        for said in listen(options.directory, source, **given):
-            print(f"{said.seconds:.2f}\t{said.head}\t{said.text}", flush=True)
+        recorded = piped and not sys.stdin.isatty()
+        with interrupts.first_ends_input("standard input") if recorded else contextlib.nullcontext():
+            _print_stream(options, source, given)
         return
     (decoder,) = read_decoders(options.decoder and [options.decoder], options)
     from joint_st.decoding.inputs import AudioFiles
@@ -155,6 +150,19 @@ def _transcribe(options: argparse.Namespace) -> None:
             print(text if len(options.files) == 1 else f"{file}\t{text}", flush=True)
     if files.unread:
         raise SystemExit(1)
+
+
+def _print_stream(options: argparse.Namespace, source: Path | BinaryIO, given: dict) -> None:
+    if options.format == "json":
+        from joint_st.word_times.transcripts import listen_to
+
+        for line in listen_to(options.directory, source, **given):
+            print(line, flush=True)
+        return
+    from joint_st.decoding.transcribe import listen
+
+    for said in listen(options.directory, source, **given):
+        print(f"{said.seconds:.2f}\t{said.head}\t{said.text}", flush=True)
 
 
 def _check_format(options: argparse.Namespace) -> None:

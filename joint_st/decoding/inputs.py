@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import tempfile
@@ -26,7 +27,7 @@ from joint_st.data.audio import (
     tell_averaged,
     to_int16,
 )
-from joint_st.data.containers import HEAD, UNKNOWN, format_of
+from joint_st.data.containers import HEAD, PCM, UNKNOWN, format_of
 from joint_st.errors import UserError
 
 PIPE = "standard input"
@@ -37,6 +38,15 @@ RAW, FILE = "raw", "file"
 
 LIVE = ("WAV",)
 """Formats that can be decoded while they come; others are decoded once they are complete."""
+
+LIVE_CODECS = (*PCM, 2, 17)
+"""Numbers of the codecs of a WAV that libsndfile decodes without seeking: PCM, and the ADPCM of Microsoft and of IMA."""
+
+LONGEST_HEADER = 1 << 26
+"""Bytes within which the samples of a WAV in a pipe have to begin."""
+
+FOLLOWS_SECONDS = 1.0
+"""Seconds to wait for what follows the samples of a WAV in a pipe that its writer leaves open."""
 
 SAMPLE_BYTES = {"PCM_U8": 1, "ULAW": 1, "ALAW": 1, "PCM_16": 2, "PCM_24": 3, "PCM_32": 4, "FLOAT": 4, "DOUBLE": 8}
 """Bytes that a sample takes in a WAV file, by libsndfile's name of its subtype."""
@@ -103,8 +113,10 @@ def piped_audio(
     if rate is not None:
         raise UserError(f"--rate {rate}: {PIPE} is an audio file, which has a rate of its own; leave it out")
     if kind in LIVE:
-        yield from _live(head, pipe, target, chunk_ms, tolerance)
-        return
+        head = _whole_header(head, pipe)
+        if _codec(head) in LIVE_CODECS:
+            yield from _live(head, pipe, target, chunk_ms, tolerance)
+            return
     with tempfile.NamedTemporaryFile(prefix="joint_st_") as file:
         while head:
             file.write(head)
@@ -144,10 +156,10 @@ def _resampled(chunks: Iterable[np.ndarray], rate: int, target: int) -> Iterator
 
 
 def _live(head: bytes, pipe: BinaryIO, target: int, chunk_ms: float, tolerance: float) -> Iterator[np.ndarray]:
-    """Yield the samples of a WAV file while it comes."""
+    """Yield the samples of a WAV file while it comes. head: at least its header, see `_whole_header`."""
     head = _of_unknown_size(head)
     reading, writing = os.pipe()
-    threading.Thread(target=_pump, args=(head, pipe, writing), daemon=True).start()
+    pump = _Pump(head, pipe, writing)
     try:
         with Sequential(reading, closefd=True) as file:
             tell_averaged(file.channels > 1)
@@ -161,40 +173,99 @@ def _live(head: bytes, pipe: BinaryIO, target: int, chunk_ms: float, tolerance: 
                     yield mono(PIPE, block)
 
             yield from _resampled(chunks(), file.samplerate, target)
+            # What has come was decoded already, so that what is wrong is only said.
             if file.frames * file.channels * SAMPLE_BYTES.get(file.subtype, 8) < UNKNOWN:
                 has, promised = samples / file.samplerate, file.frames / file.samplerate
                 try:
                     check_length(PIPE, has, promised, tolerance, by="its header")
                 except UnreadableAudio as error:
-                    # The samples that have come were decoded already.
                     print(f"joint-st: {PIPE}: {error.why}", file=sys.stderr)
+            pump.done.wait(FOLLOWS_SECONDS)
+            if _begins_another(bytes(pump.rest)):
+                told = f"another WAV follows the {samples / file.samplerate:.3f} s of the first one and is not heard"
+                print(f"joint-st: {PIPE}: {told}; give each a command of its own", file=sys.stderr)
     except soundfile.SoundFileError as error:
         raise UnreadableAudio(PIPE, getattr(error, "error_string", str(error)).rstrip(".")) from None
+
+
+def _begins_another(rest: bytes) -> bool:
+    """Return whether another WAV begins in what follows the samples of one, at once or after other chunks."""
+    at = 0
+    while at < len(rest) and rest[at : at + 4] not in (b"RIFF", b"RF64", b"RIFX"):
+        length = int.from_bytes(rest[at + 4 : at + 8], "little")
+        at += 8 + length + length % 2
+    return at < len(rest)
+
+
+def _chunks(head: bytes) -> Iterator[tuple[int, bytes, int]]:
+    """Yield where each chunk of the beginning of a WAV file begins, its name and its length; the last one may end beyond
+    it."""
+    at = 12
+    while at + 8 <= len(head):
+        length = int.from_bytes(head[at + 4 : at + 8], "little")
+        yield at, head[at : at + 4], length
+        at += 8 + length + length % 2
+
+
+def _whole_header(head: bytes, pipe: BinaryIO) -> bytes:
+    """Return the beginning of a WAV file that comes through a pipe up to its samples, given the first bytes of it."""
+    while True:
+        at, name, length = max(_chunks(head), default=(0, b"data", 0))
+        needed = at + 8 + length + length % 2 + 8
+        if name == b"data" or needed > LONGEST_HEADER:
+            return head
+        more = _read(pipe, needed - len(head))
+        if not more:
+            return head
+        head += more
+
+
+def _codec(head: bytes) -> int:
+    """Return the number of the codec of the beginning of a WAV file; 0 where it states none."""
+    found = (at for at, name, _ in _chunks(head) if name == b"fmt ")
+    return next((int.from_bytes(head[at + 8 : at + 10], "little") for at in found), 0)
 
 
 def _of_unknown_size(head: bytes) -> bytes:
     """Return the beginning of a WAV file with its size marked as unknown if the program that wrote it has left 0 there,
     because it could not seek back."""
-    name, zero, rest = head.partition(b"data\0\0\0\0")
     end = 8 + int.from_bytes(head[4:8], "little")
-    at = begin = len(name + zero)
+    data = next((at for at, name, length in _chunks(head) if name == b"data" and not length), None)
+    if data is None:
+        return head
+    at = begin = data + 8
     while at < end and head[at : at + 4].rstrip().isalnum():
         length = int.from_bytes(head[at + 4 : at + 8], "little")
         at += 8 + length + length % 2
-    if not zero or begin < at == end:  # other chunks, up to the end of the file: it has no audio
+    if begin < at == end:  # other chunks, up to the end of the file: it has no audio
         return head
-    return name + b"data\xff\xff\xff\xff" + rest
+    return head[: data + 4] + b"\xff\xff\xff\xff" + head[begin:]
 
 
-def _pump(head: bytes, pipe: BinaryIO, writing: int) -> None:
-    with open(writing, "wb") as out:
-        try:
+class _Pump:
+    """A thread that writes all that comes through a pipe, of which it has the head, into another one."""
+
+    def __init__(self, head: bytes, pipe: BinaryIO, writing: int):
+        self.rest = bytearray()
+        """Up to `HEAD` bytes or more that follow the samples of a WAV, by its header."""
+        self.done = threading.Event()
+        """Whether they are complete."""
+        self._left = next((at + 8 + size + size % 2 for at, name, size in _chunks(head) if name == b"data"), 1 << 62)
+        threading.Thread(target=self._write, args=(head, pipe, writing), daemon=True).start()
+
+    def _write(self, head: bytes, pipe: BinaryIO, writing: int) -> None:
+        # The consumer may stop at any time; leaving the block may write too.
+        with contextlib.suppress(BrokenPipeError, ValueError), open(writing, "wb") as out:
             while head:
+                if len(self.rest) < HEAD:
+                    self.rest += head[self._left :]
+                    self._left = max(self._left - len(head), 0)
+                    if len(self.rest) >= HEAD:
+                        self.done.set()
                 out.write(head)
                 out.flush()
                 head = pipe.read1(1 << 16) if hasattr(pipe, "read1") else pipe.read(1 << 16)
-        except (BrokenPipeError, ValueError):  # the consumer has stopped
-            return
+        self.done.set()
 
 
 def _read(pipe: BinaryIO, size: int) -> bytes:

@@ -147,6 +147,7 @@ def listen(
     seconds = features.seconds(samples)
     yield Said(seconds, FULL_CONTEXT, text, found)
     chunks = f"{seconds:.2f} s of audio in chunks of {chunk_ms:g} ms, look-ahead {streams.look_ahead_ms:g} ms"
-    speed = f"real-time factor {clock.spent() / max(seconds, 1e-9):.3f}, second pass {1000 * second:.0f} ms"
+    factor = f"real-time factor {clock.spent() / seconds:.3f}" if samples else "no audio came"
+    speed = f"{factor}, second pass {1000 * second:.0f} ms"
     shown_first = "no streaming text" if first is None else f"first text after {first:.2f} s"
     print(f"{chunks}; {speed}; {shown_first}", file=sys.stderr)

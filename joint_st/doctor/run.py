@@ -48,7 +48,12 @@ def checkpoints(run: RunDirectory, config: Config) -> Iterator[Check]:
 def may_go_on(run: RunDirectory, config: Config) -> Iterator[Check]:
     """Check that the config may continue the run in --workdir."""
     check_same(run, config)
-    yield Check("ok", "--workdir", f"{run.root}: goes on from step {run.checkpoint_steps[-1]}")
+    if config.evaluation.rank_by != "auto":
+        from joint_st.training.asr import check_same_ranking  # imports all of a training
+
+        check_same_ranking(run, config.evaluation.rank_by)
+    told = f"{run.root}: goes on from step {run.checkpoint_steps[-1]}, if its data are those it was trained with"
+    yield Check("ok", "--workdir", f"{told}, which training compares")
 
 
 def existing(workdir: Path) -> RunDirectory | None:

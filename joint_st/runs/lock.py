@@ -178,6 +178,7 @@ class Lock:
                 os.close(self._descriptor)
                 raise _refusal(root, holder)
             time.sleep(0.1)
+        self._folder = os.stat(root)
         with contextlib.suppress(OSError):  # on a full disk the file does not say who holds the lock
             os.ftruncate(self._descriptor, 0)
             os.pwrite(self._descriptor, Holder.this().content(), 0)
@@ -198,24 +199,49 @@ class Lock:
             if error.errno not in _NO_LOCKS:
                 raise
             print(f"{root}: its file system has no locks; start no second training in it", file=sys.stderr)
-        try:
-            if os.path.samestat(os.stat(root / NAME), os.fstat(self._descriptor)):
-                return True
-        except FileNotFoundError:
-            pass
+        if self._is_in_place():
+            return True
         # The former holder has removed the file and the empty directory that it had made.
         os.close(self._descriptor)
         self._descriptor = self._open()
         return False
 
+    def _is_in_place(self) -> bool:
+        """Return whether the file that this process has opened is the one in the directory."""
+        try:
+            return os.path.samestat(os.stat(self._root / NAME), os.fstat(self._descriptor))
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+
     def check(self) -> None:
-        """Do nothing: nobody else can take a lock."""
+        """Raise `UserError` where the directory was moved or removed, so that its name may now be that of another run,
+        or where its file was removed and another process has locked a new one."""
+        if self._is_in_place():
+            return
+        nothing_more = "this training, which worked in it, saves nothing more"
+        try:
+            moved = not os.path.samestat(os.stat(self._root), self._folder)
+        except (FileNotFoundError, NotADirectoryError):
+            moved = True
+        if moved:
+            raise UserError(
+                f"{self._root}: was moved or removed; {nothing_more}; go on from its last checkpoint, with --workdir as "
+                "where it is now"
+            )
+        file = self._root / NAME
+        if not file.exists():
+            retaken = Lock(self._root)
+            os.close(self._descriptor)
+            self._descriptor = retaken._descriptor
+            return
+        holder = Holder.read(file.read_bytes()) or "another training"
+        raise UserError(f"{self._root}: its {NAME} was removed, and {holder} has worked in it since; {nothing_more}")
 
     def release(self) -> None:
         """Release it. The file stays, unless this process has made the directory and nothing else is in it."""
         with contextlib.suppress(OSError):
             os.ftruncate(self._descriptor, 0)
-            if self._made and os.listdir(self._root) == [NAME]:
+            if self._made and self._is_in_place() and os.listdir(self._root) == [NAME]:
                 os.remove(self._root / NAME)
                 self._root.rmdir()
         os.close(self._descriptor)

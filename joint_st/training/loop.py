@@ -18,6 +18,7 @@ import tqdm
 
 from joint_st import storage
 from joint_st.config import Config, LmConfig
+from joint_st.config import save as save_config
 from joint_st.data.batch import Batch
 from joint_st.data.normalizers import Normalizer, normalizer
 from joint_st.distributed.mesh import (
@@ -130,9 +131,12 @@ def check_same_data(
 
 
 def record_training_start(session: Session, step: int) -> None:
-    """Write into the run which code goes on from `step`, and on what devices, unless no step is left."""
-    steps = session.config.training.steps
-    if step < steps and current().is_first:
+    """Write into the run the config with which it goes on from `step`, and by which code and on what devices, unless no
+    step is left."""
+    if not current().is_first:
+        return
+    save_config(session.config, session.run.config)
+    if step < (steps := session.config.training.steps):
         record_start(session.run, step, describe(session.mesh), device_name(), current().count, steps)
 
 

@@ -108,6 +108,52 @@ def test_what_follows_the_data_of_an_empty_wav_is_no_audio(capsys):
     np.testing.assert_array_equal(heard(with_sizes(encoded(), len(empty) - 8, 0)), TONE)
 
 
+def after_its_first_chunks(wav: bytes, more: bytes) -> bytes:
+    at = wav.find(b"data")
+    return wav[:at] + more + wav[at:]
+
+
+@pytest.mark.parametrize("size", [0, 2 * RATE, 0xFFFFFFFF])
+def test_samples_may_begin_after_a_long_header(size, capsys):
+    notes = b"JUNK" + (9001).to_bytes(4, "little") + b"data" + bytes(8998)
+    wav = after_its_first_chunks(encoded(), notes)
+    at = wav.rfind(b"data") + 4
+    np.testing.assert_array_equal(heard(wav[:at] + size.to_bytes(4, "little") + wav[at + 4 :]), TONE)
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+@pytest.mark.parametrize("between", [b"", b"LIST\x05\0\0\0INFOa\0"])
+def test_a_second_wav_is_told(between, capsys):
+    np.testing.assert_array_equal(heard(encoded() + between + encoded()), TONE)
+    told = "joint-st: standard input: another WAV follows the 1.000 s of the first one and is not heard"
+    assert told in capsys.readouterr().err
+    np.testing.assert_array_equal(heard(encoded() + between), TONE)
+    assert "another" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("subtype", ["GSM610", "IMA_ADPCM", "MS_ADPCM", "ULAW"])
+def test_a_coded_wav_is_heard_as_from_a_disk(subtype, tmp_path):
+    (tmp_path / "a.wav").write_bytes(wav := encoded(subtype=subtype))
+    [(_, audio)] = AudioFiles([tmp_path / "a.wav"]).read(RATE, 0.3)
+    assert len(audio) >= RATE
+    np.testing.assert_array_equal(heard(wav), audio)
+
+
+def test_a_consumer_may_stop_at_any_time():
+    failed = []
+    threading.excepthook, before = failed.append, threading.excepthook
+    try:
+        wav = encoded("WAV", "FLOAT", np.where(np.arange(8 * RATE) == 90, np.nan, 0.1))
+        with pytest.raises(UnreadableAudio, match="not finite"):
+            heard(wav)
+        for thread in threading.enumerate():
+            if thread.name.endswith("(_write)") or thread.name.endswith("(_pump)"):
+                thread.join(10)
+    finally:
+        threading.excepthook = before
+    assert not failed
+
+
 @pytest.mark.parametrize("subtype, told", [("PCM_16", True), ("DOUBLE", False)])
 def test_a_long_wav_that_ends_early_is_told(subtype, told, capsys):
     wav = encoded("WAV", subtype, TONE if subtype == "PCM_16" else TONE / 32768)

@@ -13,9 +13,11 @@ import pytest
 from benchmarks.doctor import CASES, examine, verdict
 from joint_st.cli import main
 from joint_st.distributed.process_spec import ProcessSpec
-from joint_st.doctor import check, machine
+from joint_st.doctor import check, machine, run
 from joint_st.doctor.check import Check, looked
 from joint_st.errors import UserError
+from joint_st.runs.directory import open_run
+from tests.tiny import tiny_config
 
 CHEAP = (
     "healthy: a run",
@@ -127,3 +129,20 @@ def test_versions_are_compared_number_by_number():
     assert (
         met == [True, True, False, True] and machine._meets("1.26.4", ">=1.26") and not machine._meets("1.25", ">=1.26")
     )
+
+
+@pytest.mark.parametrize("rank_by, refused", [("auto", False), ("wer", False), ("cer", True)])
+def test_a_run_that_was_ranked_by_another_rate_does_not_go_on(tmp_path, rank_by, refused):
+    """Training refuses it too; whether the data are the same, it alone compares."""
+    config = tiny_config(tmp_path, {"evaluation.rank_by": rank_by})
+    here = open_run(tmp_path / "run", config)
+    facts = here.checkpoints / "3/facts/metadata"
+    facts.parent.mkdir(parents=True)
+    facts.write_text('{"wer": 0.5, "ranked_by": "wer"}')
+    if refused:
+        with pytest.raises(UserError, match="^evaluation.rank_by: cer, and the checkpoints of .* are ranked by wer"):
+            list(run.may_go_on(here, config))
+        return
+    [found] = run.may_go_on(here, config)
+    told = f"{here.root}: goes on from step 3, if its data are those it was trained with, which training compares"
+    assert found == Check("ok", "--workdir", told)

@@ -66,9 +66,9 @@ def test_the_folder_of_another_program_is_left_as_it_is(tmp_path, content):
         {"evaluation.batch_size": 8, "parallel.data": 1, "data.strict": True, "data.read_threads": 2},
     ],
 )
-def test_what_may_change_is_stored_anew(begun, changes):
-    changed = override(CONFIG, changes)
-    assert load(open_run(begun.root, changed).config) == changed
+def test_some_fields_may_change(begun, changes):
+    run = open_run(begun.root, override(CONFIG, changes))
+    assert run == begun and load(run.config) == CONFIG  # until the training goes on, since it may still be refused
 
 
 @pytest.mark.parametrize(

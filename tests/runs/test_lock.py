@@ -181,6 +181,40 @@ def test_a_directory_that_nothing_came_into_is_removed_again(tmp_path):
     assert (tmp_path / "theirs").is_dir()
 
 
+def test_a_directory_that_was_moved_is_no_longer_held(tmp_path):
+    (tmp_path / "run").mkdir()
+    with holding(tmp_path / "run"):
+        check_held(tmp_path / "run")
+        (tmp_path / "run").rename(tmp_path / "aside")
+        with pytest.raises(UserError, match=r"run: was moved or removed; this training, .* saves nothing more"):
+            check_held(tmp_path / "run")
+        other = Lock(tmp_path / "run")
+        with pytest.raises(UserError, match="run: was moved or removed"):
+            check_held(tmp_path / "run")
+    assert (tmp_path / "run" / NAME).exists()
+    other.check()
+    other.release()
+
+
+def test_a_file_that_was_removed_is_taken_again_unless_another_has(tmp_path):
+    first = Lock(tmp_path)
+    (tmp_path / NAME).unlink()
+    first.check()
+    with pytest.raises(UserError, match=f"another training works in it .process {os.getpid()} on "):
+        Lock(tmp_path)
+    (tmp_path / NAME).unlink()
+    second = Lock(tmp_path)
+    with pytest.raises(
+        UserError, match=f"its .lock was removed, and process {os.getpid()} on .* has worked in it since"
+    ):
+        first.check()
+    second.check()
+    second.release()
+    with pytest.raises(UserError, match="and another training has worked in it since"):
+        first.check()
+    first.release()
+
+
 def test_a_file_that_was_removed_while_one_waited_is_not_held(tmp_path, monkeypatch):
     monkeypatch.setattr(lock, "WAIT_SECONDS", 20)
     first = Lock(tmp_path / "run")

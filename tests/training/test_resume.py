@@ -152,7 +152,9 @@ def test_sigterm_saves_and_says_so(trained, tmp_path):
 
 def test_a_finished_run_has_nothing_left_to_do(trained, tmp_path, capsys):
     run = shutil.copytree(trained, tmp_path / "run")
-    assert main(["train", str(run), "--workdir", str(run)]) == 0
+    assert main(["train", str(run), "--workdir", str(run), "--evaluation.bootstrap_samples", "200"]) == 0
+    assert load(run).evaluation.bootstrap_samples == 200
+    shutil.copy(trained / "config.json", run / "config.json")
     told = capsys.readouterr().err
     assert f"has all of its {STEPS} steps behind it: nothing is left to train" in told
     assert "\nwarning  data.text: nothing trains on it; set data.text_batch_size, and losses.reconstruction." in told
@@ -219,10 +221,12 @@ def test_other_data_under_the_same_names_are_refused(trained, tmp_path, capsys):
     assert list(then["data_by_field"]) == ["data.train"]  # nothing trains on data.text
     facts.write_text(json.dumps({**then, "data": "other"}))
     (run / "checkpoints" / str(STEPS) / checksums.FILE).unlink()
-    assert main(["train", str(run)]) == 2
+    assert main(["train", str(run), "--training.log_every", "7", "--evaluation.rank_by", "wer"]) == 2
     line = capsys.readouterr().err.splitlines()[-1]
     assert line.startswith(f"joint-st: error: data.train: its utterances are not those that {run} was trained with, ")
     assert saved(run) == saved(trained) and rows(run) == rows(trained)
+    # What a refused start was given is not kept: the next one would have it too.
+    assert (run / "config.json").read_bytes() == (trained / "config.json").read_bytes()
 
 
 @pytest.mark.parametrize(

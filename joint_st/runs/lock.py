@@ -170,6 +170,7 @@ class Lock:
         if root.exists() and not root.is_dir():
             raise UserError(f"{root}: a file, where the directory of a run should be; name another --workdir")
         self._root, self._made = root, not root.exists()
+        self._holder = Holder.this()
         self._descriptor = self._open()
         until = time.monotonic() + WAIT_SECONDS
         while not self._taken(root):
@@ -181,7 +182,7 @@ class Lock:
         self._folder = os.stat(root)
         with contextlib.suppress(OSError):  # on a full disk the file does not say who holds the lock
             os.ftruncate(self._descriptor, 0)
-            os.pwrite(self._descriptor, Holder.this().content(), 0)
+            os.pwrite(self._descriptor, self._holder.content(), 0)
 
     def _open(self) -> int:
         try:
@@ -207,9 +208,13 @@ class Lock:
         return False
 
     def _is_in_place(self) -> bool:
-        """Return whether the file that this process has opened is the one in the directory."""
+        """Return whether the file that this process has opened is the one in the directory, or names the same holder: some
+        file systems, such as mounted buckets, give a file another number in time."""
+        file = self._root / NAME
         try:
-            return os.path.samestat(os.stat(self._root / NAME), os.fstat(self._descriptor))
+            return os.path.samestat(os.stat(file), os.fstat(self._descriptor)) or (
+                Holder.read(file.read_bytes()) == self._holder
+            )
         except (FileNotFoundError, NotADirectoryError):
             return False
 

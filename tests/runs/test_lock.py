@@ -196,6 +196,16 @@ def test_a_directory_that_was_moved_is_no_longer_held(tmp_path):
     other.release()
 
 
+def test_a_file_system_whose_numbers_of_files_change_takes_no_lock_away(tmp_path, monkeypatch):
+    with holding(tmp_path):
+        monkeypatch.setattr(os.path, "samestat", lambda *_: False)
+        check_held(tmp_path)
+        (tmp_path / NAME).write_bytes(Holder.this().content())
+        with pytest.raises(UserError, match="was moved or removed"):
+            check_held(tmp_path)
+        monkeypatch.undo()
+
+
 def test_a_file_that_was_removed_is_taken_again_unless_another_has(tmp_path):
     first = Lock(tmp_path)
     (tmp_path / NAME).unlink()

@@ -16,7 +16,8 @@ def recorded(found: dict) -> dict[str, Any]:
     """Return tables with a line for each arm on each test split, and rates and changes by name.
 
     A table has a column for each head with each of two decoders, `greedy` and `beam`, which is the one with a language
-    model. `rates` and `rates_text_only` hold WER, and `figure` and `figure_text_only` draw it; `versus_ARM` and `versus_ARM_text_only` the change of the errors. By name:
+    model. `rates` and `rates_text_only` hold WER, and `figure` and `figure_text_only` draw it; `versus_ARM` and
+    `versus_ARM_text_only` hold the change of the errors. By name:
     `ARM.TEST.HEAD_DECODER.SUBSET` is a rate, and `ARM.versus_OTHER.TEST.HEAD_DECODER.SUBSET` the share of errors removed.
     `ARM.read.WHAT.HEAD` is the WER of what the shared layers read, `ARM.unit_errors` the share of wrong text units.
     """

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks import quickstart, robustness, side_by_side, timed_step
+from benchmarks import other_domain, quickstart, robustness, side_by_side, timed_step
 from benchmarks.side_by_side import WARM_UPS, Rows, compared, take_turns, unusable
 from joint_st import storage
 from joint_st.runs import checksums
@@ -134,6 +134,12 @@ def test_robustness_is_written_before_it_is_shown(monkeypatch, tmp_path):
         robustness.main()
     [found] = json.loads(file.read_text())["rows"]
     assert (found["run"], found["data"], found["wer"], found["relative"]) == ("a", "test", 0.0, None)
+
+
+def test_the_other_domain_has_each_sentence_of_the_corpus_once(tmp_path):
+    for split, texts in {"train": ["b", "a", "b"], "dev": ["c"], "test": ["a"]}.items():
+        (tmp_path / f"{split}.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
+    assert other_domain.sentences(tmp_path) == ["a", "b", "c"]
 
 
 def test_numbers_of_the_quickstart_are_of_one_run_and_its_weights(tmp_path):

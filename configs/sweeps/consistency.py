@@ -13,7 +13,7 @@ The output of a layer has a scale that is learnt, and the squared distance falls
 embedding is normalised before it is compared (`normalized_l2`), so that there is nothing to shrink. What enters the shared
 layers from text has a fixed scale, and does not need it.
 
-What the page claims has three seeds, and everything else one: the seeds of an arm are in `SEEDS`.
+What the page claims is to have three seeds, and everything else one: the seeds of an arm are in `SEEDS`.
 """
 
 from joint_st.sweeps import Run

@@ -281,9 +281,9 @@ def _rank(checkpoint: Path, metric: str) -> float | None:
 def open_run(workdir: Path, config: Config | LmConfig) -> RunDirectory:
     """Make the directory of a run and store the config, or check that the run there may continue with `config`.
 
-    A run that ended before its first checkpoint starts again, with any config. That of one with checkpoints is stored when
-    it goes on, since the start may still be refused, and must then leave the run as it is. Raises `UserError` that names the field
-    in which the two configs differ, and both values; where the directory is somebody else's, has checkpoints without a
+    A run that ended before its first checkpoint starts again, with any config. The config of a run with checkpoints is
+    stored when it goes on, since the start may still be refused, and must then leave the run as it is. Raises `UserError`
+    that names the field in which the two configs differ, and both values; where the directory is somebody else's, has checkpoints without a
     config, or its checkpoints were removed or are on a disk that is not there; or where it is in a bucket that cannot be
     read or written to.
     """

@@ -23,7 +23,8 @@ The arms are those of `configs/sweeps/recorded.py`, and these:
   `deep_pieces_units`, labels are 256 wordpieces. In the arms with `fine` in their names, a frame lasts 20 ms in place of 40,
   and with text each phoneme takes twice as many. `deep_fine_text_first` has the text of `long_text_first` next to fifteen epochs,
   after 2,000 steps on it alone, and `deep_fine_text_first_layer_0` has consistency too, where speech and text enter the shared
-  layers, which helps most on synthesised speech (`configs/sweeps/consistency.py`).
+  layers, which helps most on synthesised speech (`configs/sweeps/consistency.py`). `deep_fine_combined` has the speech of
+  `synthetic` too, and `deep_fine_synthetic` is `deep_fine_units` with that speech, without text.
 - `masked_units` is `long_units` with masks as wide as those of CR-CTC's authors. The `longer` arms have these too, and
   twice as many steps.
 """
@@ -91,6 +92,8 @@ ARMS = ENGLISH["ARMS"] | {
     "deep_fine_units": WITHOUT_TEXT | DEEP | FINE,
     "deep_fine_text_first": FINE_TEXT_FIRST,
     "deep_fine_text_first_layer_0": FINE_TEXT_FIRST | LAYER_0,
+    "deep_fine_synthetic": WITHOUT_TEXT | DEEP | FINE | SYNTHETIC,
+    "deep_fine_combined": FINE_TEXT_FIRST | LAYER_0 | SYNTHETIC,
     "fine_audio_only": LONG | FINE | ENGLISH["ARMS"]["audio_only"],
     "fine_units": WITHOUT_TEXT | LONG | FINE,
     "fine_text_first": TEXT_FIRST | FINE | FINE_TEXT,

@@ -3,7 +3,8 @@
     JOINT_ST_DATA=... joint-st train configs/experiments/recorded_dutch.py
 
 It is the experiment `recorded.py` with the corpus `dutch_read` (two readers, one of the Netherlands and one of Flanders, who
-read the same sentences) and `text/sentences/nl.txt` (sentences that are in no split), over as many epochs.
+read the same sentences) and `text/sentences/nl.txt` (sentences that are in no split), over as many epochs. The normaliser
+spells no numbers, as `english` would do, in English; sentences with digits are left out of the text.
 """
 
 from pathlib import Path
@@ -24,7 +25,8 @@ def config() -> Config:
             "data.train": [dutch("train")],
             "data.dev": [dutch("dev")],
             "data.test": {"dutch_read": dutch("test")},
-            "data.text": [TextSource(path="$JOINT_ST_DATA/text/sentences/nl.txt", language="nl")],
+            "data.text": [TextSource(path="$JOINT_ST_DATA/text/sentences/nl.txt", language="nl", leave_out=r"\d")],
+            "data.normalizer": "basic",
             # All but one sentence in a thousand.
             "data.max_text_units": 192,
             "training.steps": 4_000,

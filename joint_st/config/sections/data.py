@@ -76,6 +76,18 @@ class TextSource(Source):
     """The file, in UTF-8. `~` and `$VARIABLES` are expanded."""
     language: str = ""
     """BCP 47 tag of the language of the sentences; empty: that of `data.units.language`."""
+    leave_out: str = ""
+    r"""A regular expression; sentences in which it is found, as they are in the file, are left out: `\d` those with digits,
+    which transcripts of speech spell out. Empty: none."""
+
+    @pydantic.field_validator("leave_out")
+    @classmethod
+    def _compiles(cls, pattern: str) -> str:
+        try:
+            re.compile(pattern)
+        except re.error as error:
+            raise ValueError(f"{pattern!r} is no regular expression: {error}") from None
+        return pattern
 
 
 class MixtureConfig(ByKind):

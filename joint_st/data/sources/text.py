@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable
+
 import numpy as np
 
 from joint_st.config import TextSource
@@ -9,6 +12,12 @@ from joint_st.data.paths import existing
 from joint_st.data.sources.corpus import opens
 from joint_st.data.sources.lines import Lines
 from joint_st.data.utterance import Entry, Utterance
+
+
+def without(pattern: str) -> Callable[[bytes], bool]:
+    """Return a function that tells of a line, in UTF-8, whether a regular expression is found nowhere in it."""
+    compiled = re.compile(pattern)
+    return lambda line: not compiled.search(line.decode("utf-8", "replace"))
 
 
 @opens("text")
@@ -19,8 +28,10 @@ class Sentences:
         path = existing(config.path)
         self.name = path.stem
         self._language = config.language
-        self._lines = Lines(path)
-        self.place = f"text {path.absolute()} {config.language}"
+        self._lines = Lines(path, without(config.leave_out) if config.leave_out else None)
+        self.place = f"text {path.absolute()} {config.language}" + f" without {config.leave_out}" * bool(
+            config.leave_out
+        )
         self.version = self._lines.version
 
     def __len__(self) -> int:

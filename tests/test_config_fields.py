@@ -112,6 +112,7 @@ FIELDS = {
     "data.text.0.kind": Field({"data.text.0": OTHER}, training),
     "data.text.0.path": Field("{place}/b.txt", training),
     "data.text.0.language": Field("de", sources),
+    "data.text.0.leave_out": Field("longer", training, {"data.text.0.path": "{place}/long_and_short.txt"}),
     "data.normalizer": Field("none", training),
     "data.tokenizer.kind": Field("sentencepiece", training, {"data.tokenizer.vocabulary_size": 40}),
     "data.tokenizer.vocabulary_size": Field(44, training, WORDPIECES),

@@ -16,7 +16,7 @@ from joint_st.config import Config, FeaturesConfig, Source
 from joint_st.data.audio import UnreadableAudio
 from joint_st.data.dataset import Dataset, open_paired, open_texts
 from joint_st.data.index import AUDIO, Entries
-from joint_st.data.normalizers import normalizer
+from joint_st.data.normalizers import misfit, normalizer
 from joint_st.data.plan import text_plan, training_plan
 from joint_st.data.sources import read_whole
 from joint_st.data.texts import learn_from_texts, open_indexes
@@ -54,6 +54,8 @@ def inspect(config: Config) -> Iterator[str]:
         texts = open_texts(data, normalize, tokenizer, units, indexes=indexes)
         yield f"text: {texts.describe()}"
         yield f"  {text_plan(texts, data, config.seed).describe(1, 'text units')}"
+    if remark := misfit(data, symbols.languages):
+        yield f"warning: {remark}"
     for unused in config.unused:
         yield f"warning: {unused}"
 

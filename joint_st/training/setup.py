@@ -19,7 +19,7 @@ from joint_st.data.confusions import Confusions, read_confusions
 from joint_st.data.dataset import Dataset, open_paired, open_texts
 from joint_st.data.index import Indexes
 from joint_st.data.loader import batches, reading
-from joint_st.data.normalizers import Normalizer
+from joint_st.data.normalizers import Normalizer, misfit
 from joint_st.data.paths import expand
 from joint_st.data.plan import Along, BatchPlan, text_plan, training_plan
 from joint_st.data.symbols import Symbols, save_languages
@@ -231,6 +231,8 @@ def print_summary(config: Config, run: RunDirectory, data: TrainingData, begun: 
     if remark := _narrow_masks(config.spec_augment, data.paired.seconds / len(data.paired), features):
         log(f"warning  {remark}")
     print_decay(config)
+    if remark := misfit(config.data, symbols.languages):
+        log(f"warning  {remark}")
     for unused in config.unused:
         log(f"warning  {unused}")
 

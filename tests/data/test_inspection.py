@@ -113,6 +113,20 @@ def test_a_saved_tokenizer_is_named_and_what_it_cannot_spell_is_counted(data, tm
             assert "unknown" not in counts and not caplog.records
 
 
+def test_other_languages_under_the_english_normaliser_are_named(data, tmp_path):
+    def warnings(**changes):
+        told = [line for line in inspect(Config(data=data.model_copy(update=changes))) if line.startswith("warning")]
+        return [line for line in told if "normalizer" in line]
+
+    text = {"text": (TextSource(path=str(tmp_path / "text.txt"), language="nl-BE"),)}
+    english = {"text": (TextSource(path=str(tmp_path / "text.txt"), language="en_GB"),)}
+    assert warnings() == warnings(**english) == warnings(**text, normalizer="basic v2") == []
+    [one] = warnings(**text)
+    assert one.endswith("there is nl-be; take `basic`")
+    assert "there is fr; " in warnings(units=UnitsConfig(kind="phonemes", language="fr"))[0]
+    assert warnings(units=UnitsConfig(kind="characters", language="fr")) == []
+
+
 def test_texts_of_a_language_without_phonemes_are_named_and_the_others_go_on(data, tmp_path, caplog):
     with open(tmp_path / "train.jsonl", "a") as manifest:
         for name, language in (("e", "tlh"), ("f", "tlh"), ("g", "eng")):

@@ -7,10 +7,11 @@ versions stay, for the runs that were trained with them.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from joint_st.config import newest_normalizer
+from joint_st.config import DataConfig, newest_normalizer
+from joint_st.data.languages import bcp_47
 from joint_st.data.normalizers import earlier, newest
 from joint_st.errors import UserError
 
@@ -41,6 +42,23 @@ NORMALIZERS = {
     )
 }
 """All versions of all normalisers by name and version."""
+
+
+def misfit(data: DataConfig, languages: Iterable[str]) -> str:
+    """Return a remark where `english` is to normalise texts of other languages, of which it would leave something else;
+    empty where it is not.
+
+    languages: those of the training data, as their sources state them.
+    """
+    if data.normalizer.partition(" ")[0] != "english":
+        return ""
+    stated = map(bcp_47, {*languages, data.units.language if data.units.kind == "phonemes" else ""})
+    if not (others := sorted(tag for tag in stated if tag and tag.partition("-")[0] != "en")):
+        return ""
+    return (
+        f"data.normalizer: `english` spells numbers in English and keeps no letters but a to z, and there is "
+        f"{', '.join(others)}; take `basic`"
+    )
 
 
 def normalizer(name: str) -> Normalizer:

@@ -253,7 +253,7 @@ def test_sentences_in_which_a_pattern_is_found_are_left_out(tmp_path):
     assert left("^Ä")[0] == [("In 1984.", "1"), ("\u0661 apple", "2"), ("Three pears", "3"), ("Six or 7", "4")]
     everything, other_place = left("")
     assert len(everything) == 5 and place != other_place, "one index would stand for both"
-    with pytest.raises(ValueError, match="(?s)leave_out.*'\\(' is no regular expression"):
+    with pytest.raises(ValueError, match="'\\(' is no regular expression"):
         TextSource(path="novels.txt", leave_out="(")
 
 

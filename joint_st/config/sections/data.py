@@ -80,14 +80,13 @@ class TextSource(Source):
     r"""A regular expression; sentences in which it is found, as they are in the file, are left out: `\d` those with digits,
     which transcripts of speech spell out. Empty: none."""
 
-    @pydantic.field_validator("leave_out")
-    @classmethod
-    def _compiles(cls, pattern: str) -> str:
+    @pydantic.model_validator(mode="after")
+    def _is_pattern(self):
         try:
-            re.compile(pattern)
+            re.compile(self.leave_out)
         except re.error as error:
-            raise ValueError(f"{pattern!r} is no regular expression: {error}") from None
-        return pattern
+            raise clash("leave_out", f"{self.leave_out!r} is no regular expression: {error}") from None
+        return self
 
 
 class MixtureConfig(ByKind):

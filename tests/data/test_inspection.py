@@ -122,8 +122,8 @@ def test_other_languages_under_the_english_normaliser_are_named(data, tmp_path):
     english = {"text": (TextSource(path=str(tmp_path / "text.txt"), language="en_GB"),)}
     assert warnings() == warnings(**english) == warnings(**text, normalizer="basic v2") == []
     [one] = warnings(**text)
-    assert one.endswith("there is nl-be; take `basic`")
-    assert "there is fr; " in warnings(units=UnitsConfig(kind="phonemes", language="fr"))[0]
+    assert one.endswith("are also in nl-be; take `basic`")
+    assert "are also in fr; " in warnings(units=UnitsConfig(kind="phonemes", language="fr"))[0]
     assert warnings(units=UnitsConfig(kind="characters", language="fr")) == []
 
 

@@ -18,7 +18,9 @@ def test_sentences_are_utterances_without_audio(tmp_path):
 
 
 def test_sentences_in_which_a_pattern_is_found_are_left_out(tmp_path):
-    (tmp_path / "novels.txt").write_text("In 1984.\n\u0661 apple\nThree pears\nSix or 7\nÄpfel\n", encoding="utf-8")
+    (tmp_path / "novels.txt").write_text(
+        "In 1984.\n\u0661 apple\nThree pears \r\nSix or 7\nÄpfel\n", "utf-8", newline=""
+    )
 
     def left(pattern):
         source = open_source(TextSource(path=str(tmp_path / "novels.txt"), leave_out=pattern))
@@ -28,6 +30,7 @@ def test_sentences_in_which_a_pattern_is_found_are_left_out(tmp_path):
     digits, place = left(r"\d")
     assert digits == [("Three pears", "3"), ("Äpfel", "5")]
     assert left("^Ä")[0] == [("In 1984.", "1"), ("\u0661 apple", "2"), ("Three pears", "3"), ("Six or 7", "4")]
+    assert [text for text, _ in left("s$")[0]] == ["In 1984.", "\u0661 apple", "Six or 7", "Äpfel"]
     everything, other_place = left("")
     assert len(everything) == 5 and place != other_place, "one index would stand for both"
     with pytest.raises(ValueError, match="'\\(' is no regular expression"):

@@ -77,7 +77,7 @@ class TextSource(Source):
     language: str = ""
     """BCP 47 tag of the language of the sentences; empty: that of `data.units.language`."""
     leave_out: str = ""
-    r"""A regular expression; sentences in which it is found, as they are in the file, are left out: `\d` those with digits,
+    r"""A regular expression; sentences in which it is found, before they are normalised, are left out: `\d` those with digits,
     which transcripts of speech spell out. Empty: none."""
 
     @pydantic.model_validator(mode="after")

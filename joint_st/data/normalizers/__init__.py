@@ -45,7 +45,7 @@ NORMALIZERS = {
 
 
 def misfit(data: DataConfig, languages: Iterable[str]) -> str:
-    """Return a remark where `english` is to normalise texts of other languages, of which it would leave something else;
+    """Return a remark where `english` is to normalise texts of other languages, whose numbers and letters it would change;
     empty where it is not.
 
     languages: those of the training data, as their sources state them.
@@ -56,7 +56,7 @@ def misfit(data: DataConfig, languages: Iterable[str]) -> str:
     if not (others := sorted(tag for tag in stated if tag and tag.partition("-")[0] != "en")):
         return ""
     return (
-        f"data.normalizer: `english` spells numbers in English and keeps no letters but a to z, and there is "
+        f"data.normalizer: `english` spells numbers in English and keeps no letters but a to z, and the data are also in "
         f"{', '.join(others)}; take `basic`"
     )
 

@@ -15,9 +15,10 @@ from joint_st.data.utterance import Entry, Utterance
 
 
 def without(pattern: str) -> Callable[[bytes], bool]:
-    """Return a function that tells of a line, in UTF-8, whether a regular expression is found nowhere in it."""
+    """Return a function that tells of a line, in UTF-8, whether a regular expression is found nowhere in its text, without
+    the white space around it."""
     compiled = re.compile(pattern)
-    return lambda line: not compiled.search(line.decode("utf-8", "replace"))
+    return lambda line: not compiled.search(line.decode("utf-8", "replace").strip())
 
 
 @opens("text")
@@ -29,9 +30,9 @@ class Sentences:
         self.name = path.stem
         self._language = config.language
         self._lines = Lines(path, without(config.leave_out) if config.leave_out else None)
-        self.place = f"text {path.absolute()} {config.language}" + f" without {config.leave_out}" * bool(
-            config.leave_out
-        )
+        self.place = f"text {path.absolute()} {config.language}"
+        if config.leave_out:
+            self.place += f" without {config.leave_out}"
         self.version = self._lines.version
 
     def __len__(self) -> int:

@@ -59,6 +59,8 @@ FIELDS = {
     "seed": (1, read),
     "data.train.0.path": ("{place}/other.txt", read),
     "data.dev.0.path": ("{place}/other.txt", read),
+    "data.train.0.leave_out": ("[0-9]", read),
+    "data.dev.0.leave_out": ("[0-9]", read),
     "data.normalizer": ("none", read),
     "data.tokenizer.kind": ("sentencepiece", read),
     "data.tokenizer.vocabulary_size": (25, read),
@@ -92,7 +94,7 @@ def config(tmp_path_factory) -> LmConfig:
         buckets=2,
         tokenizer={"vocabulary_size": 23},
     )
-    (place / "dev.txt").write_text("Yes it is so.\n")
+    (place / "dev.txt").write_text("Yes it is so.\nNo, 2 of them.\n")
     return LmConfig(data=data, model=LmModelConfig(width=8, layers=1))
 
 

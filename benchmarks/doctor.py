@@ -269,6 +269,12 @@ def other_normalizer(setup: Setup) -> None:
     setup.arguments = [str(setup.make_run(normalizer="english v0"))]
 
 
+def other_language(setup: Setup) -> None:
+    """Have texts of another language under the default normaliser, which spells numbers in English."""
+    text = {"kind": "text", "path": str(setup.corpus / "text.txt"), "language": "nl"}
+    setup.config["data"] |= {"text": [text]}
+
+
 def closed_bucket(setup: Setup) -> None:
     """Name a bucket that this account may not write."""
     from tests.gcs import serve
@@ -313,6 +319,7 @@ CASES = (
     Case("a run whose tokenizer was cut", "inventories", cut_tokenizer),
     Case("a bit of a checkpoint flipped", "checkpoints", flipped_bit),
     Case("a run of another normaliser", "data.normalizer", other_normalizer),
+    Case("text of a language that the normaliser does not know", "data.text.0", other_language),
     Case("a bucket that cannot be written", "--workdir", closed_bucket),
     Case("a clock that is an hour off", "clocks", wrong_clock),
 )

@@ -54,7 +54,7 @@ def inspect(config: Config) -> Iterator[str]:
         texts = open_texts(data, normalize, tokenizer, units, indexes=indexes)
         yield f"text: {texts.describe()}"
         yield f"  {text_plan(texts, data, config.seed).describe(1, 'text units')}"
-    if remark := misfit(data, symbols.languages):
+    if remark := misfit(data.normalizer, (*symbols.languages, *data.units.languages)):
         yield f"warning: {remark}"
     for unused in config.unused:
         yield f"warning: {unused}"

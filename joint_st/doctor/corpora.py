@@ -7,13 +7,14 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 from joint_st.config import Config, Source
 from joint_st.data.audio import UnreadableAudio
 from joint_st.data.corpora import built_here
-from joint_st.data.normalizers import Normalizer, normalizer
+from joint_st.data.normalizers import Normalizer, misfit, normalizer
 from joint_st.data.paths import expand, expand_run
 from joint_st.data.sources import Corpus, open_source, read_whole
 from joint_st.doctor.check import Check, from_error
@@ -63,12 +64,21 @@ def look(name: str, source: Source, config: Config) -> Iterator[Check]:
         return
     audio = not name.startswith("data.text")
     rows = sorted({round(k * (count - 1) / max(SAMPLE - 1, 1)) for k in range(SAMPLE)})
-    normalize, problems, seconds, rates = normalizer(config.data.normalizer), [], 0.0, Counter()
+    normalize, problems, seconds, rates, languages = (
+        normalizer(config.data.normalizer),
+        [],
+        0.0,
+        Counter(),
+        set(config.data.units.languages),
+    )
     for row in rows:
-        found, rate, took = _utterance(corpus, row, normalize, config, audio)
-        problems += found
-        seconds += took
-        rates[rate] += bool(rate)
+        found = _utterance(corpus, row, normalize, config, audio)
+        problems += found.problems
+        seconds += found.seconds
+        rates[found.rate] += bool(found.rate)
+        languages.add(found.language)
+    if remark := misfit(str(normalize), languages):
+        yield Check("warning", name, *remark.split("; "))
     what = f"{count:,} {'utterances' if audio else 'texts'} in {place}"
     if not audio:
         yield from problems or [Check("ok", name, f"{what}; {len(rows)} read")]
@@ -102,10 +112,18 @@ def _absent(source: Source) -> str:
     return f"{name} is not in {place} yet; it is built there, in about a minute, when it is first read"
 
 
-def _utterance(
-    corpus: Corpus, row: int, normalize: Normalizer, config: Config, audio: bool
-) -> tuple[list[Check], int, float]:
-    """Return what is wrong with one utterance, its rate in Hz and its length in seconds."""
+class _Found(NamedTuple):
+    """What an utterance holds, and what is wrong with it."""
+
+    problems: list[Check]
+    language: str = ""
+    rate: int = 0
+    """Of its audio, in Hz; 0 where that is not read."""
+    seconds: float = 0.0
+
+
+def _utterance(corpus: Corpus, row: int, normalize: Normalizer, config: Config, audio: bool) -> _Found:
+    """Look at one utterance."""
     where = f"utterance {row}"
     try:
         stated = corpus.entry(row)
@@ -114,9 +132,9 @@ def _utterance(
         utterance = read_whole(corpus, row, where, stated.seconds, config.data.length_tolerance) if audio else None
     except UnreadableAudio as error:
         advice = "correct what states its length, or the audio" if error.path == where else _FIX
-        return [Check("problem", "", f"{error.path}: {error.why}", advice)], 0, 0.0
+        return _Found([Check("problem", "", f"{error.path}: {error.why}", advice)])
     except Exception as error:
-        return [from_error("", error)], 0, 0.0
+        return _Found([from_error("", error)])
     problems = []
     if not normalize(text):
         what = f"{where}: data.normalizer {normalize} leaves nothing of {text[:60]!r}"
@@ -124,13 +142,13 @@ def _utterance(
             Check("problem" if not audio else "warning", "", what, "correct the text, or take another normalizer")
         )
     if utterance is None:
-        return problems, 0, 0.0
+        return _Found(problems, stated.language)
     if not utterance.sample_rate or not len(utterance.audio):
-        return [*problems, Check("problem", "", f"{where}: no samples", "correct the audio")], 0, 0.0
+        return _Found([*problems, Check("problem", "", f"{where}: no samples", "correct the audio")], stated.language)
     seconds = len(utterance.audio) / utterance.sample_rate
     if int(np.abs(utterance.audio.astype(np.int32)).max()) <= QUIET:
         problems.append(Check("warning", "", f"{where}: silence", "listen to it: is it the right channel and file?"))
-    return problems, utterance.sample_rate, seconds
+    return _Found(problems, stated.language, utterance.sample_rate, seconds)
 
 
 def other_paths(config: Config, begun: RunDirectory | None = None) -> Iterator[Check]:

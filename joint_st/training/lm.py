@@ -20,7 +20,7 @@ from joint_st.data.batch import Arrays, Batch
 from joint_st.data.dataset import Dataset, open_lm_texts
 from joint_st.data.index import Indexes
 from joint_st.data.loader import text_batches
-from joint_st.data.normalizers import Normalizer, normalizer
+from joint_st.data.normalizers import Normalizer, misfit, normalizer
 from joint_st.data.plan import BatchPlan, label_plan
 from joint_st.data.scripts import mostly_unspaced
 from joint_st.data.symbols import Symbols
@@ -239,6 +239,8 @@ def print_lm_summary(config: LmConfig, run: RunDirectory, data: LmData, begun: S
         log(f"dev      {data.dev.describe()}")
     log(f"batches  {data.plan.describe(1, 'labels')}")
     print_decay(config)
+    if remark := misfit(config.data.normalizer, data.texts.languages):
+        log(f"warning  {remark}")
 
 
 def make_reporting(config: LmConfig, data: LmData) -> Reporting:

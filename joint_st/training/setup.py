@@ -231,7 +231,7 @@ def print_summary(config: Config, run: RunDirectory, data: TrainingData, begun: 
     if remark := _narrow_masks(config.spec_augment, data.paired.seconds / len(data.paired), features):
         log(f"warning  {remark}")
     print_decay(config)
-    if remark := misfit(config.data, symbols.languages):
+    if remark := misfit(config.data.normalizer, (*symbols.languages, *config.data.units.languages)):
         log(f"warning  {remark}")
     for unused in config.unused:
         log(f"warning  {unused}")

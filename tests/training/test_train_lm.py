@@ -96,9 +96,10 @@ def test_it_learns_and_the_best_is_that_of_the_lowest_perplexity(place, trained_
 
 
 def test_what_is_in_dev_is_not_trained_on(place, tmp_path, capsys):
-    options = ["--training.steps", "1", "--workdir", str(tmp_path / "run")]
+    options = ["--training.steps", "1", "--workdir", str(tmp_path / "run"), "--data.train.0.language", "nl"]
     assert main(["train-lm", str(place / "lm.json"), *options]) == 0
     said = capsys.readouterr().err
+    assert "the data are also in nl; take `basic`\n" in said
     assert "train    41 texts" in said and "dropped 7 that data.dev has too\n" in said
     assert "dev      7 texts" in said and "1 steps" in said
 

@@ -183,6 +183,11 @@ class UnitsConfig(Section):
     language: str = "en-us"
     """BCP 47 tag of the language of utterances that do not state theirs; espeak-ng must have it (`phonemes` only)."""
 
+    @property
+    def languages(self) -> tuple[str, ...]:
+        """The language that phonemes are of where an utterance states none; () for other units."""
+        return (self.language,) * (self.kind == "phonemes")
+
 
 class DataConfig(Section):
     """Where utterances come from and how they are cut into batches."""

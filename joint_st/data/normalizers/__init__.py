@@ -10,7 +10,7 @@ import difflib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from joint_st.config import DataConfig, newest_normalizer
+from joint_st.config import newest_normalizer
 from joint_st.data.languages import bcp_47
 from joint_st.data.normalizers import earlier, newest
 from joint_st.errors import UserError
@@ -44,15 +44,16 @@ NORMALIZERS = {
 """All versions of all normalisers by name and version."""
 
 
-def misfit(data: DataConfig, languages: Iterable[str]) -> str:
+def misfit(name: str, languages: Iterable[str]) -> str:
     """Return a remark where `english` is to normalise texts of other languages, whose numbers and letters it would change;
     empty where it is not.
 
-    languages: those of the training data, as their sources state them.
+    name: of the normaliser, with or without its version. languages: those of the training data, as their sources state
+    them.
     """
-    if data.normalizer.partition(" ")[0] != "english":
+    if name.partition(" ")[0] != "english":
         return ""
-    stated = map(bcp_47, {*languages, data.units.language if data.units.kind == "phonemes" else ""})
+    stated = set(map(bcp_47, languages))
     if not (others := sorted(tag for tag in stated if tag and tag.partition("-")[0] != "en")):
         return ""
     return (

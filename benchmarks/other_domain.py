@@ -7,7 +7,7 @@ trained on.
 400 of the sentences of CMU Arctic (novels, from the transcripts of `$JOINT_ST_DATA/arctic`) are spoken by espeak-ng in the
 speaker variants of `spoken_grammar`'s test split, which no run has heard: sentences are new, voices are not. Most of their
 words are in neither the audio nor the text of the training. `benchmarks/results/other_domain.json` has the rows of `joint-st
-sweep --collect --json`: errors relative to the sweep's references, paired by seed and utterance. The speech and the evaluations
+sweep --collect --json`: errors relative to the sweep's references, over all seeds of both. The speech and the evaluations
 are kept in a folder (`--work`).
 """
 

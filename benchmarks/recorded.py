@@ -6,9 +6,10 @@
 It keeps the finished runs, as `benchmarks/kept_runs.py` does, and writes `benchmarks/results/SWEEP.json` from all that are
 kept. `rates` have the arm (`name`), the test split, the head, the decoder (`greedy`, or the beam with its language model),
 the subset of the words, `wer` with the 95 % interval over seeds and utterances as fractions, the seeds, the steps and the
-device. `changes` have the same keys, the arm that is compared with (`relative_to`), and `change` with its interval, paired
-by seed and utterance. `readings` have the word error rates of what a run's shared layers read, and the share of text units
-that it recognised wrongly, where `joint-st confusions` has counted them. Arms of which no run is kept yet are left out.
+device. `changes` have the same keys, the arm that is compared with (`relative_to`), and `change` with its interval, over
+all seeds of both, paired by utterance, and by seed where both have the same. `readings` have the word error rates of what a
+run's shared layers read, and the share of text units that it recognised wrongly, where `joint-st confusions` has counted
+them. Arms of which no run is kept yet are left out.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from forest import Interval, forest
-from result_cells import change, rate, removed, table
+from result_cells import by_seed, change, rate, removed, table
 
 HEADS = ("full_context", "streaming")
 KINDS = [f"{head}_{decoder}" for head in HEADS for decoder in ("greedy", "beam")]
@@ -18,7 +18,7 @@ def recorded(found: dict) -> dict[str, Any]:
     A table has a column for each head with each of two decoders, `greedy` and `beam`, which is the one with a language
     model. `rates` and `rates_text_only` hold WER, and `figure` and `figure_text_only` draw it; `versus_ARM` and
     `versus_ARM_text_only` hold the change of the errors. By name:
-    `ARM.TEST.HEAD_DECODER.SUBSET` is a rate, and `ARM.versus_OTHER.TEST.HEAD_DECODER.SUBSET` the share of errors removed.
+    `ARM.TEST.HEAD_DECODER.SUBSET` is a rate, `ARM.by_seed` has those of the seeds, and `ARM.versus_OTHER.TEST.HEAD_DECODER.SUBSET` the share of errors removed.
     `ARM.read.WHAT.HEAD` is the WER of what the shared layers read, `ARM.unit_errors` the share of wrong text units.
     """
     rates, changes = found["rates"], found["changes"]
@@ -33,6 +33,8 @@ def recorded(found: dict) -> dict[str, Any]:
             values[f"versus_{other}{end}"] = _lines(against, subset, change)
     for row in rates:
         _put(values, (row["name"], *_keys(row)), rate(row, "wer"))
+        if row["wer_by_seed"]:
+            _put(values, (row["name"], "by_seed", *_keys(row)), by_seed(row))
     for row in changes:
         _put(values, (row["name"], f"versus_{row['relative_to']}", *_keys(row)), removed(row))
     for row in found.get("readings", ()):

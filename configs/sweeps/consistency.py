@@ -24,6 +24,7 @@ REFERENCES = (
     "without",
     "random",
     "layer_0_random",
+    "random_normalized",
     "without_add",
     "without_replace",
     "without_half_an_hour",

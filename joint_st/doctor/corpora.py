@@ -118,7 +118,7 @@ class _Found(NamedTuple):
     problems: list[Check]
     language: str = ""
     rate: int = 0
-    """Of its audio, in Hz; 0 where that is not read."""
+    """Samples of its audio in a second; 0 where that is not read."""
     seconds: float = 0.0
 
 

@@ -163,21 +163,25 @@ def rates_over_seeds(
 
 
 def relative_changes(
-    numerators_a: np.ndarray, numerators_b: np.ndarray, samples: int = 1000, seed: int = 0
+    numerators_a: np.ndarray, numerators_b: np.ndarray, samples: int = 1000, seed: int = 0, paired: bool = True
 ) -> list[Estimate | None]:
     """Return K changes of A's rate relative to B's: -0.4 where A makes 40 % fewer errors; None where B makes none.
 
-    numerators_a, numerators_b: errors [K, S, N] of two systems under the same S seeds in the same N utterances, so that
-    the denominators cancel. Both are resampled alike, so that the difficulty of an utterance, or a bad seed, for both
-    cancels too. Resamples in which B makes no error have no change and are left out. A change has no interval where
+    numerators_a, numerators_b: errors [K, S, N] of two systems in the same N utterances, so that the denominators cancel.
+    Utterances are resampled alike for both, so that the difficulty of one for both cancels too. paired: both have the same
+    S seeds, and these are resampled alike as well; otherwise A and B may have other numbers of seeds, and each has draws
+    of its own. Resamples in which B makes no error have no change and are left out. A change has no interval where
     fewer than 2 utterances have errors, and where A and B differ on fewer than 6 the interval extends to 0.
     """
     a, b = np.asarray(numerators_a), np.asarray(numerators_b)
-    sums = _resampled_sums(np.concatenate([a, b]), samples, seed)
-    totals = a.mean(axis=1).sum(axis=-1), b.mean(axis=1).sum(axis=-1)
-    ratios = [_estimate(*pair) for pair in zip(*totals, *np.split(sums, 2), strict=True)]
-    wrong = np.count_nonzero((a + b).any(axis=1), axis=-1)
-    differing = np.count_nonzero(a.sum(axis=1) - b.sum(axis=1), axis=-1)
+    if paired:
+        sums = np.split(_resampled_sums(np.concatenate([a, b]), samples, seed), 2)
+    else:
+        sums = [_resampled_sums(one, samples, seed, system) for system, one in enumerate((a, b))]
+    means = [one.mean(axis=1) for one in (a, b)]
+    ratios = [_estimate(*pair) for pair in zip(*(one.sum(axis=-1) for one in means), *sums, strict=True)]
+    wrong = np.count_nonzero(means[0] + means[1], axis=-1)
+    differing = np.count_nonzero(a.sum(axis=1) * b.shape[1] != b.sum(axis=1) * a.shape[1], axis=-1)
     return [ratio and _change(ratio, *counts) for ratio, *counts in zip(ratios, wrong, differing, strict=True)]
 
 
@@ -195,15 +199,16 @@ def _estimate(above: float, below: float, resampled_above: np.ndarray, resampled
     return Estimate(float(above / below), *_interval(resampled_above[there] / resampled_below[there]))
 
 
-def _resampled_sums(counts: np.ndarray, samples: int, seed: int) -> np.ndarray:
+def _resampled_sums(counts: np.ndarray, samples: int, seed: int, system: int = 0) -> np.ndarray:
     """Return means over drawn seeds of sums over drawn utterances: from counts [K, S, N] to [K, samples].
 
-    Which utterances are drawn depends on their number and `seed` alone, not on the number of seeds.
+    Which utterances are drawn depends on their number and `seed` alone, not on the number of seeds, whose draws are others
+    for another `system`.
     """
     kinds, seeds, utterances = counts.shape
     flat = counts.reshape(kinds * seeds, utterances).astype(np.float64)
     # Seeds are drawn from a separate stream, so that their draws differ from the utterances'.
-    generator = np.random.default_rng([seed, 1])
+    generator = np.random.default_rng([seed, 1 + system])
     found = []
     for drawn in resamples(utterances, samples, seed):
         rows = len(drawn)

@@ -210,15 +210,13 @@ def _row(
 def _changes(
     group: list[RunEvaluation], reference: list[RunEvaluation], key: tuple[str, str], samples: int, draw: str
 ) -> dict:
-    """Return relative changes by head and subset, on the seeds that both arms have."""
-    by_seed = {one.job.run.seed: one.counts[key] for one in reference}
-    pairs = [(one.counts[key], by_seed[one.job.run.seed]) for one in group if one.job.run.seed in by_seed]
-    if not pairs:
-        return {}
-    ours, theirs = zip(*pairs)
+    """Return relative changes by head and subset, over all seeds of both arms, paired where these are the same."""
+    by_seed = [{one.job.run.seed: one.counts[key] for one in runs} for runs in (group, reference)]
+    ours, theirs = ([one[seed] for seed in sorted(one)] for one in by_seed)
+    paired = by_seed[0].keys() == by_seed[1].keys()
     kinds = [kind for kind in _kinds(ours[0]) if all(_same_words(ours[0], one, kind) for one in (*ours, *theirs))]
     errors = (ours[0].drawn(_errors(side, kinds), draw, key[0]) for side in (ours, theirs))
-    changes = relative_changes(*errors, samples)
+    changes = relative_changes(*errors, samples, paired=paired)
     return {
         change_key(*kind): change and {"change": change.value, "low": change.low, "high": change.high}
         for kind, change in zip(kinds, changes, strict=True)

@@ -102,12 +102,12 @@ def print_table(
     """Print the table of the finished runs, write and draw it where asked, and print which runs are missing in it,
     and which were trained otherwise than it says.
 
-    only: names of arms, or of runs, whose rows it has; of an arm of reference that is not among them, the runs with the
-    same seeds are compared with.
+    only: names of arms, or of runs, whose rows it has; an arm of reference that is not among them is compared with in all of its
+    seeds.
     """
     wanted = found.only(only)
-    arms, seeds = {job.run.arm for job in wanted}, {job.run.seed for job in wanted}
-    others = [job for job in found.jobs if job.run.arm in set(found.references) - arms and job.run.seed in seeds]
+    arms = {job.run.arm for job in wanted}
+    others = [job for job in found.jobs if job.run.arm in set(found.references) - arms]
     jobs = [job for job in found.jobs if job in wanted or job in others]
     tables = [(job, table) for job in jobs if (table := look(job).evaluation)]
     there = {job.name for job, _ in tables}

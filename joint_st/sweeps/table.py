@@ -88,7 +88,7 @@ def make_tables(rows: Sequence[dict]) -> Iterator[Table]:
         yield _table(title, subsets, part, _rate)
         for reference in references_of(part):
             compared = [row for row in part if reference in row["relative_to"]]
-            title = f"WER relative to {reference}, change in %, same seeds and utterances"
+            title = f"WER relative to {reference}, change in %, same utterances"
             yield _table(title, subsets, compared, _change_from(reference, "{} {}..{}"))
 
 
@@ -102,7 +102,7 @@ def make_markdown(rows: Sequence[dict]) -> str:
         blocks.append(_markdown(header, part, subsets, _rate, list(part[0]["overrides"])))
         for reference in references_of(part):
             compared = [row for row in part if reference in row["relative_to"]]
-            blocks.append(f"WER relative to `{reference}`, change in %, same seeds and utterances:")
+            blocks.append(f"WER relative to `{reference}`, change in %, same utterances:")
             blocks.append(_markdown(header, compared, subsets, _change_from(reference, "{} ({} to {})")))
     return "\n\n".join(blocks) + "\n"
 

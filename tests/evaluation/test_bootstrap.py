@@ -166,6 +166,23 @@ def test_seeds_and_utterances_drawn_one_by_one():
         assert changes[kind][1:] == pytest.approx(expected, abs=0.05 * np.ptp(expected))
 
 
+def test_other_seeds_of_two_systems_are_drawn_apart():
+    errors, _ = seeds_and_utterances(0, seeds=5, utterances=12)
+    a, b = errors[:, :2], errors[:, 2:]
+    rng, (found, _) = np.random.default_rng(3), relative_changes(a, b, samples=20_000, paired=False)
+    assert found.value == pytest.approx(a[0].sum() / 2 / (b[0].sum() / 3) - 1)
+    values = []
+    for _ in range(4000):
+        n = rng.integers(0, 12, 12)
+        of_a, of_b = (one[0][rng.integers(0, len(one[0]), len(one[0]))][:, n].mean(axis=0).sum() for one in (a, b))
+        values.append(of_a / of_b - 1)
+    expected = np.quantile(values, [0.025, 0.975])
+    assert found[1:] == pytest.approx(expected, abs=0.05 * np.ptp(expected))
+    # As many seeds, but not the same: a draw of A's says nothing of B's.
+    low, high = relative_changes(errors, errors, paired=False)[0][1:]
+    assert low < 0 < high
+
+
 def test_variances_of_seeds_and_of_utterances_add_up():
     """If their effects are additive, the interval is 1.96 times the root of the sum of the separate variances."""
     rng = np.random.default_rng(7)

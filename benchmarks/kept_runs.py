@@ -120,7 +120,8 @@ def read_out(job: Job) -> dict[str, Any]:
     if not counted.get("wer"):
         return {}
     units = round(read_confusions(file, units_in(file)).error_rate, 4)
-    return {"read": counted["wer"], "unit_errors": units, "read_on": counted["made_by"]["split"]}
+    subsets = {"read_subsets": counted["wer_of_subsets"]} if "wer_of_subsets" in counted else {}
+    return {"read": counted["wer"], **subsets, "unit_errors": units, "read_on": counted["made_by"]["split"]}
 
 
 def trained_by(job: Job, device: str, commit: str | None) -> dict[str, str]:
@@ -201,7 +202,8 @@ def readings(sweep: Sweep) -> Iterator[dict[str, Any]]:
         found = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
         if "read" in found:
             names = {"name": job.run.arm, "seed": job.run.seed, "split": found["read_on"]}
-            yield names | {"unit_errors": found["unit_errors"], "wer": found["read"]}
+            subsets = {"wer_of_subsets": found["read_subsets"]} if "read_subsets" in found else {}
+            yield names | {"unit_errors": found["unit_errors"], "wer": found["read"], **subsets}
 
 
 def add_monitors(rows: list[dict], sweep: Sweep) -> None:

@@ -19,7 +19,7 @@ def recorded(found: dict) -> dict[str, Any]:
     model. `rates` and `rates_text_only` hold WER, and `figure` and `figure_text_only` draw it; `versus_ARM` and
     `versus_ARM_text_only` hold the change of the errors. By name:
     `ARM.TEST.HEAD_DECODER.SUBSET` is a rate, `ARM.by_seed` has those of the seeds, and `ARM.versus_OTHER.TEST.HEAD_DECODER.SUBSET` the share of errors removed.
-    `ARM.read.WHAT.HEAD` is the WER of what the shared layers read, `ARM.unit_errors` the share of wrong text units.
+    `ARM.read.WHAT.HEAD` is the WER of what the shared layers read, with `_SUBSET` of some words, `ARM.unit_errors` the share of wrong text units.
     """
     rates, changes = found["rates"], found["changes"]
     names = {"beam" if row["decoder"] != "greedy" else "greedy": row["decoder"] for row in rates}
@@ -41,6 +41,8 @@ def recorded(found: dict) -> dict[str, Any]:
         for what, rates_of in row["wer"].items():
             for head, wer in rates_of.items():
                 _put(values, (row["name"], "read", what, head), f"{100 * wer:.1f} %")
+                for subset, own in row.get("wer_of_subsets", {}).get(what, {}).get(head, {}).items():
+                    _put(values, (row["name"], "read", what, f"{head}_{subset}"), f"{100 * own:.1f} %")
         _put(values, (row["name"], "unit_errors"), f"{100 * row['unit_errors']:.1f} %")
     seeds = sorted({len(row["seeds"]) for row in rates})
     steps = sorted({step for row in rates for step in row["steps"]})

@@ -141,7 +141,9 @@ def measure_confusions(
         readings = compare_readings(trained, dataset, heard) if config.text_heads else []
     path = output or trained.run.confusions
     made_by = {"run": config.name, "step": trained.step, "split": name, "utterances": len(heard)}
-    content = found.to_json(made_by, {one.what: one.rates for one in readings})
+    content = found.to_json(
+        made_by, {one.what: one.rates for one in readings}, {one.what: one.subsets for one in readings}
+    )
     write = storage.write_output if output else storage.write_whole
     problem = storage.keep(lambda path: write(path, content), path)
     rich.print(make_table(found, f"text units of {name}, {len(heard)} utterances, step {trained.step}"))

@@ -2,7 +2,8 @@
 
 Text teaches the layers that it shares with speech. Whether that is what a recogniser lacks shows in three word error
 rates. If the layers read the units that were said well, but the recognised ones badly, the model hears too little; if they
-read even those that were said badly, it spells too little.
+read even those that were said badly, it spells too little. Words that only the text has are the ones to look at: the layers
+may have learnt all words that speech has as well, and few others.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ from rich.table import Table
 from joint_st.data.dataset import Dataset
 from joint_st.decoding.decoders import Greedy
 from joint_st.distributed.mesh import fetch
-from joint_st.evaluation.wer import count_errors, total
+from joint_st.evaluation.report import percent
+from joint_st.evaluation.wer import ALL, count_errors, total
 from joint_st.heads.model import model_structure
 from joint_st.models.encoder import Encoded
 from joint_st.models.functional import merge
@@ -92,6 +94,8 @@ class Reading(NamedTuple):
     """One of `READ`."""
     rates: dict[str, float]
     """Word errors for each word of the reference, by pass."""
+    subsets: dict[str, dict[str, float]]
+    """The same of each subset of the words, by pass."""
 
 
 def compare_readings(trained: Trained, dataset: Dataset, heard: Sequence[Heard]) -> list[Reading]:
@@ -99,11 +103,15 @@ def compare_readings(trained: Trained, dataset: Dataset, heard: Sequence[Heard])
     references = [dataset.normalizer(dataset.text(one.index)) for one in heard]
 
     def reading(what: str, found: dict[str, Iterable[np.ndarray]]) -> Reading:
-        rates = {}
+        rates, subsets = {}, {}
         for name, rows in found.items():
             texts = [dataset.normalizer(trained.tokenizer.decode(labels)) for labels in rows]
-            rates[name] = total(count_errors(*pair)["all"] for pair in zip(references, texts)).wer
-        return Reading(what, rates)
+            counted = [count_errors(*pair, trained.vocabulary.subset_of) for pair in zip(references, texts)]
+            kinds = sorted({kind for one in counted for kind in one})
+            by_kind = {kind: total(one[kind] for one in counted if kind in one).wer for kind in kinds}
+            rates[name] = by_kind.pop(ALL)
+            subsets[name] = by_kind
+        return Reading(what, rates, subsets)
 
     return [
         reading("speech", {name: [one.labels[name] for one in heard] for name in trained.config.text_heads}),
@@ -119,5 +127,7 @@ def readings_table(readings: Sequence[Reading], title: str) -> Table:
     for name in readings[0].rates:
         table.add_column(f"{name.replace('_', '-')} WER %", justify="right")
     for one in readings:
-        table.add_row(READ[one.what], *(f"{100 * rate:.1f}" for rate in one.rates.values()))
+        table.add_row(READ[one.what], *map(percent, one.rates.values()))
+        for kind in sorted({kind for by_kind in one.subsets.values() for kind in by_kind}):
+            table.add_row(f"  {kind}", *(percent(by_kind.get(kind)) for by_kind in one.subsets.values()))
     return table

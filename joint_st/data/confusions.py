@@ -33,6 +33,7 @@ class _File(pydantic.BaseModel):
     inserted: dict[str, _Count]
     made_by: dict[str, str | int] = {}
     wer: dict[str, dict[str, float]] = {}
+    wer_of_subsets: dict[str, dict[str, dict[str, float]]] = {}
 
     @pydantic.model_validator(mode="after")
     def _known(self):
@@ -94,14 +95,18 @@ class Confusions:
         return hashlib.sha256(content).hexdigest()
 
     def to_json(
-        self, made_by: Mapping[str, str | int] | None = None, wer: Mapping[str, Mapping[str, float]] | None = None
+        self,
+        made_by: Mapping[str, str | int] | None = None,
+        wer: Mapping[str, Mapping[str, float]] | None = None,
+        wer_of_subsets: Mapping[str, Mapping[str, Mapping[str, float]]] | None = None,
     ) -> str:
         """Return the content of a file. made_by: facts about the measurement. wer: word error rates of what is read, by
-        what that is and by pass."""
+        what that is and by pass. wer_of_subsets: the same of each subset of the words."""
         names = self.symbols
         content = {
             "made_by": dict(made_by or {}),
             "wer": dict(wer or {}),
+            "wer_of_subsets": dict(wer_of_subsets or {}),
             "units": list(names),
             "heard_as": {
                 names[u]: {names[v]: int(self.heard[u, v]) for v in np.flatnonzero(self.heard[u]) if v != PADDING}

@@ -104,8 +104,14 @@ def check_readings(trained):
             heard = [own._replace(units=own.said if n < half else []) for n, own in enumerate(heard)]
             _, recognised, said = compare_readings(trained, dataset, heard)
     words = [len(dataset.text(own.index).split()) for own in heard]
-    assert said == reading.Reading("said", {FULL_CONTEXT: 0})
-    assert recognised == reading.Reading("recognised", {FULL_CONTEXT: pytest.approx(sum(words[half:]) / sum(words))})
+    assert (said.what, said.rates, set(said.subsets[FULL_CONTEXT].values())) == ("said", {FULL_CONTEXT: 0}, {0})
+    assert recognised.rates == {FULL_CONTEXT: pytest.approx(sum(words[half:]) / sum(words))}
+    subset_of = trained.vocabulary.subset_of
+    kinds = [[subset_of(word) for word in dataset.text(own.index).split()] for own in heard]
+    for kind, found in recognised.subsets[FULL_CONTEXT].items():
+        missed, there = (sum(own.count(kind) for own in rows) for rows in (kinds[half:], kinds))
+        assert found == pytest.approx(missed / there)
+    assert set(recognised.subsets[FULL_CONTEXT]) == {kind for own in kinds for kind in own if kind}
 
 
 @pytest.mark.slow
@@ -121,7 +127,7 @@ def test_a_run_counts_its_dev_set(corpora, tmp_path, capsys):
     printed = capsys.readouterr().out
     assert "counts in" in printed and "its units as said, as text" in printed
     content = json.loads((run / "confusions.json").read_text())
-    assert list(content["wer"]) == ["speech", "recognised", "said"]
+    assert list(content["wer"]) == list(content["wer_of_subsets"]) == ["speech", "recognised", "said"]
     trained = load_trained(run)
     assert content["units"] == list(trained.units.symbols) and content["made_by"]["split"] == "dev"
     check_readings(trained)

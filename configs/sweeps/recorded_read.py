@@ -17,6 +17,8 @@ The arms are those of `configs/sweeps/recorded.py`, and these:
 - `long_confusions` is `long_reconstruction` with the long sentences too, whose text is confused as `deep_units` confuses
   phonemes on the dev set, which `joint-st confusions runs/sweeps/recorded_read/deep_units/seed_0` counts.
   `long_text_first` is the same after 6,000 steps on text alone, and `long_text_first_dtw` has consistency too.
+- `deep_text_first` and `deep_text_first_clean` take 3,000 steps on text alone before fifteen epochs. The text of the second is
+  not confused, and a third as much of it is masked, in spans half as long.
 - In `conditioned` arms, the audio layers' own reading of the phonemes is added to what enters the shared layers
   (self-conditioned CTC, arXiv 2104.02724), and text has blanks between its phonemes, as that reading has.
 - Letters fill two thirds of this reader's frames, which leaves CTC little to choose from (`joint-st data inspect`). In
@@ -65,15 +67,18 @@ MASKED = LONG | {"spec_augment.time_share": 0.08, "spec_augment.frequency_width"
 LAYER_0 = {"losses.consistency.weight": 0.01, "losses.consistency.layers": [0]}
 LONGER = MASKED | {"training.steps": 15_000, "training.evaluate_every": 2_500}
 # The base takes sentences of up to 64 phonemes, and so leaves out more than half of the text.
-CONFUSIONS = ENGLISH["ARMS"]["reconstruction"] | {
-    "data.max_text_units": 128,
-    "data.text_buckets": 3,
-    "text.confusions": "runs/sweeps/recorded_read/deep_units/seed_0/confusions.json",
-}
+ALL_TEXT = ENGLISH["ARMS"]["reconstruction"] | {"data.max_text_units": 128, "data.text_buckets": 3}
+CONFUSIONS = ALL_TEXT | {"text.confusions": "runs/sweeps/recorded_read/deep_units/seed_0/confusions.json"}
+CLEAN = {"text.mask_share": 0.05, "text.mask_span": 3}
 TEXT_FIRST = LONG | CONFUSIONS | {"training.text_first_steps": 6_000, "training.steps": 13_500}
 PIECES = {"data.tokenizer.kind": "sentencepiece", "data.tokenizer.vocabulary_size": 256}
 FINE = {"model.features.hop_ms": 5.0}
 FINE_TEXT = {"text.repeat_least": 2, "text.repeat_most": 6}
+DEEP_TEXT_FIRST = DEEP | {
+    "training.text_first_steps": 3_000,
+    "training.steps": 5_500,
+    "training.evaluate_every": 1_100,
+}
 FINE_TEXT_FIRST = DEEP | CONFUSIONS | FINE | FINE_TEXT | {"training.text_first_steps": 2_000, "training.steps": 4_500}
 ARMS = ENGLISH["ARMS"] | {
     "synthetic": WITHOUT_TEXT | SYNTHETIC,
@@ -88,6 +93,8 @@ ARMS = ENGLISH["ARMS"] | {
     "long_confusions": LONG | CONFUSIONS,
     "long_text_first": TEXT_FIRST,
     "long_text_first_dtw": TEXT_FIRST | {"losses.consistency.weight": 0.01},
+    "deep_text_first": CONFUSIONS | DEEP_TEXT_FIRST,
+    "deep_text_first_clean": ALL_TEXT | DEEP_TEXT_FIRST | CLEAN,
     "deep_pieces_units": WITHOUT_TEXT | DEEP | PIECES,
     "deep_fine_units": WITHOUT_TEXT | DEEP | FINE,
     "deep_fine_text_first": FINE_TEXT_FIRST,

@@ -203,6 +203,6 @@ def decay_mask(params):
 
 
 def moving_average(average, params, step: jax.Array, decay: float):
-    """Return the average after `step` (0-based); its decay grows as (1 + step) / (10 + step), up to `decay`."""
+    """Return the average after `step` of it (0-based); its decay grows as (1 + step) / (10 + step), up to `decay`."""
     decay = jnp.minimum(decay, (1 + step) / (10 + step)).astype(jnp.float32)
     return jax.tree.map(lambda a, p: a + (1 - decay) * (p - a), average, params)

@@ -120,12 +120,16 @@ def jitted_init(init, seed: int, mesh, own: Axes):
     return lambda: jitted(np.uint32(seed))
 
 
-def updated(state: TrainState, gradient, optimizer: optax.GradientTransformation, decay: float):
-    """Return the state after a step along a gradient, and the metrics of both. `decay` is that of the moving
-    average."""
+def updated(state: TrainState, gradient, optimizer: optax.GradientTransformation, decay: float, text_first: int = 0):
+    """Return the state after a step along a gradient, and the metrics of both.
+
+    decay: that of the moving average. text_first: steps on text alone, after which the average begins again: until then
+    layers of audio alone have learnt nothing, and would stay in it for long.
+    """
     updates, optimizer_state = optimizer.update(gradient, state.optimizer, state.params)
     params = optax.apply_updates(state.params, updates)
-    average = moving_average(state.average, params, state.step, decay)
+    since = jnp.where(state.step < text_first, 0, text_first)
+    average = moving_average(state.average, params, state.step - since, decay)
     metrics = {
         "gradient_norm": (optax.tree.norm(gradient), 1.0),
         "weights_norm": (optax.tree.norm(params), 1.0),
@@ -300,7 +304,9 @@ def make_train_step(
             (loss, (sums, monitored), gradient), per_row = jax.lax.scan(add, zeros, split)
             per_row = jax.tree.map(lambda rows: jnp.swapaxes(rows, 0, 1).reshape(-1), per_row)
 
-        after, metrics = updated(state, gradient, optimizer, config.optimizer.ema_decay)
+        after, metrics = updated(
+            state, gradient, optimizer, config.optimizer.ema_decay, config.training.text_first_steps
+        )
         metrics["loss"] = (loss, 1.0)
         metrics |= {term: (total, totals[term]) for term, total in sums.items()}
         metrics |= {column: (total, totals[weighted_by[column]]) for column, total in monitored.items()}

@@ -7,7 +7,9 @@ import json
 import re
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from flax import nnx
 
@@ -16,7 +18,7 @@ from joint_st.data.symbols import SymbolSizes
 from joint_st.distributed.mesh import make_mesh, put_batch, replicated
 from joint_st.heads.model import model_structure
 from joint_st.training.optimizer import make_optimizer, schedule
-from joint_st.training.step import make_init, make_train_step, weighted_mean
+from joint_st.training.step import fresh_state, make_init, make_train_step, updated, weighted_mean
 from tests.batches import completed
 from tests.tiny import UNOPTIMISED, call_on_eight_devices
 
@@ -232,6 +234,17 @@ def test_the_average_follows_the_weights_with_a_warm_up(whole):
         average = jax.tree.map(lambda a, p: decay * a + (1 - decay) * p, average, state.params)
         close(state.average, average)
     assert (0.2, 3 / 12) == (decay, (1 + step) / (10 + step)), "both sides of the minimum were seen"
+
+
+def test_the_average_begins_again_after_the_steps_on_text_alone():
+    optimizer, average = optax.sgd(1.0), 0.0
+    state = fresh_state({"w": jnp.zeros(())}, optimizer, jnp.uint32(0))
+    for step in range(8):
+        state, _ = updated(state, {"w": jnp.float32(-1)}, optimizer, 0.9, text_first=5)
+        done = step - 5 if step >= 5 else step
+        decay = (1 + done) / (10 + done)
+        average = decay * average + (1 - decay) * (step + 1)
+        assert state.average["w"] == pytest.approx(average)
 
 
 @pytest.mark.parametrize(("warmup", "held"), [(0, 0), (4, 0), (4, 9)])

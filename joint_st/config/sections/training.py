@@ -41,7 +41,8 @@ class OptimizerConfig(Section):
     quarter of them are there, at first and where speech or text joins (`training.text_first_steps`,
     `training.text_from_step`)."""
     ema_decay: float = Field(default=0.999, ge=0, lt=1)
-    """Decay of the moving average of the weights that is evaluated; it warms up with the steps. 0: none."""
+    """Decay of the moving average of the weights that is evaluated; it warms up with the steps, and again after
+    `training.text_first_steps`. 0: none."""
 
 
 class InitConfig(Section):

@@ -40,6 +40,7 @@ ENGLISH = runpy.run_path(str(Path(__file__).with_name("recorded.py")))
 BASE = "../experiments/recorded_read.py"
 REFERENCES = ("audio_only", "audio_units", "reconstruction", "deep_units")
 REFERENCES += (
+    "deep_text_first",
     "long_audio_only",
     "long_units",
     "long_reconstruction",

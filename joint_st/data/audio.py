@@ -351,6 +351,8 @@ def _examined(path: Path | str, kind: str, size: int, changed: int) -> Structure
 def _by_ffmpeg(path: Path | str, why: str) -> Decoder:
     """Open a file with FFmpeg; where that is not installed or cannot read it either, raise `UnreadableAudio` with
     `why`."""
+    if gone := storage.why_no_file(path):
+        raise UnreadableAudio(path, gone)
     if not ffmpeg.available():
         raise UnreadableAudio(path, f"{why} (FFmpeg may read all of it: pip install 'joint_st[av]')")
     try:
@@ -360,6 +362,8 @@ def _by_ffmpeg(path: Path | str, why: str) -> Decoder:
 
 
 def _why(path: Path | str, error: BaseException) -> str:
+    if isinstance(error, soundfile.SoundFileError | OSError) and (gone := storage.why_no_file(path)):
+        return gone  # another process may have removed it since it was looked for
     if isinstance(error, soundfile.LibsndfileError):
         return error.error_string.rstrip(".")
     if isinstance(error, MemoryError):

@@ -111,6 +111,21 @@ def test_many_parts_of_one_file_examine_it_once(tmp_path, monkeypatch):
     assert len(read_audio(path, 3.0, 1.0)[0]) == rate and len(examined) == 2
 
 
+@pytest.mark.parametrize("step", ["_Sndfile", "_structure", "_examined"])
+def test_a_file_that_is_removed_while_it_is_opened_is_not_there(tmp_path, monkeypatch, step):
+    soundfile.write(tmp_path / "gone.flac", np.zeros(160), 16_000)
+    true_step = getattr(audio_module, step)
+
+    def removed_before(path, *more):
+        (tmp_path / "gone.flac").unlink()
+        return true_step(path, *more)
+
+    monkeypatch.setattr(audio_module, step, removed_before)
+    with pytest.raises(UnreadableAudio) as caught:
+        read_audio(tmp_path / "gone.flac")
+    assert caught.value.why == "no such file"
+
+
 def test_a_missing_file_says_so_and_its_error_pickles(tmp_path):
     with pytest.raises(UnreadableAudio, match="no such file") as caught:
         read_audio(tmp_path / "none.flac")

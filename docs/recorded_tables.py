@@ -18,8 +18,9 @@ def recorded(found: dict) -> dict[str, Any]:
     A table has a column for each head with each of two decoders, `greedy` and `beam`, which is the one with a language
     model. `rates` and `rates_text_only` hold WER, and `figure` and `figure_text_only` draw it; `versus_ARM` and
     `versus_ARM_text_only` hold the change of the errors. By name:
-    `ARM.TEST.HEAD_DECODER.SUBSET` is a rate, `ARM.by_seed` has those of the seeds, and `ARM.versus_OTHER.TEST.HEAD_DECODER.SUBSET` the share of errors removed.
-    `ARM.read.WHAT.HEAD` is the WER of what the shared layers read, with `_SUBSET` of some words, `ARM.unit_errors` the share of wrong text units.
+    `ARM.TEST.HEAD_DECODER.SUBSET` is a rate, `ARM.by_seed` has those of the seeds, and
+    `ARM.versus_OTHER.TEST.HEAD_DECODER.SUBSET` the share of errors removed. `ARM.read.WHAT.HEAD` is the WER of what the shared
+    layers read, `ARM.read.WHAT.HEAD_SUBSET` that of some words, `ARM.unit_errors` the share of wrong text units.
     """
     rates, changes = found["rates"], found["changes"]
     names = {"beam" if row["decoder"] != "greedy" else "greedy": row["decoder"] for row in rates}

@@ -62,7 +62,7 @@ def sweep(rows: list[dict]) -> dict[str, Any]:
         found["alignments"] = _alignments([row for row in rows if row["name"] not in MAIN_ARMS[:2]])
     for row in rows:
         arm: dict[str, Any] = {f"{head}wer{end}": rate(row, f"{head}wer{end}") for head in HEADS for end in subsets}
-        arm |= {"seeds": str(len(row["seeds"])), "by_seed": by_seed(row)}
+        arm["by_seed"] = by_seed(row)
         for reference, changes in row["relative_to"].items():
             arm[f"versus_{reference}"] = {key: removed(one) for key, one in changes.items() if one}
         if monitors := row.get("monitors"):

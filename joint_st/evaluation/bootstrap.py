@@ -11,6 +11,8 @@ Where a system was trained with several seeds, both the seeds and the utterances
 and every drawn seed counts on every drawn utterance (Owen, "The pigeonhole bootstrap", Annals of Applied Statistics
 2007). This accounts for the separate effects of utterances and seeds on errors; the seeds' effect is underestimated by
 a factor of 1 - 1 / S for S seeds, as in every bootstrap of few draws. Their interaction is counted up to three times.
+Two systems with the same seeds are drawn with the same ones; with other seeds, each has draws of its own. A single seed
+shows nothing of how seeds differ.
 
 Few utterances vary less among themselves than where they come from, so that resamples of them agree too well: without
 more care, two equal systems would be told apart on one utterance always, on three in one case of six. Therefore no

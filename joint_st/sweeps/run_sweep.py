@@ -102,8 +102,8 @@ def print_table(
     """Print the table of the finished runs, write and draw it where asked, and print which runs are missing in it,
     and which were trained otherwise than it says.
 
-    only: names of arms, or of runs, whose rows it has; an arm of reference that is not among them is compared with in all of its
-    seeds.
+    only: names of arms, or of runs, whose rows it has; of an arm of reference that is not among them, all runs are
+    compared with.
     """
     wanted = found.only(only)
     arms = {job.run.arm for job in wanted}

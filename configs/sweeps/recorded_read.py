@@ -20,7 +20,8 @@ The arms are those of `configs/sweeps/recorded.py`, and these:
 - `deep_text_first` and `deep_text_first_clean` take 3,000 steps on text alone before fifteen epochs. The text of the second is
   not confused, and a third as much of it is masked, in spans half as long.
 - In `conditioned` arms, the audio layers' own reading of the phonemes is added to what enters the shared layers
-  (self-conditioned CTC, arXiv 2104.02724), and text has blanks between its phonemes, as that reading has.
+  (self-conditioned CTC, arXiv 2104.02724), and text has blanks between its phonemes, as that reading has. In the arms with
+  `replace` in their names, this reading replaces what enters.
 - Letters fill two thirds of this reader's frames, which leaves CTC little to choose from (`joint-st data inspect`). In
   `deep_pieces_units`, labels are 256 wordpieces. In the arms with `fine` in their names, a frame lasts 20 ms in place of 40,
   and with text each phoneme takes twice as many. `deep_fine_text_first` has the text of `long_text_first` next to fifteen epochs,
@@ -41,6 +42,9 @@ BASE = "../experiments/recorded_read.py"
 REFERENCES = ("audio_only", "audio_units", "reconstruction", "deep_units")
 REFERENCES += (
     "deep_text_first",
+    "deep_text_first_clean",
+    "deep_units_replace",
+    "deep_text_first_replace",
     "long_audio_only",
     "long_units",
     "long_reconstruction",
@@ -56,6 +60,7 @@ RECORDED, SPOKEN = "manifest:$JOINT_ST_DATA/arctic/train.jsonl", "manifest:runs/
 WITHOUT_TEXT = ENGLISH["WITHOUT_TEXT"]
 SYNTHETIC = {"data.train": [RECORDED, SPOKEN], "data.batch_size": 16}
 CONDITIONED = {"model.unit_conditioning": "add", "model.text_blanks": True}
+REPLACE = CONDITIONED | {"model.unit_conditioning": "replace"}
 DEEP = {"model.audio_layers": 3, "model.streaming_layers": 1, "losses.unit_ctc.weight": 1}
 LONG = DEEP | {
     "training.steps": 7_500,
@@ -96,6 +101,9 @@ ARMS = ENGLISH["ARMS"] | {
     "long_text_first_dtw": TEXT_FIRST | {"losses.consistency.weight": 0.01},
     "deep_text_first": CONFUSIONS | DEEP_TEXT_FIRST,
     "deep_text_first_clean": ALL_TEXT | DEEP_TEXT_FIRST | CLEAN,
+    "deep_units_replace": WITHOUT_TEXT | DEEP | REPLACE,
+    "deep_text_first_replace": CONFUSIONS | DEEP_TEXT_FIRST | REPLACE,
+    "deep_text_first_clean_replace": ALL_TEXT | DEEP_TEXT_FIRST | CLEAN | REPLACE,
     "deep_pieces_units": WITHOUT_TEXT | DEEP | PIECES,
     "deep_fine_units": WITHOUT_TEXT | DEEP | FINE,
     "deep_fine_text_first": FINE_TEXT_FIRST,

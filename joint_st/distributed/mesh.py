@@ -71,7 +71,7 @@ def make_evaluation_mesh(config: Config) -> jax.sharding.Mesh:
     """Make a mesh for a run's checkpoint on any machine: the most devices over which an evaluation batch divides.
 
     Each device holds all weights. The mesh has at most as many devices as the run's own mesh, if that states a number,
-    and fewer if fewer are available, for instance because JAX is already initialised.
+    but one for each process, and fewer if fewer are available, for instance because JAX is already initialised.
     """
     parallel = config.parallel
     try:
@@ -81,7 +81,7 @@ def make_evaluation_mesh(config: Config) -> jax.sharding.Mesh:
     most = parallel.data * parallel.fsdp * parallel.tensor
     most = len(devices) if -1 in (parallel.data, parallel.fsdp, parallel.tensor) else min(most, len(devices))
     size, hosts = config.evaluation.batch_size, len({device.process_index for device in devices})
-    count = max((n for n in range(hosts, most + 1, hosts) if size % n == 0), default=None)
+    count = max((n for n in range(hosts, max(most, hosts) + 1, hosts) if size % n == 0), default=None)
     if count is None:
         raise UserError(f"evaluation.batch_size: {size} must be a multiple of the {hosts} processes that share it")
     return _mesh(np.array(shared_devices(devices, count)).reshape(count, 1, 1))

@@ -32,6 +32,7 @@ from joint_st.errors import UserError
 from joint_st.json_files import NOT_JSON
 from joint_st.runs import checksums
 from joint_st.runs.directory import COMPLETE, METRIC, best_steps, read_facts
+from joint_st.runs.remains import DRAFT, REMOVED, remove_moved, remove_remains
 
 BLOCK = 4096
 """Most bytes by which a file system rounds up the file of each array."""
@@ -44,9 +45,6 @@ _RANK = "metrics/metrics"
 
 _LATER = (COMPLETE, "_CHECKPOINT_METADATA")
 """Names of files that Orbax writes last, or again, when everything else of a checkpoint exists."""
-
-_DRAFT = ".orbax-checkpoint-tmp"
-"""End of the names of Orbax's temporary folders."""
 
 CHECK_DISK = "check the disk, and the same command goes on from the last one that is complete"
 MAKE_ROOM = "make room, and the same command goes on from the last one that is complete"
@@ -87,13 +85,15 @@ class Checkpoints:
             best_fn=lambda metrics: metrics[metric],
             best_mode="min",
             read_only=read_only,
+            todelete_subdir=None if read_only or storage.is_remote(self.directory) else REMOVED,
             save_root_metadata=not read_only,  # otherwise all processes would have to open it together
             create=not read_only,
             lightweight_initialize=read_only,  # otherwise it reads all metrics, and fails where some are damaged
             async_options=None if read_only else self._summing_up(),
         )
         if not read_only:
-            self._remove_remains()
+            if current().is_first:
+                remove_remains(self.directory)
             self._check_ranks()
         with storage.as_user_error(self.directory):
             self._manager = ocp.CheckpointManager(self.directory, options=self._options)
@@ -108,6 +108,8 @@ class Checkpoints:
         # A failed save raises here again, and must not hide the error that ended the block.
         with contextlib.suppress(Exception) if error else self._disk_errors():
             self._manager.close()
+            if not self._read_only:
+                self._remove_moved()
 
     def look_again(self) -> None:
         """List the checkpoints again, because a network file system may show new ones late."""
@@ -136,7 +138,8 @@ class Checkpoints:
 
         Raises `UserError` where the facts of a checkpoint are damaged.
         """
-        steps = sorted(self._manager.all_steps())
+        # A training that goes on may have removed some since.
+        steps = [step for step in sorted(self._manager.all_steps()) if self._folder(step).is_dir()]
         for step in steps:
             with self._refused(step):
                 read_facts(self._folder(step))
@@ -216,19 +219,10 @@ class Checkpoints:
             damage = f"{self._folder(step)}: cannot be read: {type(error).__name__}: {why}"
             raise self._refusal(step, damage) from error
 
-    def _remove_remains(self) -> None:
-        """Remove what is left in a bucket of older checkpoints whose removal was cut short, on process 0.
-
-        Such a folder is not complete, and one behind it is: nobody reads it, and no save of its step will come.
-        """
-        if not storage.is_remote(self.directory) or not current().is_first or not self.directory.is_dir():
-            return
-        with storage.as_user_error(self.directory):
-            folders = {int(entry.name): entry for entry in self.directory.iterdir() if entry.name.isdecimal()}
-            complete = {step for step, folder in folders.items() if (folder / COMPLETE).exists()}
-            for step in sorted(folders.keys() - complete):
-                if any(later > step for later in complete):
-                    storage.remove_folder(folders[step])
+    def _remove_moved(self) -> None:
+        """Remove the older checkpoints for good, while nothing is being saved."""
+        if current().is_first:
+            remove_moved(self.directory)
 
     def _check_ranks(self) -> None:
         """Raise `UserError` where Orbax could not read the metrics by which it ranks the checkpoints."""
@@ -262,7 +256,7 @@ class Checkpoints:
     def _draft(self) -> Path:
         """Return the folder of the checkpoint that is being saved."""
         folder = self._folder(self._saving)
-        return folder if storage.is_remote(folder) else folder.with_name(folder.name + _DRAFT)
+        return folder if storage.is_remote(folder) else folder.with_name(folder.name + DRAFT)
 
     def _sum_up_own(self) -> None:
         """With several processes, compute the checksums of the arrays that this one has written to a disk."""
@@ -299,6 +293,7 @@ class Checkpoints:
             return
         self.wait()
         self._saving = step
+        self._remove_moved()
         self._check_room(state)
         with self._disk_errors():
             self._manager.save(

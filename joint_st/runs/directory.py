@@ -258,9 +258,10 @@ def read_facts(checkpoint: Path) -> dict:
 def best_steps(checkpoints: Path, steps: Sequence[int], metric: str = METRIC) -> list[int]:
     """Return the steps with the lowest metric, several if they tie; the latest if none has a metric.
 
-    metric: name of the metric, if the facts of a checkpoint do not state it. Raises `UserError` where the facts of one
-    are damaged.
+    metric: name of the metric, if the facts of a checkpoint do not state it. One that a training has removed since counts
+    no longer. Raises `UserError` where the facts of one are damaged.
     """
+    steps = [step for step in steps if (checkpoints / str(step)).is_dir()]
     found = {step: _rank(checkpoints / str(step), metric) for step in steps}
     known = {step: value for step, value in found.items() if value is not None}
     return [step for step in known if known[step] == min(known.values())] or list(steps[-1:])

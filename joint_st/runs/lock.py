@@ -40,7 +40,7 @@ BEAT_SECONDS = 10.0
 SILENT_SECONDS = 30.0
 """Seconds without renewal after which a lease is free."""
 
-_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
+NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
 """Errors of a file system without locks."""
 
 
@@ -197,7 +197,7 @@ class Lock:
         except BlockingIOError:
             return False
         except OSError as error:
-            if error.errno not in _NO_LOCKS:
+            if error.errno not in NO_LOCKS:
                 raise
             print(f"{root}: its file system has no locks; start no second training in it", file=sys.stderr)
         if self._is_in_place():

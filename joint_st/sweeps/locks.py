@@ -5,20 +5,51 @@ from __future__ import annotations
 
 import fcntl
 import os
+import sys
 from pathlib import Path
+
+from joint_st.runs.lock import NO_LOCKS
+
+_warned: set[int] = set()
 
 
 def lock(path: Path) -> int | None:
     """Return a descriptor of `path` that holds its lock until every copy of it is closed; None where another one holds
-    it."""
+    it.
+
+    On a file system without locks it holds none, of which a line warns.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+        if _free(descriptor, fcntl.LOCK_EX, path.parent):
+            return descriptor
+    except OSError as error:
         os.close(descriptor)
-        return None
-    return descriptor
+        raise OSError(error.errno, error.strerror, str(path)) from error
+    os.close(descriptor)
+    return None
+
+
+def _free(descriptor: int, kind: int, folder: Path) -> bool:
+    """Take a lock of one kind without waiting; return False where another process holds it, and True where there are
+    none."""
+    try:
+        fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        if error.errno not in NO_LOCKS:
+            raise
+        _warn(descriptor, folder)
+    return True
+
+
+def _warn(descriptor: int, folder: Path) -> None:
+    """Warn once of a file system without locks."""
+    if (system := os.fstat(descriptor).st_dev) not in _warned:
+        _warned.add(system)
+        print(f"{folder}: its file system has no locks; start no second sweep over it", file=sys.stderr)
 
 
 def is_locked(path: Path) -> bool:
@@ -32,9 +63,6 @@ def is_locked(path: Path) -> bool:
     except FileNotFoundError:
         return False
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
+        return not _free(descriptor, fcntl.LOCK_SH, path.parent)
     finally:
         os.close(descriptor)
-    return False

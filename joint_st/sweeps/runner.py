@@ -231,9 +231,15 @@ def _account(started: Started, signals: Signals, outcome: Outcome) -> None:
         log(f"{job.name}: {submission(job)}")
     elif signals.count:
         outcome.left.append(job)
-        log(f"{job.name}: stopped, step {state.steps} of {job.config.training.steps} saved; {minutes}")
+        log(f"{job.name}: stopped, step {state.steps} of {job.config.training.steps} saved; {minutes}{_left(started)}")
     else:
         _fail(job, _problem(started, state.conflict), outcome, f" after {minutes}")
+
+
+def _left(started: Started) -> str:
+    """Return what a launcher said at its end, which may have left behind what it had started elsewhere."""
+    last = last_line(started.job.log, started.log_start) if started.launched else ""
+    return last and f"; its launcher: {last}"
 
 
 def _fail(job: Job, problem: str, outcome: Outcome, when: str = "") -> None:
@@ -290,7 +296,8 @@ def pass_on(signals: Signals, running: Sequence[Started]) -> None:
     for started in running:
         if started.warned < count:
             if not started.warned:
-                log(f"{started.job.name}: asked to save a checkpoint and end; a second signal kills it")
+                whom = "its launcher is asked to end" if started.launched else "asked to save a checkpoint and end"
+                log(f"{started.job.name}: {whom}; a second signal kills it")
             _send(started, signal.SIGKILL if count > 1 else signal.SIGTERM)
             started.warned = count
 

@@ -87,8 +87,8 @@ class Interruption:
     def _agree(self) -> None:
         """When any process gets the signal, find the step after which all stop."""
         store = self._peers.store
-        if store.get("stop", FOREVER_SECONDS) is None:
-            return
+        while store.get("stop", FOREVER_SECONDS) is None:
+            pass  # a training may take longer than that
         self._tell()
         steps = [store.get(f"stop/{index}", FOREVER_SECONDS) for index in range(self._peers.count)]
         self._last = max(map(int, steps))

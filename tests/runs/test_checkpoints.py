@@ -16,6 +16,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from joint_st.errors import UserError
 from joint_st.runs.checkpoints import Checkpoints
+from joint_st.runs.directory import best_steps
 from tests.tiny import environment
 
 State = collections.namedtuple("State", "step weights average")
@@ -62,6 +63,28 @@ def test_a_checkpoint_opened_again_still_counts_as_the_best(saved):
         checkpoints.wait()
         assert (checkpoints.latest(), checkpoints.best()) == (7, 3)
     assert sorted(int(entry.name) for entry in saved.iterdir()) == [3, 7]
+
+
+def test_a_kill_while_an_older_one_is_removed_leaves_no_part_of_it_among_them(saved, monkeypatch):
+    with monkeypatch.context() as killed:
+        killed.setattr("joint_st.runs.checkpoints.remove_moved", lambda checkpoints: None)
+        with Checkpoints(saved) as checkpoints:
+            checkpoints.save(7, state_of(7), {"step": 7, "wer": 0.1}, 0.1)
+    gone = saved / "removed"
+    assert {entry.name for entry in gone.iterdir()} <= {"3", "5", "6"} and (gone / "3").is_dir()
+    for file in [file for file in gone.rglob("*") if file.is_file()][::2]:  # a kill in the middle
+        file.unlink()
+    with Checkpoints(saved, read_only=True) as checkpoints:
+        assert checkpoints.choose("best") == checkpoints.choose("latest") == 7
+    assert best_steps(saved, [3, 7]) == [7]  # listed before it was removed
+    (saved / "4.orbax-checkpoint-tmp" / "state").mkdir(parents=True)  # a save that was killed
+    with Checkpoints(saved) as checkpoints:
+        assert [entry.name for entry in saved.iterdir()] == ["7"]
+        checkpoints.save(8, state_of(8), {"step": 8, "wer": 0.05}, 0.05)
+        checkpoints.save(9, state_of(9), {"step": 9, "wer": 0.01}, 0.01)
+        checkpoints.wait()
+        assert {entry.name for entry in (saved / "removed").iterdir()} == {"8"}  # 7 is gone before 9 needs its room
+    assert [entry.name for entry in saved.iterdir()] == ["9"]
 
 
 def test_without_a_wer_the_latest_is_the_best(tmp_path):

@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import types
 from pathlib import Path
 
 import jax
@@ -104,6 +105,17 @@ def test_elsewhere(trained, corpora, spoken, rows, tmp_path):
 def test_evaluation_takes_the_devices_there_are(tmp_path, asked, batch, devices):
     config = override(tiny_config(tmp_path), {"parallel.data": asked, "evaluation.batch_size": batch})
     assert make_evaluation_mesh(config).size == devices
+
+
+def test_each_process_of_an_evaluation_has_a_device(tmp_path, monkeypatch):
+    """More processes than the run had devices: eight rows are shared by two, and seven cannot be."""
+    devices = [types.SimpleNamespace(process_index=index) for index in (0, 1)]
+    monkeypatch.setattr("joint_st.distributed.mesh.available_devices", lambda parallel: devices)
+    monkeypatch.setattr("joint_st.distributed.mesh._mesh", lambda devices: devices)
+    config = override(tiny_config(tmp_path), {"parallel.data": 1, "evaluation.batch_size": 8})
+    assert make_evaluation_mesh(config).shape == (2, 1, 1)
+    with pytest.raises(UserError, match="evaluation.batch_size: 7 must be a multiple of the 2 processes"):
+        make_evaluation_mesh(override(config, {"evaluation.batch_size": 7}))
 
 
 def on_eight_devices(run: Path, manifest: Path, expected: list[dict]):

@@ -302,9 +302,24 @@ def test_a_second_signal_ends_all_that_a_script_has_started(place):
     waiting = place / "out" / "deaf" / "seed_0" / "waiting"
     wait_for(waiting.exists)
     process.send_signal(signal.SIGTERM)
-    assert "asked to save a checkpoint and end" in [process.stderr.readline() for _ in range(2)][1]
+    assert "its launcher is asked to end" in [process.stderr.readline() for _ in range(2)][1]
     process.send_signal(signal.SIGTERM)
     process.communicate(timeout=300)
     assert process.returncode == 143
     (job,) = load_sweep(file, "out").jobs
     assert not is_locked(job.lock) and state_in_words(job) == "to do"
+
+
+def test_a_signal_to_a_script_that_leaves_its_run_elsewhere_says_so(place):
+    """As `launch/tpu_vm.sh` does, whose TPU goes on and costs."""
+    script = place / "leaves.sh"
+    script.write_text(
+        "#!/bin/bash\ntrap 'echo \"pod: left; it goes on\"; exit 143' TERM\ntouch begun\nwhile :; do sleep 0.05; done\n"
+    )
+    script.chmod(0o755)
+    process = start(write_sweep(place, "yield Run('a')"), "./leaves.sh")
+    wait_for((place / "begun").exists)
+    process.send_signal(signal.SIGTERM)
+    error = process.communicate(timeout=300)[1]
+    assert "a/seed_0: its launcher is asked to end; a second signal kills it" in error
+    assert re.search(r"a/seed_0: stopped, step 0 of 4 saved; [\d.]+ min; its launcher: pod: left; it goes on\n", error)

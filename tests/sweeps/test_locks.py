@@ -10,6 +10,8 @@ import subprocess
 import sys
 import time
 
+import pytest
+
 from joint_st.sweeps.locks import is_locked, lock
 from tests.tiny import environment
 
@@ -78,3 +80,26 @@ def test_asking_needs_no_right_to_write_and_makes_no_file(tmp_path, monkeypatch)
     os.close(asking)
     assert not is_locked(tmp_path / "none.lock") and not (tmp_path / "none.lock").exists()
     process.communicate("")
+
+
+def test_a_file_system_without_locks_warns_once(tmp_path, monkeypatch, capsys):
+    def refused(descriptor, kind):
+        raise OSError(errno.ENOSYS, "Function not implemented")
+
+    monkeypatch.setattr(fcntl, "flock", refused)
+    for name in ("a.lock", "b.lock"):
+        os.close(lock(tmp_path / name))
+        assert not is_locked(tmp_path / name)
+    warned = f"{tmp_path}: its file system has no locks; start no second sweep over it\n"
+    assert capsys.readouterr().err == warned
+
+
+def test_another_refusal_names_the_lock_and_leaves_nothing_open(tmp_path, monkeypatch):
+    def refused(descriptor, kind):
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(fcntl, "flock", refused)
+    there = len(os.listdir("/proc/self/fd"))
+    with pytest.raises(OSError, match="Input/output error") as raised:
+        lock(tmp_path / "a.lock")
+    assert raised.value.filename == str(tmp_path / "a.lock") and len(os.listdir("/proc/self/fd")) == there

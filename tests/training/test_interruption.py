@@ -74,6 +74,12 @@ def test_a_run_that_goes_on_stops_too():
     assert others == [first] * 2 and 21 <= first < STEPS
 
 
+def test_a_run_that_takes_longer_than_one_wait_stops_too(monkeypatch):
+    monkeypatch.setattr("joint_st.training.interruption.FOREVER_SECONDS", 0.02)
+    first, *others = stops({1: 20})
+    assert others == [first] * 2 and 20 <= first < STEPS
+
+
 def test_who_is_asked_at_the_end_finishes_with_the_others():
     first, *others = stops({2: STEPS})
     assert others == [first] * 2 and first == STEPS

@@ -1,7 +1,7 @@
 """What saves and removals of checkpoints leave where they are cut short, and its removal.
 
-Of a checkpoint that is removed file by file, the rest would pass for one on a disk. So it is moved into a folder that is none
-first, in one step, and what is in this folder is removed afterwards.
+The rest of a checkpoint that is removed file by file would pass for one on a disk. So it is first moved, in one step, into a
+folder that is none, and what is in this folder is removed afterwards.
 """
 
 from __future__ import annotations

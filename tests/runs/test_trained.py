@@ -108,7 +108,7 @@ def test_evaluation_takes_the_devices_there_are(tmp_path, asked, batch, devices)
 
 
 def test_each_process_of_an_evaluation_has_a_device(tmp_path, monkeypatch):
-    """More processes than the run had devices: eight rows are shared by two, and seven cannot be."""
+    """Two processes share the eight rows of a run of one device, and refuse seven."""
     devices = [types.SimpleNamespace(process_index=index) for index in (0, 1)]
     monkeypatch.setattr("joint_st.distributed.mesh.available_devices", lambda parallel: devices)
     monkeypatch.setattr("joint_st.distributed.mesh._mesh", lambda devices: devices)

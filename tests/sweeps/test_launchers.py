@@ -311,7 +311,7 @@ def test_a_second_signal_ends_all_that_a_script_has_started(place):
 
 
 def test_a_signal_to_a_script_that_leaves_its_run_elsewhere_says_so(place):
-    """As `launch/tpu_vm.sh` does, whose TPU goes on and costs."""
+    """So does `launch/tpu_vm.sh`, whose TPU goes on and costs."""
     script = place / "leaves.sh"
     script.write_text(
         "#!/bin/bash\ntrap 'echo \"pod: left; it goes on\"; exit 143' TERM\ntouch begun\nwhile :; do sleep 0.05; done\n"

@@ -119,6 +119,7 @@ FIELDS = {
     "data.tokenizer.path": Field("{place}/tokenizer", training),
     "data.units.kind": Field("phonemes", training),
     "data.units.vocabulary_size": Field(44, training, {"data.units": {"kind": "sentencepiece", "vocabulary_size": 40}}),
+    "data.units.boundaries": Field(False, training, {"data.units.kind": "phonemes"}),
     "data.units.language": Field("de", training, {"data.units.kind": "phonemes", "data.text.0.language": ""}),
     "data.mixture.kind": Field("twice", training),
     "data.text_mixture.kind": Field("twice", training, UNITS_AND_TEXT),

@@ -19,6 +19,8 @@ The arms are those of `configs/sweeps/recorded.py`, and these:
   `long_text_first` is the same after 6,000 steps on text alone, and `long_text_first_dtw` has consistency too.
 - `deep_text_first` and `deep_text_first_clean` take 3,000 steps on text alone before fifteen epochs. The text of the second is
   not confused, and a third as much of it is masked, in spans half as long.
+  `deep_text_first_unbounded` is the latter without boundaries between words among the phonemes, which take up to a frame more,
+  and `deep_units_unbounded` has no text.
 - In `conditioned` arms, the audio layers' own reading of the phonemes is added to what enters the shared layers
   (self-conditioned CTC, arXiv 2104.02724), and text has blanks between its phonemes, as that reading has. In the arms with
   `replace` in their names, this reading replaces what enters.
@@ -43,6 +45,8 @@ REFERENCES = ("audio_only", "audio_units", "reconstruction", "deep_units")
 REFERENCES += (
     "deep_text_first",
     "deep_text_first_clean",
+    "deep_units_unbounded",
+    "deep_text_first_unbounded",
     "deep_units_replace",
     "deep_text_first_replace",
     "long_audio_only",
@@ -60,6 +64,7 @@ RECORDED, SPOKEN = "manifest:$JOINT_ST_DATA/arctic/train.jsonl", "manifest:runs/
 WITHOUT_TEXT = ENGLISH["WITHOUT_TEXT"]
 SYNTHETIC = {"data.train": [RECORDED, SPOKEN], "data.batch_size": 16}
 CONDITIONED = {"model.unit_conditioning": "add", "model.text_blanks": True}
+UNBOUNDED = {"data.units.boundaries": False}
 REPLACE = CONDITIONED | {"model.unit_conditioning": "replace"}
 DEEP = {"model.audio_layers": 3, "model.streaming_layers": 1, "losses.unit_ctc.weight": 1}
 LONG = DEEP | {
@@ -101,6 +106,8 @@ ARMS = ENGLISH["ARMS"] | {
     "long_text_first_dtw": TEXT_FIRST | {"losses.consistency.weight": 0.01},
     "deep_text_first": CONFUSIONS | DEEP_TEXT_FIRST,
     "deep_text_first_clean": ALL_TEXT | DEEP_TEXT_FIRST | CLEAN,
+    "deep_units_unbounded": WITHOUT_TEXT | DEEP | UNBOUNDED,
+    "deep_text_first_unbounded": ALL_TEXT | DEEP_TEXT_FIRST | CLEAN | UNBOUNDED | {"text.repeat_most": 4},
     "deep_units_replace": WITHOUT_TEXT | DEEP | REPLACE,
     "deep_text_first_replace": CONFUSIONS | DEEP_TEXT_FIRST | REPLACE,
     "deep_text_first_clean_replace": ALL_TEXT | DEEP_TEXT_FIRST | CLEAN | REPLACE,

@@ -182,6 +182,10 @@ class UnitsConfig(Section):
     """Wordpieces, padding and unknown included (`sentencepiece` only)."""
     language: str = "en-us"
     """BCP 47 tag of the language of utterances that do not state theirs; espeak-ng must have it (`phonemes` only)."""
+    boundaries: bool = True
+    """Whether the boundary between words is a unit, which text and CTC of units then have between words (`phonemes` only).
+    Speech has no sound there. Without it, the shared layers learn from the text where words begin, and text needs a frame or
+    so more for each phoneme (`text.repeat_most`)."""
 
     @property
     def languages(self) -> tuple[str, ...]:

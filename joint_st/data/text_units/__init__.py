@@ -35,7 +35,7 @@ def make_units(config: UnitsConfig, examples: Iterable[tuple[str, str]], gather:
     if config.kind == "none":
         return None
     if config.kind == "phonemes":
-        return Phonemes.make(config.language, gather or _gather(examples))
+        return Phonemes.make(config.language, gather or _gather(examples), boundaries=config.boundaries)
     spelled = TokenizerConfig(kind=config.kind, vocabulary_size=config.vocabulary_size)
     return Spelling(make_tokenizer(spelled, (text for text, _ in examples), "data.units"))
 

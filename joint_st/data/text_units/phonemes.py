@@ -1,4 +1,4 @@
-"""Phonemes by espeak-ng, in each text's language, with word boundaries."""
+"""Phonemes by espeak-ng, in each text's language, with or without word boundaries."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 
 
 class Phonemes:
-    """Text units: one for each phoneme of an inventory, and one for the boundary between words.
+    """Text units: one for each phoneme of an inventory, and one for the boundary between words where the inventory has it.
 
     A phoneme is what espeak-ng writes as one, including diphthongs and affricates. Stress is left out.
     """
@@ -35,24 +35,26 @@ class Phonemes:
         self.version = version
         """Version of espeak-ng that made the inventory."""
         self._ids = {symbol: i for i, symbol in enumerate(self.symbols)}
+        self._boundaries = BOUNDARY in self._ids
         self._voices: dict[str, str | NoPhonemes] = {}
 
     @classmethod
-    def make(cls, language: str, gather: Gather) -> Phonemes:
-        """Make units whose inventory is the phonemes of the texts; texts in a language without phonemes are skipped.
+    def make(cls, language: str, gather: Gather, *, boundaries: bool = True) -> Phonemes:
+        """Make units whose inventory is the phonemes of the texts, and the boundary between words if it is to be a unit;
+        texts in a language without phonemes are skipped.
 
         Raises `UserError` where no text has phonemes, and where there are none of `language`.
         """
         units = cls((), language, phonemizer().version)
         if why := units.refusal(""):
             raise UserError(f"{why}; name another one, or set data.units.kind to characters")
-        inventory = {BOUNDARY} | gather(units.digest, units._phonemes)
-        if len(inventory) == 1:
+        inventory = gather(units.digest, units._phonemes)
+        if not inventory:
             languages = gather(f"languages {units.digest}", lambda examples: {tag for _, tag in examples})
             if refusals := sorted(filter(None, map(units.refusal, languages))):
                 raise UserError(f"{refusals[0]}; or set data.units.kind to characters")
             raise UserError("data: the training texts have no phonemes; correct data.train or data.normalizer")
-        return cls(sorted(inventory), language, units.version)
+        return cls(sorted(inventory | {BOUNDARY} if boundaries else inventory), language, units.version)
 
     @classmethod
     def load(cls, description: dict) -> Phonemes:
@@ -112,7 +114,7 @@ class Phonemes:
         """Return the symbol and the word of each unit; a word without phonemes has no boundary either."""
         units: list[tuple[str, int]] = []
         for i, word in enumerate(self._spoken(text, language)):
-            if word and units:
+            if word and units and self._boundaries:
                 units.append((BOUNDARY, -1))
             units += [(symbol, i) for symbol in word]
         return units

@@ -173,3 +173,16 @@ def test_recorded_texts_of_eleven_languages_have_phonemes(recorded):
         assert set(range(len(text.split()))) <= set(words.tolist())  # no word is mute
         assert ((ids == 2) == (words < 0)).all() and (words < 0).sum() == len(text.split()) - 1
         assert (np.diff(words[words >= 0]) >= 0).all()
+
+
+def test_boundaries_between_words_may_be_left_out(tmp_path):
+    text = "the judge of a church"
+    units = make_units(UnitsConfig(kind="phonemes", boundaries=False), [(text, "en")])
+    units.save(tmp_path)
+    for one in (units, load_units(tmp_path), pickle.loads(pickle.dumps(units))):
+        assert spell(one, text, "en") == "ðədʒʌdʒʌvɐtʃɜːtʃ" and " " not in one.symbols
+        assert one.words(text, "en").tolist() == [0, 0, 1, 1, 1, 2, 2, 3, 4, 4, 4]
+        assert one.unknown(text, "en") == []
+    with_boundaries = make((text, "en"))
+    assert spell(with_boundaries, text, "en").replace(" ", "") == spell(units, text, "en")
+    assert with_boundaries.digest != units.digest

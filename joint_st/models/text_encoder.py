@@ -15,6 +15,7 @@ from joint_st.models.layer import Block, Stack
 from joint_st.ops.masks import zero_padding
 from joint_st.ops.text_frames import (
     ConfusionRates,
+    cover_missed,
     draw_insertions,
     draw_repetitions,
     draw_spans,
@@ -87,6 +88,8 @@ class TextEncoder(nnx.Module):
         if confuses:
             heard_key, where_key, which_key = jax.random.split(other_key, 3)
             others = draw_up_to(heard_key, jnp.asarray(confusions.heard)[units])
+            if not self.blanks:
+                others = cover_missed(others, units)
             units = others if augmented is None else jnp.where(augmented[:, None], others, units)
             rows = mask if augmented is None else mask & augmented[:, None]
             inserted = draw_insertions(where_key, unit, rows, confusions.insertion_rate, within=self.blanks)

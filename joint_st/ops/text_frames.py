@@ -123,6 +123,18 @@ def draw_up_to(key: jax.Array, up_to: jax.Array) -> jax.Array:
     return jnp.sum(up_to <= drawn[..., None], axis=-1, dtype=jnp.int32)
 
 
+def cover_missed(heard: jax.Array, units: jax.Array) -> jax.Array:
+    """Return what is heard for each of `units` [B, U] (0 in the padding), where what is missed (0 in `heard`) is what is heard
+    before it in its row, or else the first that is heard after; int32 [B, U].
+
+    So its frames prolong a neighbour, as in speech, which has no gap there.
+    """
+    there = heard != 0
+    before = jax.lax.cummax(jnp.where(there, jnp.arange(heard.shape[1]), -1), axis=1)
+    source = jnp.where(before < 0, jnp.argmax(there, axis=1, keepdims=True), before)
+    return jnp.where(units != 0, jnp.take_along_axis(heard, source, axis=1), heard)
+
+
 def draw_insertions(key: jax.Array, unit: jax.Array, mask: jax.Array, rate: float, within: bool) -> jax.Array:
     """Draw the frames [B, R] that an inserted unit takes, `rate` for each unit of a row on average.
 

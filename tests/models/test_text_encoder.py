@@ -143,6 +143,18 @@ def test_units_are_confused_as_counted():
     assert not np.isnan(found).any() and not found[:, 7:].any()
 
 
+def test_without_blanks_no_frame_of_a_missed_unit_is_blank():
+    """Unit 8 is always missed, and its frames repeat what is before it; 3, always missed too, has nothing before it."""
+    heard = np.zeros((UNITS, UNITS), int)
+    heard[[3, 4, 8], [0, 4, 0]] = 5
+    rates = confusion_rates(Confusions(tuple("abcdefghi"), heard, np.zeros(UNITS, int)))
+    model, plain = make(), TextConfig(mask_share=0.0)
+    ids, counts = jnp.array(IDS[:1]), jnp.array([[2, 1, 2, 2]])
+    found = model.encode_text(ids, counts, FRAMES, plain, jax.random.key(0), confusions=rates).x
+    seen = np.argmin(((np.asarray(found)[0, :7, None] - normed_embeddings(model)) ** 2).sum(-1), axis=-1)
+    assert seen.tolist() == [4] * 7
+
+
 def test_its_own_layers_are_causal():
     model = make(text_layers=2)
     before, changed = encode(model), IDS.copy()

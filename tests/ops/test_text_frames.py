@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from joint_st.ops.text_frames import (
+    cover_missed,
     draw_insertions,
     draw_repetitions,
     draw_spans,
@@ -113,3 +114,10 @@ def test_units_are_inserted_as_often_as_asked_for(within):
         assert [n for n in said if n >= 0] == list(range(units)), "no unit is lost or read twice"
         extra += len(said) - units
     assert extra / (rows * units) == pytest.approx(0.05, rel=0.06)
+
+
+def test_missed_units_prolong_what_is_heard_next_to_them():
+    units = jnp.array([[3, 4, 5, 6, 7, 0], [3, 4, 5, 0, 0, 0], [8, 0, 0, 0, 0, 0], [2, 3, 4, 5, 6, 7]])
+    heard = jnp.array([[3, 0, 0, 9, 0, 0], [0, 0, 5, 0, 0, 0], [0, 0, 0, 0, 0, 0], [2, 3, 4, 5, 6, 7]])
+    expected = [[3, 3, 3, 9, 9, 0], [5, 5, 5, 0, 0, 0], [0, 0, 0, 0, 0, 0], [2, 3, 4, 5, 6, 7]]
+    assert cover_missed(heard, units).tolist() == expected

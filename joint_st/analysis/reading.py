@@ -2,7 +2,8 @@
 
 Text teaches the layers that it shares with speech. Whether that is what a recogniser lacks shows in three word error
 rates. If the layers read the units that were said well, but the recognised ones badly, the model hears too little; if they
-read even those that were said badly, it spells too little. Words that only the text has are the ones to look at: the layers
+read even those that were said badly, it spells too little. Where the boundary between words is a unit, which has no sound,
+two more say what it costs that this one is recognised badly, and what it costs that the others are. Words that only the text has are the ones to look at: the layers
 may have learnt all words that speech has as well, and few others.
 """
 
@@ -17,10 +18,11 @@ from rich import box
 from rich.table import Table
 
 from joint_st.data.dataset import Dataset
+from joint_st.data.text_units import BOUNDARY
 from joint_st.decoding.decoders import Greedy
 from joint_st.distributed.mesh import fetch
 from joint_st.evaluation.report import percent
-from joint_st.evaluation.wer import ALL, count_errors, total
+from joint_st.evaluation.wer import ALL, align_words, count_errors, total
 from joint_st.heads.model import model_structure
 from joint_st.models.encoder import Encoded
 from joint_st.models.functional import merge
@@ -82,6 +84,8 @@ def read_units(trained: Trained, rows: Sequence[Sequence[int]]) -> dict[str, lis
 READ = {
     "speech": "speech",
     "recognised": "its units as recognised, as text",
+    "recognised_but_boundaries": "as recognised, but boundaries between words as said",
+    "said_but_boundaries": "as said, but boundaries between words as recognised",
     "said": "its units as said, as text",
 }
 """What is read, by its name in files."""
@@ -99,7 +103,8 @@ class Reading(NamedTuple):
 
 
 def compare_readings(trained: Trained, dataset: Dataset, heard: Sequence[Heard]) -> list[Reading]:
-    """Return the word error rates of speech, of its units as recognised, and of its units as said."""
+    """Return the word error rates of speech, of its units as recognised, and of its units as said; where boundaries between
+    words are units, those of both mixtures too."""
     references = [dataset.normalizer(dataset.text(one.index)) for one in heard]
 
     def reading(what: str, found: dict[str, Iterable[np.ndarray]]) -> Reading:
@@ -113,11 +118,26 @@ def compare_readings(trained: Trained, dataset: Dataset, heard: Sequence[Heard])
             subsets[name] = by_kind
         return Reading(what, rates, subsets)
 
-    return [
-        reading("speech", {name: [one.labels[name] for one in heard] for name in trained.config.text_heads}),
-        reading("recognised", read_units(trained, [one.units for one in heard])),
-        reading("said", read_units(trained, [one.said for one in heard])),
-    ]
+    rows = {"recognised": [one.units for one in heard], "said": [one.said for one in heard]}
+    if BOUNDARY in trained.units.symbols:
+        boundary = trained.units.symbols.index(BOUNDARY)
+        rows["recognised_but_boundaries"] = [with_boundaries(one.units, one.said, boundary) for one in heard]
+        rows["said_but_boundaries"] = [with_boundaries(one.said, one.units, boundary) for one in heard]
+    read = {"speech": {name: [one.labels[name] for one in heard] for name in trained.config.text_heads}}
+    read |= {what: read_units(trained, own) for what, own in rows.items()}
+    return [reading(what, read[what]) for what in READ if what in read]
+
+
+def with_boundaries(units: Sequence[int], other: Sequence[int], boundary: int) -> list[int]:
+    """Return `units` with the boundaries between words of `other` in place of their own.
+
+    Both are aligned with as few substitutions, deletions and insertions as possible.
+    """
+    found = []
+    for op in align_words(list(units), list(other)):
+        found += [one for one in (op.reference,) if one not in (None, boundary)]
+        found += [boundary] * (op.hypothesis == boundary)
+    return found
 
 
 def readings_table(readings: Sequence[Reading], title: str) -> Table:

@@ -12,7 +12,7 @@ from rapidfuzz.distance import Levenshtein
 
 from joint_st.analysis import reading
 from joint_st.analysis.confusions import collapsed, count_confusions, make_table, recognise_units
-from joint_st.analysis.reading import compare_readings, read_units
+from joint_st.analysis.reading import compare_readings, read_units, with_boundaries
 from joint_st.cli import main
 from joint_st.config import ManifestSource
 from joint_st.data.dataset import open_paired
@@ -89,7 +89,7 @@ def check_readings(trained):
         expected = labels(model, model(whole[None], np.array([len(audio)])))
         assert {name: own.tolist() for name, own in one.labels.items()} == {FULL_CONTEXT: expected}
         assert one.said == dataset.load(one.index).units.tolist()
-        speech, _, _ = compare_readings(trained, dataset, heard)
+        speech, *_ = compare_readings(trained, dataset, heard)
         assert speech.rates == {FULL_CONTEXT: pytest.approx(rate(heard, [own.labels[FULL_CONTEXT] for own in heard]))}
 
         def read(_, rows):
@@ -102,7 +102,7 @@ def check_readings(trained):
             # Of the first half, what was said is recognised; of the others, nothing.
             half = len(heard) // 2
             heard = [own._replace(units=own.said if n < half else []) for n, own in enumerate(heard)]
-            _, recognised, said = compare_readings(trained, dataset, heard)
+            _, recognised, _, _, said = compare_readings(trained, dataset, heard)
     words = [len(dataset.text(own.index).split()) for own in heard]
     assert (said.what, said.rates, set(said.subsets[FULL_CONTEXT].values())) == ("said", {FULL_CONTEXT: 0}, {0})
     assert recognised.rates == {FULL_CONTEXT: pytest.approx(sum(words[half:]) / sum(words))}
@@ -112,6 +112,23 @@ def check_readings(trained):
         missed, there = (sum(own.count(kind) for own in rows) for rows in (kinds[half:], kinds))
         assert found == pytest.approx(missed / there)
     assert set(recognised.subsets[FULL_CONTEXT]) == {kind for own in kinds for kind in own if kind}
+
+
+@pytest.mark.parametrize(
+    ("units", "other", "expected"),
+    [
+        ("abc def", "abc def", "abc def"),
+        ("abc def", "abcdef", "abcdef"),
+        ("abcdef", "abc def", "abc def"),
+        ("abc def", "ab cxdef", "ab cdef"),  # one missed, one where none is
+        ("abc def", "xbc f", "abc def"),
+        ("", " ", " "),
+        ("ab", "", "ab"),
+    ],
+)
+def test_boundaries_of_one_in_the_other(units, other, expected):
+    found = with_boundaries([ord(one) for one in units], [ord(one) for one in other], ord(" "))
+    assert "".join(map(chr, found)) == expected
 
 
 @pytest.mark.slow
@@ -127,7 +144,7 @@ def test_a_run_counts_its_dev_set(corpora, tmp_path, capsys):
     printed = capsys.readouterr().out
     assert "counts in" in printed and "its units as said, as text" in printed
     content = json.loads((run / "confusions.json").read_text())
-    assert list(content["wer"]) == list(content["wer_of_subsets"]) == ["speech", "recognised", "said"]
+    assert list(content["wer"]) == list(content["wer_of_subsets"]) == list(reading.READ)
     trained = load_trained(run)
     assert content["units"] == list(trained.units.symbols) and content["made_by"]["split"] == "dev"
     check_readings(trained)

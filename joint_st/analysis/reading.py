@@ -84,8 +84,8 @@ def read_units(trained: Trained, rows: Sequence[Sequence[int]]) -> dict[str, lis
 READ = {
     "speech": "speech",
     "recognised": "its units as recognised, as text",
-    "recognised_but_boundaries": "as recognised, but boundaries between words as said",
-    "said_but_boundaries": "as said, but boundaries between words as recognised",
+    "recognised_but_boundaries": "as recognised, boundaries as said",
+    "said_but_boundaries": "as said, boundaries as recognised",
     "said": "its units as said, as text",
 }
 """What is read, by its name in files."""

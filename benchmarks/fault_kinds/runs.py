@@ -128,7 +128,7 @@ class Disk:
     def saving(self) -> set[str]:
         """Checkpoints being saved, or left by a process killed while it saved them."""
         there = (self.folder / "checkpoints").glob("*")
-        return {entry.name for entry in there if not entry.name.isdecimal()}
+        return {entry.name for entry in there if entry.name[:1].isdecimal() and not entry.name.isdecimal()}
 
     def copy(self, _folder: Path) -> Path:
         """Return the run on a disk."""

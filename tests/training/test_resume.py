@@ -37,6 +37,7 @@ from joint_st.heads.ctc import CtcHead
 from joint_st.runs import checksums
 from joint_st.runs.checkpoints import Checkpoints
 from joint_st.runs.directory import RunDirectory, open_run
+from joint_st.runs.remains import DRAFT
 from joint_st.training import asr
 from joint_st.training.loop import check_same_data
 from joint_st.training.setup import TrainingData, open_symbols, print_start
@@ -61,7 +62,7 @@ def saved(run: Path) -> list[int]:
 
 def begun(run: Path) -> set[str]:
     """Checkpoints being saved, or left by a process killed while it saved them."""
-    return {entry.name for entry in (run / "checkpoints").glob("*") if not entry.name.isdecimal()}
+    return {entry.name for entry in (run / "checkpoints").glob(f"*{DRAFT}")}
 
 
 def wait_for(process, event) -> None:

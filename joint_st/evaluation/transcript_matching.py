@@ -117,6 +117,8 @@ def by_segment(reference: TranscriptFile, hypothesis: TranscriptFile) -> tuple[d
     for one in reference.said:
         segments[one.id].append(one)
     scored = [one for own in segments.values() for one in own if not one.ignored]
+    if not scored:
+        raise UserError(f"{reference.path}: all of its segments are to be ignored; give an STM with some to be scored")
     if len({(one.id, one.start, one.end) for one in scored}) < len(scored):
         raise UserError(f"{reference.path}: two segments of one recording have the same times; keep one of them")
     searched = {id: _Segments(own) for id, own in segments.items()}

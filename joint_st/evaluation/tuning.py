@@ -48,6 +48,8 @@ LARGEST = 32.0
 
 STRETCH = 1.5
 """Factor by which the best point is moved outwards when the search no longer moves."""
+STRETCHES = 2
+"""How often it is moved at most, where it comes to a point that was tried and is worse: the next one may be better."""
 
 SCALES = (2.0, 1.0, 0.5)
 """Steps of the trials for the bonus of hot words, the coarsest first, in units of the finest."""
@@ -144,8 +146,8 @@ def _tune_lm(fused: Fused, beam: Beam, searches: Callable[..., _Search], referen
         if point in tried:
             # The beam has no other hypotheses there, but may have some further out: no weights can bring back what it
             # has pruned.
-            point = tuple(round(STRETCH * x, 6) for x in _fewest(tried))
-        if point in tried:
+            point = _further_out(tried)
+        if point is None:
             break
     best = _fewest(tried)
     return fused.with_weights(fusion.weights._replace(lm=best[0], insertion_bonus=best[1]))
@@ -269,6 +271,18 @@ def _bonus_steps(lm) -> int:
 def _fewest(tried: Mapping[Point, int]) -> Point:
     """Return the point with the fewest errors; the smallest of equally good ones."""
     return min(tried, key=lambda point: (tried[point], tuple(map(abs, point))))
+
+
+def _further_out(tried: Mapping[Point, int]) -> Point | None:
+    """Return the outermost of the points with the fewest errors, moved outwards to one that was not tried; None where there
+    is none."""
+    fewest = min(tried.values())
+    point = max((point for point in tried if tried[point] == fewest), key=lambda point: tuple(map(abs, point)))
+    for _ in range(STRETCHES):
+        point = tuple(round(STRETCH * x, 6) for x in point)
+        if point not in tried:
+            return point
+    return None
 
 
 class Lists(NamedTuple):

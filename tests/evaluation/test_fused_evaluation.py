@@ -244,3 +244,18 @@ def test_mistakes(run, spoken, tmp_path, monkeypatch, capsys, arguments, message
     (tmp_path / "foreign.arpa").write_text(f"\\data\\\nngram 1=4\n\n\\1-grams:\n{unigrams}\n\\end\\\n")
     assert main(["evaluate", str(run), "--data", f"t={spoken / 'test.jsonl'}", *arguments]) == 2
     assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("tried", "expected"),
+    [
+        ({(0.5, 2.0): 4, (0.25, 2.0): 3}, (0.375, 3.0)),
+        # Of equally good points the outermost one counts: the one within has been moved to it.
+        ({(0.25, 2.0): 3, (0.375, 3.0): 3, (1.0, 4.0): 4}, (0.5625, 4.5)),
+        ({(1.0, 1.0): 2, (1.5, 1.5): 3}, (2.25, 2.25)),  # past a worse one
+        ({(1.0, 1.0): 2, (1.5, 1.5): 3, (2.25, 2.25): 3}, None),
+        ({(0.0, 0.0): 2}, None),
+    ],
+)
+def test_the_weights_are_moved_outwards_while_it_does_no_harm(tried, expected):
+    assert tuning._further_out(tried) == expected

@@ -110,7 +110,6 @@ ARMS = ENGLISH["ARMS"] | {
     "deep_text_first_unbounded": ALL_TEXT | DEEP_TEXT_FIRST | CLEAN | UNBOUNDED | {"text.repeat_most": 4},
     "deep_units_replace": WITHOUT_TEXT | DEEP | REPLACE,
     "deep_text_first_replace": CONFUSIONS | DEEP_TEXT_FIRST | REPLACE,
-    "deep_text_first_clean_replace": ALL_TEXT | DEEP_TEXT_FIRST | CLEAN | REPLACE,
     "deep_pieces_units": WITHOUT_TEXT | DEEP | PIECES,
     "deep_fine_units": WITHOUT_TEXT | DEEP | FINE,
     "deep_fine_text_first": FINE_TEXT_FIRST,

@@ -3,8 +3,8 @@
 Text teaches the layers that it shares with speech. Whether that is what a recogniser lacks shows in three word error
 rates. If the layers read the units that were said well, but the recognised ones badly, the model hears too little; if they
 read even those that were said badly, it spells too little. Where the boundary between words is a unit, which has no sound,
-two more say what it costs that this one is recognised badly, and what it costs that the others are. Words that only the text has are the ones to look at: the layers
-may have learnt all words that speech has as well, and few others.
+two more rates say what it costs that this unit is recognised badly, and what it costs that the others are. Words that only the
+text has are the ones to look at: the layers may have learnt all words that speech has as well, and few others.
 """
 
 from __future__ import annotations
@@ -124,7 +124,10 @@ def compare_readings(trained: Trained, dataset: Dataset, heard: Sequence[Heard])
         rows["recognised_but_boundaries"] = [with_boundaries(one.units, one.said, boundary) for one in heard]
         rows["said_but_boundaries"] = [with_boundaries(one.said, one.units, boundary) for one in heard]
     read = {"speech": {name: [one.labels[name] for one in heard] for name in trained.config.text_heads}}
-    read |= {what: read_units(trained, own) for what, own in rows.items()}
+    together = read_units(trained, [row for own in rows.values() for row in own])  # in one program
+    for n, what in enumerate(rows):
+        first, last = n * len(heard), (n + 1) * len(heard)
+        read[what] = {name: found[first:last] for name, found in together.items()}
     return [reading(what, read[what]) for what in READ if what in read]
 
 
@@ -135,8 +138,10 @@ def with_boundaries(units: Sequence[int], other: Sequence[int], boundary: int) -
     """
     found = []
     for op in align_words(list(units), list(other)):
-        found += [one for one in (op.reference,) if one not in (None, boundary)]
-        found += [boundary] * (op.hypothesis == boundary)
+        if op.reference not in (None, boundary):
+            found.append(op.reference)
+        if op.hypothesis == boundary:
+            found.append(boundary)
     return found
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from joint_st.runs.lock import NO_LOCKS
 
 _warned: set[int] = set()
+"""File systems without locks, by their device numbers, of which this process has warned."""
 
 
 def lock(path: Path) -> int | None:

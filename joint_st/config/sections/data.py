@@ -183,9 +183,9 @@ class UnitsConfig(Section):
     language: str = "en-us"
     """BCP 47 tag of the language of utterances that do not state theirs; espeak-ng must have it (`phonemes` only)."""
     boundaries: bool = True
-    """Whether the boundary between words is a unit, which text and CTC of units then have between words (`phonemes` only).
-    Speech has no sound there. Without it, the shared layers learn from the text where words begin, and text needs a frame or
-    so more for each phoneme (`text.repeat_most`)."""
+    """Whether the boundary between words is a unit too, in text and in the CTC over units (`phonemes` only). Speech has no
+    sound there. Without it, the shared layers have to learn where words begin, and a phoneme of text takes more frames
+    (`text.repeat_most`), since there are fewer units."""
 
     @property
     def languages(self) -> tuple[str, ...]:
